@@ -1,0 +1,25 @@
+#pragma once
+/* C's view of the shared headers. LuaJIT reads the same files verbatim (embedded at build), so a
+ * layout change is one edit; tests/abi compares every offset from both sides. */
+#include <stddef.h>
+#include <stdint.h>
+
+#define WEIR_ABI_VERSION 1
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#include "abi/column.h"
+#include "abi/value.h"
+#include "abi/call.h"
+#ifdef __cplusplus
+}
+#define WEIR_STATIC_ASSERT(condition, text) static_assert(condition, text)
+#else
+#define WEIR_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
+#endif
+
+WEIR_STATIC_ASSERT(sizeof(struct weir_column) == 72, "weir_column is part of the Lua ABI");
+WEIR_STATIC_ASSERT(sizeof(struct weir_call) == 64, "weir_call is part of the Lua ABI");
+WEIR_STATIC_ASSERT(sizeof(struct weir_decimal) == 16, "weir_decimal is part of the Lua ABI");
+WEIR_STATIC_ASSERT(sizeof(struct weir_decimal128) == 24, "weir_decimal128 is part of the Lua ABI");

@@ -1,0 +1,22 @@
+/* One C -> Lua call per declaration and batch. The loop fills a weir_call, the generated Lua loop
+ * walks sel[begin..end). All pointers are borrowed for the duration of the call. */
+
+struct weir_out;                 /* growing output column; opaque, see weir_out_* */
+
+struct weir_call {
+    struct weir_column *in;      /* input columns in schema order, NaN-canonical where Lua may load them */
+    struct weir_column *out;     /* map: output columns, fixed-width values preallocated for `rows` rows, all null */
+    struct weir_out **out_var;   /* map: one per output column; non-NULL for string, binary, list, struct, map */
+    const int32_t *sel;          /* selected row numbers, ascending */
+    int32_t begin;               /* first position in sel to evaluate */
+    int32_t end;                 /* one past the last */
+    int32_t cursor;              /* written by the loop before each row: position being evaluated, so that C can blame it */
+    int32_t rows;                /* rows in the batch */
+    uint8_t *verdict;            /* predicate: verdict[position] = 1 pass, 0 violation, 2 nil, 3 not a boolean */
+    uint8_t **assigned;          /* map: assigned[column][row] = 1 once the row function assigned it */
+};
+
+/* Append to a variable-width output column for row `row`. Rows come in ascending order; a second
+ * assignment to the same row replaces the first. Return 0, or an error code when the cap is hit. */
+int weir_out_set_bytes(struct weir_out *out, int32_t row, const char *bytes, int64_t length);
+int weir_out_set_null(struct weir_out *out, int32_t row);

@@ -1,0 +1,135 @@
+#include "core/pool.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+enum {
+    SMALLEST_CLASS = 10, /* 1 KiB */
+    CLASS_COUNT = 26,    /* up to 32 GiB */
+    ALIGNMENT = 64,
+    SLACK_BYTES = 64,
+};
+
+/* Sits in the 64 bytes before the buffer; `next` links free buffers of a class. */
+struct header {
+    struct header *next;
+    size_t usable;
+    uint32_t class_;
+};
+
+struct weir_pool {
+    pthread_mutex_t lock;
+    struct header *free_lists[CLASS_COUNT];
+    size_t limit;
+    size_t held; /* handed out + on free lists */
+    _Atomic size_t used;
+    _Atomic uint64_t malloc_count;
+};
+
+struct weir_pool *weir_pool_create(size_t limit_bytes) {
+    struct weir_pool *pool = calloc(1, sizeof(*pool));
+    if (pool != NULL) {
+        pthread_mutex_init(&pool->lock, NULL);
+        pool->limit = limit_bytes;
+    }
+    return pool;
+}
+
+/* Frees free buffers, largest first, until `need` more bytes fit under the cap. Lock held. */
+static void trim(struct weir_pool *pool, size_t need) {
+    for (int c = CLASS_COUNT - 1; c >= 0 && pool->held + need > pool->limit; c--) {
+        while (pool->free_lists[c] != NULL && pool->held + need > pool->limit) {
+            struct header *head = pool->free_lists[c];
+            pool->free_lists[c] = head->next;
+            pool->held -= head->usable;
+            free(head);
+        }
+    }
+}
+
+void weir_pool_destroy(struct weir_pool *pool) {
+    if (pool == NULL) {
+        return;
+    }
+    for (int c = 0; c < CLASS_COUNT; c++) {
+        while (pool->free_lists[c] != NULL) {
+            struct header *head = pool->free_lists[c];
+            pool->free_lists[c] = head->next;
+            free(head);
+        }
+    }
+    pthread_mutex_destroy(&pool->lock);
+    free(pool);
+}
+
+static uint32_t size_class(size_t size) {
+    uint32_t bits = size <= 1 ? 0 : 64 - (uint32_t)__builtin_clzll(size - 1);
+    return bits <= SMALLEST_CLASS ? 0 : bits - SMALLEST_CLASS;
+}
+
+void *weir_pool_take(struct weir_pool *pool, size_t size) {
+    uint32_t class_ = size_class(size);
+    if (class_ >= CLASS_COUNT) {
+        return NULL;
+    }
+    size_t usable = (size_t)1 << (class_ + SMALLEST_CLASS);
+    pthread_mutex_lock(&pool->lock);
+    struct header *head = pool->free_lists[class_];
+    if (head != NULL) {
+        pool->free_lists[class_] = head->next;
+    } else {
+        if (pool->held + usable > pool->limit) {
+            trim(pool, usable);
+        }
+        if (pool->held + usable > pool->limit) {
+            pthread_mutex_unlock(&pool->lock);
+            return NULL;
+        }
+        pool->held += usable;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (head == NULL) {
+        atomic_fetch_add_explicit(&pool->malloc_count, 1, memory_order_relaxed);
+        head = aligned_alloc(ALIGNMENT, ALIGNMENT + usable + SLACK_BYTES);
+        if (head == NULL) {
+            pthread_mutex_lock(&pool->lock);
+            pool->held -= usable;
+            pthread_mutex_unlock(&pool->lock);
+            return NULL;
+        }
+        head->usable = usable;
+        head->class_ = class_;
+    }
+    head->next = NULL;
+    atomic_fetch_add_explicit(&pool->used, usable, memory_order_relaxed);
+    return (uint8_t *)head + ALIGNMENT;
+}
+
+static struct header *header_of(const void *buffer) {
+    return (struct header *)((uintptr_t)buffer - ALIGNMENT);
+}
+
+size_t weir_pool_usable(const void *buffer) {
+    return header_of(buffer)->usable;
+}
+
+void weir_pool_give(struct weir_pool *pool, void *buffer) {
+    if (buffer == NULL) {
+        return;
+    }
+    struct header *head = header_of(buffer);
+    atomic_fetch_sub_explicit(&pool->used, head->usable, memory_order_relaxed);
+    pthread_mutex_lock(&pool->lock);
+    head->next = pool->free_lists[head->class_];
+    pool->free_lists[head->class_] = head;
+    pthread_mutex_unlock(&pool->lock);
+}
+
+size_t weir_pool_used_bytes(const struct weir_pool *pool) {
+    return atomic_load_explicit(&pool->used, memory_order_relaxed);
+}
+
+uint64_t weir_pool_malloc_count(const struct weir_pool *pool) {
+    return atomic_load_explicit(&pool->malloc_count, memory_order_relaxed);
+}
