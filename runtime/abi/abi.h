@@ -9,9 +9,11 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default) /* LuaJIT finds the functions by name in the binary */
 #include "abi/column.h"
 #include "abi/value.h"
 #include "abi/call.h"
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #define WEIR_STATIC_ASSERT(condition, text) static_assert(condition, text)
