@@ -1,0 +1,376 @@
+/* Builders: fixed-capacity arrays per column, taken from the pool at the start of each batch;
+ * only bytes and list elements grow, by doubling, under the batch's byte cap. */
+#include "batch/builder.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { BYTES_START = 32 * 1024, VALUES_SLACK = 64 };
+
+static int init_builder(struct weir_column_builder *b, const struct weir_field *field) {
+    memset(b, 0, sizeof(*b));
+    b->field = field;
+    b->type = field->type;
+    b->child_count = field->child_count;
+    if (field->child_count > 0) {
+        b->children = calloc((size_t)field->child_count, sizeof(*b->children));
+        if (b->children == NULL) {
+            return WEIR_E_NOMEM;
+        }
+        for (int32_t i = 0; i < field->child_count; i++) {
+            int rc = init_builder(&b->children[i], &field->children[i]);
+            if (rc != WEIR_OK) {
+                return rc;
+            }
+        }
+    }
+    return WEIR_OK;
+}
+
+static void fini_builder(struct weir_column_builder *b) {
+    for (int32_t i = 0; i < b->child_count && b->children != NULL; i++) {
+        fini_builder(&b->children[i]);
+    }
+    free(b->children);
+}
+
+int weir_batch_builder_init(struct weir_batch_builder *builder, struct weir_pool *pool,
+                            struct weir_schema *schema, int32_t rows_max, size_t bytes_max,
+                            struct weir_error *err) {
+    memset(builder, 0, sizeof(*builder));
+    builder->pool = pool;
+    builder->schema = weir_schema_ref(schema);
+    builder->rows_max = rows_max;
+    builder->bytes_max = bytes_max < INT32_MAX ? bytes_max : INT32_MAX;
+    builder->column_count = schema->count;
+    builder->columns = calloc((size_t)schema->count + 1, sizeof(*builder->columns));
+    int rc = builder->columns == NULL ? WEIR_E_NOMEM : WEIR_OK;
+    for (int32_t i = 0; rc == WEIR_OK && i < schema->count; i++) {
+        rc = init_builder(&builder->columns[i], &schema->fields[i]);
+    }
+    if (rc != WEIR_OK) {
+        weir_batch_builder_fini(builder);
+        return weir_error_set(err, rc, "batch builder: out of memory");
+    }
+    return WEIR_OK;
+}
+
+void weir_batch_builder_fini(struct weir_batch_builder *builder) {
+    weir_batch_unref(builder->batch);
+    builder->batch = NULL;
+    for (int32_t i = 0; i < builder->column_count && builder->columns != NULL; i++) {
+        fini_builder(&builder->columns[i]);
+    }
+    free(builder->columns);
+    builder->columns = NULL;
+    weir_schema_unref(builder->schema);
+    builder->schema = NULL;
+}
+
+static size_t values_bytes(uint8_t type, int64_t rows) {
+    if (type == WEIR_TYPE_BOOL) {
+        return (size_t)rows / 8 + VALUES_SLACK;
+    }
+    return (size_t)rows * (size_t)weir_type_width(type) + VALUES_SLACK;
+}
+
+static int begin_column(struct weir_column_builder *b, struct weir_batch *batch, int64_t rows) {
+    b->batch = batch;
+    b->length = b->null_count = b->mark_length = b->mark_null_count = 0;
+    b->bytes_size = b->mark_bytes = 0;
+    b->flags = 0;
+    b->capacity_rows = rows;
+    b->offsets = NULL;
+    b->values = NULL;
+    b->bytes_capacity = 0;
+    size_t bitmap = (size_t)rows / 8 + VALUES_SLACK;
+    b->validity = weir_batch_alloc(batch, bitmap);
+    if (b->validity == NULL) {
+        return WEIR_E_LIMIT;
+    }
+    memset(b->validity, 0xff, bitmap);
+    if (weir_type_is_bytes(b->type) || b->type == WEIR_TYPE_LIST || b->type == WEIR_TYPE_MAP) {
+        b->offsets = weir_batch_alloc(batch, ((size_t)rows + 1) * sizeof(int32_t));
+        if (b->offsets == NULL) {
+            return WEIR_E_LIMIT;
+        }
+        b->offsets[0] = 0;
+    }
+    if (weir_type_is_bytes(b->type)) {
+        b->values = weir_batch_alloc(batch, BYTES_START);
+        b->bytes_capacity = BYTES_START;
+    } else if (!weir_type_is_nested(b->type)) {
+        b->values = weir_batch_alloc(batch, values_bytes(b->type, rows));
+        if (b->values != NULL && b->type == WEIR_TYPE_BOOL) {
+            memset(b->values, 0, values_bytes(b->type, rows));
+        }
+    }
+    if (b->values == NULL && !weir_type_is_nested(b->type)) {
+        return WEIR_E_LIMIT;
+    }
+    for (int32_t i = 0; i < b->child_count; i++) {
+        int rc = begin_column(&b->children[i], batch, rows);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    return WEIR_OK;
+}
+
+int weir_batch_builder_begin(struct weir_batch_builder *builder) {
+    weir_batch_unref(builder->batch);
+    builder->rows = 0;
+    builder->batch = weir_batch_create(builder->pool, builder->schema);
+    int rc = builder->batch == NULL ? WEIR_E_LIMIT : WEIR_OK;
+    for (int32_t i = 0; rc == WEIR_OK && i < builder->column_count; i++) {
+        rc = begin_column(&builder->columns[i], builder->batch, builder->rows_max);
+    }
+    if (rc != WEIR_OK) {
+        weir_batch_unref(builder->batch);
+        builder->batch = NULL;
+    }
+    return rc;
+}
+
+static void mark(struct weir_column_builder *b) {
+    b->mark_length = b->length;
+    b->mark_null_count = b->null_count;
+    b->mark_bytes = b->bytes_size;
+    for (int32_t i = 0; i < b->child_count; i++) {
+        mark(&b->children[i]);
+    }
+}
+
+void weir_batch_builder_finish_row(struct weir_batch_builder *builder) {
+    for (int32_t i = 0; i < builder->column_count; i++) {
+        mark(&builder->columns[i]);
+    }
+    builder->rows++;
+}
+
+static void undo(struct weir_column_builder *b) {
+    for (int64_t i = b->mark_length; i < b->length; i++) {
+        weir_bit_set(b->validity, i);
+        if (b->type == WEIR_TYPE_BOOL) {
+            weir_bit_clear(b->values, i);
+        }
+    }
+    b->length = b->mark_length;
+    b->null_count = b->mark_null_count;
+    b->bytes_size = b->mark_bytes;
+    for (int32_t i = 0; i < b->child_count; i++) {
+        undo(&b->children[i]);
+    }
+}
+
+void weir_batch_builder_undo_row(struct weir_batch_builder *builder) {
+    for (int32_t i = 0; i < builder->column_count; i++) {
+        undo(&builder->columns[i]);
+    }
+}
+
+static void freeze(struct weir_column_builder *b, struct weir_column *column) {
+    column->length = b->length;
+    column->null_count = b->null_count;
+    column->validity = b->null_count > 0 ? b->validity : NULL;
+    column->values = b->values;
+    column->offsets = b->offsets;
+    column->flags = b->flags;
+    for (int32_t i = 0; i < b->child_count; i++) {
+        freeze(&b->children[i], &column->children[i]);
+    }
+}
+
+struct weir_batch *weir_batch_builder_take(struct weir_batch_builder *builder) {
+    struct weir_batch *batch = builder->batch;
+    if (batch == NULL) {
+        return NULL;
+    }
+    for (int32_t i = 0; i < builder->column_count; i++) {
+        freeze(&builder->columns[i], &batch->columns[i]);
+    }
+    batch->rows = builder->rows;
+    builder->batch = NULL;
+    return batch;
+}
+
+/* --- values ------------------------------------------------------------------------------ */
+
+/* Only elements of lists pass the capacity they began with; top-level rows stop at rows_max. */
+static int grow_rows(struct weir_column_builder *b) {
+    int64_t capacity = b->capacity_rows * 2;
+    if (capacity > INT32_MAX / 2) {
+        return WEIR_E_LIMIT;
+    }
+    size_t bitmap = (size_t)capacity / 8 + VALUES_SLACK;
+    uint8_t *validity = weir_batch_alloc(b->batch, bitmap);
+    if (validity == NULL) {
+        return WEIR_E_LIMIT;
+    }
+    memset(validity, 0xff, bitmap);
+    memcpy(validity, b->validity, (size_t)b->length / 8 + 1);
+    if (b->offsets != NULL) {
+        int32_t *offsets = weir_batch_alloc(b->batch, ((size_t)capacity + 1) * sizeof(int32_t));
+        if (offsets == NULL) {
+            return WEIR_E_LIMIT;
+        }
+        memcpy(offsets, b->offsets, ((size_t)b->length + 1) * sizeof(int32_t));
+        b->offsets = offsets;
+    } else if (!weir_type_is_nested(b->type)) {
+        void *values = weir_batch_alloc(b->batch, values_bytes(b->type, capacity));
+        if (values == NULL) {
+            return WEIR_E_LIMIT;
+        }
+        if (b->type == WEIR_TYPE_BOOL) {
+            memset(values, 0, values_bytes(b->type, capacity));
+            memcpy(values, b->values, (size_t)b->length / 8 + 1);
+        } else {
+            memcpy(values, b->values, (size_t)b->length * (size_t)weir_type_width(b->type));
+        }
+        b->values = values;
+    }
+    b->validity = validity;
+    b->capacity_rows = capacity;
+    return WEIR_OK;
+}
+
+static inline int room_for_row(struct weir_column_builder *b) {
+    return b->length < b->capacity_rows ? WEIR_OK : grow_rows(b);
+}
+
+int weir_builder_null(struct weir_column_builder *b) {
+    int rc = room_for_row(b);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    int64_t row = b->length++;
+    weir_bit_clear(b->validity, row);
+    b->null_count++;
+    if (b->offsets != NULL) {
+        b->offsets[row + 1] = b->offsets[row];
+    } else if (b->type == WEIR_TYPE_STRUCT) {
+        for (int32_t i = 0; rc == WEIR_OK && i < b->child_count; i++) {
+            rc = weir_builder_null(&b->children[i]);
+        }
+    } else if (b->type != WEIR_TYPE_BOOL) {
+        size_t width = (size_t)weir_type_width(b->type);
+        memset((uint8_t *)b->values + (size_t)row * width, 0, width);
+    }
+    return rc;
+}
+
+int weir_builder_bool(struct weir_column_builder *b, bool value) {
+    int rc = room_for_row(b);
+    if (rc == WEIR_OK) {
+        if (value) {
+            weir_bit_set(b->values, b->length);
+        }
+        b->length++;
+    }
+    return rc;
+}
+
+int weir_builder_int(struct weir_column_builder *b, int64_t value) {
+    int rc = room_for_row(b);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    int64_t row = b->length++;
+    switch (weir_type_width(b->type)) {
+    case 1:
+        ((int8_t *)b->values)[row] = (int8_t)value;
+        break;
+    case 2:
+        ((int16_t *)b->values)[row] = (int16_t)value;
+        break;
+    case 4:
+        ((int32_t *)b->values)[row] = (int32_t)value;
+        break;
+    default:
+        ((int64_t *)b->values)[row] = value;
+        break;
+    }
+    return WEIR_OK;
+}
+
+int weir_builder_float(struct weir_column_builder *b, float value) {
+    int rc = room_for_row(b);
+    if (rc == WEIR_OK) {
+        if (value != value) {
+            b->flags |= WEIR_COLUMN_MAY_HAVE_NAN;
+        }
+        ((float *)b->values)[b->length++] = value;
+    }
+    return rc;
+}
+
+int weir_builder_double(struct weir_column_builder *b, double value) {
+    int rc = room_for_row(b);
+    if (rc == WEIR_OK) {
+        if (value != value) {
+            b->flags |= WEIR_COLUMN_MAY_HAVE_NAN;
+        }
+        ((double *)b->values)[b->length++] = value;
+    }
+    return rc;
+}
+
+int weir_builder_decimal(struct weir_column_builder *b, uint64_t lo, int64_t hi) {
+    int rc = room_for_row(b);
+    if (rc == WEIR_OK) {
+        uint64_t *pair = (uint64_t *)b->values + 2 * b->length++;
+        pair[0] = lo;
+        pair[1] = (uint64_t)hi;
+    }
+    return rc;
+}
+
+static int grow_bytes(struct weir_column_builder *b, size_t need) {
+    size_t capacity = b->bytes_capacity;
+    while (capacity < need) {
+        capacity *= 2;
+    }
+    if (need > INT32_MAX / 2) {
+        return WEIR_E_LIMIT;
+    }
+    void *values = weir_batch_alloc(b->batch, capacity);
+    if (values == NULL) {
+        return WEIR_E_LIMIT;
+    }
+    memcpy(values, b->values, b->bytes_size);
+    b->values = values;
+    b->bytes_capacity = capacity;
+    return WEIR_OK;
+}
+
+int weir_builder_bytes(struct weir_column_builder *b, const void *bytes, size_t length) {
+    int rc = room_for_row(b);
+    if (rc == WEIR_OK && b->bytes_capacity - b->bytes_size < length) {
+        rc = length > INT32_MAX / 2 ? WEIR_E_LIMIT : grow_bytes(b, b->bytes_size + length);
+    }
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    if (length > 0) {
+        memcpy((uint8_t *)b->values + b->bytes_size, bytes, length);
+    }
+    b->bytes_size += length;
+    b->offsets[++b->length] = (int32_t)b->bytes_size;
+    return WEIR_OK;
+}
+
+int weir_builder_list(struct weir_column_builder *b) {
+    int rc = room_for_row(b);
+    if (rc == WEIR_OK) {
+        b->offsets[++b->length] = (int32_t)b->children[0].length;
+    }
+    return rc;
+}
+
+int weir_builder_struct(struct weir_column_builder *b) {
+    int rc = room_for_row(b);
+    if (rc == WEIR_OK) {
+        b->length++;
+    }
+    return rc;
+}
