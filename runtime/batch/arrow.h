@@ -59,8 +59,8 @@ WEIR_EXPORT int weir_arrow_import_schema(const struct ArrowSchema *in, struct we
  * array's own schema). The array is not released. Offsets of foreign arrays are honoured. */
 WEIR_EXPORT int weir_arrow_import_batch(const struct ArrowArray *in, const struct ArrowSchema *type,
                                         struct weir_schema *schema, struct weir_pool *pool,
-                                        struct weir_batch **out, struct weir_error *err)
-    WEIR_MUST_CHECK;
+                                        struct weir_batch **out,
+                                        struct weir_error *err) WEIR_MUST_CHECK;
 
 #ifdef __cplusplus
 }

@@ -203,8 +203,8 @@ static void release_array(struct ArrowArray *array) {
     array->release = NULL;
 }
 
-static struct array_private *start_array(struct ArrowArray *out, int64_t length,
-                                         int64_t null_count, int64_t children) {
+static struct array_private *start_array(struct ArrowArray *out, int64_t length, int64_t null_count,
+                                         int64_t children) {
     memset(out, 0, sizeof(*out));
     struct array_private *p = calloc(1, sizeof(*p));
     if (p == NULL) {
@@ -262,8 +262,7 @@ static int export_column(const struct weir_column *column, struct ArrowArray *ou
     }
     if (map) {
         int64_t entries = column->children[0].length;
-        struct array_private *inner =
-            start_array(&p->children[0], entries, 0, column->child_count);
+        struct array_private *inner = start_array(&p->children[0], entries, 0, column->child_count);
         if (inner == NULL) {
             return WEIR_E_NOMEM;
         }

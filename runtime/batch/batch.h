@@ -18,7 +18,7 @@ struct weir_batch {
     int32_t references; /* atomic */
     int32_t rows;
     int32_t column_count;
-    struct weir_schema *schema; /* one reference held */
+    struct weir_schema *schema;  /* one reference held */
     struct weir_column *columns; /* column_count of them, in schema order */
     struct weir_pool *pool;
     void **buffers; /* pool buffers this batch owns */
@@ -37,8 +37,8 @@ void weir_batch_unref(struct weir_batch *batch); /* thread-safe */
 /* A pool buffer owned by the batch and released with it. NULL at the cap. */
 void *weir_batch_alloc(struct weir_batch *batch, size_t bytes);
 /* Gives `batch` column `to` the content of column `from` of `parent`, which stays alive with it. */
-int weir_batch_borrow(struct weir_batch *batch, int32_t to, struct weir_batch *parent, int32_t from)
-    WEIR_MUST_CHECK;
+int weir_batch_borrow(struct weir_batch *batch, int32_t to, struct weir_batch *parent,
+                      int32_t from) WEIR_MUST_CHECK;
 /* Rows [start, start + rows) as a new batch that borrows from `batch`. NULL at the cap. */
 struct weir_batch *weir_batch_slice(struct weir_batch *batch, int32_t start, int32_t rows);
 /* The rows sel[0..count) copied into a new, dense batch. NULL at the cap. */

@@ -66,10 +66,10 @@ int weir_builder_int(struct weir_column_builder *column, int64_t value)
     WEIR_MUST_CHECK; /* int8..64, date, timestamps; the caller has checked the range */
 int weir_builder_float(struct weir_column_builder *column, float value) WEIR_MUST_CHECK;
 int weir_builder_double(struct weir_column_builder *column, double value) WEIR_MUST_CHECK;
-int weir_builder_decimal(struct weir_column_builder *column, uint64_t lo, int64_t hi)
-    WEIR_MUST_CHECK;
-int weir_builder_bytes(struct weir_column_builder *column, const void *bytes, size_t length)
-    WEIR_MUST_CHECK;
+int weir_builder_decimal(struct weir_column_builder *column, uint64_t lo,
+                         int64_t hi) WEIR_MUST_CHECK;
+int weir_builder_bytes(struct weir_column_builder *column, const void *bytes,
+                       size_t length) WEIR_MUST_CHECK;
 int weir_builder_list(struct weir_column_builder *column) WEIR_MUST_CHECK; /* list and map */
 int weir_builder_struct(struct weir_column_builder *column) WEIR_MUST_CHECK;
 

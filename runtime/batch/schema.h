@@ -14,8 +14,8 @@ extern "C" {
 #endif
 
 struct weir_field {
-    char *name;                  /* owned */
-    char *default_json;          /* owned; JSON text of the default an absent field takes, or NULL */
+    char *name;         /* owned */
+    char *default_json; /* owned; JSON text of the default an absent field takes, or NULL */
     struct weir_field *children; /* owned; list: "element"; struct: fields; map: "key", "value" */
     int32_t child_count;
     uint8_t type; /* enum weir_type */
@@ -45,8 +45,8 @@ bool weir_schema_equal(const struct weir_schema *a, const struct weir_schema *b)
 uint64_t weir_schema_hash(const struct weir_schema *schema);
 
 /* Parses a type text into `field` (name untouched). */
-int weir_field_parse_type(struct weir_field *field, const char *text, struct weir_error *err)
-    WEIR_MUST_CHECK;
+int weir_field_parse_type(struct weir_field *field, const char *text,
+                          struct weir_error *err) WEIR_MUST_CHECK;
 int weir_field_format_type(const struct weir_field *field, struct weir_buffer *out) WEIR_MUST_CHECK;
 int weir_field_copy(struct weir_field *to, const struct weir_field *from) WEIR_MUST_CHECK;
 void weir_field_fini(struct weir_field *field);

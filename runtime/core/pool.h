@@ -24,7 +24,7 @@ size_t weir_pool_usable(const void *buffer);
 /* Gives a buffer back; NULL is ignored. Thread-safe. */
 void weir_pool_give(struct weir_pool *pool, void *buffer);
 
-size_t weir_pool_used_bytes(const struct weir_pool *pool);  /* handed out */
+size_t weir_pool_used_bytes(const struct weir_pool *pool);     /* handed out */
 uint64_t weir_pool_malloc_count(const struct weir_pool *pool); /* calls that reached malloc */
 
 #ifdef __cplusplus
