@@ -10,9 +10,13 @@
 extern "C" {
 #endif
 #pragma GCC visibility push(default) /* LuaJIT finds the functions by name in the binary */
+/* LuaJIT finds these by name in the running binary, so they alone are visible outside it. */
+#pragma GCC visibility push(default)
 #include "abi/column.h"
 #include "abi/value.h"
 #include "abi/call.h"
+#include "abi/native.h"
+#pragma GCC visibility pop
 #pragma GCC visibility pop
 #ifdef __cplusplus
 }
