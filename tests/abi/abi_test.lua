@@ -175,7 +175,8 @@ for _, struct in ipairs(all.structs) do
             bad[#bad + 1] = line
         end
     end
-    check(#bad == 0, ("struct %s: size and %d offsets agree"):format(struct.name, #struct.fields), table.concat(bad, "; "))
+    local name = ("struct %s: size and %d offsets agree"):format(struct.name, #struct.fields)
+    check(#bad == 0, name, table.concat(bad, "; "))
 end
 local enums_bad = {}
 for _, line in ipairs(differences(lua, c)) do
