@@ -1,0 +1,111 @@
+#pragma once
+/* Keyed aggregation in tumbling windows, on state slots (state/table.h). One slot a (window, key),
+ * measures as fixed cells in it; the members of exact distinct sets are slots of a table of their
+ * own, so an epoch logs only new members. Rows are taken in order; which window a row joins and
+ * whether it is late depend on the row's own watermark_before only, and windows are emitted in
+ * (start, creation sequence) order: no result depends on batch size or epoch length.
+ *
+ * Small print (docs: language): nulls are ignored, aggregates of nothing are null, count and
+ * distinct 0. Sums of ints are int64, summed in 128 bits; of decimal(p,s) decimal(38,s), summed in
+ * 192; one that *ends* out of range is an error of class fail. float and double are added as
+ * double in row order. avg of ints and decimals is decimal(38, max(6,s)), half-even; of floats
+ * double. NaN sorts above all numbers. One thread (the loop). */
+#include "batch/batch.h"
+#include "batch/builder.h"
+#include "state/cell.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum weir_measure_kind {
+    WEIR_MEASURE_COUNT, /* of rows, or of non-null values when it has an input */
+    WEIR_MEASURE_SUM,
+    WEIR_MEASURE_AVG,
+    WEIR_MEASURE_MIN,
+    WEIR_MEASURE_MAX,
+    WEIR_MEASURE_DISTINCT
+};
+
+struct weir_measure {
+    const char *name; /* copied */
+    enum weir_measure_kind kind;
+    bool has_input;
+    uint8_t type; /* of the input: enum weir_type, precision, scale */
+    uint8_t precision;
+    int8_t scale;
+};
+
+#define WEIR_MEASURES_MAX 256
+
+struct weir_aggregate_config {
+    const char *declaration; /* "gold.sales_velocity"; copied */
+    const struct weir_schema *input;
+    const int32_t *by; /* columns of input */
+    int32_t by_count;
+    int64_t size_us;     /* > 0 */
+    int64_t lateness_us; /* >= 0 */
+    const struct weir_measure *measures;
+    int32_t measure_count;
+    uint32_t state_version; /* as declared; part of the shape */
+    size_t max_keys;        /* 0: none */
+    size_t max_bytes;       /* 0: none */
+    const char *option;     /* that raises the cap, for the message */
+};
+
+struct weir_aggregate;
+
+bool weir_measure_kind_parse(const char *text, enum weir_measure_kind *kind);
+/* The type a measure comes out with, into field->type, precision, scale, nullable; name and
+ * children untouched. WEIR_E_CONFIG when the kind does not take the input's type. */
+int weir_measure_output(const struct weir_measure *measure, struct weir_field *field,
+                        struct weir_error *err) WEIR_MUST_CHECK;
+
+struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config *config,
+                                             struct weir_error *err);
+void weir_aggregate_destroy(struct weir_aggregate *aggregate);
+
+/* The schema of what fire emits: by columns, window_start, window_end (timestamp), measures.
+ * Borrowed. */
+struct weir_schema *weir_aggregate_output(const struct weir_aggregate *aggregate);
+
+/* Takes rows sel[0..count) in order.
+ *   times_us, watermark_before_us   by row (operator/watermark.h); rows without a time are not fed
+ *   inputs[m]   column of measure m, by row; NULL where it has no input
+ *   masks[m]    by position: the row counts for measure m iff 1; masks or masks[m] NULL: all do
+ *   late_sel    room for count; gets the rows that are late, in order; *late_count of them
+ * WEIR_E_LIMIT at the state's cap (the message names declaration, keys, option), WEIR_E_NOMEM: the
+ * pipeline must stop and recover, part of the batch is in the state. */
+int weir_aggregate_feed(struct weir_aggregate *aggregate, const struct weir_batch *batch,
+                        const int32_t *sel, int32_t count, const int64_t *times_us,
+                        const int64_t *watermark_before_us, const struct weir_column *const *inputs,
+                        const uint8_t *const *masks, int32_t *late_sel, int32_t *late_count,
+                        struct weir_error *err) WEIR_MUST_CHECK;
+
+/* Emits rows of closed windows into `out` (begun, of weir_aggregate_output's schema) until max_rows
+ * were added, the builder is full, or nothing closed is left (*done). Emitted slots are deleted.
+ * watermark_us WEIR_WATERMARK_END closes everything. WEIR_E_DATA means what a failed
+ * expectation of action `fail` means: a sum ended out of range (measure, window and type are
+ * named); the slot stays. */
+int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
+                        struct weir_batch_builder *out, int32_t max_rows, bool *done,
+                        struct weir_error *err) WEIR_MUST_CHECK;
+/* True when fire would emit something. */
+bool weir_aggregate_ready(const struct weir_aggregate *aggregate, int64_t watermark_us);
+
+size_t weir_aggregate_keys(const struct weir_aggregate *aggregate); /* open (window, key) pairs */
+size_t weir_aggregate_bytes(const struct weir_aggregate *aggregate);
+/* Bytes one (window, key) costs in memory, without distinct members and long strings. */
+size_t weir_aggregate_estimate(const struct weir_aggregate *aggregate);
+uint64_t weir_aggregate_shape(const struct weir_aggregate *aggregate);
+
+/* Its cells: 1, or 2 with a distinct measure. All are sealed at the same instant. */
+int32_t weir_aggregate_cells(struct weir_aggregate *aggregate, struct weir_cell **cells,
+                             int32_t capacity);
+/* After the last apply to its cells, before the first feed. */
+int weir_aggregate_restore(struct weir_aggregate *aggregate,
+                           struct weir_error *err) WEIR_MUST_CHECK;
+
+#ifdef __cplusplus
+}
+#endif

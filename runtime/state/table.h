@@ -1,0 +1,173 @@
+#pragma once
+/* Keyed state: an open-addressing index over fixed-layout slots in chunked memory. A slot never
+ * moves while it lives, growth is incremental (no call rehashes more than a few entries), and a
+ * slot remembers the epoch that last changed it, so that a seal is a flip of one number and each
+ * changed slot is imaged once however often it changed (design: epochs; images:
+ * docs/formats/state.md).
+ *
+ * Copy on write: while the sealed epoch is being collected, weir_table_touch and
+ * weir_table_delete image a slot that was not collected yet before it changes again. So the rule
+ * for callers is one: touch before writing to a value.
+ *
+ * One thread (the loop). Keys are bytes, usually from operator/key.h. Pointers to slots and values
+ * are good until the slot is deleted or the table destroyed. */
+#include "state/cell.h"
+#include "state/heap.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct weir_table;
+
+/* Values with parts outside the slot. NULL codec: the value is its own image, byte for byte. */
+struct weir_table_codec {
+    /* Appends the value's image. WEIR_E_LIMIT or WEIR_E_NOMEM from the buffer, passed on. */
+    int (*encode)(void *context, const void *value, struct weir_buffer *out);
+    /* Fills a zeroed value. The bytes are outside input: WEIR_E_CORRUPT when they do not
+     * parse. */
+    int (*decode)(void *context, void *value, const uint8_t *bytes, size_t length,
+                  struct weir_error *err);
+    /* Frees the parts. The value may be zeroed or half decoded. */
+    void (*fini)(void *context, void *value);
+};
+
+struct weir_table_config {
+    const char *declaration;   /* "gold.sales_velocity"; copied */
+    const char *cell;          /* "window"; copied */
+    uint64_t shape;            /* hash of key types, value layout and declared version */
+    uint32_t value_bytes;      /* <= 32 KiB */
+    uint32_t key_inline_bytes; /* longer keys live in the heap; 0 means 16 */
+    size_t max_keys;           /* 0: no cap but 2^31 */
+    size_t max_bytes;          /* 0: none; slots, index, heap all in */
+    const char *option;        /* the option that raises the cap, for the message; copied */
+    const struct weir_table_codec *codec; /* borrowed */
+    void *codec_context;                  /* borrowed */
+};
+
+/* Slot header; the inline key and the value follow. `link` is the owner's to use (a list through
+ * slots by number): it is not imaged, 0 at creation. */
+struct weir_slot {
+    uint64_t hash;
+    uint64_t sequence; /* creation order, from 1, never reused */
+    uint32_t changed;  /* the table's count of seals when it last changed; 0: clean */
+    uint32_t number;   /* from 1 */
+    uint32_t key_bytes;
+    uint32_t link;
+};
+
+/* The part of a table that the inlined paths read; the rest is private. */
+struct weir_table_view {
+    uint64_t seed;
+    uint32_t generation; /* the current epoch, as slots remember it */
+    uint32_t value_offset;
+    uint32_t slot_bytes;
+    uint32_t key_inline_bytes;
+    uint64_t *index; /* entries: low 32 bits of the hash << 32 | slot number */
+    uint64_t mask;
+    uint8_t **chunks; /* WEIR_TABLE_CHUNK_SLOTS slots each */
+};
+#define WEIR_TABLE_CHUNK_BITS 16
+#define WEIR_TABLE_CHUNK_SLOTS (1u << WEIR_TABLE_CHUNK_BITS)
+
+/* NULL with err set (WEIR_E_CONFIG, WEIR_E_NOMEM). */
+struct weir_table *weir_table_create(const struct weir_table_config *config,
+                                     struct weir_error *err);
+void weir_table_destroy(struct weir_table *table);
+
+static inline const struct weir_table_view *weir_table_view(const struct weir_table *table) {
+    return (const struct weir_table_view *)table;
+}
+
+/* The hash every call below wants: XXH3 under the table's own random seed (hash flooding). */
+uint64_t weir_table_hash(const struct weir_table *table, const void *key, size_t length);
+
+/* Two-stage prefetch for batches of lookups: the index line first, some rows later the slot. */
+static inline void weir_table_prefetch(const struct weir_table *table, uint64_t hash) {
+    const struct weir_table_view *view = weir_table_view(table);
+    __builtin_prefetch(&view->index[hash & view->mask]);
+}
+
+static inline struct weir_slot *weir_table_slot(const struct weir_table *table, uint32_t number) {
+    const struct weir_table_view *view = weir_table_view(table);
+    uint32_t at = number - 1;
+    void *slot = view->chunks[at >> WEIR_TABLE_CHUNK_BITS] +
+                 (size_t)(at & (WEIR_TABLE_CHUNK_SLOTS - 1)) * view->slot_bytes;
+    return (struct weir_slot *)slot;
+}
+
+/* Prefetches the slot the hash most probably leads to. */
+static inline void weir_table_prefetch_slot(const struct weir_table *table, uint64_t hash) {
+    const struct weir_table_view *view = weir_table_view(table);
+    uint64_t entry = view->index[hash & view->mask];
+    if ((uint32_t)entry != 0) {
+        const char *slot = (const char *)weir_table_slot(table, (uint32_t)entry);
+        __builtin_prefetch(slot);
+        __builtin_prefetch(slot + 64);
+    }
+}
+
+static inline void *weir_slot_value(const struct weir_table *table, struct weir_slot *slot) {
+    return (uint8_t *)slot + weir_table_view(table)->value_offset;
+}
+
+static inline const uint8_t *weir_slot_key(const struct weir_table *table,
+                                           const struct weir_slot *slot) {
+    const uint8_t *key = (const uint8_t *)slot + sizeof *slot;
+    if (slot->key_bytes > weir_table_view(table)->key_inline_bytes) {
+        memcpy(&key, (const void *)key, sizeof key);
+    }
+    return key;
+}
+
+/* NULL when there is none. */
+struct weir_slot *weir_table_find(const struct weir_table *table, uint64_t hash, const void *key,
+                                  size_t length);
+/* Finds or creates (value zeroed, touched). NULL: WEIR_E_LIMIT at a cap, WEIR_E_NOMEM; the table
+ * is as before. A found slot is not touched. */
+struct weir_slot *weir_table_get(struct weir_table *table, uint64_t hash, const void *key,
+                                 size_t length, bool *created, struct weir_error *err);
+
+int weir_table_touch_slow(struct weir_table *table, struct weir_slot *slot);
+/* Before the first write to a value in an epoch (cheap after that). WEIR_E_NOMEM. */
+static inline WEIR_MUST_CHECK int weir_table_touch(struct weir_table *table,
+                                                   struct weir_slot *slot) {
+    if (slot->changed == weir_table_view(table)->generation) {
+        return WEIR_OK;
+    }
+    return weir_table_touch_slow(table, slot);
+}
+
+/* Deletes; the epoch's images get a tombstone unless `silent` (for slots whose owner's tombstone
+ * says it all). WEIR_E_NOMEM: nothing happened. */
+int weir_table_delete(struct weir_table *table, struct weir_slot *slot,
+                      bool silent) WEIR_MUST_CHECK;
+
+size_t weir_table_keys(const struct weir_table *table);
+size_t weir_table_bytes(const struct weir_table *table); /* resident: slots, index, heap, images */
+size_t weir_table_changed(const struct weir_table *table); /* slots changed in the open epoch */
+/* Numbers run 1..slots; weir_table_slot(n)->sequence == 0 means free. */
+uint32_t weir_table_slots(const struct weir_table *table);
+/* For the parts of values; counted against max_bytes. */
+struct weir_heap *weir_table_heap(struct weir_table *table);
+/* WEIR_E_LIMIT with the table's message when `extra` more bytes would pass the cap. */
+int weir_table_check_room(const struct weir_table *table, size_t extra,
+                          struct weir_error *err) WEIR_MUST_CHECK;
+const char *weir_table_name(const struct weir_table *table); /* "gold.x/window" */
+
+/* See cell.h for the contract of these four. */
+int weir_table_seal(struct weir_table *table, struct weir_error *err) WEIR_MUST_CHECK;
+int weir_table_collect(struct weir_table *table, struct weir_buffer *out, size_t max_slots,
+                       bool *done, struct weir_error *err) WEIR_MUST_CHECK;
+/* Slots in the order of their numbers, which growth never changes. */
+int weir_table_dump(struct weir_table *table, struct weir_cell_cursor *cursor,
+                    struct weir_buffer *out, size_t max_slots, bool *done,
+                    struct weir_error *err) WEIR_MUST_CHECK;
+/* Applied slots are clean: they belong to no epoch until touched. */
+int weir_table_apply(struct weir_table *table, const uint8_t *bytes, size_t length,
+                     struct weir_error *err) WEIR_MUST_CHECK;
+struct weir_cell *weir_table_cell(struct weir_table *table); /* lives as long as the table */
+
+#ifdef __cplusplus
+}
+#endif
