@@ -1,0 +1,260 @@
+"""Runs the project's tests, two jobs at a time, and counts individual tests over all runners.
+
+usage: python3 tools/run_tests.py check|test|long|lint [JOB…]
+
+Every job is a command; a test job's output is read as TAP or JUnit. A job that ends badly without
+naming a failed test counts as one failure, and so does one that ran no test at all, so nothing is
+lost silently. Logs are in build/test/<job>.log. The last line is "N passed, N failed[, N skipped]".
+"""
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import xml.etree.ElementTree as xml
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+OUT = ROOT / "build" / "test"
+PARALLEL = 2
+PYTHON = str(ROOT / "build/venv/bin/python")
+
+
+class Job:
+    def __init__(self, name, command, reads=None, needs=(), env=None, minutes=5):
+        self.name = name
+        self.command = command
+        self.reads = reads  # None (a build step), "tap", or the path of a JUnit file
+        self.needs = needs
+        self.env = env or {}
+        self.minutes = minutes
+        self.passed = 0
+        self.failures = []
+        self.skips = []
+        self.seconds = 0.0
+        self.done = False
+        self.log = OUT / (re.sub(r"\W+", "-", name) + ".log")
+
+    @property
+    def ok(self):
+        return self.done and not self.failures
+
+
+TAP = re.compile(r"^(not ok|ok)\s+\d+\s*(?:-\s*)?(.*)$")
+
+
+def read_tap(text, job, prefix=""):
+    for line in text.split("\n"):
+        match = TAP.match(line)
+        if not match:
+            continue
+        name, _, skip = match.group(2).partition("# SKIP")
+        if "# SKIP" in match.group(2):
+            job.skips.append(f"{prefix}{name.strip()} {skip.strip()}".strip())
+        elif match.group(1) == "ok":
+            job.passed += 1
+        else:
+            job.failures.append(prefix + name.strip())
+
+
+def read_junit(path, job):
+    """JUnit of pytest, of busted, or of ctest, whose cases carry the TAP of a whole cmocka program."""
+    for case in xml.parse(path).getroot().iter("testcase"):
+        name = f"{case.get('classname', '')}: {case.get('name', '')}"
+        bad = case.find("failure") is not None or case.find("error") is not None
+        tap = case.findtext("system-out") or ""
+        if any(TAP.match(line) for line in tap.split("\n")):
+            before = len(job.failures)
+            read_tap(tap, job, prefix=f"{case.get('name')}: ")
+            if bad and len(job.failures) == before:
+                job.failures.append(f"{case.get('name')}: ended before its tests did")
+        elif bad:
+            job.failures.append(name)
+        elif case.find("skipped") is not None:
+            job.skips.append(f"{name} {case.find('skipped').get('message', '')}")
+        else:
+            job.passed += 1
+
+
+
+def run(job):
+    environment = {**os.environ, **job.env}
+    started = time.monotonic()
+    junit = ROOT / job.reads if job.reads not in (None, "tap") else None
+    if junit:
+        junit.unlink(missing_ok=True)
+    with open(job.log, "wb") as log:
+        process = subprocess.Popen(job.command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log,
+                                   stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            code = process.wait(job.minutes * 60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            code = "no end after %g minutes" % job.minutes
+    job.seconds = time.monotonic() - started
+    text = job.log.read_text(encoding="utf-8", errors="replace")
+    try:
+        if job.reads == "tap":
+            read_tap(text, job)
+        elif junit and junit.exists():
+            read_junit(junit, job)
+    except xml.ParseError as problem:
+        job.failures.append(f"{job.name}: unreadable report: {problem}")
+    if code != 0 and not job.failures:
+        job.failures.append(f"{job.name}: ended with {code}")
+    elif job.reads and not (job.passed or job.failures or job.skips):
+        job.failures.append(f"{job.name}: ran no test")
+
+
+class Runner:
+    def __init__(self, jobs):
+        self.jobs = jobs
+        self.lock = threading.Condition()
+        self.waiting = list(jobs)
+        self.started = time.monotonic()
+
+    def report(self, job):
+        counts = [f"{job.passed} passed"] if job.reads else ["built" if not job.failures else "not built"]
+        if job.failures and job.reads:
+            counts.append(f"{len(job.failures)} FAILED")
+        if job.skips:
+            counts.append(f"{len(job.skips)} skipped")
+        print(f"[{time.monotonic() - self.started:4.0f} s] {job.name:<28} {', '.join(counts)} ({job.seconds:.1f} s)", flush=True)
+        for name in job.failures[:20]:
+            print(f"           FAILED {name}")
+        for name in job.skips[:5]:
+            print(f"           skipped {name}")
+        if job.failures and job.log.exists():
+            print(f"           log: {job.log.relative_to(ROOT)}")
+            lines = job.log.read_text(encoding="utf-8", errors="replace").rstrip().split("\n")
+            tail = [line for line in lines if not line.startswith("ok ")][-25:]
+            print("".join(f"           | {line[:240]}\n" for line in tail), end="", flush=True)
+
+    def take(self):
+        """The next job whose needs are met; None when nothing is left. Blocks while jobs may become ready."""
+        with self.lock:
+            while True:
+                for job in self.waiting:
+                    needs = [other for other in self.jobs if other.name in job.needs]
+                    broken = [other.name for other in needs if other.done and not other.ok]
+                    if broken:
+                        self.waiting.remove(job)
+                        job.failures.append(f"{job.name}: not run, since '{broken[0]}' failed")
+                        job.done = True
+                        self.report(job)
+                        self.lock.notify_all()
+                        break
+                    if all(other.done for other in needs):
+                        self.waiting.remove(job)
+                        return job
+                else:
+                    if not self.waiting:
+                        return None
+                    self.lock.wait()
+
+    def work(self):
+        while (job := self.take()) is not None:
+            run(job)
+            with self.lock:
+                job.done = True
+                self.report(job)
+                self.lock.notify_all()
+
+    def go(self):
+        OUT.mkdir(parents=True, exist_ok=True)
+        threads = [threading.Thread(target=self.work) for _ in range(PARALLEL)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        passed = sum(job.passed for job in self.jobs)
+        failed = sum(len(job.failures) for job in self.jobs)
+        skipped = sum(len(job.skips) for job in self.jobs)
+        print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+        return 1 if failed else 0
+
+
+SANITIZERS = {
+    "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:detect_stack_use_after_return=0",
+    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
+}
+
+
+def build(preset, *targets):
+    return Job(f"build {preset}", ["tools/build", preset, *targets], minutes=10)
+
+
+def unit(preset, workers=2):
+    report = f"build/test/unit-{preset}.xml"
+    command = ["ctest", "--test-dir", f"build/{preset}", "-j", str(workers), "--output-on-failure", "--no-tests=error",
+               "--test-output-size-passed", "10000000", "--test-output-size-failed", "10000000",
+               "--output-junit", str(ROOT / report)]
+    return Job(f"unit ({preset})", command, reads=report, needs=(f"build {preset}",),
+               env={"CMOCKA_MESSAGE_OUTPUT": "TAP", **SANITIZERS}, minutes=10)
+
+
+def abi(preset):
+    return Job("abi", ["luajit", "tests/abi/abi_test.lua", ".", f"build/{preset}/weir"], reads="tap", needs=(f"build {preset}",))
+
+
+def lints(*needs):
+    return Job("lints", ["python3", "tests/lint/lint.py"], reads="tap", needs=needs)
+
+
+def pytest(name, binary, files, *options, needs=(), env=None, minutes=8):
+    report = f"build/test/{re.sub(r'[^a-z]+', '-', name)}.xml"
+    command = [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *options, *files]
+    return Job(name, command, reads=report, needs=("judges", *needs), env={"WEIR_BINARY": str(ROOT / binary), **(env or {})},
+               minutes=minutes)
+
+
+def judges():
+    return Job("judges", ["tools/venv"], minutes=5)
+
+
+INTEGRATION = ["tests/integration"]
+CRASH = "tests/integration/test_crash.py"
+
+
+def suite(name):
+    if name == "lint":
+        return [lints()]
+    if name == "check":
+        return [build("dev"), unit("dev"), abi("dev"), lints()]
+    if name == "test":
+        return [
+            build("release"), judges(), abi("release"), unit("release"), build("asan"), lints("build release"),
+            pytest("integration", "build/release/weir", INTEGRATION, f"--ignore={CRASH}", needs=("build release",)),
+            unit("asan"),
+            pytest("crash", "build/release/weir", [CRASH], needs=("build release",)),
+        ]
+    if name == "long":
+        return [
+            build("release"), judges(), build("tsan"), build("asan"),
+            unit("tsan"), unit("asan"),
+            pytest("integration (tsan)", "build/tsan/weir", INTEGRATION, f"--ignore={CRASH}", needs=("build tsan",),
+                   env=SANITIZERS, minutes=30),
+            pytest("integration (asan)", "build/asan/weir", INTEGRATION, f"--ignore={CRASH}", needs=("build asan",),
+                   env=SANITIZERS, minutes=30),
+            pytest("crash (long)", "build/release/weir", [CRASH], needs=("build release",),
+                   env={"WEIR_CRASH_HITS": "1,2,7", "WEIR_RANDOM_KILLS": "200"}, minutes=60),
+            Job("fuzz", ["python3", "tools/fuzz.py"], reads="tap", minutes=600),
+        ]
+    print(__doc__, file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    chosen = suite(sys.argv[1] if len(sys.argv) > 1 else "")
+    if len(sys.argv) > 2:
+        wanted = set(sys.argv[2:])
+        for job in chosen:
+            if job.name in wanted:
+                wanted.update(job.needs)
+        chosen = [job for job in chosen if job.name in wanted]
+    sys.exit(Runner(chosen).go())
