@@ -1,0 +1,80 @@
+"""Fixtures: the binary under test, a scratch project, and tables read by three independent readers."""
+
+import json
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+TIMEOUT_S = 120
+
+
+class Outcome:
+    def __init__(self, code, out, err):
+        self.code = code
+        self.out = out
+        self.err = err
+
+    def json(self):
+        """The last line of standard output that is a JSON object."""
+        for line in reversed(self.out.strip().split("\n")):
+            if line.startswith("{"):
+                return json.loads(line)
+        raise AssertionError(f"no JSON object in the output:\n{self.out}\n{self.err}")
+
+    def __repr__(self):
+        return f"exit {self.code}\n--- stdout\n{self.out[-4000:]}\n--- stderr\n{self.err[-4000:]}"
+
+
+class Project:
+    """A folder with a pipeline in it, and the command run inside it."""
+
+    def __init__(self, binary, root):
+        self.binary = binary
+        self.root = pathlib.Path(root)
+        self.root.mkdir(parents=True, exist_ok=True)
+
+    def write(self, path, text):
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
+        return target
+
+    def start(self, *arguments, env=None):
+        return subprocess.Popen([self.binary, *arguments], cwd=self.root, env={**os.environ, **(env or {})}, text=True,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, errors="replace")
+
+    def weir(self, *arguments, env=None, timeout=TIMEOUT_S):
+        process = self.start(*arguments, env=env)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            raise AssertionError(f"weir {' '.join(arguments)} did not end in {timeout} s: {Outcome(None, out, err)}") from None
+        return Outcome(process.returncode, out, err)
+
+    def run(self, pipeline, *arguments, env=None, code=0):
+        outcome = self.weir("run", pipeline, "--until-end", "--json", *arguments, env=env)
+        assert outcome.code == code, outcome
+        return outcome.json() if code == 0 else outcome
+
+
+@pytest.fixture(scope="session")
+def binary():
+    path = pathlib.Path(os.environ.get("WEIR_BINARY", ROOT / "build/release/weir"))
+    if not path.exists():
+        pytest.skip(f"{path} is not built (make build)")
+    return path
+
+
+@pytest.fixture
+def project(binary, tmp_path):
+    return Project(binary, tmp_path / "project")
+
+
+@pytest.fixture
+def new_project(binary, tmp_path):
+    return lambda name: Project(binary, tmp_path / name)
