@@ -1,0 +1,86 @@
+#pragma once
+/* Decoders turn frames (a line, a message) into rows of a batch: the schema is compiled once into a
+ * field plan, values are written straight into the columns. A frame gives one row or one reject.
+ *
+ * A decoded batch has the user's columns, then the meta columns (WEIR_META_*). The decoder fills
+ * `_rescued` (JSON text of unknown fields), `_offset`, and `_timestamp`; the source sets `_topic`
+ * and
+ * `_partition`; `_ingested_at` is an int64 array left for the loop to fill from its recorded clock.
+ */
+#include "batch/builder.h"
+#include "decode/reject.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum weir_meta_column {
+    WEIR_META_TOPIC,       /* string, dictionary-encoded constant: the source's name */
+    WEIR_META_PARTITION,   /* int32 */
+    WEIR_META_OFFSET,      /* int64 */
+    WEIR_META_TIMESTAMP,   /* timestamp, nullable: what the transport says; null for files */
+    WEIR_META_INGESTED_AT, /* timestamp: the loop's clock */
+    WEIR_META_RESCUED,     /* string, nullable */
+    WEIR_META_COUNT
+};
+
+#define WEIR_DECODE_PADDING 64 /* readable bytes required after a block */
+#define WEIR_DECODE_FRAME_BYTES_MAX (16 << 20)
+
+/* The user's columns followed by the meta columns; NULL without memory. A user column named like a
+ * meta column is an error of the caller's (check with weir_decode_check_schema). */
+struct weir_schema *weir_decode_full_schema(const struct weir_schema *user);
+int weir_decode_check_schema(const struct weir_schema *user,
+                             struct weir_error *err) WEIR_MUST_CHECK;
+
+struct weir_frame {
+    uint32_t start;  /* in the block */
+    uint32_t length; /* bytes, without the line end */
+    int64_t offset;  /* goes to _offset */
+};
+
+struct weir_decoder;
+
+/* Appends to `builder` (begun; over the full schema) and `*rejects` (created when first needed).
+ * Stops early when the builder's batch is full: *consumed says how many frames were taken. The
+ * block needs WEIR_DECODE_PADDING readable bytes after it, and nothing but white space between
+ * frames. Fails only for memory (WEIR_E_LIMIT, WEIR_E_NOMEM: nothing of the frame at *consumed was
+ * kept). One thread at a time; does not block; no malloc in steady state. */
+struct weir_decoder_vtable {
+    const char *name;
+    /* `options_json` as written in the source's declaration; `schema` the user's columns. No I/O
+     * but reading the schema file it names. */
+    int (*create)(struct weir_decoder **out, const char *options_json, struct weir_schema *schema,
+                  struct weir_error *err);
+    int (*decode)(struct weir_decoder *decoder, const uint8_t *block,
+                  const struct weir_frame *frames, int32_t count,
+                  struct weir_batch_builder *builder, struct weir_reject_batch **rejects,
+                  int32_t *consumed);
+    void (*destroy)(struct weir_decoder *decoder);
+};
+
+struct weir_decoder { /* head of every decoder */
+    const struct weir_decoder_vtable *vtable;
+};
+
+/* `kind`: "json". `schema` may be NULL when the options name one ({"schema": "a.avsc"}); when both
+ * are given they must be equal (the .avsc also carries enum symbols and epoch units). */
+int weir_decoder_create(struct weir_decoder **out, const char *kind, const char *options_json,
+                        struct weir_schema *schema, struct weir_error *err) WEIR_MUST_CHECK;
+void weir_decoder_destroy(struct weir_decoder *decoder);
+
+static inline WEIR_MUST_CHECK int
+weir_decoder_decode(struct weir_decoder *decoder, const uint8_t *block,
+                    const struct weir_frame *frames, int32_t count,
+                    struct weir_batch_builder *builder, struct weir_reject_batch **rejects,
+                    int32_t *consumed) {
+    return decoder->vtable->decode(decoder, block, frames, count, builder, rejects, consumed);
+}
+
+/* NULL when no decoder has that name. weir_decoder_names lists them for errors ("json"). */
+const struct weir_decoder_vtable *weir_decoder_find(const char *kind);
+const char *weir_decoder_names(void);
+
+#ifdef __cplusplus
+}
+#endif

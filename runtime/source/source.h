@@ -1,0 +1,124 @@
+#pragma once
+/* Sources deliver batches with the position that follows them. Two ways to drive one:
+ *   pull      weir_source_next on the caller's thread; replay, tests, simulation
+ *   threaded  weir_source_start: a thread a partition loops over `next` and pushes into a bounded
+ *             ring; weir_source_poll takes. A full ring pauses the partition.
+ * Lifecycle: create (no I/O) → open (positions; reads directories) → next… or start, poll…, stop →
+ * destroy. A position is opaque, versioned bytes (docs/formats/files.md): opened with it, a source
+ * delivers exactly the rows after it, in the same order; the batch boundaries may differ unless
+ * max_rows is given as before. */
+#include "batch/batch.h"
+#include "core/signal.h"
+#include "decode/decoder.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define WEIR_POSITION_BYTES_MAX                                                                    \
+    (64 * 1024) /* tens of bytes as a rule: 8 a file read, 40 + its name */
+#define WEIR_SOURCE_PARTITIONS_MAX 64
+
+struct weir_position {
+    const uint8_t *bytes; /* NULL and 0: from the beginning */
+    uint32_t size;
+};
+
+struct weir_source_batch {
+    struct weir_batch *batch; /* full schema; owned; may have 0 rows; NULL when code != 0 */
+    struct weir_reject_batch *rejects; /* owned, NULL when none */
+    struct weir_position position;     /* after this batch; lives as long as it */
+    uint64_t hash; /* XXH3 of the raw frames' bytes (generator: of the numbers) */
+    int32_t partition;
+    int32_t rows; /* batch rows + rejects */
+    bool end;     /* the partition has no more input; its last batch */
+    int code;     /* not 0: the partition failed; weir_source_error says why; its last batch */
+    struct weir_pool *pool;
+};
+
+/* Gives everything back to the pool. To keep the weir_batch, ref it or set `batch` to NULL. */
+void weir_source_batch_release(struct weir_source_batch *batch);
+
+struct weir_source_config {
+    const char *name;         /* dataset name: `_topic` */
+    const char *kind;         /* "files", "generator" */
+    const char *options_json; /* as written in the declaration, an object; NULL for {} */
+    const char *decoder;      /* "json"; NULL for sources that need none */
+    const char *decoder_options_json;
+    struct weir_schema *schema; /* the user's columns (reference taken); NULL: from the decoder's or
+                                   source's own */
+    struct weir_pool *pool;     /* borrowed */
+    struct weir_signal *signal; /* borrowed, raised when a batch is ready; NULL in pull mode */
+    bool until_end;             /* bounded: ends where the input ends, else followed */
+    int32_t batch_rows;         /* 0: WEIR_BATCH_ROWS_MAX */
+    uint32_t queue_batches;     /* ring size a partition; 0: 8 */
+};
+
+struct weir_source;
+
+int weir_source_create(struct weir_source **out, const struct weir_source_config *config,
+                       struct weir_error *err) WEIR_MUST_CHECK;
+/* Stops first where it runs. Every batch taken stays valid. */
+void weir_source_destroy(struct weir_source *source);
+
+/* positions[i] is partition i's; partitions beyond `count` start at the beginning. */
+int weir_source_open(struct weir_source *source, const struct weir_position *positions,
+                     int32_t count, struct weir_error *err) WEIR_MUST_CHECK;
+/* Valid after open; fixed from then on. */
+int32_t weir_source_partitions(const struct weir_source *source);
+struct weir_schema *weir_source_schema(const struct weir_source *source); /* full; borrowed */
+const char *weir_source_name(const struct weir_source *source);
+
+/* Pull: at most max_rows rows and rejects (0: batch_rows). *out is NULL when a followed partition
+ * has nothing now, or after the batch marked `end`. WEIR_E_LIMIT: the pool is exhausted, try again.
+ */
+int weir_source_next(struct weir_source *source, int32_t partition, int32_t max_rows,
+                     struct weir_source_batch **out, struct weir_error *err) WEIR_MUST_CHECK;
+
+int weir_source_start(struct weir_source *source, struct weir_error *err) WEIR_MUST_CHECK;
+/* Consumer thread; NULL when nothing is ready. The caller releases. */
+struct weir_source_batch *weir_source_poll(struct weir_source *source, int32_t partition);
+/* The next batch without taking it (rows, end and times can be looked at), NULL when none. */
+const struct weir_source_batch *weir_source_peek(struct weir_source *source, int32_t partition);
+/* Joins the threads and releases what was not taken. Idempotent. */
+void weir_source_stop(struct weir_source *source);
+/* Why the partition's batch had a code. */
+const struct weir_error *weir_source_error(const struct weir_source *source, int32_t partition);
+/* CPU nanoseconds of the source's threads so far, for the per-stage budget. */
+int64_t weir_source_cpu_ns(const struct weir_source *source);
+
+/* The user's columns a source of its own brings (generator); NULL when the kind has none. One
+ * reference for the caller. */
+struct weir_schema *weir_source_own_schema(const char *kind);
+/* True when the kind exists. weir_source_kinds lists them for errors ("files, generator"). */
+bool weir_source_exists(const char *kind);
+const char *weir_source_kinds(void);
+/* One line a human can read: "landing/a.jsonl at byte 1234, 3 files read". */
+int weir_source_describe_position(const char *kind, const struct weir_position *position,
+                                  struct weir_buffer *out) WEIR_MUST_CHECK;
+
+/* --- for implementers --------------------------------------------------------------------- */
+
+/* One array in registry.c. Slots are called with no lock held; `next` on the partition's thread,
+ * the others on the owner's. */
+struct weir_source_vtable {
+    const char *name;
+    bool needs_decoder;
+    struct weir_schema *(*own_schema)(void); /* NULL without; may fail for memory (NULL) */
+    /* Reads options. No I/O. */
+    int (*init)(struct weir_source *source, const char *options_json, struct weir_error *err);
+    /* May block on directories. Sets the number of partitions. */
+    int (*open)(struct weir_source *source, const struct weir_position *positions, int32_t count,
+                struct weir_error *err);
+    /* May block on files, never on the consumer; must not wait for input to appear. */
+    int (*next)(struct weir_source *source, int32_t partition, int32_t max_rows,
+                struct weir_source_batch **out, struct weir_error *err);
+    /* Milliseconds the thread should wait after an empty `next` (rate, poll interval). */
+    int (*wait_ms)(struct weir_source *source, int32_t partition);
+    void (*fini)(struct weir_source *source); /* also after a failed init or open */
+    int (*describe)(const struct weir_position *position, struct weir_buffer *out);
+};
+
+#ifdef __cplusplus
+}
+#endif
