@@ -1,0 +1,527 @@
+/* Builds the graph from a plan, moves flows along its edges, and speaks for all of its state. */
+#include "pipeline/graph.h"
+
+#include <msgpack.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "pipeline/node.h"
+
+enum { ERROR_TEXT_BYTES_MAX = 64 << 20 };
+
+static const char *const reserved_tallies[TALLY_RESERVED] = {"decode", "time",   "map",
+                                                             "where",  "budget", "future"};
+
+int32_t dataset_tally(struct weir_dataset *dataset, const char *name) {
+    struct weir_counters *counters = &dataset->counters;
+    for (int32_t i = 0; i < counters->tally_count; i++) {
+        if (strcmp(counters->tallies[i].name, name) == 0) {
+            return i;
+        }
+    }
+    struct weir_tally *tallies =
+        realloc(counters->tallies, ((size_t)counters->tally_count + 1) * sizeof(*tallies));
+    if (tallies == NULL) {
+        return -1;
+    }
+    counters->tallies = tallies;
+    tallies[counters->tally_count] = (struct weir_tally){.name = name};
+    return counters->tally_count++;
+}
+
+struct weir_dataset *graph_add_dataset(struct weir_graph *graph, const char *name,
+                                       struct weir_schema *schema,
+                                       const struct weir_plan_sink *into, struct weir_error *err) {
+    struct weir_dataset **datasets =
+        realloc(graph->datasets, ((size_t)graph->dataset_count + 1) * sizeof(*datasets));
+    struct weir_dataset *dataset = calloc(1, sizeof(*dataset));
+    if (datasets != NULL) {
+        graph->datasets = datasets;
+    }
+    if (datasets == NULL || dataset == NULL || (dataset->name = strdup(name)) == NULL) {
+        free(dataset);
+        weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", name);
+        return NULL;
+    }
+    dataset->schema = weir_schema_ref(schema);
+    dataset->into = into;
+    graph->datasets[graph->dataset_count++] = dataset;
+    for (int i = 0; i < TALLY_RESERVED; i++) {
+        if (dataset_tally(dataset, reserved_tallies[i]) < 0) {
+            weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", name);
+            return NULL;
+        }
+    }
+    return dataset;
+}
+
+static int add_consumer(struct weir_graph *graph, struct weir_node *node, struct weir_error *err) {
+    struct weir_dataset *from = weir_graph_find(graph, node->from);
+    if (from == NULL) {
+        return weir_error_set(err, WEIR_E_CONFIG, "%s: reads '%s', which nothing writes",
+                              node->name, node->from);
+    }
+    struct weir_node **consumers =
+        realloc(from->consumers, ((size_t)from->consumer_count + 1) * sizeof(*consumers));
+    if (consumers == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", node->name);
+    }
+    from->consumers = consumers;
+    from->consumers[from->consumer_count++] = node;
+    return WEIR_OK;
+}
+
+static int add_dedup(struct weir_node *node, const struct weir_plan_dedup *plan,
+                     struct weir_error *err) {
+    if (!plan->present) {
+        return WEIR_OK;
+    }
+    int32_t by[64];
+    for (int32_t i = 0; i < plan->by_count; i++) {
+        if (i == 64) {
+            return weir_error_set(err, WEIR_E_CONFIG, "%s: dedup by more than 64 columns",
+                                  node->name);
+        }
+        by[i] = weir_schema_find(node->input, plan->by[i]);
+        if (by[i] < 0) {
+            return weir_error_set(err, WEIR_E_CONFIG, "%s: dedup by '%s': no such column",
+                                  node->name, plan->by[i]);
+        }
+    }
+    struct weir_dedup_config config = {
+        .declaration = node->name,
+        .input = node->input,
+        .by = by,
+        .by_count = plan->by_count,
+        .within_us = plan->within_us,
+        .state_version = 1,
+        .max_bytes = (size_t)node->graph->plan->state_bytes,
+        .option = "memory.state",
+    };
+    node->dedup = weir_dedup_create(&config, err);
+    return node->dedup != NULL ? WEIR_OK : (err != NULL ? err->code : WEIR_E_NOMEM);
+}
+
+static int add_node(struct weir_graph *graph, const struct weir_plan_stream *stream,
+                    const struct weir_plan_model *model, struct weir_error *err) {
+    struct weir_node *node = calloc(1, sizeof(*node));
+    if (node == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    graph->nodes[graph->node_count++] = node;
+    node->stream = stream;
+    node->model = model;
+    node->name = stream != NULL ? stream->name : model->name;
+    node->from = stream != NULL ? stream->from : model->from;
+    node->input = stream != NULL ? stream->input : model->input;
+    node->time = stream != NULL ? &stream->time : &model->time;
+    node->where = stream != NULL ? stream->where : model->where;
+    node->graph = graph;
+    node->dataset =
+        graph_add_dataset(graph, node->name, stream != NULL ? stream->output : model->output,
+                          stream != NULL ? &stream->into : &model->into, err);
+    if (node->dataset == NULL) {
+        return WEIR_E_NOMEM;
+    }
+    int rc = node_init(node, graph, err);
+    if (rc == WEIR_OK) {
+        rc = checks_init(&node->expectations,
+                         stream != NULL ? &stream->expectations : &model->expectations, node->input,
+                         node->dataset, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = add_dedup(node, stream != NULL ? &stream->dedup : &model->dedup, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = stream != NULL ? stream_init(node, err) : model_init(node, err);
+    }
+    if (rc == WEIR_OK && model != NULL && model->late != NULL) {
+        static const struct weir_plan_sink late_sink = {.present = true};
+        node->late = weir_graph_find(graph, model->late);
+        if (node->late == NULL) {
+            node->late = graph_add_dataset(graph, model->late, model->input, &late_sink, err);
+        }
+        rc = node->late == NULL ? WEIR_E_NOMEM : WEIR_OK;
+    }
+    return rc == WEIR_OK ? add_consumer(graph, node, err) : rc;
+}
+
+int weir_graph_create(const struct weir_graph_options *options, struct weir_graph **out,
+                      struct weir_error *err) {
+    const struct weir_plan *plan = options->plan;
+    struct weir_graph *graph = calloc(1, sizeof(*graph));
+    *out = NULL;
+    if (graph == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "graph: out of memory");
+    }
+    graph->plan = plan;
+    graph->rule_set = weir_rule_set_ref(options->rule_set);
+    graph->pool = options->pool;
+    graph->callbacks = options->callbacks;
+    graph->past_failed = options->past_failed;
+    graph->expected_breach_function = -1;
+    weir_buffer_init(&graph->texts, ERROR_TEXT_BYTES_MAX);
+    graph->nodes =
+        calloc((size_t)(plan->stream_count + plan->model_count) + 1, sizeof(struct weir_node *));
+    graph->source_quarantines =
+        calloc((size_t)plan->source_count + 1, sizeof(*graph->source_quarantines));
+    int rc = graph->nodes == NULL || graph->source_quarantines == NULL
+                 ? weir_error_set(err, WEIR_E_NOMEM, "graph: out of memory")
+                 : WEIR_OK;
+    for (int32_t i = 0; rc == WEIR_OK && i < plan->source_count; i++) {
+        const struct weir_plan_source *source = &plan->sources[i];
+        if (graph_add_dataset(graph, source->name, source->full_schema, &source->into, err) ==
+            NULL) {
+            rc = WEIR_E_NOMEM;
+        }
+    }
+    for (int32_t i = 0; rc == WEIR_OK && i < plan->source_count; i++) {
+        rc = quarantine_init(&graph->source_quarantines[i], graph, plan->sources[i].name,
+                             plan->sources[i].schema, err);
+    }
+    for (int32_t i = 0; rc == WEIR_OK && i < plan->stream_count; i++) {
+        rc = add_node(graph, &plan->streams[i], NULL, err);
+    }
+    for (int32_t i = 0; rc == WEIR_OK && i < plan->model_count; i++) {
+        rc = add_node(graph, NULL, &plan->models[i], err);
+    }
+    if (rc != WEIR_OK) {
+        weir_graph_destroy(graph);
+        return rc;
+    }
+    *out = graph;
+    return WEIR_OK;
+}
+
+void weir_graph_destroy(struct weir_graph *graph) {
+    if (graph == NULL) {
+        return;
+    }
+    for (int32_t i = 0; i < graph->node_count; i++) {
+        struct weir_node *node = graph->nodes[i];
+        if (node->stream != NULL) {
+            stream_fini(node);
+        } else {
+            model_fini(node);
+        }
+        node_fini(node);
+        free(node);
+    }
+    for (int32_t i = 0; graph->source_quarantines != NULL && i < graph->plan->source_count; i++) {
+        quarantine_fini(&graph->source_quarantines[i]);
+    }
+    for (int32_t i = 0; i < graph->dataset_count; i++) {
+        struct weir_dataset *dataset = graph->datasets[i];
+        free((void *)(uintptr_t)dataset->name);
+        free(dataset->consumers);
+        free(dataset->counters.tallies);
+        weir_schema_unref(dataset->schema);
+        free(dataset);
+    }
+    free(graph->datasets);
+    free(graph->nodes);
+    free(graph->source_quarantines);
+    weir_buffer_fini(&graph->texts);
+    weir_rule_set_unref(graph->rule_set);
+    free(graph);
+}
+
+/* --- flow ------------------------------------------------------------------------------------ */
+
+static int process(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
+    int64_t start = weir_clock_mono_ns();
+    int rc =
+        node->stream != NULL ? stream_process(node, flow, err) : model_process(node, flow, err);
+    node->dataset->ns += weir_clock_mono_ns() - start;
+    return rc;
+}
+
+int graph_emit(struct weir_graph *graph, struct weir_dataset *dataset, const struct weir_flow *flow,
+               struct weir_error *err) {
+    dataset->counters.out += flow->count;
+    if (flow->count > 0 && dataset->into != NULL && dataset->into->present) {
+        int rc = graph->callbacks.output(graph->callbacks.context, dataset, flow->batch, flow->sel,
+                                         flow->count, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    for (int32_t i = 0; i < dataset->consumer_count; i++) {
+        int rc = process(dataset->consumers[i], flow, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    return WEIR_OK;
+}
+
+/* A watermark without rows. */
+int node_advance(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
+    for (int32_t i = 0; i < node->dataset->consumer_count; i++) {
+        struct weir_node *next = node->dataset->consumers[i];
+        if (next->watermark != NULL) {
+            continue; /* it has a time of its own */
+        }
+        int rc = next->model != NULL ? model_advance(next, watermark_us, err)
+                                     : node_advance(next, watermark_us, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    return WEIR_OK;
+}
+
+void weir_graph_set_moment(struct weir_graph *graph, int64_t clock_us, int64_t epoch) {
+    graph->clock_us = clock_us;
+    graph->epoch = epoch;
+}
+
+void weir_graph_expect_breach(struct weir_graph *graph, int32_t function, int32_t row) {
+    graph->expected_breach_function = function;
+    graph->expected_breach_row = row;
+}
+
+int weir_graph_push(struct weir_graph *graph, int32_t source, const char *partition,
+                    struct weir_batch *batch, struct weir_error *err) {
+    static int32_t all[ROWS_MAX];
+    if (all[1] == 0) {
+        for (int32_t i = 0; i < ROWS_MAX; i++) {
+            all[i] = i;
+        }
+    }
+    struct weir_flow flow = {
+        .batch = batch,
+        .sel = all,
+        .count = batch->rows,
+        .watermark_us = WEIR_WATERMARK_NONE,
+        .origin = batch,
+        .source = source,
+        .partition = partition,
+    };
+    graph->datasets[source]->counters.in += batch->rows;
+    return graph_emit(graph, graph->datasets[source], &flow, err);
+}
+
+int weir_graph_reject(struct weir_graph *graph, int32_t source, const char *topic,
+                      int32_t partition, int64_t offset, const void *raw, size_t raw_bytes,
+                      const char *reason, struct weir_error *err) {
+    struct weir_counters *counters = &graph->datasets[source]->counters;
+    counters->in++;
+    counters->quarantined++;
+    counters->tallies[TALLY_DECODE].rejected++;
+    return quarantine_raw(graph, &graph->source_quarantines[source], topic, partition, offset, raw,
+                          raw_bytes, reason, err);
+}
+
+int weir_graph_flush_rejects(struct weir_graph *graph, struct weir_error *err) {
+    for (int32_t i = 0; i < graph->plan->source_count; i++) {
+        int rc = quarantine_flush(graph, &graph->source_quarantines[i], err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    return WEIR_OK;
+}
+
+static int advance_timed(struct weir_node *node, struct weir_error *err) {
+    int64_t now = weir_watermark_now(node->watermark);
+    if (now == node->last_watermark) {
+        return WEIR_OK;
+    }
+    if (node->model != NULL) {
+        return model_advance(node, now, err);
+    }
+    node->last_watermark = now;
+    return node_advance(node, now, err);
+}
+
+int weir_graph_tick(struct weir_graph *graph, struct weir_error *err) {
+    for (int32_t i = 0; i < graph->node_count; i++) {
+        struct weir_node *node = graph->nodes[i];
+        if (node->watermark != NULL && weir_watermark_tick(node->watermark, graph->clock_us)) {
+            int rc = advance_timed(node, err);
+            if (rc != WEIR_OK) {
+                return rc;
+            }
+        }
+    }
+    return WEIR_OK;
+}
+
+/* Does this node read, directly or not, from source `source`? */
+static bool reads_source(struct weir_graph *graph, const struct weir_node *node, int32_t source) {
+    const char *from = node->from;
+    for (int32_t hops = 0; hops <= graph->node_count; hops++) {
+        if (strcmp(from, graph->plan->sources[source].name) == 0) {
+            return true;
+        }
+        const struct weir_node *upstream = NULL;
+        for (int32_t i = 0; i < graph->node_count; i++) {
+            if (strcmp(graph->nodes[i]->name, from) == 0) {
+                upstream = graph->nodes[i];
+            }
+        }
+        if (upstream == NULL) {
+            return false;
+        }
+        from = upstream->from;
+    }
+    return false;
+}
+
+int weir_graph_finish(struct weir_graph *graph, int32_t source, const char *partition,
+                      struct weir_error *err) {
+    for (int32_t i = 0; i < graph->node_count; i++) {
+        struct weir_node *node = graph->nodes[i];
+        if (node->watermark == NULL || !reads_source(graph, node, source)) {
+            continue;
+        }
+        int32_t index = weir_watermark_partition(node->watermark, partition, graph->clock_us);
+        if (index < 0) {
+            return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", node->name);
+        }
+        weir_watermark_finish(node->watermark, index);
+        int rc = advance_timed(node, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    return WEIR_OK;
+}
+
+/* --- state ------------------------------------------------------------------------------------ */
+
+int32_t weir_graph_dataset_count(const struct weir_graph *graph) {
+    return graph->dataset_count;
+}
+
+struct weir_dataset *weir_graph_dataset(struct weir_graph *graph, int32_t index) {
+    return graph->datasets[index];
+}
+
+struct weir_dataset *weir_graph_find(struct weir_graph *graph, const char *name) {
+    for (int32_t i = 0; i < graph->dataset_count; i++) {
+        if (strcmp(graph->datasets[i]->name, name) == 0) {
+            return graph->datasets[i];
+        }
+    }
+    return NULL;
+}
+
+int32_t weir_graph_cells(struct weir_graph *graph, struct weir_cell **cells, int32_t capacity) {
+    int32_t count = 0;
+    for (int32_t i = 0; i < graph->node_count; i++) {
+        struct weir_node *node = graph->nodes[i];
+        if (node->dedup != NULL && count < capacity) {
+            cells[count++] = weir_dedup_cell(node->dedup);
+        }
+        if (node->aggregate != NULL) {
+            count += weir_aggregate_cells(node->aggregate, cells + count, capacity - count);
+        }
+    }
+    return count;
+}
+
+uint64_t weir_graph_state_shape(struct weir_graph *graph, struct weir_buffer *text) {
+    uint64_t shape = 0;
+    for (int32_t i = 0; i < graph->node_count; i++) {
+        struct weir_node *node = graph->nodes[i];
+        uint64_t dedup = node->dedup != NULL ? weir_dedup_shape(node->dedup) : 0;
+        uint64_t aggregate = node->aggregate != NULL ? weir_aggregate_shape(node->aggregate) : 0;
+        if (dedup == 0 && aggregate == 0) {
+            continue;
+        }
+        shape = shape * UINT64_C(0x9E3779B97F4A7C15) + dedup * 31 + aggregate;
+        for (const char *c = node->name; *c != '\0'; c++) {
+            shape = shape * 131 + (unsigned char)*c;
+        }
+        if (text != NULL &&
+            weir_buffer_printf(text, "%s %016llx\n", node->name,
+                               (unsigned long long)(dedup * 31 + aggregate)) != WEIR_OK) {
+            return 0;
+        }
+    }
+    return shape;
+}
+
+int weir_graph_restore(struct weir_graph *graph, struct weir_error *err) {
+    for (int32_t i = 0; i < graph->node_count; i++) {
+        if (graph->nodes[i]->aggregate != NULL) {
+            int rc = weir_aggregate_restore(graph->nodes[i]->aggregate, err);
+            if (rc != WEIR_OK) {
+                return rc;
+            }
+        }
+    }
+    return WEIR_OK;
+}
+
+int weir_graph_take_state(struct weir_graph *to, struct weir_graph *from, struct weir_error *err) {
+    for (int32_t i = 0; i < to->node_count; i++) {
+        struct weir_node *node = to->nodes[i];
+        struct weir_node *old = NULL;
+        for (int32_t j = 0; j < from->node_count; j++) {
+            if (strcmp(from->nodes[j]->name, node->name) == 0) {
+                old = from->nodes[j];
+            }
+        }
+        bool stateful = node->dedup != NULL || node->aggregate != NULL;
+        if (old == NULL) {
+            continue;
+        }
+        if (stateful && ((old->dedup != NULL) != (node->dedup != NULL) ||
+                         (old->aggregate != NULL) != (node->aggregate != NULL))) {
+            return weir_error_set(err, WEIR_E_BUG, "%s: state changed its shape", node->name);
+        }
+        struct weir_dedup *dedup = node->dedup;
+        node->dedup = old->dedup;
+        old->dedup = dedup;
+        struct weir_aggregate *aggregate = node->aggregate;
+        node->aggregate = old->aggregate;
+        old->aggregate = aggregate;
+        if (node->watermark != NULL && old->watermark != NULL) {
+            struct weir_buffer bytes;
+            weir_buffer_init(&bytes, 16 << 20);
+            int rc = weir_watermark_save(old->watermark, &bytes);
+            if (rc == WEIR_OK) {
+                rc = weir_watermark_load(node->watermark, bytes.data, bytes.size, err);
+            }
+            weir_buffer_fini(&bytes);
+            if (rc != WEIR_OK) {
+                return rc;
+            }
+        }
+        node->last_watermark = old->last_watermark;
+        node->downstream_watermark = old->downstream_watermark;
+    }
+    return WEIR_OK;
+}
+
+int64_t weir_graph_watermark(const struct weir_graph *graph) {
+    int64_t lowest = INT64_MAX;
+    bool any = false;
+    for (int32_t i = 0; i < graph->node_count; i++) {
+        if (graph->nodes[i]->watermark != NULL) {
+            int64_t now = weir_watermark_now(graph->nodes[i]->watermark);
+            lowest = now < lowest ? now : lowest;
+            any = true;
+        }
+    }
+    return any ? lowest : WEIR_WATERMARK_NONE;
+}
+
+int weir_graph_why_waiting(struct weir_graph *graph, struct weir_buffer *out) {
+    for (int32_t i = 0; i < graph->node_count; i++) {
+        if (graph->nodes[i]->watermark != NULL) {
+            int rc = weir_watermark_why(graph->nodes[i]->watermark, graph->clock_us, out);
+            if (rc == WEIR_OK) {
+                rc = weir_buffer_append_text(out, "\n");
+            }
+            if (rc != WEIR_OK) {
+                return rc;
+            }
+        }
+    }
+    return WEIR_OK;
+}

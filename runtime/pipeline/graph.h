@@ -1,0 +1,125 @@
+#pragma once
+/* The graph: what one rule set makes of rows, as nodes over datasets. Everything here runs on the
+ * loop thread; rows enter by weir_graph_push and leave through each dataset's output callback
+ * (the sinks), in order.
+ *
+ * A *flow* is what travels an edge: a frozen batch, the rows of it still alive (`sel`, ascending),
+ * and per row what event time needs. Streams never renumber rows, so a flow also still knows where
+ * each row came from (`origin`: the source batch with the same row numbers). */
+#include "batch/batch.h"
+#include "operator/watermark.h"
+#include "pipeline/plan.h"
+#include "script/script.h"
+#include "state/cell.h"
+
+struct weir_flow {
+    struct weir_batch *batch;
+    const int32_t *sel; /* never NULL */
+    int32_t count;
+    const int64_t *times_us;            /* by row; NULL before any `time` was declared */
+    const int64_t *watermark_before_us; /* by row; NULL likewise */
+    int64_t watermark_us;               /* after these rows */
+    struct weir_batch *origin; /* source batch with meta columns last; NULL for a model's rows */
+    int32_t source;            /* index of the source, -1 for a model's rows */
+    const char *partition;     /* "<source>/<partition>", names the watermark's partition */
+};
+
+/* Named count, one a declared expectation or reserved reason. */
+struct weir_tally {
+    const char *name; /* borrowed from the plan or static */
+    int64_t rejected;
+    int64_t warned;
+};
+
+struct weir_counters {
+    int64_t in;
+    int64_t out;
+    int64_t filtered;
+    int64_t dropped;
+    int64_t quarantined;
+    int64_t duplicates;
+    int64_t late;
+    int64_t derive_errors;
+    struct weir_tally *tallies;
+    int32_t tally_count;
+};
+
+struct weir_dataset {
+    const char *name;
+    struct weir_schema *schema;        /* one reference */
+    const struct weir_plan_sink *into; /* NULL or not present: nothing is written */
+    struct weir_counters counters;
+    struct weir_node **consumers;
+    int32_t consumer_count;
+    void *sink;    /* the owner's */
+    int64_t ns;    /* time spent in its node, on the loop */
+    bool breached; /* over budget: its rows go to quarantine, reason `budget` */
+    char breach_text[256];
+};
+
+struct weir_graph_callbacks {
+    void *context;
+    /* Rows of a dataset that has `into`. The batch may be referenced; sel is borrowed. */
+    int (*output)(void *context, struct weir_dataset *dataset, struct weir_batch *batch,
+                  const int32_t *sel, int32_t count, struct weir_error *err);
+    /* A budget or memory breach (function, row of the batch): for the schedule. */
+    int (*breach)(void *context, int32_t function, int32_t row, struct weir_error *err);
+};
+
+struct weir_graph_options {
+    const struct weir_plan *plan;   /* outlives the graph */
+    struct weir_rule_set *rule_set; /* one reference taken */
+    struct weir_pool *pool;
+    struct weir_graph_callbacks callbacks;
+    bool past_failed; /* `fail` quarantines instead of stopping */
+};
+
+struct weir_graph;
+
+int weir_graph_create(const struct weir_graph_options *options, struct weir_graph **out,
+                      struct weir_error *err) WEIR_MUST_CHECK;
+void weir_graph_destroy(struct weir_graph *graph);
+
+/* Recorded clock and open epoch, before each push or tick. */
+void weir_graph_set_moment(struct weir_graph *graph, int64_t clock_us, int64_t epoch);
+/* In replay: the breach that was recorded for the next push, or function -1. */
+void weir_graph_expect_breach(struct weir_graph *graph, int32_t function, int32_t row);
+
+/* Rows of source `source` (index in the plan), good rows only, in the source's full schema.
+ * WEIR_E_DATA: an expectation with action `fail` (or a sum out of range): stop at the last whole
+ * epoch. */
+int weir_graph_push(struct weir_graph *graph, int32_t source, const char *partition,
+                    struct weir_batch *batch, struct weir_error *err) WEIR_MUST_CHECK;
+/* A row a decoder refused: to quarantine.<source>. */
+int weir_graph_reject(struct weir_graph *graph, int32_t source, const char *topic,
+                      int32_t partition, int64_t offset, const void *raw, size_t raw_bytes,
+                      const char *reason, struct weir_error *err) WEIR_MUST_CHECK;
+/* Writes out decode rejects gathered so far; after the rejects of each source batch. */
+int weir_graph_flush_rejects(struct weir_graph *graph, struct weir_error *err) WEIR_MUST_CHECK;
+/* The clock moved: idle partitions, windows that close by it. */
+int weir_graph_tick(struct weir_graph *graph, struct weir_error *err) WEIR_MUST_CHECK;
+/* No more rows will come from this partition. */
+int weir_graph_finish(struct weir_graph *graph, int32_t source, const char *partition,
+                      struct weir_error *err) WEIR_MUST_CHECK;
+
+int32_t weir_graph_dataset_count(const struct weir_graph *graph);
+struct weir_dataset *weir_graph_dataset(struct weir_graph *graph, int32_t index);
+struct weir_dataset *weir_graph_find(struct weir_graph *graph, const char *name);
+/* All state, for seals, snapshots and recovery. Order is the plan's. */
+int32_t weir_graph_cells(struct weir_graph *graph, struct weir_cell **cells, int32_t capacity);
+/* Shape of the state: equal hashes mean state carries over at a reload. `text` (may be NULL) gets
+ * one line a stateful declaration. */
+uint64_t weir_graph_state_shape(struct weir_graph *graph, struct weir_buffer *text);
+/* After all cells were applied. */
+int weir_graph_restore(struct weir_graph *graph, struct weir_error *err) WEIR_MUST_CHECK;
+/* Watermarks and counters as msgpack, for the record; load takes what save wrote, by name. */
+int weir_graph_save(struct weir_graph *graph, struct weir_buffer *out) WEIR_MUST_CHECK;
+int weir_graph_load(struct weir_graph *graph, const uint8_t *bytes, size_t length,
+                    struct weir_error *err) WEIR_MUST_CHECK;
+/* Moves state from `from` (same state shape) into `to`, leaving `from` without: hot reload. */
+int weir_graph_take_state(struct weir_graph *to, struct weir_graph *from,
+                          struct weir_error *err) WEIR_MUST_CHECK;
+/* The lowest watermark of any declared time, WEIR_WATERMARK_NONE before the first. */
+int64_t weir_graph_watermark(const struct weir_graph *graph);
+/* Which partition holds each dataset's watermark, one line each. */
+int weir_graph_why_waiting(struct weir_graph *graph, struct weir_buffer *out) WEIR_MUST_CHECK;

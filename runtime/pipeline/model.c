@@ -1,0 +1,490 @@
+/* A model: keyed aggregation over windows. Rows are judged and fed in order; windows the watermark
+ * has closed are emitted in chunks, derived, tested and passed on as rows of their own. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "lake/delta/table.h"
+#include "pipeline/node.h"
+
+enum { FIRED_BYTES_MAX = 64 << 20 };
+
+static int one_column(const char *name, const struct weir_field *type, struct weir_schema **out) {
+    struct weir_schema *schema = weir_schema_create();
+    if (schema == NULL) {
+        return WEIR_E_NOMEM;
+    }
+    *out = schema;
+    int rc = weir_schema_add(schema, type);
+    if (rc == WEIR_OK) {
+        free(schema->fields[0].name);
+        schema->fields[0].name = strdup(name);
+        schema->fields[0].nullable = true;
+        rc = schema->fields[0].name == NULL ? WEIR_E_NOMEM : WEIR_OK;
+    }
+    return rc;
+}
+
+static int init_measure(struct weir_node *node, int32_t m, struct weir_measure *measure,
+                        struct weir_error *err) {
+    const struct weir_plan_measure *plan = &node->model->measures[m];
+    measure->name = plan->name;
+    node->measure_columns[m] = -1;
+    if (!weir_measure_kind_parse(plan->kind, &measure->kind)) {
+        return weir_error_set(err, WEIR_E_BUG, "measure %s: unknown kind '%s'", plan->name,
+                              plan->kind);
+    }
+    const struct weir_field *type = &plan->input;
+    if (plan->column != NULL) {
+        node->measure_columns[m] = weir_schema_find(node->input, plan->column);
+        if (node->measure_columns[m] < 0) {
+            return weir_error_set(err, WEIR_E_CONFIG, "measure %s: no column '%s'", plan->name,
+                                  plan->column);
+        }
+        type = &node->input->fields[node->measure_columns[m]];
+    } else if (plan->function >= 0) {
+        int rc = one_column(plan->name, type, &node->measure_schemas[m]);
+        if (rc != WEIR_OK) {
+            return weir_error_set(err, rc, "out of memory");
+        }
+        rc = outs_create(node->measure_schemas[m], &node->measure_outs[m], err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    if (plan->column != NULL || plan->function >= 0) {
+        measure->has_input = true;
+        measure->type = type->type;
+        measure->precision = type->precision;
+        measure->scale = type->scale;
+    }
+    if (plan->where >= 0) {
+        node->masks[m] = calloc(ROWS_MAX, 1);
+        if (node->masks[m] == NULL) {
+            return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+        }
+    }
+    return WEIR_OK;
+}
+
+static int init_aggregate(struct weir_node *node, struct weir_error *err) {
+    const struct weir_plan_model *model = node->model;
+    struct weir_measure *measures = calloc((size_t)model->measure_count + 1, sizeof(*measures));
+    int32_t *by = calloc((size_t)model->by_count + 1, sizeof(*by));
+    int rc = measures == NULL || by == NULL ? weir_error_set(err, WEIR_E_NOMEM, "out of memory")
+                                            : WEIR_OK;
+    for (int32_t i = 0; rc == WEIR_OK && i < model->by_count; i++) {
+        by[i] = weir_schema_find(node->input, model->by[i]);
+        if (by[i] < 0) {
+            rc = weir_error_set(err, WEIR_E_CONFIG, "by: no column '%s'", model->by[i]);
+        }
+    }
+    for (int32_t m = 0; rc == WEIR_OK && m < model->measure_count; m++) {
+        rc = init_measure(node, m, &measures[m], err);
+    }
+    if (rc == WEIR_OK) {
+        struct weir_aggregate_config config = {
+            .declaration = node->name,
+            .input = node->input,
+            .by = by,
+            .by_count = model->by_count,
+            .size_us = model->window_size_us,
+            .lateness_us = model->allowed_lateness_us,
+            .measures = measures,
+            .measure_count = model->measure_count,
+            .state_version = 1,
+            .max_bytes = (size_t)node->graph->plan->state_bytes,
+            .option = "memory.state",
+        };
+        node->aggregate = weir_aggregate_create(&config, err);
+        rc = node->aggregate == NULL ? (err != NULL ? err->code : WEIR_E_NOMEM) : WEIR_OK;
+    }
+    if (rc == WEIR_OK) {
+        rc = weir_batch_builder_init(&node->fired, node->graph->pool,
+                                     weir_aggregate_output(node->aggregate), ROWS_MAX,
+                                     FIRED_BYTES_MAX, err);
+        node->has_fired = rc == WEIR_OK;
+    }
+    free(measures);
+    free(by);
+    return rc;
+}
+
+int model_init(struct weir_node *node, struct weir_error *err) {
+    const struct weir_plan_model *model = node->model;
+    size_t measures = (size_t)model->measure_count + 1;
+    size_t derives = (size_t)model->derive_count + 1;
+    node->measure_columns = calloc(measures, sizeof(*node->measure_columns));
+    node->measure_schemas = calloc(measures, sizeof(struct weir_schema *));
+    node->measure_outs = calloc(measures, sizeof(struct weir_out **));
+    node->masks = calloc(measures, sizeof(uint8_t *));
+    node->inputs = calloc(measures, sizeof(struct weir_column *));
+    node->derive_schemas = calloc(derives, sizeof(struct weir_schema *));
+    node->derive_outs = calloc(derives, sizeof(struct weir_out **));
+    node->late_sel = calloc(ROWS_MAX, sizeof(*node->late_sel));
+    node->downstream_watermark = WEIR_WATERMARK_NONE;
+    int rc = WEIR_OK;
+    if (node->measure_columns == NULL || node->measure_schemas == NULL ||
+        node->measure_outs == NULL || node->masks == NULL || node->inputs == NULL ||
+        node->derive_schemas == NULL || node->derive_outs == NULL || node->late_sel == NULL) {
+        rc = weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    if (rc == WEIR_OK) {
+        rc = init_aggregate(node, err);
+    }
+    int32_t first = model->output->count - model->derive_count;
+    for (int32_t d = 0; rc == WEIR_OK && d < model->derive_count; d++) {
+        const struct weir_field *field = &model->output->fields[first + d];
+        rc = one_column(field->name, field, &node->derive_schemas[d]);
+        rc = rc == WEIR_OK ? outs_create(node->derive_schemas[d], &node->derive_outs[d], err)
+                           : weir_error_set(err, rc, "out of memory");
+    }
+    if (rc == WEIR_OK) {
+        rc = checks_init(&node->tests, &model->tests, model->output, node->dataset, err);
+    }
+    return rc == WEIR_OK ? rc : weir_error_wrap(err, "%s", node->name);
+}
+
+void model_fini(struct weir_node *node) {
+    const struct weir_plan_model *model = node->model;
+    for (int32_t m = 0; m < model->measure_count; m++) {
+        if (node->measure_outs != NULL) {
+            outs_destroy(node->measure_outs[m], 1);
+        }
+        if (node->measure_schemas != NULL) {
+            weir_schema_unref(node->measure_schemas[m]);
+        }
+        if (node->masks != NULL) {
+            free(node->masks[m]);
+        }
+    }
+    for (int32_t d = 0; d < model->derive_count; d++) {
+        if (node->derive_outs != NULL) {
+            outs_destroy(node->derive_outs[d], 1);
+        }
+        if (node->derive_schemas != NULL) {
+            weir_schema_unref(node->derive_schemas[d]);
+        }
+    }
+    free(node->measure_columns);
+    free(node->measure_schemas);
+    free(node->measure_outs);
+    free(node->masks);
+    free((void *)node->inputs);
+    free(node->derive_schemas);
+    free(node->derive_outs);
+    free(node->late_sel);
+    checks_fini(&node->tests);
+    if (node->has_fired) {
+        weir_batch_builder_fini(&node->fired);
+    }
+    weir_aggregate_destroy(node->aggregate);
+}
+
+/* --- feeding --------------------------------------------------------------------------------- */
+
+struct value_offence {
+    struct weir_node *node;
+    struct out_columns *out;
+    struct weir_out **outs;
+    const int32_t *sel;
+    bool reject; /* else: the value is null and counted (derive) */
+    int rc;
+};
+
+static void value_offender(void *context, int32_t position, const char *message) {
+    struct value_offence *offence = context;
+    int32_t row = offence->sel[position];
+    out_clear_row(offence->out, offence->outs, row);
+    if (!offence->reject) {
+        offence->node->dataset->counters.derive_errors++;
+        return;
+    }
+    if (offence->node->worst[position] == 0 && offence->rc == WEIR_OK) {
+        offence->rc = node_reject(offence->node, row, TALLY_MAP, message);
+    }
+    offence->node->worst[position] = 1;
+}
+
+/* One column computed by a function, into `column`. Rows that throw are marked in node->worst (by
+ * position) when `reject`. */
+static int compute(struct weir_node *node, int32_t function, struct weir_batch *owner,
+                   const struct weir_schema *schema, struct weir_out **outs, const int32_t *sel,
+                   int32_t count, int32_t rows, bool reject, struct weir_column *column,
+                   struct weir_error *err) {
+    struct out_columns out;
+    int rc = out_begin(owner, schema, outs, rows, false, &out);
+    if (rc != WEIR_OK) {
+        return weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
+    }
+    uint8_t *assigned = NULL;
+    struct weir_call call = {
+        .in = node->in,
+        .out = out.columns,
+        .out_var = outs,
+        .sel = sel,
+        .end = count,
+        .rows = rows,
+        .assigned = &assigned,
+    };
+    struct value_offence offence = {node, &out, outs, sel, reject, WEIR_OK};
+    int32_t breached_at;
+    rc = node_call(node, function, &call, value_offender, &offence, &breached_at, err);
+    if (rc == WEIR_OK) {
+        rc = offence.rc;
+    }
+    for (int32_t i = breached_at; rc == WEIR_OK && i < count; i++) {
+        out_clear_row(&out, outs, sel[i]);
+        if (reject && node->worst[i] == 0) {
+            node->worst[i] = 1;
+            rc = node_reject(node, sel[i], TALLY_BUDGET, node->dataset->breach_text);
+        }
+    }
+    if (rc == WEIR_OK) {
+        rc = out_finish(owner, outs, &out);
+        *column = out.columns[0];
+    }
+    return rc;
+}
+
+/* Values and masks of all measures; rows a function threw on leave sel, and the masks follow. */
+static int measure_inputs(struct weir_node *node, const struct weir_flow *flow,
+                          struct weir_batch *owner, int32_t *sel, int32_t *count,
+                          struct weir_error *err) {
+    const struct weir_plan_model *model = node->model;
+    struct weir_column *computed =
+        weir_batch_alloc(owner, ((size_t)model->measure_count + 1) * sizeof(*computed));
+    if (computed == NULL) {
+        return weir_error_set(err, WEIR_E_LIMIT, "%s: the memory cap is reached", node->name);
+    }
+    int rc = WEIR_OK;
+    memset(node->worst, 0, (size_t)*count);
+    for (int32_t m = 0; rc == WEIR_OK && m < model->measure_count; m++) {
+        const struct weir_plan_measure *plan = &model->measures[m];
+        node->inputs[m] = NULL;
+        if (node->measure_columns[m] >= 0) {
+            node->inputs[m] = &flow->batch->columns[node->measure_columns[m]];
+        } else if (plan->function >= 0) {
+            rc = compute(node, plan->function, owner, node->measure_schemas[m],
+                         node->measure_outs[m], sel, *count, flow->batch->rows, true, &computed[m],
+                         err);
+            node->inputs[m] = &computed[m];
+        }
+        if (rc == WEIR_OK && plan->where >= 0) {
+            rc = node_predicate(node, plan->where, flow->batch, sel, *count, node->masks[m],
+                                TALLY_WHERE, err);
+            for (int32_t i = 0; rc == WEIR_OK && i < *count; i++) {
+                if (node->masks[m][i] >= 4 && node->worst[i] == 0) {
+                    node->worst[i] = 1;
+                    node->dataset->counters.tallies[TALLY_WHERE].rejected++;
+                    node->dataset->counters.quarantined++;
+                    node->rejected[node->rejected_count++] = sel[i];
+                }
+                node->masks[m][i] = node->masks[m][i] == 1;
+            }
+        }
+    }
+    int32_t kept = 0;
+    for (int32_t i = 0; i < *count; i++) {
+        if (node->worst[i] != 0) {
+            continue;
+        }
+        if (kept != i) {
+            sel[kept] = sel[i];
+            for (int32_t m = 0; m < model->measure_count; m++) {
+                if (node->masks[m] != NULL) {
+                    node->masks[m][kept] = node->masks[m][i];
+                }
+            }
+        }
+        kept++;
+    }
+    *count = kept;
+    return rc;
+}
+
+static int feed(struct weir_node *node, const struct weir_flow *flow, struct weir_batch *owner,
+                int32_t *sel, int32_t count, const int64_t *times, const int64_t *wm_before,
+                struct weir_error *err) {
+    struct weir_counters *counters = &node->dataset->counters;
+    if (node->dedup != NULL) {
+        int rc = weir_dedup_feed(node->dedup, flow->batch, sel, count, times, wm_before,
+                                 node->duplicate, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+        int32_t kept = 0;
+        for (int32_t i = 0; i < count; i++) {
+            if (!node->duplicate[i]) {
+                sel[kept++] = sel[i];
+            }
+        }
+        counters->duplicates += count - kept;
+        count = kept;
+    }
+    int rc = measure_inputs(node, flow, owner, sel, &count, err);
+    int32_t late = 0;
+    if (rc == WEIR_OK) {
+        rc = weir_aggregate_feed(node->aggregate, flow->batch, sel, count, times, wm_before,
+                                 node->inputs, (const uint8_t *const *)node->masks, node->late_sel,
+                                 &late, err);
+    }
+    counters->late += late;
+    if (rc == WEIR_OK && late > 0 && node->late != NULL) {
+        node->late->counters.in += late;
+        node->late->counters.out += late;
+        rc = node->graph->callbacks.output(node->graph->callbacks.context, node->late, flow->batch,
+                                           node->late_sel, late, err);
+    }
+    return rc;
+}
+
+int model_process(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
+    int32_t *sel = node->sel;
+    int32_t count = 0;
+    const int64_t *times;
+    const int64_t *wm_before;
+    int64_t watermark;
+    struct weir_batch *owner = weir_batch_create(node->graph->pool, node->input);
+    if (owner == NULL) {
+        return weir_error_set(err, WEIR_E_LIMIT, "%s: the memory cap is reached", node->name);
+    }
+    int rc = flow->count > 0 ? node_view(node, flow->batch, owner, err) : WEIR_OK;
+    if (rc == WEIR_OK) {
+        rc = node_enter(node, flow, sel, &count, &times, &wm_before, &watermark, err);
+    }
+    if (rc == WEIR_OK && count > 0) {
+        if (times == NULL) {
+            rc = weir_error_set(err, WEIR_E_CONFIG,
+                                "%s: no event time reaches this model; declare `time` here or "
+                                "upstream",
+                                node->name);
+        } else {
+            rc = feed(node, flow, owner, sel, count, times, wm_before, err);
+        }
+    }
+    if (rc == WEIR_OK) {
+        rc = node_leave(node, flow, err);
+    }
+    weir_batch_unref(owner);
+    if (rc == WEIR_OK) {
+        rc = model_advance(node, watermark, err);
+    }
+    return rc;
+}
+
+/* --- firing ---------------------------------------------------------------------------------- */
+
+/* Rows a test refused: there is no row as it entered, so the row that would have left is kept as
+ * JSON in _raw. */
+static int quarantine_fired(struct weir_node *node, struct weir_batch *out,
+                            struct weir_error *err) {
+    struct weir_buffer json;
+    weir_buffer_init(&json, 1 << 20);
+    int rc = WEIR_OK;
+    for (int32_t i = 0; rc == WEIR_OK && i < node->rejected_count; i++) {
+        weir_buffer_clear(&json);
+        rc = weir_delta_row_json(out, node->rejected[i], &json);
+        const struct note *note = &node->notes[node->note_head[node->rejected[i]]];
+        if (rc == WEIR_OK) {
+            rc = quarantine_raw(node->graph, &node->quarantine, NULL, 0, 0, json.data, json.size,
+                                node->dataset->counters.tallies[note->tally].name, err);
+        }
+    }
+    weir_buffer_fini(&json);
+    for (int32_t i = 0; i < node->noted_count; i++) {
+        node->note_head[node->noted_rows[i]] = -1;
+    }
+    node->noted_count = node->note_count = node->rejected_count = 0;
+    weir_buffer_clear(&node->graph->texts);
+    return rc == WEIR_OK ? quarantine_flush(node->graph, &node->quarantine, err) : rc;
+}
+
+static int finish_fired(struct weir_node *node, struct weir_batch *fired, int64_t watermark_us,
+                        struct weir_error *err) {
+    const struct weir_plan_model *model = node->model;
+    struct weir_batch *out = weir_batch_create(node->graph->pool, model->output);
+    if (out == NULL) {
+        return weir_error_set(err, WEIR_E_LIMIT, "%s: the memory cap is reached", node->name);
+    }
+    out->rows = fired->rows;
+    int32_t count = fired->rows;
+    int32_t given = fired->column_count;
+    int rc = WEIR_OK;
+    for (int32_t c = 0; rc == WEIR_OK && c < given; c++) {
+        rc = weir_batch_borrow(out, c, fired, c);
+    }
+    for (int32_t i = 0; i < count; i++) {
+        node->sel2[i] = i;
+    }
+    for (int32_t d = 0; rc == WEIR_OK && d < model->derive_count; d++) {
+        rc = node_view(node, out, out, err);
+        if (rc == WEIR_OK) {
+            rc = compute(node, model->derives[d].function, out, node->derive_schemas[d],
+                         node->derive_outs[d], node->sel2, count, count, false,
+                         &out->columns[given + d], err);
+        }
+    }
+    int64_t times[ROWS_MAX];
+    int64_t before[ROWS_MAX];
+    const int64_t *ends = out->columns[model->by_count + 1].values;
+    for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
+        times[i] = ends[i] - 1;
+        before[i] = node->downstream_watermark;
+    }
+    struct weir_flow flow = {
+        .batch = out,
+        .sel = node->sel2,
+        .count = count,
+        .times_us = times,
+        .watermark_before_us = before,
+        .watermark_us = watermark_us,
+        .source = -1,
+        .partition = node->name,
+    };
+    if (rc == WEIR_OK && node->tests.any_function) {
+        rc = node_view(node, out, out, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = checks_apply(node, &node->tests, out, &flow, node->sel2, &count, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = quarantine_fired(node, out, err);
+    }
+    flow.count = count;
+    if (rc == WEIR_OK) {
+        rc = graph_emit(node->graph, node->dataset, &flow, err);
+    }
+    weir_batch_unref(out);
+    return rc;
+}
+
+int model_advance(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
+    bool advanced = watermark_us != node->last_watermark;
+    node->last_watermark = watermark_us;
+    bool done = !weir_aggregate_ready(node->aggregate, watermark_us);
+    while (!done) {
+        int rc = weir_batch_builder_begin(&node->fired);
+        if (rc != WEIR_OK) {
+            return weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
+        }
+        rc = weir_aggregate_fire(node->aggregate, watermark_us, &node->fired, ROWS_MAX, &done, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+        struct weir_batch *fired = weir_batch_builder_take(&node->fired);
+        rc = finish_fired(node, fired, node->downstream_watermark, err);
+        weir_batch_unref(fired);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    if (!advanced || watermark_us == WEIR_WATERMARK_NONE) {
+        return WEIR_OK;
+    }
+    /* Every window not emitted yet ends after watermark - lateness. */
+    node->downstream_watermark =
+        watermark_us == WEIR_WATERMARK_END
+            ? watermark_us
+            : weir_time_add(watermark_us, -node->model->allowed_lateness_us);
+    return node_advance(node, node->downstream_watermark, err);
+}

@@ -1,0 +1,231 @@
+#pragma once
+/* Private to the graph: what a node is, and the stages streams and models share. */
+#include "operator/aggregate.h"
+#include "operator/dedup.h"
+#include "operator/predicate.h"
+#include "operator/window.h"
+#include "pipeline/graph.h"
+#include "script/out.h"
+
+enum { ROWS_MAX = WEIR_BATCH_ROWS_MAX };
+
+/* A reason noted against a row; a row's notes are a list. Texts live in graph->texts. */
+struct note {
+    int32_t next;  /* index of the row's next note, -1 at the end */
+    int32_t tally; /* index into the dataset's tallies: its name is the reason */
+    int64_t text;  /* offset of the error text in graph->texts, -1 for none */
+};
+
+/* One declared expectation, compiled. */
+struct check {
+    const struct weir_plan_expectation *plan;
+    struct weir_predicate **predicates; /* one a data term, NULL for function terms */
+    int32_t *columns;                   /* column a data term reads */
+    int32_t tally;
+};
+
+struct checks {
+    struct check *list;
+    int32_t count;
+    bool any_function;
+};
+
+struct quarantine {
+    struct weir_dataset *dataset;
+    struct weir_schema *input; /* the columns rows entered with */
+    int32_t kept_columns;      /* of input, those without leading _ */
+    int32_t *columns;
+    struct weir_schema *extra_schema;
+    struct weir_batch_builder extra;
+    bool has_extra;
+};
+
+struct weir_node {
+    struct weir_graph *graph;
+    struct weir_dataset *dataset;
+    const char *name;
+    const struct weir_plan_stream *stream; /* one of these two */
+    const struct weir_plan_model *model;
+    const char *from;
+    struct weir_schema *input; /* borrowed from the plan */
+
+    /* entry */
+    const struct weir_plan_time *time;
+    int32_t time_column;
+    struct weir_watermark *watermark;
+    int64_t last_watermark;
+    int32_t where;
+    struct checks expectations;
+    struct weir_dedup *dedup;
+    struct quarantine quarantine;
+
+    /* stream */
+    struct weir_out **outs; /* by map column, NULL for fixed width */
+    struct checks ensures;
+    struct checks quality;
+
+    /* model */
+    struct weir_aggregate *aggregate;
+    struct weir_batch_builder fired;
+    bool has_fired;
+    int64_t downstream_watermark;
+    struct weir_dataset *late;
+    int32_t *measure_columns;             /* by measure: input column, -1 */
+    struct weir_schema **measure_schemas; /* one column each, for measures that are functions */
+    struct weir_out ***measure_outs;
+    struct weir_schema **derive_schemas;
+    struct weir_out ***derive_outs;
+    uint8_t **masks; /* by measure, ROWS_MAX each, NULL without `where` */
+    const struct weir_column **inputs;
+    int32_t *late_sel;
+    struct checks tests;
+
+    /* scratch, ROWS_MAX each */
+    int32_t *sel;
+    int32_t *sel2;
+    int32_t *rejected;
+    uint8_t *verdict;
+    uint8_t *term_verdict;
+    uint8_t *worst; /* by row: gravest action of a failed expectation + 1; 0 passes */
+    uint8_t *duplicate;
+    uint8_t *flags;
+    int64_t *times;
+    int64_t *wm_before;
+    struct weir_column *in; /* canonical view of the columns for Lua */
+    int32_t in_capacity;
+    struct note *notes; /* reused; note_head and note_tail by row, -1 where there is none */
+    int32_t note_count;
+    int32_t note_capacity;
+    int32_t *note_head;
+    int32_t *note_tail;
+    int32_t *noted_rows; /* rows with notes, to reset them */
+    int32_t noted_count;
+    int32_t rejected_count; /* rejected[0..): rows to quarantine */
+};
+
+struct weir_graph {
+    const struct weir_plan *plan;
+    struct weir_rule_set *rule_set;
+    struct weir_pool *pool;
+    struct weir_graph_callbacks callbacks;
+    bool past_failed;
+    int64_t clock_us;
+    int64_t epoch;
+    struct weir_dataset **datasets; /* stable addresses */
+    int32_t dataset_count;
+    struct weir_node **nodes; /* the plan's order: topological */
+    int32_t node_count;
+    struct quarantine *source_quarantines; /* one a source */
+    struct weir_buffer texts;              /* error texts of the batch at hand */
+    int32_t expected_breach_function;
+    int32_t expected_breach_row;
+    struct weir_error stop; /* why a row stopped the pipeline */
+};
+
+/* Tallies every dataset has, in this order; expectations follow. */
+enum {
+    TALLY_DECODE,
+    TALLY_TIME,
+    TALLY_MAP,
+    TALLY_WHERE,
+    TALLY_BUDGET,
+    TALLY_FUTURE,
+    TALLY_RESERVED
+};
+
+/* graph.c */
+struct weir_dataset *graph_add_dataset(struct weir_graph *graph, const char *name,
+                                       struct weir_schema *schema,
+                                       const struct weir_plan_sink *into, struct weir_error *err);
+int32_t dataset_tally(struct weir_dataset *dataset, const char *name); /* found or added; -1 */
+int graph_emit(struct weir_graph *graph, struct weir_dataset *dataset, const struct weir_flow *flow,
+               struct weir_error *err) WEIR_MUST_CHECK;
+int node_advance(struct weir_node *node, int64_t watermark_us,
+                 struct weir_error *err) WEIR_MUST_CHECK;
+
+/* judge.c */
+int checks_init(struct checks *checks, const struct weir_plan_expectations *plan,
+                const struct weir_schema *schema, struct weir_dataset *dataset,
+                struct weir_error *err) WEIR_MUST_CHECK;
+void checks_fini(struct checks *checks);
+/* Judges rows sel[0..*count) of `batch`; rows that leave are taken out of sel, with their reasons
+ * noted. `fail` returns WEIR_E_DATA. */
+int checks_apply(struct weir_node *node, struct checks *checks, struct weir_batch *batch,
+                 const struct weir_flow *flow, int32_t *sel, int32_t *count,
+                 struct weir_error *err) WEIR_MUST_CHECK;
+/* Runs a predicate loop over sel[0..count): verdict by position; rows that threw are noted under
+ * `tally` when it is >= 0, and get verdict 4. */
+int node_predicate(struct weir_node *node, int32_t function, struct weir_batch *batch,
+                   const int32_t *sel, int32_t count, uint8_t *verdict, int32_t tally,
+                   struct weir_error *err) WEIR_MUST_CHECK;
+/* Runs a loop, isolating offenders: after each throw the row at call->cursor is handed to
+ * `offender` and the loop goes on behind it. Sets *breached_at to a position when the budget
+ * broke there, else to call->end. */
+int node_call(struct weir_node *node, int32_t function, struct weir_call *call,
+              void (*offender)(void *context, int32_t position, const char *message), void *context,
+              int32_t *breached_at, struct weir_error *err) WEIR_MUST_CHECK;
+/* The batch's columns as Lua may see them: NaN made canonical. Valid until the next call; buffers
+ * are owned by `owner`. */
+int node_view(struct weir_node *node, struct weir_batch *batch, struct weir_batch *owner,
+              struct weir_error *err) WEIR_MUST_CHECK;
+int node_note(struct weir_node *node, int32_t row, int32_t tally,
+              const char *error) WEIR_MUST_CHECK;
+/* Notes the reason, counts it, and puts the row on the list to quarantine. */
+int node_reject(struct weir_node *node, int32_t row, int32_t tally,
+                const char *error) WEIR_MUST_CHECK;
+
+/* quarantine.c */
+int quarantine_init(struct quarantine *quarantine, struct weir_graph *graph, const char *of,
+                    struct weir_schema *input, struct weir_error *err) WEIR_MUST_CHECK;
+void quarantine_fini(struct quarantine *quarantine);
+/* Writes rows (as they entered: flow->batch) with the reasons noted on the node. */
+int quarantine_rows(struct weir_node *node, const struct weir_flow *flow, const int32_t *rows,
+                    int32_t count, struct weir_error *err) WEIR_MUST_CHECK;
+int quarantine_raw(struct weir_graph *graph, struct quarantine *quarantine, const char *topic,
+                   int32_t partition, int64_t offset, const void *raw, size_t raw_bytes,
+                   const char *reason, struct weir_error *err) WEIR_MUST_CHECK;
+int quarantine_flush(struct weir_graph *graph, struct quarantine *quarantine,
+                     struct weir_error *err) WEIR_MUST_CHECK;
+
+/* entry.c: what streams and models do alike before their own work */
+int node_init(struct weir_node *node, struct weir_graph *graph,
+              struct weir_error *err) WEIR_MUST_CHECK;
+void node_fini(struct weir_node *node);
+/* time, where, expectations. On return sel[0..*count) are the rows left; times and watermarks are
+ * in *times and *wm_before (NULL when no time is known); quarantined rows are still noted. */
+int node_enter(struct weir_node *node, const struct weir_flow *flow, int32_t *sel, int32_t *count,
+               const int64_t **times, const int64_t **wm_before, int64_t *watermark,
+               struct weir_error *err) WEIR_MUST_CHECK;
+/* Writes the rows whose reasons were noted during this batch, and forgets the notes. */
+int node_leave(struct weir_node *node, const struct weir_flow *flow,
+               struct weir_error *err) WEIR_MUST_CHECK;
+
+/* outcol.c: columns that map loops fill */
+struct out_columns {
+    struct weir_column *columns;
+    uint8_t **assigned;
+    int32_t count;
+};
+int out_begin(struct weir_batch *owner, const struct weir_schema *schema, struct weir_out **outs,
+              int32_t rows, bool with_assigned, struct out_columns *out) WEIR_MUST_CHECK;
+void out_clear_row(struct out_columns *out, struct weir_out **outs, int32_t row);
+int out_finish(struct weir_batch *owner, struct weir_out **outs,
+               struct out_columns *out) WEIR_MUST_CHECK;
+/* Rows the row function did not assign take the input's value. */
+int out_merge(struct weir_batch *owner, struct weir_column *column, const uint8_t *assigned,
+              const struct weir_column *input) WEIR_MUST_CHECK;
+int outs_create(const struct weir_schema *schema, struct weir_out ***outs,
+                struct weir_error *err) WEIR_MUST_CHECK;
+void outs_destroy(struct weir_out **outs, int32_t count);
+
+/* stream.c, model.c */
+int stream_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+void stream_fini(struct weir_node *node);
+int stream_process(struct weir_node *node, const struct weir_flow *flow,
+                   struct weir_error *err) WEIR_MUST_CHECK;
+int model_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+void model_fini(struct weir_node *node);
+int model_process(struct weir_node *node, const struct weir_flow *flow,
+                  struct weir_error *err) WEIR_MUST_CHECK;
+int model_advance(struct weir_node *node, int64_t watermark_us,
+                  struct weir_error *err) WEIR_MUST_CHECK;

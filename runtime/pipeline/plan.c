@@ -1,0 +1,473 @@
+/* Reads the plan document. Every accessor names the path it wanted, so that a disagreement between
+ * the script room and this one is found at once. */
+#include "pipeline/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Parsing state: the first error sticks, so that callers check once per object. */
+struct reader {
+    struct weir_error *err;
+    int rc;
+    const char *where; /* name of the declaration being read */
+};
+
+static void fail(struct reader *r, const char *key, const char *want) {
+    if (r->rc == WEIR_OK) {
+        r->rc =
+            weir_error_set(r->err, WEIR_E_BUG, "plan: %s: '%s' should be %s", r->where, key, want);
+    }
+}
+
+static json_t *member(const json_t *object, const char *key) {
+    json_t *value = json_object_get(object, key);
+    return json_is_null(value) ? NULL : value;
+}
+
+static const char *text(struct reader *r, const json_t *object, const char *key, bool required) {
+    json_t *value = member(object, key);
+    if (value == NULL && !required) {
+        return NULL;
+    }
+    if (!json_is_string(value)) {
+        fail(r, key, "a string");
+        return "";
+    }
+    return json_string_value(value);
+}
+
+static int64_t integer(struct reader *r, const json_t *object, const char *key, int64_t fallback) {
+    json_t *value = member(object, key);
+    if (value == NULL) {
+        return fallback;
+    }
+    if (!json_is_number(value)) {
+        fail(r, key, "a number");
+        return fallback;
+    }
+    return json_is_integer(value) ? json_integer_value(value) : (int64_t)json_real_value(value);
+}
+
+static void *list(struct reader *r, const json_t *object, const char *key, size_t item,
+                  int32_t *count) {
+    json_t *value = member(object, key);
+    *count = 0;
+    /* An empty Lua table may arrive as {}: both are "none". */
+    if (value == NULL || (json_is_object(value) && json_object_size(value) == 0)) {
+        return NULL;
+    }
+    if (!json_is_array(value)) {
+        fail(r, key, "a list");
+        return NULL;
+    }
+    *count = (int32_t)json_array_size(value);
+    void *items = calloc((size_t)*count + 1, item);
+    if (items == NULL) {
+        *count = 0;
+        r->rc = weir_error_set(r->err, WEIR_E_NOMEM, "plan: out of memory");
+    }
+    return items;
+}
+
+static const char **text_list(struct reader *r, const json_t *object, const char *key,
+                              int32_t *count) {
+    const char **items = list(r, object, key, sizeof(*items), count);
+    for (int32_t i = 0; items != NULL && i < *count; i++) {
+        json_t *value = json_array_get(member(object, key), (size_t)i);
+        if (json_is_boolean(value)) {
+            items[i] = json_is_true(value) ? "true" : "false";
+        } else if (json_is_string(value)) {
+            items[i] = json_string_value(value);
+        } else {
+            fail(r, key, "a list of strings");
+            items[i] = "";
+        }
+    }
+    return items;
+}
+
+static struct weir_schema *schema(struct reader *r, const json_t *object, const char *key) {
+    struct weir_schema *out = weir_schema_create();
+    json_t *fields = member(object, key);
+    if (out == NULL) {
+        r->rc = weir_error_set(r->err, WEIR_E_NOMEM, "plan: out of memory");
+        return NULL;
+    }
+    size_t i;
+    json_t *value;
+    json_array_foreach(fields, i, value) {
+        struct weir_field field = {0};
+        json_t *nullable = member(value, "nullable");
+        const char *name = text(r, value, "name", true);
+        const char *type = text(r, value, "type", true);
+        if (r->rc == WEIR_OK) {
+            r->rc = weir_field_parse_type(&field, type, r->err);
+        }
+        if (r->rc == WEIR_OK) {
+            field.nullable = nullable == NULL || json_is_true(nullable);
+            field.name = strdup(name);
+            const char *fallback = text(r, value, "default", false);
+            field.default_json = fallback != NULL ? strdup(fallback) : NULL;
+            r->rc = field.name == NULL ? WEIR_E_NOMEM : weir_schema_add(out, &field);
+        }
+        weir_field_fini(&field);
+        if (r->rc != WEIR_OK) {
+            break;
+        }
+    }
+    return out;
+}
+
+static void read_sink(struct reader *r, const json_t *object, struct weir_plan_sink *sink) {
+    json_t *into = member(object, "into");
+    if (into == NULL) {
+        return;
+    }
+    sink->present = true;
+    const char *kind = text(r, into, "kind", true);
+    const char *mode = text(r, into, "mode", false);
+    if (strcmp(kind, "delta") != 0 || (mode != NULL && strcmp(mode, "append") != 0)) {
+        fail(r, "into", "delta append");
+        return;
+    }
+    sink->partition_by =
+        list(r, into, "partition_by", sizeof(*sink->partition_by), &sink->partition_count);
+    for (int32_t i = 0; i < sink->partition_count; i++) {
+        json_t *item = json_array_get(member(into, "partition_by"), (size_t)i);
+        struct weir_plan_partition *partition = &sink->partition_by[i];
+        if (member(item, "date") != NULL) {
+            partition->kind = WEIR_PARTITION_DATE;
+            partition->column = text(r, item, "date", true);
+        } else if (member(item, "hour") != NULL) {
+            partition->kind = WEIR_PARTITION_HOUR;
+            partition->column = text(r, item, "hour", true);
+        } else {
+            partition->kind = WEIR_PARTITION_COLUMN;
+            partition->column = text(r, item, "column", true);
+        }
+    }
+}
+
+static void read_time(struct reader *r, const json_t *object, struct weir_plan_time *time) {
+    json_t *value = member(object, "time");
+    if (value == NULL) {
+        return;
+    }
+    time->present = true;
+    time->field = text(r, value, "field", true);
+    time->out_of_order_us = integer(r, value, "out_of_order_us", 0);
+    time->idle_us = integer(r, value, "idle_us", 0);
+    time->max_ahead_us = integer(r, value, "max_ahead_us", INT64_C(3600000000));
+}
+
+static void read_term(struct reader *r, const json_t *value, struct weir_plan_term *term) {
+    static const char *const kinds[] = {"not_null", "one_of", "between", "matches", "function"};
+    const char *kind = text(r, value, "kind", true);
+    int found = -1;
+    for (int i = 0; i < 5; i++) {
+        if (strcmp(kind, kinds[i]) == 0) {
+            found = i;
+        }
+    }
+    if (found < 0) {
+        fail(r, "kind", "a predicate kind");
+        return;
+    }
+    term->kind = (unsigned)found;
+    term->function = (int32_t)integer(r, value, "function", -1);
+    if (term->kind == WEIR_TERM_FUNCTION) {
+        return;
+    }
+    term->column = text(r, value, "column", true);
+    if (term->kind == WEIR_TERM_ONE_OF) {
+        term->literals = text_list(r, value, "values", &term->literal_count);
+    } else if (term->kind != WEIR_TERM_NOT_NULL) {
+        term->literals = calloc(2, sizeof(char *));
+        if (term->literals == NULL) {
+            fail(r, "values", "allocatable");
+        } else if (term->kind == WEIR_TERM_MATCHES) {
+            term->literals[0] = text(r, value, "pattern", true);
+            term->literal_count = 1;
+        } else {
+            term->literals[0] = text(r, value, "low", true);
+            term->literals[1] = text(r, value, "high", true);
+            term->literal_count = 2;
+        }
+    }
+}
+
+static void read_expectation(struct reader *r, const json_t *value,
+                             struct weir_plan_expectation *e) {
+    static const char *const actions[] = {"warn", "drop", "quarantine", "fail"};
+    e->name = text(r, value, "name", true);
+    e->because = text(r, value, "because", false);
+    const char *action = text(r, value, "action", false);
+    e->action = WEIR_ACTION_QUARANTINE;
+    for (int i = 0; action != NULL && i < 4; i++) {
+        if (strcmp(action, actions[i]) == 0) {
+            e->action = (enum weir_action)i;
+        }
+    }
+    e->terms = list(r, value, "terms", sizeof(*e->terms), &e->term_count);
+    for (int32_t t = 0; t < e->term_count; t++) {
+        read_term(r, json_array_get(member(value, "terms"), (size_t)t), &e->terms[t]);
+    }
+}
+
+static void read_expectations(struct reader *r, const json_t *object, const char *key,
+                              struct weir_plan_expectations *out) {
+    out->list = list(r, object, key, sizeof(*out->list), &out->count);
+    for (int32_t i = 0; i < out->count; i++) {
+        read_expectation(r, json_array_get(member(object, key), (size_t)i), &out->list[i]);
+    }
+}
+
+static void read_dedup(struct reader *r, const json_t *object, struct weir_plan_dedup *dedup) {
+    json_t *value = member(object, "dedup");
+    if (value != NULL) {
+        dedup->present = true;
+        dedup->by = text_list(r, value, "by", &dedup->by_count);
+        dedup->within_us = integer(r, value, "within_us", 0);
+    }
+}
+
+static const char *read_from(struct reader *r, const json_t *object) {
+    json_t *value = member(object, "from");
+    if (json_is_string(value)) {
+        return json_string_value(value);
+    }
+    if (json_array_size(value) != 1 || !json_is_string(json_array_get(value, 0))) {
+        fail(r, "from", "one dataset");
+        return "";
+    }
+    return json_string_value(json_array_get(value, 0));
+}
+
+static void read_source(struct reader *r, const json_t *value, struct weir_plan_source *source) {
+    source->name = text(r, value, "name", true);
+    r->where = source->name;
+    source->file = text(r, value, "file", false);
+    json_t *connector = member(value, "connector");
+    source->connector = text(r, connector, "kind", true);
+    source->connector_options = member(connector, "options");
+    json_t *decoder = member(value, "decoder");
+    if (decoder != NULL) {
+        source->decoder = text(r, decoder, "kind", true);
+        source->decoder_options = member(decoder, "options");
+    }
+    source->schema = schema(r, value, "schema");
+    source->full_schema = schema(r, value, "schema");
+    if (r->rc == WEIR_OK && weir_plan_add_meta_columns(source->full_schema) != WEIR_OK) {
+        r->rc = weir_error_set(r->err, WEIR_E_NOMEM, "plan: out of memory");
+    }
+    read_sink(r, value, &source->into);
+}
+
+static void read_stream(struct reader *r, const json_t *value, struct weir_plan_stream *stream) {
+    stream->name = text(r, value, "name", true);
+    r->where = stream->name;
+    stream->from = read_from(r, value);
+    stream->input = schema(r, value, "input");
+    read_time(r, value, &stream->time);
+    stream->where = (int32_t)integer(r, value, "where", -1);
+    read_expectations(r, value, "expectations", &stream->expectations);
+    read_dedup(r, value, &stream->dedup);
+    json_t *map = member(value, "map");
+    stream->map = map != NULL ? (int32_t)integer(r, map, "function", -1) : -1;
+    stream->map_out = schema(r, map, "out");
+    stream->output = schema(r, value, "columns");
+    int32_t count;
+    stream->out_columns = list(r, value, "columns", sizeof(*stream->out_columns), &count);
+    for (int32_t i = 0; i < count; i++) {
+        json_t *column = json_array_get(member(value, "columns"), (size_t)i);
+        stream->out_columns[i].input = (int32_t)integer(r, column, "input", -1);
+        stream->out_columns[i].map = (int32_t)integer(r, column, "map", -1);
+    }
+    read_expectations(r, value, "ensures", &stream->ensures);
+    read_expectations(r, value, "quality", &stream->quality);
+    read_sink(r, value, &stream->into);
+}
+
+static void read_type(struct reader *r, const json_t *value, const char *key,
+                      struct weir_field *field) {
+    const char *type = text(r, value, key, false);
+    field->nullable = true;
+    if (type != NULL && r->rc == WEIR_OK) {
+        r->rc = weir_field_parse_type(field, type, r->err);
+    }
+}
+
+static void read_model(struct reader *r, const json_t *value, struct weir_plan_model *model) {
+    model->name = text(r, value, "name", true);
+    r->where = model->name;
+    model->from = read_from(r, value);
+    model->input = schema(r, value, "input");
+    read_time(r, value, &model->time);
+    model->where = (int32_t)integer(r, value, "where", -1);
+    read_expectations(r, value, "expectations", &model->expectations);
+    read_dedup(r, value, &model->dedup);
+    model->by = text_list(r, value, "by", &model->by_count);
+    json_t *window = member(value, "window");
+    if (window == NULL || strcmp(text(r, window, "kind", true), "tumbling") != 0) {
+        fail(r, "window", "a tumbling window");
+        return;
+    }
+    model->window_size_us = integer(r, window, "size_us", 0);
+    model->allowed_lateness_us = integer(r, window, "allowed_lateness_us", 0);
+    model->late = text(r, window, "late", false);
+    model->measures = list(r, value, "measures", sizeof(*model->measures), &model->measure_count);
+    for (int32_t i = 0; i < model->measure_count; i++) {
+        json_t *item = json_array_get(member(value, "measures"), (size_t)i);
+        struct weir_plan_measure *measure = &model->measures[i];
+        measure->name = text(r, item, "name", true);
+        measure->kind = text(r, item, "kind", true);
+        measure->column = text(r, item, "column", false);
+        measure->function = (int32_t)integer(r, item, "function", -1);
+        measure->where = (int32_t)integer(r, item, "where", -1);
+        read_type(r, item, "input_type", &measure->input);
+        read_type(r, item, "type", &measure->result);
+    }
+    model->output = schema(r, value, "columns");
+    model->derives = list(r, value, "derive", sizeof(*model->derives), &model->derive_count);
+    for (int32_t i = 0; i < model->derive_count; i++) {
+        json_t *item = json_array_get(member(value, "derive"), (size_t)i);
+        model->derives[i].name = text(r, item, "name", true);
+        model->derives[i].function = (int32_t)integer(r, item, "function", -1);
+    }
+    int32_t count;
+    struct weir_plan_expectation *tests = list(r, value, "tests", sizeof(*tests), &count);
+    model->tests.list = tests;
+    for (int32_t i = 0; i < count; i++) {
+        json_t *item = json_array_get(member(value, "tests"), (size_t)i);
+        const char *kind = text(r, item, "kind", false);
+        if (kind != NULL && strcmp(kind, "unique") == 0) {
+            free(model->unique);
+            model->unique = text_list(r, item, "columns", &model->unique_count);
+        } else {
+            read_expectation(r, item, &tests[model->tests.count++]);
+        }
+    }
+    model->state_shape = text(r, value, "state_shape", false);
+    read_sink(r, value, &model->into);
+}
+
+int weir_plan_add_meta_columns(struct weir_schema *out) {
+    static const struct {
+        const char *name;
+        const char *type;
+    } meta[WEIR_META_COLUMNS] = {
+        {"_topic", "string"},        {"_partition", "int32"},       {"_offset", "int64"},
+        {"_timestamp", "timestamp"}, {"_ingested_at", "timestamp"}, {"_rescued", "string"},
+    };
+    for (int i = 0; i < WEIR_META_COLUMNS; i++) {
+        int rc = weir_schema_add_text(out, meta[i].name, meta[i].type, true, NULL);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    return WEIR_OK;
+}
+
+int weir_plan_parse(const char *json, struct weir_plan **out, struct weir_error *err) {
+    *out = NULL;
+    json_error_t parse_error;
+    struct weir_plan *plan = calloc(1, sizeof(*plan));
+    struct reader r = {.err = err, .rc = WEIR_OK, .where = "pipeline"};
+    if (plan == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "plan: out of memory");
+    }
+    plan->root = json_loads(json, JSON_DECODE_ANY, &parse_error);
+    if (plan->root == NULL) {
+        r.rc = weir_error_set(err, WEIR_E_BUG, "plan: %s at %d:%d", parse_error.text,
+                              parse_error.line, parse_error.column);
+        goto out;
+    }
+    json_t *pipeline = member(plan->root, "pipeline");
+    plan->pipeline = text(&r, pipeline, "name", true);
+    json_t *storage = member(pipeline, "storage");
+    plan->storage_root = storage != NULL ? text(&r, storage, "root", true) : "data/lake";
+    json_t *ledger = member(pipeline, "ledger");
+    plan->ledger_path = ledger != NULL ? text(&r, ledger, "path", false) : NULL;
+    plan->ledger_keep_us = integer(&r, ledger, "keep_us", INT64_C(600000000));
+    plan->commit_every_us = integer(&r, member(pipeline, "commit"), "every_us", 1000000);
+    json_t *memory = member(pipeline, "memory");
+    plan->data_bytes = integer(&r, memory, "data_bytes", INT64_C(160) << 20);
+    plan->state_bytes = integer(&r, memory, "state_bytes", INT64_C(1) << 30);
+
+    plan->sources = list(&r, plan->root, "sources", sizeof(*plan->sources), &plan->source_count);
+    for (int32_t i = 0; r.rc == WEIR_OK && i < plan->source_count; i++) {
+        read_source(&r, json_array_get(member(plan->root, "sources"), (size_t)i),
+                    &plan->sources[i]);
+    }
+    plan->streams = list(&r, plan->root, "streams", sizeof(*plan->streams), &plan->stream_count);
+    for (int32_t i = 0; r.rc == WEIR_OK && i < plan->stream_count; i++) {
+        read_stream(&r, json_array_get(member(plan->root, "streams"), (size_t)i),
+                    &plan->streams[i]);
+    }
+    plan->models = list(&r, plan->root, "models", sizeof(*plan->models), &plan->model_count);
+    for (int32_t i = 0; r.rc == WEIR_OK && i < plan->model_count; i++) {
+        read_model(&r, json_array_get(member(plan->root, "models"), (size_t)i), &plan->models[i]);
+    }
+out:
+    if (r.rc != WEIR_OK) {
+        weir_plan_destroy(plan);
+        return r.rc;
+    }
+    *out = plan;
+    return WEIR_OK;
+}
+
+static void fini_expectations(struct weir_plan_expectations *expectations) {
+    for (int32_t i = 0; i < expectations->count; i++) {
+        for (int32_t t = 0; t < expectations->list[i].term_count; t++) {
+            free(expectations->list[i].terms[t].literals);
+        }
+        free(expectations->list[i].terms);
+    }
+    free(expectations->list);
+}
+
+void weir_plan_destroy(struct weir_plan *plan) {
+    if (plan == NULL) {
+        return;
+    }
+    for (int32_t i = 0; i < plan->source_count; i++) {
+        weir_schema_unref(plan->sources[i].schema);
+        weir_schema_unref(plan->sources[i].full_schema);
+        free(plan->sources[i].into.partition_by);
+    }
+    for (int32_t i = 0; i < plan->stream_count; i++) {
+        struct weir_plan_stream *stream = &plan->streams[i];
+        weir_schema_unref(stream->input);
+        weir_schema_unref(stream->map_out);
+        weir_schema_unref(stream->output);
+        fini_expectations(&stream->expectations);
+        fini_expectations(&stream->ensures);
+        fini_expectations(&stream->quality);
+        free(stream->dedup.by);
+        free(stream->out_columns);
+        free(stream->into.partition_by);
+    }
+    for (int32_t i = 0; i < plan->model_count; i++) {
+        struct weir_plan_model *model = &plan->models[i];
+        weir_schema_unref(model->input);
+        weir_schema_unref(model->output);
+        fini_expectations(&model->expectations);
+        fini_expectations(&model->tests);
+        free(model->dedup.by);
+        free(model->by);
+        for (int32_t m = 0; m < model->measure_count; m++) {
+            weir_field_fini(&model->measures[m].input);
+            weir_field_fini(&model->measures[m].result);
+        }
+        free(model->measures);
+        free(model->derives);
+        free(model->unique);
+        free(model->into.partition_by);
+    }
+    free(plan->sources);
+    free(plan->streams);
+    free(plan->models);
+    json_decref(plan->root);
+    free(plan);
+}

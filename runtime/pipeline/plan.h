@@ -1,0 +1,174 @@
+#pragma once
+/* The plan document (docs/formats/plan.md) as C structs: what the script room decided, read once
+ * when a rule set is loaded. Immutable afterwards; the graph points into it. */
+#include <jansson.h>
+
+#include "batch/schema.h"
+#include "core/error.h"
+
+struct weir_plan_sink {
+    bool present; /* false: into = none */
+    struct weir_plan_partition {
+        const char *column; /* source column */
+        enum { WEIR_PARTITION_COLUMN, WEIR_PARTITION_DATE, WEIR_PARTITION_HOUR } kind;
+    } * partition_by;
+    int32_t partition_count;
+};
+
+struct weir_plan_time {
+    bool present;
+    const char *field;
+    int64_t out_of_order_us;
+    int64_t idle_us; /* 0: never idle */
+    int64_t max_ahead_us;
+};
+
+enum weir_action { /* ascending gravity */
+                   WEIR_ACTION_WARN,
+                   WEIR_ACTION_DROP,
+                   WEIR_ACTION_QUARANTINE,
+                   WEIR_ACTION_FAIL,
+};
+
+struct weir_plan_term {
+    enum {
+        WEIR_TERM_NOT_NULL,
+        WEIR_TERM_ONE_OF,
+        WEIR_TERM_BETWEEN,
+        WEIR_TERM_MATCHES,
+        WEIR_TERM_FUNCTION,
+    } kind;
+    const char *column;
+    const char **literals; /* one_of: values; between: low, high; matches: pattern */
+    int32_t literal_count;
+    int32_t function;
+};
+
+struct weir_plan_expectation {
+    const char *name;
+    const char *because; /* or NULL */
+    enum weir_action action;
+    struct weir_plan_term *terms;
+    int32_t term_count;
+};
+
+struct weir_plan_expectations {
+    struct weir_plan_expectation *list;
+    int32_t count;
+};
+
+struct weir_plan_dedup {
+    bool present;
+    const char **by;
+    int32_t by_count;
+    int64_t within_us;
+};
+
+struct weir_plan_source {
+    const char *name;
+    const char *file;
+    const char *connector; /* "files", "generator" */
+    json_t *connector_options;
+    const char *decoder; /* "json" or NULL */
+    json_t *decoder_options;
+    struct weir_schema *schema;      /* user columns */
+    struct weir_schema *full_schema; /* user columns, then meta columns */
+    struct weir_plan_sink into;
+};
+
+struct weir_plan_out_column {
+    int32_t input; /* index in input, or -1 */
+    int32_t map;   /* index in map_out, or -1 */
+};
+
+struct weir_plan_stream {
+    const char *name;
+    const char *from;
+    struct weir_schema *input;
+    struct weir_plan_time time;
+    int32_t where; /* function or -1 */
+    struct weir_plan_expectations expectations;
+    struct weir_plan_dedup dedup;
+    int32_t map; /* function or -1 */
+    struct weir_schema *map_out;
+    struct weir_schema *output;
+    struct weir_plan_out_column *out_columns; /* one per output column */
+    struct weir_plan_expectations ensures;
+    struct weir_plan_expectations quality;
+    struct weir_plan_sink into;
+};
+
+struct weir_plan_measure {
+    const char *name;
+    const char *kind;
+    const char *column;      /* or NULL */
+    int32_t function;        /* value function or -1 */
+    struct weir_field input; /* type of the aggregated value; type NONE for count of rows */
+    struct weir_field result;
+    int32_t where; /* function or -1 */
+};
+
+struct weir_plan_derive {
+    const char *name;
+    int32_t function;
+};
+
+struct weir_plan_model {
+    const char *name;
+    const char *from;
+    struct weir_schema *input;
+    struct weir_plan_time time;
+    int32_t where;
+    struct weir_plan_expectations expectations;
+    struct weir_plan_dedup dedup;
+    const char **by;
+    int32_t by_count;
+    int64_t window_size_us;
+    int64_t allowed_lateness_us;
+    const char *late; /* dataset name or NULL */
+    struct weir_plan_measure *measures;
+    int32_t measure_count;
+    struct weir_schema *output; /* by, window_start, window_end, measures, derives */
+    struct weir_plan_derive *derives;
+    int32_t derive_count;
+    struct weir_plan_expectations tests;
+    const char **unique; /* columns of a `unique` test, or none */
+    int32_t unique_count;
+    struct weir_plan_sink into;
+    const char *state_shape;
+};
+
+struct weir_plan {
+    json_t *root; /* owns every string */
+    const char *pipeline;
+    const char *storage_root;
+    const char *ledger_path; /* or NULL: derived from the storage root */
+    int64_t commit_every_us;
+    int64_t ledger_keep_us;
+    int64_t data_bytes;
+    int64_t state_bytes;
+    struct weir_plan_source *sources;
+    int32_t source_count;
+    struct weir_plan_stream *streams;
+    int32_t stream_count;
+    struct weir_plan_model *models;
+    int32_t model_count;
+};
+
+/* Parses the document. A malformed plan is a bug of the script room: WEIR_E_BUG naming the place.
+ */
+int weir_plan_parse(const char *json, struct weir_plan **out,
+                    struct weir_error *err) WEIR_MUST_CHECK;
+void weir_plan_destroy(struct weir_plan *plan);
+
+/* The meta columns a source adds, in order (docs/formats/plan.md). */
+int weir_plan_add_meta_columns(struct weir_schema *schema) WEIR_MUST_CHECK;
+#define WEIR_META_COLUMNS 6
+enum {
+    WEIR_META_TOPIC,
+    WEIR_META_PARTITION,
+    WEIR_META_OFFSET,
+    WEIR_META_TIMESTAMP,
+    WEIR_META_INGESTED_AT,
+    WEIR_META_RESCUED,
+};

@@ -1,0 +1,351 @@
+/* A stream: row by row, after entry: dedup, map, ensures, quality. Row numbers never change, so
+ * everything after it can still say where a row came from.
+ *
+ * dedup forgets a row that is rejected later, so that its corrected resend passes. Within one batch
+ * that makes the rows after it depend on its fate; weir_dedup_settle says which, they are judged
+ * again, and the outcome is what row-by-row processing would give. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "pipeline/node.h"
+
+int stream_init(struct weir_node *node, struct weir_error *err) {
+    const struct weir_plan_stream *stream = node->stream;
+    int rc = checks_init(&node->ensures, &stream->ensures, stream->output, node->dataset, err);
+    if (rc == WEIR_OK) {
+        rc = checks_init(&node->quality, &stream->quality, stream->output, node->dataset, err);
+    }
+    if (rc == WEIR_OK && stream->map >= 0) {
+        rc = outs_create(stream->map_out, &node->outs, err);
+    }
+    return rc == WEIR_OK ? rc : weir_error_wrap(err, "%s", node->name);
+}
+
+void stream_fini(struct weir_node *node) {
+    checks_fini(&node->ensures);
+    checks_fini(&node->quality);
+    if (node->outs != NULL) {
+        outs_destroy(node->outs, node->stream->map_out->count);
+    }
+}
+
+struct map_offence {
+    struct weir_node *node;
+    struct out_columns *out;
+    const int32_t *sel;
+    uint8_t *bad; /* by position */
+    int rc;
+};
+
+static void map_offender(void *context, int32_t position, const char *message) {
+    struct map_offence *offence = context;
+    int32_t row = offence->sel[position];
+    out_clear_row(offence->out, offence->node->outs, row);
+    offence->bad[position] = 1;
+    if (offence->rc == WEIR_OK) {
+        offence->rc = node_reject(offence->node, row, TALLY_MAP, message);
+    }
+}
+
+/* Runs the row function over sel; rows it throws on are rejected and leave sel. */
+static int run_map(struct weir_node *node, const struct weir_flow *flow, struct weir_batch *owner,
+                   struct out_columns *out, int32_t *sel, int32_t *count, struct weir_error *err) {
+    const struct weir_plan_stream *stream = node->stream;
+    int rc = out_begin(owner, stream->map_out, node->outs, flow->batch->rows, true, out);
+    if (rc == WEIR_OK) {
+        rc = node_view(node, flow->batch, owner, err);
+    }
+    if (rc != WEIR_OK) {
+        return weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
+    }
+    memset(node->verdict, 0, (size_t)*count);
+    struct weir_call call = {
+        .in = node->in,
+        .out = out->columns,
+        .out_var = node->outs,
+        .sel = sel,
+        .begin = 0,
+        .end = *count,
+        .rows = flow->batch->rows,
+        .assigned = out->assigned,
+    };
+    struct map_offence offence = {node, out, sel, node->verdict, WEIR_OK};
+    int32_t breached_at;
+    rc = node_call(node, stream->map, &call, map_offender, &offence, &breached_at, err);
+    if (rc == WEIR_OK) {
+        rc = offence.rc;
+    }
+    for (int32_t i = breached_at; rc == WEIR_OK && i < *count; i++) {
+        out_clear_row(out, node->outs, sel[i]);
+        node->verdict[i] = 1;
+        rc = node_reject(node, sel[i], TALLY_BUDGET, node->dataset->breach_text);
+    }
+    int32_t kept = 0;
+    for (int32_t i = 0; i < *count; i++) {
+        if (!node->verdict[i]) {
+            sel[kept++] = sel[i];
+        }
+    }
+    *count = kept;
+    if (rc == WEIR_OK) {
+        rc = out_finish(owner, node->outs, out);
+        if (rc != WEIR_OK) {
+            rc = weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
+        }
+    }
+    return rc;
+}
+
+/* map, ensures, quality over sel. *made gets the output batch. */
+static int transform(struct weir_node *node, const struct weir_flow *flow, int32_t *sel,
+                     int32_t *count, struct weir_batch **made, struct weir_error *err) {
+    const struct weir_plan_stream *stream = node->stream;
+    struct weir_batch *out = weir_batch_create(node->graph->pool, stream->output);
+    if (out == NULL) {
+        return weir_error_set(err, WEIR_E_LIMIT, "%s: the memory cap is reached", node->name);
+    }
+    *made = out;
+    out->rows = flow->batch->rows;
+    struct out_columns mapped = {0};
+    int rc = WEIR_OK;
+    if (stream->map >= 0) {
+        rc = run_map(node, flow, out, &mapped, sel, count, err);
+    }
+    for (int32_t c = 0; rc == WEIR_OK && c < stream->output->count; c++) {
+        const struct weir_plan_out_column *from = &stream->out_columns[c];
+        if (from->map < 0 || mapped.columns == NULL) {
+            rc = weir_batch_borrow(out, c, flow->batch, from->input);
+            continue;
+        }
+        out->columns[c] = mapped.columns[from->map];
+        if (from->input >= 0) {
+            rc = out_merge(out, &out->columns[c], mapped.assigned[from->map],
+                           &flow->batch->columns[from->input]);
+        }
+    }
+    if (rc != WEIR_OK) {
+        return err != NULL && err->code != WEIR_OK
+                   ? rc
+                   : weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
+    }
+    if ((node->ensures.any_function || node->quality.any_function) && *count > 0) {
+        rc = node_view(node, out, out, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = checks_apply(node, &node->ensures, out, flow, sel, count, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = checks_apply(node, &node->quality, out, flow, sel, count, err);
+    }
+    return rc;
+}
+
+static int emit(struct weir_node *node, const struct weir_flow *flow, struct weir_batch *out,
+                const int32_t *sel, int32_t count, const int64_t *times, const int64_t *wm_before,
+                int64_t watermark, struct weir_error *err) {
+    struct weir_flow next = {
+        .batch = out,
+        .sel = sel,
+        .count = count,
+        .times_us = times,
+        .watermark_before_us = wm_before,
+        .watermark_us = watermark,
+        .origin = flow->origin,
+        .source = flow->source,
+        .partition = flow->partition,
+    };
+    return graph_emit(node->graph, node->dataset, &next, err);
+}
+
+/* Counts and notes as they were, for rows that are judged again. */
+struct mark {
+    struct weir_counters counters;
+    struct weir_tally *tallies;
+    int32_t rejected_count;
+    int32_t note_count;
+};
+
+static int mark_set(struct weir_node *node, struct mark *mark) {
+    struct weir_counters *counters = &node->dataset->counters;
+    size_t bytes = (size_t)counters->tally_count * sizeof(*mark->tallies);
+    mark->tallies = malloc(bytes + 1);
+    if (mark->tallies == NULL) {
+        return WEIR_E_NOMEM;
+    }
+    memcpy(mark->tallies, counters->tallies, bytes);
+    mark->counters = *counters;
+    mark->rejected_count = node->rejected_count;
+    mark->note_count = node->note_count;
+    return WEIR_OK;
+}
+
+static void mark_restore(struct weir_node *node, struct mark *mark) {
+    struct weir_counters *counters = &node->dataset->counters;
+    struct weir_tally *tallies = counters->tallies;
+    memcpy(tallies, mark->tallies, (size_t)mark->counters.tally_count * sizeof(*mark->tallies));
+    *counters = mark->counters;
+    counters->tallies = tallies;
+    node->rejected_count = mark->rejected_count;
+    /* Drop notes made since. */
+    for (int32_t i = 0; i < node->noted_count; i++) {
+        int32_t row = node->noted_rows[i];
+        int32_t last = -1;
+        for (int32_t n = node->note_head[row]; n >= 0 && n < mark->note_count;
+             n = node->notes[n].next) {
+            last = n;
+        }
+        if (last >= 0) {
+            node->notes[last].next = -1;
+            node->note_tail[row] = last;
+        } else {
+            node->note_head[row] = -1;
+        }
+    }
+    int32_t kept = 0;
+    for (int32_t i = 0; i < node->noted_count; i++) {
+        if (node->note_head[node->noted_rows[i]] >= 0) {
+            node->noted_rows[kept++] = node->noted_rows[i];
+        }
+    }
+    node->noted_count = kept;
+    node->note_count = mark->note_count;
+}
+
+/* rejected[position] of the rows tried in `tried` (positions, ascending) that did not survive. */
+static void note_rejected(const int32_t *sel, const int32_t *tried, int32_t tried_count,
+                          const int32_t *alive, int32_t alive_count, uint8_t *rejected) {
+    int32_t a = 0;
+    for (int32_t i = 0; i < tried_count; i++) {
+        bool lives = a < alive_count && alive[a] == sel[tried[i]];
+        rejected[tried[i]] = !lives;
+        a += lives;
+    }
+}
+
+/* Positions of rows that are no duplicates. */
+static int32_t distinct_positions(const struct weir_node *node, int32_t count, int32_t *positions) {
+    int32_t kept = 0;
+    for (int32_t i = 0; i < count; i++) {
+        if (!node->duplicate[i]) {
+            positions[kept++] = i;
+        }
+    }
+    return kept;
+}
+
+static int transform_positions(struct weir_node *node, const struct weir_flow *flow,
+                               const int32_t *sel, const int32_t *positions, int32_t count,
+                               int32_t *alive, struct weir_batch **out, struct weir_error *err) {
+    for (int32_t i = 0; i < count; i++) {
+        node->sel2[i] = sel[positions[i]];
+    }
+    *alive = count;
+    return transform(node, flow, node->sel2, alive, out, err);
+}
+
+/* Rows that dedup kept were refused: judge what now depends on it until nothing changes, then
+ * transform the right set of rows once, in row order. Row functions are pure, so rows judged twice
+ * meet the same fate; counts and notes start again from the mark. */
+static int settle(struct weir_node *node, const struct weir_flow *flow, const int32_t *sel,
+                  int32_t count, struct mark *mark, int32_t *positions, uint8_t *rejected,
+                  int32_t *alive, struct weir_batch **out, struct weir_error *err) {
+    int32_t before = distinct_positions(node, count, positions);
+    bool changed = false;
+    for (;;) {
+        int32_t fresh = 0;
+        int rc = weir_dedup_settle(node->dedup, rejected, node->duplicate, positions, &fresh, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+        if (fresh == 0) {
+            break;
+        }
+        changed = true;
+        weir_batch_unref(*out);
+        *out = NULL;
+        rc = transform_positions(node, flow, sel, positions, fresh, alive, out, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+        note_rejected(sel, positions, fresh, node->sel2, *alive, rejected);
+    }
+    int32_t kept = distinct_positions(node, count, positions);
+    if (!changed && kept == before) {
+        return WEIR_OK;
+    }
+    mark_restore(node, mark);
+    weir_batch_unref(*out);
+    *out = NULL;
+    return transform_positions(node, flow, sel, positions, kept, alive, out, err);
+}
+
+static int process_deduplicated(struct weir_node *node, const struct weir_flow *flow,
+                                const int32_t *sel, int32_t count, const int64_t *times,
+                                const int64_t *wm_before, int64_t watermark,
+                                struct weir_error *err) {
+    struct mark mark;
+    if (mark_set(node, &mark) != WEIR_OK) {
+        return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", node->name);
+    }
+    int32_t positions[ROWS_MAX];
+    uint8_t rejected[ROWS_MAX];
+    struct weir_batch *out = NULL;
+    int32_t alive = 0;
+    int rc = weir_dedup_feed(node->dedup, flow->batch, sel, count, times, wm_before,
+                             node->duplicate, err);
+    int32_t kept = distinct_positions(node, count, positions);
+    if (rc == WEIR_OK) {
+        rc = transform_positions(node, flow, sel, positions, kept, &alive, &out, err);
+    }
+    if (rc == WEIR_OK && alive < kept) {
+        memset(rejected, 0, (size_t)count);
+        note_rejected(sel, positions, kept, node->sel2, alive, rejected);
+        rc = settle(node, flow, sel, count, &mark, positions, rejected, &alive, &out, err);
+    }
+    if (rc == WEIR_OK) {
+        node->dataset->counters.duplicates += count - distinct_positions(node, count, positions);
+        rc = emit(node, flow, out, node->sel2, alive, times, wm_before, watermark, err);
+    }
+    weir_batch_unref(out);
+    free(mark.tallies);
+    weir_dedup_expire(node->dedup, watermark);
+    return rc;
+}
+
+int stream_process(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
+    int32_t *sel = node->sel;
+    int32_t count;
+    const int64_t *times;
+    const int64_t *wm_before;
+    int64_t watermark;
+    struct weir_batch *out = NULL;
+    bool functions = node->where >= 0 || node->expectations.any_function;
+    struct weir_batch *owner = NULL;
+    int rc = WEIR_OK;
+    if (functions && flow->count > 0) {
+        owner = weir_batch_create(node->graph->pool, node->input);
+        rc = owner == NULL
+                 ? weir_error_set(err, WEIR_E_LIMIT, "%s: the memory cap is reached", node->name)
+                 : node_view(node, flow->batch, owner, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = node_enter(node, flow, sel, &count, &times, &wm_before, &watermark, err);
+    }
+    if (rc == WEIR_OK && count > 0 && node->dedup != NULL) {
+        rc = process_deduplicated(node, flow, sel, count, times, wm_before, watermark, err);
+    } else if (rc == WEIR_OK && count > 0) {
+        rc = transform(node, flow, sel, &count, &out, err);
+        if (rc == WEIR_OK) {
+            rc = emit(node, flow, out, sel, count, times, wm_before, watermark, err);
+        }
+    } else if (rc == WEIR_OK) {
+        rc = node_advance(node, watermark, err);
+    }
+    node->last_watermark = watermark;
+    if (rc == WEIR_OK) {
+        rc = node_leave(node, flow, err);
+    }
+    weir_batch_unref(out);
+    weir_batch_unref(owner);
+    return rc;
+}
