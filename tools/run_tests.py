@@ -243,6 +243,8 @@ def suite(name):
                    env=SANITIZERS, minutes=30),
             pytest("crash (long)", "build/release/weir", [CRASH], needs=("build release",),
                    env={"WEIR_CRASH_HITS": "1,2,7", "WEIR_RANDOM_KILLS": "200"}, minutes=60),
+            pytest("reload (long)", "build/release/weir", ["tests/integration/test_reload.py"], needs=("build release",),
+                   env={"WEIR_RELOADS": "1000"}, minutes=30),
             Job("fuzz", ["python3", "tools/fuzz.py"], reads="tap", minutes=600),
         ]
     print(__doc__, file=sys.stderr)

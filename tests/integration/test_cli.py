@@ -1,0 +1,194 @@
+"""The command as a user meets it: exit codes, messages with places and ways out, tables, replay."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+import lake
+
+SCHEMA = json.dumps({"type": "record", "name": "sale", "fields": [
+    {"name": "id", "type": "string"}, {"name": "qty", "type": "int"},
+    {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}}]})
+PIPELINE = """return pipeline "shop" {
+  rules   = "rules",
+  storage = delta { root = "lake" },
+  sources = {
+    source "bronze.sale" { files { path = "landing/*.jsonl" }, json { schema = "schemas/sale.avsc" }, into = none },
+  },
+}
+"""
+RULE = """return stream "silver.sale" {
+  from = "bronze.sale",
+  time = { field = "at" },
+  expectations = { expect "sold something" { function(e) return e.qty > 0 end@ACTION@ } },
+}
+"""
+RUN = ("run", "pipelines/shop.lua", "--until-end")
+
+
+def line(number, qty=1):
+    return '{"id":"%d","qty":%d,"at":"2026-01-05T10:%02d:%02dZ"}\n' % (number, qty, number // 60 % 60, number % 60)
+
+
+def sold(project):
+    return sorted(int(text) for text in lake.by_deltalake(project.root / "lake/silver/sale").column("id").to_pylist())
+
+
+@pytest.fixture
+def shop(project):
+    project.write("schemas/sale.avsc", SCHEMA)
+    project.write("pipelines/shop.lua", PIPELINE)
+    project.write("rules/silver/sale.lua", RULE.replace("@ACTION@", ""))
+    project.write("landing/a.jsonl", "".join(line(n, qty=0 if n % 10 == 3 else 1) for n in range(100)))
+    return project
+
+
+def test_no_command_and_an_unknown_one_are_usage_errors(project):
+    assert project.weir().code == 2
+    outcome = project.weir("runn", "x")
+    assert outcome.code == 2 and "runn" in outcome.err
+
+
+def test_help_goes_to_standard_output(project):
+    outcome = project.weir("--help")
+    assert outcome.code == 0 and "run" in outcome.out and not outcome.err
+
+
+def test_a_missing_pipeline_file_is_named(project):
+    outcome = project.weir("run", "pipelines/none.lua", "--until-end")
+    assert outcome.code in (1, 2) and "pipelines/none.lua" in outcome.err
+
+
+def test_rows_in_quarantine_are_no_failure_of_the_run(shop):
+    summary = shop.weir(*RUN, "--json").json()
+    assert summary["events"] == 100 and summary["epochs"] >= 1 and summary["seconds"] >= 0
+    counts = summary["datasets"]["silver.sale"]
+    assert (counts["in"], counts["out"], counts["rejected"]) == (100, 90, {"sold something": 10})
+
+
+def test_a_mistake_in_a_rule_is_shown_with_place_caret_and_way_out(shop):
+    shop.write("rules/silver/sale.lua", RULE.replace("@ACTION@", "").replace("time = {", "tyme = {"))
+    for arguments in (("check",), RUN):
+        outcome = shop.weir(*arguments)
+        text = outcome.out + outcome.err
+        assert outcome.code == 1, outcome
+        assert "rules/silver/sale.lua:3:3" in text and "tyme" in text and "^" in text and "time" in text
+
+
+def test_an_unknown_column_is_a_mistake_found_by_check(shop):
+    shop.write("rules/silver/sale.lua", RULE.replace("@ACTION@", "").replace("e.qty", "e.qtty"))
+    outcome = shop.weir("check")
+    text = outcome.out + outcome.err
+    assert outcome.code == 1 and "rules/silver/sale.lua:4:" in text and "qtty" in text and "qty" in text
+
+
+@pytest.mark.parametrize("rule, word", [
+    ('return rule "fraud.x" { on = "bronze.sale", key = "id" }', "rule"),
+    ('return model "gold.x" { from = "bronze.sale", window = hopping { size = "1h", every = "1m" }, measures = { n = count() } }', "hopping"),
+])
+def test_a_word_not_built_yet_is_refused_by_name(shop, rule, word):
+    shop.write("rules/extra.lua", rule)
+    outcome = shop.weir(*RUN)
+    assert outcome.code == 1 and word in outcome.out + outcome.err
+    assert not (shop.root / "lake/silver").exists()
+
+
+def test_check_of_a_good_project_says_nothing_bad(shop):
+    assert shop.weir("check").code == 0
+
+
+def test_an_unset_variable_without_default_is_the_environments_fault(shop):
+    shop.write("pipelines/shop.lua", PIPELINE.replace('root = "lake"', 'root = env "WEIR_TEST_LAKE"'))
+    outcome = shop.weir(*RUN)
+    assert outcome.code == 3 and "WEIR_TEST_LAKE" in outcome.err
+    assert shop.weir(*RUN, env={"WEIR_TEST_LAKE": "lake"}).code == 0
+    assert len(sold(shop)) == 90
+
+
+def test_fail_stops_at_the_row_and_past_failed_goes_on(shop):
+    shop.write("rules/silver/sale.lua", RULE.replace("@ACTION@", ', on_violation = "fail"'))
+    outcome = shop.weir(*RUN)
+    assert outcome.code == 1 and "sold something" in outcome.err and "a.jsonl" in outcome.err
+    assert shop.weir(*RUN, "--past-failed").code == 0
+    assert sold(shop) == [n for n in range(100) if n % 10 != 3]
+    assert lake.by_deltalake(shop.root / "lake/quarantine/silver/sale").num_rows == 10
+
+
+def test_tables_are_listed_shown_and_read_by_the_command(shop):
+    assert shop.weir(*RUN).code == 0
+    listed = shop.weir("table", "ls", "lake")
+    assert listed.code == 0 and "silver" in listed.out and "quarantine" in listed.out
+    shown = shop.weir("table", "show", "lake/silver/sale")
+    assert shown.code == 0 and "qty" in shown.out
+    history = shop.weir("table", "history", "lake/silver/sale")
+    assert history.code == 0 and history.out.strip()
+    rows = [json.loads(text) for text in shop.weir("table", "cat", "lake/silver/sale", "--json").out.strip().split("\n")]
+    assert sorted(int(row["id"]) for row in rows) == sold(shop)
+
+
+def test_a_second_run_on_the_same_ledger_is_refused_and_names_the_first(shop):
+    first = shop.start("run", "pipelines/shop.lua")
+    try:
+        wait_until(lambda: (shop.root / "lake/silver/sale/_delta_log").exists() and len(sold(shop)) == 90)
+        outcome = shop.weir(*RUN)
+        assert outcome.code == 3 and str(first.pid) in outcome.err
+    finally:
+        first.send_signal(signal.SIGTERM)
+        _, errors = first.communicate(timeout=30)
+    assert first.returncode == 0, errors
+
+
+def wait_until(condition, seconds=30):
+    """Polls, since the condition lies in another process; fails with the condition unmet."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            if condition():
+                return
+        except Exception:  # a table half way into being is not an answer yet
+            if time.monotonic() > end:
+                raise
+        assert time.monotonic() < end, "the condition was not met in time"
+        time.sleep(0.02)
+
+
+def test_files_that_grow_and_files_that_appear_are_followed_and_resumed_at_the_byte(shop):
+    shop.write("landing/a.jsonl", "".join(line(n) for n in range(50)) + line(50)[:20])
+    process = shop.start("run", "pipelines/shop.lua", "--set", "commit.every=50ms")
+    try:
+        wait_until(lambda: sold(shop) == list(range(50)))
+        with open(shop.root / "landing/a.jsonl", "a", encoding="utf-8") as out:
+            out.write(line(50)[20:] + line(51))
+        shop.write("landing/b.jsonl", "".join(line(n) for n in range(52, 60)))
+        wait_until(lambda: sold(shop) == list(range(60)))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        with open(shop.root / "landing/b.jsonl", "a", encoding="utf-8") as out:
+            out.write("".join(line(n) for n in range(60, 70)))
+        assert shop.weir(*RUN).code == 0
+        assert sold(shop) == list(range(70))
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def test_replay_of_every_epoch_comes_out_the_same(shop):
+    summary = shop.weir(*RUN, "--json", "--set", "commit.every=20ms").json()
+    for epoch in range(1, min(summary["epochs"], 3) + 1):
+        outcome = shop.weir("replay", "pipelines/shop.lua", "--epoch", str(epoch))
+        assert outcome.code == 0, outcome
+
+
+def test_init_makes_a_project_that_checks_tests_and_runs(new_project, tmp_path):
+    outer = new_project("outer")
+    assert outer.weir("init", "fresh").code == 0
+    fresh = new_project("outer/fresh")
+    assert fresh.weir("check").code == 0
+    assert fresh.weir("test").code == 0
+    names = sorted(os.listdir(fresh.root / "pipelines"))
+    outcome = fresh.weir("run", f"pipelines/{names[0]}", "--until-end", "--json")
+    assert outcome.code == 0 and outcome.json()["events"] > 0
