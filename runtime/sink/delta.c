@@ -1,0 +1,234 @@
+/* The Delta sink: an effect is the add actions of data files already written and synced, one JSON
+ * text a line; applying it appends them to the table's log in one commit with a txn action whose
+ * version is the record's number. */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/fault.h"
+#include "core/log.h"
+#include "lake/delta/commit.h"
+#include "lake/delta/writer.h"
+#include "sink/sink.h"
+
+enum { DIRECTORY_BYTES = 512, PARTITIONS_MAX = 16 };
+
+struct delta_sink {
+    struct weir_sink_config config;
+    struct weir_delta_partition delta_partitions[PARTITIONS_MAX];
+    char directory[DIRECTORY_BYTES];
+    struct weir_store *store;
+    pthread_mutex_t lock; /* guards `table` becoming non-NULL */
+    struct weir_delta_table *table;
+    struct weir_delta_writer *writer; /* worker's */
+};
+
+/* silver.pos_sale lies in <root>/silver/pos_sale. */
+static int directory_of(const char *name, char *out, struct weir_error *err) {
+    if (strlen(name) >= DIRECTORY_BYTES) {
+        return weir_error_set(err, WEIR_E_CONFIG, "dataset name '%.40s…' is too long", name);
+    }
+    size_t i = 0;
+    for (; name[i] != '\0'; i++) {
+        out[i] = name[i] == '.' ? '/' : name[i];
+    }
+    out[i] = '\0';
+    return WEIR_OK;
+}
+
+static int create(const struct weir_sink_config *config, void **self, struct weir_error *err) {
+    if (config->partition_count > PARTITIONS_MAX) {
+        return weir_error_set(err, WEIR_E_CONFIG, "%s: partitioned by more than %d columns",
+                              config->name, PARTITIONS_MAX);
+    }
+    struct delta_sink *sink = calloc(1, sizeof(*sink));
+    if (sink == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", config->name);
+    }
+    sink->config = *config;
+    sink->config.schema = weir_schema_ref(config->schema);
+    pthread_mutex_init(&sink->lock, NULL);
+    for (int32_t i = 0; i < config->partition_count; i++) {
+        static const enum weir_delta_transform transforms[] = {
+            [WEIR_SINK_PARTITION_COLUMN] = WEIR_DELTA_IDENTITY,
+            [WEIR_SINK_PARTITION_DATE] = WEIR_DELTA_DATE,
+            [WEIR_SINK_PARTITION_HOUR] = WEIR_DELTA_HOUR,
+        };
+        sink->delta_partitions[i] = (struct weir_delta_partition){
+            .column = config->partitions[i].column,
+            .transform = transforms[config->partitions[i].kind],
+        };
+    }
+    *self = sink;
+    return directory_of(config->name, sink->directory, err);
+}
+
+static int ensure_table(struct delta_sink *sink, struct weir_error *err) {
+    pthread_mutex_lock(&sink->lock);
+    int rc = WEIR_OK;
+    if (sink->table == NULL) {
+        struct weir_delta_create_options options = {
+            .schema = sink->config.schema,
+            .partitions = sink->delta_partitions,
+            .partition_count = sink->config.partition_count,
+        };
+        if (WEIR_FAULT(delta_before_create)) {
+            rc = weir_error_set(err, WEIR_E_FAULT, "injected at delta_before_create");
+        } else {
+            rc = weir_delta_table_open_or_create(sink->store, sink->directory, &options, false,
+                                                 &sink->table, err);
+        }
+    }
+    pthread_mutex_unlock(&sink->lock);
+    return rc == WEIR_OK ? rc : weir_error_wrap(err, "%s", sink->config.name);
+}
+
+static int start(void *self, uint64_t *marker, struct weir_error *err) {
+    struct delta_sink *sink = self;
+    *marker = 0;
+    int rc = sink->store == NULL ? weir_store_local_create(sink->config.root, &sink->store, err)
+                                 : WEIR_OK;
+    if (rc == WEIR_OK && sink->config.lazy) {
+        struct weir_error quiet;
+        rc = weir_delta_table_open(sink->store, sink->directory, &sink->table, &quiet);
+        if (rc == WEIR_E_NOTFOUND) {
+            return WEIR_OK;
+        }
+        if (rc != WEIR_OK && err != NULL) {
+            *err = quiet;
+        }
+        weir_delta_table_close(sink->table);
+        sink->table = NULL;
+    }
+    if (rc == WEIR_OK) {
+        rc = ensure_table(sink, err);
+    }
+    if (rc == WEIR_OK) {
+        int64_t txn = weir_delta_snapshot_txn(weir_delta_table_snapshot(sink->table),
+                                              sink->config.application_id);
+        *marker = txn > 0 ? (uint64_t)txn : 0;
+    }
+    return rc;
+}
+
+static int write_rows(void *self, struct weir_batch *batch, const int32_t *sel, int32_t count,
+                      struct weir_error *err) {
+    struct delta_sink *sink = self;
+    int rc = WEIR_OK;
+    if (sink->writer == NULL) {
+        struct weir_delta_writer_options options = {.memory_bytes = sink->config.memory_bytes};
+        rc = ensure_table(sink, err);
+        if (rc == WEIR_OK) {
+            rc = weir_delta_writer_create(sink->table, sink->config.schema, sink->delta_partitions,
+                                          sink->config.partition_count, &options, &sink->writer,
+                                          err);
+        }
+    }
+    if (rc == WEIR_OK) {
+        rc = weir_delta_writer_append(sink->writer, batch, sel, count, err);
+    }
+    return rc == WEIR_OK ? rc : weir_error_wrap(err, "write %s", sink->config.name);
+}
+
+static int seal(void *self, uint64_t epoch, struct weir_buffer *effect, struct weir_error *err) {
+    struct delta_sink *sink = self;
+    (void)epoch;
+    if (sink->writer == NULL) {
+        return WEIR_OK;
+    }
+    struct weir_delta_adds adds = {0};
+    int rc = weir_delta_writer_seal(sink->writer, &adds, err);
+    for (int32_t i = 0; rc == WEIR_OK && i < adds.count; i++) {
+        rc = weir_delta_add_format(adds.items[i], effect);
+        if (rc == WEIR_OK) {
+            rc = weir_buffer_append(effect, "\n", 1);
+        }
+        if (rc != WEIR_OK) {
+            weir_error_set(err, rc, "the add actions of one epoch do not fit a record");
+        }
+    }
+    weir_delta_adds_fini(&adds);
+    return rc == WEIR_OK ? rc : weir_error_wrap(err, "seal %s", sink->config.name);
+}
+
+static int parse_effect(const char *text, size_t size, struct weir_delta_adds *adds,
+                        struct weir_error *err) {
+    const char *end = text + size;
+    while (text < end) {
+        const char *newline = memchr(text, '\n', (size_t)(end - text));
+        size_t length = newline != NULL ? (size_t)(newline - text) : (size_t)(end - text);
+        struct weir_delta_add *add;
+        int rc = weir_delta_add_parse(text, length, &add, err);
+        if (rc == WEIR_OK && (rc = weir_delta_adds_push(adds, add)) != WEIR_OK) {
+            weir_error_set(err, rc, "out of memory");
+        }
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+        text += length + 1;
+    }
+    return WEIR_OK;
+}
+
+static int apply(void *self, uint64_t record, const void *effect, size_t size, bool verify,
+                 struct weir_error *err) {
+    struct delta_sink *sink = self;
+    struct weir_delta_adds adds = {0};
+    int rc = ensure_table(sink, err);
+    if (rc == WEIR_OK) {
+        rc = parse_effect(effect, size, &adds, err);
+    }
+    if (rc == WEIR_OK && verify) {
+        rc = weir_delta_adds_exist(sink->table, adds.items, adds.count, err);
+    }
+    if (rc == WEIR_OK) {
+        if (WEIR_FAULT(delta_before_commit)) {
+            rc = weir_error_set(err, WEIR_E_FAULT, "injected at delta_before_commit");
+        }
+    }
+    if (rc == WEIR_OK) {
+        struct weir_delta_commit_options options = {
+            .txn = {.app_id = sink->config.application_id, .version = (int64_t)record},
+            .stop = sink->config.stop,
+            .stop_context = sink->config.stop_context,
+        };
+        struct weir_delta_commit_result result;
+        rc = weir_delta_append(sink->table, adds.items, adds.count, &options, &result, err);
+    }
+    weir_delta_adds_fini(&adds);
+    return rc == WEIR_OK ? rc
+                         : weir_error_wrap(err, "commit %s, record %llu", sink->config.name,
+                                           (unsigned long long)record);
+}
+
+static int maintain(void *self, struct weir_error *err) {
+    struct delta_sink *sink = self;
+    if (!weir_delta_checkpoint_due(sink->table)) {
+        return WEIR_OK;
+    }
+    return weir_delta_checkpoint(sink->table, err);
+}
+
+static void destroy(void *self) {
+    struct delta_sink *sink = self;
+    weir_delta_writer_destroy(sink->writer);
+    if (sink->table != NULL) {
+        weir_delta_table_close(sink->table);
+    }
+    weir_store_destroy(sink->store);
+    weir_schema_unref(sink->config.schema);
+    pthread_mutex_destroy(&sink->lock);
+    free(sink);
+}
+
+const struct weir_sink_ops weir_sink_delta = {
+    .kind = "delta",
+    .create = create,
+    .start = start,
+    .write = write_rows,
+    .seal = seal,
+    .apply = apply,
+    .maintain = maintain,
+    .destroy = destroy,
+};

@@ -1,0 +1,17 @@
+/* The sinks there are. */
+#include <string.h>
+
+#include "sink/sink.h"
+
+static const struct weir_sink_ops *const registry[] = {
+    &weir_sink_delta,
+};
+
+const struct weir_sink_ops *weir_sink_find(const char *kind) {
+    for (size_t i = 0; i < sizeof(registry) / sizeof(registry[0]); i++) {
+        if (strcmp(registry[i]->kind, kind) == 0) {
+            return registry[i];
+        }
+    }
+    return NULL;
+}

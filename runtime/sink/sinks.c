@@ -1,0 +1,484 @@
+/* Workers and appliers. Queues are linked messages under one lock each: a message carries a whole
+ * batch, so a lock a batch is cheap. Message structs come from a free list. */
+#include "sink/sinks.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+
+enum { SINKS_MAX = 64, WORKERS_MAX = 8 };
+
+struct message {
+    struct message *next;
+    int32_t sink;
+    /* rows (worker) */
+    struct weir_batch *batch;
+    int32_t *sel; /* from the batch's pool; NULL: all rows */
+    struct weir_pool *pool;
+    int32_t count;
+    size_t bytes;
+    /* seal (worker) or effect (applier) */
+    uint64_t epoch;
+    const void *effect;
+    size_t size;
+    bool verify;
+    void (*release)(void *owner);
+    void *owner;
+};
+
+struct queue {
+    pthread_mutex_t lock;
+    pthread_cond_t not_empty;
+    pthread_cond_t changed; /* room, or drained */
+    struct message *head;
+    struct message *tail;
+    struct message *free_list;
+    size_t bytes;
+    bool busy; /* its thread works on a message */
+    bool stop;
+    int64_t cpu_ns; /* of its thread, so far */
+};
+
+struct worker {
+    struct weir_sinks *sinks;
+    struct queue queue;
+    pthread_t thread;
+    bool started;
+};
+
+struct entry {
+    struct weir_sinks *sinks;
+    const struct weir_sink_ops *ops;
+    void *self;
+    const char *name;
+    int32_t index;
+    struct worker *worker;
+    bool dirty;         /* rows since the last seal; loop thread */
+    struct queue queue; /* applier's */
+    pthread_t thread;
+    bool started;
+};
+
+struct weir_sinks {
+    struct weir_sinks_options options;
+    struct entry *entries[SINKS_MAX];
+    int32_t count;
+    struct worker workers[WORKERS_MAX];
+    int32_t worker_count;
+    int64_t blocked_ns;
+    bool failed; /* atomic */
+};
+
+static void queue_init(struct queue *queue) {
+    pthread_mutex_init(&queue->lock, NULL);
+    pthread_cond_init(&queue->not_empty, NULL);
+    pthread_cond_init(&queue->changed, NULL);
+}
+
+static void drop(struct message *message) {
+    if (message->batch != NULL) {
+        weir_pool_give(message->pool, message->sel);
+        weir_batch_unref(message->batch);
+    }
+    if (message->release != NULL) {
+        message->release(message->owner);
+    }
+}
+
+static void queue_fini(struct queue *queue) {
+    while (queue->head != NULL) {
+        struct message *message = queue->head;
+        queue->head = message->next;
+        drop(message);
+        free(message);
+    }
+    while (queue->free_list != NULL) {
+        struct message *message = queue->free_list;
+        queue->free_list = message->next;
+        free(message);
+    }
+    pthread_mutex_destroy(&queue->lock);
+    pthread_cond_destroy(&queue->not_empty);
+    pthread_cond_destroy(&queue->changed);
+}
+
+/* With the lock held; NULL without memory. */
+static struct message *new_message(struct queue *queue) {
+    struct message *message = queue->free_list;
+    if (message != NULL) {
+        queue->free_list = message->next;
+        memset(message, 0, sizeof(*message));
+        return message;
+    }
+    return calloc(1, sizeof(*message));
+}
+
+static void push(struct queue *queue, struct message *message) {
+    if (queue->tail != NULL && queue->head != NULL) {
+        queue->tail->next = message;
+    } else {
+        queue->head = message;
+    }
+    queue->tail = message;
+    queue->bytes += message->bytes;
+    pthread_cond_signal(&queue->not_empty);
+}
+
+/* Blocks for the next message; NULL at stop. The queue counts as busy until done(). */
+static struct message *pop(struct queue *queue) {
+    pthread_mutex_lock(&queue->lock);
+    queue->cpu_ns = weir_clock_thread_cpu_ns();
+    while (queue->head == NULL && !queue->stop) {
+        pthread_cond_wait(&queue->not_empty, &queue->lock);
+    }
+    struct message *message = queue->stop ? NULL : queue->head;
+    if (message != NULL) {
+        queue->head = message->next;
+        queue->busy = true;
+    }
+    pthread_mutex_unlock(&queue->lock);
+    return message;
+}
+
+static void done(struct queue *queue, struct message *message) {
+    size_t bytes = message->bytes;
+    drop(message);
+    pthread_mutex_lock(&queue->lock);
+    message->next = queue->free_list;
+    queue->free_list = message;
+    queue->bytes -= bytes;
+    queue->busy = false;
+    queue->cpu_ns = weir_clock_thread_cpu_ns();
+    pthread_cond_broadcast(&queue->changed);
+    pthread_mutex_unlock(&queue->lock);
+}
+
+static void fail(struct weir_sinks *sinks, const struct weir_error *err) {
+    __atomic_store_n(&sinks->failed, true, __ATOMIC_RELEASE);
+    sinks->options.hooks.failed(sinks->options.hooks.context, err);
+}
+
+static int seal_one(struct weir_sinks *sinks, struct entry *entry, uint64_t epoch,
+                    struct weir_error *err) {
+    struct weir_buffer effect;
+    weir_buffer_init(&effect, sinks->options.effect_bytes_max);
+    int rc = entry->ops->seal(entry->self, epoch, &effect, err);
+    if (rc != WEIR_OK) {
+        weir_buffer_fini(&effect);
+        return rc;
+    }
+    sinks->options.hooks.sealed(sinks->options.hooks.context, entry->index, epoch, effect.data,
+                                effect.size);
+    return WEIR_OK;
+}
+
+static void *work(void *context) {
+    struct worker *worker = context;
+    struct weir_sinks *sinks = worker->sinks;
+    struct message *message;
+    while ((message = pop(&worker->queue)) != NULL) {
+        struct entry *entry = sinks->entries[message->sink];
+        struct weir_error err = {0};
+        int rc = WEIR_OK;
+        if (!__atomic_load_n(&sinks->failed, __ATOMIC_ACQUIRE)) {
+            rc = message->batch != NULL ? entry->ops->write(entry->self, message->batch,
+                                                            message->sel, message->count, &err)
+                                        : seal_one(sinks, entry, message->epoch, &err);
+        }
+        done(&worker->queue, message);
+        if (rc != WEIR_OK) {
+            fail(sinks, &err);
+        }
+    }
+    return NULL;
+}
+
+static void *apply_effects(void *context) {
+    struct entry *entry = context;
+    struct weir_sinks *sinks = entry->sinks;
+    struct message *message;
+    while ((message = pop(&entry->queue)) != NULL) {
+        struct weir_error err = {0};
+        int rc = WEIR_OK;
+        bool skip = __atomic_load_n(&sinks->failed, __ATOMIC_ACQUIRE);
+        uint64_t epoch = message->epoch;
+        if (!skip && message->size > 0) {
+            rc = entry->ops->apply(entry->self, epoch, message->effect, message->size,
+                                   message->verify, &err);
+        }
+        if (rc == WEIR_OK && !skip) {
+            sinks->options.hooks.applied(sinks->options.hooks.context, entry->index, epoch);
+        }
+        if (rc == WEIR_OK && !skip && message->size > 0) {
+            rc = entry->ops->maintain(entry->self, &err);
+        }
+        done(&entry->queue, message);
+        if (rc != WEIR_OK) {
+            fail(sinks, &err);
+        }
+    }
+    return NULL;
+}
+
+int weir_sinks_create(const struct weir_sinks_options *options, struct weir_sinks **out,
+                      struct weir_error *err) {
+    struct weir_sinks *sinks = calloc(1, sizeof(*sinks));
+    *out = sinks;
+    if (sinks == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "sinks: out of memory");
+    }
+    sinks->options = *options;
+    if (sinks->options.queue_bytes == 0) {
+        sinks->options.queue_bytes = (size_t)48 << 20;
+    }
+    if (sinks->options.effect_bytes_max == 0) {
+        sinks->options.effect_bytes_max = (size_t)64 << 20;
+    }
+    sinks->worker_count = options->workers > 0 ? options->workers : 2;
+    if (sinks->worker_count > WORKERS_MAX) {
+        sinks->worker_count = WORKERS_MAX;
+    }
+    for (int32_t i = 0; i < sinks->worker_count; i++) {
+        sinks->workers[i].sinks = sinks;
+        queue_init(&sinks->workers[i].queue);
+    }
+    return WEIR_OK;
+}
+
+int weir_sinks_add(struct weir_sinks *sinks, const struct weir_sink_config *config,
+                   struct weir_error *err) {
+    const struct weir_sink_ops *ops = weir_sink_find(config->kind);
+    if (ops == NULL) {
+        return weir_error_set(err, WEIR_E_CONFIG, "%s: there is no sink '%s'", config->name,
+                              config->kind);
+    }
+    if (sinks->count == SINKS_MAX) {
+        return weir_error_set(err, WEIR_E_LIMIT,
+                              "%s: a pipeline writes at most %d datasets; use `into = none` for "
+                              "those nobody reads",
+                              config->name, SINKS_MAX);
+    }
+    struct entry *entry = calloc(1, sizeof(*entry));
+    if (entry == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", config->name);
+    }
+    entry->sinks = sinks;
+    entry->ops = ops;
+    entry->name = config->name;
+    entry->index = sinks->count;
+    entry->worker = &sinks->workers[sinks->count % sinks->worker_count];
+    queue_init(&entry->queue);
+    int rc = ops->create(config, &entry->self, err);
+    if (rc != WEIR_OK) {
+        queue_fini(&entry->queue);
+        free(entry);
+        return rc;
+    }
+    sinks->entries[sinks->count] = entry;
+    __atomic_store_n(&sinks->count, sinks->count + 1, __ATOMIC_RELEASE);
+    return WEIR_OK;
+}
+
+int weir_sinks_start(struct weir_sinks *sinks, uint64_t *markers, struct weir_error *err) {
+    for (int32_t i = 0; i < sinks->count; i++) {
+        int rc = sinks->entries[i]->ops->start(sinks->entries[i]->self, &markers[i], err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    for (int32_t i = 0; i < sinks->worker_count; i++) {
+        if (pthread_create(&sinks->workers[i].thread, NULL, work, &sinks->workers[i]) != 0) {
+            return weir_error_set(err, WEIR_E_ENVIRONMENT, "sinks: cannot start a thread");
+        }
+        sinks->workers[i].started = true;
+    }
+    return WEIR_OK;
+}
+
+int weir_sinks_add_running(struct weir_sinks *sinks, const struct weir_sink_config *config,
+                           uint64_t *marker, struct weir_error *err) {
+    int rc = weir_sinks_add(sinks, config, err);
+    if (rc == WEIR_OK) {
+        struct entry *entry = sinks->entries[sinks->count - 1];
+        rc = entry->ops->start(entry->self, marker, err);
+    }
+    return rc;
+}
+
+int32_t weir_sinks_count(const struct weir_sinks *sinks) {
+    return sinks->count;
+}
+
+const char *weir_sinks_name(const struct weir_sinks *sinks, int32_t sink) {
+    return sinks->entries[sink]->name;
+}
+
+int weir_sinks_write(struct weir_sinks *sinks, int32_t sink, struct weir_batch *batch,
+                     const int32_t *sel, int32_t count, struct weir_error *err) {
+    struct entry *entry = sinks->entries[sink];
+    struct queue *queue = &entry->worker->queue;
+    int32_t *copy = NULL;
+    if (sel != NULL && count < batch->rows) {
+        copy = weir_pool_take(batch->pool, (size_t)count * sizeof(*copy) + 1);
+        if (copy == NULL) {
+            return weir_error_set(err, WEIR_E_LIMIT, "%s: the memory cap is reached", entry->name);
+        }
+        memcpy(copy, sel, (size_t)count * sizeof(*copy));
+    }
+    size_t bytes = weir_batch_bytes(batch);
+    pthread_mutex_lock(&queue->lock);
+    if (queue->bytes > sinks->options.queue_bytes) {
+        int64_t start = weir_clock_mono_ns();
+        while (queue->bytes > sinks->options.queue_bytes &&
+               !__atomic_load_n(&sinks->failed, __ATOMIC_ACQUIRE)) {
+            pthread_cond_wait(&queue->changed, &queue->lock);
+        }
+        sinks->blocked_ns += weir_clock_mono_ns() - start;
+    }
+    struct message *message = new_message(queue);
+    if (message != NULL) {
+        message->sink = sink;
+        message->batch = weir_batch_ref(batch);
+        message->pool = batch->pool;
+        message->sel = copy;
+        message->count = count;
+        message->bytes = bytes;
+        push(queue, message);
+        entry->dirty = true;
+    }
+    pthread_mutex_unlock(&queue->lock);
+    if (message == NULL) {
+        weir_pool_give(batch->pool, copy);
+        return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", entry->name);
+    }
+    return WEIR_OK;
+}
+
+void weir_sinks_seal(struct weir_sinks *sinks, uint64_t epoch) {
+    for (int32_t i = 0; i < sinks->count; i++) {
+        struct entry *entry = sinks->entries[i];
+        if (!entry->dirty) {
+            sinks->options.hooks.sealed(sinks->options.hooks.context, i, epoch, NULL, 0);
+            continue;
+        }
+        entry->dirty = false;
+        struct queue *queue = &entry->worker->queue;
+        pthread_mutex_lock(&queue->lock);
+        struct message *message = new_message(queue);
+        if (message != NULL) {
+            message->sink = i;
+            message->epoch = epoch;
+            push(queue, message);
+        }
+        pthread_mutex_unlock(&queue->lock);
+        if (message == NULL) {
+            struct weir_error err;
+            weir_error_set(&err, WEIR_E_NOMEM, "%s: out of memory", entry->name);
+            fail(sinks, &err);
+        }
+    }
+}
+
+void weir_sinks_apply(struct weir_sinks *sinks, int32_t sink, uint64_t epoch, const void *effect,
+                      size_t size, bool verify, void (*release)(void *owner), void *owner) {
+    struct entry *entry = sinks->entries[sink];
+    struct queue *queue = &entry->queue;
+    pthread_mutex_lock(&queue->lock);
+    bool idle = queue->head == NULL && !queue->busy;
+    struct message *message = size > 0 || !idle ? new_message(queue) : NULL;
+    if (message != NULL) {
+        message->sink = sink;
+        message->epoch = epoch;
+        message->effect = effect;
+        message->size = size;
+        message->verify = verify;
+        message->release = release;
+        message->owner = owner;
+        push(queue, message);
+        if (!entry->started) {
+            entry->started = pthread_create(&entry->thread, NULL, apply_effects, entry) == 0;
+        }
+    }
+    bool lost = (size > 0 && message == NULL) || (message != NULL && !entry->started);
+    pthread_mutex_unlock(&queue->lock);
+    if (lost) {
+        struct weir_error err;
+        weir_error_set(&err, WEIR_E_NOMEM, "%s: cannot start its commit thread", entry->name);
+        fail(sinks, &err);
+    } else if (message == NULL) {
+        if (release != NULL) {
+            release(owner);
+        }
+        sinks->options.hooks.applied(sinks->options.hooks.context, sink, epoch);
+    }
+}
+
+void weir_sinks_drain(struct weir_sinks *sinks) {
+    for (int32_t i = 0; i < sinks->count; i++) {
+        struct queue *queue = &sinks->entries[i]->queue;
+        pthread_mutex_lock(&queue->lock);
+        while ((queue->head != NULL || queue->busy) && sinks->entries[i]->started &&
+               !__atomic_load_n(&sinks->failed, __ATOMIC_ACQUIRE)) {
+            pthread_cond_wait(&queue->changed, &queue->lock);
+        }
+        pthread_mutex_unlock(&queue->lock);
+    }
+}
+
+static void stop_queue(struct queue *queue, pthread_t thread, bool *started) {
+    pthread_mutex_lock(&queue->lock);
+    queue->stop = true;
+    pthread_cond_broadcast(&queue->not_empty);
+    pthread_cond_broadcast(&queue->changed);
+    pthread_mutex_unlock(&queue->lock);
+    if (*started) {
+        pthread_join(thread, NULL);
+        *started = false;
+    }
+}
+
+void weir_sinks_stop(struct weir_sinks *sinks) {
+    for (int32_t i = 0; i < sinks->worker_count; i++) {
+        stop_queue(&sinks->workers[i].queue, sinks->workers[i].thread, &sinks->workers[i].started);
+    }
+    for (int32_t i = 0; i < sinks->count; i++) {
+        struct entry *entry = sinks->entries[i];
+        stop_queue(&entry->queue, entry->thread, &entry->started);
+    }
+}
+
+void weir_sinks_destroy(struct weir_sinks *sinks) {
+    if (sinks == NULL) {
+        return;
+    }
+    weir_sinks_stop(sinks);
+    for (int32_t i = 0; i < sinks->worker_count; i++) {
+        queue_fini(&sinks->workers[i].queue);
+    }
+    for (int32_t i = 0; i < sinks->count; i++) {
+        queue_fini(&sinks->entries[i]->queue);
+        sinks->entries[i]->ops->destroy(sinks->entries[i]->self);
+        free(sinks->entries[i]);
+    }
+    free(sinks);
+}
+
+void weir_sinks_stats(struct weir_sinks *sinks, struct weir_sinks_stats *out) {
+    memset(out, 0, sizeof(*out));
+    out->blocked_ns = sinks->blocked_ns;
+    for (int32_t i = 0; i < sinks->worker_count; i++) {
+        struct queue *queue = &sinks->workers[i].queue;
+        pthread_mutex_lock(&queue->lock);
+        out->encode_cpu_ns += queue->cpu_ns;
+        out->queued_bytes += (int64_t)queue->bytes;
+        pthread_mutex_unlock(&queue->lock);
+    }
+    for (int32_t i = 0; i < sinks->count; i++) {
+        struct queue *queue = &sinks->entries[i]->queue;
+        pthread_mutex_lock(&queue->lock);
+        out->apply_cpu_ns += queue->cpu_ns;
+        pthread_mutex_unlock(&queue->lock);
+    }
+}

@@ -1,0 +1,67 @@
+#pragma once
+/* All sinks of a pipeline and the threads that serve them: a few workers that encode (a sink stays
+ * with one worker, so its rows keep their order), and one applier per sink that ever had an effect.
+ *
+ * The loop writes and seals; a full queue blocks it: that is the backpressure. Hooks carry what
+ * comes out to the commit room. */
+#include "sink/sink.h"
+
+struct weir_sinks;
+
+struct weir_sinks_hooks {
+    void *context;
+    /* Worker: the sink's part of `epoch` is durable. The effect's bytes are taken (free them);
+     * size 0: nothing was written. */
+    void (*sealed)(void *context, int32_t sink, uint64_t epoch, void *effect, size_t size);
+    /* Applier (or the thread that called apply, when there was nothing to apply). */
+    void (*applied)(void *context, int32_t sink, uint64_t epoch);
+    /* Any thread. Final: the pipeline must stop. */
+    void (*failed)(void *context, const struct weir_error *err);
+};
+
+struct weir_sinks_options {
+    struct weir_sinks_hooks hooks;
+    int32_t workers;         /* 0: 2 */
+    size_t queue_bytes;      /* rows waiting for one worker; 0: 48 MiB */
+    size_t effect_bytes_max; /* of one sink and epoch; 0: 64 MiB */
+};
+
+struct weir_sinks_stats {
+    int64_t blocked_ns;    /* the loop waited for room */
+    int64_t encode_cpu_ns; /* all workers */
+    int64_t apply_cpu_ns;  /* all appliers */
+    int64_t queued_bytes;
+};
+
+int weir_sinks_create(const struct weir_sinks_options *options, struct weir_sinks **out,
+                      struct weir_error *err) WEIR_MUST_CHECK;
+/* Before start; sinks are numbered from 0 in order. */
+int weir_sinks_add(struct weir_sinks *sinks, const struct weir_sink_config *config,
+                   struct weir_error *err) WEIR_MUST_CHECK;
+/* Starts every sink (vtable start), reporting its marker, then the threads. markers: room for one a
+ * sink. */
+int weir_sinks_start(struct weir_sinks *sinks, uint64_t *markers,
+                     struct weir_error *err) WEIR_MUST_CHECK;
+/* Adds and starts one more while running (a rule set that came by reload). Loop thread. */
+int weir_sinks_add_running(struct weir_sinks *sinks, const struct weir_sink_config *config,
+                           uint64_t *marker, struct weir_error *err) WEIR_MUST_CHECK;
+int32_t weir_sinks_count(const struct weir_sinks *sinks);
+const char *weir_sinks_name(const struct weir_sinks *sinks, int32_t sink);
+
+/* Loop thread. References the batch, copies sel (NULL: all rows); blocks while the worker's queue
+ * is full. */
+int weir_sinks_write(struct weir_sinks *sinks, int32_t sink, struct weir_batch *batch,
+                     const int32_t *sel, int32_t count, struct weir_error *err) WEIR_MUST_CHECK;
+/* Loop thread: ends the epoch in every sink; each answers by hooks.sealed (at once, on this thread,
+ * where nothing was written). */
+void weir_sinks_seal(struct weir_sinks *sinks, uint64_t epoch);
+/* Queues effects of a durable record. The bytes are taken: release(owner) once applied. Does not
+ * block; nothing to apply (size 0) is answered in order. Any one thread. */
+void weir_sinks_apply(struct weir_sinks *sinks, int32_t sink, uint64_t epoch, const void *effect,
+                      size_t size, bool verify, void (*release)(void *owner), void *owner);
+/* Waits until everything queued for the appliers is done, or a sink failed. */
+void weir_sinks_drain(struct weir_sinks *sinks);
+/* Ends the threads; queued rows are dropped, queued effects too (recovery applies them). */
+void weir_sinks_stop(struct weir_sinks *sinks);
+void weir_sinks_destroy(struct weir_sinks *sinks);
+void weir_sinks_stats(struct weir_sinks *sinks, struct weir_sinks_stats *out);
