@@ -34,6 +34,7 @@ struct weir_keys {
     uint64_t *hashes;  /* after weir_keys_hash */
     struct weir_fingerprint *fingerprints; /* after weir_keys_fingerprint */
     uint8_t *any_null;                     /* 1: some column of key i is null */
+    uint32_t *cursors;                     /* scratch: where the next column of key i goes */
     int32_t count;
     int32_t capacity;
     size_t bytes_capacity;
@@ -47,6 +48,10 @@ void weir_keys_fini(struct weir_keys *keys);
  * room for the caller to fill before hashing. WEIR_E_NOMEM; WEIR_E_LIMIT past 1 GiB of keys. */
 int weir_key_encode(const struct weir_key *key, const struct weir_batch *batch, const int32_t *sel,
                     int32_t count, uint32_t prefix_bytes, struct weir_keys *keys) WEIR_MUST_CHECK;
+/* The same for columns that need not be a batch's: columns[c] for column c of the key. */
+int weir_key_encode_columns(const struct weir_key *key, const struct weir_column *const *columns,
+                            const int32_t *sel, int32_t count, uint32_t prefix_bytes,
+                            struct weir_keys *keys) WEIR_MUST_CHECK;
 void weir_keys_hash(struct weir_keys *keys, uint64_t seed);
 void weir_keys_fingerprint(struct weir_keys *keys);
 

@@ -1,0 +1,690 @@
+/* A batch goes through in steps, each a tight loop: windows and lateness, keys, hashes, slots (with
+ * prefetches far enough ahead that cache misses overlap), then measure by measure over the slots'
+ * values. Within a slot the rows' order is kept, so double sums come out the same however rows are
+ * batched. */
+#include "operator/aggregate.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "operator/key.h"
+#include "operator/measure.h"
+#include "operator/window.h"
+#include "state/table.h"
+
+enum {
+    WINDOW_BYTES = 8,     /* window start before the by columns in a key */
+    MEMBER_BYTES = 8 + 2, /* owner's sequence and measure before the value in a member's key */
+    INDEX_AHEAD = 24,
+    SLOT_AHEAD = 12,
+    REAP_MEMBERS = 2048, /* members of emitted windows freed a call */
+    KEY_INLINE_MAX = 64,
+    INDEX_BYTES_A_KEY = 16
+};
+
+struct weir_aggregate {
+    char *declaration;
+    int64_t size;
+    int64_t lateness;
+    uint64_t shape;
+    struct weir_key *key;
+    int32_t by_count;
+    struct weir_measures measures;
+    struct weir_schema *output;
+    struct weir_table *table;
+    struct weir_table *members; /* NULL without a distinct measure */
+    struct weir_windows windows;
+    /* Member lists of emitted slots, by first member. */
+    uint32_t *graves;
+    size_t grave_count;
+    size_t grave_capacity;
+    /* Scratch of a feed, by row fed and not late. */
+    struct weir_keys keys;
+    struct weir_keys member_keys;
+    int32_t capacity;
+    int32_t *rows;
+    int32_t *positions;
+    int64_t *starts;
+    uint8_t **values;
+    struct weir_slot **slots;
+    size_t key_estimate;
+};
+
+/* --- creation ------------------------------------------------------------------------------ */
+
+static int make_output(struct weir_aggregate *aggregate, const struct weir_aggregate_config *config,
+                       struct weir_error *err) {
+    aggregate->output = weir_schema_create();
+    if (aggregate->output == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "no memory for a schema");
+    }
+    int rc = WEIR_OK;
+    for (int32_t i = 0; i < config->by_count && rc == WEIR_OK; i++) {
+        rc = weir_schema_add(aggregate->output, &config->input->fields[config->by[i]]);
+    }
+    const char *const bounds[] = {"window_start", "window_end"};
+    for (int i = 0; i < 2 && rc == WEIR_OK; i++) {
+        rc = weir_schema_add_text(aggregate->output, bounds[i], "timestamp", false, err);
+    }
+    for (int32_t m = 0; m < aggregate->measures.count && rc == WEIR_OK; m++) {
+        struct weir_measure_cell *cell = &aggregate->measures.cells[m];
+        struct weir_field field = cell->output;
+        char *name = strdup(cell->measure.name);
+        if (name == NULL) {
+            return weir_error_set(err, WEIR_E_NOMEM, "no memory for a schema");
+        }
+        field.name = name;
+        rc = weir_schema_add(aggregate->output, &field);
+        free(name);
+    }
+    return rc == WEIR_OK ? rc : weir_error_set(err, rc, "cannot make the output's schema");
+}
+
+static uint64_t shape_of(const struct weir_aggregate *aggregate, uint32_t state_version) {
+    uint64_t fixed[3] = {weir_key_shape(aggregate->key), (uint64_t)aggregate->size, state_version};
+    uint64_t shape = XXH3_64bits(fixed, sizeof fixed);
+    for (int32_t m = 0; m < aggregate->measures.count; m++) {
+        const struct weir_measure *measure = &aggregate->measures.cells[m].measure;
+        uint8_t kind[5] = {(uint8_t)measure->kind, measure->has_input, measure->type,
+                           measure->precision, (uint8_t)measure->scale};
+        shape = XXH3_64bits_withSeed(kind, sizeof kind, shape);
+        shape = XXH3_64bits_withSeed(measure->name, strlen(measure->name), shape);
+    }
+    return shape;
+}
+
+static int make_tables(struct weir_aggregate *aggregate, const struct weir_aggregate_config *config,
+                       struct weir_error *err) {
+    size_t key_bytes = WINDOW_BYTES + weir_key_estimate_bytes(aggregate->key);
+    aggregate->key_estimate = key_bytes;
+    struct weir_table_config table = {
+        .declaration = config->declaration,
+        .cell = "window",
+        .shape = aggregate->shape,
+        .value_bytes = aggregate->measures.value_bytes,
+        .key_inline_bytes = (uint32_t)(key_bytes < KEY_INLINE_MAX ? key_bytes : KEY_INLINE_MAX),
+        .max_keys = config->max_keys,
+        .max_bytes = config->max_bytes,
+        .option = config->option,
+        .codec = aggregate->measures.has_parts ? &weir_measures_codec : NULL,
+        .codec_context = &aggregate->measures,
+    };
+    aggregate->table = weir_table_create(&table, err);
+    if (aggregate->table == NULL) {
+        return WEIR_E_CONFIG;
+    }
+    aggregate->measures.table = aggregate->table;
+    if (!aggregate->measures.has_distinct) {
+        return WEIR_OK;
+    }
+    struct weir_table_config members = {
+        .declaration = config->declaration,
+        .cell = "distinct",
+        .shape = aggregate->shape,
+        .key_inline_bytes = 24,
+        .max_bytes = config->max_bytes,
+        .option = config->option,
+    };
+    aggregate->members = weir_table_create(&members, err);
+    return aggregate->members != NULL ? WEIR_OK : WEIR_E_CONFIG;
+}
+
+struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config *config,
+                                             struct weir_error *err) {
+    if (config->size_us <= 0 || config->lateness_us < 0) {
+        weir_error_set(err, WEIR_E_CONFIG,
+                       "%s: a window's size must be positive, its allowed_lateness not negative",
+                       config->declaration);
+        return NULL;
+    }
+    struct weir_aggregate *aggregate = calloc(1, sizeof *aggregate);
+    if (aggregate == NULL) {
+        weir_error_set(err, WEIR_E_NOMEM, "%s: no memory", config->declaration);
+        return NULL;
+    }
+    weir_windows_init(&aggregate->windows);
+    weir_keys_init(&aggregate->keys);
+    weir_keys_init(&aggregate->member_keys);
+    aggregate->size = config->size_us;
+    aggregate->lateness = config->lateness_us;
+    aggregate->by_count = config->by_count;
+    aggregate->declaration = strdup(config->declaration);
+    if (aggregate->declaration == NULL) {
+        weir_error_set(err, WEIR_E_NOMEM, "no memory");
+        goto fail;
+    }
+    aggregate->key = weir_key_create(config->input, config->by, config->by_count, err);
+    if (aggregate->key == NULL ||
+        weir_measures_init(&aggregate->measures, config->measures, config->measure_count, err) !=
+            WEIR_OK ||
+        make_output(aggregate, config, err) != WEIR_OK) {
+        goto fail;
+    }
+    aggregate->shape = shape_of(aggregate, config->state_version);
+    if (make_tables(aggregate, config, err) != WEIR_OK) {
+        goto fail;
+    }
+    return aggregate;
+fail:
+    weir_error_wrap(err, "%s", config->declaration);
+    weir_aggregate_destroy(aggregate);
+    return NULL;
+}
+
+static void free_scratch(struct weir_aggregate *aggregate) {
+    free(aggregate->rows);
+    free(aggregate->positions);
+    free(aggregate->starts);
+    free(aggregate->values);
+    free(aggregate->slots);
+    aggregate->capacity = 0;
+}
+
+void weir_aggregate_destroy(struct weir_aggregate *aggregate) {
+    if (aggregate == NULL) {
+        return;
+    }
+    weir_table_destroy(aggregate->table);
+    weir_table_destroy(aggregate->members);
+    weir_measures_fini(&aggregate->measures);
+    weir_key_destroy(aggregate->key);
+    weir_schema_unref(aggregate->output);
+    weir_windows_fini(&aggregate->windows);
+    weir_keys_fini(&aggregate->keys);
+    weir_keys_fini(&aggregate->member_keys);
+    free_scratch(aggregate);
+    free(aggregate->graves);
+    free(aggregate->declaration);
+    free(aggregate);
+}
+
+struct weir_schema *weir_aggregate_output(const struct weir_aggregate *aggregate) {
+    return aggregate->output;
+}
+
+/* --- feed ---------------------------------------------------------------------------------- */
+
+static int reserve_scratch(struct weir_aggregate *aggregate, int32_t count) {
+    if (count <= aggregate->capacity) {
+        return WEIR_OK;
+    }
+    size_t rows = (size_t)(count < 256 ? 256 : count);
+    free_scratch(aggregate);
+    aggregate->rows = malloc(rows * sizeof *aggregate->rows);
+    aggregate->positions = malloc(rows * sizeof *aggregate->positions);
+    aggregate->starts = malloc(rows * sizeof *aggregate->starts);
+    aggregate->values = malloc(rows * sizeof *aggregate->values);
+    aggregate->slots = malloc(rows * sizeof *aggregate->slots);
+    if (aggregate->rows == NULL || aggregate->positions == NULL || aggregate->starts == NULL ||
+        aggregate->values == NULL || aggregate->slots == NULL) {
+        return WEIR_E_NOMEM;
+    }
+    aggregate->capacity = (int32_t)rows;
+    return WEIR_OK;
+}
+
+/* Splits the rows into late ones and those with a window. Returns how many have one. */
+static int32_t find_windows(struct weir_aggregate *aggregate, const int32_t *sel, int32_t count,
+                            const int64_t *times, const int64_t *watermarks, int32_t *late_sel,
+                            int32_t *late_count) {
+    int64_t start = 0;
+    int64_t end = 0; /* exclusive; start == end: no window yet */
+    int64_t closes = 0;
+    int32_t taken = 0;
+    int32_t late = 0;
+    for (int32_t i = 0; i < count; i++) {
+        int32_t row = sel != NULL ? sel[i] : i;
+        int64_t time = times[row];
+        if (time < start || time >= end) {
+            start = weir_window_start(time, aggregate->size);
+            end = weir_time_add(start, aggregate->size);
+            closes = weir_time_add(end, aggregate->lateness);
+        }
+        if (closes <= watermarks[row]) {
+            late_sel[late++] = row;
+            continue;
+        }
+        aggregate->rows[taken] = row;
+        aggregate->positions[taken] = i;
+        aggregate->starts[taken] = start;
+        taken++;
+    }
+    *late_count = late;
+    return taken;
+}
+
+/* Appends a new slot to its window's list. */
+static int join_window(struct weir_aggregate *aggregate, struct weir_slot *slot, int64_t start,
+                       struct weir_error *err) {
+    struct weir_window *window = weir_windows_get(&aggregate->windows, start);
+    if (window == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "%s: no memory for another window",
+                              aggregate->declaration);
+    }
+    slot->link = 0;
+    if (window->tail == 0) {
+        window->head = slot->number;
+    } else {
+        weir_table_slot(aggregate->table, window->tail)->link = slot->number;
+    }
+    window->tail = slot->number;
+    window->slots++;
+    return WEIR_OK;
+}
+
+/* Looks up keys 0..count in `table`, creating what is missing; calls nothing back: the caller sees
+ * new slots by their sequence. */
+static int find_slots(struct weir_aggregate *aggregate, int32_t count, struct weir_error *err) {
+    struct weir_table *table = aggregate->table;
+    const struct weir_keys *keys = &aggregate->keys;
+    for (int32_t i = 0; i < count && i < INDEX_AHEAD; i++) {
+        weir_table_prefetch(table, keys->hashes[i]);
+    }
+    for (int32_t i = 0; i < count; i++) {
+        if (i + INDEX_AHEAD < count) {
+            weir_table_prefetch(table, keys->hashes[i + INDEX_AHEAD]);
+        }
+        if (i + SLOT_AHEAD < count) {
+            weir_table_prefetch_slot(table, keys->hashes[i + SLOT_AHEAD]);
+        }
+        bool created;
+        struct weir_slot *slot =
+            weir_table_get(table, keys->hashes[i], keys->bytes + keys->offsets[i],
+                           keys->offsets[i + 1] - keys->offsets[i], &created, err);
+        if (slot == NULL) {
+            return err != NULL ? err->code : WEIR_E_LIMIT;
+        }
+        int rc = created ? join_window(aggregate, slot, aggregate->starts[i], err)
+                         : weir_table_touch(table, slot);
+        if (rc != WEIR_OK) {
+            return created ? rc
+                           : weir_error_set(err, rc, "%s: no memory to note a change",
+                                            weir_table_name(table));
+        }
+        aggregate->slots[i] = slot;
+        aggregate->values[i] = weir_slot_value(table, slot);
+    }
+    return WEIR_OK;
+}
+
+static int add_members(struct weir_aggregate *aggregate, int32_t m, int32_t count,
+                       const struct weir_column *input, const uint8_t *mask,
+                       struct weir_error *err) {
+    const struct weir_measure_cell *cell = &aggregate->measures.cells[m];
+    struct weir_keys *keys = &aggregate->member_keys;
+    struct weir_table *members = aggregate->members;
+    int rc = weir_key_encode_columns(cell->member_key, &input, aggregate->rows, count, MEMBER_BYTES,
+                                     keys);
+    if (rc != WEIR_OK) {
+        return weir_error_set(err, rc, "%s: no memory for the keys of %d rows",
+                              weir_table_name(members), count);
+    }
+    uint16_t measure = (uint16_t)m;
+    for (int32_t i = 0; i < count; i++) {
+        uint8_t *at = keys->bytes + keys->offsets[i];
+        memcpy(at, &aggregate->slots[i]->sequence, sizeof(uint64_t));
+        memcpy(at + sizeof(uint64_t), &measure, sizeof measure);
+    }
+    weir_keys_hash(keys, weir_table_view(members)->seed);
+    for (int32_t i = 0; i < count; i++) {
+        if (i + INDEX_AHEAD < count) {
+            weir_table_prefetch(members, keys->hashes[i + INDEX_AHEAD]);
+        }
+        if (i + SLOT_AHEAD < count) {
+            weir_table_prefetch_slot(members, keys->hashes[i + SLOT_AHEAD]);
+        }
+        if (keys->any_null[i] || (mask != NULL && mask[aggregate->positions[i]] != 1)) {
+            continue;
+        }
+        bool created;
+        struct weir_slot *member =
+            weir_table_get(members, keys->hashes[i], keys->bytes + keys->offsets[i],
+                           keys->offsets[i + 1] - keys->offsets[i], &created, err);
+        if (member == NULL) {
+            return err != NULL ? err->code : WEIR_E_LIMIT;
+        }
+        if (created) {
+            struct weir_distinct_cell distinct;
+            memcpy(&distinct, aggregate->values[i] + cell->offset, sizeof distinct);
+            member->link = distinct.head;
+            distinct.head = member->number;
+            distinct.count++;
+            memcpy(aggregate->values[i] + cell->offset, &distinct, sizeof distinct);
+        }
+    }
+    return WEIR_OK;
+}
+
+/* Frees members of slots that are gone; silently, for the owner's tombstone says it all. */
+static int reap_members(struct weir_aggregate *aggregate, struct weir_error *err) {
+    for (int left = REAP_MEMBERS; left > 0 && aggregate->grave_count > 0; left--) {
+        uint32_t *head = &aggregate->graves[aggregate->grave_count - 1];
+        struct weir_slot *member = weir_table_slot(aggregate->members, *head);
+        uint32_t next = member->link;
+        int rc = weir_table_delete(aggregate->members, member, true);
+        if (rc != WEIR_OK) {
+            return weir_error_set(err, rc, "%s: no memory to delete",
+                                  weir_table_name(aggregate->members));
+        }
+        *head = next;
+        aggregate->grave_count -= next == 0;
+    }
+    return WEIR_OK;
+}
+
+int weir_aggregate_feed(struct weir_aggregate *aggregate, const struct weir_batch *batch,
+                        const int32_t *sel, int32_t count, const int64_t *times_us,
+                        const int64_t *watermark_before_us, const struct weir_column *const *inputs,
+                        const uint8_t *const *masks, int32_t *late_sel, int32_t *late_count,
+                        struct weir_error *err) {
+    *late_count = 0;
+    int rc = reserve_scratch(aggregate, count);
+    if (rc != WEIR_OK) {
+        return weir_error_set(err, rc, "%s: no memory for %d rows", aggregate->declaration, count);
+    }
+    rc = reap_members(aggregate, err);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    int32_t taken =
+        find_windows(aggregate, sel, count, times_us, watermark_before_us, late_sel, late_count);
+    struct weir_keys *keys = &aggregate->keys;
+    rc = weir_key_encode(aggregate->key, batch, aggregate->rows, taken, WINDOW_BYTES, keys);
+    if (rc != WEIR_OK) {
+        return weir_error_set(err, rc, "%s: no memory for the keys of %d rows",
+                              aggregate->declaration, taken);
+    }
+    for (int32_t i = 0; i < taken; i++) {
+        memcpy(keys->bytes + keys->offsets[i], &aggregate->starts[i], WINDOW_BYTES);
+    }
+    weir_keys_hash(keys, weir_table_view(aggregate->table)->seed);
+    rc = find_slots(aggregate, taken, err);
+    struct weir_measure_rows rows = {
+        .rows = aggregate->rows,
+        .positions = aggregate->positions,
+        .values = aggregate->values,
+        .count = taken,
+    };
+    for (int32_t m = 0; m < aggregate->measures.count && rc == WEIR_OK; m++) {
+        const uint8_t *mask = masks != NULL ? masks[m] : NULL;
+        if (aggregate->measures.cells[m].measure.kind == WEIR_MEASURE_DISTINCT) {
+            rc = add_members(aggregate, m, taken, inputs[m], mask, err);
+        } else {
+            const struct weir_column *input =
+                aggregate->measures.cells[m].measure.has_input ? inputs[m] : NULL;
+            rc = weir_measures_add(&aggregate->measures, m, &rows, input, mask, err);
+        }
+    }
+    return rc;
+}
+
+/* --- fire ---------------------------------------------------------------------------------- */
+
+bool weir_aggregate_ready(const struct weir_aggregate *aggregate, int64_t watermark_us) {
+    const struct weir_windows *windows = &aggregate->windows;
+    return windows->count > 0 &&
+           weir_window_closed(windows->windows[windows->heap[0]].start_us, aggregate->size,
+                              aggregate->lateness, watermark_us);
+}
+
+static int append_row(struct weir_aggregate *aggregate, struct weir_slot *slot, int64_t start,
+                      struct weir_batch_builder *out, struct weir_error *err) {
+    const uint8_t *key = weir_slot_key(aggregate->table, slot);
+    int32_t at = aggregate->by_count;
+    int rc = weir_key_decode(aggregate->key, key + WINDOW_BYTES, slot->key_bytes - WINDOW_BYTES,
+                             out->columns);
+    if (rc == WEIR_E_CORRUPT) {
+        return weir_error_set(err, rc, "%s: a key in the state does not parse",
+                              weir_table_name(aggregate->table));
+    }
+    if (rc == WEIR_OK) {
+        rc = weir_builder_int(&out->columns[at], start);
+    }
+    if (rc == WEIR_OK) {
+        rc = weir_builder_int(&out->columns[at + 1], weir_time_add(start, aggregate->size));
+    }
+    const uint8_t *value = weir_slot_value(aggregate->table, slot);
+    for (int32_t m = 0; m < aggregate->measures.count && rc == WEIR_OK; m++) {
+        rc = weir_measures_emit(&aggregate->measures, m, value, &out->columns[at + 2 + m], err);
+    }
+    if (rc == WEIR_E_DATA) {
+        weir_error_wrap(err, "%s: window of %" PRId64 " us", aggregate->declaration, start);
+    }
+    return rc;
+}
+
+/* The slot's members wait for reap_members. */
+static int bury_members(struct weir_aggregate *aggregate, const uint8_t *value,
+                        struct weir_error *err) {
+    for (int32_t m = 0; m < aggregate->measures.count; m++) {
+        const struct weir_measure_cell *cell = &aggregate->measures.cells[m];
+        struct weir_distinct_cell distinct;
+        if (cell->measure.kind != WEIR_MEASURE_DISTINCT) {
+            continue;
+        }
+        memcpy(&distinct, value + cell->offset, sizeof distinct);
+        if (distinct.head == 0) {
+            continue;
+        }
+        if (aggregate->grave_count == aggregate->grave_capacity) {
+            size_t capacity = aggregate->grave_capacity == 0 ? 64 : aggregate->grave_capacity * 2;
+            uint32_t *graves = realloc(aggregate->graves, capacity * sizeof *graves);
+            if (graves == NULL) {
+                return weir_error_set(err, WEIR_E_NOMEM, "%s: no memory to delete",
+                                      weir_table_name(aggregate->members));
+            }
+            aggregate->graves = graves;
+            aggregate->grave_capacity = capacity;
+        }
+        aggregate->graves[aggregate->grave_count++] = distinct.head;
+    }
+    return WEIR_OK;
+}
+
+int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
+                        struct weir_batch_builder *out, int32_t max_rows, bool *done,
+                        struct weir_error *err) {
+    *done = false;
+    int rc = reap_members(aggregate, err);
+    int32_t emitted = 0;
+    while (rc == WEIR_OK && weir_aggregate_ready(aggregate, watermark_us)) {
+        if (emitted == max_rows || out->rows == out->rows_max) {
+            return WEIR_OK;
+        }
+        struct weir_window *window = weir_windows_first(&aggregate->windows);
+        struct weir_slot *slot = weir_table_slot(aggregate->table, window->head);
+        rc = append_row(aggregate, slot, window->start_us, out, err);
+        if (rc != WEIR_OK) {
+            weir_batch_builder_undo_row(out);
+            if (rc == WEIR_E_LIMIT && out->rows > 0) {
+                return WEIR_OK; /* the builder is full: the caller takes the batch and comes again
+                                 */
+            }
+            return rc == WEIR_E_LIMIT || rc == WEIR_E_NOMEM
+                       ? weir_error_set(err, rc, "%s: no room for one row of output",
+                                        aggregate->declaration)
+                       : rc;
+        }
+        weir_batch_builder_finish_row(out);
+        emitted++;
+        uint32_t next = slot->link;
+        if (aggregate->members != NULL) {
+            rc = bury_members(aggregate, weir_slot_value(aggregate->table, slot), err);
+        }
+        if (rc == WEIR_OK) {
+            rc = weir_table_delete(aggregate->table, slot, false);
+            if (rc != WEIR_OK) {
+                return weir_error_set(err, rc, "%s: no memory to delete",
+                                      weir_table_name(aggregate->table));
+            }
+        }
+        window->head = next;
+        window->slots--;
+        if (next == 0) {
+            weir_windows_remove_first(&aggregate->windows);
+        }
+    }
+    *done = rc == WEIR_OK;
+    return rc;
+}
+
+/* --- state --------------------------------------------------------------------------------- */
+
+size_t weir_aggregate_keys(const struct weir_aggregate *aggregate) {
+    return weir_table_keys(aggregate->table);
+}
+
+size_t weir_aggregate_bytes(const struct weir_aggregate *aggregate) {
+    return weir_table_bytes(aggregate->table) + weir_windows_bytes(&aggregate->windows) +
+           (aggregate->members != NULL ? weir_table_bytes(aggregate->members) : 0);
+}
+
+size_t weir_aggregate_estimate(const struct weir_aggregate *aggregate) {
+    const struct weir_table_view *view = weir_table_view(aggregate->table);
+    size_t heap = aggregate->key_estimate > view->key_inline_bytes
+                      ? weir_heap_usable(aggregate->key_estimate)
+                      : 0;
+    return view->slot_bytes + INDEX_BYTES_A_KEY + heap;
+}
+
+uint64_t weir_aggregate_shape(const struct weir_aggregate *aggregate) {
+    return aggregate->shape;
+}
+
+int32_t weir_aggregate_cells(struct weir_aggregate *aggregate, struct weir_cell **cells,
+                             int32_t capacity) {
+    int32_t count = 0;
+    if (count < capacity) {
+        cells[count++] = weir_table_cell(aggregate->table);
+    }
+    if (aggregate->members != NULL && count < capacity) {
+        cells[count++] = weir_table_cell(aggregate->members);
+    }
+    return count;
+}
+
+struct ordered_slot {
+    uint64_t sequence;
+    uint32_t number;
+};
+
+static int compare_sequence(const void *a, const void *b) {
+    const struct ordered_slot *x = a;
+    const struct ordered_slot *y = b;
+    return (x->sequence > y->sequence) - (x->sequence < y->sequence);
+}
+
+/* Live slots of a table in creation order; owned by the caller. */
+static struct ordered_slot *slots_in_order(struct weir_table *table, size_t *count) {
+    struct ordered_slot *list = malloc((weir_table_keys(table) + 1) * sizeof *list);
+    *count = 0;
+    for (uint32_t n = 1; list != NULL && n <= weir_table_slots(table); n++) {
+        const struct weir_slot *slot = weir_table_slot(table, n);
+        if (slot->sequence != 0) {
+            list[(*count)++] = (struct ordered_slot){slot->sequence, n};
+        }
+    }
+    if (list != NULL) {
+        qsort(list, *count, sizeof *list, compare_sequence);
+    }
+    return list;
+}
+
+/* Gives a member back to its owner; one without an owner (it was emitted) is dropped. */
+static int restore_member(struct weir_aggregate *aggregate, struct weir_slot *member,
+                          const struct ordered_slot *owners, size_t owner_count,
+                          struct weir_error *err) {
+    const uint8_t *key = weir_slot_key(aggregate->members, member);
+    struct ordered_slot wanted = {0};
+    uint16_t m = UINT16_MAX;
+    if (member->key_bytes > MEMBER_BYTES) {
+        memcpy(&wanted.sequence, key, sizeof wanted.sequence);
+        memcpy(&m, key + sizeof wanted.sequence, sizeof m);
+    }
+    if (m >= aggregate->measures.count ||
+        aggregate->measures.cells[m].measure.kind != WEIR_MEASURE_DISTINCT) {
+        return weir_error_set(err, WEIR_E_CORRUPT, "%s: a key in the state does not parse",
+                              weir_table_name(aggregate->members));
+    }
+    const struct ordered_slot *owner =
+        bsearch(&wanted, owners, owner_count, sizeof *owners, compare_sequence);
+    if (owner == NULL) {
+        return weir_table_delete(aggregate->members, member, true);
+    }
+    uint8_t *value =
+        weir_slot_value(aggregate->table, weir_table_slot(aggregate->table, owner->number));
+    struct weir_distinct_cell distinct;
+    uint8_t *at = value + aggregate->measures.cells[m].offset;
+    memcpy(&distinct, at, sizeof distinct);
+    member->link = distinct.head;
+    distinct.head = member->number;
+    distinct.unused++; /* counts members for check_members; cleared there */
+    memcpy(at, &distinct, sizeof distinct);
+    return WEIR_OK;
+}
+
+static int check_members(struct weir_aggregate *aggregate, const struct ordered_slot *owners,
+                         size_t owner_count, struct weir_error *err) {
+    for (size_t i = 0; i < owner_count; i++) {
+        uint8_t *value =
+            weir_slot_value(aggregate->table, weir_table_slot(aggregate->table, owners[i].number));
+        for (int32_t m = 0; m < aggregate->measures.count; m++) {
+            const struct weir_measure_cell *cell = &aggregate->measures.cells[m];
+            struct weir_distinct_cell distinct;
+            if (cell->measure.kind != WEIR_MEASURE_DISTINCT) {
+                continue;
+            }
+            memcpy(&distinct, value + cell->offset, sizeof distinct);
+            if (distinct.count != distinct.unused) {
+                return weir_error_set(err, WEIR_E_CORRUPT,
+                                      "%s: measure '%s' counts %" PRIu64 " members, %u are there",
+                                      weir_table_name(aggregate->members), cell->measure.name,
+                                      distinct.count, distinct.unused);
+            }
+            distinct.unused = 0;
+            memcpy(value + cell->offset, &distinct, sizeof distinct);
+        }
+    }
+    return WEIR_OK;
+}
+
+int weir_aggregate_restore(struct weir_aggregate *aggregate, struct weir_error *err) {
+    size_t count;
+    size_t member_count = 0;
+    struct ordered_slot *members = NULL;
+    struct ordered_slot *slots = slots_in_order(aggregate->table, &count);
+    int rc = WEIR_OK;
+    weir_windows_clear(&aggregate->windows);
+    if (aggregate->members != NULL) {
+        members = slots_in_order(aggregate->members, &member_count);
+    }
+    if (slots == NULL || (aggregate->members != NULL && members == NULL)) {
+        rc = weir_error_set(err, WEIR_E_NOMEM, "%s: no memory to restore %zu keys",
+                            aggregate->declaration, count);
+        goto out;
+    }
+    for (size_t i = 0; i < count && rc == WEIR_OK; i++) {
+        struct weir_slot *slot = weir_table_slot(aggregate->table, slots[i].number);
+        int64_t start;
+        if (slot->key_bytes < WINDOW_BYTES) {
+            rc = weir_error_set(err, WEIR_E_CORRUPT, "%s: a key in the state does not parse",
+                                weir_table_name(aggregate->table));
+            break;
+        }
+        memcpy(&start, weir_slot_key(aggregate->table, slot), sizeof start);
+        rc = join_window(aggregate, slot, start, err);
+    }
+    for (size_t i = 0; i < member_count && rc == WEIR_OK; i++) {
+        rc = restore_member(aggregate, weir_table_slot(aggregate->members, members[i].number),
+                            slots, count, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = check_members(aggregate, slots, count, err);
+    }
+out:
+    free(slots);
+    free(members);
+    return rc;
+}

@@ -1,0 +1,431 @@
+/* Two passes over each column: lengths first, then bytes at the cursors, so that each inner loop
+ * knows one type. */
+#include "operator/key.h"
+
+#include <stdlib.h>
+#include <string.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+enum { KEYS_BYTES_MAX = 1 << 30, STRING_ESTIMATE = 12, VARINT_MAX = 5 };
+
+struct key_column {
+    int32_t column;
+    uint8_t type;
+    uint8_t precision;
+    int8_t scale;
+    uint8_t width; /* bytes of a value; 0: string, binary */
+};
+
+struct weir_key {
+    int32_t count;
+    const struct weir_column **scratch; /* count of them */
+    struct key_column columns[];
+};
+
+void weir_key_destroy(struct weir_key *key) {
+    if (key != NULL) {
+        free(key->scratch);
+        free(key);
+    }
+}
+
+struct weir_key *weir_key_create(const struct weir_schema *schema, const int32_t *columns,
+                                 int32_t count, struct weir_error *err) {
+    struct weir_key *key = calloc(1, sizeof *key + (size_t)count * sizeof key->columns[0]);
+    const struct weir_column **scratch =
+        calloc((size_t)count + 1, sizeof(const struct weir_column *));
+    if (key == NULL || scratch == NULL) {
+        free(key);
+        free(scratch);
+        weir_error_set(err, WEIR_E_NOMEM, "no memory for a key of %d columns", count);
+        return NULL;
+    }
+    key->count = count;
+    key->scratch = scratch;
+    for (int32_t c = 0; c < count; c++) {
+        const struct weir_field *field = &schema->fields[columns[c]];
+        if (weir_type_is_nested(field->type) || field->type == WEIR_TYPE_NONE) {
+            weir_error_set(err, WEIR_E_CONFIG,
+                           "column '%s' is a %s and cannot be part of a key: use one of its fields",
+                           field->name, weir_type_name(field->type));
+            weir_key_destroy(key);
+            return NULL;
+        }
+        key->columns[c] = (struct key_column){
+            .column = columns[c],
+            .type = field->type,
+            .precision = field->precision,
+            .scale = field->scale,
+            .width = field->type == WEIR_TYPE_BOOL ? 1 : (uint8_t)weir_type_width(field->type),
+        };
+    }
+    return key;
+}
+
+uint64_t weir_key_shape(const struct weir_key *key) {
+    uint64_t shape = XXH3_64bits(&key->count, sizeof key->count);
+    for (int32_t c = 0; c < key->count; c++) {
+        const struct key_column *column = &key->columns[c];
+        /* A decimal's precision may grow without changing any key. */
+        uint8_t part[2] = {column->type, (uint8_t)column->scale};
+        shape = XXH3_64bits_withSeed(part, sizeof part, shape);
+    }
+    return shape;
+}
+
+size_t weir_key_estimate_bytes(const struct weir_key *key) {
+    size_t bytes = 0;
+    for (int32_t c = 0; c < key->count; c++) {
+        bytes += 1 + (key->columns[c].width != 0 ? key->columns[c].width : STRING_ESTIMATE);
+    }
+    return bytes;
+}
+
+void weir_keys_init(struct weir_keys *keys) {
+    memset(keys, 0, sizeof *keys);
+}
+
+void weir_keys_fini(struct weir_keys *keys) {
+    free(keys->bytes);
+    free(keys->offsets);
+    free(keys->hashes);
+    free(keys->fingerprints);
+    free(keys->any_null);
+    free(keys->cursors);
+    memset(keys, 0, sizeof *keys);
+}
+
+static int keys_reserve_rows(struct weir_keys *keys, int32_t count) {
+    if (count <= keys->capacity) {
+        return WEIR_OK;
+    }
+    size_t rows = (size_t)(count < 256 ? 256 : count);
+    struct weir_keys old = *keys;
+    keys->offsets = malloc((rows + 1) * sizeof *keys->offsets);
+    keys->hashes = malloc(rows * sizeof *keys->hashes);
+    keys->fingerprints = malloc(rows * sizeof *keys->fingerprints);
+    keys->any_null = malloc(rows);
+    keys->cursors = malloc(rows * sizeof *keys->cursors);
+    free(old.offsets);
+    free(old.hashes);
+    free(old.fingerprints);
+    free(old.any_null);
+    free(old.cursors);
+    keys->capacity = 0;
+    if (keys->offsets == NULL || keys->hashes == NULL || keys->fingerprints == NULL ||
+        keys->any_null == NULL || keys->cursors == NULL) {
+        return WEIR_E_NOMEM;
+    }
+    keys->capacity = (int32_t)rows;
+    return WEIR_OK;
+}
+
+static int keys_reserve_bytes(struct weir_keys *keys, size_t bytes) {
+    bytes += WEIR_KEY_SLACK;
+    if (bytes <= keys->bytes_capacity) {
+        return WEIR_OK;
+    }
+    size_t capacity = bytes + bytes / 2;
+    uint8_t *room = malloc(capacity);
+    if (room == NULL) {
+        return WEIR_E_NOMEM;
+    }
+    free(keys->bytes);
+    keys->bytes = room;
+    keys->bytes_capacity = capacity;
+    return WEIR_OK;
+}
+
+static inline uint32_t varint_bytes(uint32_t value) {
+    uint32_t bytes = 1;
+    while (value >= 0x80) {
+        value >>= 7;
+        bytes++;
+    }
+    return bytes;
+}
+
+static inline uint8_t *varint_put(uint8_t *at, uint32_t value) {
+    while (value >= 0x80) {
+        *at++ = (uint8_t)(value | 0x80);
+        value >>= 7;
+    }
+    *at++ = (uint8_t)value;
+    return at;
+}
+
+static inline int64_t row_of(const int32_t *sel, int32_t i) {
+    return sel != NULL ? sel[i] : i;
+}
+
+/* cursors[i] += bytes of this column in key i. */
+static void add_lengths(const struct key_column *kind, const struct weir_column *column,
+                        const int32_t *sel, int32_t count, struct weir_keys *keys) {
+    uint32_t *lengths = keys->cursors;
+    if (kind->width != 0 && column->validity == NULL) {
+        for (int32_t i = 0; i < count; i++) {
+            lengths[i] += 1 + (uint32_t)kind->width;
+        }
+        return;
+    }
+    for (int32_t i = 0; i < count; i++) {
+        int64_t row = row_of(sel, i);
+        if (weir_column_is_null(column, row)) {
+            lengths[i] += 1;
+            keys->any_null[i] = 1;
+        } else if (kind->width != 0) {
+            lengths[i] += 1 + (uint32_t)kind->width;
+        } else {
+            int32_t length;
+            weir_column_bytes(column, row, &length);
+            lengths[i] += 1 + varint_bytes((uint32_t)length) + (uint32_t)length;
+        }
+    }
+}
+
+static inline uint64_t canonical_double(uint64_t bits) {
+    if ((bits & INT64_MAX) > UINT64_C(0x7FF0000000000000)) {
+        return UINT64_C(0x7FF8000000000000);
+    }
+    return bits == UINT64_C(0x8000000000000000) ? 0 : bits;
+}
+
+static inline uint32_t canonical_float(uint32_t bits) {
+    if ((bits & INT32_MAX) > UINT32_C(0x7F800000)) {
+        return UINT32_C(0x7FC00000);
+    }
+    return bits == UINT32_C(0x80000000) ? 0 : bits;
+}
+
+/* One loop per width: `canonical` sees the value's bits. */
+#define PUT_FIXED(type, canonical)                                                                 \
+    for (int32_t i = 0; i < count; i++) {                                                          \
+        int64_t row = row_of(sel, i);                                                              \
+        uint8_t *at = keys->bytes + keys->cursors[i];                                              \
+        if (weir_column_is_null(column, row)) {                                                    \
+            *at = 0;                                                                               \
+            keys->cursors[i] += 1;                                                                 \
+            continue;                                                                              \
+        }                                                                                          \
+        type value;                                                                                \
+        memcpy(&value, (const uint8_t *)column->values + (size_t)row * sizeof value,               \
+               sizeof value);                                                                      \
+        value = canonical(value);                                                                  \
+        *at = 1;                                                                                   \
+        memcpy(at + 1, &value, sizeof value);                                                      \
+        keys->cursors[i] += 1 + (uint32_t)sizeof value;                                            \
+    }
+#define AS_IT_IS(bits) (bits)
+
+typedef unsigned __int128 bits128;
+
+static void put_bytes(const struct weir_column *column, const int32_t *sel, int32_t count,
+                      struct weir_keys *keys) {
+    for (int32_t i = 0; i < count; i++) {
+        int64_t row = row_of(sel, i);
+        uint8_t *start = keys->bytes + keys->cursors[i];
+        uint8_t *at = start;
+        if (weir_column_is_null(column, row)) {
+            *at++ = 0;
+        } else {
+            int32_t length;
+            const char *bytes = weir_column_bytes(column, row, &length);
+            *at++ = 1;
+            at = varint_put(at, (uint32_t)length);
+            memcpy(at, bytes, (size_t)length);
+            at += length;
+        }
+        keys->cursors[i] += (uint32_t)(at - start);
+    }
+}
+
+static void put_bool(const struct weir_column *column, const int32_t *sel, int32_t count,
+                     struct weir_keys *keys) {
+    for (int32_t i = 0; i < count; i++) {
+        int64_t row = row_of(sel, i);
+        uint8_t *at = keys->bytes + keys->cursors[i];
+        bool valid = !weir_column_is_null(column, row);
+        *at = valid;
+        if (valid) {
+            at[1] = weir_bit_get(column->values, row);
+        }
+        keys->cursors[i] += valid ? 2 : 1;
+    }
+}
+
+static void put_column(const struct key_column *kind, const struct weir_column *column,
+                       const int32_t *sel, int32_t count, struct weir_keys *keys) {
+    switch (kind->type) {
+    case WEIR_TYPE_BOOL:
+        put_bool(column, sel, count, keys);
+        break;
+    case WEIR_TYPE_FLOAT:
+        PUT_FIXED(uint32_t, canonical_float)
+        break;
+    case WEIR_TYPE_DOUBLE:
+        PUT_FIXED(uint64_t, canonical_double)
+        break;
+    default:
+        switch (kind->width) {
+        case 1:
+            PUT_FIXED(uint8_t, AS_IT_IS)
+            break;
+        case 2:
+            PUT_FIXED(uint16_t, AS_IT_IS)
+            break;
+        case 4:
+            PUT_FIXED(uint32_t, AS_IT_IS)
+            break;
+        case 8:
+            PUT_FIXED(uint64_t, AS_IT_IS)
+            break;
+        case 16:
+            PUT_FIXED(bits128, AS_IT_IS)
+            break;
+        default:
+            put_bytes(column, sel, count, keys);
+        }
+    }
+}
+
+int weir_key_encode_columns(const struct weir_key *key, const struct weir_column *const *columns,
+                            const int32_t *sel, int32_t count, uint32_t prefix_bytes,
+                            struct weir_keys *keys) {
+    keys->count = 0;
+    int rc = keys_reserve_rows(keys, count);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    memset(keys->any_null, 0, (size_t)count);
+    for (int32_t i = 0; i < count; i++) {
+        keys->cursors[i] = prefix_bytes;
+    }
+    for (int32_t c = 0; c < key->count; c++) {
+        add_lengths(&key->columns[c], columns[c], sel, count, keys);
+    }
+    uint64_t total = 0;
+    for (int32_t i = 0; i < count; i++) {
+        uint32_t length = keys->cursors[i];
+        keys->offsets[i] = (uint32_t)total;
+        keys->cursors[i] = (uint32_t)total + prefix_bytes;
+        total += length;
+        if (total > KEYS_BYTES_MAX) {
+            return WEIR_E_LIMIT;
+        }
+    }
+    keys->offsets[count] = (uint32_t)total;
+    rc = keys_reserve_bytes(keys, (size_t)total);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    for (int32_t c = 0; c < key->count; c++) {
+        put_column(&key->columns[c], columns[c], sel, count, keys);
+    }
+    keys->count = count;
+    return WEIR_OK;
+}
+
+int weir_key_encode(const struct weir_key *key, const struct weir_batch *batch, const int32_t *sel,
+                    int32_t count, uint32_t prefix_bytes, struct weir_keys *keys) {
+    for (int32_t c = 0; c < key->count; c++) {
+        key->scratch[c] = &batch->columns[key->columns[c].column];
+    }
+    return weir_key_encode_columns(key, key->scratch, sel, count, prefix_bytes, keys);
+}
+
+void weir_keys_hash(struct weir_keys *keys, uint64_t seed) {
+    for (int32_t i = 0; i < keys->count; i++) {
+        keys->hashes[i] = XXH3_64bits_withSeed(keys->bytes + keys->offsets[i],
+                                               keys->offsets[i + 1] - keys->offsets[i], seed);
+    }
+}
+
+void weir_keys_fingerprint(struct weir_keys *keys) {
+    for (int32_t i = 0; i < keys->count; i++) {
+        XXH128_hash_t hash =
+            XXH3_128bits(keys->bytes + keys->offsets[i], keys->offsets[i + 1] - keys->offsets[i]);
+        keys->fingerprints[i] = (struct weir_fingerprint){hash.low64, hash.high64};
+    }
+}
+
+/* --- decode -------------------------------------------------------------------------------- */
+
+static int decode_bytes(const uint8_t **at, const uint8_t *end, struct weir_column_builder *out) {
+    uint32_t length = 0;
+    for (int shift = 0;; shift += 7) {
+        if (*at == end || shift >= 7 * VARINT_MAX) {
+            return WEIR_E_CORRUPT;
+        }
+        uint8_t byte = *(*at)++;
+        length |= (uint32_t)(byte & 0x7f) << shift;
+        if ((byte & 0x80) == 0) {
+            break;
+        }
+    }
+    if (length > (size_t)(end - *at)) {
+        return WEIR_E_CORRUPT;
+    }
+    int rc = weir_builder_bytes(out, *at, length);
+    *at += length;
+    return rc;
+}
+
+static int decode_value(const struct key_column *kind, const uint8_t *at,
+                        struct weir_column_builder *out) {
+    switch (kind->type) {
+    case WEIR_TYPE_BOOL:
+        return *at <= 1 ? weir_builder_bool(out, *at == 1) : WEIR_E_CORRUPT;
+    case WEIR_TYPE_FLOAT: {
+        float value;
+        memcpy(&value, at, sizeof value);
+        return weir_builder_float(out, value);
+    }
+    case WEIR_TYPE_DOUBLE: {
+        double value;
+        memcpy(&value, at, sizeof value);
+        return weir_builder_double(out, value);
+    }
+    case WEIR_TYPE_DECIMAL: {
+        uint64_t lo;
+        int64_t hi;
+        memcpy(&lo, at, sizeof lo);
+        memcpy(&hi, at + sizeof lo, sizeof hi);
+        return weir_builder_decimal(out, lo, hi);
+    }
+    default: {
+        /* Sign-extended from the value's width. */
+        uint64_t bits = 0;
+        memcpy(&bits, at, kind->width);
+        int shift = 64 - 8 * kind->width;
+        return weir_builder_int(out, (int64_t)(bits << shift) >> shift);
+    }
+    }
+}
+
+int weir_key_decode(const struct weir_key *key, const uint8_t *bytes, size_t length,
+                    struct weir_column_builder *columns) {
+    const uint8_t *at = bytes;
+    const uint8_t *end = bytes + length;
+    for (int32_t c = 0; c < key->count; c++) {
+        const struct key_column *kind = &key->columns[c];
+        int rc;
+        if (at == end || *at > 1) {
+            return WEIR_E_CORRUPT;
+        }
+        if (*at++ == 0) {
+            rc = weir_builder_null(&columns[c]);
+        } else if (kind->width == 0) {
+            rc = decode_bytes(&at, end, &columns[c]);
+        } else if (end - at < kind->width) {
+            rc = WEIR_E_CORRUPT;
+        } else {
+            rc = decode_value(kind, at, &columns[c]);
+            at += kind->width;
+        }
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    return at == end ? WEIR_OK : WEIR_E_CORRUPT;
+}

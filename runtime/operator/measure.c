@@ -1,0 +1,667 @@
+#include "operator/measure.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "operator/key.h"
+#include "operator/wide.h"
+
+enum { DECIMAL_DIGITS = 38, AVERAGE_SCALE = 6, NARROW_DIGITS = 18 };
+
+/* A min or max of strings: owned bytes in the table's heap. */
+struct bytes_cell {
+    uint8_t *bytes;
+    uint32_t length;
+    uint32_t capacity; /* as asked of the heap */
+};
+
+_Static_assert(sizeof(struct bytes_cell) == 16, "bytes cell");
+_Static_assert(sizeof(struct weir_distinct_cell) == 16, "distinct cell");
+
+bool weir_measure_kind_parse(const char *text, enum weir_measure_kind *kind) {
+    static const char *const names[] = {"count", "sum", "avg", "min", "max", "distinct"};
+    for (int i = 0; i < (int)(sizeof names / sizeof names[0]); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *kind = (enum weir_measure_kind)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_int(uint8_t type) {
+    return type >= WEIR_TYPE_INT8 && type <= WEIR_TYPE_INT64;
+}
+
+static bool is_float(uint8_t type) {
+    return type == WEIR_TYPE_FLOAT || type == WEIR_TYPE_DOUBLE;
+}
+
+int weir_measure_output(const struct weir_measure *measure, struct weir_field *field,
+                        struct weir_error *err) {
+    bool summable =
+        is_int(measure->type) || is_float(measure->type) || measure->type == WEIR_TYPE_DECIMAL;
+    field->precision = 0;
+    field->scale = 0;
+    field->nullable = true;
+    if (measure->kind == WEIR_MEASURE_COUNT) {
+        field->type = WEIR_TYPE_INT64;
+        field->nullable = false;
+        return WEIR_OK;
+    }
+    if (!measure->has_input) {
+        return weir_error_set(err, WEIR_E_CONFIG, "measure '%s': only count works without a column",
+                              measure->name);
+    }
+    switch (measure->kind) {
+    case WEIR_MEASURE_COUNT:
+    case WEIR_MEASURE_DISTINCT:
+        field->type = WEIR_TYPE_INT64;
+        field->nullable = false;
+        if (weir_type_is_nested(measure->type)) {
+            break;
+        }
+        return WEIR_OK;
+    case WEIR_MEASURE_SUM:
+        if (!summable) {
+            break;
+        }
+        field->type = is_int(measure->type)     ? WEIR_TYPE_INT64
+                      : is_float(measure->type) ? WEIR_TYPE_DOUBLE
+                                                : WEIR_TYPE_DECIMAL;
+        if (field->type == WEIR_TYPE_DECIMAL) {
+            field->precision = DECIMAL_DIGITS;
+            field->scale = measure->scale;
+        }
+        return WEIR_OK;
+    case WEIR_MEASURE_AVG:
+        if (!summable) {
+            break;
+        }
+        if (is_float(measure->type)) {
+            field->type = WEIR_TYPE_DOUBLE;
+            return WEIR_OK;
+        }
+        field->type = WEIR_TYPE_DECIMAL;
+        field->precision = DECIMAL_DIGITS;
+        field->scale = is_int(measure->type) || measure->scale < AVERAGE_SCALE ? AVERAGE_SCALE
+                                                                               : measure->scale;
+        return WEIR_OK;
+    case WEIR_MEASURE_MIN:
+    case WEIR_MEASURE_MAX:
+        if (weir_type_is_nested(measure->type)) {
+            break;
+        }
+        field->type = measure->type;
+        field->precision = measure->precision;
+        field->scale = measure->scale;
+        return WEIR_OK;
+    }
+    static const char *const names[] = {"count", "sum", "avg", "min", "max", "distinct"};
+    return weir_error_set(err, WEIR_E_CONFIG, "measure '%s': %s does not take a %s column",
+                          measure->name, names[measure->kind], weir_type_name(measure->type));
+}
+
+static uint32_t sum_bytes(const struct weir_measure_cell *cell) {
+    if (is_float(cell->measure.type)) {
+        return 8;
+    }
+    return cell->wide ? 24 : 16;
+}
+
+static uint32_t extreme_bytes(uint8_t type) {
+    return weir_type_is_bytes(type) || type == WEIR_TYPE_DECIMAL ? 16 : 8;
+}
+
+static int cell_init(struct weir_measures *measures, struct weir_measure_cell *cell,
+                     const struct weir_measure *measure, struct weir_error *err) {
+    cell->measure = *measure;
+    cell->measure.name = strdup(measure->name);
+    if (cell->measure.name == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "measure '%s': no memory", measure->name);
+    }
+    int rc = weir_measure_output(&cell->measure, &cell->output, err);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    cell->wide = measure->type == WEIR_TYPE_DECIMAL && measure->precision > NARROW_DIGITS;
+    cell->offset = measures->value_bytes;
+    switch (measure->kind) {
+    case WEIR_MEASURE_COUNT:
+        measures->value_bytes += 8;
+        break;
+    case WEIR_MEASURE_SUM:
+        measures->value_bytes += sum_bytes(cell);
+        break;
+    case WEIR_MEASURE_AVG:
+        cell->count_offset = cell->offset + sum_bytes(cell);
+        measures->value_bytes += sum_bytes(cell) + 8;
+        break;
+    case WEIR_MEASURE_MIN:
+    case WEIR_MEASURE_MAX:
+        measures->value_bytes += extreme_bytes(measure->type);
+        measures->has_parts |= weir_type_is_bytes(measure->type);
+        break;
+    case WEIR_MEASURE_DISTINCT: {
+        measures->value_bytes += sizeof(struct weir_distinct_cell);
+        measures->has_parts = true;
+        measures->has_distinct = true;
+        struct weir_field field = {.name = NULL,
+                                   .type = measure->type,
+                                   .precision = measure->precision,
+                                   .scale = measure->scale};
+        struct weir_schema schema = {.references = 1, .count = 1, .fields = &field};
+        int32_t column = 0;
+        cell->member_key = weir_key_create(&schema, &column, 1, err);
+        if (cell->member_key == NULL) {
+            return weir_error_wrap(err, "measure '%s'", measure->name);
+        }
+        break;
+    }
+    }
+    return WEIR_OK;
+}
+
+int weir_measures_init(struct weir_measures *measures, const struct weir_measure *list,
+                       int32_t count, struct weir_error *err) {
+    memset(measures, 0, sizeof *measures);
+    if (count < 0 || count > WEIR_MEASURES_MAX) {
+        return weir_error_set(err, WEIR_E_CONFIG, "%d measures: at most %d are possible", count,
+                              WEIR_MEASURES_MAX);
+    }
+    measures->cells = calloc((size_t)count + 1, sizeof *measures->cells);
+    if (measures->cells == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "no memory for %d measures", count);
+    }
+    measures->count = count;
+    measures->value_bytes = (uint32_t)((count + 63) / 64) * 8;
+    for (int32_t m = 0; m < count; m++) {
+        int rc = cell_init(measures, &measures->cells[m], &list[m], err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    return WEIR_OK;
+}
+
+void weir_measures_fini(struct weir_measures *measures) {
+    for (int32_t m = 0; m < measures->count; m++) {
+        /* The struct's names are const to its readers; this one is the copy made above. */
+        free((void *)(uintptr_t)measures->cells[m].measure.name);
+        weir_key_destroy(measures->cells[m].member_key);
+    }
+    free(measures->cells);
+    memset(measures, 0, sizeof *measures);
+}
+
+static inline bool is_present(const uint8_t *value, int32_t m) {
+    uint64_t word;
+    memcpy(&word, value + (m >> 6) * 8, sizeof word);
+    return (word >> (m & 63)) & 1;
+}
+
+/* Returns whether it was present before. */
+static inline bool set_present(uint8_t *value, int32_t m) {
+    uint64_t word;
+    memcpy(&word, value + (m >> 6) * 8, sizeof word);
+    bool before = (word >> (m & 63)) & 1;
+    word |= UINT64_C(1) << (m & 63);
+    memcpy(value + (m >> 6) * 8, &word, sizeof word);
+    return before;
+}
+
+/* --- adding -------------------------------------------------------------------------------- */
+
+static inline void add_u64(uint8_t *at, uint64_t by) {
+    uint64_t count;
+    memcpy(&count, at, sizeof count);
+    count += by;
+    memcpy(at, &count, sizeof count);
+}
+
+static inline void add_i128(uint8_t *at, weir_int128 by) {
+    weir_uint128 sum;
+    memcpy(&sum, at, sizeof sum);
+    sum += (weir_uint128)by;
+    memcpy(at, &sum, sizeof sum);
+}
+
+static inline void add_wide(uint8_t *at, weir_int128 by) {
+    struct weir_wide sum;
+    memcpy(&sum, at, sizeof sum);
+    weir_wide_add(&sum, by);
+    memcpy(at, &sum, sizeof sum);
+}
+
+static inline void add_double(uint8_t *at, double by) {
+    double sum;
+    memcpy(&sum, at, sizeof sum);
+    sum += by;
+    memcpy(at, &sum, sizeof sum);
+}
+
+/* Runs `body` with `row` and `value` (the slot's) for each row that counts and is not null. */
+#define FOR_EACH_VALUE(body)                                                                       \
+    for (int32_t k = 0; k < rows->count; k++) {                                                    \
+        int32_t row = rows->rows[k];                                                               \
+        uint8_t *value = rows->values[k];                                                          \
+        if ((mask != NULL && mask[rows->positions[k]] != 1) ||                                     \
+            (input != NULL && weir_column_is_null(input, row))) {                                  \
+            continue;                                                                              \
+        }                                                                                          \
+        body                                                                                       \
+    }
+
+static void add_count(const struct weir_measure_cell *cell, const struct weir_measure_rows *rows,
+                      const struct weir_column *input, const uint8_t *mask) {
+    FOR_EACH_VALUE({
+        (void)row;
+        add_u64(value + cell->offset, 1);
+    })
+}
+
+/* sum and avg; `add` puts input[row] into the sum cell. */
+#define ADD_SUMS(add, load)                                                                        \
+    FOR_EACH_VALUE({                                                                               \
+        add(value + cell->offset, load);                                                           \
+        if (counted) {                                                                             \
+            add_u64(value + cell->count_offset, 1);                                                \
+        } else {                                                                                   \
+            set_present(value, m);                                                                 \
+        }                                                                                          \
+    })
+
+static void add_sum(const struct weir_measure_cell *cell, int32_t m,
+                    const struct weir_measure_rows *rows, const struct weir_column *input,
+                    const uint8_t *mask) {
+    bool counted = cell->measure.kind == WEIR_MEASURE_AVG;
+    const void *in = input->values;
+    switch (cell->measure.type) {
+    case WEIR_TYPE_INT8:
+        ADD_SUMS(add_i128, ((const int8_t *)in)[row])
+        break;
+    case WEIR_TYPE_INT16:
+        ADD_SUMS(add_i128, ((const int16_t *)in)[row])
+        break;
+    case WEIR_TYPE_INT32:
+        ADD_SUMS(add_i128, ((const int32_t *)in)[row])
+        break;
+    case WEIR_TYPE_INT64:
+        ADD_SUMS(add_i128, ((const int64_t *)in)[row])
+        break;
+    case WEIR_TYPE_FLOAT:
+        ADD_SUMS(add_double, (double)((const float *)in)[row])
+        break;
+    case WEIR_TYPE_DOUBLE:
+        ADD_SUMS(add_double, ((const double *)in)[row])
+        break;
+    default:
+        if (cell->wide) {
+            ADD_SUMS(add_wide, weir_int128_load((const uint8_t *)in + (size_t)row * 16))
+        } else {
+            ADD_SUMS(add_i128, weir_int128_load((const uint8_t *)in + (size_t)row * 16))
+        }
+    }
+}
+
+/* NaN sorts above all numbers. */
+static inline bool double_less(double a, double b) {
+    return isnan(b) ? !isnan(a) : a < b;
+}
+
+#define PLAIN_LESS(a, b) ((a) < (b))
+
+/* min and max of fixed types: the cell holds `type`. */
+#define ADD_EXTREMES(type, less, load)                                                             \
+    FOR_EACH_VALUE({                                                                               \
+        type fresh = load;                                                                         \
+        type held;                                                                                 \
+        memcpy(&held, value + cell->offset, sizeof held);                                          \
+        if (!set_present(value, m) || (maximum ? less(held, fresh) : less(fresh, held))) {         \
+            memcpy(value + cell->offset, &fresh, sizeof fresh);                                    \
+        }                                                                                          \
+    })
+
+static void add_extreme(const struct weir_measure_cell *cell, int32_t m,
+                        const struct weir_measure_rows *rows, const struct weir_column *input,
+                        const uint8_t *mask) {
+    bool maximum = cell->measure.kind == WEIR_MEASURE_MAX;
+    const void *in = input->values;
+    switch (cell->measure.type) {
+    case WEIR_TYPE_BOOL:
+        ADD_EXTREMES(int64_t, PLAIN_LESS, weir_bit_get(in, row))
+        break;
+    case WEIR_TYPE_INT8:
+        ADD_EXTREMES(int64_t, PLAIN_LESS, ((const int8_t *)in)[row])
+        break;
+    case WEIR_TYPE_INT16:
+        ADD_EXTREMES(int64_t, PLAIN_LESS, ((const int16_t *)in)[row])
+        break;
+    case WEIR_TYPE_INT32:
+    case WEIR_TYPE_DATE:
+        ADD_EXTREMES(int64_t, PLAIN_LESS, ((const int32_t *)in)[row])
+        break;
+    case WEIR_TYPE_FLOAT:
+        ADD_EXTREMES(double, double_less, (double)((const float *)in)[row])
+        break;
+    case WEIR_TYPE_DOUBLE:
+        ADD_EXTREMES(double, double_less, ((const double *)in)[row])
+        break;
+    case WEIR_TYPE_DECIMAL:
+        ADD_EXTREMES(weir_int128, PLAIN_LESS,
+                     weir_int128_load((const uint8_t *)in + (size_t)row * 16))
+        break;
+    default:
+        ADD_EXTREMES(int64_t, PLAIN_LESS, ((const int64_t *)in)[row])
+    }
+}
+
+static int compare_bytes(const uint8_t *a, size_t a_length, const uint8_t *b, size_t b_length) {
+    size_t common = a_length < b_length ? a_length : b_length;
+    int order = common > 0 ? memcmp(a, b, common) : 0;
+    return order != 0 ? order : (a_length > b_length) - (a_length < b_length);
+}
+
+static int hold_bytes(struct weir_measures *measures, struct bytes_cell *held, const char *bytes,
+                      uint32_t length, struct weir_error *err) {
+    if (length > held->capacity || held->bytes == NULL) {
+        int rc = weir_table_check_room(measures->table, length, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+        struct weir_heap *heap = weir_table_heap(measures->table);
+        uint32_t capacity = length > 0 ? length : 1;
+        uint8_t *room = weir_heap_take(heap, capacity);
+        if (room == NULL) {
+            return weir_error_set(err, WEIR_E_NOMEM, "%s: no memory for a text of %u bytes",
+                                  weir_table_name(measures->table), length);
+        }
+        weir_heap_give(heap, held->bytes, held->capacity);
+        held->bytes = room;
+        held->capacity = capacity;
+    }
+    if (length > 0) {
+        memcpy(held->bytes, bytes, length);
+    }
+    held->length = length;
+    return WEIR_OK;
+}
+
+static int add_bytes(struct weir_measures *measures, int32_t m,
+                     const struct weir_measure_rows *rows, const struct weir_column *input,
+                     const uint8_t *mask, struct weir_error *err) {
+    const struct weir_measure_cell *cell = &measures->cells[m];
+    int better = cell->measure.kind == WEIR_MEASURE_MAX ? 1 : -1;
+    FOR_EACH_VALUE({
+        int32_t length;
+        const char *bytes = weir_column_bytes(input, row, &length);
+        struct bytes_cell held;
+        memcpy(&held, value + cell->offset, sizeof held);
+        if (is_present(value, m)) {
+            int order =
+                compare_bytes((const uint8_t *)bytes, (size_t)length, held.bytes, held.length);
+            if (order * better <= 0) {
+                continue;
+            }
+        }
+        int rc = hold_bytes(measures, &held, bytes, (uint32_t)length, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+        set_present(value, m);
+        memcpy(value + cell->offset, &held, sizeof held);
+    })
+    return WEIR_OK;
+}
+
+int weir_measures_add(struct weir_measures *measures, int32_t m,
+                      const struct weir_measure_rows *rows, const struct weir_column *input,
+                      const uint8_t *mask, struct weir_error *err) {
+    const struct weir_measure_cell *cell = &measures->cells[m];
+    switch (cell->measure.kind) {
+    case WEIR_MEASURE_COUNT:
+        add_count(cell, rows, input, mask);
+        return WEIR_OK;
+    case WEIR_MEASURE_SUM:
+    case WEIR_MEASURE_AVG:
+        add_sum(cell, m, rows, input, mask);
+        return WEIR_OK;
+    case WEIR_MEASURE_MIN:
+    case WEIR_MEASURE_MAX:
+        if (weir_type_is_bytes(cell->measure.type)) {
+            return add_bytes(measures, m, rows, input, mask, err);
+        }
+        add_extreme(cell, m, rows, input, mask);
+        return WEIR_OK;
+    case WEIR_MEASURE_DISTINCT:
+        break;
+    }
+    return weir_error_set(err, WEIR_E_BUG, "measure '%s': distinct is fed by its owner",
+                          cell->measure.name);
+}
+
+/* --- results ------------------------------------------------------------------------------- */
+
+static int append_decimal(struct weir_column_builder *out, weir_int128 value) {
+    return weir_builder_decimal(out, (uint64_t)value, (int64_t)(value >> 64));
+}
+
+static int out_of_range(const struct weir_measure_cell *cell, struct weir_error *err) {
+    bool ints = is_int(cell->measure.type) && cell->measure.kind == WEIR_MEASURE_SUM;
+    return weir_error_set(err, WEIR_E_DATA,
+                          "measure '%s' ends out of range: more than %s; sum a %s, or use a "
+                          "shorter window",
+                          cell->measure.name, ints ? "an int64 holds" : "38 digits",
+                          ints ? "decimal column" : "column of smaller scale");
+}
+
+static struct weir_wide load_sum(const struct weir_measure_cell *cell, const uint8_t *value) {
+    struct weir_wide sum;
+    if (cell->wide) {
+        memcpy(&sum, value + cell->offset, sizeof sum);
+        return sum;
+    }
+    return weir_wide_from(weir_int128_load(value + cell->offset));
+}
+
+static int emit_sum(const struct weir_measure_cell *cell, const uint8_t *value,
+                    struct weir_column_builder *out, struct weir_error *err) {
+    if (is_float(cell->measure.type)) {
+        double sum;
+        memcpy(&sum, value + cell->offset, sizeof sum);
+        return weir_builder_double(out, sum);
+    }
+    struct weir_wide wide = load_sum(cell, value);
+    weir_int128 sum;
+    bool fits = weir_wide_to(&wide, &sum);
+    if (is_int(cell->measure.type)) {
+        if (!fits || sum < INT64_MIN || sum > INT64_MAX) {
+            return out_of_range(cell, err);
+        }
+        return weir_builder_int(out, (int64_t)sum);
+    }
+    if (!fits || !weir_int128_fits(sum, DECIMAL_DIGITS)) {
+        return out_of_range(cell, err);
+    }
+    return append_decimal(out, sum);
+}
+
+static int emit_average(const struct weir_measure_cell *cell, const uint8_t *value,
+                        struct weir_column_builder *out, struct weir_error *err) {
+    uint64_t count;
+    memcpy(&count, value + cell->count_offset, sizeof count);
+    if (count == 0) {
+        return weir_builder_null(out);
+    }
+    if (is_float(cell->measure.type)) {
+        double sum;
+        memcpy(&sum, value + cell->offset, sizeof sum);
+        return weir_builder_double(out, sum / (double)count);
+    }
+    int scale = is_int(cell->measure.type) ? 0 : cell->measure.scale;
+    struct weir_wide sum = load_sum(cell, value);
+    weir_int128 average;
+    if (!weir_wide_average(&sum, count, cell->output.scale - scale, &average)) {
+        return out_of_range(cell, err);
+    }
+    return append_decimal(out, average);
+}
+
+static int emit_extreme(const struct weir_measure_cell *cell, const uint8_t *value,
+                        struct weir_column_builder *out) {
+    const uint8_t *at = value + cell->offset;
+    if (weir_type_is_bytes(cell->measure.type)) {
+        struct bytes_cell held;
+        memcpy(&held, at, sizeof held);
+        return weir_builder_bytes(out, held.bytes, held.length);
+    }
+    if (cell->measure.type == WEIR_TYPE_DECIMAL) {
+        return append_decimal(out, weir_int128_load(at));
+    }
+    if (is_float(cell->measure.type)) {
+        double held;
+        memcpy(&held, at, sizeof held);
+        return cell->measure.type == WEIR_TYPE_FLOAT ? weir_builder_float(out, (float)held)
+                                                     : weir_builder_double(out, held);
+    }
+    int64_t held;
+    memcpy(&held, at, sizeof held);
+    return cell->measure.type == WEIR_TYPE_BOOL ? weir_builder_bool(out, held != 0)
+                                                : weir_builder_int(out, held);
+}
+
+int weir_measures_emit(const struct weir_measures *measures, int32_t m, const uint8_t *value,
+                       struct weir_column_builder *out, struct weir_error *err) {
+    const struct weir_measure_cell *cell = &measures->cells[m];
+    switch (cell->measure.kind) {
+    case WEIR_MEASURE_COUNT:
+    case WEIR_MEASURE_DISTINCT: {
+        int64_t count;
+        memcpy(&count, value + cell->offset, sizeof count);
+        return weir_builder_int(out, count);
+    }
+    case WEIR_MEASURE_AVG:
+        return emit_average(cell, value, out, err);
+    case WEIR_MEASURE_SUM:
+        return is_present(value, m) ? emit_sum(cell, value, out, err) : weir_builder_null(out);
+    case WEIR_MEASURE_MIN:
+    case WEIR_MEASURE_MAX:
+        return is_present(value, m) ? emit_extreme(cell, value, out) : weir_builder_null(out);
+    }
+    return WEIR_E_BUG;
+}
+
+/* --- images -------------------------------------------------------------------------------- */
+
+static bool holds_bytes(const struct weir_measure_cell *cell) {
+    return (cell->measure.kind == WEIR_MEASURE_MIN || cell->measure.kind == WEIR_MEASURE_MAX) &&
+           weir_type_is_bytes(cell->measure.type);
+}
+
+static int codec_encode(void *context, const void *value, struct weir_buffer *out) {
+    const struct weir_measures *measures = context;
+    size_t start = out->size;
+    int rc = weir_buffer_append(out, value, measures->value_bytes);
+    for (int32_t m = 0; m < measures->count && rc == WEIR_OK; m++) {
+        const struct weir_measure_cell *cell = &measures->cells[m];
+        if (cell->measure.kind == WEIR_MEASURE_DISTINCT) {
+            memset(out->data + start + cell->offset + sizeof(uint64_t), 0, sizeof(uint64_t));
+        } else if (holds_bytes(cell)) {
+            memset(out->data + start + cell->offset, 0, sizeof(struct bytes_cell));
+            if (!is_present(value, m)) {
+                continue;
+            }
+            struct bytes_cell held;
+            memcpy(&held, (const uint8_t *)value + cell->offset, sizeof held);
+            uint8_t varint[5];
+            size_t varint_bytes = 0;
+            uint32_t length = held.length;
+            for (; length >= 0x80; length >>= 7) {
+                varint[varint_bytes++] = (uint8_t)(length | 0x80);
+            }
+            varint[varint_bytes++] = (uint8_t)length;
+            rc = weir_buffer_append(out, varint, varint_bytes);
+            if (rc == WEIR_OK) {
+                rc = weir_buffer_append(out, held.bytes, held.length);
+            }
+        }
+    }
+    return rc;
+}
+
+static bool take_varint(const uint8_t **at, const uint8_t *end, uint32_t *value) {
+    uint64_t result = 0;
+    for (int shift = 0; shift < 35 && *at < end; shift += 7) {
+        uint8_t byte = *(*at)++;
+        result |= (uint64_t)(byte & 0x7f) << shift;
+        if ((byte & 0x80) == 0) {
+            *value = (uint32_t)result;
+            return result <= INT32_MAX;
+        }
+    }
+    return false;
+}
+
+static int codec_decode(void *context, void *value, const uint8_t *bytes, size_t length,
+                        struct weir_error *err) {
+    struct weir_measures *measures = context;
+    if (length < measures->value_bytes) {
+        return weir_error_set(err, WEIR_E_CORRUPT, "a value of %zu bytes, not %u", length,
+                              measures->value_bytes);
+    }
+    const uint8_t *at = bytes + measures->value_bytes;
+    const uint8_t *end = bytes + length;
+    memcpy(value, bytes, measures->value_bytes);
+    /* Nothing that came from outside may be taken for a pointer. */
+    for (int32_t m = 0; m < measures->count; m++) {
+        const struct weir_measure_cell *cell = &measures->cells[m];
+        if (cell->measure.kind == WEIR_MEASURE_DISTINCT) {
+            memset((uint8_t *)value + cell->offset + sizeof(uint64_t), 0, sizeof(uint64_t));
+        } else if (holds_bytes(cell)) {
+            memset((uint8_t *)value + cell->offset, 0, sizeof(struct bytes_cell));
+        }
+    }
+    for (int32_t m = 0; m < measures->count; m++) {
+        const struct weir_measure_cell *cell = &measures->cells[m];
+        if (!holds_bytes(cell) || !is_present(value, m)) {
+            continue;
+        }
+        uint32_t size;
+        if (!take_varint(&at, end, &size) || size > (size_t)(end - at)) {
+            return weir_error_set(err, WEIR_E_CORRUPT, "measure '%s': the text is cut off",
+                                  cell->measure.name);
+        }
+        struct bytes_cell held = {.capacity = size > 0 ? size : 1, .length = size};
+        held.bytes = weir_heap_take(weir_table_heap(measures->table), held.capacity);
+        if (held.bytes == NULL) {
+            return weir_error_set(err, WEIR_E_NOMEM, "measure '%s': no memory for %u bytes",
+                                  cell->measure.name, size);
+        }
+        memcpy(held.bytes, at, size);
+        memcpy((uint8_t *)value + cell->offset, &held, sizeof held);
+        at += size;
+    }
+    if (at != end) {
+        return weir_error_set(err, WEIR_E_CORRUPT, "%zu bytes too many in a value",
+                              (size_t)(end - at));
+    }
+    return WEIR_OK;
+}
+
+static void codec_fini(void *context, void *value) {
+    struct weir_measures *measures = context;
+    for (int32_t m = 0; m < measures->count; m++) {
+        const struct weir_measure_cell *cell = &measures->cells[m];
+        if (holds_bytes(cell)) {
+            struct bytes_cell held;
+            memcpy(&held, (uint8_t *)value + cell->offset, sizeof held);
+            weir_heap_give(weir_table_heap(measures->table), held.bytes, held.capacity);
+        }
+    }
+}
+
+const struct weir_table_codec weir_measures_codec = {
+    .encode = codec_encode,
+    .decode = codec_decode,
+    .fini = codec_fini,
+};

@@ -1,0 +1,67 @@
+#pragma once
+/* Measures as cells of a slot's value: where each lies, how a batch is added to it, what comes out
+ * of it, how it is imaged. aggregate.c owns slots and windows; this file owns what is in them.
+ *
+ * A value is, all little-endian, cells 8-aligned:
+ *   presence   one u64 per 64 measures: bit m set once measure m has seen a value
+ *   per measure, in order
+ *     count             u64
+ *     sum of ints, of decimals of <= 18 digits        i128
+ *     sum of wider decimals                           i192
+ *     sum of floats                                   f64
+ *     avg                                             its sum, then u64 count
+ *     min, max          i64 (ints, bool, times) · f64 (floats) · i128 (decimals)
+ *                       · string, binary: 16 bytes, zero in the image
+ *     distinct          u64 count, 8 bytes zero in the image; members are slots of their own
+ * In the image the strings of min and max follow, varint length and bytes, for each that is
+ * present, in order of measures. */
+#include "batch/builder.h"
+#include "operator/aggregate.h"
+#include "state/table.h"
+
+struct weir_measure_cell {
+    struct weir_measure measure; /* name owned */
+    struct weir_field output;    /* type only */
+    uint32_t offset;
+    uint32_t count_offset;       /* avg */
+    bool wide;                   /* decimals: 192 bits */
+    struct weir_key *member_key; /* distinct: owned */
+};
+
+struct weir_measures {
+    struct weir_measure_cell *cells;
+    int32_t count;
+    uint32_t value_bytes;
+    bool has_parts; /* some cell needs the codec */
+    bool has_distinct;
+    struct weir_table *table; /* whose heap holds strings; set after creation */
+};
+
+/* What a batch feeds: rows[k] with its place in the masks and its slot's value. */
+struct weir_measure_rows {
+    const int32_t *rows;
+    const int32_t *positions;
+    uint8_t *const *values;
+    int32_t count;
+};
+
+int weir_measures_init(struct weir_measures *measures, const struct weir_measure *list,
+                       int32_t count, struct weir_error *err) WEIR_MUST_CHECK;
+void weir_measures_fini(struct weir_measures *measures);
+
+/* Adds the rows to measure m (not distinct). mask NULL: all count. */
+int weir_measures_add(struct weir_measures *measures, int32_t m,
+                      const struct weir_measure_rows *rows, const struct weir_column *input,
+                      const uint8_t *mask, struct weir_error *err) WEIR_MUST_CHECK;
+/* Appends measure m's result. WEIR_E_DATA: out of range (err names the measure). */
+int weir_measures_emit(const struct weir_measures *measures, int32_t m, const uint8_t *value,
+                       struct weir_column_builder *out, struct weir_error *err) WEIR_MUST_CHECK;
+
+/* Distinct cells. */
+struct weir_distinct_cell {
+    uint64_t count;
+    uint32_t head; /* first member's slot number */
+    uint32_t unused;
+};
+
+extern const struct weir_table_codec weir_measures_codec; /* context: the struct weir_measures */

@@ -1,0 +1,156 @@
+#include "state/image.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "images are little-endian memory");
+
+static void free_blocks(struct weir_spill_block *block) {
+    while (block != NULL) {
+        struct weir_spill_block *next = block->next;
+        free(block);
+        block = next;
+    }
+}
+
+void weir_spill_fini(struct weir_spill *spill) {
+    free_blocks(spill->head);
+    free_blocks(spill->kept);
+    memset(spill, 0, sizeof *spill);
+}
+
+struct weir_spill_block *weir_spill_grow(struct weir_spill *spill, size_t size) {
+    struct weir_spill_block *block = spill->kept;
+    if (block != NULL && size <= block->capacity) {
+        spill->kept = block->next;
+        spill->kept_count--;
+    } else {
+        size_t capacity = WEIR_SPILL_BLOCK_BYTES - sizeof *block;
+        if (size > UINT32_MAX) {
+            return NULL;
+        }
+        capacity = size > capacity ? size : capacity;
+        block = malloc(sizeof *block + capacity);
+        if (block == NULL) {
+            return NULL;
+        }
+        block->capacity = (uint32_t)capacity;
+        spill->reserved_bytes += sizeof *block + capacity;
+    }
+    block->next = NULL;
+    block->size = 0;
+    block->records = 0;
+    if (spill->tail == NULL) {
+        spill->head = block;
+    } else {
+        spill->tail->next = block;
+    }
+    spill->tail = block;
+    return block;
+}
+
+void weir_spill_pop(struct weir_spill *spill) {
+    struct weir_spill_block *block = spill->head;
+    spill->head = block->next;
+    if (spill->head == NULL) {
+        spill->tail = NULL;
+    }
+    spill->records -= block->records;
+    size_t bytes = sizeof *block + block->capacity;
+    if (spill->kept_count < WEIR_SPILL_KEEP && bytes == WEIR_SPILL_BLOCK_BYTES) {
+        block->next = spill->kept;
+        spill->kept = block;
+        spill->kept_count++;
+    } else {
+        spill->reserved_bytes -= bytes;
+        free(block);
+    }
+}
+
+void weir_spill_move(struct weir_spill *to, struct weir_spill *from) {
+    /* Swap whole: each side keeps its accounts right, and the kept blocks change sides with the
+     * empty list, where the next epoch wants them. */
+    struct weir_spill moved = *from;
+    *from = *to;
+    *to = moved;
+}
+
+bool weir_image_varint(struct weir_image_reader *reader, uint64_t *value) {
+    uint64_t result = 0;
+    for (int shift = 0; shift < 64; shift += 7) {
+        uint8_t byte;
+        if (!weir_image_u8(reader, &byte)) {
+            return false;
+        }
+        if (shift == 63 && byte > 1) {
+            return false;
+        }
+        result |= (uint64_t)(byte & 0x7f) << shift;
+        if ((byte & 0x80) == 0) {
+            *value = result;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool weir_image_bytes(struct weir_image_reader *reader, const uint8_t **bytes, size_t *length) {
+    uint64_t size;
+    if (!weir_image_varint(reader, &size) || size > (uint64_t)(reader->end - reader->at)) {
+        return false;
+    }
+    *bytes = reader->at;
+    *length = (size_t)size;
+    reader->at += size;
+    return true;
+}
+
+int weir_image_put_header(struct weir_buffer *out, uint64_t shape, const char *name) {
+    size_t length = strlen(name);
+    int rc = weir_buffer_reserve(out, 2 + sizeof shape + WEIR_VARINT_MAX + length);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    uint8_t *at = out->data + out->size;
+    *at++ = WEIR_IMAGE_HEADER;
+    *at++ = WEIR_IMAGE_VERSION;
+    at = weir_u64_put(at, shape);
+    at = weir_varint_put(at, length);
+    memcpy(at, name, length);
+    out->size = (size_t)(at + length - out->data);
+    return WEIR_OK;
+}
+
+int weir_image_check_header(struct weir_image_reader *reader, uint64_t shape, const char *name,
+                            struct weir_error *err) {
+    uint8_t version;
+    uint64_t found_shape;
+    const uint8_t *found_name;
+    size_t length;
+    if (!weir_image_u8(reader, &version)) {
+        return weir_error_set(err, WEIR_E_CORRUPT, "%s: state image is cut off", name);
+    }
+    if (version != WEIR_IMAGE_VERSION) {
+        return weir_error_set(err, WEIR_E_VERSION,
+                              "%s: state images of format %u; this binary reads format %d: run the "
+                              "version of weir that wrote them, or a later one",
+                              name, version, WEIR_IMAGE_VERSION);
+    }
+    if (!weir_image_u64(reader, &found_shape) || !weir_image_bytes(reader, &found_name, &length)) {
+        return weir_error_set(err, WEIR_E_CORRUPT, "%s: state image header is cut off", name);
+    }
+    if (length != strlen(name) || memcmp(found_name, name, length) != 0) {
+        int shown = length > 200 ? 200 : (int)length;
+        return weir_error_set(err, WEIR_E_CORRUPT, "%s: state image belongs to '%.*s'", name, shown,
+                              (const char *)found_name);
+    }
+    if (found_shape != shape) {
+        return weir_error_set(
+            err, WEIR_E_VERSION,
+            "%s: recorded state has another shape (%016" PRIx64 ", now %016" PRIx64
+            "): its keys, window, measures or their types were changed. Change them back, give the "
+            "changed declaration a new name, or start a new lineage with empty state",
+            name, found_shape, shape);
+    }
+    return WEIR_OK;
+}

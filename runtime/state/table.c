@@ -1,0 +1,900 @@
+/* The index is linear probing over 8-byte entries that carry 32 bits of the hash: enough to place
+ * an entry in a larger index without looking at its slot, so growth moves entries, a few with each
+ * insert, from the old index to the new one. Slots are numbered; numbers of deleted slots are
+ * reused. */
+#include "state/table.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "state/image.h"
+
+enum {
+    INDEX_MIN = 64,
+    MIGRATE_STEP = 64, /* old index entries moved an insert */
+    KEY_MAX_BYTES = 1 << 30,
+    VALUE_MAX_BYTES = 32 * 1024,
+    HUGE_BYTES = 2 << 20,
+    DEFAULT_KEY_INLINE = 16,
+    PREFETCH_AHEAD = 8
+};
+#define MOVED UINT32_MAX /* slot number in an old index entry that is no longer there */
+#define SLOTS_MAX (UINT32_C(1) << 31)
+
+struct weir_table {
+    struct weir_table_view view; /* first: weir_table_view */
+    uint64_t *old_index;         /* being emptied, or NULL */
+    uint64_t old_mask;
+    uint64_t migrate_at;
+    size_t keys;
+    uint32_t slots;
+    uint32_t free_head;
+    uint32_t chunk_count;
+    uint32_t chunk_capacity;
+    uint64_t next_sequence;
+    uint32_t value_bytes;
+    size_t max_keys;
+    size_t max_bytes;
+    uint64_t shape;
+    const struct weir_table_codec *codec;
+    void *codec_context;
+    struct weir_heap heap;
+    /* epochs */
+    bool sealed;
+    bool next_pending; /* the sealed epoch's next-sequence image is still to be collected */
+    uint64_t sealed_next_sequence;
+    uint32_t sealed_generation;
+    struct weir_spill changed; /* slot numbers changed in the open epoch */
+    struct weir_spill deleted; /* tombstones of the open epoch */
+    struct weir_spill sealed_changed;
+    struct weir_spill sealed_deleted;
+    struct weir_spill sealed_images; /* copies on write of sealed slots */
+    uint32_t collect_at;             /* bytes of sealed_changed's first block done */
+    struct weir_buffer scratch;      /* one image */
+    char *name;
+    char *declaration;
+    char *option;
+    struct weir_cell cell;
+};
+
+_Static_assert(offsetof(struct weir_table, view) == 0, "the inlined paths cast to the view");
+_Static_assert(sizeof(struct weir_slot) == 32, "slot header");
+
+static const struct weir_cell_ops table_ops;
+
+static size_t chunk_bytes(const struct weir_table *table) {
+    return (size_t)WEIR_TABLE_CHUNK_SLOTS * table->view.slot_bytes;
+}
+
+/* Zeroed pages that cost nothing until touched; large ones in huge pages, since slots and index
+ * are visited at random. */
+static void *map_pages(size_t bytes, bool huge) {
+    size_t slack = huge ? HUGE_BYTES : 0;
+    uint8_t *base = mmap(NULL, bytes + slack, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED) {
+        return NULL;
+    }
+    if (!huge) {
+        return base;
+    }
+    uint8_t *aligned = (uint8_t *)(((uintptr_t)base + slack - 1) & ~(uintptr_t)(HUGE_BYTES - 1));
+    size_t before = (size_t)(aligned - base);
+    if (before > 0) {
+        munmap(base, before);
+    }
+    if (slack > before) {
+        munmap(aligned + bytes, slack - before);
+    }
+    (void)madvise(aligned, bytes, MADV_HUGEPAGE); /* only a wish */
+    return aligned;
+}
+
+static uint64_t *index_create(uint64_t entries) {
+    size_t bytes = entries * sizeof(uint64_t);
+    return map_pages(bytes, bytes >= 2 * HUGE_BYTES);
+}
+
+static void index_destroy(uint64_t *index, uint64_t mask) {
+    if (index != NULL) {
+        munmap(index, (mask + 1) * sizeof(uint64_t));
+    }
+}
+
+static char *concat(const char *a, const char *b) {
+    size_t length = strlen(a) + strlen(b) + 2;
+    char *text = malloc(length);
+    if (text != NULL) {
+        snprintf(text, length, "%s/%s", a, b);
+    }
+    return text;
+}
+
+struct weir_table *weir_table_create(const struct weir_table_config *config,
+                                     struct weir_error *err) {
+    if (config->value_bytes > VALUE_MAX_BYTES) {
+        weir_error_set(err, WEIR_E_CONFIG,
+                       "%s: one key's '%s' takes %u bytes, at most %d are possible: declare fewer "
+                       "measures",
+                       config->declaration, config->cell, config->value_bytes, VALUE_MAX_BYTES);
+        return NULL;
+    }
+    struct weir_table *table = calloc(1, sizeof *table);
+    if (table == NULL) {
+        goto nomem;
+    }
+    weir_heap_init(&table->heap);
+    weir_buffer_init(&table->scratch, SIZE_MAX);
+    uint32_t key_inline =
+        config->key_inline_bytes != 0 ? config->key_inline_bytes : DEFAULT_KEY_INLINE;
+    key_inline = (key_inline + 7) & ~7u;
+    table->view.generation = 1;
+    table->view.key_inline_bytes = key_inline;
+    /* 16: decimals are __int128 in values. */
+    table->view.value_offset = (uint32_t)((sizeof(struct weir_slot) + key_inline + 15) & ~15u);
+    table->view.slot_bytes = (table->view.value_offset + config->value_bytes + 31) & ~31u;
+    table->value_bytes = config->value_bytes;
+    table->max_keys = config->max_keys != 0 ? config->max_keys : SLOTS_MAX;
+    table->max_bytes = config->max_bytes != 0 ? config->max_bytes : SIZE_MAX;
+    table->shape = config->shape;
+    table->codec = config->codec;
+    table->codec_context = config->codec_context;
+    table->next_sequence = 1;
+    table->name = concat(config->declaration, config->cell);
+    table->declaration = strdup(config->declaration);
+    table->option = strdup(config->option != NULL ? config->option : "its memory cap");
+    table->view.index = index_create(INDEX_MIN);
+    table->view.mask = INDEX_MIN - 1;
+    if (table->name == NULL || table->declaration == NULL || table->option == NULL ||
+        table->view.index == NULL) {
+        goto nomem;
+    }
+    if (getrandom(&table->view.seed, sizeof table->view.seed, GRND_NONBLOCK) !=
+        sizeof table->view.seed) {
+        table->view.seed = (uint64_t)(uintptr_t)table; /* early boot: ASLR must do */
+    }
+    table->cell = (struct weir_cell){.name = table->name, .ops = &table_ops, .self = table};
+    return table;
+nomem:
+    weir_error_set(err, WEIR_E_NOMEM, "%s: no memory for state '%s'", config->declaration,
+                   config->cell);
+    weir_table_destroy(table);
+    return NULL;
+}
+
+static void release_parts(struct weir_table *table, struct weir_slot *slot) {
+    if (table->codec != NULL) {
+        table->codec->fini(table->codec_context, weir_slot_value(table, slot));
+    }
+    if (slot->key_bytes > table->view.key_inline_bytes) {
+        void *key;
+        memcpy(&key, slot + 1, sizeof key);
+        weir_heap_give(&table->heap, key, slot->key_bytes);
+    }
+}
+
+void weir_table_destroy(struct weir_table *table) {
+    if (table == NULL) {
+        return;
+    }
+    for (uint32_t n = 1; n <= table->slots; n++) {
+        struct weir_slot *slot = weir_table_slot(table, n);
+        if (slot->sequence != 0) {
+            release_parts(table, slot);
+        }
+    }
+    for (uint32_t i = 0; i < table->chunk_count; i++) {
+        munmap(table->view.chunks[i], chunk_bytes(table));
+    }
+    free(table->view.chunks);
+    index_destroy(table->view.index, table->view.mask);
+    index_destroy(table->old_index, table->old_mask);
+    weir_heap_fini(&table->heap);
+    weir_spill_fini(&table->changed);
+    weir_spill_fini(&table->deleted);
+    weir_spill_fini(&table->sealed_changed);
+    weir_spill_fini(&table->sealed_deleted);
+    weir_spill_fini(&table->sealed_images);
+    weir_buffer_fini(&table->scratch);
+    free(table->name);
+    free(table->declaration);
+    free(table->option);
+    free(table);
+}
+
+/* --- index --------------------------------------------------------------------------------- */
+
+uint64_t weir_table_hash(const struct weir_table *table, const void *key, size_t length) {
+    return XXH3_64bits_withSeed(key, length, table->view.seed);
+}
+
+static inline bool key_equal(const struct weir_table *table, const struct weir_slot *slot,
+                             uint64_t hash, const void *key, size_t length) {
+    return slot->hash == hash && slot->key_bytes == length &&
+           memcmp(weir_slot_key(table, slot), key, length) == 0;
+}
+
+/* Position of the key's entry, or -1. */
+static inline int64_t index_find(const struct weir_table *table, const uint64_t *index,
+                                 uint64_t mask, uint64_t hash, const void *key, size_t length) {
+    uint32_t tag = (uint32_t)hash;
+    for (uint64_t at = tag & mask;; at = (at + 1) & mask) {
+        uint64_t entry = index[at];
+        uint32_t number = (uint32_t)entry;
+        if (number == 0) {
+            return -1;
+        }
+        if ((uint32_t)(entry >> 32) == tag && number != MOVED &&
+            key_equal(table, weir_table_slot(table, number), hash, key, length)) {
+            return (int64_t)at;
+        }
+    }
+}
+
+struct weir_slot *weir_table_find(const struct weir_table *table, uint64_t hash, const void *key,
+                                  size_t length) {
+    const struct weir_table_view *view = &table->view;
+    int64_t at = index_find(table, view->index, view->mask, hash, key, length);
+    if (at >= 0) {
+        return weir_table_slot(table, (uint32_t)view->index[at]);
+    }
+    if (table->old_index != NULL) {
+        at = index_find(table, table->old_index, table->old_mask, hash, key, length);
+        if (at >= 0) {
+            return weir_table_slot(table, (uint32_t)table->old_index[at]);
+        }
+    }
+    return NULL;
+}
+
+static inline void index_place(uint64_t *index, uint64_t mask, uint64_t entry) {
+    uint64_t at = (entry >> 32) & mask;
+    while ((uint32_t)index[at] != 0) {
+        at = (at + 1) & mask;
+    }
+    index[at] = entry;
+}
+
+/* Moves the next entries of the old index; frees it at its end. */
+static void migrate(struct weir_table *table, uint64_t steps) {
+    uint64_t end = table->migrate_at + steps;
+    if (end > table->old_mask + 1) {
+        end = table->old_mask + 1;
+    }
+    for (uint64_t at = table->migrate_at; at < end; at++) {
+        uint64_t entry = table->old_index[at];
+        uint32_t number = (uint32_t)entry;
+        if (number != 0 && number != MOVED) {
+            index_place(table->view.index, table->view.mask, entry);
+            /* Not emptied: probes for what is still here must pass over it. */
+            table->old_index[at] = MOVED;
+        }
+    }
+    table->migrate_at = end;
+    if (end > table->old_mask) {
+        index_destroy(table->old_index, table->old_mask);
+        table->old_index = NULL;
+    }
+}
+
+static int grow_index(struct weir_table *table) {
+    uint64_t entries = (table->view.mask + 1) * 2;
+    uint64_t *index = index_create(entries);
+    if (index == NULL) {
+        return WEIR_E_NOMEM;
+    }
+    if (table->old_index != NULL) {
+        migrate(table, table->old_mask + 1);
+    }
+    table->old_index = table->view.index;
+    table->old_mask = table->view.mask;
+    table->migrate_at = 0;
+    table->view.index = index;
+    table->view.mask = entries - 1;
+    return WEIR_OK;
+}
+
+/* Takes a slot's entry out. The new index closes the gap by shifting back what probed past it. */
+static void index_remove(struct weir_table *table, const struct weir_slot *slot) {
+    uint64_t wanted = (slot->hash << 32) | slot->number;
+    uint64_t mask = table->view.mask;
+    uint64_t *index = table->view.index;
+    uint64_t at = (uint32_t)slot->hash & mask;
+    while (index[at] != wanted && (uint32_t)index[at] != 0) {
+        at = (at + 1) & mask;
+    }
+    if ((uint32_t)index[at] == 0) {
+        at = (uint32_t)slot->hash & table->old_mask;
+        while (table->old_index[at] != wanted) {
+            at = (at + 1) & table->old_mask;
+        }
+        table->old_index[at] = MOVED;
+        return;
+    }
+    for (uint64_t next = (at + 1) & mask;; next = (next + 1) & mask) {
+        uint64_t entry = index[next];
+        if ((uint32_t)entry == 0) {
+            break;
+        }
+        uint64_t home = (entry >> 32) & mask;
+        if (((next - home) & mask) >= ((next - at) & mask)) {
+            index[at] = entry;
+            at = next;
+        }
+    }
+    index[at] = 0;
+}
+
+/* --- slots --------------------------------------------------------------------------------- */
+
+size_t weir_table_keys(const struct weir_table *table) {
+    return table->keys;
+}
+
+size_t weir_table_bytes(const struct weir_table *table) {
+    size_t index = table->view.mask + 1 + (table->old_index != NULL ? table->old_mask + 1 : 0);
+    return sizeof *table + (size_t)table->slots * table->view.slot_bytes +
+           index * sizeof(uint64_t) + table->heap.reserved_bytes + table->scratch.capacity +
+           table->changed.reserved_bytes + table->deleted.reserved_bytes +
+           table->sealed_changed.reserved_bytes + table->sealed_deleted.reserved_bytes +
+           table->sealed_images.reserved_bytes;
+}
+
+size_t weir_table_changed(const struct weir_table *table) {
+    return table->changed.records + table->deleted.records;
+}
+
+uint32_t weir_table_slots(const struct weir_table *table) {
+    return table->slots;
+}
+
+struct weir_heap *weir_table_heap(struct weir_table *table) {
+    return &table->heap;
+}
+
+const char *weir_table_name(const struct weir_table *table) {
+    return table->name;
+}
+
+static int limit_error(const struct weir_table *table, struct weir_error *err) {
+    const char *cell = table->name + strlen(table->declaration) + 1;
+    if (table->keys >= table->max_keys) {
+        return weir_error_set(err, WEIR_E_LIMIT,
+                              "%s: state '%s' is full: %zu keys of at most %zu; raise %s, or "
+                              "declare fewer keys or shorter windows",
+                              table->declaration, cell, table->keys, table->max_keys,
+                              table->option);
+    }
+    return weir_error_set(err, WEIR_E_LIMIT,
+                          "%s: state '%s' is full: %zu keys hold %zu bytes of at most %zu; raise "
+                          "%s, or declare fewer keys or shorter windows",
+                          table->declaration, cell, table->keys, weir_table_bytes(table),
+                          table->max_bytes, table->option);
+}
+
+int weir_table_check_room(const struct weir_table *table, size_t extra, struct weir_error *err) {
+    size_t used = weir_table_bytes(table);
+    if (used > table->max_bytes || extra > table->max_bytes - used) {
+        return limit_error(table, err);
+    }
+    return WEIR_OK;
+}
+
+static int add_chunk(struct weir_table *table) {
+    if (table->chunk_count == table->chunk_capacity) {
+        uint32_t capacity = table->chunk_capacity == 0 ? 8 : table->chunk_capacity * 2;
+        uint8_t **chunks = realloc(table->view.chunks, capacity * sizeof *chunks);
+        if (chunks == NULL) {
+            return WEIR_E_NOMEM;
+        }
+        table->view.chunks = chunks;
+        table->chunk_capacity = capacity;
+    }
+    /* The first chunk stays in small pages: most tables are small. */
+    uint8_t *chunk = map_pages(chunk_bytes(table), table->chunk_count > 0);
+    if (chunk == NULL) {
+        return WEIR_E_NOMEM;
+    }
+    table->view.chunks[table->chunk_count++] = chunk;
+    return WEIR_OK;
+}
+
+/* A zeroed slot with its key and place in the index, in no epoch. NULL: WEIR_E_NOMEM in *code. */
+static struct weir_slot *create_slot(struct weir_table *table, uint64_t hash, const void *key,
+                                     size_t length) {
+    void *heap_key = NULL;
+    if (length > table->view.key_inline_bytes) {
+        heap_key = length <= KEY_MAX_BYTES ? weir_heap_take(&table->heap, length) : NULL;
+        if (heap_key == NULL) {
+            return NULL;
+        }
+    }
+    /* At most 70 % full, counting what is still to come from the old index. */
+    if (table->keys + 1 > (table->view.mask + 1) / 10 * 7 && grow_index(table) != WEIR_OK) {
+        goto fail;
+    }
+    uint32_t number = table->free_head;
+    struct weir_slot *slot;
+    if (number != 0) {
+        slot = weir_table_slot(table, number);
+        table->free_head = slot->link;
+        memset(slot, 0, table->view.slot_bytes);
+    } else {
+        if (table->slots == table->chunk_count * WEIR_TABLE_CHUNK_SLOTS &&
+            (table->slots >= SLOTS_MAX || add_chunk(table) != WEIR_OK)) {
+            goto fail;
+        }
+        number = ++table->slots;
+        slot = weir_table_slot(table, number);
+    }
+    slot->hash = hash;
+    slot->number = number;
+    slot->key_bytes = (uint32_t)length;
+    if (heap_key != NULL) {
+        memcpy(heap_key, key, length);
+        memcpy(slot + 1, &heap_key, sizeof heap_key);
+    } else {
+        memcpy(slot + 1, key, length);
+    }
+    if (table->old_index != NULL) {
+        migrate(table, MIGRATE_STEP);
+    }
+    index_place(table->view.index, table->view.mask, (hash << 32) | number);
+    table->keys++;
+    return slot;
+fail:
+    weir_heap_give(&table->heap, heap_key, length);
+    return NULL;
+}
+
+static void free_slot(struct weir_table *table, struct weir_slot *slot) {
+    index_remove(table, slot);
+    release_parts(table, slot);
+    slot->sequence = 0;
+    slot->changed = 0;
+    slot->link = table->free_head;
+    table->free_head = slot->number;
+    table->keys--;
+}
+
+struct weir_slot *weir_table_get(struct weir_table *table, uint64_t hash, const void *key,
+                                 size_t length, bool *created, struct weir_error *err) {
+    struct weir_slot *slot = weir_table_find(table, hash, key, length);
+    *created = slot == NULL;
+    if (slot != NULL) {
+        return slot;
+    }
+    size_t heap_bytes = length > table->view.key_inline_bytes ? length : 0;
+    if (table->keys >= table->max_keys) {
+        limit_error(table, err);
+        return NULL;
+    }
+    if (table->max_bytes != SIZE_MAX && (table->free_head == 0 || heap_bytes != 0) &&
+        weir_table_check_room(table, table->view.slot_bytes + heap_bytes, err) != WEIR_OK) {
+        return NULL;
+    }
+    uint8_t *number = weir_spill_append(&table->changed, sizeof(uint32_t));
+    slot = number != NULL ? create_slot(table, hash, key, length) : NULL;
+    if (slot == NULL) {
+        if (number != NULL) {
+            memset(number, 0, sizeof(uint32_t)); /* no slot's number: collect skips it */
+        }
+        weir_error_set(err, WEIR_E_NOMEM, "%s: no memory for another key of %zu", table->name,
+                       table->keys);
+        return NULL;
+    }
+    memcpy(number, &slot->number, sizeof slot->number);
+    slot->sequence = table->next_sequence++;
+    slot->changed = table->view.generation;
+    return slot;
+}
+
+/* --- images -------------------------------------------------------------------------------- */
+
+/* Appends the slot's put image to `out`. */
+static int put_image(struct weir_table *table, struct weir_slot *slot, struct weir_buffer *out) {
+    size_t start = out->size;
+    size_t fixed = 1 + sizeof slot->sequence + 2 * (size_t)WEIR_VARINT_MAX + slot->key_bytes;
+    size_t raw = table->codec == NULL ? table->value_bytes : 0;
+    int rc = weir_buffer_reserve(out, fixed + raw);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    uint8_t *at = out->data + out->size;
+    *at++ = WEIR_IMAGE_PUT;
+    at = weir_u64_put(at, slot->sequence);
+    at = weir_varint_put(at, slot->key_bytes);
+    memcpy(at, weir_slot_key(table, slot), slot->key_bytes);
+    at += slot->key_bytes;
+    const void *value = weir_slot_value(table, slot);
+    if (table->codec == NULL) {
+        at = weir_varint_put(at, raw);
+        memcpy(at, value, raw);
+        out->size = (size_t)(at + raw - out->data);
+        return WEIR_OK;
+    }
+    /* The length stands before the value and is known after it: two bytes are kept for it, which
+     * nearly always do, and the value is moved when they do not. */
+    size_t length_at = (size_t)(at - out->data);
+    size_t value_at = length_at + 2;
+    out->size = value_at;
+    rc = table->codec->encode(table->codec_context, value, out);
+    if (rc != WEIR_OK) {
+        out->size = start;
+        return rc;
+    }
+    size_t length = out->size - value_at;
+    size_t varint = weir_varint_bytes(length);
+    if (varint != 2) {
+        rc = varint > 2 ? weir_buffer_reserve(out, varint - 2) : WEIR_OK;
+        if (rc != WEIR_OK) {
+            out->size = start;
+            return rc;
+        }
+        memmove(out->data + length_at + varint, out->data + value_at, length);
+        out->size = length_at + varint + length;
+    }
+    weir_varint_put(out->data + length_at, length);
+    return WEIR_OK;
+}
+
+/* The image a sealed slot has before the open epoch changes it. */
+static int copy_on_write(struct weir_table *table, struct weir_slot *slot) {
+    weir_buffer_clear(&table->scratch);
+    int rc = put_image(table, slot, &table->scratch);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    uint8_t *at = weir_spill_append(&table->sealed_images, table->scratch.size);
+    if (at == NULL) {
+        return WEIR_E_NOMEM;
+    }
+    memcpy(at, table->scratch.data, table->scratch.size);
+    slot->changed = 0;
+    return WEIR_OK;
+}
+
+static inline bool waits_for_collect(const struct weir_table *table, const struct weir_slot *slot) {
+    return table->sealed && slot->changed == table->sealed_generation;
+}
+
+int weir_table_touch_slow(struct weir_table *table, struct weir_slot *slot) {
+    if (waits_for_collect(table, slot)) {
+        int rc = copy_on_write(table, slot);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    uint8_t *number = weir_spill_append(&table->changed, sizeof slot->number);
+    if (number == NULL) {
+        return WEIR_E_NOMEM;
+    }
+    memcpy(number, &slot->number, sizeof slot->number);
+    slot->changed = table->view.generation;
+    return WEIR_OK;
+}
+
+int weir_table_delete(struct weir_table *table, struct weir_slot *slot, bool silent) {
+    if (waits_for_collect(table, slot)) {
+        int rc = copy_on_write(table, slot);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    /* A tombstone even for a slot created in this epoch: a dump may have seen it. */
+    if (!silent) {
+        size_t size =
+            1 + sizeof slot->sequence + weir_varint_bytes(slot->key_bytes) + slot->key_bytes;
+        uint8_t *at = weir_spill_append(&table->deleted, size);
+        if (at == NULL) {
+            return WEIR_E_NOMEM;
+        }
+        *at++ = WEIR_IMAGE_DELETE;
+        at = weir_u64_put(at, slot->sequence);
+        at = weir_varint_put(at, slot->key_bytes);
+        memcpy(at, weir_slot_key(table, slot), slot->key_bytes);
+    }
+    free_slot(table, slot);
+    return WEIR_OK;
+}
+
+int weir_table_seal(struct weir_table *table, struct weir_error *err) {
+    if (table->sealed) {
+        return weir_error_set(err, WEIR_E_BUG,
+                              "%s: sealed again before the epoch sealed last was collected",
+                              table->name);
+    }
+    weir_spill_move(&table->sealed_changed, &table->changed);
+    weir_spill_move(&table->sealed_deleted, &table->deleted);
+    table->collect_at = 0;
+    table->sealed = true;
+    table->next_pending = table->sealed_changed.records > 0;
+    table->sealed_next_sequence = table->next_sequence;
+    table->sealed_generation = table->view.generation;
+    table->view.generation++;
+    if (table->view.generation == 0) {
+        table->view.generation = 1; /* 0 is clean; no slot remembers an epoch older than sealed */
+    }
+    return WEIR_OK;
+}
+
+static int put_next(struct weir_buffer *out, uint64_t next_sequence) {
+    uint8_t image[1 + sizeof next_sequence];
+    image[0] = WEIR_IMAGE_NEXT;
+    weir_u64_put(image + 1, next_sequence);
+    return weir_buffer_append(out, image, sizeof image);
+}
+
+/* Drains whole blocks of images. */
+static int collect_blocks(struct weir_spill *spill, struct weir_buffer *out, size_t *left) {
+    while (spill->head != NULL && *left > 0) {
+        struct weir_spill_block *block = spill->head;
+        int rc = weir_buffer_append(out, block->data, block->size);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+        *left -= block->records < *left ? block->records : *left;
+        weir_spill_pop(spill);
+    }
+    return WEIR_OK;
+}
+
+static int collect_changed(struct weir_table *table, struct weir_buffer *out, size_t *left) {
+    struct weir_spill *list = &table->sealed_changed;
+    while (list->head != NULL && *left > 0) {
+        struct weir_spill_block *block = list->head;
+        while (table->collect_at<block->size && * left> 0) {
+            uint32_t number;
+            uint32_t ahead = table->collect_at + PREFETCH_AHEAD * (uint32_t)sizeof number;
+            if (ahead < block->size) {
+                memcpy(&number, block->data + ahead, sizeof number);
+                if (number != 0) {
+                    const char *next = (const char *)weir_table_slot(table, number);
+                    __builtin_prefetch(next);
+                    __builtin_prefetch(next + 64);
+                }
+            }
+            memcpy(&number, block->data + table->collect_at, sizeof number);
+            if (number != 0) {
+                struct weir_slot *slot = weir_table_slot(table, number);
+                if (slot->changed == table->sealed_generation) {
+                    int rc = put_image(table, slot, out);
+                    if (rc != WEIR_OK) {
+                        return rc;
+                    }
+                    slot->changed = 0;
+                }
+            }
+            table->collect_at += (uint32_t)sizeof number;
+            (*left)--;
+        }
+        if (table->collect_at == block->size) {
+            weir_spill_pop(list);
+            table->collect_at = 0;
+        }
+    }
+    return WEIR_OK;
+}
+
+int weir_table_collect(struct weir_table *table, struct weir_buffer *out, size_t max_slots,
+                       bool *done, struct weir_error *err) {
+    size_t start = out->size;
+    size_t left = max_slots > 0 ? max_slots : 1;
+    int rc = WEIR_OK;
+    *done = !table->sealed;
+    if (*done) {
+        return WEIR_OK;
+    }
+    size_t empty = start;
+    if (table->sealed_deleted.head != NULL || table->sealed_changed.head != NULL ||
+        table->sealed_images.head != NULL) {
+        rc = weir_image_put_header(out, table->shape, table->name);
+        empty = out->size;
+    }
+    if (rc == WEIR_OK && table->next_pending) {
+        rc = put_next(out, table->sealed_next_sequence);
+        table->next_pending = rc != WEIR_OK;
+    }
+    if (rc == WEIR_OK) {
+        rc = collect_blocks(&table->sealed_deleted, out, &left);
+    }
+    if (rc == WEIR_OK) {
+        rc = collect_changed(table, out, &left);
+    }
+    if (rc == WEIR_OK) {
+        rc = collect_blocks(&table->sealed_images, out, &left);
+    }
+    if (rc != WEIR_OK) {
+        if (out->size > empty) {
+            return WEIR_OK; /* what fitted is collected; the next call goes on */
+        }
+        out->size = start;
+        return weir_error_set(err, rc, "%s: the buffer for changed state is full at %zu bytes",
+                              table->name, out->limit);
+    }
+    if (table->sealed_deleted.head == NULL && table->sealed_changed.head == NULL &&
+        table->sealed_images.head == NULL) {
+        table->sealed = false;
+        table->sealed_generation = 0;
+        *done = true;
+    }
+    return WEIR_OK;
+}
+
+int weir_table_dump(struct weir_table *table, struct weir_cell_cursor *cursor,
+                    struct weir_buffer *out, size_t max_slots, bool *done, struct weir_error *err) {
+    size_t start = out->size;
+    *done = false;
+    int rc = weir_image_put_header(out, table->shape, table->name);
+    if (rc == WEIR_OK) {
+        rc = put_next(out, table->next_sequence);
+    }
+    size_t empty = out->size;
+    uint64_t number = cursor->started ? cursor->minor : 1;
+    uint64_t end = number + (max_slots > 0 ? max_slots : 1);
+    for (; rc == WEIR_OK && number <= table->slots && number < end; number++) {
+        struct weir_slot *slot = weir_table_slot(table, (uint32_t)number);
+        if (slot->sequence != 0) {
+            rc = put_image(table, slot, out);
+            if (rc != WEIR_OK) {
+                break;
+            }
+        }
+    }
+    if (rc != WEIR_OK && out->size == empty) {
+        out->size = start;
+        return weir_error_set(err, rc, "%s: the snapshot's buffer is full at %zu bytes",
+                              table->name, out->limit);
+    }
+    cursor->started = true;
+    cursor->minor = number;
+    *done = number > table->slots;
+    return WEIR_OK;
+}
+
+/* --- recovery ------------------------------------------------------------------------------ */
+
+static int apply_put(struct weir_table *table, uint64_t sequence, const uint8_t *key,
+                     size_t key_length, const uint8_t *value, size_t value_length,
+                     struct weir_error *err) {
+    uint64_t hash = weir_table_hash(table, key, key_length);
+    struct weir_slot *slot = weir_table_find(table, hash, key, key_length);
+    if (slot == NULL) {
+        /* No cap here: a fuzzy snapshot may for a while hold keys that never lived together. */
+        slot = create_slot(table, hash, key, key_length);
+        if (slot == NULL) {
+            return weir_error_set(err, WEIR_E_NOMEM, "%s: no memory for another key of %zu",
+                                  table->name, table->keys);
+        }
+    } else if (table->codec != NULL) {
+        table->codec->fini(table->codec_context, weir_slot_value(table, slot));
+    }
+    slot->sequence = sequence;
+    slot->changed = 0;
+    if (table->next_sequence <= sequence) {
+        table->next_sequence = sequence + 1;
+    }
+    void *room = weir_slot_value(table, slot);
+    if (table->codec == NULL) {
+        if (value_length != table->value_bytes) {
+            return weir_error_set(err, WEIR_E_CORRUPT, "%s: a value of %zu bytes, not %u",
+                                  table->name, value_length, table->value_bytes);
+        }
+        memcpy(room, value, value_length);
+        return WEIR_OK;
+    }
+    memset(room, 0, table->value_bytes);
+    int rc = table->codec->decode(table->codec_context, room, value, value_length, err);
+    return rc == WEIR_OK ? rc : weir_error_wrap(err, "%s", table->name);
+}
+
+static int apply_image(struct weir_table *table, uint8_t op, struct weir_image_reader *reader,
+                       struct weir_error *err) {
+    uint64_t sequence;
+    const uint8_t *key;
+    size_t key_length;
+    const uint8_t *value;
+    size_t value_length;
+    switch (op) {
+    case WEIR_IMAGE_HEADER:
+        return weir_image_check_header(reader, table->shape, table->name, err);
+    case WEIR_IMAGE_NEXT:
+        if (!weir_image_u64(reader, &sequence)) {
+            break;
+        }
+        if (table->next_sequence < sequence) {
+            table->next_sequence = sequence;
+        }
+        return WEIR_OK;
+    case WEIR_IMAGE_PUT:
+        if (!weir_image_u64(reader, &sequence) || sequence == 0 || sequence == UINT64_MAX ||
+            !weir_image_bytes(reader, &key, &key_length) ||
+            !weir_image_bytes(reader, &value, &value_length) || key_length > KEY_MAX_BYTES) {
+            break;
+        }
+        return apply_put(table, sequence, key, key_length, value, value_length, err);
+    case WEIR_IMAGE_DELETE: {
+        if (!weir_image_u64(reader, &sequence) || !weir_image_bytes(reader, &key, &key_length)) {
+            break;
+        }
+        struct weir_slot *slot =
+            weir_table_find(table, weir_table_hash(table, key, key_length), key, key_length);
+        /* A later life of the key, from a snapshot taken after this tombstone, stays. */
+        if (slot != NULL && slot->sequence <= sequence) {
+            free_slot(table, slot);
+        }
+        if (table->next_sequence <= sequence && sequence != UINT64_MAX) {
+            table->next_sequence = sequence + 1;
+        }
+        return WEIR_OK;
+    }
+    default:
+        break;
+    }
+    return weir_error_set(err, WEIR_E_CORRUPT, "%s: damaged state image (operation %u)",
+                          table->name, op);
+}
+
+int weir_table_apply(struct weir_table *table, const uint8_t *bytes, size_t length,
+                     struct weir_error *err) {
+    struct weir_image_reader reader = {bytes, bytes + length};
+    uint8_t op;
+    bool headed = false;
+    while (weir_image_u8(&reader, &op)) {
+        if (!headed && op != WEIR_IMAGE_HEADER) {
+            return weir_error_set(err, WEIR_E_CORRUPT, "%s: state images without a header",
+                                  table->name);
+        }
+        headed = true;
+        int rc = apply_image(table, op, &reader, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    return WEIR_OK;
+}
+
+/* --- cell ---------------------------------------------------------------------------------- */
+
+static int cell_seal(void *self, struct weir_error *err) {
+    return weir_table_seal(self, err);
+}
+
+static int cell_collect(void *self, struct weir_buffer *out, size_t max_slots, bool *done,
+                        struct weir_error *err) {
+    return weir_table_collect(self, out, max_slots, done, err);
+}
+
+static int cell_dump(void *self, struct weir_cell_cursor *cursor, struct weir_buffer *out,
+                     size_t max_slots, bool *done, struct weir_error *err) {
+    return weir_table_dump(self, cursor, out, max_slots, done, err);
+}
+
+static int cell_apply(void *self, const uint8_t *bytes, size_t length, struct weir_error *err) {
+    return weir_table_apply(self, bytes, length, err);
+}
+
+static size_t cell_keys(const void *self) {
+    return weir_table_keys(self);
+}
+
+static size_t cell_bytes(const void *self) {
+    return weir_table_bytes(self);
+}
+
+static const struct weir_cell_ops table_ops = {
+    .seal = cell_seal,
+    .collect = cell_collect,
+    .dump = cell_dump,
+    .apply = cell_apply,
+    .keys = cell_keys,
+    .bytes = cell_bytes,
+};
+
+struct weir_cell *weir_table_cell(struct weir_table *table) {
+    return &table->cell;
+}
