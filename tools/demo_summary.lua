@@ -90,6 +90,6 @@ for _, name in ipairs(datasets) do
     end
 end
 
-print(("\nThe Delta tables are in %s. To open one:\n"):format(lake))
-print(([[  python3 -c 'import deltalake; print(deltalake.DeltaTable("%s/gold/sales_velocity").to_pandas())']]):format(lake))
+print(("\nThe Delta tables are in %s. To open one (after pip install deltalake pyarrow):\n"):format(lake))
+print(([[  python3 -c 'import deltalake; print(deltalake.DeltaTable("%s/gold/sales_velocity").to_pyarrow_table())']]):format(lake))
 print "\nNext: change a rule in rules/ while `build/release/weir run pipelines/retail.lua` runs; docs/guide tells the rest."

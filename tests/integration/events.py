@@ -65,7 +65,7 @@ class Events:
         elif twist < 0.08:
             event["store_id"] = r.choice([0, 1, 999, 1000, -5])
         elif twist < 0.10:
-            event["currency"] = r.choice(["XXX", "gbp", "", "GBP "])
+            event["currency"] = r.choice(["ZZZ", "gbp", "", "GBP "])
         elif twist < 0.12:
             event["gross"] += 1
         elif twist < 0.14:
@@ -73,7 +73,7 @@ class Events:
         elif twist < 0.15:  # net has one digit too many
             event.update(qty=100, unit_price=99999999_99, discount=-99, gross=9999999999_99, vat=-1)
         elif twist < 0.16:  # two at once: a dropped one that is quarantined all the same
-            event["currency"], event["store_id"] = "XXX", 0
+            event["currency"], event["store_id"] = "ZZZ", 0
         return event
 
     # --- its spelling --------------------------------------------------------------------------------------------
