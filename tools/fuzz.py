@@ -101,7 +101,9 @@ def main():
                 continue
             percent, detail = coverage(name, sources)
             report.say(percent >= LINES, f"{name}: {percent:.1f} % of its lines reached, {LINES:g} % wanted", detail)
-            if planted:
+            if not any("WEIR_PLANT_BUG" in (ROOT / source).read_text(encoding="utf-8") for source in sources):
+                report.say(False, f"{name}: has a bug planted under WEIR_PLANT_BUG")
+            elif planted:
                 result = run(PLANTED, name, max(1.0, MINUTES), "planted")
                 report.say(result.returncode != 0, f"{name}: finds the planted bug")
     print(f"1..{report.count}")
