@@ -61,7 +61,9 @@ struct weir_ledger_frame { /* a record as read back; payload borrowed until the 
     struct weir_hash128 hash;
 };
 
-struct weir_ledger_cursor;
+struct weir_ledger_cursor { /* an implementation embeds it first */
+    const struct weir_ledger_ops *ops;
+};
 
 struct weir_ledger_ops {
     /* Writes record `number` (= last + 1) and returns once it is durable. Committer thread, may
