@@ -1,0 +1,234 @@
+/* Dictionary building. Speed is in the hash (two multiplies for short values, overlapping loads
+ * instead of a byte loop) and in touching one cache line of slots per lookup. */
+#include "lake/parquet/dictionary.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { SLOTS_MIN = 1024 };
+
+void parquet_dictionary_init(struct parquet_dictionary *dictionary, int32_t width, size_t bytes_max,
+                             uint32_t count_max) {
+    memset(dictionary, 0, sizeof(*dictionary));
+    weir_buffer_init(&dictionary->arena, bytes_max);
+    dictionary->width = width;
+    dictionary->count_max = count_max;
+}
+
+void parquet_dictionary_fini(struct parquet_dictionary *dictionary) {
+    weir_buffer_fini(&dictionary->arena);
+    free(dictionary->slots);
+    free(dictionary->offsets);
+    memset(dictionary, 0, sizeof(*dictionary));
+}
+
+void parquet_dictionary_clear(struct parquet_dictionary *dictionary) {
+    weir_buffer_clear(&dictionary->arena);
+    dictionary->count = 0;
+    /* start small again: clearing and cache footprint follow the data, memory is kept */
+    dictionary->slot_count = dictionary->slots_capacity < SLOTS_MIN ? 0 : SLOTS_MIN;
+    if (dictionary->slot_count > 0) {
+        memset(dictionary->slots, 0, dictionary->slot_count * sizeof(*dictionary->slots));
+    }
+}
+
+static inline uint64_t load64(const uint8_t *from) {
+    uint64_t word;
+    memcpy(&word, from, sizeof(word));
+    return word;
+}
+
+static inline uint64_t load32(const uint8_t *from) {
+    uint32_t word;
+    memcpy(&word, from, sizeof(word));
+    return word;
+}
+
+static inline uint64_t mix(uint64_t a, uint64_t b) {
+    unsigned __int128 product = (unsigned __int128)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+#define HASH_A 0x9e3779b97f4a7c15u
+#define HASH_B 0xd6e8feb86659fd93u
+
+static inline uint64_t hash_bytes(const uint8_t *bytes, uint32_t size) {
+    uint64_t hash = size * HASH_A;
+    if (size > 16) {
+        uint32_t i = 0;
+        for (; i + 16 < size; i += 16) {
+            hash = mix(load64(bytes + i) ^ hash ^ HASH_A, load64(bytes + i + 8) ^ HASH_B);
+        }
+        return mix(load64(bytes + size - 16) ^ hash, load64(bytes + size - 8) ^ HASH_B);
+    }
+    if (size >= 8) {
+        return mix(load64(bytes) ^ hash, load64(bytes + size - 8) ^ HASH_B);
+    }
+    if (size >= 4) {
+        return mix(load32(bytes) ^ hash, load32(bytes + size - 4) ^ HASH_B);
+    }
+    if (size > 0) {
+        uint64_t few = (uint64_t)bytes[0] << 16 | (uint64_t)bytes[size / 2] << 8 | bytes[size - 1];
+        return mix(few ^ hash, HASH_B);
+    }
+    return HASH_B;
+}
+
+static inline bool equal_bytes(const uint8_t *a, const uint8_t *b, uint32_t size) {
+    if (size >= 8) {
+        for (uint32_t i = 0; i + 8 < size; i += 8) {
+            if (load64(a + i) != load64(b + i)) {
+                return false;
+            }
+        }
+        return load64(a + size - 8) == load64(b + size - 8);
+    }
+    if (size >= 4) {
+        return load32(a) == load32(b) && load32(a + size - 4) == load32(b + size - 4);
+    }
+    return size == 0 || (a[0] == b[0] && a[size / 2] == b[size / 2] && a[size - 1] == b[size - 1]);
+}
+
+const uint8_t *parquet_dictionary_get(const struct parquet_dictionary *dictionary, uint32_t index,
+                                      uint32_t *size) {
+    if (dictionary->width > 0) {
+        *size = (uint32_t)dictionary->width;
+        return dictionary->arena.data + (size_t)index * (size_t)dictionary->width;
+    }
+    const uint8_t *at = dictionary->arena.data + dictionary->offsets[index];
+    memcpy(size, at, sizeof(*size));
+    return at + sizeof(*size);
+}
+
+/* Doubles the table (or makes the first one) and re-enters every value. */
+static bool grow(struct parquet_dictionary *dictionary) {
+    uint32_t count = dictionary->slot_count == 0 ? SLOTS_MIN : dictionary->slot_count * 2;
+    if (count > dictionary->slots_capacity) {
+        struct parquet_dictionary_slot *slots = realloc(dictionary->slots, count * sizeof(*slots));
+        if (slots == NULL) {
+            return false;
+        }
+        dictionary->slots = slots;
+        dictionary->slots_capacity = count;
+    }
+    if (dictionary->width == 0 && dictionary->offsets_capacity < count / 2) {
+        uint32_t *offsets = realloc(dictionary->offsets, count / 2 * sizeof(*offsets));
+        if (offsets == NULL) {
+            return false;
+        }
+        dictionary->offsets = offsets;
+        dictionary->offsets_capacity = count / 2;
+    }
+    memset(dictionary->slots, 0, count * sizeof(*dictionary->slots));
+    dictionary->slot_count = count;
+    for (uint32_t i = 0; i < dictionary->count; i++) {
+        uint32_t size;
+        const uint8_t *bytes = parquet_dictionary_get(dictionary, i, &size);
+        uint32_t hash = (uint32_t)hash_bytes(bytes, size);
+        uint32_t s = hash & (count - 1);
+        while (dictionary->slots[s].index != 0) {
+            s = (s + 1) & (count - 1);
+        }
+        dictionary->slots[s] = (struct parquet_dictionary_slot){hash, i + 1};
+    }
+    return true;
+}
+
+/* Enters a value known to be new; `slot` is where the probe ended. */
+static int64_t enter(struct parquet_dictionary *dictionary, const uint8_t *bytes, uint32_t size,
+                     uint32_t hash, uint32_t slot) {
+    size_t prefix = dictionary->width == 0 ? sizeof(size) : 0;
+    if (dictionary->count >= dictionary->count_max) {
+        return PARQUET_DICTIONARY_FULL;
+    }
+    int rc = weir_buffer_reserve(&dictionary->arena, prefix + size);
+    if (rc != WEIR_OK) {
+        return rc == WEIR_E_LIMIT ? PARQUET_DICTIONARY_FULL : PARQUET_DICTIONARY_NOMEM;
+    }
+    uint8_t *to = dictionary->arena.data + dictionary->arena.size;
+    if (prefix > 0) {
+        dictionary->offsets[dictionary->count] = (uint32_t)dictionary->arena.size;
+        memcpy(to, &size, sizeof(size));
+    }
+    memcpy(to + prefix, bytes, size);
+    dictionary->arena.size += prefix + size;
+    dictionary->slots[slot] = (struct parquet_dictionary_slot){hash, ++dictionary->count};
+    if (dictionary->count >= dictionary->slot_count / 2 && !grow(dictionary)) {
+        return PARQUET_DICTIONARY_NOMEM;
+    }
+    return dictionary->count - 1;
+}
+
+int64_t parquet_dictionary_add(struct parquet_dictionary *dictionary, const void *bytes,
+                               uint32_t size) {
+    if (dictionary->slot_count == 0 && !grow(dictionary)) {
+        return PARQUET_DICTIONARY_NOMEM;
+    }
+    uint32_t hash = (uint32_t)hash_bytes(bytes, size);
+    uint32_t mask = dictionary->slot_count - 1;
+    for (uint32_t s = hash & mask;; s = (s + 1) & mask) {
+        struct parquet_dictionary_slot slot = dictionary->slots[s];
+        if (slot.index == 0) {
+            return enter(dictionary, bytes, size, hash, s);
+        }
+        if (slot.hash == hash) {
+            uint32_t have;
+            const uint8_t *value = parquet_dictionary_get(dictionary, slot.index - 1, &have);
+            if (have == size && equal_bytes(value, bytes, size)) {
+                return slot.index - 1;
+            }
+        }
+    }
+}
+
+static inline int64_t add_fixed(struct parquet_dictionary *dictionary, const uint8_t *values,
+                                int64_t n, uint32_t *codes, uint32_t width) {
+    if (dictionary->slot_count == 0 && !grow(dictionary)) {
+        return PARQUET_DICTIONARY_NOMEM;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        const uint8_t *bytes = values + (size_t)i * width;
+        uint32_t hash = (uint32_t)hash_bytes(bytes, width);
+        uint32_t mask = dictionary->slot_count - 1;
+        uint32_t s = hash & mask;
+        for (;; s = (s + 1) & mask) {
+            struct parquet_dictionary_slot slot = dictionary->slots[s];
+            if (slot.index == 0) {
+                int64_t code = enter(dictionary, bytes, width, hash, s);
+                if (code < 0) {
+                    return code == PARQUET_DICTIONARY_FULL ? i : code;
+                }
+                codes[i] = (uint32_t)code;
+                break;
+            }
+            if (slot.hash == hash &&
+                equal_bytes(dictionary->arena.data + (size_t)(slot.index - 1) * width, bytes,
+                            width)) {
+                codes[i] = slot.index - 1;
+                break;
+            }
+        }
+    }
+    return n;
+}
+
+int64_t parquet_dictionary_add_fixed(struct parquet_dictionary *dictionary, const void *values,
+                                     int64_t n, uint32_t *codes) {
+    switch (dictionary->width) { /* constant widths let the compiler drop the size branches */
+    case 4:
+        return add_fixed(dictionary, values, n, codes, 4);
+    case 8:
+        return add_fixed(dictionary, values, n, codes, 8);
+    default:
+        return add_fixed(dictionary, values, n, codes, (uint32_t)dictionary->width);
+    }
+}
+
+size_t parquet_dictionary_memory(const struct parquet_dictionary *dictionary) {
+    return dictionary->arena.capacity + dictionary->slots_capacity * sizeof(*dictionary->slots) +
+           dictionary->offsets_capacity * sizeof(*dictionary->offsets);
+}
+
+int parquet_dictionary_bits(const struct parquet_dictionary *dictionary) {
+    return dictionary->count <= 1 ? 1 : 32 - __builtin_clz(dictionary->count - 1);
+}
