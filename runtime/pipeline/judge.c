@@ -305,7 +305,7 @@ static int stop_row(struct weir_node *node, const struct check *check, const str
     char where[512] = "";
     if (flow->origin != NULL) {
         const struct weir_column *meta =
-            &flow->origin->columns[flow->origin->column_count - WEIR_META_COLUMNS];
+            &flow->origin->columns[flow->origin->column_count - WEIR_META_COUNT];
         int32_t length = 0;
         const char *topic = "";
         if (!weir_column_is_null(&meta[WEIR_META_TOPIC], row)) {

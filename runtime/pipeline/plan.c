@@ -256,8 +256,8 @@ static void read_source(struct reader *r, const json_t *value, struct weir_plan_
         source->decoder_options = member(decoder, "options");
     }
     source->schema = schema(r, value, "schema");
-    source->full_schema = schema(r, value, "schema");
-    if (r->rc == WEIR_OK && weir_plan_add_meta_columns(source->full_schema) != WEIR_OK) {
+    source->full_schema = r->rc == WEIR_OK ? weir_decode_full_schema(source->schema) : NULL;
+    if (r->rc == WEIR_OK && source->full_schema == NULL) {
         r->rc = weir_error_set(r->err, WEIR_E_NOMEM, "plan: out of memory");
     }
     read_sink(r, value, &source->into);
@@ -349,23 +349,6 @@ static void read_model(struct reader *r, const json_t *value, struct weir_plan_m
     }
     model->state_shape = text(r, value, "state_shape", false);
     read_sink(r, value, &model->into);
-}
-
-int weir_plan_add_meta_columns(struct weir_schema *out) {
-    static const struct {
-        const char *name;
-        const char *type;
-    } meta[WEIR_META_COLUMNS] = {
-        {"_topic", "string"},        {"_partition", "int32"},       {"_offset", "int64"},
-        {"_timestamp", "timestamp"}, {"_ingested_at", "timestamp"}, {"_rescued", "string"},
-    };
-    for (int i = 0; i < WEIR_META_COLUMNS; i++) {
-        int rc = weir_schema_add_text(out, meta[i].name, meta[i].type, true, NULL);
-        if (rc != WEIR_OK) {
-            return rc;
-        }
-    }
-    return WEIR_OK;
 }
 
 int weir_plan_parse(const char *json, struct weir_plan **out, struct weir_error *err) {

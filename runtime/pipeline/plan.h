@@ -5,6 +5,7 @@
 
 #include "batch/schema.h"
 #include "core/error.h"
+#include "decode/decoder.h"
 
 struct weir_plan_sink {
     bool present; /* false: into = none */
@@ -160,15 +161,3 @@ struct weir_plan {
 int weir_plan_parse(const char *json, struct weir_plan **out,
                     struct weir_error *err) WEIR_MUST_CHECK;
 void weir_plan_destroy(struct weir_plan *plan);
-
-/* The meta columns a source adds, in order (docs/formats/plan.md). */
-int weir_plan_add_meta_columns(struct weir_schema *schema) WEIR_MUST_CHECK;
-#define WEIR_META_COLUMNS 6
-enum {
-    WEIR_META_TOPIC,
-    WEIR_META_PARTITION,
-    WEIR_META_OFFSET,
-    WEIR_META_TIMESTAMP,
-    WEIR_META_INGESTED_AT,
-    WEIR_META_RESCUED,
-};

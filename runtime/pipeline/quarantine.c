@@ -120,7 +120,7 @@ static int append_place(struct weir_column_builder *columns, const struct weir_f
         return rc == WEIR_OK ? weir_builder_null(&columns[EXTRA_OFFSET]) : rc;
     }
     const struct weir_column *meta =
-        &flow->origin->columns[flow->origin->column_count - WEIR_META_COLUMNS];
+        &flow->origin->columns[flow->origin->column_count - WEIR_META_COUNT];
     int rc;
     if (weir_column_is_null(&meta[WEIR_META_TOPIC], row)) {
         rc = weir_builder_null(&columns[EXTRA_TOPIC]);

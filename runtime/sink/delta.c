@@ -47,7 +47,7 @@ static int create(const struct weir_sink_config *config, void **self, struct wei
         return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", config->name);
     }
     sink->config = *config;
-    sink->config.schema = weir_schema_ref(config->schema);
+    sink->config.schema = config->schema != NULL ? weir_schema_ref(config->schema) : NULL;
     pthread_mutex_init(&sink->lock, NULL);
     for (int32_t i = 0; i < config->partition_count; i++) {
         static const enum weir_delta_transform transforms[] = {
@@ -75,6 +75,8 @@ static int ensure_table(struct delta_sink *sink, struct weir_error *err) {
         };
         if (WEIR_FAULT(delta_before_create)) {
             rc = weir_error_set(err, WEIR_E_FAULT, "injected at delta_before_create");
+        } else if (sink->config.schema == NULL) {
+            rc = weir_delta_table_open(sink->store, sink->directory, &sink->table, err);
         } else {
             rc = weir_delta_table_open_or_create(sink->store, sink->directory, &options, false,
                                                  &sink->table, err);

@@ -25,7 +25,7 @@ struct weir_sink_config {
     const char *name;           /* dataset; borrowed for the sink's life */
     const char *root;           /* where tables lie; borrowed */
     const char *application_id; /* of the markers; borrowed */
-    struct weir_schema *schema; /* one reference is taken */
+    struct weir_schema *schema; /* one reference is taken; NULL: only old effects are applied */
     const struct weir_sink_partition *partitions;
     int32_t partition_count;
     bool lazy;           /* the table is made by its first rows (quarantines), not at the start */

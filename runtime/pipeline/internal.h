@@ -1,0 +1,128 @@
+#pragma once
+/* Private to pipeline.c, seal.c, recovery.c, snapshotter.c and reload.c. */
+#include <stdatomic.h>
+
+#include "commit/epoch.h"
+#include "commit/ledger.h"
+#include "commit/recover.h"
+#include "commit/snapshot.h"
+#include "core/signal.h"
+#include "pipeline/pipeline.h"
+#include "pipeline/plan.h"
+#include "sink/sinks.h"
+#include "source/source.h"
+
+enum { CELLS_MAX = 512, SINK_EFFECT_DELTA_APPEND = 1 };
+
+struct partition_state {
+    char name[256];    /* "<source>/<partition>" */
+    uint8_t *position; /* after the last batch taken; owned */
+    uint32_t position_size;
+    bool ended;
+};
+
+struct source_state {
+    struct weir_source *source;
+    struct partition_state *partitions;
+    int32_t partition_count;
+};
+
+/* What the loop did since the last seal, for the record's schedule. */
+struct schedule {
+    struct weir_message *messages;
+    size_t count;
+    size_t capacity;
+};
+
+/* Images of the sealed epoch on their way into its record. */
+struct collection {
+    bool active;
+    uint64_t epoch;
+    struct weir_cell *cells[CELLS_MAX];
+    int32_t cell_count;
+    int32_t at;
+};
+
+struct snapshotter;
+struct reload;
+
+struct sink_route { /* the commit room's callbacks, one a sink */
+    struct weir_pipeline *pipeline;
+    int32_t sink;
+};
+
+struct weir_pipeline {
+    struct weir_pipeline_options options;
+    struct weir_script *script;
+    struct weir_rule_set *rule_set;
+    struct weir_plan *plan;
+    struct weir_graph *graph;
+    struct weir_pool *pool;
+    struct weir_signal signal;
+    struct source_state *sources;
+    int32_t source_count;
+    struct weir_sinks *sinks;
+    struct weir_ledger *ledger;
+    struct weir_snapshots *snapshots;
+    struct weir_commit *commit;
+    struct snapshotter *snapshotter;
+    struct schedule schedule;
+    struct collection collection;
+    char application_id[96];
+    char ledger_path[1024];
+    char snapshot_path[1100];
+
+    uint64_t epoch; /* the open one */
+    int64_t clock_us;
+    int64_t sealed_at_ns; /* monotonic, of the last seal */
+    int64_t last_tick_ns;
+    bool dirty; /* something happened since the last seal */
+    uint64_t images_since_snapshot;
+    int64_t snapshot_at_ns;
+    int64_t events;
+    int64_t started_ns;
+    int64_t last_progress_ns;
+    int64_t seal_max_ns;
+    int64_t loop_cpu_ns;
+    atomic_bool stop;
+    atomic_bool rollback;
+    atomic_bool failed; /* a thread failed; failure says why */
+    struct weir_error failure;
+    atomic_bool failure_set;
+    struct reload *reload;
+    struct sink_route routes[WEIR_COMMIT_MAX_SINKS];
+    char *orphans[WEIR_COMMIT_MAX_SINKS]; /* names of sinks only old records know; owned */
+    int32_t orphan_count;
+    char note[512];
+};
+
+/* seal.c */
+int schedule_add(struct weir_pipeline *p, const struct weir_message *message) WEIR_MUST_CHECK;
+int pipeline_seal(struct weir_pipeline *p, struct weir_error *err) WEIR_MUST_CHECK;
+/* Up to budget_ns of collecting; all of it when budget_ns < 0. */
+int pipeline_collect(struct weir_pipeline *p, int64_t budget_ns,
+                     struct weir_error *err) WEIR_MUST_CHECK;
+void pipeline_fail(struct weir_pipeline *p, const struct weir_error *err);
+
+/* recovery.c */
+int pipeline_recover(struct weir_pipeline *p, struct weir_error *err) WEIR_MUST_CHECK;
+int pipeline_add_sinks(struct weir_pipeline *p, struct weir_error *err) WEIR_MUST_CHECK;
+
+/* snapshotter.c: dumps cells slice by slice on the loop, writes and syncs on a thread of its own */
+int snapshotter_create(struct weir_pipeline *p, struct snapshotter **out,
+                       struct weir_error *err) WEIR_MUST_CHECK;
+/* Loop thread: begins one when it is due, dumps a slice when one is under way. */
+int snapshotter_step(struct weir_pipeline *p, struct weir_error *err) WEIR_MUST_CHECK;
+/* Keyed sections of the record, positions first: what a snapshot's state needs. */
+int pipeline_put_keyed(struct weir_pipeline *p, struct weir_record *record,
+                       struct weir_error *err) WEIR_MUST_CHECK;
+void snapshotter_destroy(struct snapshotter *snapshotter);
+
+/* reload.c */
+int reload_create(struct weir_pipeline *p, struct reload **out,
+                  struct weir_error *err) WEIR_MUST_CHECK;
+/* Loop thread, between batches: looks for changed files, stages, checks. */
+int reload_step(struct weir_pipeline *p, struct weir_error *err) WEIR_MUST_CHECK;
+/* Loop thread, right after a seal: swaps what is staged, or rolls back. */
+int reload_at_seal(struct weir_pipeline *p, struct weir_error *err) WEIR_MUST_CHECK;
+void reload_destroy(struct reload *reload);

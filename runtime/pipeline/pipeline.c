@@ -1,0 +1,395 @@
+/* The loop: takes batches from the sources in turn, pushes them through the graph, seals epochs,
+ * and between batches does the small work that must not pause it: collecting images, dumping
+ * snapshots, looking at rule files. */
+#include "pipeline/pipeline.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "pipeline/internal.h"
+
+enum { IDLE_WAIT_MS = 20, SLICE_NS = 1000000, TICK_NS = 100000000 };
+
+static void move_clock(struct weir_pipeline *p) {
+    int64_t wall = weir_clock_wall_us();
+    p->clock_us = wall > p->clock_us ? wall : p->clock_us; /* recorded clock never goes back */
+    weir_graph_set_moment(p->graph, p->clock_us, (int64_t)p->epoch);
+    weir_script_set_clock(p->clock_us);
+}
+
+/* --- graph callbacks -------------------------------------------------------------------------- */
+
+static int output(void *context, struct weir_dataset *dataset, struct weir_batch *batch,
+                  const int32_t *sel, int32_t count, struct weir_error *err) {
+    struct weir_pipeline *p = context;
+    if (dataset->sink == NULL) {
+        return WEIR_OK;
+    }
+    return weir_sinks_write(p->sinks, (int32_t)((uintptr_t)dataset->sink - 1), batch, sel, count,
+                            err);
+}
+
+static int breach(void *context, int32_t function, int32_t row, struct weir_error *err) {
+    struct weir_pipeline *p = context;
+    struct weir_message message = {
+        .kind = WEIR_MESSAGE_VERDICT,
+        .clock_us = p->clock_us,
+        .version = (uint64_t)function,
+        .row = row,
+    };
+    weir_log_warn("pipeline", "a rule exceeded its budget; its rows go to quarantine, reason "
+                              "`budget`, until it is corrected");
+    int rc = schedule_add(p, &message);
+    return rc == WEIR_OK ? rc : weir_error_set(err, rc, "schedule: out of memory");
+}
+
+/* --- batches ------------------------------------------------------------------------------------
+ */
+
+static int push_rejects(struct weir_pipeline *p, int32_t s, struct weir_source_batch *batch,
+                        struct weir_error *err) {
+    const struct weir_reject_batch *rejects = batch->rejects;
+    for (int32_t i = 0; i < rejects->count; i++) {
+        const struct weir_reject *reject = &rejects->rejects[i];
+        char reason[512];
+        const char *field = weir_reject_field(rejects, i);
+        if (field[0] != '\0') {
+            snprintf(reason, sizeof(reason), "%s: %s", field, weir_reject_reason(rejects, i));
+        } else {
+            snprintf(reason, sizeof(reason), "%s", weir_reject_reason(rejects, i));
+        }
+        int rc = weir_graph_reject(p->graph, s, p->plan->sources[s].name, batch->partition,
+                                   reject->offset, weir_reject_raw(rejects, i),
+                                   (size_t)reject->raw_bytes, reason, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    return weir_graph_flush_rejects(p->graph, err);
+}
+
+static int keep_position(struct partition_state *partition, const struct weir_position *position,
+                         struct weir_error *err) {
+    uint8_t *copy = realloc(partition->position, position->size + 1);
+    if (copy == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "position: out of memory");
+    }
+    memcpy(copy, position->bytes, position->size);
+    partition->position = copy;
+    partition->position_size = position->size;
+    return WEIR_OK;
+}
+
+static int take_batch(struct weir_pipeline *p, int32_t s, struct weir_source_batch *batch,
+                      struct weir_error *err) {
+    struct source_state *source = &p->sources[s];
+    struct partition_state *partition = &source->partitions[batch->partition];
+    if (batch->code != WEIR_OK) {
+        const struct weir_error *cause = weir_source_error(source->source, batch->partition);
+        if (err != NULL) {
+            *err = *cause;
+        }
+        return weir_error_wrap(err, "source %s", p->plan->sources[s].name);
+    }
+    move_clock(p);
+    struct weir_message message = {
+        .kind = WEIR_MESSAGE_BATCH,
+        .clock_us = p->clock_us,
+        .subject = p->plan->sources[s].name,
+        .subject_size = strlen(p->plan->sources[s].name),
+        .partition = (uint32_t)batch->partition,
+        .rows = (uint64_t)batch->rows,
+        .hash = batch->hash,
+    };
+    int rc = WEIR_OK;
+    if (batch->rows > 0) {
+        rc = schedule_add(p, &message);
+        p->events += batch->rows;
+    }
+    if (rc == WEIR_OK && batch->batch->rows > 0) {
+        struct weir_column *ingested =
+            &batch->batch
+                 ->columns[batch->batch->column_count - WEIR_META_COUNT + WEIR_META_INGESTED_AT];
+        int64_t *values = ingested->values;
+        for (int32_t i = 0; i < batch->batch->rows; i++) {
+            values[i] = p->clock_us;
+        }
+        rc = weir_graph_push(p->graph, s, partition->name, batch->batch, err);
+    }
+    if (rc == WEIR_OK && batch->rejects != NULL) {
+        rc = push_rejects(p, s, batch, err);
+    }
+    if (rc == WEIR_OK && batch->position.size > 0) {
+        rc = keep_position(partition, &batch->position, err);
+    }
+    if (rc == WEIR_OK && batch->end) {
+        partition->ended = true;
+        message.kind = WEIR_MESSAGE_END;
+        message.rows = 0;
+        rc = schedule_add(p, &message);
+        if (rc == WEIR_OK) {
+            rc = weir_graph_finish(p->graph, s, partition->name, err);
+        }
+    }
+    return rc;
+}
+
+static bool all_ended(const struct weir_pipeline *p) {
+    for (int32_t s = 0; s < p->source_count; s++) {
+        for (int32_t i = 0; i < p->sources[s].partition_count; i++) {
+            if (!p->sources[s].partitions[i].ended) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* One batch from each partition that has one. */
+static int take_round(struct weir_pipeline *p, bool *worked, struct weir_error *err) {
+    *worked = false;
+    for (int32_t s = 0; s < p->source_count; s++) {
+        for (int32_t i = 0; i < p->sources[s].partition_count; i++) {
+            struct weir_source_batch *batch = weir_source_poll(p->sources[s].source, i);
+            if (batch == NULL) {
+                continue;
+            }
+            *worked = true;
+            int rc = take_batch(p, s, batch, err);
+            weir_source_batch_release(batch);
+            if (rc != WEIR_OK) {
+                return rc;
+            }
+        }
+    }
+    return WEIR_OK;
+}
+
+static int tick(struct weir_pipeline *p, struct weir_error *err) {
+    int64_t now = weir_clock_mono_ns();
+    if (now - p->last_tick_ns < TICK_NS) {
+        return WEIR_OK;
+    }
+    p->last_tick_ns = now;
+    move_clock(p);
+    int64_t before = weir_graph_watermark(p->graph);
+    int rc = weir_graph_tick(p->graph, err);
+    if (rc == WEIR_OK && weir_graph_watermark(p->graph) != before) {
+        struct weir_message message = {.kind = WEIR_MESSAGE_TICK, .clock_us = p->clock_us};
+        rc = schedule_add(p, &message);
+    }
+    return rc;
+}
+
+static int failure(struct weir_pipeline *p, struct weir_error *err) {
+    while (!atomic_load_explicit(&p->failure_set, memory_order_acquire)) {
+        usleep(100);
+    }
+    if (err != NULL) {
+        *err = p->failure;
+    }
+    return p->failure.code;
+}
+
+static void show_progress(struct weir_pipeline *p) {
+    int64_t now = weir_clock_mono_ns();
+    if (p->options.progress_every_ms == 0 ||
+        now - p->last_progress_ns < p->options.progress_every_ms * 1000000) {
+        return;
+    }
+    p->last_progress_ns = now;
+    struct weir_pipeline_progress progress;
+    weir_pipeline_progress(p, &progress);
+    p->options.progress(p->options.context, &progress);
+}
+
+static int step(struct weir_pipeline *p, bool *ended, struct weir_error *err) {
+    int64_t every_ns = p->plan->commit_every_us * 1000;
+    bool overdue = p->dirty && weir_clock_mono_ns() - p->sealed_at_ns >= every_ns;
+    bool may_seal = weir_commit_may_seal(p->commit);
+    bool worked = false;
+    int rc = WEIR_OK;
+    if (!overdue || may_seal) { /* two epochs wait for their record: take no more rows */
+        rc = take_round(p, &worked, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = tick(p, err);
+    }
+    *ended = all_ended(p) || atomic_load(&p->stop);
+    bool due = weir_clock_mono_ns() - p->sealed_at_ns >= every_ns;
+    if (rc == WEIR_OK && p->dirty && (due || *ended) && weir_commit_may_seal(p->commit)) {
+        rc = pipeline_seal(p, err);
+        if (rc == WEIR_OK && p->reload != NULL) {
+            rc = reload_at_seal(p, err);
+        }
+    }
+    if (rc == WEIR_OK) {
+        rc = pipeline_collect(p, SLICE_NS, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = snapshotter_step(p, err);
+    }
+    if (rc == WEIR_OK && p->reload != NULL) {
+        rc = reload_step(p, err);
+    }
+    show_progress(p);
+    if (rc == WEIR_OK && !worked && !p->collection.active && !(*ended && p->dirty)) {
+        int64_t wait_ms = IDLE_WAIT_MS;
+        if (p->dirty) {
+            int64_t left = (every_ns - (weir_clock_mono_ns() - p->sealed_at_ns)) / 1000000 + 1;
+            wait_ms = left < 1 ? 1 : left < wait_ms ? left : wait_ms;
+        }
+        weir_signal_wait(&p->signal, (int)wait_ms);
+    }
+    return rc;
+}
+
+int weir_pipeline_run(struct weir_pipeline *p, struct weir_error *err) {
+    int rc = WEIR_OK;
+    p->started_ns = p->sealed_at_ns = p->last_progress_ns = p->snapshot_at_ns =
+        weir_clock_mono_ns();
+    for (int32_t s = 0; rc == WEIR_OK && s < p->source_count; s++) {
+        rc = weir_source_start(p->sources[s].source, err);
+    }
+    bool ended = false;
+    while (rc == WEIR_OK && !(ended && !p->dirty && !p->collection.active)) {
+        rc = atomic_load(&p->failed) ? failure(p, err) : step(p, &ended, err);
+    }
+    for (int32_t s = 0; s < p->source_count; s++) {
+        weir_source_stop(p->sources[s].source);
+    }
+    if (rc == WEIR_OK && p->epoch > 1) {
+        rc = weir_commit_wait(p->commit, p->epoch - 1, -1, err);
+    }
+    /* After a row stopped the pipeline, whole epochs before it still become visible. */
+    if (rc == WEIR_OK || rc == WEIR_E_DATA) {
+        weir_commit_stop(p->commit);
+        weir_sinks_drain(p->sinks);
+        if (atomic_load(&p->failed)) {
+            rc = failure(p, err);
+        }
+    }
+    p->loop_cpu_ns = weir_clock_thread_cpu_ns();
+    return rc;
+}
+
+void weir_pipeline_stop(struct weir_pipeline *p) {
+    atomic_store(&p->stop, true);
+    weir_signal_raise(&p->signal);
+}
+
+void weir_pipeline_rollback(struct weir_pipeline *p) {
+    atomic_store(&p->rollback, true);
+    weir_signal_raise(&p->signal);
+}
+
+const struct weir_plan *weir_pipeline_plan(const struct weir_pipeline *p) {
+    return p->plan;
+}
+
+/* --- life --------------------------------------------------------------------------------------
+ */
+
+int weir_pipeline_create(const struct weir_pipeline_options *options, struct weir_pipeline **out,
+                         struct weir_buffer *report, struct weir_buffer *report_json,
+                         struct weir_error *err) {
+    struct weir_pipeline *p = calloc(1, sizeof(*p));
+    *out = NULL;
+    if (p == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    p->options = *options;
+    p->clock_us = weir_clock_wall_us();
+    p->epoch = 1;
+    struct weir_script_options script_options = {0};
+    int rc = weir_signal_init(&p->signal, err);
+    if (rc == WEIR_OK) {
+        rc = weir_script_create(&script_options, &p->script, err);
+    }
+    if (rc == WEIR_OK) {
+        weir_script_set_clock(p->clock_us);
+        rc = weir_script_load(p->script, options->path, options->settings, options->setting_count,
+                              &p->rule_set, report, report_json, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = weir_plan_parse(weir_rule_set_plan(p->rule_set, NULL), &p->plan, err);
+    }
+    if (rc == WEIR_OK) {
+        p->pool = weir_pool_create((size_t)p->plan->data_bytes);
+        rc = p->pool == NULL ? weir_error_set(err, WEIR_E_NOMEM, "out of memory") : WEIR_OK;
+    }
+    if (rc == WEIR_OK) {
+        struct weir_graph_options graph_options = {
+            .plan = p->plan,
+            .rule_set = p->rule_set,
+            .pool = p->pool,
+            .callbacks = {.context = p, .output = output, .breach = breach},
+            .past_failed = options->past_failed,
+        };
+        rc = weir_graph_create(&graph_options, &p->graph, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = pipeline_recover(p, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = weir_commit_start(p->commit, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = snapshotter_create(p, &p->snapshotter, err);
+    }
+    if (rc == WEIR_OK && options->watch) {
+        rc = reload_create(p, &p->reload, err);
+    }
+    if (rc != WEIR_OK) {
+        weir_pipeline_destroy(p);
+        return rc;
+    }
+    move_clock(p);
+    *out = p;
+    return WEIR_OK;
+}
+
+void weir_pipeline_destroy(struct weir_pipeline *p) {
+    if (p == NULL) {
+        return;
+    }
+    for (int32_t s = 0; p->sources != NULL && s < p->source_count; s++) {
+        weir_source_destroy(p->sources[s].source);
+        for (int32_t i = 0; p->sources[s].partitions != NULL && i < p->sources[s].partition_count;
+             i++) {
+            free(p->sources[s].partitions[i].position);
+        }
+        free(p->sources[s].partitions);
+    }
+    free(p->sources);
+    if (p->commit != NULL) {
+        weir_commit_stop(p->commit);
+    }
+    snapshotter_destroy(p->snapshotter);
+    weir_sinks_destroy(p->sinks);
+    if (p->commit != NULL) {
+        weir_commit_destroy(p->commit);
+    }
+    reload_destroy(p->reload);
+    weir_graph_destroy(p->graph);
+    if (p->snapshots != NULL) {
+        weir_snapshots_close(p->snapshots);
+    }
+    if (p->ledger != NULL) {
+        weir_ledger_close(p->ledger);
+    }
+    for (int32_t i = 0; i < p->orphan_count; i++) {
+        free(p->orphans[i]);
+    }
+    free(p->schedule.messages);
+    weir_plan_destroy(p->plan);
+    weir_rule_set_unref(p->rule_set);
+    weir_script_destroy(p->script);
+    weir_pool_destroy(p->pool);
+    weir_signal_fini(&p->signal);
+    free(p);
+}

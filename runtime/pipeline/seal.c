@@ -1,0 +1,155 @@
+/* The seal: flip the epoch and go on; what it changed is collected behind the loop in slices (copy
+ * on write in the cells), and the record is complete when the last slice is in. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/fault.h"
+#include "pipeline/internal.h"
+
+enum { SLICE_SLOTS = 2048, SLICE_BYTES_MAX = 64 << 20 };
+
+void pipeline_fail(struct weir_pipeline *p, const struct weir_error *err) {
+    bool expected = false;
+    if (atomic_compare_exchange_strong(&p->failed, &expected, true)) {
+        p->failure = *err;
+        atomic_store_explicit(&p->failure_set, true, memory_order_release);
+    }
+    weir_signal_raise(&p->signal);
+}
+
+int schedule_add(struct weir_pipeline *p, const struct weir_message *message) {
+    struct schedule *s = &p->schedule;
+    if (s->count == s->capacity) {
+        size_t capacity = s->capacity == 0 ? 1024 : s->capacity * 2;
+        struct weir_message *messages = realloc(s->messages, capacity * sizeof(*messages));
+        if (messages == NULL) {
+            return WEIR_E_NOMEM;
+        }
+        s->messages = messages;
+        s->capacity = capacity;
+    }
+    s->messages[s->count++] = *message;
+    p->dirty = true;
+    return WEIR_OK;
+}
+
+int pipeline_put_keyed(struct weir_pipeline *p, struct weir_record *record,
+                       struct weir_error *err) {
+    for (int32_t s = 0; s < p->source_count; s++) {
+        for (int32_t i = 0; i < p->sources[s].partition_count; i++) {
+            const struct partition_state *partition = &p->sources[s].partitions[i];
+            if (partition->position == NULL) {
+                continue;
+            }
+            int rc = weir_record_put_bytes(record, WEIR_SECTION_POSITIONS, partition->name,
+                                           strlen(partition->name), partition->position,
+                                           partition->position_size, err);
+            if (rc != WEIR_OK) {
+                return rc;
+            }
+        }
+    }
+    struct weir_buffer saved;
+    weir_buffer_init(&saved, 64 << 20);
+    int rc = weir_graph_save(p->graph, &saved);
+    if (rc == WEIR_OK) {
+        rc = weir_record_put_bytes(record, WEIR_SECTION_COUNTERS, "graph", 5, saved.data,
+                                   saved.size, err);
+    } else {
+        rc = weir_error_set(err, rc, "seal: counters and watermarks do not fit a record");
+    }
+    weir_buffer_fini(&saved);
+    return rc;
+}
+
+static int fill_record(struct weir_pipeline *p, struct weir_record *record,
+                       struct weir_error *err) {
+    const char *hash = weir_rule_set_hash(p->rule_set);
+    int rc = weir_record_set_rule_set(record, hash, strlen(hash), err);
+    for (size_t i = 0; rc == WEIR_OK && i < p->schedule.count; i++) {
+        rc = weir_record_add_message(record, &p->schedule.messages[i], err);
+    }
+    p->schedule.count = 0;
+    return rc == WEIR_OK ? pipeline_put_keyed(p, record, err) : rc;
+}
+
+static void free_owner(void *owner) {
+    free(owner);
+}
+
+int pipeline_collect(struct weir_pipeline *p, int64_t budget_ns, struct weir_error *err) {
+    struct collection *c = &p->collection;
+    if (!c->active) {
+        return WEIR_OK;
+    }
+    int64_t start = weir_clock_mono_ns();
+    struct weir_record *record = weir_commit_record(p->commit, c->epoch);
+    while (c->at < c->cell_count) {
+        struct weir_cell *cell = c->cells[c->at];
+        struct weir_buffer bytes;
+        weir_buffer_init(&bytes, SLICE_BYTES_MAX);
+        bool done = false;
+        int rc = cell->ops->collect(cell->self, &bytes, SLICE_SLOTS, &done, err);
+        if (rc != WEIR_OK || bytes.size == 0) {
+            weir_buffer_fini(&bytes);
+        }
+        if (rc == WEIR_OK && bytes.size > 0) {
+            p->images_since_snapshot += bytes.size;
+            struct weir_blob blob = {bytes.data, bytes.size, free_owner, bytes.data};
+            rc = weir_record_take_image(record, cell->name, strlen(cell->name), &blob, err);
+        }
+        if (rc != WEIR_OK) {
+            return weir_error_wrap(err, "state of %s", cell->name);
+        }
+        if (done) {
+            c->at++;
+        }
+        if (budget_ns >= 0 && c->at < c->cell_count && weir_clock_mono_ns() - start > budget_ns) {
+            return WEIR_OK;
+        }
+    }
+    if (WEIR_FAULT(epoch_collected)) {
+        return weir_error_set(err, WEIR_E_FAULT, "injected at epoch_collected");
+    }
+    c->active = false;
+    return weir_commit_complete(p->commit, c->epoch, err);
+}
+
+int pipeline_seal(struct weir_pipeline *p, struct weir_error *err) {
+    int rc = pipeline_collect(p, -1, err); /* the epoch before, if it is not all in yet */
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    int64_t start = weir_clock_mono_ns();
+    uint64_t epoch = p->epoch;
+    rc = weir_commit_open(p->commit, epoch, p->clock_us, err);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    struct collection *c = &p->collection;
+    c->epoch = epoch;
+    c->at = 0;
+    c->cell_count = weir_graph_cells(p->graph, c->cells, CELLS_MAX);
+    for (int32_t i = 0; rc == WEIR_OK && i < c->cell_count; i++) {
+        rc = c->cells[i]->ops->seal(c->cells[i]->self, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = fill_record(p, weir_commit_record(p->commit, epoch), err);
+    }
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    c->active = true;
+    p->epoch++;
+    p->dirty = false;
+    p->sealed_at_ns = start;
+    weir_sinks_seal(p->sinks, epoch);
+    if (WEIR_FAULT(epoch_sealed)) {
+        return weir_error_set(err, WEIR_E_FAULT, "injected at epoch_sealed");
+    }
+    rc = pipeline_collect(p, 500000, err);
+    int64_t pause = weir_clock_mono_ns() - start;
+    p->seal_max_ns = pause > p->seal_max_ns ? pause : p->seal_max_ns;
+    return rc;
+}
