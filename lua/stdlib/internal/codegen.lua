@@ -1,0 +1,453 @@
+-- Writes the loop of each row function: one monomorphic Lua function per (row function, schema) that C
+-- calls once a batch (runtime/abi/call.h). The cursor is written before each row, so that C can blame
+-- the row a throw came from. No pairs, closures, varargs or concatenation inside; tests/jit holds it.
+--
+-- Output columns have one setter each, which checks the value against the column's type, so that what a
+-- rule assigns is exact or an error naming the column.
+local ffi = require "ffi"
+local bit = require "bit"
+local row = require "weir.internal.row"
+local value = require "weir.internal.value"
+local time = require "weir.internal.time"
+local wide = require "weir.internal.wide"
+
+local format, floor, type = string.format, math.floor, type
+local istype, tonumber = ffi.istype, tonumber
+local int64_t = ffi.typeof "int64_t"
+local Int64, Decimal, Wide = value.Int64, value.Decimal, value.Wide
+
+local codegen = {}
+
+-- ---------------------------------------------------------------- conversion on assignment
+
+local function bad(x, name, type_text)
+    error(format("column `%s` is %s: it does not take %s", name, type_text, value.kind(x)), 4)
+end
+
+local function outside(x, name, type_text)
+    error(format("column `%s` is %s: %s is outside its range", name, type_text, tostring(x)), 4)
+end
+
+local function fraction(x, name, type_text)
+    error(format("column `%s` is %s: %s has a fraction (round it first)", name, type_text, tostring(x)), 4)
+end
+
+-- int64_t of any whole value.
+local function to_int64(x, name, type_text)
+    if type(x) == "number" then
+        if x ~= floor(x) then
+            fraction(x, name, type_text)
+        elseif x < -9223372036854775808 or x >= 9223372036854775808 then
+            outside(x, name, type_text)
+        end
+        return int64_t(x)
+    elseif istype(Int64, x) then
+        return x.v
+    elseif istype(Decimal, x) then
+        local v, scale = x.v, x.scale
+        if scale <= 18 then
+            local whole = v / value.pow10[scale]
+            if whole * value.pow10[scale] ~= v then
+                fraction(x, name, type_text)
+            end
+            return whole
+        end
+    elseif not istype(Wide, x) then
+        bad(x, name, type_text)
+    end
+    local ok, result = wide.int64(value.widen(x))
+    if not ok then
+        if result == "has a fraction" then
+            fraction(x, name, type_text)
+        end
+        outside(x, name, type_text)
+    end
+    return result
+end
+
+local function to_small(x, low, high, name, type_text)
+    if type(x) ~= "number" then
+        x = tonumber(to_int64(x, name, type_text))
+    end
+    if x ~= floor(x) then
+        fraction(x, name, type_text)
+    elseif x < low or x > high then
+        outside(x, name, type_text)
+    end
+    return x
+end
+
+local function to_double(x, name, type_text)
+    if type(x) == "number" then
+        return x
+    elseif value.is_number(x) then
+        return value.tonumber(x)
+    end
+    return bad(x, name, type_text)
+end
+
+local function to_float(x, name, type_text)
+    local d = to_double(x, name, type_text)
+    if (d > 3.4028235677973366e38 or d < -3.4028235677973366e38) and d ~= math.huge and d ~= -math.huge then
+        outside(x, name, type_text)
+    end
+    return d
+end
+
+-- Two words of an unscaled decimal at the column's scale, rounded once, half to even.
+local function to_decimal(x, precision, scale, name, type_text)
+    if not value.is_number(x) then
+        bad(x, name, type_text)
+    end
+    if istype(Decimal, x) and x.scale == scale then
+        local v = x.v
+        if precision < 18 and (v >= value.pow10[precision] or v <= -value.pow10[precision]) then
+            outside(x, name, type_text)
+        end
+        return v, v < 0 and -1LL or 0LL
+    end
+    if type(x) == "number" and (x ~= x or x == math.huge or x == -math.huge) then
+        outside(x, name, type_text)
+    end
+    local r = value.rescale(x, scale)
+    if istype(Decimal, r) then
+        local v = r.v
+        if precision < 18 and (v >= value.pow10[precision] or v <= -value.pow10[precision]) then
+            outside(x, name, type_text)
+        end
+        return v, v < 0 and -1LL or 0LL
+    end
+    if not wide.fits(r, precision) then
+        outside(x, name, type_text)
+    end
+    return ffi.cast(int64_t, r.lo), r.hi
+end
+
+local function to_timestamp(x, name, type_text)
+    if istype(time.Timestamp, x) then
+        return x.us
+    elseif istype(time.TimestampNs, x) then
+        local us = x.ns / 1000
+        if us * 1000 ~= x.ns then
+            error(format("column `%s` is %s: %s has nanoseconds (trunc it first)", name, type_text, tostring(x)), 3)
+        end
+        return us
+    end
+    return bad(x, name, type_text)
+end
+
+local function to_timestamp_ns(x, name, type_text)
+    if istype(time.TimestampNs, x) then
+        return x.ns
+    elseif istype(time.Timestamp, x) then
+        local us = x.us
+        if us > 9223372036854775LL or us < -9223372036854775LL then
+            outside(x, name, type_text)
+        end
+        return us * 1000
+    end
+    return bad(x, name, type_text)
+end
+
+local function to_date(x, name, type_text)
+    if istype(time.Date, x) then
+        return x.days
+    end
+    return bad(x, name, type_text)
+end
+
+local function refused_bytes(name)
+    error(format("column `%s`: the text is not valid UTF-8, or the batch holds too much text", name), 3)
+end
+
+local W = {
+    bor = bit.bor,
+    bnot = bit.bnot,
+    floor = floor,
+    type = type,
+    istype = istype,
+    to_int64 = to_int64,
+    to_small = to_small,
+    to_double = to_double,
+    to_float = to_float,
+    to_decimal = to_decimal,
+    to_timestamp = to_timestamp,
+    to_timestamp_ns = to_timestamp_ns,
+    to_date = to_date,
+    bad = bad,
+    refused_bytes = refused_bytes,
+    C = ffi.C,
+    int8_w = ffi.typeof "int8_t *",
+    int16_w = ffi.typeof "int16_t *",
+    int32_w = ffi.typeof "int32_t *",
+    int64_w = ffi.typeof "int64_t *",
+    uint8_w = ffi.typeof "uint8_t *",
+    float_w = ffi.typeof "float *",
+    double_w = ffi.typeof "double *",
+}
+row.runtime.W = W
+for name, item in pairs(W) do
+    row.runtime[name] = item
+end
+
+local setter_names = {}
+for name in pairs(W) do
+    setter_names[#setter_names + 1] = name
+end
+table.sort(setter_names)
+local setter_prologue
+do
+    local values = {}
+    for i, name in ipairs(setter_names) do
+        values[i] = "R." .. name
+    end
+    setter_prologue = format("local %s = %s\n", table.concat(setter_names, ", "), table.concat(values, ", "))
+end
+
+local ranges = { int8 = { -128, 127 }, int16 = { -32768, 32767 }, int32 = { -2147483648, 2147483647 } }
+
+-- The statements that store `v` (not null) as row `i` of column `c`; false for what has no setter.
+local function store_text(t, name)
+    local n, ty = format("%q", name), format("%q", t.text)
+    local kind = t.kind
+    if ranges[kind] then
+        local low, high = ranges[kind][1], ranges[kind][2]
+        return format(
+            "if type(v) ~= \"number\" or v ~= floor(v) or v < %d or v > %d then v = to_small(v, %d, %d, %s, %s) end\n    cast(%s_w, c.values)[i] = v",
+            low, high, low, high, n, ty, kind
+        )
+    elseif kind == "int64" then
+        return format("local x = to_int64(v, %s, %s)\n    cast(int64_w, c.values)[i] = x", n, ty)
+    elseif kind == "double" or kind == "float" then
+        return format("local x = to_%s(v, %s, %s)\n    cast(%s_w, c.values)[i] = x", kind, n, ty, kind)
+    elseif kind == "bool" then
+        return format(
+            [[if v ~= true and v ~= false then bad(v, %s, %s) end
+    local b, m = cast(uint8_w, c.values), lshift(1, band(i, 7))
+    if v then b[rshift(i, 3)] = bor(b[rshift(i, 3)], m) else b[rshift(i, 3)] = band(b[rshift(i, 3)], bnot(m)) end]],
+            n,
+            ty
+        )
+    elseif kind == "decimal" then
+        return format(
+            "local lo, hi = to_decimal(v, %d, %d, %s, %s)\n    local w = cast(int64_w, c.values)\n    w[i * 2] = lo\n    w[i * 2 + 1] = hi",
+            t.precision, t.scale, n, ty
+        )
+    elseif kind == "timestamp" or kind == "timestamp_ntz" then
+        return format("local x = to_timestamp(v, %s, %s)\n    cast(int64_w, c.values)[i] = x", n, ty)
+    elseif kind == "timestamp_ns" or kind == "timestamp_ns_ntz" then
+        return format("local x = to_timestamp_ns(v, %s, %s)\n    cast(int64_w, c.values)[i] = x", n, ty)
+    elseif kind == "date" then
+        return format("local x = to_date(v, %s, %s)\n    cast(int32_w, c.values)[i] = x", n, ty)
+    end
+    return false
+end
+
+local function is_bytes(t)
+    return t.kind == "string" or t.kind == "binary"
+end
+
+-- Whether map may assign a column of this type.
+function codegen.assignable(t)
+    return is_bytes(t) or ranges[t.kind] ~= nil or store_text(t, "x") ~= false
+end
+
+-- function(o, v): assigns column k. `S` keeps the texts assigned to the current row, for reading back.
+local function setter_text(k, column)
+    local t, name = column.type, column.name
+    if is_bytes(t) then
+        return format(
+            [[function(o, v)
+    local i = o._weir_i
+    if v == nil then
+        C.weir_out_set_null(o._weir_call.out_var[%d], i)
+        S[%d] = false
+    else
+        if type(v) ~= "string" then bad(v, %q, %q) end
+        if C.weir_out_set_bytes(o._weir_call.out_var[%d], i, v, #v) ~= 0 then refused_bytes(%q) end
+        S[%d] = v
+    end
+    o._weir_call.assigned[%d][i] = 1
+end]],
+            k, k, name, t.text, k, name, k, k
+        )
+    end
+    return format(
+        [[function(o, v)
+    local i, c = o._weir_i, o._weir_c[%d]
+    local b, m = c.validity, lshift(1, band(i, 7))
+    if v == nil then
+        b[rshift(i, 3)] = band(b[rshift(i, 3)], bnot(m))
+    else
+        %s
+        b[rshift(i, 3)] = bor(b[rshift(i, 3)], m)
+    end
+    o._weir_call.assigned[%d][i] = 1
+end]],
+        k,
+        (store_text(t, name):gsub("\n    ", "\n        ")),
+        k
+    )
+end
+
+-- A text assigned to this row, or nil: the builder in C cannot be read.
+local function shadow_text(k)
+    return format(
+        [[function(o)
+    if o._weir_call.assigned[%d][o._weir_i] == 0 then
+        return nil
+    end
+    return S[%d] or nil
+end]],
+        k,
+        k
+    )
+end
+
+local outs = {} -- schema text -> ctype
+
+function codegen.out_source(columns)
+    local parts = { "local S = {}\n" .. setter_prologue .. "return {" }
+    for k, column in ipairs(columns) do
+        parts[#parts + 1] = format("[%q] = %s,", column.name, setter_text(k - 1, column))
+    end
+    parts[#parts + 1] = "}, {"
+    for k, column in ipairs(columns) do
+        local text = is_bytes(column.type) and shadow_text(k - 1)
+            or row.getter_text(k - 1, column.type):gsub("r%.i, r%.c%[", "r._weir_i, r._weir_c[")
+        parts[#parts + 1] = format("[%q] = %s,", column.name, text)
+    end
+    parts[#parts + 1] = "}"
+    return table.concat(parts, "\n")
+end
+
+-- The type of the second argument of map for these output columns.
+function codegen.out_view(columns)
+    local key = row.schema_text(columns)
+    if outs[key] then
+        return outs[key]
+    end
+    local set, get = row.compile(codegen.out_source(columns), "output row", row.views)
+    local View = row.declare "struct weir_column *_weir_c; int32_t _weir_i; struct weir_call *_weir_call;"
+    ffi.metatype(View, {
+        __newindex = function(o, name, v)
+            local f = set[name]
+            if f == nil then
+                error(format("`columns` declares no column `%s`", tostring(name)), 2)
+            end
+            f(o, v)
+        end,
+        __index = function(o, name)
+            local f = get[name]
+            if f == nil then
+                error(format("`columns` declares no column `%s`", tostring(name)), 2)
+            end
+            return f(o)
+        end,
+    })
+    outs[key] = View
+    return View
+end
+
+-- ---------------------------------------------------------------- loops
+
+local predicate_loop = [[
+local fn, row, enter = ...
+return function(call)
+    enter(row, call)
+    local sel, verdict = call.sel, call.verdict
+    for position = call.begin, call["end"] - 1 do
+        call.cursor = position
+        row._weir_i = sel[position]
+        local answer = fn(row)
+        if answer == true then
+            verdict[position] = 1
+        elseif answer == false then
+            verdict[position] = 0
+        elseif answer == nil then
+            verdict[position] = 2
+        else
+            verdict[position] = 3
+        end
+    end
+end
+]]
+
+-- `%s`: the call of the row function, then pass-through of columns it left alone whose type changes.
+local map_loop = [[
+local fn, row, enter, out = ...
+return function(call)
+    enter(row, call)
+    out._weir_c, out._weir_call = call.out, call
+    local sel, assigned = call.sel, call.assigned
+    for position = call.begin, call["end"] - 1 do
+        call.cursor = position
+        local i = sel[position]
+        row._weir_i = i
+        out._weir_i = i
+%s    end
+end
+]]
+
+local value_loop = [[
+local fn, row, enter, out = ...
+return function(call)
+    enter(row, call)
+    out._weir_c, out._weir_call = call.out, call
+    local sel = call.sel
+    for position = call.begin, call["end"] - 1 do
+        call.cursor = position
+        local i = sel[position]
+        row._weir_i = i
+        out._weir_i = i
+        out[%q] = fn(row)
+    end
+end
+]]
+
+-- One empty batch, so that a row kept past its call reads as gone rather than as freed memory.
+local active
+local nothing = ffi.new "struct weir_column[1]"
+local generation = row.generation
+
+local function enter(view, call)
+    if active and active ~= view then
+        active._weir_c, active._weir_i = nothing, 0
+    end
+    active = view
+    generation[0] = (generation[0] + 1) % 2000000000
+    view._weir_c = call["in"]
+end
+
+local function finish(source, name, ...)
+    local chunk = assert(loadstring(source, "=" .. name))
+    return chunk(...), source
+end
+
+-- verdict codes of fn(row) for every selected row
+function codegen.predicate(fn, columns, name)
+    return finish(predicate_loop, name, fn, row.view(columns)(), enter)
+end
+
+-- fn(row, out); `retyped` lists indexes (from 0) into `out_columns` of input columns passed on in
+-- another type when the function leaves them alone. fn may be nil: then only those are done.
+function codegen.map(fn, columns, out_columns, retyped, name)
+    local body = {}
+    if fn then
+        body[#body + 1] = "        fn(row, out)\n"
+    end
+    for _, k in ipairs(retyped) do
+        local column = out_columns[k + 1].name
+        body[#body + 1] = format("        if assigned[%d][i] == 0 then\n            out[%q] = row[%q]\n        end\n", k, column, column)
+    end
+    local source = format(map_loop, table.concat(body))
+    return finish(source, name, fn, row.view(columns)(), enter, codegen.out_view(out_columns)())
+end
+
+-- out.<the only column> = fn(row): measures over functions and derives
+function codegen.value(fn, columns, out_column, name)
+    local source = format(value_loop, out_column.name)
+    return finish(source, name, fn, row.view(columns)(), enter, codegen.out_view({ out_column })())
+end
+
+return codegen

@@ -1,0 +1,483 @@
+-- Turns declarations into plan entries: sources, streams and models with their columns typed from
+-- what they read. Everything that can be wrong with one is said here, with its place.
+local diagnostic = require "weir.internal.diagnostic"
+local codegen = require "weir.internal.codegen"
+local connectors = require "weir.internal.connectors"
+local function_check = require "weir.internal.function_check"
+local json = require "weir.internal.json"
+local predicate = require "weir.internal.predicate"
+local types = require "weir.internal.types"
+local words = require "weir.internal.words"
+
+local datasets = {}
+
+local MAX_COLUMNS = 2000
+
+-- What every source adds after its own columns.
+local meta = {}
+for _, column in ipairs {
+    { "_topic", "string" }, { "_partition", "int32" }, { "_offset", "int64" }, { "_timestamp", "timestamp" },
+    { "_ingested_at", "timestamp" }, { "_rescued", "string" },
+} do
+    meta[#meta + 1] = { name = column[1], type = types.of(column[2]), nullable = true }
+end
+
+local function fields_json(columns)
+    local list = json.array {}
+    for i, column in ipairs(columns) do
+        list[i] = { name = column.name, type = column.type.text, nullable = column.nullable ~= false }
+    end
+    return list
+end
+
+-- Adds row functions of one dataset to the project's list: returns functions(kind, f, what, columns, more).
+local function adder(project, reader, of)
+    return function(kind, f, what, columns, more)
+        more = more or {}
+        local reads = function_check.row_function(reader, f, {
+            of = of,
+            columns = columns,
+            out = more.out,
+            result = more.result,
+            predicate = kind == "predicate",
+        })
+        local list = project.functions
+        list[#list + 1] = {
+            kind = kind,
+            of = of,
+            what = what,
+            file = f.at.file,
+            line = f.at.line,
+            reads = reads,
+            fn = f.fn,
+            columns = columns,
+            out = more.out,
+            result = more.result,
+            retyped = more.retyped,
+        }
+        return #list - 1
+    end
+end
+
+local function find(columns, name)
+    for i, column in ipairs(columns) do
+        if column.name == name then
+            return column, i
+        end
+    end
+end
+
+-- ---------------------------------------------------------------- parts common to kinds
+
+local name_form = "^[%a_][%w_]*%.?[%w_%.]*$"
+
+function datasets.check_name(reader, node, at)
+    local name = node.name
+    if type(name) ~= "string" or not name:match(name_form) or name:find("..", 1, true) or name:sub(-1) == "." or #name > 200 then
+        reader:error("name", at, ("a dataset's name is words joined by dots, not %s"):format(type(name) == "string" and ("%q"):format(name) or type(name)),
+            'such as "silver.pos_sale"')
+        return false
+    end
+    return true
+end
+
+local delta_options = {
+    mode = true, partition_by = true, z_order_by = "later", compression = "later", every = "later", path = "later",
+    target_file_size = "later", keep = "later",
+}
+
+-- SINK of an `into`; json.null for none.
+function datasets.sink(reader, field, columns, of)
+    if not field then
+        return { kind = "delta", mode = "append", partition_by = json.array {} }
+    end
+    local node = reader:node(field, "into", "delta", "none")
+    if not node then
+        return json.null
+    elseif node.word == "none" then
+        return json.null
+    elseif not node.body then
+        reader:left_open({ word = "delta" }, field.value_at)
+        return json.null
+    end
+    local at = reader:place_of(node, field.value_at)
+    local named = reader:options(node.body, at, delta_options, "delta", false)
+    local mode = reader:want(named.mode, "string", "mode", '"append"')
+    if mode == "merge" then
+        reader:error("not-built", named.mode.value_at, 'mode = "merge" is not built yet', 'use mode = "append"')
+    elseif mode and mode ~= "append" then
+        reader:error("type", named.mode.value_at, ("no mode is called %q"):format(mode), 'it is "append"')
+    end
+    local parts = json.array {}
+    if named.partition_by then
+        local x = named.partition_by.value
+        local items = {}
+        if type(x) == "table" and getmetatable(x) == nil then
+            items = reader:fields(x, named.partition_by.value_at)
+        else
+            items[1] = { key = 1, value = x, at = named.partition_by.at, value_at = named.partition_by.value_at }
+        end
+        for _, item in ipairs(items) do
+            local name, part = item.value, "column"
+            if words.is_node(name) and (name.word == "date" or name.word == "hour") then
+                name, part = name.args[1], name.word
+            end
+            if type(name) ~= "string" then
+                reader:error("type", item.value_at, 'partition_by takes columns, date "column" or hour "column"')
+            else
+                local column = predicate.column(reader, columns, name, part == "column" and item.value_at or reader:argument_at(item.value_at, 1), of)
+                if column and part ~= "column" and not types.is_timestamp(column.type) and column.type.kind ~= "date" then
+                    reader:error("type", item.value_at, ("%s takes a time; `%s` is %s"):format(part, name, column.type.text))
+                elseif column and (types.is_nested(column.type) or column.type.kind == "binary" or types.is_float(column.type)) then
+                    reader:error("type", item.value_at, ("a table is not partitioned by a column of type %s"):format(column.type.text))
+                end
+                parts[#parts + 1] = { [part] = name }
+            end
+        end
+    end
+    return { kind = "delta", mode = "append", partition_by = parts }
+end
+
+local time_options = { field = true, out_of_order = true, idle = true, max_ahead = true, alignment = "later" }
+
+-- TIME of a `time` option; nil when not declared or wrong.
+local function read_time(reader, field, columns, of)
+    local t = reader:want(field, "table", "time", '{ field = "sold_at", out_of_order = "5s" }')
+    if not t then
+        return nil
+    end
+    local named = reader:options(t, field.value_at, time_options, "time", false)
+    local name = named.field and reader:want(named.field, "string", "time.field", "a column's name")
+    if not named.field then
+        reader:error("type", field.value_at, "time names the column that carries it", 'time = { field = "sold_at" }')
+    end
+    if not name then
+        return nil
+    end
+    local column = predicate.column(reader, columns, name, named.field.value_at, of)
+    if not column then
+        return nil
+    elseif not types.is_timestamp(column.type) then
+        reader:error("type", named.field.value_at, ("event time is a timestamp; `%s` is %s"):format(name, column.type.text))
+        return nil
+    end
+    local idle = reader:duration(named.idle, "idle")
+    return {
+        field = name,
+        out_of_order_us = reader:duration(named.out_of_order, "out_of_order") or 0,
+        idle_us = idle or json.null,
+        max_ahead_us = reader:duration(named.max_ahead, "max_ahead") or 3600000000,
+    }
+end
+
+local dedup_options = { by = true, within = true }
+
+local function read_dedup(reader, field, columns, of, has_time)
+    local t = reader:want(field, "table", "dedup", '{ by = "event_id", within = "24h" }')
+    if not t then
+        return nil
+    end
+    local named = reader:options(t, field.value_at, dedup_options, "dedup", false)
+    local by = json.array {}
+    for _, item in ipairs(reader:names(named.by, "dedup by") or {}) do
+        local column = predicate.column(reader, columns, item.name, item.at, of)
+        if column and types.is_nested(column.type) then
+            reader:error("type", item.at, ("dedup needs plain columns; `%s` is %s"):format(item.name, column.type.text))
+        end
+        by[#by + 1] = item.name
+    end
+    if not named.by then
+        reader:error("type", field.value_at, "dedup says by which columns", 'dedup = { by = "event_id", within = "24h" }')
+    end
+    if not named.within then
+        reader:error("type", field.value_at, "dedup says within which event time it remembers", 'within = "24h"')
+    elseif not has_time then
+        reader:error("no-time", named.within.at, "`within` is event time, and nothing here or upstream declares it", 'add time = { field = "…" }')
+    end
+    return { by = by, within_us = reader:duration(named.within, "within") or 0 }
+end
+
+-- The one dataset a declaration reads; nil after a complaint.
+local function upstream(project, reader, field, node, at)
+    if not field then
+        reader:error("type", at, ("%s %q reads nothing"):format(node.word, node.name), 'from = "bronze.pos_sale"')
+        return nil
+    end
+    local names = reader:names(field, "from")
+    if not names then
+        return nil
+    elseif #names > 1 then
+        reader:error("not-built", field.value_at, "a union of several datasets in `from` is not built yet", "name one dataset")
+        return nil
+    end
+    local found = project.by_name[names[1].name]
+    if not found then
+        local known = {}
+        for name in pairs(project.by_name) do
+            known[#known + 1] = name
+        end
+        table.sort(known)
+        reader:error("unknown-dataset", names[1].at, ("no dataset is called `%s`"):format(names[1].name),
+            diagnostic.did_you_mean(names[1].name, known) or "there are: " .. table.concat(known, ", "))
+        return nil
+    end
+    return found, names[1]
+end
+datasets.upstream = upstream
+
+-- Columns declared under `columns`, in written order.
+local function read_columns(reader, field)
+    local columns = {}
+    local t = reader:want(field, "table", "columns", '{ net = "decimal(12,2)" }')
+    for _, item in ipairs(t and reader:fields(t, field.value_at) or {}) do
+        if type(item.key) ~= "string" then
+            reader:error("type", item.at, 'columns takes name = "type"')
+        elseif type(item.value) ~= "string" then
+            reader:error("type", item.value_at, ("the type of column `%s` is a text such as \"int64\""):format(item.key))
+        else
+            local parsed, why, unknown = types.parse(item.value)
+            if not parsed then
+                reader:error("type", item.value_at, why, unknown and diagnostic.did_you_mean(unknown, types.names) or nil)
+            elseif not codegen.assignable(parsed) then
+                reader:error("not-built", item.value_at, ("a map that makes %s is not built yet"):format(parsed.text))
+            else
+                columns[#columns + 1] = { name = item.key, type = parsed, nullable = true, at = item.at }
+            end
+        end
+    end
+    return columns
+end
+
+-- Whether passing a column on as another type can always be tried (the value is checked row by row).
+local function retypes(from, to)
+    if from.text == to.text then
+        return true
+    elseif types.is_numeric(from) and types.is_numeric(to) then
+        return not (types.is_float(from) and to.kind == "decimal")
+    elseif types.is_timestamp(from) and types.is_timestamp(to) then
+        return true
+    end
+    return (from.kind == "string" or from.kind == "binary") and (to.kind == "string" or to.kind == "binary")
+end
+
+local function text_of(reader, field, what)
+    return reader:want(field, "string", what, "a text") or json.null
+end
+
+-- ---------------------------------------------------------------- source
+
+local source_options = {
+    description = true, owner = true, into = true, keep = "later", partitions = "later", alignment = "later", time = "later",
+}
+
+function datasets.source(project, reader, node, at)
+    local named, positional = reader:options(node.body, at, source_options, ("source %q"):format(node.name), true)
+    local connector, decoder
+    for _, field in ipairs(positional) do
+        local found = reader:node(field, "a source", "generator", "files", "json")
+        if found and found.word == "json" then
+            if decoder then
+                reader:error("type", field.value_at, "a source has one decoder")
+            end
+            decoder = { node = found, at = reader:place_of(found, field.value_at) }
+        elseif found then
+            if connector then
+                reader:error("type", field.value_at, "a source has one connector")
+            end
+            connector = { node = found, at = reader:place_of(found, field.value_at) }
+        end
+    end
+    if not connector then
+        for _, field in ipairs(positional) do
+            if words.is_node(field.value) and field.value.later then
+                return nil -- refused by name already
+            end
+        end
+        reader:error("type", at, ("source %q reads from nowhere"):format(node.name), 'add files { path = "…" } or generator { }')
+        return nil
+    end
+    local made, columns = connectors.source(project, reader, node, at, connector, decoder)
+    if not columns then
+        return nil
+    end
+    local full = {}
+    for _, column in ipairs(columns) do
+        if column.name:match "^_" and find(meta, column.name) then
+            reader:error("name", at, ("the schema of %q has a column `%s`, which the source adds itself"):format(node.name, column.name))
+        end
+        full[#full + 1] = column
+    end
+    for _, column in ipairs(meta) do
+        full[#full + 1] = column
+    end
+    local schema = json.array {}
+    for i, column in ipairs(columns) do
+        schema[i] = { name = column.name, type = column.type.text, nullable = column.nullable ~= false, default = column.default }
+    end
+    made.name = node.name
+    made.file, made.line, made.column = at.file, at.line, at.col
+    made.schema = schema
+    made.description = text_of(reader, named.description, "description")
+    made.owner = text_of(reader, named.owner, "owner")
+    made.into = datasets.sink(reader, named.into, full, node.name)
+    return { kind = "source", name = node.name, plan = made, columns = full, time = nil }
+end
+
+-- ---------------------------------------------------------------- stream
+
+local stream_options = {
+    description = true, owner = true, from = true, where = true, time = true, expectations = true, dedup = true,
+    columns = true, map = true, drop = true, keep = true, ensures = true, into = true, version = true,
+    explode = "later", join = "later", key = "later", late = "later", params = "later", tests = "later",
+}
+
+local function read_version(reader, field)
+    local version = reader:want(field, "number", "version", "a whole number")
+    if version and (version % 1 ~= 0 or version < 1) then
+        reader:error("type", field.value_at, "version is a whole number from 1")
+        return 1
+    end
+    return version or 1
+end
+
+-- What leaves: pass-through columns as they came, then what `columns` adds.
+local function stream_columns(reader, named, input, declared, of)
+    local listed = {} -- `keep` or nil
+    local dropped = {}
+    if named.keep and named.drop then
+        reader:error("type", named.keep.at, "`keep` and `drop` are two ways to say one thing; use one")
+    end
+    for _, item in ipairs(reader:names(named.keep, "keep") or {}) do
+        if predicate.column(reader, input, item.name, item.at, of) then
+            listed[item.name] = true
+        end
+    end
+    for _, item in ipairs(reader:names(named.drop, "drop") or {}) do
+        if predicate.column(reader, input, item.name, item.at, of) then
+            dropped[item.name] = true
+        end
+    end
+    local out, by_declared = {}, {}
+    for k, column in ipairs(declared) do
+        by_declared[column.name] = k
+    end
+    for i, column in ipairs(input) do
+        local k = by_declared[column.name]
+        local passes
+        if named.keep then
+            passes = listed[column.name] or k
+        else
+            passes = not dropped[column.name] and (k or not column.name:match "^_")
+        end
+        if k and dropped[column.name] then
+            reader:error("type", declared[k].at, ("`%s` is both dropped and declared"):format(column.name))
+        end
+        if passes and k then
+            local to = declared[k]
+            if not retypes(column.type, to.type) then
+                reader:error("type", to.at, ("`%s` is %s in %s and cannot pass as %s"):format(column.name, column.type.text, of, to.type.text),
+                    "give the new column another name and assign it in map")
+            end
+            out[#out + 1] = { name = column.name, type = to.type, nullable = true, input = i - 1, map = k - 1, from = column.type }
+        elseif passes then
+            out[#out + 1] = { name = column.name, type = column.type, nullable = column.nullable ~= false, input = i - 1 }
+        end
+    end
+    for k, column in ipairs(declared) do
+        if not find(input, column.name) then
+            out[#out + 1] = { name = column.name, type = column.type, nullable = true, map = k - 1 }
+        end
+    end
+    if #out == 0 then
+        reader:error("type", (named.drop or named.keep or {}).at, ("no column of %s is left"):format(of))
+    elseif #out > MAX_COLUMNS then
+        reader:error("limit", (named.columns or {}).at, ("%d columns are more than %d"):format(#out, MAX_COLUMNS))
+    end
+    return out
+end
+
+function datasets.stream(project, reader, node, at)
+    local of = node.name
+    local named = reader:options(node.body, at, stream_options, ("stream %q"):format(of), false)
+    local from = upstream(project, reader, named.from, node, at)
+    if not from or not from.columns then
+        return nil
+    end
+    local input = from.columns
+    local functions = adder(project, reader, of)
+    local time = read_time(reader, named.time, input, from.name)
+    local has_time = time or from.time
+    local where = reader:func(named.where, "where")
+    local seen = {}
+    local declared = read_columns(reader, named.columns)
+    local plan = {
+        name = of, file = at.file, line = at.line, column = at.col,
+        description = text_of(reader, named.description, "description"),
+        owner = text_of(reader, named.owner, "owner"),
+        from = json.array { from.name },
+        input = fields_json(input),
+        time = time or json.null,
+        where = where and functions("predicate", where, "where", input) or json.null,
+        expectations = predicate.list(reader, named.expectations, "expectations", input, from.name, functions, seen, json.array {}),
+        dedup = named.dedup and read_dedup(reader, named.dedup, input, from.name, has_time) or json.null,
+        state_version = read_version(reader, named.version),
+    }
+    local out = stream_columns(reader, named, input, declared, from.name)
+    local retyped = {}
+    for _, column in ipairs(out) do
+        if column.input and column.map and column.from.text ~= column.type.text then
+            retyped[#retyped + 1] = column.map
+        end
+    end
+    local map = reader:func(named.map, "map")
+    if named.map and #declared == 0 and not named.columns then
+        reader:error("type", named.map.at, "map has nothing to assign to", 'declare what it adds: columns = { net = "decimal(12,2)" }')
+    end
+    if map or #retyped > 0 then
+        local made = map or { fn = nil, at = named.columns.at }
+        plan.map = {
+            ["function"] = functions("map", made, "map", input, { out = declared, retyped = retyped }),
+            out = fields_json(declared),
+        }
+    elseif #declared > 0 then
+        for _, column in ipairs(declared) do
+            if not find(input, column.name) then
+                reader:error("type", column.at, ("nothing assigns column `%s`"):format(column.name), "add map = function(e, out) … end")
+            end
+        end
+        plan.map = json.null
+    else
+        plan.map = json.null
+    end
+    local columns = json.array {}
+    for i, column in ipairs(out) do
+        columns[i] = {
+            name = column.name, type = column.type.text, nullable = column.nullable,
+            input = column.input or json.null, map = plan.map ~= json.null and column.map or json.null,
+        }
+    end
+    plan.columns = columns
+    plan.ensures = predicate.list(reader, named.ensures, "ensures", out, of, functions, seen, json.array {})
+    plan.quality = json.array {}
+    plan.into = datasets.sink(reader, named.into, out, of)
+    local event_time = has_time and has_time.field
+    if time then
+        event_time = time.field
+    end
+    local kept = event_time and find(out, event_time)
+    return {
+        kind = "stream", name = of, plan = plan, columns = out, seen = seen, functions = functions,
+        time = has_time and { field = kept and types.is_timestamp(kept.type) and event_time or nil } or nil,
+    }
+end
+
+datasets.adder = adder
+datasets.fields_json = fields_json
+datasets.find = find
+datasets.read_time = read_time
+datasets.read_dedup = read_dedup
+datasets.read_version = read_version
+datasets.text_of = text_of
+datasets.read_columns = read_columns
+
+return datasets

@@ -1,0 +1,545 @@
+-- What can be said of a row function before it runs: columns it names, kinds of values it mixes, what it
+-- assigns, words it must not use, and constructs that keep LuaJIT from compiling it. A simple walk with
+-- kinds where they are sure and silence where they are not: it never refuses what might work.
+local diagnostic = require "weir.internal.diagnostic"
+local syntax = require "weir.internal.syntax"
+local types = require "weir.internal.types"
+local words = require "weir.internal.words"
+
+local check = {}
+
+local arithmetic = { ["+"] = true, ["-"] = true, ["*"] = true, ["/"] = true, ["%"] = true, ["^"] = true }
+local comparison = { ["<"] = true, ["<="] = true, [">"] = true, [">="] = true, ["=="] = true, ["~="] = true }
+
+-- Kinds: { k = "literal"|"small"|"double"|"int64"|"decimal"|"string"|"bool"|"timestamp"|"date"|"duration",
+-- scale =, column = name }; nil when not sure.
+local function of_column(column)
+    local t = column.type
+    local k
+    if types.is_small_int(t) then
+        k = "small"
+    elseif types.is_float(t) then
+        k = "double"
+    elseif types.is_timestamp(t) then
+        k = "timestamp"
+    elseif t.kind == "int64" or t.kind == "decimal" or t.kind == "string" or t.kind == "bool" or t.kind == "date" then
+        k = t.kind
+    else
+        return nil
+    end
+    return { k = k, scale = t.scale, column = column.name, type = t }
+end
+
+local numeric = { literal = true, small = true, double = true, int64 = true, decimal = true }
+local timely = { timestamp = true, date = true, duration = true }
+
+local not_compiled = {
+    pairs = "pairs() does not compile; use ipairs or name the fields",
+    pcall = "pcall in a row function slows the loop; let it throw, the row goes to quarantine with the message",
+}
+local not_compiled_string = { match = true, gmatch = true, gsub = true, reverse = false }
+
+local Walk = {}
+Walk.__index = Walk
+
+function Walk:at(node)
+    return syntax.place(self.info, node)
+end
+
+function Walk:error(code, node, message, suggestion)
+    self.reader:error(code, self:at(node), message, suggestion)
+end
+
+function Walk:lint(code, node, message, suggestion)
+    self.reader:lint(code, self:at(node), message, suggestion)
+end
+
+-- The column an expression `e.name` or `e["name"]` reads, through parameter `which`.
+local function field_name(node)
+    if node.tag == "Index" and node.key.tag == "String" then
+        return node.key.value
+    end
+end
+
+function Walk:is_param(node, which)
+    return which ~= nil
+        and node.tag == "Name"
+        and node.name == which
+        and not self.shadowed[which]
+        and (node.scope == "local" or node.scope == "upvalue")
+end
+
+local function names_of(columns)
+    local names = {}
+    for i, column in ipairs(columns) do
+        names[i] = column.name
+    end
+    return names
+end
+
+function Walk:column(node)
+    local name = field_name(node)
+    if not name or not self:is_param(node.object, self.row) then
+        return nil
+    end
+    local column = self.by_name[name]
+    if not column then
+        self:error(
+            "unknown-column",
+            node.key,
+            ("%s has no column `%s`"):format(self.of, name),
+            diagnostic.did_you_mean(name, names_of(self.columns)) or "it has: " .. table.concat(names_of(self.columns), ", ")
+        )
+    end
+    return column
+end
+
+local function describe(kind)
+    if kind.column then
+        return ("column `%s` (%s)"):format(kind.column, kind.type.text)
+    end
+    return kind.k == "small" and "a number" or "a " .. kind.k
+end
+
+function Walk:mix(node, a, b)
+    if not (a and b) then
+        return
+    end
+    for _ = 1, 2 do
+        if a.k == "decimal" and b.k == "double" then
+            self:error(
+                "decimal-double",
+                node,
+                ("decimal and double do not mix: %s with %s"):format(describe(a), describe(b)),
+                "a double is not exact; read the column as a decimal in the schema, or say tonumber(…) of the decimal to leave exactness"
+            )
+            return
+        elseif a.k == "int64" and b.k == "double" and b.column then
+            self:lint("int64-double", node, ("int64 with %s: the double counts as the decimal it prints as"):format(describe(b)))
+            return
+        end
+        a, b = b, a
+    end
+    if node.op == ".." or node.op == "==" or node.op == "~=" then
+        if node.op ~= ".." and a.k ~= b.k and a.column and b.column
+            and not (numeric[a.k] and numeric[b.k])
+            and not (timely[a.k] and timely[b.k]) then
+            self:error("type", node, ("%s is never equal to %s"):format(describe(a), describe(b)))
+        elseif node.op ~= ".." and (numeric[a.k] and b.k == "string" or a.k == "string" and numeric[b.k]) then
+            self:error("type", node, ("%s is never equal to %s"):format(describe(a), describe(b)),
+                "a number is written without quotes, a text with them")
+        end
+        return
+    end
+    local number_a, number_b = numeric[a.k], numeric[b.k]
+    if comparison[node.op] then
+        if number_a and b.k == "string" or a.k == "string" and number_b then
+            self:error("type", node, ("cannot compare %s with %s"):format(describe(a), describe(b)))
+        elseif number_a and timely[b.k] or timely[a.k] and number_b then
+            self:error("type", node, ("cannot compare %s with %s"):format(describe(a), describe(b)),
+                "durations compare with days(…), hours(…) or a text such as \"90s\"")
+        end
+    elseif arithmetic[node.op] then
+        if a.k == "bool" or b.k == "bool" or a.k == "string" and number_b and a.column or number_a and b.k == "string" and b.column then
+            self:error("type", node, ("cannot compute `%s` of %s and %s"):format(node.op, describe(a), describe(b)))
+        elseif timely[a.k] and number_b and (node.op == "+" or node.op == "-") then
+            self:error("type", node, ("cannot compute `%s` of %s and %s"):format(node.op, describe(a), describe(b)),
+                "move a time by a duration: days(1), hours(2), \"90s\"")
+        end
+    end
+end
+
+local function result_of(op, a, b)
+    if comparison[op] then
+        return { k = "bool" }
+    elseif op == ".." then
+        return { k = "string" }
+    elseif not (a and b) then
+        return nil
+    elseif numeric[a.k] and numeric[b.k] then
+        if a.k == "double" or b.k == "double" then
+            if a.k == "double" and b.k == "double" or a.k == "small" or b.k == "small" or a.k == "literal" or b.k == "literal" then
+                return { k = "double" }
+            end
+            return nil
+        elseif a.k == "decimal" or b.k == "decimal" then
+            return { k = "decimal" }
+        elseif a.k == "int64" or b.k == "int64" then
+            if op == "/" then
+                return { k = "decimal" }
+            end
+            local other = a.k == "int64" and b or a
+            if other.k == "literal" and not other.whole then
+                return { k = "decimal" }
+            end
+            return { k = "int64" }
+        end
+        return { k = "double_result" }
+    elseif a.k == "timestamp" and b.k == "timestamp" and op == "-" then
+        return { k = "duration" }
+    elseif timely[a.k] and a.k ~= "duration" and b.k == "duration" then
+        return { k = a.k, }
+    end
+    return nil
+end
+
+local constructor_like = { days = "duration", hours = "duration", minutes = "duration", seconds = "duration", decimal = "decimal" }
+
+-- The kind of an expression, checking everything in it on the way.
+function Walk:expression(node)
+    local tag = node.tag
+    if tag == "Number" then
+        if node.suffix then
+            self:error("literal", node, ("`%s` is a raw C number of LuaJIT"):format(node.text), "write the digits alone; int64 columns stay exact")
+        end
+        return { k = "literal", value = node.value, whole = node.value ~= nil and node.value % 1 == 0 }
+    elseif tag == "String" then
+        return { k = "string" }
+    elseif tag == "True" or tag == "False" then
+        return { k = "bool" }
+    elseif tag == "Nil" or tag == "Vararg" then
+        return nil
+    elseif tag == "Paren" then
+        return self:expression(node.expr)
+    elseif tag == "Name" then
+        return self.kinds[node.name] or nil
+    elseif tag == "Index" then
+        local column = self:column(node)
+        if column then
+            return of_column(column)
+        end
+        if self:is_param(node.object, self.out) then
+            local name = field_name(node)
+            if name and not self.out_by_name[name] then
+                self:undeclared(node.key, name)
+            end
+            return name and self.out_by_name[name] and of_column(self.out_by_name[name])
+        end
+        self:expression(node.object)
+        self:expression(node.key)
+        return nil
+    elseif tag == "Unop" then
+        local inner = self:expression(node.operand)
+        if node.op == "not" then
+            return { k = "bool" }
+        elseif node.op == "#" then
+            return { k = "small" }
+        elseif inner and inner.k == "literal" then
+            return { k = "literal", value = inner.value and -inner.value, whole = inner.whole }
+        end
+        return inner and { k = inner.k }
+    elseif tag == "Binop" then
+        local a = self:expression(node.left)
+        local b = self:expression(node.right)
+        if node.op == "and" then
+            return nil
+        elseif node.op == "or" then
+            return a and b and a.k == b.k and { k = a.k } or nil
+        end
+        self:mix(node, a, b)
+        return result_of(node.op, a, b)
+    elseif tag == "Call" or tag == "MethodCall" then
+        return self:call(node)
+    elseif tag == "FunctionExpr" then
+        self:lint("closure", node, "a function made for each row does not compile", "make it once, outside the row function")
+        return nil
+    elseif tag == "Table" then
+        for _, field in ipairs(node.fields) do
+            if type(field.key) == "table" then
+                self:expression(field.key)
+            end
+            self:expression(field.value)
+        end
+        return nil
+    end
+    return nil
+end
+
+function Walk:call(node)
+    local name
+    if node.tag == "Call" then
+        if node.func.tag == "Name" and node.func.scope == "global" then
+            name = node.func.name
+        elseif node.func.tag == "Index" and node.func.object.tag == "Name" and node.func.object.name == "string"
+            and node.func.object.scope == "global" then
+            local f = field_name(node.func)
+            if f and not_compiled_string[f] then
+                self:lint("not-compiled", node, ("string.%s does not compile"):format(f), "a data predicate such as matches(…) runs in C")
+            end
+        end
+        if not name then
+            self:expression(node.func)
+        end
+    else
+        self:expression(node.object)
+        if not_compiled_string[node.method] then
+            self:lint("not-compiled", node, (":%s does not compile"):format(node.method), "a data predicate such as matches(…) runs in C")
+        end
+    end
+    local first
+    for i, arg in ipairs(node.args) do
+        local kind = self:expression(arg)
+        if i == 1 then
+            first = kind
+        end
+    end
+    if name and not_compiled[name] then
+        self:lint("not-compiled", node, not_compiled[name])
+    end
+    if name == "round" and first then
+        return { k = first.k == "decimal" and "decimal" or first.k }
+    elseif name == "tonumber" then
+        return { k = "small" }
+    elseif name == "tostring" or name == "format" then
+        return { k = "string" }
+    elseif name == "trunc" or name == "now" then
+        return { k = "timestamp" }
+    elseif name == "date" then
+        return { k = "date" }
+    elseif name == "hour" or name == "minute" or name == "second" then
+        return { k = "small" }
+    elseif name and constructor_like[name] then
+        return { k = constructor_like[name] }
+    end
+    return nil
+end
+
+function Walk:undeclared(node, name)
+    self:error(
+        "undeclared-column",
+        node,
+        ("`columns` of %s declares no column `%s`"):format(self.of, name),
+        diagnostic.did_you_mean(name, names_of(self.out_columns)) or ('declare it: columns = { %s = "…" }'):format(name)
+    )
+end
+
+-- Whether a value of this kind can be what a column holds.
+function Walk:assignable(node, kind, column)
+    if not kind then
+        return
+    end
+    local t = column.type
+    local what = ("column `%s` is %s"):format(column.name, t.text)
+    if kind.k == "literal" and kind.value then
+        local range = types.range[t.kind]
+        if range then
+            if not kind.whole then
+                self:error("type", node, ("%s: %s has a fraction"):format(what, tostring(kind.value)))
+            elseif kind.value < range[1] or kind.value > range[2] then
+                self:error("literal", node, ("%s: %s is outside its range %d to %d"):format(what, ("%.17g"):format(kind.value), range[1], range[2]))
+            end
+        elseif t.kind == "int64" and (not kind.whole or kind.value >= 2 ^ 63 or kind.value < -2 ^ 63) then
+            self:error("literal", node, ("%s: %s does not fit"):format(what, ("%.17g"):format(kind.value)))
+        elseif t.kind == "decimal" and math.abs(kind.value) >= 10 ^ (t.precision - t.scale) then
+            self:error("literal", node, ("%s: %s has too many digits"):format(what, ("%.17g"):format(kind.value)))
+        elseif not types.is_numeric(t) then
+            self:error("type", node, ("%s: it does not take a number"):format(what))
+        end
+        return
+    end
+    local ok = true
+    if numeric[kind.k] or kind.k == "double_result" then
+        ok = types.is_numeric(t)
+        if ok and kind.k == "double" and t.kind == "decimal" then
+            self:error("decimal-double", node, ("%s: a double is not exact"):format(what), "compute with decimals, or declare the column double")
+            return
+        end
+    elseif kind.k == "string" then
+        ok = t.kind == "string" or t.kind == "binary"
+    elseif kind.k == "bool" then
+        ok = t.kind == "bool"
+    elseif kind.k == "timestamp" then
+        ok = types.is_timestamp(t)
+    elseif kind.k == "date" then
+        ok = t.kind == "date"
+    elseif kind.k == "duration" then
+        ok = false
+    end
+    if not ok then
+        self:error("type", node, ("%s: it does not take %s"):format(what, describe(kind)))
+    end
+end
+
+function Walk:assign(target, kind, value_node)
+    if target.tag == "Index" and self:is_param(target.object, self.out) then
+        local name = field_name(target)
+        if name then
+            local column = self.out_by_name[name]
+            if not column then
+                self:undeclared(target.key, name)
+            elseif value_node then
+                self:assignable(value_node, kind, column)
+            end
+        end
+    elseif target.tag == "Index" and self:is_param(target.object, self.row) then
+        self:error("read-only", target, "a row cannot be changed", "assign to the second argument of map: function(e, out) … end")
+    elseif target.tag == "Name" then
+        self.kinds[target.name] = nil
+        if target.scope == "upvalue" then
+            self:lint("upvalue", target, ("`%s` is written from a row function: it would remember rows where nothing restores it"):format(target.name),
+                "state is declared, not kept in locals")
+        end
+    else
+        self:expression(target)
+    end
+end
+
+local function declare(self, name, kind)
+    if name.name == self.row or name.name == self.out then
+        self.shadowed[name.name] = true
+    end
+    self.kinds[name.name] = kind or nil
+end
+
+function Walk:statement(node)
+    local tag = node.tag
+    if tag == "Local" then
+        local kinds = {}
+        for i, value in ipairs(node.values) do
+            kinds[i] = self:expression(value)
+        end
+        for i, name in ipairs(node.names) do
+            declare(self, name, not self.reassigned[name.name] and kinds[i] or nil)
+        end
+    elseif tag == "Assign" then
+        local kinds = {}
+        for i, value in ipairs(node.values) do
+            kinds[i] = self:expression(value)
+        end
+        for i, target in ipairs(node.targets) do
+            self:assign(target, kinds[i], node.values[i])
+        end
+    elseif tag == "CallStat" then
+        self:expression(node.call)
+    elseif tag == "Return" then
+        for i, value in ipairs(node.values) do
+            local kind = self:expression(value)
+            if i == 1 and self.result then
+                self:assignable(value, kind, self.result)
+            elseif i == 1 and self.predicate and kind and kind.k ~= "bool" then
+                self:lint("not-boolean", value, "this is not true or false, so the row always fails",
+                    "a function passes only on true")
+            end
+        end
+    elseif tag == "If" then
+        for _, clause in ipairs(node.clauses) do
+            self:expression(clause.cond)
+            self:block(clause.body)
+        end
+        if node.orelse then
+            self:block(node.orelse)
+        end
+    elseif tag == "Do" then
+        self:block(node.body)
+    elseif tag == "While" then
+        self:expression(node.cond)
+        self:block(node.body)
+    elseif tag == "Repeat" then
+        self:block(node.body)
+        self:expression(node.cond)
+    elseif tag == "Fornum" then
+        self:expression(node.from)
+        self:expression(node.to)
+        if node.step then
+            self:expression(node.step)
+        end
+        declare(self, node.var, { k = "small" })
+        self:block(node.body)
+    elseif tag == "Forin" then
+        for _, value in ipairs(node.values) do
+            self:expression(value)
+        end
+        for _, name in ipairs(node.names) do
+            declare(self, name, nil)
+        end
+        self:block(node.body)
+    elseif tag == "LocalFunction" or tag == "Function" then
+        self:lint("closure", node.func, "a function made for each row does not compile", "make it once, outside the row function")
+    end
+end
+
+function Walk:block(block)
+    for _, statement in ipairs(block) do
+        self:statement(statement)
+    end
+end
+
+-- Columns the function may read: every name after its row parameter. nil when it hands the row on.
+local function reads_of(walk, node)
+    local found, order, escapes = {}, {}, false
+    local inside = {}
+    syntax.walk(node.body, function(n)
+        if n.tag == "Index" and walk:is_param(n.object, walk.row) then
+            local name = field_name(n)
+            if not name then
+                escapes = true
+            elseif not found[name] then
+                found[name] = true
+                order[#order + 1] = name
+            end
+            inside[n.object] = true
+        end
+    end)
+    syntax.walk(node.body, function(n)
+        if walk:is_param(n, walk.row) and not inside[n] then
+            escapes = true
+        end
+    end)
+    if escapes then
+        return nil
+    end
+    table.sort(order)
+    return order
+end
+
+-- Checks one row function. `f`: { fn, node, info, at } (Reader:func). `about`: { of = dataset, columns =,
+-- out = columns map may assign, result = column the value goes to, predicate = true }.
+-- Returns the columns it reads, sorted, or nil when that is not known.
+function check.row_function(reader, f, about)
+    local node = f.node
+    if not node then
+        return nil
+    end
+    local walk = setmetatable({
+        reader = reader,
+        info = f.info,
+        of = about.of,
+        columns = about.columns,
+        by_name = {},
+        out_columns = about.out or {},
+        out_by_name = {},
+        result = about.result,
+        predicate = about.predicate,
+        row = node.params[1] and node.params[1].name,
+        out = about.out and node.params[2] and node.params[2].name,
+        kinds = {},
+        shadowed = {},
+        reassigned = {},
+    }, Walk)
+    for _, column in ipairs(about.columns) do
+        walk.by_name[column.name] = column
+    end
+    for _, column in ipairs(walk.out_columns) do
+        walk.out_by_name[column.name] = column
+    end
+    if node.vararg then
+        walk:lint("vararg", node, "a row function with `...` does not compile", "name its parameters")
+    end
+    syntax.walk(node.body, function(n)
+        if n.tag == "Assign" then
+            for _, target in ipairs(n.targets) do
+                if target.tag == "Name" then
+                    walk.reassigned[target.name] = true
+                end
+            end
+        elseif n.tag == "Name" and n.scope == "global" and words.is_constructor(n.name) and not words.later[n.name] then
+            local instead = (n.name == "min" or n.name == "max") and ("math.%s is the function"):format(n.name)
+                or "declare it outside the function"
+            walk:error("constructor-in-function", n, ("`%s` builds declarations; a row function cannot use it"):format(n.name), instead)
+        end
+    end)
+    walk:block(node.body)
+    return reads_of(walk, node)
+end
+
+return check

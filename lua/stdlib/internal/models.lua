@@ -1,0 +1,325 @@
+-- Models: keyed aggregates over windows. Types of measures, the columns that come out, tests on them.
+local native = require "weir.native"
+local datasets = require "weir.internal.datasets"
+local json = require "weir.internal.json"
+local predicate = require "weir.internal.predicate"
+local types = require "weir.internal.types"
+local words = require "weir.internal.words"
+
+local models = {}
+
+local model_options = {
+    description = true, owner = true, from = true, where = true, time = true, expectations = true, dedup = true,
+    by = true, window = true, measures = true, derive = true, tests = true, emit = true, into = true, version = true,
+    join = "later", top = "later", having = "later", explode = "later", ensures = "later", key = "later", params = "later",
+}
+
+local window_options = { size = true, allowed_lateness = true, late = true, offset = "later" }
+
+local function read_window(reader, field, of)
+    local node = reader:node(field, "window", "tumbling")
+    if not node then
+        return nil
+    end
+    local named
+    if node.body then
+        named = reader:options(node.body, reader:place_of(node, field.value_at), window_options, "tumbling", false)
+    elseif type(node.args[1]) == "string" then
+        local at = reader:argument_at(field.value_at, 1)
+        named = { size = { value = node.args[1], at = at, value_at = at } }
+    else
+        reader:left_open({ word = "tumbling" }, field.value_at)
+        return nil
+    end
+    if not named.size then
+        reader:error("type", field.value_at, "a window has a size", 'tumbling { size = "1m" }')
+        return nil
+    end
+    local size = reader:duration(named.size, "size")
+    if size == 0 then
+        reader:error("type", named.size.value_at, "a window is longer than nothing")
+        return nil
+    end
+    local late = reader:want(named.late, "string", "late", "a dataset's name")
+    if late and not datasets.check_name(reader, { name = late }, named.late.value_at) then
+        late = nil
+    end
+    return size and {
+        kind = "tumbling",
+        size_us = size,
+        allowed_lateness_us = reader:duration(named.allowed_lateness, "allowed_lateness") or 0,
+        late = late or json.null,
+    }, late and { name = late, at = named.late.value_at, of = of }
+end
+
+local measure_options = { where = true, over = "later" }
+
+local function read_measure(reader, item, input, from_name, functions)
+    local name = item.key
+    local node = reader:node(item, ("measure `%s`"):format(name), "sum", "count", "avg", "min", "max", "distinct")
+    if not node then
+        return nil
+    end
+    local kind, args, at = node.word, node.args, item.value_at
+    local what = ("measure %s"):format(name)
+    local measure = { name = name, kind = kind, column = json.null, ["function"] = json.null, input_type = json.null, where = json.null }
+    local subject, next_arg = args[1], 2
+    if kind == "count" and (subject == nil or type(subject) == "table") then
+        subject, next_arg = nil, 1
+    end
+    local input_type
+    if type(subject) == "string" then
+        local column = predicate.column(reader, input, subject, reader:argument_at(at, 1), from_name)
+        if not column then
+            return nil
+        end
+        measure.column, input_type = subject, column.type
+    elseif type(subject) == "function" then
+        local type_text = args[2]
+        next_arg = 3
+        local parsed, why
+        if type(type_text) == "string" then
+            parsed, why = types.parse(type_text)
+        else
+            why = ('%s over a function says the type of its values: %s(function(e) … end, "decimal(18,4)")'):format(kind, kind)
+        end
+        if not parsed then
+            reader:error("type", reader:argument_at(at, 2), why)
+            return nil
+        end
+        local f = reader:function_value(subject, reader:argument_at(at, 1))
+        if not f then
+            return nil
+        end
+        local out = { name = "value", type = parsed, nullable = true }
+        measure["function"] = functions("map", f, what, input, { out = { out }, result = out })
+        input_type = parsed
+    elseif subject ~= nil or kind ~= "count" then
+        reader:error("type", at, ("%s takes a column or a function, not %s"):format(kind, reader.described(subject)), ('such as %s "qty"'):format(kind))
+        return nil
+    end
+    local more = args[next_arg]
+    if more ~= nil then
+        local more_at = reader:argument_at(at, next_arg)
+        if type(more) ~= "table" or getmetatable(more) ~= nil then
+            reader:error("type", more_at, ("%s takes options in a table: { where = function(e) … end }"):format(kind))
+        else
+            local named = reader:options(more, more_at, measure_options, kind, false)
+            local where = reader:func(named.where, "where")
+            if where then
+                measure.where = functions("predicate", where, what .. " where", input)
+            end
+        end
+    end
+    if args.n > next_arg then
+        reader:error("type", reader:argument_at(at, next_arg + 1), ("%s takes no more than that"):format(kind))
+    end
+    local result, why = types.measure(kind, input_type)
+    if not result then
+        reader:error("type", reader:argument_at(at, 1), ("%s; `%s` is %s"):format(why, tostring(measure.column), input_type.text))
+        return nil
+    end
+    measure.input_type = input_type and input_type.text or json.null
+    measure.type = result.text
+    return measure, result
+end
+
+-- The list of derives: { { name = function(m) … end, type = "…" } … }.
+local function read_derives(reader, field, columns, of, functions)
+    local derives = json.array {}
+    local list = reader:want(field, "table", "derive", '{ { mean = function(m) … end, type = "double" } }')
+    for _, item in ipairs(list and reader:fields(list, field.value_at) or {}) do
+        if type(item.key) ~= "number" or type(item.value) ~= "table" or getmetatable(item.value) ~= nil then
+            reader:error("type", item.at, 'derive is a list, because later ones see earlier ones: { { mean = function(m) … end, type = "double" } }')
+        else
+            local name, f, parsed, type_field
+            for _, part in ipairs(reader:fields(item.value, item.value_at)) do
+                if part.key == "type" then
+                    type_field = part
+                elseif type(part.value) == "function" and type(part.key) == "string" then
+                    if name then
+                        reader:error("type", part.at, "one column a derive", "put the other in an entry of its own")
+                    end
+                    name, f = part, reader:func(part, "a derive")
+                else
+                    reader:error("unknown-option", part.at, ("a derive has a function and `type`, not `%s`"):format(tostring(part.key)))
+                end
+            end
+            local why
+            if type_field and type(type_field.value) == "string" then
+                parsed, why = types.parse(type_field.value)
+                if not parsed then
+                    reader:error("type", type_field.value_at, why)
+                end
+            else
+                reader:error("type", item.value_at, 'a derive says its type: type = "decimal(14,4)"')
+            end
+            if name and f and parsed then
+                if datasets.find(columns, name.key) then
+                    reader:error("repeated-name", name.at, ("there is a column `%s` already"):format(name.key))
+                else
+                    local out = { name = name.key, type = parsed, nullable = true }
+                    local before = {}
+                    for i, column in ipairs(columns) do
+                        before[i] = column
+                    end
+                    local number = functions("map", f, "derive " .. name.key, before, { out = { out }, result = out })
+                    derives[#derives + 1] = { name = name.key, type = parsed.text, ["function"] = number }
+                    columns[#columns + 1] = out
+                end
+            elseif not name then
+                reader:error("type", item.value_at, "a derive names its column: { mean = function(m) … end, type = \"double\" }")
+            end
+        end
+    end
+    return derives
+end
+
+local function read_tests(reader, field, columns, of, functions, seen)
+    local tests = json.array {}
+    local list = reader:want(field, "table", "tests", '{ unique { "sku" }, expect "…" { … } }')
+    for _, item in ipairs(list and reader:fields(list, field.value_at) or {}) do
+        local node = type(item.key) == "number" and reader:node(item, "tests", "unique", "expect")
+        if type(item.key) ~= "number" then
+            reader:error("unknown-option", item.at, "tests is a list")
+        elseif node and node.word == "unique" then
+            local names = json.array {}
+            local value = node.body or node.args[1]
+            for _, column in ipairs(reader:names({ value = value, at = item.at, value_at = reader:argument_at(item.value_at, 1) }, "unique") or {}) do
+                if predicate.column(reader, columns, column.name, column.at, of) then
+                    names[#names + 1] = column.name
+                end
+            end
+            tests[#tests + 1] = { kind = "unique", columns = names }
+        elseif node then
+            local made = predicate.expectation(reader, node, item.value_at, columns, of, functions)
+            if made then
+                if seen[made.name] then
+                    reader:error("repeated-name", item.value_at, ("the expectation %q is declared twice for %s"):format(made.name, of))
+                end
+                seen[made.name] = true
+                made.kind = "expect"
+                tests[#tests + 1] = made
+            end
+        end
+    end
+    return tests
+end
+
+local function read_emit(reader, field)
+    if not field then
+        return "on_close"
+    end
+    if words.is_node(field.value) and field.value.later then
+        return "on_close" -- refused by name already
+    end
+    local emit = reader:want(field, "string", "emit", '"on_close"')
+    if emit == "on_update" then
+        reader:error("not-built", field.value_at, 'emit = "on_update" is not built yet', 'use emit = "on_close"')
+    elseif emit and emit ~= "on_close" then
+        reader:error("type", field.value_at, ("no emit is called %q"):format(emit), 'it is "on_close"')
+    end
+    return "on_close"
+end
+
+function models.model(project, reader, node, at)
+    local of = node.name
+    local named = reader:options(node.body, at, model_options, ("model %q"):format(of), false)
+    local from = datasets.upstream(project, reader, named.from, node, at)
+    if not from or not from.columns then
+        return nil
+    end
+    local input = from.columns
+    local functions = datasets.adder(project, reader, of)
+    local time = datasets.read_time(reader, named.time, input, from.name)
+    local seen = {}
+    local where = reader:func(named.where, "where")
+    local plan = {
+        name = of, file = at.file, line = at.line, column = at.col,
+        description = datasets.text_of(reader, named.description, "description"),
+        owner = datasets.text_of(reader, named.owner, "owner"),
+        from = json.array { from.name },
+        input = datasets.fields_json(input),
+        time = time or json.null,
+        event_time = time and time.field or from.time and from.time.field or json.null,
+        where = where and functions("predicate", where, "where", input) or json.null,
+        expectations = predicate.list(reader, named.expectations, "expectations", input, from.name, functions, seen, json.array {}),
+        dedup = named.dedup and datasets.read_dedup(reader, named.dedup, input, from.name, time or from.time) or json.null,
+        state_version = datasets.read_version(reader, named.version),
+        emit = read_emit(reader, named.emit),
+    }
+    local late
+    if named.window then
+        plan.window, late = read_window(reader, named.window, of)
+        if plan.window and not (time or from.time) then
+            reader:error("no-time", named.window.at, "a window needs event time, and nothing here or upstream declares it", 'add time = { field = "…" }')
+        end
+    else
+        reader:error("not-built", at, ("model %q has no window: models without one are not built yet"):format(of), 'add window = tumbling { size = "1m" }')
+    end
+    plan.window = plan.window or json.null
+    local columns = {}
+    local by = json.array {}
+    for _, item in ipairs(reader:names(named.by, "by") or {}) do
+        local column = predicate.column(reader, input, item.name, item.at, from.name)
+        if column then
+            if types.is_nested(column.type) then
+                reader:error("type", item.at, ("`by` takes plain columns; `%s` is %s"):format(item.name, column.type.text))
+            elseif datasets.find(columns, item.name) then
+                reader:error("repeated-name", item.at, ("`%s` is grouped by twice"):format(item.name))
+            else
+                columns[#columns + 1] = { name = item.name, type = column.type, nullable = column.nullable ~= false }
+            end
+            if item.name == "window_start" or item.name == "window_end" then
+                reader:error("repeated-name", item.at, ("`%s` is a column of the window"):format(item.name))
+            end
+            by[#by + 1] = item.name
+        end
+    end
+    plan.by = by
+    columns[#columns + 1] = { name = "window_start", type = types.of "timestamp", nullable = false }
+    columns[#columns + 1] = { name = "window_end", type = types.of "timestamp", nullable = false }
+    local measures = json.array {}
+    local list = reader:want(named.measures, "table", "measures", '{ units = sum "qty" }')
+    for _, item in ipairs(list and reader:fields(list, named.measures.value_at) or {}) do
+        if type(item.key) ~= "string" then
+            reader:error("type", item.at, 'a measure has a name: { units = sum "qty" }')
+        elseif item.key == "window_start" or item.key == "window_end" then
+            reader:error("repeated-name", item.at, ("the measure `%s` is named like a column of the window"):format(item.key), "name it otherwise")
+        elseif datasets.find(columns, item.key) then
+            reader:error("repeated-name", item.at, ("the measure `%s` is named like a column of `by`"):format(item.key), "name it otherwise")
+        else
+            local measure, result = read_measure(reader, item, input, from.name, functions)
+            if measure then
+                measures[#measures + 1] = measure
+                columns[#columns + 1] = { name = item.key, type = result, nullable = measure.kind ~= "count" and measure.kind ~= "distinct" }
+            end
+        end
+    end
+    if not named.measures then
+        reader:error("type", at, ("model %q measures nothing"):format(of), 'measures = { units = sum "qty" }')
+    end
+    plan.measures = measures
+    plan.derive = read_derives(reader, named.derive, columns, of, functions)
+    plan.columns = datasets.fields_json(columns)
+    plan.tests = read_tests(reader, named.tests, columns, of, functions, seen)
+    plan.into = datasets.sink(reader, named.into, columns, of)
+    local shape = { of }
+    for _, name in ipairs(by) do
+        shape[#shape + 1] = name .. ":" .. datasets.find(columns, name).type.text
+    end
+    shape[#shape + 1] = plan.window ~= json.null and "tumbling " .. plan.window.size_us or ""
+    for _, measure in ipairs(measures) do
+        shape[#shape + 1] = ("%s=%s(%s):%s"):format(measure.name, measure.kind, tostring(measure.input_type), measure.type)
+    end
+    plan.state_shape = native.hash(table.concat(shape, "\n"))
+    return {
+        kind = "model", name = of, plan = plan, columns = columns, seen = seen, functions = functions, late = late,
+        -- A window's row has event time window_end - 1 µs; the next model reads it from there.
+        time = { field = nil },
+    }
+end
+
+models.read_tests = read_tests
+
+return models

@@ -1,0 +1,294 @@
+-- Rows as rules see them: FFI views over the columns of a batch. For every schema one struct type is
+-- made whose metatype dispatches a field name to a getter written for exactly that column; the JIT
+-- folds the dispatch away, so `e.qty` is a null check and a load. Types are cached by schema text and
+-- reused across reloads: LuaJIT never frees a ctype.
+--
+-- A row view is one cdata an enclosing loop moves along; lists, structs and maps taken from it carry
+-- the number of the call they belong to and refuse to be read later.
+local ffi = require "ffi"
+local bit = require "bit"
+local value = require "weir.internal.value"
+local time = require "weir.internal.time"
+
+local format = string.format
+
+local row = {}
+
+-- The call being run; nested views of earlier calls are dead.
+local generation = ffi.new "int32_t[1]"
+row.generation = generation
+
+local runtime = {
+    band = bit.band,
+    rshift = bit.rshift,
+    lshift = bit.lshift,
+    cast = ffi.cast,
+    ffi_string = ffi.string,
+    generation = generation,
+    int8_p = ffi.typeof "const int8_t *",
+    int16_p = ffi.typeof "const int16_t *",
+    int32_p = ffi.typeof "const int32_t *",
+    int64_p = ffi.typeof "const int64_t *",
+    uint8_p = ffi.typeof "const uint8_t *",
+    char_p = ffi.typeof "const char *",
+    float_p = ffi.typeof "const float *",
+    double_p = ffi.typeof "const double *",
+    uint64_t = ffi.typeof "uint64_t",
+    Int64 = value.Int64,
+    Decimal = value.Decimal,
+    Wide = value.Wide,
+    LIMIT = value.LIMIT,
+    Timestamp = time.Timestamp,
+    TimestampNs = time.TimestampNs,
+    Date = time.Date,
+    error = error,
+}
+
+local prologue = {}
+for name in pairs(runtime) do
+    prologue[#prologue + 1] = name
+end
+table.sort(prologue)
+do
+    local values = {}
+    for i, name in ipairs(prologue) do
+        values[i] = "R." .. name
+    end
+    prologue = format("local R, V = ...\nlocal %s = %s\n", table.concat(prologue, ", "), table.concat(values, ", "))
+end
+
+local function compile(source, name, views)
+    return assert(loadstring(prologue .. source, "=" .. name))(runtime, views)
+end
+row.compile = compile
+
+-- The statements that return row `i` of column `c`; `V[text]` makes nested views.
+local reading = {
+    int8 = "return cast(int8_p, c.values)[i]",
+    int16 = "return cast(int16_p, c.values)[i]",
+    int32 = "return cast(int32_p, c.values)[i]",
+    int64 = "return Int64(cast(int64_p, c.values)[i])",
+    float = "return cast(float_p, c.values)[i]",
+    double = "return cast(double_p, c.values)[i]",
+    bool = "return band(cast(uint8_p, c.values)[rshift(i, 3)], lshift(1, band(i, 7))) ~= 0",
+    date = "return Date(cast(int32_p, c.values)[i])",
+    timestamp = "return Timestamp(cast(int64_p, c.values)[i])",
+    timestamp_ntz = "return Timestamp(cast(int64_p, c.values)[i])",
+    timestamp_ns = "return TimestampNs(cast(int64_p, c.values)[i])",
+    timestamp_ns_ntz = "return TimestampNs(cast(int64_p, c.values)[i])",
+    string = [[if c.codes ~= nil then
+        local j, d = c.codes[i], c.dictionary[0]
+        local first = d.offsets[j]
+        return ffi_string(cast(char_p, d.values) + first, d.offsets[j + 1] - first)
+    end
+    local first = c.offsets[i]
+    return ffi_string(cast(char_p, c.values) + first, c.offsets[i + 1] - first)]],
+}
+reading.binary = reading.string
+
+local function read_text(t)
+    if t.kind == "decimal" then
+        if t.precision <= 18 then
+            return format("return Decimal(cast(int64_p, c.values)[i * 2], %d)", t.scale)
+        end
+        return format(
+            [[local w = cast(int64_p, c.values)
+    local lo, hi = w[i * 2], w[i * 2 + 1]
+    if (hi == 0 and lo >= 0 and lo < LIMIT) or (hi == -1 and lo < 0 and lo > -LIMIT) then
+        return Decimal(lo, %d)
+    end
+    return Wide(cast(uint64_t, lo), hi, %d)]],
+            t.scale,
+            t.scale
+        )
+    elseif t.kind == "list" or t.kind == "map" then
+        return format("return V[%q](c.children, c.offsets[i], c.offsets[i + 1] - c.offsets[i], generation[0])", t.text)
+    elseif t.kind == "struct" then
+        return format("return V[%q](c.children, i, generation[0])", t.text)
+    end
+    return reading[t.kind]
+end
+
+-- function(r): column k of view r at row r.i
+local function getter_text(k, t)
+    return format(
+        [[function(r)
+    local i, c = r.i, r.c[%d]
+    if c.validity ~= nil and band(c.validity[rshift(i, 3)], lshift(1, band(i, 7))) == 0 then
+        return nil
+    end
+    %s
+end]],
+        k,
+        read_text(t)
+    )
+end
+row.getter_text = getter_text
+
+-- function(c, i): row i of column c
+local function item_text(t)
+    return format(
+        [[function(c, i)
+    if c.validity ~= nil and band(c.validity[rshift(i, 3)], lshift(1, band(i, 7))) == 0 then
+        return nil
+    end
+    %s
+end]],
+        read_text(t)
+    )
+end
+
+local views = {} -- type text -> ctype of nested views
+local serial = 0
+
+local function declare(body)
+    serial = serial + 1
+    local name = "struct weir_view_" .. serial
+    ffi.cdef(name .. " { " .. body .. " };")
+    return ffi.typeof(name)
+end
+row.declare = declare
+
+local function alive(view)
+    if view.g ~= generation[0] then
+        error("a value taken from a row is read after its call; keep a copy of what it holds", 3)
+    end
+end
+
+local function no_write(what)
+    return function(_, name)
+        error(format("%s cannot be changed (field `%s`); assign to the second argument of map", what, tostring(name)), 2)
+    end
+end
+
+local make_view
+
+local function need_views(t)
+    if (t.kind == "list" or t.kind == "struct" or t.kind == "map") and not views[t.text] then
+        make_view(t)
+    end
+end
+
+function make_view(t)
+    local text = t.text
+    if t.kind == "list" then
+        need_views(t.element)
+        local View = declare "const struct weir_column *c; int32_t begin; int32_t length; int32_t g;"
+        views[text] = View
+        local item = compile("return " .. item_text(t.element), "list view", views)
+        ffi.metatype(View, {
+            __len = function(v)
+                return v.length
+            end,
+            __index = function(v, n)
+                alive(v)
+                if type(n) ~= "number" then
+                    error("a list is read by position: e.items[1], #e.items", 2)
+                elseif n < 1 or n > v.length or n % 1 ~= 0 then
+                    return nil
+                end
+                return item(v.c[0], v.begin + n - 1)
+            end,
+            __newindex = no_write "a list of a row",
+        })
+    elseif t.kind == "struct" then
+        for _, field in ipairs(t.fields) do
+            need_views(field.type)
+        end
+        local View = declare "const struct weir_column *c; int32_t i; int32_t g;"
+        views[text] = View
+        local parts = { "return {" }
+        for k, field in ipairs(t.fields) do
+            parts[#parts + 1] = format("[%q] = %s,", field.name, getter_text(k - 1, field.type))
+        end
+        parts[#parts + 1] = "}"
+        local get = compile(table.concat(parts, "\n"), "struct view", views)
+        ffi.metatype(View, {
+            __index = function(v, name)
+                alive(v)
+                local f = get[name]
+                if f == nil then
+                    error(format("%s has no field `%s`", text, tostring(name)), 2)
+                end
+                return f(v)
+            end,
+            __newindex = no_write "a struct of a row",
+        })
+    else
+        need_views(t.key)
+        need_views(t.value)
+        local View = declare "const struct weir_column *c; int32_t begin; int32_t length; int32_t g;"
+        views[text] = View
+        local key = compile("return " .. item_text(t.key), "map view", views)
+        local item = compile("return " .. item_text(t.value), "map view", views)
+        ffi.metatype(View, {
+            __len = function(v)
+                return v.length
+            end,
+            __index = function(v, wanted)
+                alive(v)
+                for n = v.begin + v.length - 1, v.begin, -1 do
+                    if key(v.c[0], n) == wanted then
+                        return item(v.c[1], n)
+                    end
+                end
+                return nil
+            end,
+            __newindex = no_write "a map of a row",
+        })
+    end
+end
+
+local function schema_text(columns)
+    local parts = {}
+    for i, column in ipairs(columns) do
+        parts[i] = column.name .. "\1" .. column.type.text
+    end
+    return table.concat(parts, "\2")
+end
+row.schema_text = schema_text
+
+-- The getters of a schema as one source text.
+function row.getters_source(columns)
+    local parts = { "return {" }
+    for k, column in ipairs(columns) do
+        parts[#parts + 1] = format("[%q] = %s,", column.name, getter_text(k - 1, column.type))
+    end
+    parts[#parts + 1] = "}"
+    return table.concat(parts, "\n")
+end
+
+local rows = {} -- schema text -> ctype
+
+-- The row type of a schema: { { name =, type = parsed type } … }. Fields c (columns) and i (row) are
+-- the loop's; a column called `c` or `i` still reads as the column.
+function row.view(columns)
+    local key = schema_text(columns)
+    if rows[key] then
+        return rows[key]
+    end
+    for _, column in ipairs(columns) do
+        need_views(column.type)
+    end
+    -- The struct's own members come before the metatype's __index, so their names are out of reach of rules.
+    local source = row.getters_source(columns):gsub("r%.i, r%.c%[", "r._weir_i, r._weir_c[")
+    local get = compile(source, "row view", views)
+    local View = declare "const struct weir_column *_weir_c; int32_t _weir_i;"
+    ffi.metatype(View, {
+        __index = function(r, name)
+            local f = get[name]
+            if f == nil then
+                error(format("no column is called `%s`", tostring(name)), 2)
+            end
+            return f(r)
+        end,
+        __newindex = no_write "a row",
+    })
+    rows[key] = View
+    return View
+end
+
+row.views = views
+row.runtime = runtime
+
+return row
