@@ -71,7 +71,7 @@ struct weir_schema *weir_aggregate_output(const struct weir_aggregate *aggregate
 
 /* Takes rows sel[0..count) in order.
  *   times_us, watermark_before_us   by row (operator/watermark.h); rows without a time are not fed
- *   inputs[m]   column of measure m, by row; NULL where it has no input
+ *   inputs[m]   column of measure m, by row, plain unless string or binary; NULL where it has none
  *   masks[m]    by position: the row counts for measure m iff 1; masks or masks[m] NULL: all do
  *   late_sel    room for count; gets the rows that are late, in order; *late_count of them
  * WEIR_E_LIMIT at the state's cap (the message names declaration, keys, option), WEIR_E_NOMEM: the

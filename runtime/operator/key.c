@@ -209,8 +209,7 @@ static inline uint32_t canonical_float(uint32_t bits) {
             continue;                                                                              \
         }                                                                                          \
         type value;                                                                                \
-        memcpy(&value, (const uint8_t *)column->values + (size_t)row * sizeof value,               \
-               sizeof value);                                                                      \
+        memcpy(&value, value_at(column, row, sizeof value), sizeof value);                         \
         value = canonical(value);                                                                  \
         *at = 1;                                                                                   \
         memcpy(at + 1, &value, sizeof value);                                                      \
@@ -219,6 +218,15 @@ static inline uint32_t canonical_float(uint32_t bits) {
 #define AS_IT_IS(bits) (bits)
 
 typedef unsigned __int128 bits128;
+
+/* Where a fixed-width value of a row lies, dictionary-encoded or plain. */
+static inline const uint8_t *value_at(const struct weir_column *column, int64_t row, size_t width) {
+    if (column->codes != NULL) {
+        row = column->codes[row];
+        column = column->dictionary;
+    }
+    return (const uint8_t *)column->values + (size_t)row * width;
+}
 
 static void put_bytes(const struct weir_column *column, const int32_t *sel, int32_t count,
                       struct weir_keys *keys) {
@@ -248,7 +256,9 @@ static void put_bool(const struct weir_column *column, const int32_t *sel, int32
         bool valid = !weir_column_is_null(column, row);
         *at = valid;
         if (valid) {
-            at[1] = weir_bit_get(column->values, row);
+            at[1] = column->codes != NULL
+                        ? weir_bit_get(column->dictionary->values, column->codes[row])
+                        : weir_bit_get(column->values, row);
         }
         keys->cursors[i] += valid ? 2 : 1;
     }

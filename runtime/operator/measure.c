@@ -418,6 +418,11 @@ int weir_measures_add(struct weir_measures *measures, int32_t m,
                       const struct weir_measure_rows *rows, const struct weir_column *input,
                       const uint8_t *mask, struct weir_error *err) {
     const struct weir_measure_cell *cell = &measures->cells[m];
+    if (cell->measure.kind != WEIR_MEASURE_COUNT && input->codes != NULL &&
+        !weir_type_is_bytes(cell->measure.type)) {
+        return weir_error_set(err, WEIR_E_BUG, "measure '%s': its column is not plain",
+                              cell->measure.name);
+    }
     switch (cell->measure.kind) {
     case WEIR_MEASURE_COUNT:
         add_count(cell, rows, input, mask);

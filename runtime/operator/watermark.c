@@ -196,6 +196,9 @@ int weir_time_read(const struct weir_column *time, int32_t rows, int64_t *times_
     if (rows <= 0) {
         return WEIR_OK;
     }
+    if (time->codes != NULL) {
+        return WEIR_E_BUG;
+    }
     switch (time->type) {
     case WEIR_TYPE_TIMESTAMP:
     case WEIR_TYPE_TIMESTAMP_NTZ:

@@ -45,7 +45,7 @@ int32_t weir_watermark_partition(struct weir_watermark *watermark, const char *n
 /* Takes rows 0..rows of a batch of one partition, in order: all rows that have a time move the
  * watermark (before `where`). time: a timestamp or date column. By row: times_us[] (0 for null),
  * watermark_before_us[] (the dataset's), flags[] (enum weir_time_flag).
- * WEIR_E_BUG for a column of another type. */
+ * WEIR_E_BUG for a column of another type or dictionary-encoded. */
 int weir_watermark_feed(struct weir_watermark *watermark, int32_t partition, int64_t clock_us,
                         const struct weir_column *time, int32_t rows, int64_t *times_us,
                         int64_t *watermark_before_us, uint8_t *flags) WEIR_MUST_CHECK;

@@ -1,0 +1,20 @@
+#pragma once
+/* Literals as analysts wrote them, read at a column's exact type. Nothing is rounded: what the type
+ * cannot hold is an error that names literal, column and what would fit. */
+#include "batch/schema.h"
+#include "operator/wide.h"
+
+/* A value of a fixed type: ints, bool, dates and times in `integer`, floats in `number`, decimals
+ * unscaled at the column's scale in `decimal`. */
+struct weir_literal {
+    int64_t integer;
+    double number;
+    weir_int128 decimal;
+    const char *bytes; /* string, binary: borrowed from the text */
+    int32_t length;
+};
+
+int weir_literal_parse(const struct weir_field *field, const char *text,
+                       struct weir_literal *literal, struct weir_error *err) WEIR_MUST_CHECK;
+/* Days since 1970-01-01 of a proleptic Gregorian date. */
+int64_t weir_days_from_civil(int64_t year, int month, int day);
