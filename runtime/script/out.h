@@ -20,8 +20,8 @@ int weir_out_begin(struct weir_out *out, int32_t rows) WEIR_MUST_CHECK;
 /* Undo everything from row `row` on: the loop threw there and the row goes elsewhere. */
 void weir_out_rewind(struct weir_out *out, int32_t row);
 /* Writes the finished column (length rows, exact null_count) in buffers of `batch`. */
-int weir_out_finish(struct weir_out *out, struct weir_batch *batch, struct weir_column *column)
-    WEIR_MUST_CHECK;
+int weir_out_finish(struct weir_out *out, struct weir_batch *batch,
+                    struct weir_column *column) WEIR_MUST_CHECK;
 /* Bytes row `row` holds so far, NULL when null. Borrowed until the next call. */
 const char *weir_out_get(const struct weir_out *out, int32_t row, int32_t *length);
 

@@ -18,7 +18,8 @@ extern "C" {
 #endif
 
 #define WEIR_LUA_SOURCE_BYTES_MAX (4u << 20)
-#define WEIR_LUA_DEPTH_MAX 190 /* nested blocks, expressions and constructors; LuaJIT stops at 200 */
+#define WEIR_LUA_DEPTH_MAX                                                                         \
+    190 /* nested blocks, expressions and constructors; LuaJIT stops at 200 */
 
 struct weir_lua_ast;
 
@@ -45,8 +46,8 @@ int weir_lua_instrument(const struct weir_lua_ast *ast, struct weir_buffer *out)
 
 /* Appends the source line that `offset` lies in, a newline, and a ^ under it (tabs kept, so that it
  * lines up), without a final newline. */
-int weir_source_caret(struct weir_buffer *out, const char *source, size_t length, size_t offset)
-    WEIR_MUST_CHECK;
+int weir_source_caret(struct weir_buffer *out, const char *source, size_t length,
+                      size_t offset) WEIR_MUST_CHECK;
 
 #ifdef __cplusplus
 }

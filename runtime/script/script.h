@@ -88,15 +88,14 @@ int weir_rule_set_call(struct weir_rule_set *rule_set, int32_t function_index,
  * it returns, as text, to `out` (may be NULL). For `weir test`, specs and tests of this room; the
  * load budget applies. chunkname as Lua wants it: "@file" or "=name". */
 int weir_script_run(struct weir_script *script, const char *text, size_t length,
-                    const char *chunkname, struct weir_buffer *out, struct weir_error *err)
-    WEIR_MUST_CHECK;
+                    const char *chunkname, struct weir_buffer *out,
+                    struct weir_error *err) WEIR_MUST_CHECK;
 
-/* JIT figures since create: traces compiled, aborts, flushes; and the abort reasons of the last
- * few, newest first, as text. For the JIT tests and `weir explain`. */
+/* JIT figures since create. For the JIT tests and `weir explain`. */
 struct weir_script_jit {
-    int64_t traces;
-    int64_t aborts;
-    int64_t flushes;
+    int64_t traces;  /* compiled */
+    int64_t aborts;  /* recordings given up */
+    int64_t flushes; /* times all traces were thrown away: maxtrace or maxmcode is too small */
 };
 void weir_script_jit_figures(const struct weir_script *script, struct weir_script_jit *out);
 
