@@ -176,20 +176,37 @@ static void *directory_grow(struct weir_fingerprints *store, void *directory, ui
     return grown;
 }
 
+/* Doubles a bucket's first chunk; at full size it moves to a chunk like all others. */
+static void *grow_first(void *first, uint32_t *room, uint32_t full, size_t item_bytes,
+                        struct chunk_list *list, uint32_t *total, size_t *small_bytes) {
+    uint32_t wanted = *room * 2;
+    void *chunk;
+    if (wanted < full) {
+        chunk = realloc(first, wanted * item_bytes);
+        *small_bytes += chunk != NULL ? (wanted - *room) * item_bytes : 0;
+    } else {
+        chunk = chunk_take(list, total, full * item_bytes);
+        if (chunk != NULL) {
+            memcpy(chunk, first, *room * item_bytes);
+            free(first);
+            *small_bytes -= *room * item_bytes;
+        }
+    }
+    if (chunk != NULL) {
+        *room = wanted;
+    }
+    return chunk;
+}
+
 static bool grow_entries(struct weir_fingerprints *store, struct bucket *bucket) {
     if (bucket->entry_room > 0 && bucket->entry_room < ENTRY_CHUNK) {
-        uint32_t room = bucket->entry_room * 2;
-        struct entry *chunk = realloc(bucket->entries[0], room * sizeof *chunk);
+        struct entry *chunk =
+            grow_first(bucket->entries[0], &bucket->entry_room, ENTRY_CHUNK, sizeof *chunk,
+                       &store->free_entries, &store->entry_chunks, &store->small_bytes);
         if (chunk == NULL) {
             return false;
         }
-        store->small_bytes += (room - bucket->entry_room) * sizeof *chunk;
-        if (room == ENTRY_CHUNK) { /* full size: from now on in the other account */
-            store->small_bytes -= ENTRY_CHUNK * sizeof *chunk;
-            store->entry_chunks++;
-        }
         bucket->entries[0] = chunk;
-        bucket->entry_room = room;
         return true;
     }
     void *directory =
@@ -216,18 +233,13 @@ static bool grow_entries(struct weir_fingerprints *store, struct bucket *bucket)
 
 static bool grow_heads(struct weir_fingerprints *store, struct bucket *bucket) {
     if (bucket->head_room > 0 && bucket->head_room < HEAD_CHUNK) {
-        uint32_t room = bucket->head_room * 2;
-        uint32_t *chunk = realloc(bucket->heads[0], room * sizeof *chunk);
+        uint32_t *chunk =
+            grow_first(bucket->heads[0], &bucket->head_room, HEAD_CHUNK, sizeof *chunk,
+                       &store->free_heads, &store->head_chunks, &store->small_bytes);
         if (chunk == NULL) {
             return false;
         }
-        store->small_bytes += (room - bucket->head_room) * sizeof *chunk;
-        if (room == HEAD_CHUNK) {
-            store->small_bytes -= HEAD_CHUNK * sizeof *chunk;
-            store->head_chunks++;
-        }
         bucket->heads[0] = chunk;
-        bucket->head_room = room;
         return true;
     }
     void *directory =

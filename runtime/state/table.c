@@ -281,6 +281,11 @@ static void migrate(struct weir_table *table, uint64_t steps) {
     }
 }
 
+/* 70 %, counting what is still to come from the old index. */
+static bool index_is_full(const struct weir_table *table) {
+    return table->keys + 1 > (table->view.mask + 1) / 10 * 7;
+}
+
 static int grow_index(struct weir_table *table) {
     uint64_t entries = (table->view.mask + 1) * 2;
     uint64_t *index = index_create(entries);
@@ -413,8 +418,7 @@ static struct weir_slot *create_slot(struct weir_table *table, uint64_t hash, co
             return NULL;
         }
     }
-    /* At most 70 % full, counting what is still to come from the old index. */
-    if (table->keys + 1 > (table->view.mask + 1) / 10 * 7 && grow_index(table) != WEIR_OK) {
+    if (index_is_full(table) && grow_index(table) != WEIR_OK) {
         goto fail;
     }
     uint32_t number = table->free_head;
@@ -468,14 +472,17 @@ struct weir_slot *weir_table_get(struct weir_table *table, uint64_t hash, const 
     if (slot != NULL) {
         return slot;
     }
-    size_t heap_bytes = length > table->view.key_inline_bytes ? length : 0;
     if (table->keys >= table->max_keys) {
         limit_error(table, err);
         return NULL;
     }
-    if (table->max_bytes != SIZE_MAX && (table->free_head == 0 || heap_bytes != 0) &&
-        weir_table_check_room(table, table->view.slot_bytes + heap_bytes, err) != WEIR_OK) {
-        return NULL;
+    if (table->max_bytes != SIZE_MAX) {
+        size_t extra = length > table->view.key_inline_bytes ? length : 0;
+        extra += table->free_head == 0 ? table->view.slot_bytes : 0;
+        extra += index_is_full(table) ? (table->view.mask + 1) * 2 * sizeof(uint64_t) : 0;
+        if (weir_table_check_room(table, extra, err) != WEIR_OK) {
+            return NULL;
+        }
     }
     uint8_t *number = weir_spill_append(&table->changed, sizeof(uint32_t));
     slot = number != NULL ? create_slot(table, hash, key, length) : NULL;
