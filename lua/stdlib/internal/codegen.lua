@@ -223,8 +223,8 @@ local function store_text(t, name)
     elseif kind == "bool" then
         return format(
             [[if v ~= true and v ~= false then bad(v, %s, %s) end
-    local b, m = cast(uint8_w, c.values), lshift(1, band(i, 7))
-    if v then b[rshift(i, 3)] = bor(b[rshift(i, 3)], m) else b[rshift(i, 3)] = band(b[rshift(i, 3)], bnot(m)) end]],
+    local bits = cast(uint8_w, c.values)
+    if v then bits[rshift(i, 3)] = bor(bits[rshift(i, 3)], m) else bits[rshift(i, 3)] = band(bits[rshift(i, 3)], bnot(m)) end]],
             n,
             ty
         )
@@ -314,7 +314,7 @@ function codegen.out_source(columns)
     parts[#parts + 1] = "}, {"
     for k, column in ipairs(columns) do
         local text = is_bytes(column.type) and shadow_text(k - 1)
-            or row.getter_text(k - 1, column.type):gsub("r%.i, r%.c%[", "r._weir_i, r._weir_c[")
+            or row.getter_text(k - 1, column.type)
         parts[#parts + 1] = format("[%q] = %s,", column.name, text)
     end
     parts[#parts + 1] = "}"
@@ -405,9 +405,13 @@ return function(call)
 end
 ]]
 
--- One empty batch, so that a row kept past its call reads as gone rather than as freed memory.
+-- A row of nulls, so that a row kept past its call reads as gone rather than as freed memory.
 local active
-local nothing = ffi.new "struct weir_column[1]"
+local nothing = ffi.new("struct weir_column[?]", row.MAX_COLUMNS)
+local null_bits = ffi.new "uint8_t[1]"
+for k = 0, row.MAX_COLUMNS - 1 do
+    nothing[k].length, nothing[k].null_count, nothing[k].validity = 1, 1, null_bits
+end
 local generation = row.generation
 
 local function enter(view, call)

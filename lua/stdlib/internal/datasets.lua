@@ -11,7 +11,7 @@ local words = require "weir.internal.words"
 
 local datasets = {}
 
-local MAX_COLUMNS = 2000
+local MAX_COLUMNS = 2000 -- below row.MAX_COLUMNS, meta columns included
 
 -- What every source adds after its own columns.
 local meta = {}
@@ -31,11 +31,12 @@ local function fields_json(columns)
 end
 
 -- Adds row functions of one dataset to the project's list: returns functions(kind, f, what, columns, more).
-local function adder(project, reader, of)
-    return function(kind, f, what, columns, more)
+local function adder(project, reader, of, from)
+    return function(kind, f, what, columns, more, own)
         more = more or {}
         local reads = function_check.row_function(reader, f, {
             of = of,
+            from = own and of or from,
             columns = columns,
             out = more.out,
             result = more.result,
@@ -310,6 +311,10 @@ function datasets.source(project, reader, node, at)
     for _, column in ipairs(meta) do
         full[#full + 1] = column
     end
+    if #full > MAX_COLUMNS then
+        reader:error("limit", at, ("%d columns are more than %d"):format(#full, MAX_COLUMNS))
+        return nil
+    end
     local schema = json.array {}
     for i, column in ipairs(columns) do
         schema[i] = { name = column.name, type = column.type.text, nullable = column.nullable ~= false, default = column.default }
@@ -404,7 +409,7 @@ function datasets.stream(project, reader, node, at)
         return nil
     end
     local input = from.columns
-    local functions = adder(project, reader, of)
+    local functions = adder(project, reader, of, from.name)
     local time = read_time(reader, named.time, input, from.name)
     local has_time = time or from.time
     local where = reader:func(named.where, "where")
@@ -457,7 +462,7 @@ function datasets.stream(project, reader, node, at)
         }
     end
     plan.columns = columns
-    plan.ensures = predicate.list(reader, named.ensures, "ensures", out, of, functions, seen, json.array {})
+    plan.ensures = predicate.list(reader, named.ensures, "ensures", out, of, functions, seen, json.array {}, true)
     plan.quality = json.array {}
     plan.into = datasets.sink(reader, named.into, out, of)
     local event_time = has_time and has_time.field

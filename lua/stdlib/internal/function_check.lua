@@ -87,7 +87,7 @@ function Walk:column(node)
         self:error(
             "unknown-column",
             node.key,
-            ("%s has no column `%s`"):format(self.of, name),
+            ("%s has no column `%s`"):format(self.from, name),
             diagnostic.did_you_mean(name, names_of(self.columns)) or "it has: " .. table.concat(names_of(self.columns), ", ")
         )
     end
@@ -504,6 +504,7 @@ function check.row_function(reader, f, about)
         reader = reader,
         info = f.info,
         of = about.of,
+        from = about.from,
         columns = about.columns,
         by_name = {},
         out_columns = about.out or {},

@@ -186,6 +186,7 @@ local function visit(project, reader, declaration, pending, path)
         return
     end
     declaration.state = "open"
+    project.by_name[node.name] = { kind = node.word, name = node.name, broken = true }
     path[#path + 1] = node.name
     local from = node.body.from
     local names = type(from) == "table" and getmetatable(from) == nil and from or { from }
@@ -231,7 +232,7 @@ local function attach_quality(project, reader, declaration)
             reader:error("unknown-option", field.at, ("quality %q takes a list of expect \"name\" { … }"):format(node.name))
         else
             local expect = reader:node(field, "quality", "expect")
-            local made = expect and predicate.expectation(reader, expect, field.value_at, target.columns, node.name, target.functions)
+            local made = expect and predicate.expectation(reader, expect, field.value_at, target.columns, node.name, target.functions, true)
             if made then
                 if target.seen[made.name] then
                     reader:error("repeated-name", reader:place_of(expect, field.value_at), ("the expectation %q is declared twice for %s"):format(made.name, node.name))

@@ -163,7 +163,7 @@ local function read_derives(reader, field, columns, of, functions)
                     for i, column in ipairs(columns) do
                         before[i] = column
                     end
-                    local number = functions("map", f, "derive " .. name.key, before, { out = { out }, result = out })
+                    local number = functions("map", f, "derive " .. name.key, before, { out = { out }, result = out }, true)
                     derives[#derives + 1] = { name = name.key, type = parsed.text, ["function"] = number }
                     columns[#columns + 1] = out
                 end
@@ -192,7 +192,7 @@ local function read_tests(reader, field, columns, of, functions, seen)
             end
             tests[#tests + 1] = { kind = "unique", columns = names }
         elseif node then
-            local made = predicate.expectation(reader, node, item.value_at, columns, of, functions)
+            local made = predicate.expectation(reader, node, item.value_at, columns, of, functions, true)
             if made then
                 if seen[made.name] then
                     reader:error("repeated-name", item.value_at, ("the expectation %q is declared twice for %s"):format(made.name, of))
@@ -230,7 +230,7 @@ function models.model(project, reader, node, at)
         return nil
     end
     local input = from.columns
-    local functions = datasets.adder(project, reader, of)
+    local functions = datasets.adder(project, reader, of, from.name)
     local time = datasets.read_time(reader, named.time, input, from.name)
     local seen = {}
     local where = reader:func(named.where, "where")

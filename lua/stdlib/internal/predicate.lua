@@ -217,8 +217,9 @@ local expect_options = { on_violation = true, because = true }
 local actions = { quarantine = true, drop = true, fail = true, warn = true }
 local reserved = { decode = true, time = true, map = true, where = true, budget = true, future = true }
 
--- The plan entry of one `expect`. `functions`: adds a row function, returns its number.
-function predicate.expectation(reader, node, at, columns, of, functions)
+-- The plan entry of one `expect`. `functions`: adds a row function, returns its number; `own`: the
+-- columns are the dataset's own, not what it reads.
+function predicate.expectation(reader, node, at, columns, of, functions, own)
     local place = reader:place_of(node, at)
     if type(node.name) ~= "string" or node.name == "" then
         reader:error("type", place, "an expectation has a name: expect \"sale has an id\" { … }")
@@ -242,7 +243,7 @@ function predicate.expectation(reader, node, at, columns, of, functions)
         if type(x) == "function" then
             local f = reader:func(field, "an expectation")
             if f then
-                local number = functions("predicate", f, "expectation " .. node.name, columns)
+                local number = functions("predicate", f, "expectation " .. node.name, columns, nil, own)
                 terms[#terms + 1] = { kind = "function", ["function"] = number }
             end
         else
@@ -267,7 +268,7 @@ function predicate.expectation(reader, node, at, columns, of, functions)
 end
 
 -- A list of expectations under an option; `seen` holds names already used for this dataset.
-function predicate.list(reader, field, what, columns, of, functions, seen, into)
+function predicate.list(reader, field, what, columns, of, functions, seen, into, own)
     if not field then
         return into
     end
@@ -277,7 +278,7 @@ function predicate.list(reader, field, what, columns, of, functions, seen, into)
             reader:error("unknown-option", item.at, ("%s is a list of expect \"name\" { … }"):format(what))
         else
             local node = reader:node(item, what, "expect")
-            local made = node and predicate.expectation(reader, node, item.value_at, columns, of, functions)
+            local made = node and predicate.expectation(reader, node, item.value_at, columns, of, functions, own)
             if made then
                 if seen[made.name] then
                     reader:error("repeated-name", reader:place_of(node, item.value_at), ("the expectation %q is declared twice for %s"):format(made.name, of))

@@ -77,12 +77,22 @@ function project.new(path)
     -- Statically: unknown and assigned globals, words not built, locals that hide constructors.
     local function check_names(info)
         local known
+        local assigned = {}
+        syntax.walk(info.ast, function(node)
+            if node.tag == "Assign" then
+                for _, target in ipairs(node.targets) do
+                    assigned[target] = true
+                end
+            elseif node.tag == "Function" then
+                assigned[node.target] = true
+            end
+        end)
         for _, node in ipairs(info.globals) do
             local name, at = node.name, syntax.place(info, node)
             if words.later[name] ~= nil then
                 self.diagnostics:error("not-built", at, ("`%s` is not built yet"):format(name),
                     words.later[name] ~= "" and words.later[name] or nil)
-            elseif self.base[name] == nil then
+            elseif self.base[name] == nil and not assigned[node] then
                 known = known or sandbox.names(self.base)
                 local why = name == "next" and "use pairs" or name == "unpack" and "name the elements" or diagnostic.did_you_mean(name, known)
                 self.diagnostics:error("unknown-name", at, ("no global is called `%s` here"):format(name), why)

@@ -12,7 +12,7 @@ local time = require "weir.internal.time"
 
 local format = string.format
 
-local row = {}
+local row = { MAX_COLUMNS = 2048 }
 
 -- The call being run; nested views of earlier calls are dead.
 local generation = ffi.new "int32_t[1]"
@@ -113,7 +113,7 @@ end
 local function getter_text(k, t)
     return format(
         [[function(r)
-    local i, c = r.i, r.c[%d]
+    local i, c = r._weir_i, r._weir_c[%d]
     if c.validity ~= nil and band(c.validity[rshift(i, 3)], lshift(1, band(i, 7))) == 0 then
         return nil
     end
@@ -150,7 +150,7 @@ end
 row.declare = declare
 
 local function alive(view)
-    if view.g ~= generation[0] then
+    if view._weir_call ~= generation[0] then
         error("a value taken from a row is read after its call; keep a copy of what it holds", 3)
     end
 end
@@ -173,21 +173,21 @@ function make_view(t)
     local text = t.text
     if t.kind == "list" then
         need_views(t.element)
-        local View = declare "const struct weir_column *c; int32_t begin; int32_t length; int32_t g;"
+        local View = declare "const struct weir_column *_weir_c; int32_t _weir_begin; int32_t _weir_length; int32_t _weir_call;"
         views[text] = View
         local item = compile("return " .. item_text(t.element), "list view", views)
         ffi.metatype(View, {
             __len = function(v)
-                return v.length
+                return v._weir_length
             end,
             __index = function(v, n)
                 alive(v)
                 if type(n) ~= "number" then
                     error("a list is read by position: e.items[1], #e.items", 2)
-                elseif n < 1 or n > v.length or n % 1 ~= 0 then
+                elseif n < 1 or n > v._weir_length or n % 1 ~= 0 then
                     return nil
                 end
-                return item(v.c[0], v.begin + n - 1)
+                return item(v._weir_c[0], v._weir_begin + n - 1)
             end,
             __newindex = no_write "a list of a row",
         })
@@ -195,7 +195,7 @@ function make_view(t)
         for _, field in ipairs(t.fields) do
             need_views(field.type)
         end
-        local View = declare "const struct weir_column *c; int32_t i; int32_t g;"
+        local View = declare "const struct weir_column *_weir_c; int32_t _weir_i; int32_t _weir_call;"
         views[text] = View
         local parts = { "return {" }
         for k, field in ipairs(t.fields) do
@@ -217,19 +217,19 @@ function make_view(t)
     else
         need_views(t.key)
         need_views(t.value)
-        local View = declare "const struct weir_column *c; int32_t begin; int32_t length; int32_t g;"
+        local View = declare "const struct weir_column *_weir_c; int32_t _weir_begin; int32_t _weir_length; int32_t _weir_call;"
         views[text] = View
         local key = compile("return " .. item_text(t.key), "map view", views)
         local item = compile("return " .. item_text(t.value), "map view", views)
         ffi.metatype(View, {
             __len = function(v)
-                return v.length
+                return v._weir_length
             end,
             __index = function(v, wanted)
                 alive(v)
-                for n = v.begin + v.length - 1, v.begin, -1 do
-                    if key(v.c[0], n) == wanted then
-                        return item(v.c[1], n)
+                for n = v._weir_begin + v._weir_length - 1, v._weir_begin, -1 do
+                    if key(v._weir_c[0], n) == wanted then
+                        return item(v._weir_c[1], n)
                     end
                 end
                 return nil
@@ -260,8 +260,8 @@ end
 
 local rows = {} -- schema text -> ctype
 
--- The row type of a schema: { { name =, type = parsed type } … }. Fields c (columns) and i (row) are
--- the loop's; a column called `c` or `i` still reads as the column.
+-- The row type of a schema: { { name =, type = parsed type } … }. Its own members, _weir_c (columns)
+-- and _weir_i (row), are the loop's.
 function row.view(columns)
     local key = schema_text(columns)
     if rows[key] then
@@ -270,8 +270,7 @@ function row.view(columns)
     for _, column in ipairs(columns) do
         need_views(column.type)
     end
-    -- The struct's own members come before the metatype's __index, so their names are out of reach of rules.
-    local source = row.getters_source(columns):gsub("r%.i, r%.c%[", "r._weir_i, r._weir_c[")
+    local source = row.getters_source(columns)
     local get = compile(source, "row view", views)
     local View = declare "const struct weir_column *_weir_c; int32_t _weir_i;"
     ffi.metatype(View, {
