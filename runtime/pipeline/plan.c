@@ -372,6 +372,8 @@ int weir_plan_parse(const char *json, struct weir_plan **out, struct weir_error 
     json_t *ledger = member(pipeline, "ledger");
     plan->ledger_path = ledger != NULL ? text(&r, ledger, "path", false) : NULL;
     plan->ledger_keep_us = integer(&r, ledger, "keep_us", INT64_C(600000000));
+    plan->ledger_segment_bytes = integer(&r, ledger, "segment_bytes", INT64_C(64) << 20);
+    plan->snapshot_every_us = integer(&r, ledger, "snapshot_every_us", INT64_C(60000000));
     plan->commit_every_us = integer(&r, member(pipeline, "commit"), "every_us", 1000000);
     json_t *memory = member(pipeline, "memory");
     plan->data_bytes = integer(&r, memory, "data_bytes", INT64_C(160) << 20);

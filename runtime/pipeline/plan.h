@@ -146,6 +146,8 @@ struct weir_plan {
     const char *ledger_path; /* or NULL: derived from the storage root */
     int64_t commit_every_us;
     int64_t ledger_keep_us;
+    int64_t ledger_segment_bytes;
+    int64_t snapshot_every_us;
     int64_t data_bytes;
     int64_t state_bytes;
     struct weir_plan_source *sources;

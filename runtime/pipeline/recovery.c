@@ -249,6 +249,7 @@ static int open_durable(struct weir_pipeline *p, struct weir_error *err) {
     struct weir_ledger_options options = {
         .path = p->ledger_path,
         .create = true,
+        .segment_bytes = (uint64_t)(p->plan->ledger_segment_bytes + 4095) & ~UINT64_C(4095),
         .now_us = p->clock_us,
     };
     int rc = weir_ledger_open(&options, &p->ledger, err);

@@ -15,7 +15,6 @@ enum {
     EVERY_IMAGE_BYTES = 64 << 20,
 };
 
-#define SNAPSHOT_EVERY_NS INT64_C(60000000000)
 
 struct slice {
     struct slice *next;
@@ -187,7 +186,7 @@ int snapshotter_step(struct weir_pipeline *p, struct weir_error *err) {
     if (!s->dumping) {
         bool due = p->images_since_snapshot > EVERY_IMAGE_BYTES ||
                    (p->images_since_snapshot > 0 &&
-                    weir_clock_mono_ns() - p->snapshot_at_ns > SNAPSHOT_EVERY_NS);
+                    weir_clock_mono_ns() - p->snapshot_at_ns > p->plan->snapshot_every_us * 1000);
         if (!due) {
             return WEIR_OK;
         }

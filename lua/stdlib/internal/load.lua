@@ -18,7 +18,7 @@ local pipeline_options = {
 }
 local option_tables = {
     commit = { every = true },
-    ledger = { keep = true, path = true },
+    ledger = { keep = true, path = true, segment = true, snapshot_every = true },
     memory = { data = true, state = true },
 }
 local storage_options = { root = true }
@@ -139,7 +139,14 @@ local function pipeline_plan(project, reader, node, at)
     end
     local ledger = sub_options(reader, named, "ledger")
     local ledger_path = reader:want(ledger.path, "string", "ledger.path", "a folder")
-    plan.ledger = { keep_us = reader:duration(ledger.keep, "ledger.keep") or 600000000, path = ledger_path and project.path(ledger_path) or json.null }
+    plan.ledger = {
+        keep_us = reader:duration(ledger.keep, "ledger.keep") or 600000000, path = ledger_path and project.path(ledger_path) or json.null,
+        segment_bytes = reader:size(ledger.segment, "ledger.segment") or 67108864,
+        snapshot_every_us = reader:duration(ledger.snapshot_every, "ledger.snapshot_every") or 60000000,
+    }
+    if ledger.segment and plan.ledger.segment_bytes < 65536 then
+        reader:error("type", ledger.segment.value_at, "ledger.segment is at least 64KB")
+    end
     local memory = sub_options(reader, named, "memory")
     plan.memory = { data_bytes = reader:size(memory.data, "memory.data") or 134217728, state_bytes = reader:size(memory.state, "memory.state") or 1073741824 }
     plan.description = datasets.text_of(reader, named.description, "description")
