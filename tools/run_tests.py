@@ -202,6 +202,10 @@ def abi(preset):
     return Job("abi", ["luajit", "tests/abi/abi_test.lua", ".", f"build/{preset}/weir"], reads="tap", needs=(f"build {preset}",))
 
 
+def specs(preset):
+    return Job("specs", [f"build/{preset}/weir", "test", "--output", "tap"], reads="tap", needs=(f"build {preset}",))
+
+
 def lints(*needs):
     return Job("lints", ["python3", "tests/lint/lint.py"], reads="tap", needs=needs)
 
@@ -225,10 +229,10 @@ def suite(name):
     if name == "lint":
         return [lints()]
     if name == "check":
-        return [build("dev"), unit("dev"), abi("dev"), lints()]
+        return [build("dev"), unit("dev"), abi("dev"), specs("dev"), lints("build dev")]
     if name == "test":
         return [
-            build("release"), judges(), abi("release"), unit("release"), build("asan"), lints("build release"),
+            build("release"), judges(), abi("release"), specs("release"), unit("release"), build("asan"), lints("build release"),
             pytest("integration", "build/release/weir", INTEGRATION, f"--ignore={CRASH}", needs=("build release",)),
             unit("asan"),
             pytest("crash", "build/release/weir", [CRASH], needs=("build release",)),
