@@ -197,3 +197,21 @@ int weir_segment_follows(struct weir_segment_reader *reader, uint64_t offset, ui
     }
     return WEIR_OK;
 }
+
+int weir_segment_resume(struct weir_segment_reader *reader, uint64_t offset, uint64_t *number,
+                        struct weir_hash128 *previous, struct weir_error *err) {
+    uint8_t *bytes;
+    size_t got;
+    struct weir_frame_header header;
+    int rc = borrow(reader, offset, WEIR_FRAME_HEADER_BYTES, &bytes, &got, err);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    if (got < WEIR_FRAME_HEADER_BYTES || !weir_frame_decode(bytes, &header)) {
+        return weir_error_set(err, WEIR_E_CORRUPT, "%s: no frame at byte %llu", reader->path,
+                              (unsigned long long)offset);
+    }
+    *number = header.number;
+    *previous = header.previous;
+    return WEIR_OK;
+}

@@ -43,6 +43,9 @@ int weir_segment_frame(struct weir_segment_reader *reader, uint64_t offset, uint
 int weir_segment_follows(struct weir_segment_reader *reader, uint64_t offset, uint64_t number,
                          const uint8_t log[WEIR_LEDGER_ID_BYTES], uint64_t *found, bool *zero,
                          struct weir_error *err);
+/* Number and previous hash as the frame header at `offset` says: to read on behind damage. */
+int weir_segment_resume(struct weir_segment_reader *reader, uint64_t offset, uint64_t *number,
+                        struct weir_hash128 *previous, struct weir_error *err);
 void weir_segment_name(uint64_t first, char name[32]);
 /* False when `name` is not a segment's. */
 bool weir_segment_parse_name(const char *name, uint64_t *first);

@@ -30,3 +30,10 @@ void weir_snapshot_path(const struct weir_snapshots *snapshots, uint64_t number,
 static inline uint64_t weir_slice_stored_bytes(uint64_t name_bytes, uint64_t payload_bytes) {
     return (WEIR_SLICE_HEADER_BYTES + name_bytes + payload_bytes + 7) / 8 * 8;
 }
+
+/* Opens one file, verified whole, wherever it lies. */
+int weir_snapshot_open_file(struct weir_files *files, const char *path,
+                            const struct weir_ledger_identity *identity, uint64_t max_slice_bytes,
+                            struct weir_snapshot **out, struct weir_error *err);
+/* The footer's record. */
+struct weir_span weir_snapshot_view_state_bytes(const struct weir_snapshot *snapshot);

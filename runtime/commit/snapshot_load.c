@@ -23,6 +23,7 @@ struct weir_snapshot {
     uint8_t *buffer; /* the slice at hand */
     size_t capacity;
     uint8_t *state_bytes;
+    size_t state_size;
     struct weir_record_view state;
 };
 
@@ -122,6 +123,7 @@ static int take_state(struct weir_snapshot *snapshot, struct weir_span table,
         return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", snapshot->path);
     }
     memcpy(snapshot->state_bytes, bytes.data, bytes.size);
+    snapshot->state_size = bytes.size;
     int rc = weir_record_parse(snapshot->state_bytes, bytes.size, &snapshot->state, err);
     if (rc != WEIR_OK) {
         weir_error_wrap(err, "%s", snapshot->path);
@@ -184,31 +186,42 @@ static int verify(struct weir_snapshot *snapshot, const struct weir_ledger_ident
     return rc;
 }
 
-static int open_one(struct weir_snapshots *snapshots, uint64_t end, struct weir_snapshot **out,
-                    struct weir_error *err) {
+int weir_snapshot_open_file(struct weir_files *files, const char *path,
+                            const struct weir_ledger_identity *identity, uint64_t max_slice_bytes,
+                            struct weir_snapshot **out, struct weir_error *err) {
     struct weir_snapshot *snapshot = calloc(1, sizeof *snapshot);
     if (snapshot == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "snapshot: out of memory");
     }
-    weir_snapshot_path(snapshots, end, "snap", snapshot->path);
-    snapshot->max_slice_bytes = snapshots->max_slice_bytes;
-    int rc = snapshots->files->ops->open(snapshots->files, snapshot->path, WEIR_FILE_READ,
-                                         &snapshot->file);
+    snprintf(snapshot->path, sizeof snapshot->path, "%s", path);
+    snapshot->max_slice_bytes = max_slice_bytes;
+    int rc = files->ops->open(files, path, WEIR_FILE_READ, &snapshot->file);
     if (rc == 0) {
         rc = snapshot->file->ops->size(snapshot->file, &snapshot->size);
     }
-    rc = rc != 0 ? weir_error_system(err, WEIR_E_IO, -rc, "open %s", snapshot->path)
-                 : verify(snapshot, &snapshots->identity, err);
-    if (rc == WEIR_OK && snapshot->end != end) {
-        rc = weir_error_set(err, WEIR_E_CORRUPT, "%s: ends at %" PRIu64 ", unlike its name",
-                            snapshot->path, snapshot->end);
-    }
+    rc = rc != 0 ? weir_error_system(err, WEIR_E_IO, -rc, "open %s", path)
+                 : verify(snapshot, identity, err);
     if (rc != WEIR_OK) {
         weir_snapshot_close(snapshot);
         return rc;
     }
     *out = snapshot;
     return WEIR_OK;
+}
+
+static int open_one(struct weir_snapshots *snapshots, uint64_t end, struct weir_snapshot **out,
+                    struct weir_error *err) {
+    char path[4096];
+    weir_snapshot_path(snapshots, end, "snap", path);
+    int rc = weir_snapshot_open_file(snapshots->files, path, &snapshots->identity,
+                                     snapshots->max_slice_bytes, out, err);
+    if (rc == WEIR_OK && (*out)->end != end) {
+        rc = weir_error_set(err, WEIR_E_CORRUPT, "%s: ends at %" PRIu64 ", unlike its name", path,
+                            (*out)->end);
+        weir_snapshot_close(*out);
+        *out = NULL;
+    }
+    return rc;
 }
 
 int weir_snapshot_load(struct weir_snapshots *snapshots, uint64_t last_record,
@@ -253,6 +266,10 @@ uint64_t weir_snapshot_view_end(const struct weir_snapshot *snapshot) {
 
 const struct weir_record_view *weir_snapshot_view_state(const struct weir_snapshot *snapshot) {
     return &snapshot->state;
+}
+
+struct weir_span weir_snapshot_view_state_bytes(const struct weir_snapshot *snapshot) {
+    return (struct weir_span){snapshot->state_bytes, snapshot->state_size};
 }
 
 int weir_snapshot_next(struct weir_snapshot *snapshot, struct weir_span *table,
