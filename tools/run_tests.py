@@ -206,6 +206,11 @@ def specs(preset):
     return Job("specs", [f"build/{preset}/weir", "test", "--output", "tap"], reads="tap", needs=(f"build {preset}",))
 
 
+def busted(name, folder):
+    """Under plain LuaJIT, without the binary: the stdlib alone."""
+    return Job(name, ["busted", "--lua=luajit", "--output=TAP", folder], reads="tap")
+
+
 def lints(*needs):
     return Job("lints", ["python3", "tests/lint/lint.py"], reads="tap", needs=needs)
 
@@ -229,10 +234,10 @@ def suite(name):
     if name == "lint":
         return [lints()]
     if name == "check":
-        return [build("dev"), unit("dev"), abi("dev"), specs("dev"), lints("build dev")]
+        return [build("dev"), unit("dev"), abi("dev"), specs("dev"), busted("jit", "tests/jit"), lints("build dev")]
     if name == "test":
         return [
-            build("release"), judges(), abi("release"), specs("release"), unit("release"), build("asan"), lints("build release"),
+            build("release"), judges(), abi("release"), specs("release"), busted("jit", "tests/jit"), unit("release"), build("asan"), lints("build release"),
             pytest("integration", "build/release/weir", INTEGRATION, f"--ignore={CRASH}", needs=("build release",)),
             unit("asan"),
             pytest("crash", "build/release/weir", [CRASH], needs=("build release",)),
