@@ -80,7 +80,7 @@ struct weir_lua_references {
 struct weir_lua_node {
     uint8_t tag;   /* enum weir_lua_tag */
     uint8_t flags; /* Name: scope; Call: sugar; Number: suffix; Field: kind; Index: dot; Function:
-                      method; FunctionExpr: vararg; String: long */
+                      method; FunctionExpr: vararg; String: long; Label: a semicolon follows */
     bool in_function; /* Table: inside a function body */
     int32_t height;   /* of the tree below, capped so that walkers may recurse */
     int32_t line;

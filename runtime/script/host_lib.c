@@ -195,8 +195,9 @@ static int native_hash(lua_State *lua) {
 
 /* --- json ----------------------------------------------------------------------------------- */
 
-#define JSON_KEYS "weir.json_keys" /* registry: weak table object -> list of keys, array -> true   \
-                                    */
+#define JSON_KEYS                                                                                  \
+    "weir.json_keys" /* registry: weak table object -> list of keys, array -> true                 \
+                      */
 
 static void json_note(lua_State *lua, int object) {
     lua_getfield(lua, LUA_REGISTRYINDEX, JSON_KEYS);

@@ -437,7 +437,7 @@ static bool number_value(char *text, struct weir_token_value *token) {
         token->suffix = SUFFIX_I;
     } else if (whole && strcmp(suffix, "ll") == 0) {
         token->suffix = SUFFIX_LL;
-    } else if (whole && strcmp(suffix, "ull") == 0) {
+    } else if (whole && (strcmp(suffix, "ull") == 0 || strcmp(suffix, "llu") == 0)) {
         token->suffix = SUFFIX_ULL;
     } else {
         return false;

@@ -740,14 +740,15 @@ static struct weir_lua_node *parse_statement(struct weir_parser *p) {
 }
 
 /* Labels that nothing follows in their block may be jumped to past any local. `until` still sees
- * the block's locals, so it does not count as an end. */
+ * the block's locals, so it does not count as an end; nor does a label with a semicolon behind it,
+ * to LuaJIT. */
 static void free_trailing_labels(struct weir_parser *p, const struct weir_lua_node *block) {
     if (kind(p) == TOKEN_UNTIL) {
         return;
     }
     const struct weir_lua_node *trailing = NULL;
     for (const struct weir_lua_node *n = block->list.first; n != NULL; n = n->next) {
-        if (n->tag != LUA_Label) {
+        if (n->tag != LUA_Label || n->flags) {
             trailing = NULL;
         } else if (trailing == NULL) {
             trailing = n;
@@ -767,7 +768,9 @@ static struct weir_lua_node *parse_block(struct weir_parser *p) {
         struct weir_lua_node *statement = parse_statement(p);
         finish(p, statement);
         is_last = statement->tag == LUA_Return || statement->tag == LUA_Break;
-        accept(p, ';');
+        if (accept(p, ';') && statement->tag == LUA_Label) {
+            statement->flags = true;
+        }
         push(p, block, &block->list, statement);
     }
     free_trailing_labels(p, block);

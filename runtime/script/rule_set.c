@@ -22,7 +22,9 @@ struct weir_rule_set {
 
 /* What one load works on; owned by weir_script_load, so a throw leaks nothing. */
 struct load {
-    const char *path;
+    const char *path; /* with `text`: its chunk name */
+    const char *text; /* Lua text to run instead of the stdlib's loader, or NULL */
+    size_t text_length;
     const struct weir_script_setting *settings;
     size_t setting_count;
     struct weir_rule_set *rule_set;
@@ -232,10 +234,15 @@ static void take_functions(lua_State *lua, struct weir_rule_set *rule_set) {
 static int run_load(lua_State *lua) {
     struct load *load = lua_touserdata(lua, 1);
     struct weir_rule_set *rule_set = load->rule_set;
-    lua_rawgeti(lua, LUA_REGISTRYINDEX, rule_set->script->environment);
-    lua_getfield(lua, -1, "require");
-    lua_pushstring(lua, "weir.internal.load");
-    lua_call(lua, 1, 1);
+    if (load->text != NULL) {
+        if (luaL_loadbufferx(lua, load->text, load->text_length, load->path, "t") != 0) {
+            return lua_error(lua);
+        }
+    } else {
+        lua_getglobal(lua, "require");
+        lua_pushstring(lua, "weir.internal.load");
+        lua_call(lua, 1, 1);
+    }
     push_request(lua, load);
     lua_call(lua, 1, 2);
     if (!lua_istable(lua, -2)) {
@@ -277,10 +284,9 @@ static int compare_files(const void *a, const void *b) {
     return strcmp(left != NULL ? left : "", right != NULL ? right : "");
 }
 
-int weir_script_load(struct weir_script *script, const char *path,
-                     const struct weir_script_setting *settings, size_t setting_count,
-                     struct weir_rule_set **out, struct weir_buffer *report,
-                     struct weir_buffer *report_json, struct weir_error *err) {
+static int load_into(struct weir_script *script, struct load *load, struct weir_rule_set **out,
+                     struct weir_error *err) {
+    const char *path = load->path;
     *out = NULL;
     struct weir_rule_set *rule_set = calloc(1, sizeof(*rule_set));
     if (rule_set == NULL) {
@@ -290,24 +296,19 @@ int weir_script_load(struct weir_script *script, const char *path,
     rule_set->script = script;
     script->rule_sets++;
     weir_buffer_init(&rule_set->plan, PLAN_BYTES_MAX);
-    struct load load = {.path = path,
-                        .settings = settings,
-                        .setting_count = setting_count,
-                        .rule_set = rule_set,
-                        .report = report,
-                        .report_json = report_json};
+    load->rule_set = rule_set;
     lua_pushcfunction(script->lua, run_load);
-    lua_pushlightuserdata(script->lua, &load);
+    lua_pushlightuserdata(script->lua, load);
     int rc = weir_script_protected(script, 1, 0, script->options.load_budget_ns, true, err);
     if (rc != WEIR_OK) {
         weir_error_wrap(err, "load %s", path);
         goto out;
     }
-    if (load.failed) {
+    if (load->failed) {
         rc = weir_error_set(err, WEIR_E_CONFIG, "%s: see the report", path);
         goto out;
     }
-    rc = load.rc;
+    rc = load->rc;
     if (rc == WEIR_OK && (rule_set->code == NULL || rule_set->files == NULL ||
                           weir_buffer_text(&rule_set->plan) == NULL)) {
         rc = WEIR_E_NOMEM;
@@ -322,6 +323,25 @@ int weir_script_load(struct weir_script *script, const char *path,
 out:
     weir_rule_set_unref(rule_set);
     return rc;
+}
+
+int weir_script_load(struct weir_script *script, const char *path,
+                     const struct weir_script_setting *settings, size_t setting_count,
+                     struct weir_rule_set **out, struct weir_buffer *report,
+                     struct weir_buffer *report_json, struct weir_error *err) {
+    struct load load = {.path = path,
+                        .settings = settings,
+                        .setting_count = setting_count,
+                        .report = report,
+                        .report_json = report_json};
+    return load_into(script, &load, out, err);
+}
+
+int weir_script_load_text(struct weir_script *script, const char *text, size_t length,
+                          const char *chunkname, struct weir_rule_set **out,
+                          struct weir_buffer *report, struct weir_error *err) {
+    struct load load = {.path = chunkname, .text = text, .text_length = length, .report = report};
+    return load_into(script, &load, out, err);
 }
 
 /* --- use ------------------------------------------------------------------------------------ */

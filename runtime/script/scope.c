@@ -199,12 +199,10 @@ void weir_scope_goto(struct weir_parser *p, struct weir_lua_node *node,
 
 void weir_scope_label(struct weir_parser *p, struct weir_lua_node *node,
                       struct weir_lua_name *name) {
-    for (struct weir_lua_block *b = p->function->block; b != NULL; b = b->outer) {
-        if (find_jump(b->labels, name) != NULL) {
-            weir_lexer_fail(&p->lexer, WEIR_E_SYNTAX, (size_t)node->first, node->line, node->col,
-                            "label '%.*s' is defined twice",
-                            (int)(name->length < 60 ? name->length : 60), name->text);
-        }
+    if (find_jump(p->function->block->labels, name) != NULL) {
+        weir_lexer_fail(&p->lexer, WEIR_E_SYNTAX, (size_t)node->first, node->line, node->col,
+                        "label '%.*s' is defined twice",
+                        (int)(name->length < 60 ? name->length : 60), name->text);
     }
     struct weir_lua_jump *jump = add_jump(p, node, name);
     jump->next = p->function->block->labels;

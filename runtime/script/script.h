@@ -62,6 +62,12 @@ int weir_script_load(struct weir_script *script, const char *path,
                      struct weir_rule_set **out, struct weir_buffer *report,
                      struct weir_buffer *report_json, struct weir_error *err) WEIR_MUST_CHECK;
 
+/* As above, but Lua text in the private environment stands in for internal/load.lua: it gets the
+ * same request and returns the same table. For benches and tests of the loops alone. */
+int weir_script_load_text(struct weir_script *script, const char *text, size_t length,
+                          const char *chunkname, struct weir_rule_set **out,
+                          struct weir_buffer *report, struct weir_error *err) WEIR_MUST_CHECK;
+
 struct weir_rule_set *weir_rule_set_ref(struct weir_rule_set *rule_set);
 /* The last one lets its Lua values be collected. Must come before weir_script_destroy. */
 void weir_rule_set_unref(struct weir_rule_set *rule_set);
