@@ -423,26 +423,52 @@ int32_t weir_graph_cells(struct weir_graph *graph, struct weir_cell **cells, int
     return count;
 }
 
-uint64_t weir_graph_state_shape(struct weir_graph *graph, struct weir_buffer *text) {
-    uint64_t shape = 0;
+static struct weir_node *find_node(struct weir_graph *graph, const char *name) {
     for (int32_t i = 0; i < graph->node_count; i++) {
-        struct weir_node *node = graph->nodes[i];
-        uint64_t dedup = node->dedup != NULL ? weir_dedup_shape(node->dedup) : 0;
-        uint64_t aggregate = node->aggregate != NULL ? weir_aggregate_shape(node->aggregate) : 0;
-        if (dedup == 0 && aggregate == 0) {
-            continue;
-        }
-        shape = shape * UINT64_C(0x9E3779B97F4A7C15) + dedup * 31 + aggregate;
-        for (const char *c = node->name; *c != '\0'; c++) {
-            shape = shape * 131 + (unsigned char)*c;
-        }
-        if (text != NULL &&
-            weir_buffer_printf(text, "%s %016llx\n", node->name,
-                               (unsigned long long)(dedup * 31 + aggregate)) != WEIR_OK) {
-            return 0;
+        if (strcmp(graph->nodes[i]->name, name) == 0) {
+            return graph->nodes[i];
         }
     }
-    return shape;
+    return NULL;
+}
+
+int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struct weir_error *err) {
+    for (int32_t i = 0; i < from->node_count; i++) {
+        const struct weir_node *old = from->nodes[i];
+        const struct weir_node *node = find_node(to, old->name);
+        if (old->dedup == NULL && old->aggregate == NULL) {
+            continue;
+        }
+        if (node == NULL) {
+            return weir_error_set(err, WEIR_E_STATE,
+                                  "%s is gone and its state would be lost; put it back, or stop "
+                                  "the pipeline to remove it",
+                                  old->name);
+        }
+        if (!weir_schema_equal(old->input, node->input)) { /* keys are read by column number */
+            return weir_error_set(err, WEIR_E_STATE,
+                                  "%s keeps state, and the columns of %s, which it reads, "
+                                  "changed; restart the pipeline",
+                                  node->name, node->from);
+        }
+        uint64_t old_dedup = old->dedup != NULL ? weir_dedup_shape(old->dedup) : 0;
+        uint64_t new_dedup = node->dedup != NULL ? weir_dedup_shape(node->dedup) : 0;
+        uint64_t old_shape = old->aggregate != NULL ? weir_aggregate_shape(old->aggregate) : 0;
+        uint64_t new_shape = node->aggregate != NULL ? weir_aggregate_shape(node->aggregate) : 0;
+        if (old_dedup != new_dedup || old_shape != new_shape) {
+            return weir_error_set(err, WEIR_E_STATE,
+                                  "%s: the shape of its %s changed, and what it has counted so "
+                                  "far would be lost; give the new form another name beside it",
+                                  node->name, old_dedup != new_dedup ? "dedup" : "windows");
+        }
+    }
+    return WEIR_OK;
+}
+
+void weir_graph_clear_breaches(struct weir_graph *graph) {
+    for (int32_t i = 0; i < graph->dataset_count; i++) {
+        graph->datasets[i]->breached = false;
+    }
 }
 
 int weir_graph_restore(struct weir_graph *graph, struct weir_error *err) {
@@ -460,26 +486,20 @@ int weir_graph_restore(struct weir_graph *graph, struct weir_error *err) {
 int weir_graph_take_state(struct weir_graph *to, struct weir_graph *from, struct weir_error *err) {
     for (int32_t i = 0; i < to->node_count; i++) {
         struct weir_node *node = to->nodes[i];
-        struct weir_node *old = NULL;
-        for (int32_t j = 0; j < from->node_count; j++) {
-            if (strcmp(from->nodes[j]->name, node->name) == 0) {
-                old = from->nodes[j];
-            }
-        }
-        bool stateful = node->dedup != NULL || node->aggregate != NULL;
+        struct weir_node *old = find_node(from, node->name);
         if (old == NULL) {
             continue;
         }
-        if (stateful && ((old->dedup != NULL) != (node->dedup != NULL) ||
-                         (old->aggregate != NULL) != (node->aggregate != NULL))) {
-            return weir_error_set(err, WEIR_E_BUG, "%s: state changed its shape", node->name);
+        if (old->dedup != NULL && node->dedup != NULL) {
+            struct weir_dedup *dedup = node->dedup;
+            node->dedup = old->dedup;
+            old->dedup = dedup;
         }
-        struct weir_dedup *dedup = node->dedup;
-        node->dedup = old->dedup;
-        old->dedup = dedup;
-        struct weir_aggregate *aggregate = node->aggregate;
-        node->aggregate = old->aggregate;
-        old->aggregate = aggregate;
+        if (old->aggregate != NULL && node->aggregate != NULL) {
+            struct weir_aggregate *aggregate = node->aggregate;
+            node->aggregate = old->aggregate;
+            old->aggregate = aggregate;
+        }
         if (node->watermark != NULL && old->watermark != NULL) {
             struct weir_buffer bytes;
             weir_buffer_init(&bytes, 16 << 20);
@@ -524,4 +544,27 @@ int weir_graph_why_waiting(struct weir_graph *graph, struct weir_buffer *out) {
         }
     }
     return WEIR_OK;
+}
+
+int weir_graph_estimates(struct weir_graph *graph, struct weir_buffer *out) {
+    double cap = (double)graph->plan->state_bytes / (1 << 20);
+    int rc = WEIR_OK;
+    for (int32_t i = 0; rc == WEIR_OK && i < graph->node_count; i++) {
+        const struct weir_node *node = graph->nodes[i];
+        if (node->dedup != NULL) {
+            rc = weir_buffer_printf(out,
+                                    "%s: dedup remembers a key in 32 bytes; memory.state holds "
+                                    "%.0f million\n",
+                                    node->name, (double)graph->plan->state_bytes / 32e6);
+        }
+        if (rc == WEIR_OK && node->aggregate != NULL) {
+            size_t bytes = weir_aggregate_estimate(node->aggregate);
+            rc = weir_buffer_printf(out,
+                                    "%s: about %zu bytes per group and open window; memory.state "
+                                    "(%.0f MB) holds %.1f million\n",
+                                    node->name, bytes, cap,
+                                    (double)graph->plan->state_bytes / (double)bytes / 1e6);
+        }
+    }
+    return rc;
 }

@@ -107,19 +107,24 @@ struct weir_dataset *weir_graph_dataset(struct weir_graph *graph, int32_t index)
 struct weir_dataset *weir_graph_find(struct weir_graph *graph, const char *name);
 /* All state, for seals, snapshots and recovery. Order is the plan's. */
 int32_t weir_graph_cells(struct weir_graph *graph, struct weir_cell **cells, int32_t capacity);
-/* Shape of the state: equal hashes mean state carries over at a reload. `text` (may be NULL) gets
- * one line a stateful declaration. */
-uint64_t weir_graph_state_shape(struct weir_graph *graph, struct weir_buffer *text);
+/* Can `from`'s state go on in `to`? WEIR_E_STATE names the declaration whose shape changed or which
+ * is gone, and the way out. Declarations that are new start empty. */
+int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from,
+                           struct weir_error *err) WEIR_MUST_CHECK;
+/* A new version of the rules starts with a clean slate. */
+void weir_graph_clear_breaches(struct weir_graph *graph);
 /* After all cells were applied. */
 int weir_graph_restore(struct weir_graph *graph, struct weir_error *err) WEIR_MUST_CHECK;
 /* Watermarks and counters as msgpack, for the record; load takes what save wrote, by name. */
 int weir_graph_save(struct weir_graph *graph, struct weir_buffer *out) WEIR_MUST_CHECK;
 int weir_graph_load(struct weir_graph *graph, const uint8_t *bytes, size_t length,
                     struct weir_error *err) WEIR_MUST_CHECK;
-/* Moves state from `from` (same state shape) into `to`, leaving `from` without: hot reload. */
+/* Moves state from `from` into `to` (weir_graph_check_state said yes): hot reload. */
 int weir_graph_take_state(struct weir_graph *to, struct weir_graph *from,
                           struct weir_error *err) WEIR_MUST_CHECK;
 /* The lowest watermark of any declared time, WEIR_WATERMARK_NONE before the first. */
 int64_t weir_graph_watermark(const struct weir_graph *graph);
+/* What state costs, one line a stateful declaration: for `weir check`. */
+int weir_graph_estimates(struct weir_graph *graph, struct weir_buffer *out) WEIR_MUST_CHECK;
 /* Which partition holds each dataset's watermark, one line each. */
 int weir_graph_why_waiting(struct weir_graph *graph, struct weir_buffer *out) WEIR_MUST_CHECK;

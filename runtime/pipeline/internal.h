@@ -82,6 +82,7 @@ struct weir_pipeline {
     int64_t events;
     int64_t started_ns;
     int64_t last_progress_ns;
+    int64_t last_status_ns;
     int64_t seal_max_ns;
     int64_t loop_cpu_ns;
     atomic_bool stop;
@@ -104,9 +105,21 @@ int pipeline_collect(struct weir_pipeline *p, int64_t budget_ns,
                      struct weir_error *err) WEIR_MUST_CHECK;
 void pipeline_fail(struct weir_pipeline *p, const struct weir_error *err);
 
+/* pipeline.c */
+int pipeline_make_graph(struct weir_pipeline *p, const struct weir_plan *plan,
+                        struct weir_rule_set *rule_set, struct weir_graph **out,
+                        struct weir_error *err) WEIR_MUST_CHECK;
+
+/* progress.c */
+/* <ledger>/status.json for `weir status`, and the request file `weir rollback` leaves. */
+void pipeline_write_status(struct weir_pipeline *p);
+bool pipeline_take_request(struct weir_pipeline *p);
+
 /* recovery.c */
+/* Gives every written dataset of `graph` its sink, adding those that are new (before the start). */
+int pipeline_bind_sinks(struct weir_pipeline *p, struct weir_graph *graph,
+                        struct weir_error *err) WEIR_MUST_CHECK;
 int pipeline_recover(struct weir_pipeline *p, struct weir_error *err) WEIR_MUST_CHECK;
-int pipeline_add_sinks(struct weir_pipeline *p, struct weir_error *err) WEIR_MUST_CHECK;
 
 /* snapshotter.c: dumps cells slice by slice on the loop, writes and syncs on a thread of its own */
 int snapshotter_create(struct weir_pipeline *p, struct snapshotter **out,
@@ -116,6 +129,8 @@ int snapshotter_step(struct weir_pipeline *p, struct weir_error *err) WEIR_MUST_
 /* Keyed sections of the record, positions first: what a snapshot's state needs. */
 int pipeline_put_keyed(struct weir_pipeline *p, struct weir_record *record,
                        struct weir_error *err) WEIR_MUST_CHECK;
+/* A dump is under way: cells must stay where they are. */
+bool snapshotter_dumping(const struct snapshotter *snapshotter);
 void snapshotter_destroy(struct snapshotter *snapshotter);
 
 /* reload.c */

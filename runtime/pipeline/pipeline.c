@@ -175,6 +175,9 @@ static int tick(struct weir_pipeline *p, struct weir_error *err) {
         return WEIR_OK;
     }
     p->last_tick_ns = now;
+    if (p->reload != NULL && pipeline_take_request(p)) {
+        atomic_store(&p->rollback, true);
+    }
     move_clock(p);
     int64_t before = weir_graph_watermark(p->graph);
     int rc = weir_graph_tick(p->graph, err);
@@ -237,6 +240,7 @@ static int step(struct weir_pipeline *p, bool *ended, struct weir_error *err) {
         rc = reload_step(p, err);
     }
     show_progress(p);
+    pipeline_write_status(p);
     if (rc == WEIR_OK && !worked && !p->collection.active && !(*ended && p->dirty)) {
         int64_t wait_ms = IDLE_WAIT_MS;
         if (p->dirty) {
@@ -291,6 +295,19 @@ const struct weir_plan *weir_pipeline_plan(const struct weir_pipeline *p) {
     return p->plan;
 }
 
+int pipeline_make_graph(struct weir_pipeline *p, const struct weir_plan *plan,
+                        struct weir_rule_set *rule_set, struct weir_graph **out,
+                        struct weir_error *err) {
+    struct weir_graph_options options = {
+        .plan = plan,
+        .rule_set = rule_set,
+        .pool = p->pool,
+        .callbacks = {.context = p, .output = output, .breach = breach},
+        .past_failed = p->options.past_failed,
+    };
+    return weir_graph_create(&options, out, err);
+}
+
 /* --- life --------------------------------------------------------------------------------------
  */
 
@@ -323,14 +340,7 @@ int weir_pipeline_create(const struct weir_pipeline_options *options, struct wei
         rc = p->pool == NULL ? weir_error_set(err, WEIR_E_NOMEM, "out of memory") : WEIR_OK;
     }
     if (rc == WEIR_OK) {
-        struct weir_graph_options graph_options = {
-            .plan = p->plan,
-            .rule_set = p->rule_set,
-            .pool = p->pool,
-            .callbacks = {.context = p, .output = output, .breach = breach},
-            .past_failed = options->past_failed,
-        };
-        rc = weir_graph_create(&graph_options, &p->graph, err);
+        rc = pipeline_make_graph(p, p->plan, p->rule_set, &p->graph, err);
     }
     if (rc == WEIR_OK) {
         rc = pipeline_recover(p, err);

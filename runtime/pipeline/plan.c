@@ -2,6 +2,7 @@
  * the script room and this one is found at once. */
 #include "pipeline/plan.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -455,4 +456,12 @@ void weir_plan_destroy(struct weir_plan *plan) {
     free(plan->models);
     json_decref(plan->root);
     free(plan);
+}
+
+void weir_plan_ledger_path(const struct weir_plan *plan, char *out, size_t size) {
+    if (plan->ledger_path != NULL) {
+        snprintf(out, size, "%s", plan->ledger_path);
+    } else {
+        snprintf(out, size, "%s/_weir/%s/ledger", plan->storage_root, plan->pipeline);
+    }
 }

@@ -163,3 +163,5 @@ struct weir_plan {
 int weir_plan_parse(const char *json, struct weir_plan **out,
                     struct weir_error *err) WEIR_MUST_CHECK;
 void weir_plan_destroy(struct weir_plan *plan);
+/* Where the ledger lies: as declared, else <storage root>/_weir/<pipeline>/ledger. */
+void weir_plan_ledger_path(const struct weir_plan *plan, char *out, size_t size);

@@ -86,7 +86,7 @@ static json_t *dataset_json(const struct weir_dataset *dataset) {
     return object;
 }
 
-int weir_pipeline_summary(struct weir_pipeline *p, struct weir_buffer *out) {
+static json_t *summary_json(struct weir_pipeline *p) {
     struct weir_pipeline_progress progress;
     weir_pipeline_progress(p, &progress);
     json_t *root = json_object();
@@ -117,6 +117,11 @@ int weir_pipeline_summary(struct weir_pipeline *p, struct weir_buffer *out) {
     json_object_set_new(figures, "blocked_ns", json_integer(progress.blocked_ns));
     json_object_set_new(figures, "mallocs", json_integer((json_int_t)progress.mallocs));
     json_object_set_new(root, "figures", figures);
+    return root;
+}
+
+int weir_pipeline_summary(struct weir_pipeline *p, struct weir_buffer *out) {
+    json_t *root = summary_json(p);
     char *text = json_dumps(root, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(6));
     json_decref(root);
     if (text == NULL) {
@@ -125,4 +130,44 @@ int weir_pipeline_summary(struct weir_pipeline *p, struct weir_buffer *out) {
     int rc = weir_buffer_append_text(out, text);
     free(text);
     return rc;
+}
+
+enum { STATUS_EVERY_MS = 500 };
+
+void pipeline_write_status(struct weir_pipeline *p) {
+    int64_t now = weir_clock_mono_ns();
+    if (now - p->last_status_ns < STATUS_EVERY_MS * INT64_C(1000000)) {
+        return;
+    }
+    p->last_status_ns = now;
+    json_t *root = summary_json(p);
+    json_object_set_new(root, "pid", json_integer(getpid()));
+    json_object_set_new(root, "pipeline", json_string(p->plan->pipeline));
+    json_object_set_new(root, "note", p->note[0] != '\0' ? json_string(p->note) : json_null());
+    int64_t watermark = weir_graph_watermark(p->graph);
+    bool known = watermark != WEIR_WATERMARK_NONE && watermark != WEIR_WATERMARK_END;
+    json_object_set_new(root, "watermark_us", known ? json_integer(watermark) : json_null());
+    struct weir_buffer why;
+    weir_buffer_init(&why, 1 << 20);
+    if (weir_graph_why_waiting(p->graph, &why) == WEIR_OK && weir_buffer_text(&why) != NULL) {
+        json_object_set_new(root, "why_waiting", json_string((const char *)why.data));
+    }
+    weir_buffer_fini(&why);
+    char temporary[1200];
+    char path[1200];
+    snprintf(path, sizeof(path), "%s/status.json", p->ledger_path);
+    snprintf(temporary, sizeof(temporary), "%s.tmp", path);
+    /* Information only: a full disk must not stop the pipeline here. */
+    if (json_dump_file(root, temporary, JSON_INDENT(2) | JSON_PRESERVE_ORDER) == 0) {
+        if (rename(temporary, path) != 0) {
+            unlink(temporary);
+        }
+    }
+    json_decref(root);
+}
+
+bool pipeline_take_request(struct weir_pipeline *p) {
+    char path[1200];
+    snprintf(path, sizeof(path), "%s/rollback.request", p->ledger_path);
+    return unlink(path) == 0;
 }

@@ -132,9 +132,9 @@ static int add_sink(struct weir_pipeline *p, const char *name, struct weir_schem
     return weir_sinks_add(p->sinks, &config, err);
 }
 
-int pipeline_add_sinks(struct weir_pipeline *p, struct weir_error *err) {
-    for (int32_t i = 0; i < weir_graph_dataset_count(p->graph); i++) {
-        struct weir_dataset *dataset = weir_graph_dataset(p->graph, i);
+int pipeline_bind_sinks(struct weir_pipeline *p, struct weir_graph *graph, struct weir_error *err) {
+    for (int32_t i = 0; i < weir_graph_dataset_count(graph); i++) {
+        struct weir_dataset *dataset = weir_graph_dataset(graph, i);
         dataset->sink = NULL;
         if (dataset->into == NULL || !dataset->into->present) {
             continue;
@@ -229,13 +229,7 @@ static void sink_durable(void *context, uint64_t epoch, struct weir_effect *effe
 /* --- the order of a start --------------------------------------------------------------------- */
 
 static int open_durable(struct weir_pipeline *p, struct weir_error *err) {
-    const char *root = p->plan->storage_root;
-    if (p->plan->ledger_path != NULL) {
-        snprintf(p->ledger_path, sizeof(p->ledger_path), "%s", p->plan->ledger_path);
-    } else {
-        snprintf(p->ledger_path, sizeof(p->ledger_path), "%s/_weir/%s/ledger", root,
-                 p->plan->pipeline);
-    }
+    weir_plan_ledger_path(p->plan, p->ledger_path, sizeof(p->ledger_path));
     snprintf(p->snapshot_path, sizeof(p->snapshot_path), "%s/snapshots", p->ledger_path);
     char directory[1100];
     snprintf(directory, sizeof(directory), "%s", p->snapshot_path);
@@ -348,7 +342,7 @@ static int start_sinks(struct weir_pipeline *p, struct recovering *r,
     };
     int rc = weir_sinks_create(&sink_options, &p->sinks, err);
     if (rc == WEIR_OK) {
-        rc = pipeline_add_sinks(p, err);
+        rc = pipeline_bind_sinks(p, p->graph, err);
     }
     /* Datasets the rules no longer write may still be owed effects of old records. */
     for (int32_t i = 0;

@@ -15,7 +15,6 @@ enum {
     EVERY_IMAGE_BYTES = 64 << 20,
 };
 
-
 struct slice {
     struct slice *next;
     const char *table; /* the cell's name */
@@ -238,6 +237,10 @@ int snapshotter_step(struct weir_pipeline *p, struct weir_error *err) {
         pthread_mutex_unlock(&s->lock);
     }
     return WEIR_OK;
+}
+
+bool snapshotter_dumping(const struct snapshotter *s) {
+    return s->dumping;
 }
 
 void snapshotter_destroy(struct snapshotter *s) {

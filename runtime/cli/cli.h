@@ -1,0 +1,78 @@
+#pragma once
+/* The command line. One file a command; the table of commands is in command.c. */
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/buffer.h"
+#include "core/error.h"
+#include "core/export.h"
+#include "script/script.h"
+
+enum weir_exit {
+    WEIR_EXIT_DONE = 0,
+    WEIR_EXIT_USER = 1,        /* the user's files or data are at fault */
+    WEIR_EXIT_USAGE = 2,       /* the command line is */
+    WEIR_EXIT_ENVIRONMENT = 3, /* the environment is */
+    WEIR_EXIT_BUG = 70,        /* we are */
+};
+
+#define WEIR_SETTINGS_MAX 64
+#define WEIR_POSITIONALS_MAX 256
+
+struct weir_arguments {
+    const char *command;
+    const char *positionals[WEIR_POSITIONALS_MAX];
+    int positional_count;
+    struct weir_script_setting settings[WEIR_SETTINGS_MAX]; /* --set key=value */
+    size_t setting_count;
+    bool json;
+    bool until_end;
+    bool past_failed;
+    bool no_reload;
+    bool code;
+    bool quiet;
+    const char *only;
+    const char *epoch;
+    const char *version;
+    const char *as_of;
+    const char *limit;
+    const char *output; /* --output tap|junit|… of `weir test` */
+    const char *self;   /* absolute path of this binary */
+};
+
+struct weir_command {
+    const char *name;
+    const char *usage;
+    const char *summary;
+    int (*run)(struct weir_arguments *arguments);
+};
+
+int weir_cli_main(int argc, char **argv);
+
+/* Prints "weir: <message>" (or a JSON object with --json) and answers the exit code that fits the
+ * error's class. */
+int weir_cli_fail(const struct weir_arguments *arguments, const struct weir_error *err);
+int weir_cli_usage(const struct weir_arguments *arguments, const char *format, ...)
+    WEIR_PRINTF(2, 3);
+
+/* A project is the folder that holds pipelines/, found from `path` upwards; the process moves into
+ * it, because relative paths in rules start there. *relative (owned by the caller) is `path` seen
+ * from there. */
+int weir_cli_enter_project(const char *path, char **relative,
+                           struct weir_error *err) WEIR_MUST_CHECK;
+/* The project's only pipeline file, when none was named. */
+int weir_cli_find_pipeline(char **path, struct weir_error *err) WEIR_MUST_CHECK;
+
+int weir_cli_run(struct weir_arguments *arguments);
+int weir_cli_check(struct weir_arguments *arguments);
+int weir_cli_test(struct weir_arguments *arguments);
+int weir_cli_explain(struct weir_arguments *arguments);
+int weir_cli_try(struct weir_arguments *arguments);
+int weir_cli_init(struct weir_arguments *arguments);
+int weir_cli_dump(struct weir_arguments *arguments);
+int weir_cli_replay(struct weir_arguments *arguments);
+int weir_cli_table(struct weir_arguments *arguments);
+int weir_cli_status(struct weir_arguments *arguments);
+int weir_cli_rollback(struct weir_arguments *arguments);
+int weir_cli_why_waiting(struct weir_arguments *arguments);
+int weir_cli_version(struct weir_arguments *arguments);

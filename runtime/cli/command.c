@@ -1,0 +1,233 @@
+/* The table of commands, their options, and how errors become exit codes. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "lake/delta/actions.h"
+
+static const struct weir_command commands[] = {
+    {"run", "run PIPELINE [--until-end] [--past-failed] [--set k=v]… [--no-reload]",
+     "run a pipeline; --until-end stops when bounded sources end", weir_cli_run},
+    {"check", "check [FILE…] [--set k=v]…",
+     "parse, types, unknown columns, lints; with a caret and a suggestion", weir_cli_check},
+    {"test", "test [SPEC…] [--output tap|junit|utfTerminal]",
+     "the busted specs, with the runtime loaded", weir_cli_test},
+    {"explain", "explain [NAME] [--code] [--set k=v]…", "plan, guarantees, generated loops",
+     weir_cli_explain},
+    {"try", "try FILE < events.jsonl",
+     "one rule file on sample events: what passes, what is rejected and why", weir_cli_try},
+    {"init", "init DIR", "a project that runs, with one rule and its spec", weir_cli_init},
+    {"dump", "dump FILE-OR-FOLDER", "any durable file as JSON lines", weir_cli_dump},
+    {"replay", "replay PIPELINE --epoch N", "run a recorded epoch again and say where it differs",
+     weir_cli_replay},
+    {"table", "table ls|show|history|cat [NAME-OR-PATH] [--version N | --as-of T] [--limit N]",
+     "look at Delta tables", weir_cli_table},
+    {"status", "status [PIPELINE]", "what a running instance says of itself", weir_cli_status},
+    {"rollback", "rollback [PIPELINE]",
+     "a running instance goes back to the rule set before the last reload", weir_cli_rollback},
+    {"why-waiting", "why-waiting [PIPELINE]", "which partition holds each dataset's watermark",
+     weir_cli_why_waiting},
+    {"version", "version", "the version of this binary", weir_cli_version},
+};
+enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
+
+static const char *const not_built[] = {
+    "reload", "promote", "top",    "plan",  "quarantine", "backfill", "debug",
+    "state",  "sample",  "schema", "query", "docs",       "meta",
+};
+
+static void print_help(FILE *out) {
+    fputs("weir: a Lua-scriptable stream processing runtime\n\n", out);
+    for (int i = 0; i < COMMAND_COUNT; i++) {
+        fprintf(out, "  weir %s\n      %s\n", commands[i].usage, commands[i].summary);
+    }
+    fputs("\nEvery command takes --json. Exit codes: 0 done, 1 your files or data are at fault, "
+          "2 usage,\n3 the environment is at fault, 70 a bug of ours.\n",
+          out);
+}
+
+static int exit_code(int code) {
+    if (code == WEIR_E_USAGE) {
+        return WEIR_EXIT_USAGE;
+    }
+    if (code == WEIR_E_BUG || code == WEIR_E_FAULT) {
+        return WEIR_EXIT_BUG;
+    }
+    switch (code) {
+    case WEIR_E_DATA:
+    case WEIR_E_SCRIPT:
+    case WEIR_E_BUDGET:
+    case WEIR_E_CONFIG:
+    case WEIR_E_SYNTAX:
+    case WEIR_E_SCHEMA:
+    case WEIR_E_UNSUPPORTED:
+    case WEIR_E_STATE:
+        return WEIR_EXIT_USER;
+    default:
+        return WEIR_EXIT_ENVIRONMENT;
+    }
+}
+
+int weir_cli_fail(const struct weir_arguments *arguments, const struct weir_error *err) {
+    if (arguments->json) {
+        struct weir_buffer text;
+        weir_buffer_init(&text, 1 << 16);
+        if (weir_delta_json_string(&text, err->message, strlen(err->message)) == WEIR_OK) {
+            printf("{\"error\":%.*s,\"code\":\"%s\"}\n", (int)text.size, (const char *)text.data,
+                   weir_error_name(err->code));
+        }
+        weir_buffer_fini(&text);
+    }
+    fprintf(stderr, "weir: %s\n", err->message);
+    return exit_code(err->code);
+}
+
+int weir_cli_usage(const struct weir_arguments *arguments, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fputs("weir: ", stderr);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    for (int i = 0; i < COMMAND_COUNT; i++) {
+        if (arguments->command != NULL && strcmp(commands[i].name, arguments->command) == 0) {
+            fprintf(stderr, "\nusage: weir %s", commands[i].usage);
+        }
+    }
+    fputc('\n', stderr);
+    return WEIR_EXIT_USAGE;
+}
+
+/* An option with a value: "--name value" or "--name=value". */
+static const char *option_value(int argc, char **argv, int *i, const char *name) {
+    size_t length = strlen(name);
+    if (strncmp(argv[*i], name, length) != 0) {
+        return NULL;
+    }
+    if (argv[*i][length] == '=') {
+        return argv[*i] + length + 1;
+    }
+    if (argv[*i][length] != '\0') {
+        return NULL;
+    }
+    return *i + 1 < argc ? argv[++*i] : "";
+}
+
+static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i) {
+    static const struct {
+        const char *name;
+        size_t offset;
+    } flags[] = {
+        {"--json", offsetof(struct weir_arguments, json)},
+        {"--until-end", offsetof(struct weir_arguments, until_end)},
+        {"--past-failed", offsetof(struct weir_arguments, past_failed)},
+        {"--no-reload", offsetof(struct weir_arguments, no_reload)},
+        {"--code", offsetof(struct weir_arguments, code)},
+        {"--quiet", offsetof(struct weir_arguments, quiet)},
+    };
+    static const struct {
+        const char *name;
+        size_t offset;
+    } values[] = {
+        {"--only", offsetof(struct weir_arguments, only)},
+        {"--epoch", offsetof(struct weir_arguments, epoch)},
+        {"--version", offsetof(struct weir_arguments, version)},
+        {"--as-of", offsetof(struct weir_arguments, as_of)},
+        {"--limit", offsetof(struct weir_arguments, limit)},
+        {"--output", offsetof(struct weir_arguments, output)},
+    };
+    for (size_t f = 0; f < sizeof(flags) / sizeof(flags[0]); f++) {
+        if (strcmp(argv[*i], flags[f].name) == 0) {
+            *(bool *)((char *)a + flags[f].offset) = true;
+            return WEIR_EXIT_DONE;
+        }
+    }
+    for (size_t v = 0; v < sizeof(values) / sizeof(values[0]); v++) {
+        const char *value = option_value(argc, argv, i, values[v].name);
+        if (value != NULL) {
+            if (*value == '\0') {
+                return weir_cli_usage(a, "%s needs a value", values[v].name);
+            }
+            *(const char **)((char *)a + values[v].offset) = value;
+            return WEIR_EXIT_DONE;
+        }
+    }
+    const char *setting = option_value(argc, argv, i, "--set");
+    if (setting != NULL) {
+        const char *equals = strchr(setting, '=');
+        if (equals == NULL || equals == setting || a->setting_count == WEIR_SETTINGS_MAX) {
+            return weir_cli_usage(a, "--set wants key=value, for example commit.every=100ms");
+        }
+        char *key = strndup(setting, (size_t)(equals - setting));
+        if (key == NULL) {
+            return WEIR_EXIT_ENVIRONMENT;
+        }
+        a->settings[a->setting_count++] = (struct weir_script_setting){key, equals + 1};
+        return WEIR_EXIT_DONE;
+    }
+    return weir_cli_usage(a, "there is no option %s", argv[*i]);
+}
+
+static int dispatch(struct weir_arguments *a) {
+    for (int i = 0; i < COMMAND_COUNT; i++) {
+        if (strcmp(commands[i].name, a->command) == 0) {
+            return commands[i].run(a);
+        }
+    }
+    for (size_t i = 0; i < sizeof(not_built) / sizeof(not_built[0]); i++) {
+        if (strcmp(not_built[i], a->command) == 0) {
+            fprintf(stderr, "weir: '%s' is not built yet\n", a->command);
+            return WEIR_EXIT_USER;
+        }
+    }
+    fprintf(stderr, "weir: there is no command '%s'; `weir help` lists them\n", a->command);
+    return WEIR_EXIT_USAGE;
+}
+
+int weir_cli_main(int argc, char **argv) {
+    struct weir_arguments a = {0};
+    char self[4096];
+    ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    if (length > 0) {
+        self[length] = '\0';
+        a.self = self;
+    }
+    if (argc < 2 || strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
+        strcmp(argv[1], "-h") == 0) {
+        print_help(argc < 2 ? stderr : stdout);
+        return argc < 2 ? WEIR_EXIT_USAGE : WEIR_EXIT_DONE;
+    }
+    a.command = strcmp(argv[1], "--version") == 0 ? "version" : argv[1];
+    int code = WEIR_EXIT_DONE;
+    bool only_positionals = false;
+    for (int i = 2; code == WEIR_EXIT_DONE && i < argc; i++) {
+        if (!only_positionals && strcmp(argv[i], "--") == 0) {
+            only_positionals = true;
+        } else if (!only_positionals && strcmp(argv[i], "--help") == 0) {
+            print_help(stdout);
+            return WEIR_EXIT_DONE;
+        } else if (!only_positionals && argv[i][0] == '-' && argv[i][1] != '\0') {
+            code = parse_option(&a, argc, argv, &i);
+        } else if (a.positional_count < WEIR_POSITIONALS_MAX) {
+            a.positionals[a.positional_count++] = argv[i];
+        }
+    }
+    if (code == WEIR_EXIT_DONE) {
+        code = dispatch(&a);
+    }
+    for (size_t i = 0; i < a.setting_count; i++) {
+        free((void *)(uintptr_t)a.settings[i].key);
+    }
+    return code;
+}
+
+int weir_cli_version(struct weir_arguments *arguments) {
+    if (arguments->json) {
+        printf("{\"version\":\"%s\"}\n", WEIR_VERSION);
+    } else {
+        printf("weir %s\n", WEIR_VERSION);
+    }
+    return WEIR_EXIT_DONE;
+}

@@ -1,0 +1,133 @@
+/* weir table ls | show | history | cat */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli/cli.h"
+#include "core/pool.h"
+#include "lake/delta/table.h"
+
+static bool is_folder(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+/* A dataset's name (silver.pos_sale) or a folder. Names are looked up under LAKE or data/lake. */
+static void resolve(const char *given, char *out, size_t size) {
+    if (is_folder(given)) {
+        snprintf(out, size, "%s", given);
+        return;
+    }
+    const char *lake = getenv("LAKE");
+    snprintf(out, size, "%s/%s", lake != NULL && *lake != '\0' ? lake : "data/lake", given);
+    for (char *c = out + strlen(out) - strlen(given); *c != '\0'; c++) {
+        if (*c == '.') {
+            *c = '/';
+        }
+    }
+}
+
+static int visit_table(void *context, const char *directory) {
+    const struct weir_arguments *arguments = context;
+    if (arguments->json) {
+        struct weir_buffer text;
+        weir_buffer_init(&text, 1 << 16);
+        if (weir_delta_json_string(&text, directory, strlen(directory)) == WEIR_OK) {
+            printf("{\"table\":%.*s}\n", (int)text.size, (const char *)text.data);
+        }
+        weir_buffer_fini(&text);
+    } else {
+        printf("%s\n", directory);
+    }
+    return WEIR_OK;
+}
+
+static int write_text(void *context, const char *text, size_t length) {
+    (void)context;
+    return fwrite(text, 1, length, stdout) == length ? WEIR_OK : WEIR_E_IO;
+}
+
+static int show(struct weir_arguments *arguments, const char *what, const char *path) {
+    struct weir_error err = {0};
+    struct weir_store *store = NULL;
+    struct weir_delta_snapshot *snapshot = NULL;
+    struct weir_buffer out;
+    weir_buffer_init(&out, (size_t)1 << 30);
+    struct weir_delta_at at;
+    int64_t limit = arguments->limit != NULL ? strtoll(arguments->limit, NULL, 10) : -1;
+    int rc = weir_delta_at_parse(arguments->version, arguments->as_of, &at, &err);
+    if (rc == WEIR_OK) {
+        rc = weir_store_local_open(path, &store, &err);
+    }
+    if (rc == WEIR_OK && strcmp(what, "history") == 0) {
+        rc = weir_delta_history_text(store, "", limit > 0 ? limit : 0, arguments->json, &out, &err);
+    } else if (rc == WEIR_OK) {
+        rc = weir_delta_snapshot_open(store, "", &at, &snapshot, &err);
+        if (rc == WEIR_OK && strcmp(what, "show") == 0) {
+            rc = weir_delta_show(snapshot, arguments->json, &out, &err);
+        } else if (rc == WEIR_OK) {
+            rc = weir_delta_cat(snapshot, limit, arguments->json, write_text, NULL, &err);
+        }
+    }
+    if (rc == WEIR_OK && out.size > 0) {
+        fwrite(out.data, 1, out.size, stdout);
+        if (out.data[out.size - 1] != '\n') {
+            putchar('\n');
+        }
+    }
+    int code = WEIR_EXIT_DONE;
+    if (rc != WEIR_OK) {
+        if (rc == WEIR_E_NOTFOUND) {
+            weir_error_wrap(&err, "%s", path);
+        }
+        code = weir_cli_fail(arguments, &err);
+        code = rc == WEIR_E_NOTFOUND ? WEIR_EXIT_USER : code;
+    }
+    weir_buffer_fini(&out);
+    weir_delta_snapshot_destroy(snapshot);
+    weir_store_destroy(store);
+    return code;
+}
+
+static int list(struct weir_arguments *arguments, const char *root) {
+    struct weir_error err = {0};
+    struct weir_store *store;
+    int rc = weir_store_local_open(root, &store, &err);
+    if (rc != WEIR_OK) {
+        return weir_cli_fail(arguments, &err);
+    }
+    rc = weir_delta_table_ls(store, "", 8, visit_table, arguments, &err);
+    weir_store_destroy(store);
+    return rc == WEIR_OK ? WEIR_EXIT_DONE : weir_cli_fail(arguments, &err);
+}
+
+int weir_cli_table(struct weir_arguments *arguments) {
+    if (arguments->positional_count < 1) {
+        return weir_cli_usage(arguments, "table wants ls, show, history or cat");
+    }
+    const char *what = arguments->positionals[0];
+    const char *name = arguments->positional_count > 1 ? arguments->positionals[1] : NULL;
+    if (strcmp(what, "ls") == 0) {
+        const char *lake = getenv("LAKE");
+        return list(arguments, name != NULL                    ? name
+                               : lake != NULL && *lake != '\0' ? lake
+                                                               : "data/lake");
+    }
+    static const char *const later[] = {"diff", "optimize", "vacuum", "restore"};
+    for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
+        if (strcmp(what, later[i]) == 0) {
+            fprintf(stderr, "weir: 'table %s' is not built yet\n", what);
+            return WEIR_EXIT_USER;
+        }
+    }
+    if (strcmp(what, "show") != 0 && strcmp(what, "history") != 0 && strcmp(what, "cat") != 0) {
+        return weir_cli_usage(arguments, "there is no 'table %s'", what);
+    }
+    if (name == NULL) {
+        return weir_cli_usage(arguments, "table %s wants a dataset's name or a folder", what);
+    }
+    char path[4096];
+    resolve(name, path, sizeof(path));
+    return show(arguments, what, path);
+}

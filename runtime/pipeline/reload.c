@@ -1,0 +1,493 @@
+/* Hot reload. A watcher thread sees that files of the rule set's closure changed, and has a child
+ * process check them and run their specs (CPU and memory limited). Only then does the loop load
+ * them, beside the running set; at the next seal pointers are swapped, so each row is processed by
+ * exactly one version, and the record after it carries the new hash. Any failure leaves the old set
+ * running and says why. Rollback is the same swap, backwards. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/fault.h"
+#include "core/log.h"
+#include "pipeline/internal.h"
+
+enum {
+    POLL_MS = 100,
+    CHILD_CPU_SECONDS = 60,
+    CHILD_MEMORY_MB = 2048,
+    FILES_MAX = 4096,
+    OUTPUT_MAX = 8192,
+};
+
+struct version { /* one loaded rule set */
+    struct weir_rule_set *rule_set;
+    struct weir_plan *plan;
+    struct weir_graph *graph; /* NULL for a version only kept for rollback */
+};
+
+struct reload {
+    struct weir_pipeline *p;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    /* under the lock */
+    bool stop;
+    bool checked_ok; /* the child passed what is on disk: the loop may load it */
+    bool refused;    /* it did not; text says why */
+    char text[OUTPUT_MAX];
+    char **files; /* the closure to watch */
+    int32_t file_count;
+    /* loop's */
+    struct version staged;
+    struct version previous;
+};
+
+static void version_fini(struct version *v) {
+    weir_graph_destroy(v->graph);
+    weir_plan_destroy(v->plan);
+    weir_rule_set_unref(v->rule_set);
+    memset(v, 0, sizeof(*v));
+}
+
+static void tell(struct weir_pipeline *p, const char *text) {
+    snprintf(p->note, sizeof(p->note), "%s", text);
+    if (p->options.message != NULL) {
+        p->options.message(p->options.context, text);
+    }
+}
+
+/* --- watching ----------------------------------------------------------------------------------
+ */
+
+static uint64_t mix(uint64_t hash, uint64_t value) {
+    return (hash ^ value) * UINT64_C(0x9E3779B97F4A7C15) + (hash >> 29);
+}
+
+static uint64_t stamp_of_file(const char *path, uint64_t hash) {
+    struct stat info;
+    for (const char *c = path; *c != '\0'; c++) {
+        hash = mix(hash, (unsigned char)*c);
+    }
+    if (stat(path, &info) != 0) {
+        return mix(hash, 1);
+    }
+    hash = mix(hash, (uint64_t)info.st_ino);
+    hash = mix(hash, (uint64_t)info.st_size);
+    hash = mix(hash, (uint64_t)info.st_mtim.tv_sec);
+    return mix(hash, (uint64_t)info.st_mtim.tv_nsec);
+}
+
+/* New rule files show in their folders; the order of readdir must not matter. */
+static uint64_t stamp_of_folder(const char *path, int depth) {
+    DIR *directory = depth < 16 ? opendir(path) : NULL;
+    uint64_t sum = 0;
+    struct dirent *entry;
+    while (directory != NULL && (entry = readdir(directory)) != NULL) {
+        if (entry->d_name[0] == '.') {
+            continue;
+        }
+        char child[2048];
+        snprintf(child, sizeof(child), "%s/%s", path, entry->d_name);
+        size_t length = strlen(child);
+        if (entry->d_type == DT_DIR) {
+            sum += stamp_of_folder(child, depth + 1);
+        } else if (length > 4 && strcmp(child + length - 4, ".lua") == 0) {
+            sum += stamp_of_file(child, 7);
+        }
+    }
+    if (directory != NULL) {
+        closedir(directory);
+    }
+    return sum;
+}
+
+static uint64_t stamp(struct reload *r) {
+    uint64_t hash = stamp_of_folder("rules", 0);
+    pthread_mutex_lock(&r->lock);
+    for (int32_t i = 0; i < r->file_count; i++) {
+        hash = stamp_of_file(r->files[i], hash);
+    }
+    pthread_mutex_unlock(&r->lock);
+    return hash;
+}
+
+static void watch_files(struct reload *r, struct weir_rule_set *rule_set) {
+    int32_t count = weir_rule_set_file_count(rule_set);
+    char **files = calloc((size_t)count + 1, sizeof(*files));
+    for (int32_t i = 0; files != NULL && i < count; i++) {
+        files[i] = strdup(weir_rule_set_file(rule_set, i));
+    }
+    pthread_mutex_lock(&r->lock);
+    for (int32_t i = 0; i < r->file_count; i++) {
+        free(r->files[i]);
+    }
+    free(r->files);
+    r->files = files;
+    r->file_count = files != NULL ? count : 0;
+    pthread_mutex_unlock(&r->lock);
+}
+
+/* --- the child ----------------------------------------------------------------------------------
+ */
+
+static bool has_specs(void) {
+    struct stat info;
+    return stat("spec", &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+/* Runs this binary with `arguments`; its output's beginning lands in text. True when it exits 0. */
+static bool run_child(struct reload *r, const char *const *arguments, char *text, size_t size) {
+    int pipe_ends[2];
+    if (pipe2(pipe_ends, O_CLOEXEC) != 0) {
+        snprintf(text, size, "cannot start a checking process: %s", strerror(errno));
+        return false;
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        struct rlimit cpu = {CHILD_CPU_SECONDS, CHILD_CPU_SECONDS};
+        struct rlimit memory = {(rlim_t)CHILD_MEMORY_MB << 20, (rlim_t)CHILD_MEMORY_MB << 20};
+        setrlimit(RLIMIT_CPU, &cpu);
+        setrlimit(RLIMIT_AS, &memory);
+        dup2(pipe_ends[1], STDOUT_FILENO);
+        dup2(pipe_ends[1], STDERR_FILENO);
+        unsetenv("WEIR_FAULT");
+        execv(r->p->options.self_path, (char *const *)(uintptr_t)arguments);
+        _exit(127);
+    }
+    close(pipe_ends[1]);
+    size_t used = 0;
+    char chunk[4096];
+    ssize_t got;
+    while (child > 0 && ((got = read(pipe_ends[0], chunk, sizeof(chunk))) > 0 || errno == EINTR)) {
+        size_t keep = got > 0 && used + (size_t)got < size ? (size_t)got : 0;
+        memcpy(text + used, chunk, keep);
+        used += keep;
+        if (got <= 0) {
+            break;
+        }
+    }
+    text[used] = '\0';
+    close(pipe_ends[0]);
+    int status = 0;
+    if (child < 0) {
+        snprintf(text, size, "cannot start a checking process: %s", strerror(errno));
+        return false;
+    }
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    if (WIFSIGNALED(status)) {
+        snprintf(text + used, size - used,
+                 "the checking process was stopped by signal %d (limits: "
+                 "%d s of CPU, %d MB)",
+                 WTERMSIG(status), CHILD_CPU_SECONDS, CHILD_MEMORY_MB);
+    }
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static bool check_on_disk(struct reload *r, char *text, size_t size) {
+    if (r->p->options.self_path == NULL) {
+        return true;
+    }
+    const char *arguments[WEIR_SOURCE_PARTITIONS_MAX * 2 + 8];
+    int count = 0;
+    arguments[count++] = "weir";
+    arguments[count++] = "check";
+    arguments[count++] = r->p->options.path;
+    char settings[WEIR_SOURCE_PARTITIONS_MAX][512];
+    for (size_t i = 0; i < r->p->options.setting_count && i < WEIR_SOURCE_PARTITIONS_MAX; i++) {
+        snprintf(settings[i], sizeof(settings[i]), "%s=%s", r->p->options.settings[i].key,
+                 r->p->options.settings[i].value);
+        arguments[count++] = "--set";
+        arguments[count++] = settings[i];
+    }
+    arguments[count] = NULL;
+    if (!run_child(r, arguments, text, size)) {
+        return false;
+    }
+    if (!has_specs()) {
+        return true;
+    }
+    const char *test[] = {"weir", "test", NULL};
+    return run_child(r, test, text, size);
+}
+
+static void *watch(void *context) {
+    struct reload *r = context;
+    char text[OUTPUT_MAX];
+    uint64_t seen = stamp(r);
+    pthread_mutex_lock(&r->lock);
+    while (!r->stop) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += POLL_MS * 1000000L;
+        until.tv_sec += until.tv_nsec / 1000000000L;
+        until.tv_nsec %= 1000000000L;
+        pthread_cond_timedwait(&r->changed, &r->lock, &until);
+        bool waiting = r->checked_ok || r->refused; /* the loop has not looked yet */
+        if (r->stop || waiting) {
+            continue;
+        }
+        pthread_mutex_unlock(&r->lock);
+        uint64_t now = stamp(r);
+        bool ok = false;
+        bool changed = now != seen;
+        if (changed) {
+            /* An editor may still be writing: wait until two looks agree. */
+            usleep(20000);
+            if (stamp(r) != now) {
+                changed = false;
+            } else {
+                seen = now;
+                ok = check_on_disk(r, text, sizeof(text));
+                changed = stamp(r) == seen; /* else look again at what came since */
+                seen = changed ? seen : 0;
+            }
+        }
+        pthread_mutex_lock(&r->lock);
+        if (changed) {
+            r->checked_ok = ok;
+            r->refused = !ok;
+            memcpy(r->text, text, sizeof(text));
+            weir_signal_raise(&r->p->signal);
+        }
+    }
+    pthread_mutex_unlock(&r->lock);
+    return NULL;
+}
+
+/* --- staging -----------------------------------------------------------------------------------
+ */
+
+static bool same_json(json_t *a, json_t *b) {
+    return a == b || (a != NULL && b != NULL && json_equal(a, b));
+}
+
+/* What cannot change while the pipeline runs, and why. */
+static int check_compatible(struct weir_pipeline *p, struct version *v, struct weir_error *err) {
+    const struct weir_plan *old = p->plan;
+    const struct weir_plan *new = v->plan;
+    if (strcmp(old->storage_root, new->storage_root) != 0 ||
+        strcmp(old->pipeline, new->pipeline) != 0) {
+        return weir_error_set(err, WEIR_E_CONFIG,
+                              "the pipeline's name or storage changed; restart to move it");
+    }
+    bool same_sources = old->source_count == new->source_count;
+    for (int32_t i = 0; same_sources && i < old->source_count; i++) {
+        same_sources =
+            strcmp(old->sources[i].name, new->sources[i].name) == 0 &&
+            same_json(old->sources[i].connector_options, new->sources[i].connector_options) &&
+            weir_schema_equal(old->sources[i].schema, new->sources[i].schema);
+    }
+    if (!same_sources) {
+        return weir_error_set(err, WEIR_E_CONFIG, "sources changed; restart to read them");
+    }
+    for (int32_t i = 0; i < weir_graph_dataset_count(v->graph); i++) {
+        struct weir_dataset *dataset = weir_graph_dataset(v->graph, i);
+        struct weir_dataset *before = weir_graph_find(p->graph, dataset->name);
+        bool written = dataset->into != NULL && dataset->into->present;
+        if (written && (before == NULL || before->sink == NULL)) {
+            return weir_error_set(err, WEIR_E_CONFIG,
+                                  "%s is a new table; restart the pipeline to add it",
+                                  dataset->name);
+        }
+        if (written && !weir_schema_equal(before->schema, dataset->schema)) {
+            return weir_error_set(err, WEIR_E_CONFIG,
+                                  "the columns of %s changed; restart the pipeline to evolve its "
+                                  "table",
+                                  dataset->name);
+        }
+    }
+    return weir_graph_check_state(v->graph, p->graph, err);
+}
+
+static int load_version(struct weir_pipeline *p, struct weir_rule_set *rule_set, struct version *v,
+                        struct weir_error *err) {
+    v->rule_set = rule_set;
+    int rc = weir_plan_parse(weir_rule_set_plan(rule_set, NULL), &v->plan, err);
+    if (rc == WEIR_OK) {
+        rc = pipeline_make_graph(p, v->plan, rule_set, &v->graph, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = check_compatible(p, v, err);
+    }
+    return rc;
+}
+
+static void stage(struct weir_pipeline *p, struct reload *r) {
+    struct weir_error err = {0};
+    struct weir_buffer report;
+    weir_buffer_init(&report, OUTPUT_MAX);
+    struct weir_rule_set *rule_set = NULL;
+    int rc = weir_script_load(p->script, p->options.path, p->options.settings,
+                              p->options.setting_count, &rule_set, &report, NULL, &err);
+    struct version v = {0};
+    if (rc == WEIR_OK &&
+        strcmp(weir_rule_set_hash(rule_set), weir_rule_set_hash(p->rule_set)) == 0) {
+        weir_rule_set_unref(rule_set);
+        weir_buffer_fini(&report);
+        tell(p, "reload: nothing that matters changed");
+        return;
+    }
+    if (rc == WEIR_OK) {
+        rc = load_version(p, rule_set, &v, &err);
+    }
+    char text[OUTPUT_MAX];
+    if (rc != WEIR_OK) {
+        snprintf(text, sizeof(text), "reload refused, the old rules go on: %s", err.message);
+        version_fini(&v);
+    } else {
+        version_fini(&r->staged);
+        r->staged = v;
+        snprintf(text, sizeof(text), "reload: rule set %.8s is staged for the next seal",
+                 weir_rule_set_hash(rule_set));
+        if (WEIR_FAULT(reload_staged)) {
+            weir_log_error("reload", "injected at reload_staged");
+        }
+    }
+    weir_buffer_fini(&report);
+    tell(p, text);
+}
+
+int reload_step(struct weir_pipeline *p, struct weir_error *err) {
+    struct reload *r = p->reload;
+    (void)err;
+    if (atomic_exchange(&p->rollback, false)) {
+        if (r->previous.rule_set == NULL) {
+            tell(p, "rollback: there was no reload to go back from");
+        } else {
+            struct version v = {0};
+            struct weir_error why = {0};
+            if (load_version(p, weir_rule_set_ref(r->previous.rule_set), &v, &why) == WEIR_OK) {
+                version_fini(&r->staged);
+                r->staged = v;
+                tell(p, "rollback: staged for the next seal");
+            } else {
+                version_fini(&v);
+                tell(p, why.message);
+            }
+        }
+        p->dirty = true; /* a seal must come, even without rows */
+    }
+    pthread_mutex_lock(&r->lock);
+    bool ok = r->checked_ok;
+    bool refused = r->refused;
+    char text[OUTPUT_MAX];
+    if (refused) {
+        memcpy(text, r->text, sizeof(text));
+    }
+    r->checked_ok = r->refused = false;
+    pthread_mutex_unlock(&r->lock);
+    if (refused) {
+        char message[OUTPUT_MAX + 64];
+        snprintf(message, sizeof(message), "reload refused, the old rules go on:\n%s", text);
+        tell(p, message);
+    } else if (ok) {
+        stage(p, r);
+        p->dirty = p->dirty || r->staged.graph != NULL;
+    }
+    return WEIR_OK;
+}
+
+int reload_at_seal(struct weir_pipeline *p, struct weir_error *err) {
+    struct reload *r = p->reload;
+    if (r->staged.graph == NULL || snapshotter_dumping(p->snapshotter)) {
+        return WEIR_OK;
+    }
+    struct version v = r->staged;
+    memset(&r->staged, 0, sizeof(r->staged));
+    struct weir_buffer saved;
+    weir_buffer_init(&saved, 64 << 20);
+    int rc = weir_graph_save(p->graph, &saved);
+    if (rc == WEIR_OK) {
+        rc = weir_graph_load(v.graph, saved.data, saved.size, err);
+    }
+    weir_buffer_fini(&saved);
+    if (rc == WEIR_OK) {
+        weir_graph_clear_breaches(v.graph);
+        rc = weir_graph_take_state(v.graph, p->graph, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = pipeline_bind_sinks(p, v.graph, err);
+    }
+    if (rc != WEIR_OK) {
+        version_fini(&v);
+        return rc;
+    }
+    version_fini(&r->previous);
+    r->previous = (struct version){.rule_set = p->rule_set, .plan = p->plan};
+    weir_graph_destroy(p->graph);
+    p->graph = v.graph;
+    p->plan = v.plan;
+    p->rule_set = v.rule_set;
+    watch_files(r, v.rule_set);
+    const char *hash = weir_rule_set_hash(p->rule_set);
+    struct weir_message message = {
+        .kind = WEIR_MESSAGE_RULE_SET,
+        .clock_us = p->clock_us,
+        .hash = strtoull((char[17]){hash[0], hash[1], hash[2], hash[3], hash[4], hash[5], hash[6],
+                                    hash[7], hash[8], hash[9], hash[10], hash[11], hash[12],
+                                    hash[13], hash[14], hash[15], 0},
+                         NULL, 16),
+        .reason = hash,
+        .reason_size = strlen(hash),
+    };
+    rc = schedule_add(p, &message);
+    if (rc != WEIR_OK) {
+        return weir_error_set(err, rc, "schedule: out of memory");
+    }
+    if (WEIR_FAULT(reload_swapped)) {
+        return weir_error_set(err, WEIR_E_FAULT, "injected at reload_swapped");
+    }
+    char text[128];
+    snprintf(text, sizeof(text), "reload: rule set %.8s is live from epoch %llu", hash,
+             (unsigned long long)p->epoch);
+    tell(p, text);
+    return WEIR_OK;
+}
+
+int reload_create(struct weir_pipeline *p, struct reload **out, struct weir_error *err) {
+    struct reload *r = calloc(1, sizeof(*r));
+    if (r == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "reload: out of memory");
+    }
+    r->p = p;
+    pthread_mutex_init(&r->lock, NULL);
+    pthread_cond_init(&r->changed, NULL);
+    watch_files(r, p->rule_set);
+    if (pthread_create(&r->thread, NULL, watch, r) != 0) {
+        free(r);
+        return weir_error_set(err, WEIR_E_ENVIRONMENT, "reload: cannot start a thread");
+    }
+    *out = r;
+    return WEIR_OK;
+}
+
+void reload_destroy(struct reload *r) {
+    if (r == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&r->lock);
+    r->stop = true;
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
+    pthread_join(r->thread, NULL);
+    version_fini(&r->staged);
+    version_fini(&r->previous);
+    for (int32_t i = 0; i < r->file_count; i++) {
+        free(r->files[i]);
+    }
+    free(r->files);
+    pthread_mutex_destroy(&r->lock);
+    pthread_cond_destroy(&r->changed);
+    free(r);
+}
