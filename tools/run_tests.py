@@ -217,7 +217,8 @@ def lints(*needs):
 
 def pytest(name, binary, files, *options, needs=(), env=None, minutes=8):
     report = f"build/test/{re.sub(r'[^a-z]+', '-', name)}.xml"
-    command = [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *options, *files]
+    command = [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "tmp_path_retention_policy=failed",
+               "-o", "tmp_path_retention_count=1", f"--junitxml={report}", *options, *files]
     return Job(name, command, reads=report, needs=("judges", *needs), env={"WEIR_BINARY": str(ROOT / binary), **(env or {})},
                minutes=minutes)
 

@@ -104,9 +104,18 @@ def assert_same_rows(actual, expected, columns, what):
     assert not wrong, f"{what}:\n" + "\n".join(wrong)
 
 
-def exact_rows(path, columns=None):
-    """Rows with every bit of their doubles, as a sorted list: equal lists mean equal multisets."""
+def exact_differences(actual, expected, show=4):
+    """Rows of one table and not of the other, as multisets; equal means every bit of every double."""
+    database = duckdb.connect()
+    database.register("actual", actual)
+    database.register("expected", expected)
+    columns = ", ".join(f'"{name}"' for name in expected.column_names)
+    only = "SELECT {0} FROM {1} EXCEPT ALL SELECT {0} FROM {2} LIMIT {3}"
+    lost = database.sql(only.format(columns, "expected", "actual", show)).fetchall()
+    new = database.sql(only.format(columns, "actual", "expected", show)).fetchall()
+    return lost, new
+
+
+def exact_table(path):
     table = by_deltalake(path)
-    names = columns or [name for name in table.column_names if not name.startswith("_")]
-    rows = rows_of(table, names)
-    return sorted(tuple(value.hex() if isinstance(value, float) else repr(value) for value in row) for row in rows)
+    return table.select([name for name in table.column_names if not name.startswith("_")])

@@ -11,6 +11,7 @@ import pytest
 
 import conftest
 import crash
+import end_to_end
 import events
 import standard
 
@@ -21,19 +22,29 @@ POINTS = [point for point in crash.fault_points(conftest.ROOT) if point not in B
 HITS = [int(hit) for hit in os.environ.get("WEIR_CRASH_HITS", "1").split(",")]
 KILLS = int(os.environ.get("WEIR_RANDOM_KILLS", "20"))
 SEED = int(os.environ.get("WEIR_CRASH_SEED", random.SystemRandom().randrange(1 << 31)))
-# Small epochs, small segments and early checkpoints, so that a short run passes every point.
-OPTIONS = ("--set", "commit.every=20ms")
-
-
-def prepare(project):
-    standard.write(project)
-    events.Events(seed=11, rows=6000).write(project.root / "landing")
+# Small epochs and segments and frequent snapshots, so that a run of half a second passes every point.
+OPTIONS = ("--set", "commit.every=20ms", "--set", "ledger.segment=64KB", "--set", "ledger.snapshot_every=50ms", "--set", "ledger.keep=0s")
+PLAIN_EVENTS = 400_000
 
 
 @pytest.fixture(scope="module")
-def undisturbed(binary, tmp_path_factory):
+def landing(tmp_path_factory):
+    """Nasty events, then enough plain ones that a run takes many epochs."""
+    folder = tmp_path_factory.mktemp("landing")
+    events.Events(seed=11, rows=6000).write(folder)
+    end_to_end.write_events(folder / "zzz-plain.jsonl", PLAIN_EVENTS)
+    return folder
+
+
+def prepare(project, landing):
+    standard.write(project)
+    (project.root / "landing").symlink_to(landing)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(binary, landing, tmp_path_factory):
     project = conftest.Project(binary, tmp_path_factory.mktemp("undisturbed"))
-    prepare(project)
+    prepare(project, landing)
     started = time.monotonic()
     crash.finish(project, PIPELINE, *OPTIONS)
     return crash.tables(project), time.monotonic() - started
@@ -41,9 +52,9 @@ def undisturbed(binary, tmp_path_factory):
 
 @pytest.mark.parametrize("hit", HITS)
 @pytest.mark.parametrize("point", POINTS)
-def test_killed_at_a_fault_point_and_started_again(project, undisturbed, point, hit):
+def test_killed_at_a_fault_point_and_started_again(project, landing, undisturbed, point, hit):
     expected, _ = undisturbed
-    prepare(project)
+    prepare(project, landing)
     reached = crash.kill_at(project, PIPELINE, point, hit, *OPTIONS)
     assert reached or hit > 1, f"{point} was never reached"
     crash.finish(project, PIPELINE, *OPTIONS)
@@ -52,7 +63,7 @@ def test_killed_at_a_fault_point_and_started_again(project, undisturbed, point, 
         pytest.skip(f"{point} is reached fewer than {hit} times in a run")
 
 
-def test_killed_at_random_instants_and_started_again(new_project, undisturbed):
+def test_killed_at_random_instants_and_started_again(new_project, landing, undisturbed):
     expected, whole_run_s = undisturbed
     print(f"WEIR_CRASH_SEED={SEED}")
     rng = random.Random(SEED)
@@ -62,6 +73,6 @@ def test_killed_at_random_instants_and_started_again(new_project, undisturbed):
         round_number += 1
         assert round_number <= 4 * KILLS, "runs end before they can be killed"
         project = new_project(f"round-{round_number}")
-        prepare(project)
+        prepare(project, landing)
         killed += crash.random_kills(project, PIPELINE, min(4, KILLS - killed), rng.randrange(1 << 31), whole_run_s, *OPTIONS)
         crash.assert_same_tables(crash.tables(project), expected, f"seed {SEED}, round {round_number}")

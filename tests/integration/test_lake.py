@@ -42,7 +42,12 @@ def test_order_trailing_zeros_and_the_last_bits_of_a_double_make_no_difference()
     lake.assert_same_rows(changed, ROWS, COLUMNS, "reordered")
 
 
-def test_exact_rows_tell_every_bit_of_a_double_apart(tmp_path):
-    for name, weight in (("x", 0.1 + 0.2), ("y", 0.3)):
-        deltalake.write_deltalake(str(tmp_path / name), pa.table({"weight": [weight]}))
-    assert lake.exact_rows(tmp_path / "x") != lake.exact_rows(tmp_path / "y")
+def test_exact_differences_tell_every_bit_of_a_double_apart_and_count_copies(table):
+    def doubles(*values):
+        return pa.table({"name": ["a"] * len(values), "weight": pa.array(values, pa.float64())})
+    assert lake.exact_differences(doubles(0.1 + 0.2, 0.3), doubles(0.3, 0.1 + 0.2)) == ([], [])
+    assert lake.exact_differences(doubles(0.1 + 0.2), doubles(0.3)) != ([], [])
+    assert lake.exact_differences(doubles(0.3, 0.3), doubles(0.3)) == ([], [("a", 0.3)])
+    assert lake.exact_differences(doubles(None), doubles(None, 0.3)) == ([("a", 0.3)], [])
+    whole = lake.exact_table(table)
+    assert lake.exact_differences(whole, whole) == ([], [])
