@@ -107,6 +107,24 @@ static int gather_fixed(struct parquet_leaf *leaf, const struct weir_column *col
     }
 }
 
+/* A dictionary-encoded column of fixed width: positions in the dictionary instead of rows. */
+static int gather_coded(struct parquet_leaf *leaf, const struct weir_column *column,
+                        const int32_t *index, int32_t start, int32_t count,
+                        struct weir_error *err) {
+    int32_t positions[RUN_ROWS];
+    for (int32_t at = 0; at < count; at += RUN_ROWS) {
+        int32_t n = count - at < RUN_ROWS ? count - at : RUN_ROWS;
+        for (int32_t i = 0; i < n; i++) {
+            positions[i] = column->codes[index != NULL ? index[at + i] : start + at + i];
+        }
+        int rc = gather_fixed(leaf, column->dictionary, positions, 0, n, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    return WEIR_OK;
+}
+
 /* --- strings ----------------------------------------------------------------------------- */
 
 static int stage_codes(struct weir_parquet_writer *writer, struct parquet_leaf *leaf,
@@ -217,7 +235,8 @@ int parquet_gather_values(struct weir_parquet_writer *writer, struct parquet_lea
                           int32_t count, struct weir_error *err) {
     leaf->present += count;
     if (leaf->store != PARQUET_STORE_BYTES) {
-        return gather_fixed(leaf, column, index, start, count, err);
+        return column->codes != NULL ? gather_coded(leaf, column, index, start, count, err)
+                                     : gather_fixed(leaf, column, index, start, count, err);
     }
     int32_t done = 0;
     if (leaf->mode != PARQUET_MODE_VALUES) {

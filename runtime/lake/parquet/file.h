@@ -1,0 +1,221 @@
+#pragma once
+/* The reader's view of a file: metadata parsed into an arena with a budget, and one column reader
+ * per selected leaf. Private to the reader. */
+#include "lake/parquet/compress.h"
+#include "lake/parquet/encoding.h"
+#include "lake/parquet/reader.h"
+#include "lake/parquet/thrift.h"
+
+/* --- metadata.c -------------------------------------------------------------------------- */
+
+struct parquet_chunk {
+    int8_t physical;
+    int32_t codec;
+    int64_t values;
+    int64_t compressed_bytes;
+    int64_t data_offset;
+    int64_t dictionary_offset; /* 0: none */
+};
+
+struct parquet_row_group {
+    int64_t rows;
+    struct parquet_chunk *chunks; /* one per leaf */
+};
+
+struct parquet_page_header {
+    int32_t type; /* enum parquet_page */
+    int32_t uncompressed_size;
+    int32_t compressed_size;
+    bool has_crc;
+    uint32_t crc;
+    int32_t values;
+    int32_t encoding;
+    int32_t definition_encoding; /* V1 */
+    int32_t repetition_encoding;
+    int32_t definition_bytes; /* V2 */
+    int32_t repetition_bytes;
+    bool compressed; /* V2: values are */
+    size_t header_bytes;
+};
+
+struct parquet_arena_block;
+
+struct parquet_arena { /* freed whole; zeroed memory */
+    struct parquet_arena_block *blocks;
+    size_t *budget; /* bytes the reader may still take */
+};
+
+void *parquet_arena_take(struct parquet_arena *arena, size_t size);
+void parquet_arena_fini(struct parquet_arena *arena);
+
+int parquet_read_metadata(struct weir_parquet_reader *reader, const uint8_t *bytes, size_t size,
+                          struct weir_error *err) WEIR_MUST_CHECK;
+/* 0, WEIR_E_CORRUPT, or WEIR_E_LIMIT when the bytes end inside the header. */
+int parquet_read_page_header(const uint8_t *bytes, size_t size,
+                             struct parquet_page_header *header) WEIR_MUST_CHECK;
+
+/* --- tree.c ------------------------------------------------------------------------------- */
+
+enum parquet_convert { /* physical value -> batch value */
+                       PARQUET_CONVERT_BOOL,
+                       PARQUET_CONVERT_I8,
+                       PARQUET_CONVERT_I16,
+                       PARQUET_CONVERT_U8,
+                       PARQUET_CONVERT_U16,
+                       PARQUET_CONVERT_U32,
+                       PARQUET_CONVERT_U64,
+                       PARQUET_CONVERT_SAME32,
+                       PARQUET_CONVERT_SAME64,
+                       PARQUET_CONVERT_MILLIS,
+                       PARQUET_CONVERT_INT96,
+                       PARQUET_CONVERT_FLOAT16,
+                       PARQUET_CONVERT_DECIMAL32,
+                       PARQUET_CONVERT_DECIMAL64,
+                       PARQUET_CONVERT_DECIMAL_BYTES,
+                       PARQUET_CONVERT_BYTES,
+};
+
+struct parquet_slot { /* one weir field and how its values come out of the levels */
+    const struct weir_field *field;
+    struct parquet_slot *children;
+    int32_t child_count;
+    int32_t leaf; /* leaves: column index in the file; groups: the first below */
+    int32_t node;
+    enum parquet_convert convert;
+    uint8_t slot_definition;     /* below it an entry is an absent list above, not a slot */
+    uint8_t valid_definition;    /* from here on the value is not null */
+    uint8_t repeated_definition; /* lists: from here on the entry is an element */
+    uint8_t repetition;          /* lists above */
+};
+
+int parquet_build_tree(struct weir_parquet_reader *reader, struct weir_error *err) WEIR_MUST_CHECK;
+
+/* --- values.c ----------------------------------------------------------------------------- */
+
+enum { PARQUET_BLOCK = 1024 }; /* values decoded at a time */
+
+struct parquet_slice {
+    const uint8_t *bytes;
+    uint32_t size;
+};
+
+struct parquet_values { /* decoder of one page's values */
+    int32_t encoding;
+    int8_t physical;
+    int32_t width; /* physical bytes: 1 bool, 4, 8, 12; type_length; 0 byte arrays */
+    const uint8_t *at;
+    const uint8_t *end;
+    int64_t bit;   /* PLAIN booleans */
+    int64_t split; /* BYTE_STREAM_SPLIT: values in the page */
+    int64_t split_at;
+    struct parquet_rle rle;     /* indices, RLE booleans */
+    struct parquet_delta delta; /* integers, lengths, prefix lengths */
+    struct parquet_delta suffixes;
+    struct weir_buffer previous; /* DELTA_BYTE_ARRAY */
+    struct weir_buffer scratch;  /* slices made here */
+    /* the chunk's dictionary */
+    const uint8_t *dictionary; /* fixed values */
+    const struct parquet_slice *dictionary_slices;
+    int32_t dictionary_count;
+};
+
+bool parquet_values_sliced(int8_t physical);
+/* `values` is the page's level count: more never come out. False: corrupt or unknown encoding. */
+int parquet_values_begin(struct parquet_values *values, int32_t encoding, const uint8_t *bytes,
+                         size_t size) WEIR_MUST_CHECK;
+/* n <= PARQUET_BLOCK values: fixed ones to `fixed`, others to `slices` (valid until the next
+ * call). */
+int parquet_values_next(struct parquet_values *values, int32_t n, uint8_t *fixed,
+                        struct parquet_slice *slices) WEIR_MUST_CHECK;
+
+/* --- column.c ----------------------------------------------------------------------------- */
+
+struct parquet_column { /* one leaf of the selection */
+    struct weir_parquet_reader *reader;
+    const struct parquet_slot *slot;
+    const struct weir_parquet_node *node;
+    const struct parquet_chunk *chunk;
+    uint64_t offset; /* next unread byte of the chunk */
+    uint64_t end;
+    int64_t values_left; /* levels not yet seen in a page */
+    int64_t page_left;   /* levels of the open page not yet decoded */
+    struct parquet_rle definition;
+    struct parquet_rle repetition;
+    struct parquet_values values;
+    struct weir_buffer window; /* raw bytes from the callback */
+    uint64_t window_offset;
+    struct weir_buffer page;
+    struct weir_buffer dictionary_page;
+    struct weir_buffer dictionary_slices;
+    /* decoded ahead, nested columns: levels of a block and where it is */
+    int32_t ahead_at;
+    int32_t ahead_count;
+    uint8_t ahead_definition[PARQUET_BLOCK];
+    uint8_t ahead_repetition[PARQUET_BLOCK];
+    /* the batch under construction */
+    struct weir_buffer out_definition;
+    struct weir_buffer out_repetition;
+    struct weir_buffer out_values; /* one per slot, nulls zeroed; bytes: the bytes */
+    struct weir_buffer out_offsets;
+    struct weir_buffer out_validity; /* one byte per slot */
+    int64_t out_entries;
+    int64_t out_slots;
+    int64_t out_nulls;
+};
+
+void parquet_column_init(struct parquet_column *column, struct weir_parquet_reader *reader,
+                         const struct parquet_slot *slot);
+void parquet_column_fini(struct parquet_column *column);
+int parquet_column_seek(struct parquet_column *column, int32_t group,
+                        struct weir_error *err) WEIR_MUST_CHECK;
+/* Decodes the entries of the next `rows` rows into the out_ buffers. */
+int parquet_column_read(struct parquet_column *column, int32_t rows,
+                        struct weir_error *err) WEIR_MUST_CHECK;
+
+/* --- assemble.c --------------------------------------------------------------------------- */
+
+int parquet_assemble(struct weir_parquet_reader *reader, const struct parquet_slot *slot,
+                     struct weir_batch *batch, struct weir_column *column, int64_t expected,
+                     struct weir_error *err) WEIR_MUST_CHECK;
+struct parquet_column *parquet_reader_column(const struct weir_parquet_reader *reader,
+                                             int32_t leaf);
+
+/* --- the reader ---------------------------------------------------------------------------- */
+
+struct weir_parquet_reader {
+    struct weir_parquet_reader_options options;
+    size_t budget;
+    struct parquet_arena arena;
+    const uint8_t *memory; /* NULL: the callback */
+    weir_parquet_read_fn read;
+    void *read_ctx;
+    uint64_t size;
+    uint64_t data_end; /* where the footer begins */
+    struct parquet_decompressor *decompressor;
+
+    struct weir_parquet_node *nodes;
+    int32_t node_count;
+    int32_t *leaf_nodes; /* leaf -> node */
+    int32_t leaf_count;
+    struct parquet_row_group *groups;
+    int32_t group_count;
+    int64_t rows;
+    const char *created_by;
+    struct weir_parquet_key_value *metadata;
+    int32_t metadata_count;
+
+    struct weir_schema *schema;
+    struct parquet_slot *slots; /* one per top-level column */
+    int32_t *column_nodes;
+
+    struct weir_schema *selected_schema;
+    int32_t *selected; /* top-level columns */
+    int32_t selected_count;
+    struct parquet_column **columns; /* by leaf; NULL when not selected */
+
+    int32_t group; /* being read */
+    int64_t group_at;
+    bool failed;
+};
+
+int parquet_corrupt(const struct parquet_column *column, struct weir_error *err, const char *what);
