@@ -353,7 +353,7 @@ int weir_recovery_effects(struct weir_recovery *recovery, const char *sink, uint
                           void *context, struct weir_error *err) {
     struct weir_ledger_cursor *cursor = NULL;
     size_t sink_size = strlen(sink);
-    uint64_t from;
+    uint64_t from = 0;
     int rc = check_marker(recovery, sink, marker, &from, err);
     if (rc == WEIR_OK) {
         rc = weir_ledger_cursor_open(recovery->ledger, from, &cursor, err);
