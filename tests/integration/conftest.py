@@ -4,11 +4,14 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 TIMEOUT_S = 120
+
+sys.path.insert(0, str(ROOT / "tests/bench"))  # the crash tests use the bench's events
 
 
 class Outcome:

@@ -2,15 +2,12 @@
 
 import os
 import pathlib
-import sys
 import random
 import re
 import signal
 import subprocess
 
 import lake
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "bench"))
 
 TABLES = ("bronze/sale", "silver/sale", "gold/velocity", "quarantine/silver/sale", "quarantine/bronze/sale", "quarantine/late_sale")
 
