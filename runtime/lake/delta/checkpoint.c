@@ -1,0 +1,464 @@
+/* Writing checkpoints: the table's state as one classic (V1) Parquet file, streamed in batches, so
+ * that its cost in memory does not grow with the table. Then the hint, then the clean-up of log
+ * entries that a checkpoint has made superfluous. Every step may be lost to a kill and repeated. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "batch/builder.h"
+#include "core/clock.h"
+#include "core/fault.h"
+#include "core/log.h"
+#include "lake/delta/table_state.h"
+#include "lake/parquet/writer.h"
+
+#define BATCH_ROWS 1024
+#define BATCH_BYTES ((size_t)16 << 20)
+#define POOL_BYTES ((size_t)256 << 20)
+#define ROW_GROUP_ROWS 65536
+#define HELD_BYTES (32 << 20)
+#define DAY_MS 86400000ll
+
+static const struct {
+    const char *name;
+    const char *type;
+} columns[] = {
+    {"txn", "struct<appId: string, version: int64, lastUpdated: int64>"},
+    {"add",
+     "struct<path: string, partitionValues: map<string, string>, size: int64, modificationTime: "
+     "int64, dataChange: bool, tags: map<string, string>, deletionVector: struct<storageType: "
+     "string, pathOrInlineDv: string, offset: int32, sizeInBytes: int32, cardinality: int64>, "
+     "baseRowId: int64, defaultRowCommitVersion: int64, clusteringProvider: string, stats: "
+     "string>"},
+    {"remove",
+     "struct<path: string, deletionTimestamp: int64, dataChange: bool, extendedFileMetadata: bool, "
+     "deletionVector: struct<storageType: string, pathOrInlineDv: string, offset: int32, "
+     "sizeInBytes: int32, cardinality: int64>>"},
+    {"metaData",
+     "struct<id: string, name: string, description: string, format: struct<provider: string, "
+     "options: map<string, string>>, schemaString: string, partitionColumns: list<string>, "
+     "configuration: map<string, string>, createdTime: int64>"},
+    {"protocol",
+     "struct<minReaderVersion: int32, minWriterVersion: int32, readerFeatures: list<string>, "
+     "writerFeatures: list<string>>"},
+    {"domainMetadata", "struct<domain: string, configuration: string, removed: bool>"},
+};
+enum { COLUMN_TXN, COLUMN_ADD, COLUMN_REMOVE, COLUMN_METADATA, COLUMN_PROTOCOL, COLUMN_DOMAIN };
+#define COLUMNS ((int32_t)(sizeof(columns) / sizeof(columns[0])))
+
+struct writing {
+    struct weir_delta_snapshot *snapshot;
+    struct weir_pool *pool;
+    struct weir_schema *schema;
+    struct weir_batch_builder builder;
+    bool builder_made;
+    bool begun;
+    struct weir_parquet_writer *writer;
+    struct weir_store_file *file;
+    int64_t rows;
+    int64_t adds;
+    struct weir_error *err;
+};
+
+/* --- rows ---------------------------------------------------------------------------------- */
+
+static int put_text(struct weir_column_builder *column, const char *text) {
+    return text != NULL ? weir_builder_bytes(column, text, strlen(text))
+                        : weir_builder_null(column);
+}
+
+static int put_texts(struct weir_column_builder *column, char *const *texts, int32_t count) {
+    if (count < 0) {
+        return weir_builder_null(column);
+    }
+    int rc = WEIR_OK;
+    for (int32_t i = 0; i < count && rc == WEIR_OK; i++) {
+        rc = put_text(&column->children[0], texts[i]);
+    }
+    return rc == WEIR_OK ? weir_builder_list(column) : rc;
+}
+
+static int put_pairs(struct weir_column_builder *column, const struct weir_delta_pair *pairs,
+                     int32_t count) {
+    int rc = WEIR_OK;
+    for (int32_t i = 0; i < count && rc == WEIR_OK; i++) {
+        rc = put_text(&column->children[0], pairs[i].key);
+        if (rc == WEIR_OK) {
+            rc = put_text(&column->children[1], pairs[i].value);
+        }
+    }
+    return rc == WEIR_OK ? weir_builder_list(column) : rc;
+}
+
+/* First failure wins; what follows does nothing. */
+#define PUT(call)                                                                                  \
+    do {                                                                                           \
+        if (rc == WEIR_OK) {                                                                       \
+            rc = (call);                                                                           \
+        }                                                                                          \
+    } while (0)
+
+static int put_dv(struct weir_column_builder *column, const struct weir_delta_dv *dv) {
+    if (dv->storage_type == 0) {
+        return weir_builder_null(column);
+    }
+    int rc = weir_builder_bytes(&column->children[0], &dv->storage_type, 1);
+    PUT(put_text(&column->children[1], dv->path_or_inline));
+    PUT(dv->offset >= 0 ? weir_builder_int(&column->children[2], dv->offset)
+                        : weir_builder_null(&column->children[2]));
+    PUT(weir_builder_int(&column->children[3], dv->size_bytes));
+    PUT(weir_builder_int(&column->children[4], dv->cardinality));
+    PUT(weir_builder_struct(column));
+    return rc;
+}
+
+typedef int put_row(struct weir_column_builder *column, const void *item);
+
+static int put_add(struct weir_column_builder *column, const void *item) {
+    const struct weir_delta_add *add = item;
+    struct weir_column_builder *c = column->children;
+    int rc = put_text(&c[0], add->path);
+    PUT(put_pairs(&c[1], add->partition_values, add->partition_count));
+    PUT(weir_builder_int(&c[2], add->size_bytes));
+    PUT(weir_builder_int(&c[3], add->modified_ms));
+    PUT(weir_builder_bool(&c[4], false)); /* a checkpoint changes no data */
+    PUT(weir_builder_null(&c[5]));        /* tags carry no meaning for readers */
+    PUT(put_dv(&c[6], &add->dv));
+    PUT(add->has_row_id ? weir_builder_int(&c[7], add->base_row_id) : weir_builder_null(&c[7]));
+    PUT(add->has_row_id ? weir_builder_int(&c[8], add->default_row_commit_version)
+                        : weir_builder_null(&c[8]));
+    PUT(put_text(&c[9], add->clustering_provider));
+    PUT(put_text(&c[10], add->stats));
+    PUT(weir_builder_struct(column));
+    return rc;
+}
+
+static int put_remove(struct weir_column_builder *column, const void *item) {
+    const struct delta_tombstone *tombstone = item;
+    struct weir_column_builder *c = column->children;
+    int rc = put_text(&c[0], tombstone->path);
+    PUT(weir_builder_int(&c[1], tombstone->deletion_ms));
+    PUT(weir_builder_bool(&c[2], false));
+    PUT(weir_builder_bool(&c[3], false));
+    PUT(put_dv(&c[4], &tombstone->dv));
+    PUT(weir_builder_struct(column));
+    return rc;
+}
+
+static int put_txn(struct weir_column_builder *column, const void *item) {
+    const struct delta_txn *txn = item;
+    struct weir_column_builder *c = column->children;
+    int rc = put_text(&c[0], txn->app_id);
+    PUT(weir_builder_int(&c[1], txn->version));
+    PUT(txn->last_updated_ms != 0 ? weir_builder_int(&c[2], txn->last_updated_ms)
+                                  : weir_builder_null(&c[2]));
+    PUT(weir_builder_struct(column));
+    return rc;
+}
+
+static int put_domain(struct weir_column_builder *column, const void *item) {
+    const struct delta_domain *domain = item;
+    struct weir_column_builder *c = column->children;
+    int rc = put_text(&c[0], domain->name);
+    PUT(put_text(&c[1], domain->configuration));
+    PUT(weir_builder_bool(&c[2], false));
+    PUT(weir_builder_struct(column));
+    return rc;
+}
+
+static int put_protocol(struct weir_column_builder *column, const void *item) {
+    const struct weir_delta_protocol *protocol = item;
+    struct weir_column_builder *c = column->children;
+    int rc = weir_builder_int(&c[0], protocol->reader_version);
+    PUT(weir_builder_int(&c[1], protocol->writer_version));
+    PUT(put_texts(&c[2], protocol->reader_features,
+                  protocol->reader_version >= 3 ? protocol->reader_feature_count : -1));
+    PUT(put_texts(&c[3], protocol->writer_features,
+                  protocol->writer_version >= 7 ? protocol->writer_feature_count : -1));
+    PUT(weir_builder_struct(column));
+    return rc;
+}
+
+static int put_metadata(struct weir_column_builder *column, const void *item) {
+    const struct weir_delta_metadata *metadata = item;
+    struct weir_column_builder *c = column->children;
+    int rc = put_text(&c[0], metadata->id);
+    PUT(put_text(&c[1], metadata->name));
+    PUT(put_text(&c[2], metadata->description));
+    PUT(put_text(&c[3].children[0], "parquet"));
+    PUT(weir_builder_list(&c[3].children[1]));
+    PUT(weir_builder_struct(&c[3]));
+    PUT(put_text(&c[4], metadata->schema_string));
+    PUT(put_texts(&c[5], metadata->partition_columns, metadata->partition_count));
+    PUT(put_pairs(&c[6], metadata->configuration, metadata->configuration_count));
+    PUT(metadata->created_ms != 0 ? weir_builder_int(&c[7], metadata->created_ms)
+                                  : weir_builder_null(&c[7]));
+    PUT(weir_builder_struct(column));
+    return rc;
+}
+
+/* --- batches to the file ------------------------------------------------------------------- */
+
+static int write_file(void *context, const void *bytes, size_t size, struct weir_error *err) {
+    return weir_store_file_write(context, bytes, size, err);
+}
+
+static int flush(struct writing *writing) {
+    struct weir_batch *batch = writing->begun ? weir_batch_builder_take(&writing->builder) : NULL;
+    int rc = WEIR_OK;
+    writing->begun = false;
+    if (batch != NULL) {
+        if (batch->rows > 0) {
+            rc =
+                weir_parquet_writer_append(writing->writer, batch, NULL, batch->rows, writing->err);
+        }
+        weir_batch_unref(batch);
+    }
+    return rc;
+}
+
+static int row_once(struct writing *writing, int32_t column, put_row *put, const void *item) {
+    int rc = WEIR_OK;
+    if (!writing->begun) {
+        rc = weir_batch_builder_begin(&writing->builder);
+        writing->begun = rc == WEIR_OK;
+    }
+    for (int32_t i = 0; i < COLUMNS && rc == WEIR_OK; i++) {
+        struct weir_column_builder *builder = &writing->builder.columns[i];
+        rc = i == column ? put(builder, item) : weir_builder_null(builder);
+    }
+    if (rc == WEIR_OK) {
+        weir_batch_builder_finish_row(&writing->builder);
+    } else if (writing->begun) {
+        weir_batch_builder_undo_row(&writing->builder);
+    }
+    return rc;
+}
+
+static int add_row(struct writing *writing, int32_t column, put_row *put, const void *item) {
+    int rc = row_once(writing, column, put, item);
+    if (rc == WEIR_E_LIMIT) { /* the batch is full: write it and put the row into the next */
+        rc = flush(writing);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+        rc = row_once(writing, column, put, item);
+    }
+    if (rc != WEIR_OK) {
+        return weir_error_set(writing->err, rc,
+                              "a %s action of the table does not fit a batch of "
+                              "%zu bytes: %s",
+                              columns[column].name, BATCH_BYTES, weir_error_text(rc));
+    }
+    writing->rows++;
+    return WEIR_OK;
+}
+
+static int visit_add(void *context, void *item) {
+    struct writing *writing = context;
+    writing->adds++;
+    return add_row(writing, COLUMN_ADD, put_add, item);
+}
+
+static int visit_tombstone(void *context, void *item) {
+    return add_row(context, COLUMN_REMOVE, put_remove, item);
+}
+
+static int write_rows(struct writing *writing) {
+    struct weir_delta_snapshot *snapshot = writing->snapshot;
+    int rc = add_row(writing, COLUMN_PROTOCOL, put_protocol, &snapshot->protocol);
+    PUT(add_row(writing, COLUMN_METADATA, put_metadata, &snapshot->metadata));
+    for (int32_t i = 0; i < snapshot->txn_count; i++) {
+        PUT(add_row(writing, COLUMN_TXN, put_txn, &snapshot->txns[i]));
+    }
+    for (int32_t i = 0; i < snapshot->domain_count; i++) {
+        PUT(add_row(writing, COLUMN_DOMAIN, put_domain, &snapshot->domains[i]));
+    }
+    delta_files_each(&snapshot->tombstones, visit_tombstone, writing, &rc);
+    delta_files_each(&snapshot->files, visit_add, writing, &rc);
+    PUT(flush(writing));
+    return rc;
+}
+
+static int prepare(struct writing *writing) {
+    struct weir_parquet_writer_options options;
+    writing->pool = weir_pool_create(POOL_BYTES);
+    writing->schema = weir_schema_create();
+    if (writing->pool == NULL || writing->schema == NULL) {
+        return weir_error_set(writing->err, WEIR_E_NOMEM, "out of memory");
+    }
+    int rc = WEIR_OK;
+    for (int32_t i = 0; i < COLUMNS; i++) {
+        PUT(weir_schema_add_text(writing->schema, columns[i].name, columns[i].type, true,
+                                 writing->err));
+    }
+    PUT(weir_batch_builder_init(&writing->builder, writing->pool, writing->schema, BATCH_ROWS,
+                                BATCH_BYTES, writing->err));
+    writing->builder_made = rc == WEIR_OK;
+    weir_parquet_writer_options_init(&options);
+    options.codec = WEIR_PARQUET_SNAPPY; /* what every reader of a log takes */
+    options.compat = true;
+    options.row_group_rows = ROW_GROUP_ROWS;
+    options.memory_bytes = HELD_BYTES;
+    PUT(weir_parquet_writer_create(&writing->writer, writing->schema, &options, writing->err));
+    return rc;
+}
+
+static int write_hint(struct weir_delta_table *table, int64_t version, int64_t rows, int64_t bytes,
+                      int64_t adds, struct weir_error *err) {
+    char text[256];
+    char *path = delta_log_path(table->dir, "_last_checkpoint");
+    int size = snprintf(text, sizeof(text),
+                        "{\"version\":%" PRId64 ",\"size\":%" PRId64 ",\"sizeInBytes\":%" PRId64
+                        ",\"numOfAddFiles\":%" PRId64 "}",
+                        version, rows, bytes, adds);
+    int rc = path != NULL ? weir_store_put(table->store, path, text, (size_t)size, err)
+                          : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    free(path);
+    return rc;
+}
+
+static int write_checkpoint(struct weir_delta_table *table, const char *path,
+                            struct weir_error *err) {
+    struct writing writing;
+    struct weir_parquet_file_info info;
+    memset(&writing, 0, sizeof(writing));
+    memset(&info, 0, sizeof(info));
+    writing.snapshot = table->snapshot;
+    writing.err = err;
+    int64_t version = table->snapshot->version;
+    int rc = prepare(&writing);
+    PUT(weir_store_open(table->store, path, WEIR_STORE_ATOMIC, &writing.file, err));
+    PUT(weir_parquet_writer_open(writing.writer, write_file, writing.file, err));
+    PUT(write_rows(&writing));
+    PUT(weir_parquet_writer_finish(writing.writer, &info, err));
+    PUT(weir_store_file_sync(writing.file, err));
+    if (rc == WEIR_OK && WEIR_FAULT(checkpoint_before_rename)) {
+        rc = weir_error_set(err, WEIR_E_FAULT, "injected fault before rename");
+    }
+    struct weir_error close_error;
+    weir_error_clear(&close_error);
+    int close_rc = weir_store_file_close(writing.file, rc == WEIR_OK, &close_error);
+    if (rc == WEIR_OK && close_rc != WEIR_OK) {
+        rc = weir_error_set(err, close_rc, "%s", close_error.message);
+    }
+    if (rc == WEIR_OK) {
+        char *log = delta_log_path(table->dir, "%s", "");
+        rc = log != NULL ? weir_store_sync_dir(table->store, log, err)
+                         : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+        free(log);
+    }
+    if (rc == WEIR_OK) {
+        table->snapshot->checkpoint_version = version;
+        rc = WEIR_FAULT(checkpoint_before_hint)
+                 ? weir_error_set(err, WEIR_E_FAULT, "injected fault before the hint")
+                 : write_hint(table, version, writing.rows, info.bytes, writing.adds, err);
+    }
+    weir_parquet_writer_destroy(writing.writer);
+    if (writing.builder_made) {
+        weir_batch_builder_fini(&writing.builder);
+    }
+    weir_schema_unref(writing.schema);
+    if (writing.pool != NULL) {
+        weir_pool_destroy(writing.pool);
+    }
+    return rc;
+}
+
+/* --- clean-up ------------------------------------------------------------------------------ */
+
+/* Removes commits and classic checkpoints older than the newest classic checkpoint at or before
+ * the cutoff. Without such a checkpoint nothing is removed. The cutoff is a whole day, so that a
+ * table is not listed for removal at every checkpoint but for the first of the day. */
+static int clean_log(struct weir_delta_table *table, struct weir_error *err) {
+    const struct weir_delta_metadata *metadata = &table->snapshot->metadata;
+    const char *enabled = weir_delta_metadata_property(metadata, "delta.enableExpiredLogCleanup");
+    if (enabled != NULL && strcmp(enabled, "false") == 0) {
+        return WEIR_OK;
+    }
+    int64_t keep_ms = delta_interval_ms(
+        weir_delta_metadata_property(metadata, "delta.logRetentionDuration"), 30 * DAY_MS);
+    int64_t cutoff_ms = weir_clock_wall_us() / 1000 - keep_ms;
+    cutoff_ms -= cutoff_ms % DAY_MS;
+    struct delta_listing listing;
+    int rc = delta_list_log(table->store, table->dir, NULL, &listing, err);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    int64_t expired = -1; /* newest commit older than the cutoff, all before it being so too */
+    for (size_t i = 0; i < listing.commit_count && listing.commit_ms[i] < cutoff_ms; i++) {
+        expired = listing.commits[i];
+    }
+    int64_t keep_from = -1;
+    for (size_t i = 0; i < listing.checkpoint_count; i++) {
+        const struct delta_checkpoint *checkpoint = &listing.checkpoints[i];
+        bool is_classic = strcmp(checkpoint->name + 20, ".checkpoint.parquet") == 0;
+        if (is_classic && checkpoint->version <= expired) {
+            keep_from = checkpoint->version;
+        }
+    }
+    for (size_t i = 0; i < listing.commit_count && rc == WEIR_OK; i++) {
+        if (listing.commits[i] < keep_from) {
+            char *path = delta_log_path(table->dir, "%020" PRId64 ".json", listing.commits[i]);
+            char *sum = delta_log_path(table->dir, "%020" PRId64 ".crc", listing.commits[i]);
+            rc = path != NULL && sum != NULL ? weir_store_remove(table->store, path, err)
+                                             : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+            PUT(weir_store_remove(table->store, sum, err));
+            free(path);
+            free(sum);
+        }
+    }
+    for (size_t i = 0; i < listing.checkpoint_count && rc == WEIR_OK; i++) {
+        if (listing.checkpoints[i].version < keep_from) {
+            char *path = delta_log_path(table->dir, "%s", listing.checkpoints[i].name);
+            rc = path != NULL ? weir_store_remove(table->store, path, err)
+                              : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+            free(path);
+        }
+    }
+    delta_listing_fini(&listing);
+    return rc;
+}
+
+/* --- entry points -------------------------------------------------------------------------- */
+
+bool weir_delta_checkpoint_due(const struct weir_delta_table *table) {
+    const struct weir_delta_snapshot *snapshot = table->snapshot;
+    const char *text =
+        weir_delta_metadata_property(&snapshot->metadata, "delta.checkpointInterval");
+    int64_t interval = text != NULL ? strtoll(text, NULL, 10) : 0;
+    if (interval <= 0) {
+        interval = DELTA_CHECKPOINT_INTERVAL;
+    }
+    int64_t last = snapshot->checkpoint_version >= 0 ? snapshot->checkpoint_version : 0;
+    return snapshot->version - last >= interval;
+}
+
+int weir_delta_checkpoint(struct weir_delta_table *table, struct weir_error *err) {
+    struct weir_error own;
+    struct weir_error *e = err != NULL ? err : &own;
+    struct weir_delta_snapshot *snapshot = table->snapshot;
+    struct weir_store_info info;
+    int64_t keep_ms = delta_interval_ms(
+        weir_delta_metadata_property(&snapshot->metadata, "delta.deletedFileRetentionDuration"),
+        7 * DAY_MS);
+    delta_tombstones_expire(snapshot, weir_clock_wall_us() / 1000 - keep_ms);
+    weir_error_clear(e);
+    char *path = delta_log_path(table->dir, "%020" PRId64 ".checkpoint.parquet", snapshot->version);
+    int rc = path != NULL ? weir_store_stat(table->store, path, &info, e)
+                          : weir_error_set(e, WEIR_E_NOMEM, "out of memory");
+    if (rc == WEIR_OK) {
+        snapshot->checkpoint_version = snapshot->version;
+    } else if (rc == WEIR_E_NOTFOUND) {
+        rc = write_checkpoint(table, path, e);
+    }
+    if (rc == WEIR_OK) {
+        rc = clean_log(table, e);
+    }
+    if (rc != WEIR_OK) {
+        rc = weir_error_wrap(e, "checkpoint of table %s at version %" PRId64, table->dir,
+                             snapshot->version);
+    }
+    free(path);
+    return rc;
+}

@@ -1,0 +1,588 @@
+/* Making, opening and widening tables. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+
+#include "core/clock.h"
+#include "lake/delta/table_state.h"
+
+#define SCHEMA_BYTES_MAX (64u << 20)
+
+static int32_t find_nocase(const struct weir_schema *schema, const char *name) {
+    for (int32_t i = 0; i < schema->count; i++) {
+        if (strcasecmp(schema->fields[i].name, name) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+/* --- schema -------------------------------------------------------------------------------- */
+
+static int add_derived(struct weir_schema *schema, const struct weir_delta_partition *partition,
+                       struct weir_error *err) {
+    int32_t at = weir_schema_find(schema, partition->column);
+    if (at < 0) {
+        return weir_error_set(err, WEIR_E_SCHEMA,
+                              "partition_by: there is no column %s; name one of the data's columns",
+                              partition->column);
+    }
+    const struct weir_field *field = &schema->fields[at];
+    if (partition->transform == WEIR_DELTA_IDENTITY) {
+        if (weir_type_is_nested(field->type)) {
+            return weir_error_set(err, WEIR_E_SCHEMA,
+                                  "partition_by: column %s of type %s cannot be a partition; use a "
+                                  "text, number, date or timestamp",
+                                  field->name, weir_type_name((enum weir_type)field->type));
+        }
+        return WEIR_OK;
+    }
+    bool is_date = partition->transform == WEIR_DELTA_DATE;
+    if (!weir_type_is_timestamp(field->type) && !(is_date && field->type == WEIR_TYPE_DATE)) {
+        return weir_error_set(
+            err, WEIR_E_SCHEMA, "partition_by: %s \"%s\" needs a timestamp, but the column is %s",
+            is_date ? "date" : "hour", field->name, weir_type_name((enum weir_type)field->type));
+    }
+    struct weir_buffer name;
+    weir_buffer_init(&name, 4096);
+    int rc = weir_buffer_printf(&name, "%s_%s", field->name, is_date ? "date" : "hour");
+    const char *text = rc == WEIR_OK ? weir_buffer_text(&name) : NULL;
+    if (text == NULL) {
+        rc = weir_error_set(err, WEIR_E_NOMEM, "partition_by: out of memory");
+    } else if (find_nocase(schema, text) >= 0) {
+        rc = weir_error_set(err, WEIR_E_SCHEMA,
+                            "partition_by: the derived column %s is already a column of the data; "
+                            "rename that one, or partition by it directly",
+                            text);
+    } else {
+        rc = weir_schema_add_text(schema, text, is_date ? "date" : "int32", true, err);
+    }
+    weir_buffer_fini(&name);
+    return rc;
+}
+
+int weir_delta_table_schema(const struct weir_delta_create_options *options,
+                            struct weir_schema **out, struct weir_error *err) {
+    struct weir_schema *schema = weir_schema_create();
+    int rc =
+        schema != NULL ? WEIR_OK : weir_error_set(err, WEIR_E_NOMEM, "table schema: out of memory");
+    for (int32_t i = 0; i < options->schema->count && rc == WEIR_OK; i++) {
+        const struct weir_field *field = &options->schema->fields[i];
+        if (find_nocase(schema, field->name) >= 0) {
+            rc = weir_error_set(err, WEIR_E_SCHEMA,
+                                "column %s appears twice (Delta compares names without case); "
+                                "rename one",
+                                field->name);
+        } else if (field->name[0] == '\0' || strpbrk(field->name, " ,;{}()\n\t=") != NULL) {
+            rc = weir_error_set(
+                err, WEIR_E_SCHEMA,
+                "column \"%s\": a Delta column name may not be empty nor hold any of "
+                "\" ,;{}()=\", tab or newline; rename it",
+                field->name);
+        } else {
+            rc = weir_schema_add(schema, field);
+            if (rc != WEIR_OK) {
+                weir_error_set(err, rc, "table schema: %s", weir_error_text(rc));
+            }
+        }
+    }
+    for (int32_t i = 0; i < options->partition_count && rc == WEIR_OK; i++) {
+        rc = add_derived(schema, &options->partitions[i], err);
+    }
+    if (rc == WEIR_OK && options->partition_count >= options->schema->count &&
+        options->partition_count > 0) {
+        int32_t plain = 0;
+        for (int32_t i = 0; i < options->partition_count; i++) {
+            plain += options->partitions[i].transform == WEIR_DELTA_IDENTITY;
+        }
+        if (plain >= options->schema->count) {
+            rc = weir_error_set(err, WEIR_E_SCHEMA,
+                                "partition_by names every column; at least one must stay in the "
+                                "files");
+        }
+    }
+    if (rc != WEIR_OK) {
+        weir_schema_unref(schema);
+        return rc;
+    }
+    *out = schema;
+    return WEIR_OK;
+}
+
+/* Names of the partition columns, as the table knows them; freed with free_names. */
+static void free_names(char **names, int32_t count) {
+    for (int32_t i = 0; names != NULL && i < count; i++) {
+        free(names[i]);
+    }
+    free(names);
+}
+
+static char **partition_names(const struct weir_delta_create_options *options) {
+    char **names = calloc((size_t)options->partition_count + 1, sizeof(*names));
+    for (int32_t i = 0; names != NULL && i < options->partition_count; i++) {
+        static const char *const tail[] = {"", "_date", "_hour"};
+        if (asprintf(&names[i], "%s%s", options->partitions[i].column,
+                     tail[options->partitions[i].transform]) < 0) {
+            names[i] = NULL;
+            free_names(names, i);
+            return NULL;
+        }
+    }
+    return names;
+}
+
+/* --- opening ------------------------------------------------------------------------------- */
+
+void weir_delta_table_close(struct weir_delta_table *table) {
+    if (table != NULL) {
+        weir_delta_snapshot_destroy(table->snapshot);
+        free(table->dir);
+        free(table->id);
+        free(table->schema_string);
+        free(table);
+    }
+}
+
+static int table_alloc(struct weir_store *store, const char *dir, struct weir_delta_table **out,
+                       struct weir_error *err) {
+    struct weir_delta_table *table = calloc(1, sizeof(*table));
+    if (table != NULL) {
+        table->store = store;
+        table->dir = strdup(dir);
+        table->random = (uint64_t)weir_clock_mono_ns() ^ (uint64_t)(uintptr_t)table;
+    }
+    if (table == NULL || table->dir == NULL) {
+        free(table);
+        return weir_error_set(err, WEIR_E_NOMEM, "open table %s: out of memory", dir);
+    }
+    *out = table;
+    return WEIR_OK;
+}
+
+static int remember(struct weir_delta_table *table, struct weir_error *err) {
+    free(table->id);
+    free(table->schema_string);
+    table->id = strdup(table->snapshot->metadata.id);
+    table->schema_string = strdup(table->snapshot->metadata.schema_string);
+    return table->id != NULL && table->schema_string != NULL
+               ? WEIR_OK
+               : weir_error_set(err, WEIR_E_NOMEM, "open table %s: out of memory", table->dir);
+}
+
+int weir_delta_table_open(struct weir_store *store, const char *dir, struct weir_delta_table **out,
+                          struct weir_error *err) {
+    struct weir_delta_table *table;
+    int rc = table_alloc(store, dir, &table, err);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    rc = weir_delta_snapshot_open(store, dir, NULL, &table->snapshot, err);
+    if (rc == WEIR_OK) {
+        rc = weir_delta_check_appendable(&table->snapshot->protocol, &table->snapshot->metadata,
+                                         err);
+    }
+    if (rc == WEIR_OK) {
+        rc = remember(table, err);
+    }
+    if (rc == WEIR_OK) {
+        /* a commit whose writer died just before syncing the directory is seen now: make it stay */
+        char *log = delta_log_path(dir, "%s", "");
+        rc = log != NULL ? weir_store_sync_dir(store, log, err)
+                         : weir_error_set(err, WEIR_E_NOMEM, "open table: out of memory");
+        free(log);
+    }
+    if (rc != WEIR_OK) {
+        weir_delta_table_close(table);
+        return rc;
+    }
+    *out = table;
+    return WEIR_OK;
+}
+
+struct weir_delta_snapshot *weir_delta_table_snapshot(struct weir_delta_table *table) {
+    return table->snapshot;
+}
+
+struct weir_store *weir_delta_table_store(struct weir_delta_table *table) {
+    return table->store;
+}
+
+const char *weir_delta_table_dir(const struct weir_delta_table *table) {
+    return table->dir;
+}
+
+/* --- creating ------------------------------------------------------------------------------ */
+
+static int check_property(const struct weir_delta_pair *property, struct weir_error *err) {
+    static const char *const features[] = {"delta.enable",           "delta.columnMapping",
+                                           "delta.feature.",         "delta.constraints.",
+                                           "delta.minReaderVersion", "delta.minWriterVersion"};
+    for (size_t i = 0; i < sizeof(features) / sizeof(features[0]); i++) {
+        if (strncmp(property->key, features[i], strlen(features[i])) == 0 &&
+            strcmp(property->key, "delta.enableExpiredLogCleanup") != 0) {
+            return weir_error_set(err, WEIR_E_UNSUPPORTED,
+                                  "table property %s turns on a feature that weir does not create "
+                                  "tables with; leave it out",
+                                  property->key);
+        }
+    }
+    return WEIR_OK;
+}
+
+static int format_create(const struct weir_delta_create_options *options,
+                         const struct weir_schema *schema, char **partitions,
+                         struct weir_buffer *out, struct weir_error *err) {
+    char *ntz_features[] = {(char[]){"timestampNtz"}, (char[]){"appendOnly"}};
+    struct weir_delta_protocol protocol = {1, 2, NULL, NULL, -1, -1};
+    struct weir_delta_metadata metadata;
+    struct weir_buffer schema_text;
+    char id[DELTA_UUID_BYTES];
+    memset(&metadata, 0, sizeof(metadata));
+    weir_buffer_init(&schema_text, SCHEMA_BYTES_MAX);
+    bool append_only = false;
+    int rc = WEIR_OK;
+    for (int32_t i = 0; i < options->property_count && rc == WEIR_OK; i++) {
+        rc = check_property(&options->properties[i], err);
+        append_only |= strcmp(options->properties[i].key, "delta.appendOnly") == 0;
+    }
+    if (weir_delta_schema_has_ntz(schema)) {
+        protocol.reader_version = 3;
+        protocol.writer_version = 7;
+        protocol.reader_features = ntz_features;
+        protocol.writer_features = ntz_features;
+        protocol.reader_feature_count = 1;
+        protocol.writer_feature_count = append_only ? 2 : 1;
+    }
+    if (rc == WEIR_OK) {
+        rc = delta_uuid(id, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = weir_delta_schema_format(schema, &schema_text, err);
+    }
+    if (rc != WEIR_OK) {
+        goto out;
+    }
+    metadata.id = id;
+    metadata.description = (char *)(uintptr_t)options->description;
+    metadata.schema_string = (char *)(uintptr_t)weir_buffer_text(&schema_text);
+    metadata.partition_columns = partitions;
+    metadata.partition_count = options->partition_count;
+    metadata.configuration = (struct weir_delta_pair *)(uintptr_t)options->properties;
+    metadata.configuration_count = options->property_count;
+    metadata.created_ms = weir_clock_wall_us() / 1000;
+    if (metadata.schema_string == NULL) {
+        rc = WEIR_E_NOMEM;
+    }
+    if (rc == WEIR_OK) {
+        rc = weir_delta_protocol_format(&protocol, out);
+    }
+    if (rc == WEIR_OK) {
+        rc = weir_buffer_append(out, "\n", 1);
+    }
+    if (rc == WEIR_OK) {
+        rc = weir_delta_metadata_format(&metadata, out);
+    }
+    if (rc == WEIR_OK) {
+        rc = weir_buffer_append(out, "\n", 1);
+    }
+    if (rc != WEIR_OK) {
+        weir_error_set(err, rc, "create table: %s", weir_error_text(rc));
+    }
+out:
+    weir_buffer_fini(&schema_text);
+    return rc;
+}
+
+int weir_delta_table_create(struct weir_store *store, const char *dir,
+                            const struct weir_delta_create_options *options,
+                            struct weir_delta_table **out, struct weir_error *err) {
+    struct weir_schema *schema = NULL;
+    char **partitions = NULL;
+    struct weir_delta_table *table = NULL;
+    struct weir_buffer actions;
+    int64_t timestamp_ms;
+    weir_buffer_init(&actions, SCHEMA_BYTES_MAX * 2);
+    int rc = weir_delta_table_schema(options, &schema, err);
+    if (rc == WEIR_OK) {
+        rc = table_alloc(store, dir, &table, err);
+    }
+    if (rc == WEIR_OK) {
+        partitions = partition_names(options);
+        rc = partitions != NULL ? WEIR_OK
+                                : weir_error_set(err, WEIR_E_NOMEM, "create table: out of memory");
+    }
+    if (rc == WEIR_OK) {
+        rc = format_create(options, schema, partitions, &actions, err);
+    }
+    if (rc == WEIR_OK) { /* a table whose first entries were cleaned up must not get a new 0 */
+        struct weir_delta_snapshot *existing;
+        rc = weir_delta_snapshot_open(store, dir, NULL, &existing, err);
+        if (rc == WEIR_OK) {
+            weir_delta_snapshot_destroy(existing);
+            rc = weir_error_set(err, WEIR_E_EXISTS, "table %s already exists", dir);
+        } else if (rc == WEIR_E_NOTFOUND) {
+            rc = WEIR_OK;
+        }
+    }
+    if (rc == WEIR_OK) {
+        struct delta_commit_body body = {.operation = "CREATE TABLE",
+                                         .parameters_json = "{}",
+                                         .actions = &actions,
+                                         .blind = true};
+        rc = delta_commit_try(table, &body, NULL, &timestamp_ms, err);
+        if (rc == WEIR_E_CONFLICT) {
+            rc = weir_error_set(err, WEIR_E_EXISTS, "table %s already exists", dir);
+        }
+    }
+    weir_buffer_fini(&actions);
+    free_names(partitions, options->partition_count);
+    weir_schema_unref(schema);
+    weir_delta_table_close(table);
+    return rc == WEIR_OK ? weir_delta_table_open(store, dir, out, err) : rc;
+}
+
+/* --- open or create ------------------------------------------------------------------------ */
+
+static int compare_schema(const struct weir_delta_table *table, const struct weir_schema *have,
+                          const struct weir_schema *want, bool may_add, struct weir_error *err) {
+    for (int32_t i = 0; i < want->count; i++) {
+        const struct weir_field *field = &want->fields[i];
+        int32_t at = weir_schema_find(have, field->name);
+        if (at < 0) {
+            if (may_add && find_nocase(have, field->name) < 0) {
+                continue;
+            }
+            return weir_error_set(err, WEIR_E_SCHEMA,
+                                  "table %s has no column %s, which the stream has; let the stream "
+                                  "add columns, or write to a new table",
+                                  table->dir, field->name);
+        }
+        if (!delta_same_type(field, &have->fields[at])) {
+            return weir_error_set(err, WEIR_E_SCHEMA,
+                                  "column %s of table %s is %s, but the stream's is %s; convert it "
+                                  "in the stream, or write to a new table",
+                                  field->name, table->dir,
+                                  weir_type_name((enum weir_type)have->fields[at].type),
+                                  weir_type_name((enum weir_type)field->type));
+        }
+        if (field->nullable && !have->fields[at].nullable) {
+            return weir_error_set(
+                err, WEIR_E_SCHEMA,
+                "column %s of table %s may not be null, but the stream's may; add "
+                "an expect not_null, or write to a new table",
+                field->name, table->dir);
+        }
+    }
+    for (int32_t i = 0; i < have->count; i++) {
+        if (!have->fields[i].nullable && weir_schema_find(want, have->fields[i].name) < 0) {
+            return weir_error_set(err, WEIR_E_SCHEMA,
+                                  "column %s of table %s may not be null, and the stream does not "
+                                  "have it",
+                                  have->fields[i].name, table->dir);
+        }
+    }
+    return WEIR_OK;
+}
+
+static int compare_partitions(const struct weir_delta_table *table, char *const *names,
+                              int32_t count, struct weir_error *err) {
+    const struct weir_delta_metadata *metadata = &table->snapshot->metadata;
+    bool same = metadata->partition_count == count;
+    for (int32_t i = 0; same && i < count; i++) {
+        same = strcmp(metadata->partition_columns[i], names[i]) == 0;
+    }
+    return same ? WEIR_OK
+                : weir_error_set(
+                      err, WEIR_E_SCHEMA,
+                      "table %s is partitioned by %s%s, not as partition_by says; change "
+                      "partition_by, or write to a new table",
+                      table->dir,
+                      metadata->partition_count > 0 ? metadata->partition_columns[0] : "nothing",
+                      metadata->partition_count > 1 ? ", …" : "");
+}
+
+int weir_delta_table_open_or_create(struct weir_store *store, const char *dir,
+                                    const struct weir_delta_create_options *options,
+                                    bool may_add_columns, struct weir_delta_table **out,
+                                    struct weir_error *err) {
+    struct weir_delta_table *table = NULL;
+    int rc = weir_delta_table_open(store, dir, &table, err);
+    if (rc == WEIR_E_NOTFOUND) {
+        rc = weir_delta_table_create(store, dir, options, out, err);
+        if (rc != WEIR_E_EXISTS) {
+            return rc;
+        }
+        rc = weir_delta_table_open(store, dir, &table, err); /* someone else just made it */
+    }
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    struct weir_schema *want = NULL;
+    const struct weir_schema *have;
+    char **names = partition_names(options);
+    rc = names != NULL ? weir_delta_table_schema(options, &want, err)
+                       : weir_error_set(err, WEIR_E_NOMEM, "open table: out of memory");
+    if (rc == WEIR_OK) {
+        rc = weir_delta_snapshot_schema(table->snapshot, &have, NULL, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = compare_schema(table, have, want, may_add_columns, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = compare_partitions(table, names, options->partition_count, err);
+    }
+    free_names(names, options->partition_count);
+    weir_schema_unref(want);
+    if (rc != WEIR_OK) {
+        weir_delta_table_close(table);
+        return rc;
+    }
+    *out = table;
+    return WEIR_OK;
+}
+
+/* --- add columns --------------------------------------------------------------------------- */
+
+static bool has_feature(char *const *features, int32_t count, const char *name) {
+    for (int32_t i = 0; i < count; i++) {
+        if (strcmp(features[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A protocol action that adds timestampNtz to what the table has. Raising an old protocol to 3/7
+ * lists every feature the old version implied. */
+static int format_upgrade(const struct weir_delta_protocol *now, struct weir_buffer *out) {
+    static const struct {
+        int version;
+        const char *name;
+        bool reader;
+    } implied[] = {{2, "appendOnly", false},       {2, "invariants", false},
+                   {3, "checkConstraints", false}, {4, "changeDataFeed", false},
+                   {4, "generatedColumns", false}, {5, "columnMapping", true},
+                   {6, "identityColumns", false}};
+    char *readers[256];
+    char *writers[256];
+    struct weir_delta_protocol next = {3, 7, readers, writers, 0, 0};
+    for (int32_t i = 0; i < now->reader_feature_count && i < 200 && now->reader_version == 3; i++) {
+        readers[next.reader_feature_count++] = now->reader_features[i];
+    }
+    for (int32_t i = 0; i < now->writer_feature_count && i < 200 && now->writer_version == 7; i++) {
+        writers[next.writer_feature_count++] = now->writer_features[i];
+    }
+    for (size_t i = 0; i < sizeof(implied) / sizeof(implied[0]) && now->writer_version < 7; i++) {
+        if (now->writer_version >= implied[i].version) {
+            writers[next.writer_feature_count++] = (char *)(uintptr_t)implied[i].name;
+            if (implied[i].reader && now->reader_version >= 2) {
+                readers[next.reader_feature_count++] = (char *)(uintptr_t)implied[i].name;
+            }
+        }
+    }
+    readers[next.reader_feature_count++] = (char[]){"timestampNtz"};
+    writers[next.writer_feature_count++] = readers[next.reader_feature_count - 1];
+    int rc = weir_delta_protocol_format(&next, out);
+    return rc == WEIR_OK ? weir_buffer_append(out, "\n", 1) : rc;
+}
+
+/* Lines for the columns the table lacks; *missing says how many. */
+static int format_columns(struct weir_delta_table *table, const struct weir_field *fields,
+                          int32_t count, int32_t *missing, struct weir_buffer *out,
+                          struct weir_error *err) {
+    const struct weir_schema *have;
+    struct weir_schema *added = weir_schema_create();
+    struct weir_buffer schema_text;
+    weir_buffer_init(&schema_text, SCHEMA_BYTES_MAX);
+    weir_buffer_clear(out);
+    int rc = added != NULL ? weir_delta_snapshot_schema(table->snapshot, &have, NULL, err)
+                           : weir_error_set(err, WEIR_E_NOMEM, "add columns: out of memory");
+    for (int32_t i = 0; i < count && rc == WEIR_OK; i++) {
+        int32_t at = find_nocase(have, fields[i].name);
+        if (at < 0) {
+            rc = weir_schema_add(added, &fields[i]);
+            if (rc == WEIR_OK) {
+                added->fields[added->count - 1].nullable = true;
+            } else {
+                weir_error_set(err, rc, "add columns: %s", weir_error_text(rc));
+            }
+        } else if (strcmp(have->fields[at].name, fields[i].name) != 0 ||
+                   !delta_same_type(&have->fields[at], &fields[i])) {
+            rc =
+                weir_error_set(err, WEIR_E_SCHEMA,
+                               "cannot add column %s to table %s: it has %s of type %s; rename the "
+                               "new one or convert it",
+                               fields[i].name, table->dir, have->fields[at].name,
+                               weir_type_name((enum weir_type)have->fields[at].type));
+        }
+    }
+    if (rc != WEIR_OK || added->count == 0) {
+        goto out;
+    }
+    *missing = added->count;
+    struct weir_delta_metadata next = table->snapshot->metadata; /* borrowed but for the schema */
+    rc = weir_delta_schema_append(next.schema_string, added->fields, added->count, &schema_text,
+                                  err);
+    if (rc != WEIR_OK) {
+        goto out;
+    }
+    next.schema_string = (char *)(uintptr_t)weir_buffer_text(&schema_text);
+    const struct weir_delta_protocol *protocol = &table->snapshot->protocol;
+    rc = next.schema_string != NULL ? WEIR_OK : WEIR_E_NOMEM;
+    if (rc == WEIR_OK && weir_delta_schema_has_ntz(added) &&
+        !(protocol->writer_version == 7 &&
+          has_feature(protocol->writer_features, protocol->writer_feature_count, "timestampNtz"))) {
+        rc = format_upgrade(protocol, out);
+    }
+    if (rc == WEIR_OK) {
+        rc = weir_delta_metadata_format(&next, out);
+    }
+    if (rc == WEIR_OK) {
+        rc = weir_buffer_append(out, "\n", 1);
+    }
+    if (rc != WEIR_OK) {
+        weir_error_set(err, rc, "add columns: %s", weir_error_text(rc));
+    }
+out:
+    weir_buffer_fini(&schema_text);
+    weir_schema_unref(added);
+    return rc;
+}
+
+int weir_delta_add_columns(struct weir_delta_table *table, const struct weir_field *fields,
+                           int32_t field_count, const struct weir_delta_commit_options *options,
+                           struct weir_delta_commit_result *result, struct weir_error *err) {
+    struct weir_buffer actions;
+    struct weir_delta_commit_result dropped;
+    result = result != NULL ? result : &dropped;
+    memset(result, 0, sizeof(*result));
+    weir_buffer_init(&actions, SCHEMA_BYTES_MAX * 2);
+    int rc = WEIR_OK;
+    while (rc == WEIR_OK) {
+        int32_t missing = 0;
+        int64_t timestamp_ms;
+        rc = format_columns(table, fields, field_count, &missing, &actions, err);
+        if (rc != WEIR_OK) {
+            break;
+        }
+        if (missing == 0) {
+            result->skipped = result->attempts == 0;
+            break;
+        }
+        struct delta_commit_body body = {
+            .operation = "ADD COLUMNS", .parameters_json = "{}", .actions = &actions};
+        result->attempts++;
+        rc = delta_commit_try(table, &body, NULL, &timestamp_ms, err);
+        if (rc == WEIR_OK || rc == WEIR_E_CONFLICT) {
+            /* won or lost, the log now holds more: read it, our own entry included */
+            rc = delta_commit_rebase(table, rc == WEIR_OK ? 1 : result->attempts, options, err);
+        }
+    }
+    if (rc == WEIR_OK) {
+        rc = remember(table, err);
+    }
+    result->version = table->snapshot->version;
+    weir_buffer_fini(&actions);
+    return rc;
+}

@@ -1,0 +1,122 @@
+/* The gate: which tables this binary may read, and which it may append to (docs/formats/delta.md).
+ * What is not known is refused by name; refusing is always safe, guessing never. */
+#include <stdio.h>
+#include <string.h>
+
+#include "lake/delta/schema_json.h"
+#include "lake/delta/snapshot.h"
+
+static const char *const reader_features[] = {
+    "columnMapping", "deletionVectors",      "timestampNtz",        "v2Checkpoint",
+    "typeWidening",  "typeWidening-preview", "vacuumProtocolCheck",
+};
+
+/* Those that a blind append owes nothing to, or whose duty is checked below. */
+static const char *const append_features[] = {
+    "appendOnly",           "invariants",
+    "checkConstraints",     "generatedColumns",
+    "allowColumnDefaults",  "changeDataFeed",
+    "identityColumns",      "domainMetadata",
+    "inCommitTimestamp",    "inCommitTimestamp-preview",
+    "columnMapping",        "deletionVectors",
+    "timestampNtz",         "v2Checkpoint",
+    "vacuumProtocolCheck",  "typeWidening",
+    "typeWidening-preview",
+};
+
+static bool known(const char *feature, const char *const *list, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(feature, list[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int weir_delta_check_readable(const struct weir_delta_protocol *protocol, struct weir_error *err) {
+    if (protocol->reader_version < 1 || protocol->reader_version > 3 ||
+        (protocol->reader_version == 3 && protocol->writer_version < 7)) {
+        return weir_error_set(err, WEIR_E_UNSUPPORTED,
+                              "table protocol (reader %d, writer %d) is not one this version reads "
+                              "(reader 1 to 3); use a newer weir, or the engine that wrote it",
+                              protocol->reader_version, protocol->writer_version);
+    }
+    if (protocol->reader_version < 3) {
+        return WEIR_OK;
+    }
+    if (protocol->reader_feature_count < 0) {
+        return weir_error_set(err, WEIR_E_CORRUPT, "table protocol 3 has no readerFeatures list");
+    }
+    for (int32_t i = 0; i < protocol->reader_feature_count; i++) {
+        if (!known(protocol->reader_features[i], reader_features,
+                   sizeof(reader_features) / sizeof(reader_features[0]))) {
+            return weir_error_set(err, WEIR_E_UNSUPPORTED,
+                                  "the table needs the reader feature \"%.100s\", which weir does "
+                                  "not have; read it with the engine that turned it on, or drop "
+                                  "the feature there",
+                                  protocol->reader_features[i]);
+        }
+    }
+    return WEIR_OK;
+}
+
+static int refuse_column(const struct weir_delta_metadata *metadata, const char *key,
+                         const char *what, struct weir_error *err) {
+    char name[128];
+    if (weir_delta_schema_has_metadata(metadata->schema_string, key, name, sizeof(name))) {
+        return weir_error_set(err, WEIR_E_UNSUPPORTED,
+                              "column %s of the table %s; weir cannot append to such a table yet",
+                              name, what);
+    }
+    return WEIR_OK;
+}
+
+int weir_delta_check_appendable(const struct weir_delta_protocol *protocol,
+                                const struct weir_delta_metadata *metadata,
+                                struct weir_error *err) {
+    if (protocol->writer_version < 1 || protocol->writer_version > 7) {
+        return weir_error_set(err, WEIR_E_UNSUPPORTED,
+                              "table protocol (reader %d, writer %d) is not one this version "
+                              "writes (writer 1 to 7); use a newer weir",
+                              protocol->reader_version, protocol->writer_version);
+    }
+    int32_t count = protocol->writer_version == 7 ? protocol->writer_feature_count : 0;
+    if (count < 0) {
+        return weir_error_set(err, WEIR_E_CORRUPT, "table protocol 7 has no writerFeatures list");
+    }
+    for (int32_t i = 0; i < count; i++) {
+        if (!known(protocol->writer_features[i], append_features,
+                   sizeof(append_features) / sizeof(append_features[0]))) {
+            return weir_error_set(err, WEIR_E_UNSUPPORTED,
+                                  "the table needs the writer feature \"%.100s\", which weir does "
+                                  "not have; drop the feature, or write to a new table",
+                                  protocol->writer_features[i]);
+        }
+    }
+    for (int32_t i = 0; i < metadata->configuration_count; i++) {
+        if (strncmp(metadata->configuration[i].key, "delta.constraints.", 18) == 0) {
+            return weir_error_set(err, WEIR_E_UNSUPPORTED,
+                                  "the table has the check constraint \"%.100s\"; state it as an "
+                                  "expect of the stream and drop it from the table",
+                                  metadata->configuration[i].key + 18);
+        }
+    }
+    const char *mapping = weir_delta_metadata_property(metadata, "delta.columnMapping.mode");
+    if (mapping != NULL && strcmp(mapping, "none") != 0) {
+        return weir_error_set(err, WEIR_E_UNSUPPORTED,
+                              "the table uses column mapping (mode %.20s); weir reads such tables "
+                              "but does not append to them yet",
+                              mapping);
+    }
+    int rc = refuse_column(metadata, "delta.invariants", "has an invariant", err);
+    if (rc == WEIR_OK) {
+        rc = refuse_column(metadata, "delta.generationExpression", "is generated", err);
+    }
+    if (rc == WEIR_OK) {
+        rc = refuse_column(metadata, "delta.identity.start", "is an identity column", err);
+    }
+    if (rc == WEIR_OK) {
+        rc = refuse_column(metadata, "CURRENT_DEFAULT", "has a default value", err);
+    }
+    return rc;
+}

@@ -1,0 +1,44 @@
+#pragma once
+/* The inside of an open table and the steps its writing commands share. */
+#include "lake/delta/commit.h"
+#include "lake/delta/state.h"
+
+struct weir_delta_table {
+    struct weir_store *store; /* borrowed */
+    char *dir;
+    struct weir_delta_snapshot *snapshot;
+    char *id;            /* metaData.id when opened */
+    char *schema_string; /* the schema the caller's files were made for */
+    uint64_t random;     /* jitter */
+};
+
+/* Same type text, nested fields included. */
+bool delta_same_type(const struct weir_field *a, const struct weir_field *b);
+
+#define DELTA_CHECKPOINT_INTERVAL 10
+#define DELTA_UUID_BYTES 37
+
+/* A random (version 4) UUID. */
+int delta_uuid(char out[DELTA_UUID_BYTES], struct weir_error *err) WEIR_MUST_CHECK;
+
+/* What one commit holds besides commitInfo and txn. */
+struct delta_commit_body {
+    const char *operation;
+    const char *parameters_json;       /* or NULL: taken from the txn */
+    const struct weir_buffer *actions; /* whole lines */
+    int32_t file_count;
+    int64_t row_count;
+    int64_t byte_count;
+    bool blind;
+};
+
+/* Tries to write version snapshot + 1. WEIR_E_CONFLICT when another writer has it (surely not
+ * this commit); the outcome of anything uncertain has been resolved. The snapshot is not moved. */
+int delta_commit_try(struct weir_delta_table *table, const struct delta_commit_body *body,
+                     const struct weir_delta_txn *txn, int64_t *timestamp_ms,
+                     struct weir_error *err) WEIR_MUST_CHECK;
+/* After a lost race: waits a little, reads the winners, and checks that the table still takes what
+ * was made for it. */
+int delta_commit_rebase(struct weir_delta_table *table, int32_t attempt,
+                        const struct weir_delta_commit_options *options,
+                        struct weir_error *err) WEIR_MUST_CHECK;
