@@ -176,7 +176,8 @@ local W = {
     to_date = to_date,
     bad = bad,
     refused_bytes = refused_bytes,
-    C = ffi.C,
+    set_bytes = ffi.C.weir_out_set_bytes, -- resolved here: the JIT calls no symbol it has not seen
+    set_null = ffi.C.weir_out_set_null,
     int8_w = ffi.typeof "int8_t *",
     int16_w = ffi.typeof "int16_t *",
     int32_w = ffi.typeof "int32_t *",
@@ -260,11 +261,11 @@ local function setter_text(k, column)
             [[function(o, v)
     local i = o._weir_i
     if v == nil then
-        C.weir_out_set_null(o._weir_call.out_var[%d], i)
+        set_null(o._weir_call.out_var[%d], i)
         S[%d] = false
     else
         if type(v) ~= "string" then bad(v, %q, %q) end
-        if C.weir_out_set_bytes(o._weir_call.out_var[%d], i, v, #v) ~= 0 then refused_bytes(%q) end
+        if set_bytes(o._weir_call.out_var[%d], i, v, #v) ~= 0 then refused_bytes(%q) end
         S[%d] = v
     end
     o._weir_call.assigned[%d][i] = 1
@@ -351,59 +352,64 @@ end
 
 -- ---------------------------------------------------------------- loops
 
-local predicate_loop = [[
-local fn, row, enter = ...
+-- LuaJIT counts calls and loop turns alike, and a getter is called several times a row: left alone, the
+-- getters would get hot first, and a trace that begins in a metamethod aborts ("return to lower frame")
+-- until they are blacklisted. So a loop's first call runs exactly as many empty turns as make the
+-- loop itself hot: recording then begins with the first row, everything inlined into it.
+local HOT = 2000
+local function warm()
+    if jit.opt and jit.opt.start then
+        jit.opt.start("hotloop=" .. HOT) -- also sets all counters back
+        return HOT
+    end
+    return 0
+end
+
+local loop_head = [[
+local fn, row, enter, warm, out = ...
+local cold = true
 return function(call)
     enter(row, call)
-    local sel, verdict = call.sel, call.verdict
-    for position = call.begin, call["end"] - 1 do
-        call.cursor = position
-        row._weir_i = sel[position]
-        local answer = fn(row)
-        if answer == true then
-            verdict[position] = 1
-        elseif answer == false then
-            verdict[position] = 0
-        elseif answer == nil then
-            verdict[position] = 2
-        else
-            verdict[position] = 3
-        end
+%s    local begin = call.begin
+    local last = call["end"] - 1
+    local first = begin
+    if cold and last > begin then
+        cold = false
+        first = begin - warm()
+    end
+    for position = first, last do
+        if position >= begin then
+            call.cursor = position
+            local i = sel[position]
+            row._weir_i = i
+%s        end
     end
 end
 ]]
 
--- `%s`: the call of the row function, then pass-through of columns it left alone whose type changes.
-local map_loop = [[
-local fn, row, enter, out = ...
-return function(call)
-    enter(row, call)
-    out._weir_c, out._weir_call = call.out, call
-    local sel, assigned = call.sel, call.assigned
-    for position = call.begin, call["end"] - 1 do
-        call.cursor = position
-        local i = sel[position]
-        row._weir_i = i
-        out._weir_i = i
-%s    end
-end
+local predicate_loop = loop_head:format(
+    "    local sel, verdict = call.sel, call.verdict\n",
+    [[
+            local answer = fn(row)
+            if answer == true then
+                verdict[position] = 1
+            elseif answer == false then
+                verdict[position] = 0
+            elseif answer == nil then
+                verdict[position] = 2
+            else
+                verdict[position] = 3
+            end
 ]]
+)
 
-local value_loop = [[
-local fn, row, enter, out = ...
-return function(call)
-    enter(row, call)
-    out._weir_c, out._weir_call = call.out, call
-    local sel = call.sel
-    for position = call.begin, call["end"] - 1 do
-        call.cursor = position
-        local i = sel[position]
-        row._weir_i = i
-        out._weir_i = i
-        out[%q] = fn(row)
-    end
+-- `body`: the call of the row function, then pass-through of columns it left alone whose type changes.
+local function out_loop(body, more)
+    return loop_head:format(
+        "    out._weir_c, out._weir_call = call.out, call\n    local sel" .. (more and ", assigned = call.sel, call.assigned\n" or " = call.sel\n"),
+        "            out._weir_i = i\n" .. body
+    )
 end
-]]
 
 -- A row of nulls, so that a row kept past its call reads as gone rather than as freed memory.
 local active
@@ -430,7 +436,7 @@ end
 
 -- verdict codes of fn(row) for every selected row
 function codegen.predicate(fn, columns, name)
-    return finish(predicate_loop, name, fn, row.view(columns)(), enter)
+    return finish(predicate_loop, name, fn, row.view(columns)(), enter, warm)
 end
 
 -- fn(row, out); `retyped` lists indexes (from 0) into `out_columns` of input columns passed on in
@@ -438,20 +444,21 @@ end
 function codegen.map(fn, columns, out_columns, retyped, name)
     local body = {}
     if fn then
-        body[#body + 1] = "        fn(row, out)\n"
+        body[#body + 1] = "            fn(row, out)\n"
     end
     for _, k in ipairs(retyped) do
         local column = out_columns[k + 1].name
-        body[#body + 1] = format("        if assigned[%d][i] == 0 then\n            out[%q] = row[%q]\n        end\n", k, column, column)
+        body[#body + 1] = format(
+            "            if assigned[%d][i] == 0 then\n                out[%q] = row[%q]\n            end\n", k, column, column)
     end
-    local source = format(map_loop, table.concat(body))
-    return finish(source, name, fn, row.view(columns)(), enter, codegen.out_view(out_columns)())
+    local source = out_loop(table.concat(body), #retyped > 0)
+    return finish(source, name, fn, row.view(columns)(), enter, warm, codegen.out_view(out_columns)())
 end
 
 -- out.<the only column> = fn(row): measures over functions and derives
 function codegen.value(fn, columns, out_column, name)
-    local source = format(value_loop, out_column.name)
-    return finish(source, name, fn, row.view(columns)(), enter, codegen.out_view({ out_column })())
+    local source = out_loop(format("            out[%q] = fn(row)\n", out_column.name), false)
+    return finish(source, name, fn, row.view(columns)(), enter, warm, codegen.out_view({ out_column })())
 end
 
 return codegen

@@ -3,7 +3,23 @@
 -- text such as "90s". Bits and zones stay out of the rules' sight.
 local ffi = require "ffi"
 local value = require "weir.internal.value"
-local C = ffi.C
+
+-- Resolved once, here: the JIT compiles no call to a symbol it has not seen.
+local weir_duration_parse = ffi.C.weir_duration_parse
+local weir_duration_to_text = ffi.C.weir_duration_to_text
+local weir_native_now_us = ffi.C.weir_native_now_us
+local weir_time_date = ffi.C.weir_time_date
+local weir_time_format = ffi.C.weir_time_format
+local weir_time_hour = ffi.C.weir_time_hour
+local weir_time_minute = ffi.C.weir_time_minute
+local weir_time_parse_date = ffi.C.weir_time_parse_date
+local weir_time_parse_us = ffi.C.weir_time_parse_us
+local weir_time_second = ffi.C.weir_time_second
+local weir_time_text_date = ffi.C.weir_time_text_date
+local weir_time_text_ns = ffi.C.weir_time_text_ns
+local weir_time_text_us = ffi.C.weir_time_text_us
+local weir_time_trunc = ffi.C.weir_time_trunc
+local weir_zone_find = ffi.C.weir_zone_find
 
 local istype, type, error, tostring, tonumber = ffi.istype, type, error, tostring, tonumber
 local floor, format = math.floor, string.format
@@ -33,7 +49,7 @@ local buffer = ffi.new "char[256]"
 
 -- Microseconds (a Lua number) of "90s", "1h30m", "-28d"; nil when it is no duration.
 function time.parse_duration(text)
-    if C.weir_duration_parse(out64, text, #text) ~= 0 then
+    if weir_duration_parse(out64, text, #text) ~= 0 then
         return nil
     end
     return tonumber(out64[0])
@@ -41,7 +57,7 @@ end
 
 -- Days since the epoch of "2026-01-05", or nil.
 function time.parse_date(text)
-    if C.weir_time_parse_date(out32, text, #text) ~= 0 then
+    if weir_time_parse_date(out32, text, #text) ~= 0 then
         return nil
     end
     return tonumber(out32[0])
@@ -49,14 +65,14 @@ end
 
 -- Microseconds (int64_t) of ISO 8601 text; nil when it is none. Without an offset only when `local_ok`.
 function time.parse_timestamp(text, local_ok)
-    if C.weir_time_parse_us(out64, has_zone, text, #text) ~= 0 or (has_zone[0] == 0 and not local_ok) then
+    if weir_time_parse_us(out64, has_zone, text, #text) ~= 0 or (has_zone[0] == 0 and not local_ok) then
         return nil
     end
     return out64[0] + 0LL
 end
 
 local function duration_text(us)
-    return ffi.string(buffer, C.weir_duration_to_text(us, buffer))
+    return ffi.string(buffer, weir_duration_to_text(us, buffer))
 end
 time.duration_text = duration_text
 
@@ -334,19 +350,19 @@ end
 ffi.metatype(
     Timestamp,
     meta("timestamp", function(x)
-        return ffi.string(buffer, C.weir_time_text_us(x.us, 1, buffer))
+        return ffi.string(buffer, weir_time_text_us(x.us, 1, buffer))
     end)
 )
 ffi.metatype(
     TimestampNs,
     meta("timestamp", function(x)
-        return ffi.string(buffer, C.weir_time_text_ns(x.ns, 1, buffer))
+        return ffi.string(buffer, weir_time_text_ns(x.ns, 1, buffer))
     end)
 )
 ffi.metatype(
     Date,
     meta("date", function(x)
-        return ffi.string(buffer, C.weir_time_text_date(x.days, buffer))
+        return ffi.string(buffer, weir_time_text_date(x.days, buffer))
     end)
 )
 ffi.metatype(
@@ -404,7 +420,7 @@ local function zone_of(name)
         if type(name) ~= "string" then
             error("a time zone is a name such as \"Europe/London\", not " .. value.kind(name), 3)
         end
-        z = C.weir_zone_find(name, #name)
+        z = weir_zone_find(name, #name)
         if z == nil then
             error(format("no time zone %q on this machine (is tzdata installed?)", name), 3)
         end
@@ -433,28 +449,28 @@ function time.functions(default_zone)
         elseif type(x) == "string" then
             return remembered(x, parse_date_value, "date")
         end
-        return Date(C.weir_time_date(us_of(x, "date"), zone_of(zone_name or default_zone)))
+        return Date(weir_time_date(us_of(x, "date"), zone_of(zone_name or default_zone)))
     end
 
     function f.hour(x, zone_name)
         if x == nil then
             return nil
         end
-        return C.weir_time_hour(us_of(x, "hour"), zone_of(zone_name or default_zone))
+        return weir_time_hour(us_of(x, "hour"), zone_of(zone_name or default_zone))
     end
 
     function f.minute(x, zone_name)
         if x == nil then
             return nil
         end
-        return C.weir_time_minute(us_of(x, "minute"), zone_of(zone_name or default_zone))
+        return weir_time_minute(us_of(x, "minute"), zone_of(zone_name or default_zone))
     end
 
     function f.second(x)
         if x == nil then
             return nil
         end
-        return C.weir_time_second(us_of(x, "second"), nil)
+        return weir_time_second(us_of(x, "second"), nil)
     end
 
     function f.format(x, pattern, zone_name)
@@ -464,7 +480,7 @@ function time.functions(default_zone)
             error('format takes a time and a pattern such as "%H:%M"', 2)
         end
         local us = us_of(x, "format")
-        local n = C.weir_time_format(us, pattern, #pattern, zone_of(zone_name or default_zone), buffer, 256)
+        local n = weir_time_format(us, pattern, #pattern, zone_of(zone_name or default_zone), buffer, 256)
         if n < 0 then
             error(format(n == -1 and "format knows not every %% of %q" or "the text of format(%q) is too long", pattern), 2)
         end
@@ -480,7 +496,7 @@ function time.functions(default_zone)
         if not d or d.us <= 0 then
             error('trunc takes a time and a step such as "10s"', 2)
         end
-        if C.weir_time_trunc(out64, us_of(x, "trunc"), d.us, zone_of(zone_name or default_zone)) ~= 0 then
+        if weir_time_trunc(out64, us_of(x, "trunc"), d.us, zone_of(zone_name or default_zone)) ~= 0 then
             error("trunc: the time is out of range", 2)
         end
         return Timestamp(out64[0])
@@ -490,7 +506,7 @@ function time.functions(default_zone)
 end
 
 function time.now()
-    return Timestamp(C.weir_native_now_us())
+    return Timestamp(weir_native_now_us())
 end
 
 return time

@@ -10,6 +10,9 @@ local bit = require "bit"
 
 local wide = require "weir.internal.wide"
 
+-- Resolved once, here: the JIT compiles no call to a symbol it has not seen.
+local weir_math_round = ffi.C.weir_math_round
+
 local istype, type, error, tostring, tonumber = ffi.istype, type, error, tostring, tonumber
 local floor, band, bxor = math.floor, bit.band, bit.bxor
 local format = string.format
@@ -335,19 +338,23 @@ local function compare(a, b)
     local av, as = parts(a)
     local bv, bs = parts(b)
     if not (as and bs) then
-        if type(a) == "number" and a ~= a or type(b) == "number" and b ~= b then
-            return 2
-        end
-        if a == math.huge or b == -math.huge then
-            return 1
-        elseif b == math.huge or a == -math.huge then
-            return -1
-        end
-        -- Beyond 38 digits only a double can be: its sign decides.
-        if type(a) == "number" and (a >= 1e38 or a <= -1e38) then
-            return a > 0 and 1 or -1
-        elseif type(b) == "number" and (b >= 1e38 or b <= -1e38) then
-            return b > 0 and -1 or 1
+        -- A double beyond 38 digits, infinity included: its sign decides. (Never `==` here: that comes back.)
+        if type(a) == "number" then
+            if a ~= a then
+                return 2
+            elseif a >= 1e38 then
+                return 1
+            elseif a <= -1e38 then
+                return -1
+            end
+        elseif type(b) == "number" then
+            if b ~= b then
+                return 2
+            elseif b >= 1e38 then
+                return -1
+            elseif b <= -1e38 then
+                return 1
+            end
         end
         local wa, wb = widen(a), widen(b)
         if wa == nil or wb == nil then
@@ -739,7 +746,7 @@ function value.round(x, n)
     if x == nil then
         return nil
     elseif type(x) == "number" then
-        return ffi.C.weir_math_round(x, n)
+        return weir_math_round(x, n)
     elseif istype(Int64, x) then
         if n >= 0 then
             return x
