@@ -1,0 +1,251 @@
+-- weir.testing: rules under busted. The real runtime, a virtual clock, state in memory: the harness in C
+-- runs the pipeline's graph over the records a spec feeds; this is its Lua face (interface: README.md).
+local native = require "weir.native"
+local time = require "weir.internal.time"
+
+local testing = {}
+
+-- An explicit null in a record (a field left out is absent).
+testing.null = native.null
+
+-- ---------------------------------------------------------------- records
+
+local function encode(v)
+    if v == nil or v == native.null then
+        return "null"
+    elseif type(v) == "string" then
+        return native.json_quote(v)
+    elseif type(v) == "number" then
+        if v ~= v or v == math.huge or v == -math.huge then
+            error("JSON has no " .. tostring(v), 3)
+        end
+        return v % 1 == 0 and math.abs(v) < 1e15 and ("%d"):format(v) or ("%.17g"):format(v)
+    elseif type(v) == "boolean" then
+        return tostring(v)
+    elseif type(v) == "cdata" then
+        local kind = require("weir.internal.value").kind(v)
+        local text = tostring(v)
+        return (kind == "int64" or kind == "decimal") and text or native.json_quote(text)
+    elseif type(v) ~= "table" then
+        error("a record holds texts, numbers, booleans and tables, not a " .. type(v), 3)
+    end
+    local parts = {}
+    if #v > 0 or next(v) == nil then
+        for i, item in ipairs(v) do
+            parts[i] = encode(item)
+        end
+        return "[" .. table.concat(parts, ",") .. "]"
+    end
+    local keys = {}
+    for k in pairs(v) do
+        keys[#keys + 1] = tostring(k)
+    end
+    table.sort(keys)
+    for i, k in ipairs(keys) do
+        parts[i] = native.json_quote(k) .. ":" .. encode(v[k])
+    end
+    return "{" .. table.concat(parts, ",") .. "}"
+end
+
+local Record = {}
+Record.__index = Record
+
+-- testing.record { … } gives a maker: maker { field = other } is the record with those fields changed.
+-- `_at = "+4m"` moves the declared time field from the base record's.
+function testing.record(base)
+    return function(changes)
+        local fields = {}
+        for k, v in pairs(base) do
+            fields[k] = v
+        end
+        local moved
+        for k, v in pairs(changes or {}) do
+            if k == "_at" then
+                moved = v
+            else
+                fields[k] = v
+            end
+        end
+        return setmetatable({ fields = fields, moved = moved }, Record)
+    end
+end
+
+local function line_of(record, time_field)
+    if type(record) == "string" then
+        return record -- a raw line, to feed what does not decode
+    end
+    local fields = getmetatable(record) == Record and record.fields or record
+    local moved = getmetatable(record) == Record and record.moved
+    if moved then
+        if not time_field then
+            error("`_at` needs a dataset that declares its time field", 3)
+        end
+        local us = time.parse_duration((moved:gsub("^%+", "")))
+        local base = time.parse_timestamp(tostring(fields[time_field]))
+        if not us then
+            error(("`_at` takes a duration such as \"+4m\", not %q"):format(moved), 3)
+        elseif not base then
+            error(("`_at` moves `%s`, which must be an ISO time in the record"):format(time_field), 3)
+        end
+        local changed = {}
+        for k, v in pairs(fields) do
+            changed[k] = v
+        end
+        changed[time_field] = tostring(time.Timestamp(base + us))
+        fields = changed
+    end
+    return encode(fields)
+end
+
+-- Lines of spec/fixtures/NAME, one record each.
+function testing.fixture(name)
+    local text, why = native.read_file("spec/fixtures/" .. name)
+    if not text then
+        error(("cannot read the fixture %s: %s"):format(name, tostring(why)), 2)
+    end
+    local list = {}
+    for line in text:gmatch "[^\r\n]+" do
+        list[#list + 1] = line
+    end
+    return list
+end
+
+-- ---------------------------------------------------------------- a dataset under test
+
+local Dataset = {}
+Dataset.__index = Dataset
+
+local function checked(ok, why)
+    if not ok then
+        error(why, 3)
+    end
+    return ok
+end
+
+-- The dataset of that name, run from the records fed to what it reads. options: { pipeline = path,
+-- upstream = true: feed its sources, with everything between; settings = { ["commit.every"] = … } }.
+function testing.load(name, options)
+    options = options or {}
+    local settings = {}
+    for key, v in pairs(options.settings or {}) do
+        settings[#settings + 1] = { key, tostring(v) }
+    end
+    table.sort(settings, function(a, b)
+        return a[1] < b[1]
+    end)
+    local request = { pipeline = options.pipeline, upstream = options.upstream and true or false, settings = settings }
+    local handle, info = native.harness_open(name, request)
+    checked(handle, info)
+    return setmetatable({ name = name, handle = handle, inputs = info.inputs }, Dataset)
+end
+
+-- feed(record, …), feed(list of records or lines), feed("dataset", record, …)
+function Dataset:feed(...)
+    local first = ...
+    local input, from = self.inputs[1].name, 1
+    if type(first) == "string" and not first:match "^%s*[{%[]" then
+        input, from = first, 2
+    end
+    local time_field
+    local known = false
+    for _, candidate in ipairs(self.inputs) do
+        if candidate.name == input then
+            time_field, known = candidate.time_field, true
+        end
+    end
+    if not known then
+        error(("%s does not read `%s`"):format(self.name, input), 2)
+    end
+    local lines = {}
+    for i = from, select("#", ...) do
+        local item = select(i, ...)
+        if type(item) == "table" and getmetatable(item) == nil and #item > 0 then
+            for _, each in ipairs(item) do
+                lines[#lines + 1] = line_of(each, time_field)
+            end
+        else
+            lines[#lines + 1] = line_of(item, time_field)
+        end
+    end
+    checked(native.harness_feed(self.handle, input, table.concat(lines, "\n")))
+    return self
+end
+
+-- Moves the watermark to an ISO time, as if a row of that time had come.
+function Dataset:watermark(text)
+    local us = time.parse_timestamp(text)
+    if not us then
+        error(("%q is not a time with an offset"):format(tostring(text)), 2)
+    end
+    checked(native.harness_watermark(self.handle, tonumber(us)))
+    return self
+end
+
+-- Moves the virtual clock by a duration: "+1m".
+function Dataset:clock(text)
+    local us = time.parse_duration((tostring(text):gsub("^%+", "")))
+    if not us then
+        error(("%q is not a duration such as \"+1m\""):format(tostring(text)), 2)
+    end
+    checked(native.harness_clock(self.handle, us))
+    return self
+end
+
+-- Ends the input: every window closes.
+function Dataset:finish()
+    checked(native.harness_finish(self.handle))
+    return self
+end
+
+local function rows_of(handle, dataset)
+    local text, why = native.harness_rows(handle, dataset)
+    checked(text, why)
+    local list = checked(native.json_decode(text))
+    local rows = {}
+    for i, object in ipairs(list) do
+        local row = {}
+        for k, v in pairs(object) do
+            if v ~= native.null then
+                row[k] = v
+            end
+        end
+        rows[i] = row
+    end
+    return rows
+end
+
+-- What the dataset holds, in order: tables of its columns, or of those named. Decimals and int64 beyond
+-- 2^53 are texts of their digits, times ISO texts, null absent.
+function Dataset:rows(columns)
+    local rows = rows_of(self.handle, self.name)
+    if not columns then
+        return rows
+    end
+    local picked = {}
+    for i, row in ipairs(rows) do
+        picked[i] = {}
+        for _, name in ipairs(columns) do
+            picked[i][name] = row[name]
+        end
+    end
+    return picked
+end
+
+-- The rows in quarantine, each with `reasons`, a list of names.
+function Dataset:rejected()
+    local rows = rows_of(self.handle, "quarantine." .. self.name)
+    for _, row in ipairs(rows) do
+        row.reasons = {}
+        for i, reason in ipairs(row._reasons or {}) do
+            row.reasons[i] = reason.expectation
+        end
+    end
+    return rows
+end
+
+-- The rows of another dataset this one writes: late rows by the name they were given.
+function Dataset:emitted(name)
+    return rows_of(self.handle, name or self.name)
+end
+
+return testing
