@@ -1,6 +1,6 @@
 -- Lua here runs in LuaJIT 5.1; rules additionally see the words the sandbox gives them.
 std = "luajit"
-max_line_length = 150
+max_line_length = 160
 unused_args = false
 exclude_files = { "build", "data", "tests/golden" }
 
