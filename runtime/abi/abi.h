@@ -16,6 +16,8 @@ extern "C" {
 #include "abi/value.h"
 #include "abi/call.h"
 #include "abi/native.h"
+#include "abi/harness.h"
+#include "abi/harness.h"
 #pragma GCC visibility pop
 #pragma GCC visibility pop
 #ifdef __cplusplus

@@ -160,6 +160,7 @@ int weir_graph_create(const struct weir_graph_options *options, struct weir_grap
     graph->pool = options->pool;
     graph->callbacks = options->callbacks;
     graph->past_failed = options->past_failed;
+    graph->output_all = options->output_all;
     graph->expected_breach_function = -1;
     weir_buffer_init(&graph->texts, ERROR_TEXT_BYTES_MAX);
     graph->nodes =
@@ -240,7 +241,8 @@ static int process(struct weir_node *node, const struct weir_flow *flow, struct 
 int graph_emit(struct weir_graph *graph, struct weir_dataset *dataset, const struct weir_flow *flow,
                struct weir_error *err) {
     dataset->counters.out += flow->count;
-    if (flow->count > 0 && dataset->into != NULL && dataset->into->present) {
+    bool written = graph->output_all || (dataset->into != NULL && dataset->into->present);
+    if (flow->count > 0 && written) {
         int rc = graph->callbacks.output(graph->callbacks.context, dataset, flow->batch, flow->sel,
                                          flow->count, err);
         if (rc != WEIR_OK) {
@@ -282,17 +284,30 @@ void weir_graph_expect_breach(struct weir_graph *graph, int32_t function, int32_
     graph->expected_breach_row = row;
 }
 
-int weir_graph_push(struct weir_graph *graph, int32_t source, const char *partition,
-                    struct weir_batch *batch, struct weir_error *err) {
+static struct weir_node *find_node(struct weir_graph *graph, const char *name) {
+    for (int32_t i = 0; i < graph->node_count; i++) {
+        if (strcmp(graph->nodes[i]->name, name) == 0) {
+            return graph->nodes[i];
+        }
+    }
+    return NULL;
+}
+
+static const int32_t *all_rows(void) {
     static int32_t all[ROWS_MAX];
     if (all[1] == 0) {
         for (int32_t i = 0; i < ROWS_MAX; i++) {
             all[i] = i;
         }
     }
+    return all;
+}
+
+int weir_graph_push(struct weir_graph *graph, int32_t source, const char *partition,
+                    struct weir_batch *batch, struct weir_error *err) {
     struct weir_flow flow = {
         .batch = batch,
-        .sel = all,
+        .sel = all_rows(),
         .count = batch->rows,
         .watermark_us = WEIR_WATERMARK_NONE,
         .origin = batch,
@@ -301,6 +316,55 @@ int weir_graph_push(struct weir_graph *graph, int32_t source, const char *partit
     };
     graph->datasets[source]->counters.in += batch->rows;
     return graph_emit(graph, graph->datasets[source], &flow, err);
+}
+
+/* The node whose `time` a dataset's rows carry: its own or the nearest upstream. */
+static struct weir_node *timed_node(struct weir_graph *graph, const char *name) {
+    for (int32_t hops = 0; hops <= graph->node_count; hops++) {
+        struct weir_node *node = find_node(graph, name);
+        if (node == NULL || node->watermark != NULL) {
+            return node;
+        }
+        name = node->from;
+    }
+    return NULL;
+}
+
+int weir_graph_inject(struct weir_graph *graph, struct weir_dataset *dataset, const char *partition,
+                      struct weir_batch *batch, struct weir_error *err) {
+    int64_t times[ROWS_MAX];
+    int64_t before[ROWS_MAX];
+    uint8_t flags[ROWS_MAX];
+    struct weir_flow flow = {
+        .batch = batch,
+        .sel = all_rows(),
+        .count = batch->rows,
+        .watermark_us = WEIR_WATERMARK_NONE,
+        .source = -1,
+        .partition = partition,
+    };
+    struct weir_node *node = timed_node(graph, dataset->name);
+    if (node != NULL) {
+        int32_t column = weir_schema_find(dataset->schema, node->time->field);
+        int32_t number = weir_watermark_partition(node->watermark, partition, graph->clock_us);
+        if (column < 0) {
+            return weir_error_set(err, WEIR_E_CONFIG,
+                                  "%s does not carry its time field '%s'; feed '%s' instead",
+                                  dataset->name, node->time->field, node->from);
+        }
+        int rc = number < 0 ? WEIR_E_NOMEM
+                            : weir_watermark_feed(node->watermark, number, graph->clock_us,
+                                                  &batch->columns[column], batch->rows, times,
+                                                  before, flags);
+        if (rc != WEIR_OK) {
+            return weir_error_set(err, rc, "%s: cannot read its time field", dataset->name);
+        }
+        flow.times_us = times;
+        flow.watermark_before_us = before;
+        flow.watermark_us = weir_watermark_now(node->watermark);
+        node->last_watermark = flow.watermark_us;
+    }
+    return graph_emit(graph, dataset, &flow, err);
 }
 
 int weir_graph_reject(struct weir_graph *graph, int32_t source, const char *topic,
@@ -390,6 +454,20 @@ int weir_graph_finish(struct weir_graph *graph, int32_t source, const char *part
     return WEIR_OK;
 }
 
+int weir_graph_finish_all(struct weir_graph *graph, struct weir_error *err) {
+    for (int32_t i = 0; i < graph->node_count; i++) {
+        struct weir_node *node = graph->nodes[i];
+        if (node->watermark != NULL) {
+            int rc = node->model != NULL ? model_advance(node, WEIR_WATERMARK_END, err)
+                                         : node_advance(node, WEIR_WATERMARK_END, err);
+            if (rc != WEIR_OK) {
+                return rc;
+            }
+        }
+    }
+    return WEIR_OK;
+}
+
 /* --- state ------------------------------------------------------------------------------------ */
 
 int32_t weir_graph_dataset_count(const struct weir_graph *graph) {
@@ -421,15 +499,6 @@ int32_t weir_graph_cells(struct weir_graph *graph, struct weir_cell **cells, int
         }
     }
     return count;
-}
-
-static struct weir_node *find_node(struct weir_graph *graph, const char *name) {
-    for (int32_t i = 0; i < graph->node_count; i++) {
-        if (strcmp(graph->nodes[i]->name, name) == 0) {
-            return graph->nodes[i];
-        }
-    }
-    return NULL;
 }
 
 int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struct weir_error *err) {

@@ -72,6 +72,7 @@ struct weir_graph_options {
     struct weir_pool *pool;
     struct weir_graph_callbacks callbacks;
     bool past_failed; /* `fail` quarantines instead of stopping */
+    bool output_all;  /* specs: datasets without `into` are output too */
 };
 
 struct weir_graph;
@@ -90,6 +91,9 @@ void weir_graph_expect_breach(struct weir_graph *graph, int32_t function, int32_
  * epoch. */
 int weir_graph_push(struct weir_graph *graph, int32_t source, const char *partition,
                     struct weir_batch *batch, struct weir_error *err) WEIR_MUST_CHECK;
+/* Rows that count as having left a stream or model: specs feed from the middle. */
+int weir_graph_inject(struct weir_graph *graph, struct weir_dataset *dataset, const char *partition,
+                      struct weir_batch *batch, struct weir_error *err) WEIR_MUST_CHECK;
 /* A row a decoder refused: to quarantine.<source>. */
 int weir_graph_reject(struct weir_graph *graph, int32_t source, const char *topic,
                       int32_t partition, int64_t offset, const void *raw, size_t raw_bytes,
@@ -101,6 +105,9 @@ int weir_graph_tick(struct weir_graph *graph, struct weir_error *err) WEIR_MUST_
 /* No more rows will come from this partition. */
 int weir_graph_finish(struct weir_graph *graph, int32_t source, const char *partition,
                       struct weir_error *err) WEIR_MUST_CHECK;
+
+/* No more rows from anywhere. */
+int weir_graph_finish_all(struct weir_graph *graph, struct weir_error *err) WEIR_MUST_CHECK;
 
 int32_t weir_graph_dataset_count(const struct weir_graph *graph);
 struct weir_dataset *weir_graph_dataset(struct weir_graph *graph, int32_t index);

@@ -109,6 +109,7 @@ struct weir_graph {
     struct weir_pool *pool;
     struct weir_graph_callbacks callbacks;
     bool past_failed;
+    bool output_all;
     int64_t clock_us;
     int64_t epoch;
     struct weir_dataset **datasets; /* stable addresses */

@@ -84,6 +84,17 @@ static int keep_position(struct partition_state *partition, const struct weir_po
     return WEIR_OK;
 }
 
+static bool all_ended(const struct weir_pipeline *p) {
+    for (int32_t s = 0; s < p->source_count; s++) {
+        for (int32_t i = 0; i < p->sources[s].partition_count; i++) {
+            if (!p->sources[s].partitions[i].ended) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 static int take_batch(struct weir_pipeline *p, int32_t s, struct weir_source_batch *batch,
                       struct weir_error *err) {
     struct source_state *source = &p->sources[s];
@@ -134,19 +145,11 @@ static int take_batch(struct weir_pipeline *p, int32_t s, struct weir_source_bat
         if (rc == WEIR_OK) {
             rc = weir_graph_finish(p->graph, s, partition->name, err);
         }
-    }
-    return rc;
-}
-
-static bool all_ended(const struct weir_pipeline *p) {
-    for (int32_t s = 0; s < p->source_count; s++) {
-        for (int32_t i = 0; i < p->sources[s].partition_count; i++) {
-            if (!p->sources[s].partitions[i].ended) {
-                return false;
-            }
+        if (rc == WEIR_OK && all_ended(p)) {
+            rc = weir_graph_finish_all(p->graph, err);
         }
     }
-    return true;
+    return rc;
 }
 
 /* One batch from each partition that has one. */

@@ -6,6 +6,7 @@
 
 #include "core/clock.h"
 #include "pipeline/internal.h"
+#include "pipeline/summary.h"
 
 static int64_t resident_bytes(void) {
     FILE *file = fopen("/proc/self/statm", "r");
@@ -66,7 +67,7 @@ static json_t *tallies(const struct weir_counters *counters, bool warned) {
     return object;
 }
 
-static json_t *dataset_json(const struct weir_dataset *dataset) {
+json_t *weir_dataset_json(const struct weir_dataset *dataset) {
     const struct weir_counters *c = &dataset->counters;
     json_t *object = json_object();
     json_object_set_new(object, "in", json_integer(c->in));
@@ -98,7 +99,7 @@ static json_t *summary_json(struct weir_pipeline *p) {
         struct weir_dataset *dataset = weir_graph_dataset(p->graph, i);
         bool quarantine = strncmp(dataset->name, "quarantine.", 11) == 0;
         if (!quarantine || dataset->counters.in > 0) {
-            json_object_set_new(datasets, dataset->name, dataset_json(dataset));
+            json_object_set_new(datasets, dataset->name, weir_dataset_json(dataset));
         }
     }
     json_object_set_new(root, "datasets", datasets);
@@ -153,7 +154,7 @@ void pipeline_write_status(struct weir_pipeline *p) {
         json_object_set_new(root, "why_waiting", json_string((const char *)why.data));
     }
     weir_buffer_fini(&why);
-    char temporary[1200];
+    char temporary[1300];
     char path[1200];
     snprintf(path, sizeof(path), "%s/status.json", p->ledger_path);
     snprintf(temporary, sizeof(temporary), "%s.tmp", path);

@@ -234,7 +234,7 @@ static const char prelude[] =
     "    jit.opt.start('maxtrace=16000', 'maxrecord=16000', 'maxirconst=4000', 'maxside=400',\n"
     "        'maxsnap=2000', 'sizemcode=256', 'maxmcode=32768')\n"
     "end\n"
-    "jit.attach(on_trace, 'trace')\n"
+    "if on_trace then jit.attach(on_trace, 'trace') end\n"
     "return ffi.new 'struct weir_call'\n";
 
 static void open_library(lua_State *lua, lua_CFunction open, const char *name) {
@@ -253,7 +253,7 @@ static void keep_loaded(lua_State *lua, const char *name) {
 
 static void push_abi_text(lua_State *lua) {
     static const char *const names[] = {"abi/column.h", "abi/value.h", "abi/call.h",
-                                        "abi/native.h"};
+                                        "abi/native.h", "abi/harness.h"};
     luaL_Buffer text;
     luaL_buffinit(lua, &text);
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -340,7 +340,11 @@ static int start(lua_State *lua) {
     }
     lua_pushvalue(lua, native);
     push_abi_text(lua);
-    lua_pushcfunction(lua, on_trace);
+    if (script->options.jit_figures) {
+        lua_pushcfunction(lua, on_trace);
+    } else {
+        lua_pushnil(lua);
+    }
     lua_pushboolean(lua, script->options.jit_off);
     lua_call(lua, 4, 1);
     /* The cdata's bytes stay where they are: LuaJIT's collector does not move. */
@@ -399,6 +403,7 @@ int weir_script_create(const struct weir_script_options *options, struct weir_sc
             options->load_budget_ns != 0 ? options->load_budget_ns : o->load_budget_ns;
         o->pattern_steps = options->pattern_steps != 0 ? options->pattern_steps : o->pattern_steps;
         o->jit_off = options->jit_off;
+        o->jit_figures = options->jit_figures;
     }
     rc = check_symbols(err);
     if (rc != WEIR_OK) {

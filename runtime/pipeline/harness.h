@@ -1,0 +1,5 @@
+#pragma once
+/* See abi/harness.h. The command that starts the VM says which one harnesses load rules into. */
+#include "script/script.h"
+
+void weir_harness_use(struct weir_script *script);
