@@ -43,15 +43,18 @@ struct weir_decoder;
 
 /* Appends to `builder` (begun; over the full schema) and `*rejects` (created when first needed).
  * Stops early when the builder's batch is full: *consumed says how many frames were taken. The
- * block needs WEIR_DECODE_PADDING readable bytes after it, and nothing but white space between
- * frames. Fails only for memory (WEIR_E_LIMIT, WEIR_E_NOMEM: nothing of the frame at *consumed was
- * kept). One thread at a time; does not block; no malloc in steady state. */
+ * block needs WEIR_DECODE_PADDING readable bytes after it, nothing but white space between frames,
+ * and \n, \r or NUL right after each frame. Fails only for memory (WEIR_E_LIMIT, WEIR_E_NOMEM:
+ * nothing of the frame at *consumed was kept). One thread at a time; does not block; no malloc in
+ * steady state. */
 struct weir_decoder_vtable {
     const char *name;
     /* `options_json` as written in the source's declaration; `schema` the user's columns. No I/O
      * but reading the schema file it names. */
     int (*create)(struct weir_decoder **out, const char *options_json, struct weir_schema *schema,
                   struct weir_error *err);
+    /* The user's columns, borrowed from the decoder. */
+    struct weir_schema *(*schema)(const struct weir_decoder *decoder);
     int (*decode)(struct weir_decoder *decoder, const uint8_t *block,
                   const struct weir_frame *frames, int32_t count,
                   struct weir_batch_builder *builder, struct weir_reject_batch **rejects,
@@ -76,6 +79,11 @@ weir_decoder_decode(struct weir_decoder *decoder, const uint8_t *block,
                     int32_t *consumed) {
     return decoder->vtable->decode(decoder, block, frames, count, builder, rejects, consumed);
 }
+
+/* Fills the meta columns the decoder does not: `_topic`, `_partition`, `_timestamp` (null) and
+ * `_ingested_at` (zero), in a batch just taken from its builder. WEIR_E_LIMIT at the pool's cap. */
+int weir_decode_finish(struct weir_batch *batch, const char *topic,
+                       int32_t partition) WEIR_MUST_CHECK;
 
 /* NULL when no decoder has that name. weir_decoder_names lists them for errors ("json"). */
 const struct weir_decoder_vtable *weir_decoder_find(const char *kind);
