@@ -510,6 +510,9 @@ int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
         weir_batch_builder_finish_row(out);
         emitted++;
         uint32_t next = slot->link;
+        if (next != 0) { /* its place in the index, for the delete to come */
+            weir_table_prefetch(aggregate->table, weir_table_slot(aggregate->table, next)->hash);
+        }
         if (aggregate->members != NULL) {
             rc = bury_members(aggregate, weir_slot_value(aggregate->table, slot), err);
         }

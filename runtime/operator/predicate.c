@@ -364,14 +364,20 @@ static bool bytes_one_of(const struct weir_predicate *predicate, const struct we
     return false;
 }
 
-/* Few literals: a pass over the block for each, without branches. */
-#define ONE_OF(load, field, set_has)                                                               \
+/* Few literals are compared all at once, without branches; a short list repeats its first. */
+#define ONE_OF(type, load, field, set_has)                                                         \
     if (predicate->set != NULL) {                                                                  \
         EACH_ROW(set_has(predicate, load))                                                         \
     } else {                                                                                       \
-        memset(verdict, 0, (size_t)rows->count);                                                   \
-        for (int32_t l = 0; l < predicate->count; l++) {                                           \
-            EACH_ROW(verdict[i] | (load == predicate->literals[l].field))                          \
+        type few[FEW];                                                                             \
+        for (int32_t l = 0; l < FEW; l++) {                                                        \
+            few[l] = (type)predicate->literals[l < predicate->count ? l : 0].field;                \
+        }                                                                                          \
+        if (predicate->count <= FEW / 2) {                                                         \
+            EACH_ROW((load == few[0]) | (load == few[1]) | (load == few[2]) | (load == few[3]))    \
+        } else {                                                                                   \
+            EACH_ROW((load == few[0]) | (load == few[1]) | (load == few[2]) | (load == few[3]) |   \
+                     (load == few[4]) | (load == few[5]) | (load == few[6]) | (load == few[7]))    \
         }                                                                                          \
     }
 
@@ -380,33 +386,33 @@ static void judge_one_of(const struct weir_predicate *predicate, const struct ro
     const void *in = rows->column->values;
     switch (predicate->type) {
     case WEIR_TYPE_BOOL:
-        ONE_OF(weir_bit_get(in, row), integer, set_has_int)
+        ONE_OF(bool, weir_bit_get(in, row), integer, set_has_int)
         break;
     case WEIR_TYPE_INT8:
-        ONE_OF(((const int8_t *)in)[row], integer, set_has_int)
+        ONE_OF(int8_t, ((const int8_t *)in)[row], integer, set_has_int)
         break;
     case WEIR_TYPE_INT16:
-        ONE_OF(((const int16_t *)in)[row], integer, set_has_int)
+        ONE_OF(int16_t, ((const int16_t *)in)[row], integer, set_has_int)
         break;
     case WEIR_TYPE_INT32:
     case WEIR_TYPE_DATE:
-        ONE_OF(((const int32_t *)in)[row], integer, set_has_int)
+        ONE_OF(int32_t, ((const int32_t *)in)[row], integer, set_has_int)
         break;
     case WEIR_TYPE_FLOAT:
-        ONE_OF((double)((const float *)in)[row], number, set_has_double)
+        ONE_OF(double, (double)((const float *)in)[row], number, set_has_double)
         break;
     case WEIR_TYPE_DOUBLE:
-        ONE_OF(((const double *)in)[row], number, set_has_double)
+        ONE_OF(double, ((const double *)in)[row], number, set_has_double)
         break;
     case WEIR_TYPE_DECIMAL:
-        ONE_OF(decimal_at(in, row), decimal, set_has_decimal)
+        ONE_OF(weir_int128, decimal_at(in, row), decimal, set_has_decimal)
         break;
     case WEIR_TYPE_STRING:
     case WEIR_TYPE_BINARY:
         EACH_ROW(bytes_one_of(predicate, rows->column, row))
         break;
     default:
-        ONE_OF(((const int64_t *)in)[row], integer, set_has_int)
+        ONE_OF(int64_t, ((const int64_t *)in)[row], integer, set_has_int)
     }
 }
 

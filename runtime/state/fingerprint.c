@@ -17,6 +17,7 @@ enum {
     FIRST = 32,        /* entries and heads of a new bucket */
     REAP_CHUNKS = 256, /* chunks of expired buckets taken back a call: well under 1 ms */
     GROUP = 32,        /* rows looked up together, so that their cache misses overlap */
+    SPLIT_AHEAD = 8,   /* splits to come whose chain is prefetched */
     OP_BYTES = 1 + 3 * 8
 };
 #define WITHIN_MAX_US (INT64_C(3000) * 86400 * 1000000) /* fits 48 bits with dead to spare */
@@ -437,6 +438,11 @@ static bool split_chain(struct weir_fingerprints *store, struct bucket *bucket) 
     }
     uint32_t full_mask = bucket->low_mask * 2 + 1;
     uint32_t source = fresh & bucket->low_mask;
+    /* Chains are split in order: bring one of the next ones nearer. */
+    uint32_t ahead = *head_of(bucket, (source + SPLIT_AHEAD) & bucket->low_mask);
+    if (ahead != 0) {
+        __builtin_prefetch(entry_of(bucket, ahead - 1));
+    }
     uint32_t stay = 0;
     uint32_t go = 0;
     uint32_t at = *head_of(bucket, source);

@@ -18,7 +18,6 @@ enum {
     MIGRATE_STEP = 64, /* old index entries moved an insert */
     KEY_MAX_BYTES = 1 << 30,
     VALUE_MAX_BYTES = 32 * 1024,
-    HUGE_BYTES = 2 << 20,
     DEFAULT_KEY_INLINE = 16,
     PREFETCH_AHEAD = 8
 };
@@ -70,33 +69,20 @@ static size_t chunk_bytes(const struct weir_table *table) {
     return (size_t)WEIR_TABLE_CHUNK_SLOTS * table->view.slot_bytes;
 }
 
-/* Zeroed pages that cost nothing until touched; large ones in huge pages, since slots and index
- * are visited at random. */
-static void *map_pages(size_t bytes, bool huge) {
-    size_t slack = huge ? HUGE_BYTES : 0;
-    uint8_t *base = mmap(NULL, bytes + slack, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (base == MAP_FAILED) {
+/* Zeroed pages that cost nothing until touched, and small ones: zeroing a huge page when an insert
+ * first touches it is a pause of milliseconds on a busy machine, and measures no faster after. */
+static void *map_pages(size_t bytes) {
+    void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (pages == MAP_FAILED) {
         return NULL;
     }
-    if (!huge) {
-        return base;
-    }
-    uint8_t *aligned = (uint8_t *)(((uintptr_t)base + slack - 1) & ~(uintptr_t)(HUGE_BYTES - 1));
-    size_t before = (size_t)(aligned - base);
-    if (before > 0) {
-        munmap(base, before);
-    }
-    if (slack > before) {
-        munmap(aligned + bytes, slack - before);
-    }
-    (void)madvise(aligned, bytes, MADV_HUGEPAGE); /* only a wish */
-    return aligned;
+    (void)madvise(pages, bytes, MADV_NOHUGEPAGE); /* only a wish */
+    return pages;
 }
 
 static uint64_t *index_create(uint64_t entries) {
-    size_t bytes = entries * sizeof(uint64_t);
-    return map_pages(bytes, bytes >= 2 * HUGE_BYTES);
+    return map_pages(entries * sizeof(uint64_t));
 }
 
 static void index_destroy(uint64_t *index, uint64_t mask) {
@@ -399,8 +385,7 @@ static int add_chunk(struct weir_table *table) {
         table->view.chunks = chunks;
         table->chunk_capacity = capacity;
     }
-    /* The first chunk stays in small pages: most tables are small. */
-    uint8_t *chunk = map_pages(chunk_bytes(table), table->chunk_count > 0);
+    uint8_t *chunk = map_pages(chunk_bytes(table));
     if (chunk == NULL) {
         return WEIR_E_NOMEM;
     }
