@@ -10,8 +10,6 @@
 #include "commit/segment.h"
 #include "core/fault.h"
 
-/* Records this large gain nothing from filling ahead: their time is bandwidth, which it doubles. */
-#define FILL_RECORD_BYTES ((uint64_t)256 << 10)
 #define MAX_SEGMENTS ((size_t)1 << 20)
 
 /* From here on the bytes on disk are unknown: keep the reason, refuse everything. */
@@ -276,8 +274,11 @@ int weir_local_prepare(struct weir_ledger *base, struct weir_error *err) {
             return rc;
         }
     }
-    if (ledger->last_frame_bytes > FILL_RECORD_BYTES ||
-        ledger->filled - ledger->offset >= ledger->fill_bytes / 2 ||
+    /* Room for another record like the last one. One larger than a fill is not worth writing its
+     * length twice. */
+    uint64_t want = ledger->last_frame_bytes > ledger->fill_bytes / 2 ? ledger->last_frame_bytes
+                                                                      : ledger->fill_bytes / 2;
+    if (ledger->last_frame_bytes > ledger->fill_bytes || ledger->filled - ledger->offset >= want ||
         ledger->filled >= ledger->segment_bytes) {
         return WEIR_OK;
     }
