@@ -1,5 +1,5 @@
 -- Lets the stdlib run under plain luajit: a searcher for weir.* modules, the shared headers, and the
--- value functions of runtime/core compiled into a library once a run. Under `weir test` all of that is
+-- natives of runtime/script and runtime/core compiled into a library once a run. Under `weir test` all of that is
 -- there already and this file does nothing.
 local ffi = require "ffi"
 
@@ -39,8 +39,9 @@ end
 local function library()
     local out = os.tmpname()
     local sources = {}
-    for _, name in ipairs { "decimal", "number", "time", "zone" } do
-        sources[#sources + 1] = ("%s/runtime/core/%s.c"):format(root, name)
+    for name in ("core/decimal core/number core/time core/zone core/buffer core/error script/lexer script/parser script/scope "
+        .. "script/instrument script/source_lib script/host_lib script/string_lib script/pattern"):gmatch "%S+" do
+        sources[#sources + 1] = ("%s/runtime/%s.c"):format(root, name)
     end
     local stub = os.tmpname() .. ".c"
     local file = assert(io.open(stub, "wb"))
@@ -48,7 +49,20 @@ local function library()
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include "abi/abi.h"
+#include "script/internal.h"
+static struct weir_script script = {.options = {.pattern_steps = 1000000}};
+struct weir_script *weir_script_of(lua_State *lua) {
+    (void)lua;
+    return &script;
+}
+int luaopen_natives(lua_State *lua);
+int luaopen_natives(lua_State *lua) {
+    lua_newtable(lua);
+    weir_script_open_host(lua);
+    weir_script_open_source(lua);
+    weir_script_open_strings(lua);
+    return 1;
+}
 struct weir_out { char *text[4096]; int64_t length[4096]; };
 struct weir_out *test_out(void);
 struct weir_out *test_out(void) { return calloc(1, sizeof(struct weir_out)); }
@@ -68,51 +82,28 @@ int weir_out_set_null(struct weir_out *o, int32_t row) {
 }
 ]]
     file:close()
-    local command = ("cc -O2 -fPIC -shared -D_GNU_SOURCE -I%s/runtime -o %s.so %s %s -lm 2>%s.log"):format(
+    local command = ("cc -O1 -fPIC -shared -D_GNU_SOURCE -I%s/runtime $(pkg-config --cflags luajit) -o %s.so %s %s -lm -ljansson -lxxhash 2>%s.log"):format(
         root, out, stub, table.concat(sources, " "), out)
     if os.execute(command) ~= 0 then
         error("cannot build the value functions for the specs:\n" .. tostring(read(out .. ".log")))
     end
     local loaded = ffi.load(out .. ".so", true)
+    local natives = assert(package.loadlib(out .. ".so", "luaopen_natives"))()
     os.remove(out .. ".so")
     os.remove(out .. ".log")
     os.remove(out)
     os.remove(stub)
-    return loaded
+    return natives, loaded
 end
-_G.__weir_spec_library = library()
+local native
+native, _G.__weir_spec_library = library()
 ffi.cdef [[
 struct weir_out *test_out(void);
 const char *test_out_text(struct weir_out *o, int32_t row);
 ]]
 
-local native = {
-    abi_version = 1,
-    embedded = function(name)
-        return assert(read(root .. "/runtime/" .. name))
-    end,
-    read_file = function(path)
-        return read(path)
-    end,
-    getenv = os.getenv,
-    json_quote = function(text)
-        return '"' .. text:gsub('[%c"\\]', function(c)
-            return ("\\u%04x"):format(c:byte())
-        end) .. '"'
-    end,
-    string = string,
-    math = math,
-    pow = math.pow,
-    random = function()
-        return 0.5
-    end,
-    hash = function(text)
-        local h = 0
-        for i = 1, #text do
-            h = (h * 31 + text:byte(i)) % 4294967296
-        end
-        return ("%032x"):format(h)
-    end,
-}
+native.abi_version = 1
+native.math, native.pow = math, math.pow
+
 package.loaded["weir.native"] = native
 return native

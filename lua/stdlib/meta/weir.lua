@@ -1,0 +1,207 @@
+---@meta
+-- LuaCATS declarations of the language for editors. Never loaded.
+
+---@class weir.node
+---@class weir.int64
+---@operator add(any): weir.int64
+---@operator sub(any): weir.int64
+---@operator mul(any): weir.int64
+---@operator div(any): weir.decimal
+---@operator mod(any): weir.int64
+---@class weir.decimal
+---@operator add(any): weir.decimal
+---@operator sub(any): weir.decimal
+---@operator mul(any): weir.decimal
+---@operator div(any): weir.decimal
+---@operator mod(any): weir.decimal
+---@class weir.duration
+---@operator add(weir.duration|string): weir.duration
+---@operator sub(weir.duration|string): weir.duration
+---@operator mul(integer): weir.duration
+---@class weir.timestamp
+---@operator add(weir.duration|string): weir.timestamp
+---@operator sub(weir.timestamp): weir.duration
+---@class weir.date
+---@operator add(weir.duration|string): weir.date
+---@operator sub(weir.date): weir.duration
+
+---@alias weir.row table<string, any>
+---@alias weir.predicate fun(e: weir.row): boolean?
+---@alias weir.names string|string[]
+
+---@class weir.time
+---@field field string the column that carries event time
+---@field out_of_order? string how far rows may come out of order, "5s"
+---@field idle? string after how long a silent partition no longer holds the watermark
+---@field max_ahead? string how far ahead of the clock a row may be, "1h"
+
+---@class weir.dedup
+---@field by weir.names
+---@field within string event time, "24h"
+
+---@class weir.stream
+---@field description? string
+---@field owner? string
+---@field from string
+---@field where? weir.predicate
+---@field time? weir.time
+---@field expectations? weir.node[]
+---@field dedup? weir.dedup
+---@field columns? table<string, string> what map adds, in this order, with its type
+---@field map? fun(e: weir.row, out: weir.row)
+---@field drop? weir.names
+---@field keep? weir.names
+---@field ensures? weir.node[]
+---@field into? weir.node
+---@field version? integer
+
+---@class weir.model
+---@field description? string
+---@field owner? string
+---@field from string
+---@field where? weir.predicate
+---@field time? weir.time
+---@field expectations? weir.node[]
+---@field dedup? weir.dedup
+---@field by? weir.names
+---@field window weir.node
+---@field measures table<string, weir.node>
+---@field derive? table[]
+---@field tests? weir.node[]
+---@field emit? "on_close"
+---@field into? weir.node
+---@field version? integer
+
+---@class weir.pipeline
+---@field description? string
+---@field owner? string
+---@field rules? string
+---@field storage weir.node
+---@field commit? { every: string }
+---@field ledger? { keep: string, path: string }
+---@field memory? { data: string, state: string }
+---@field time_zone? string
+---@field sources weir.node[]
+
+---@param name string
+---@return fun(options: weir.pipeline): weir.node
+function pipeline(name) end
+---@param name string
+---@return fun(options: table): weir.node
+function source(name) end
+---@param name string
+---@return fun(options: weir.stream): weir.node
+function stream(name) end
+---@param name string
+---@return fun(options: weir.model): weir.node
+function model(name) end
+---@param name string the dataset judged
+---@return fun(expectations: weir.node[]): weir.node
+function quality(name) end
+---@param name string
+---@return fun(body: table): weir.node
+function expect(name) end
+
+---@param options { root?: string, mode?: "append", partition_by?: any }
+---@return weir.node
+function delta(options) end
+---@param options { path: string }
+---@return weir.node
+function files(options) end
+---@param options { schema: string }
+---@return weir.node
+function json(options) end
+---@param options { seed?: integer, count?: integer, rate?: number, start?: string, per_second?: number, defects?: number, late_s?: number }
+---@return weir.node
+function generator(options) end
+---@param options string|{ size: string, allowed_lateness?: string, late?: string }
+---@return weir.node
+function tumbling(options) end
+
+---@param column string
+---@return weir.node
+function not_null(column) end
+---@param column string
+---@param values any[]
+---@return weir.node
+function one_of(column, values) end
+---@param column string
+---@param low any
+---@param high any
+---@return weir.node
+function between(column, low, high) end
+---@param column string
+---@param pattern string a regular expression
+---@return weir.node
+function matches(column, pattern) end
+---@param columns weir.names
+---@return weir.node
+function unique(columns) end
+
+---@alias weir.measured string|fun(e: weir.row): any
+---@param what weir.measured
+---@param type_or_options? string|table
+---@param options? { where: weir.predicate }
+---@return weir.node
+function sum(what, type_or_options, options) end
+---@param what? weir.measured|{ where: weir.predicate }
+---@return weir.node
+function count(what) end
+---@param what weir.measured
+---@return weir.node
+function avg(what, type_or_options, options) end
+---@param what weir.measured
+---@return weir.node
+function min(what, type_or_options, options) end
+---@param what weir.measured
+---@return weir.node
+function max(what, type_or_options, options) end
+---@param what weir.measured
+---@return weir.node
+function distinct(what, type_or_options, options) end
+
+---@param name string
+---@param default? string
+---@return string
+function env(name, default) end
+---@type weir.node
+none = nil
+
+---@param digits string|number
+---@return weir.decimal
+function decimal(digits) end
+---@generic T
+---@param x T
+---@param digits? integer
+---@return T
+function round(x, digits) end
+---@return weir.int64|number
+function idiv(a, b) end
+---@return string|number
+function key(x) end
+---@return weir.duration
+function days(n) end
+---@return weir.duration
+function hours(n) end
+---@return weir.duration
+function minutes(n) end
+---@return weir.duration
+function seconds(n) end
+---@return weir.duration
+function milliseconds(n) end
+---@return weir.date
+function date(x, zone) end
+---@return integer
+function hour(ts, zone) end
+---@return integer
+function minute(ts, zone) end
+---@return integer
+function second(ts) end
+---@return string
+function format(ts, pattern, zone) end
+---@return weir.timestamp
+function trunc(ts, step, zone) end
+---@return weir.timestamp
+function now() end
+---@return number
+function random() end
