@@ -432,15 +432,15 @@ static bool convert_fixed(enum parquet_convert convert, const uint8_t *fixed, in
     return good;
 }
 
-/* INT96: nanoseconds of the day, then the Julian day. */
-static bool convert_int96(const uint8_t *bytes, int64_t *micros) {
+/* INT96: nanoseconds of the day, then the Julian day. Wraps as Spark does, which writes days past
+ * 32 bits for far timestamps and gets them back by wrapping again. */
+static int64_t convert_int96(const uint8_t *bytes) {
     int64_t nanos;
     int32_t day;
     memcpy(&nanos, bytes, sizeof(nanos));
     memcpy(&day, bytes + 8, sizeof(day));
-    int64_t days = (int64_t)day - 2440588;
-    return !__builtin_mul_overflow(days, (int64_t)86400000000, micros) &&
-           !__builtin_add_overflow(*micros, nanos / 1000, micros);
+    uint64_t days = (uint64_t)((int64_t)day - 2440588);
+    return (int64_t)(days * 86400000000u + (uint64_t)(nanos / 1000));
 }
 
 static bool convert_slices(enum parquet_convert convert, const struct parquet_slice *slices,
@@ -449,8 +449,7 @@ static bool convert_slices(enum parquet_convert convert, const struct parquet_sl
     for (int32_t i = 0; i < n; i++) {
         const struct parquet_slice *slice = &slices[i];
         if (convert == PARQUET_CONVERT_INT96) {
-            int64_t micros = 0;
-            good = convert_int96(slice->bytes, &micros) && good;
+            int64_t micros = convert_int96(slice->bytes);
             memcpy(to + (size_t)i * 8, &micros, sizeof(micros));
         } else if (convert == PARQUET_CONVERT_FLOAT16) {
             uint16_t half;

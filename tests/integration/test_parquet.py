@@ -1,0 +1,203 @@
+"""Parquet against other implementations: pyarrow and DuckDB read what our writer writes, our reader reads what
+others wrote (apache/parquet-testing) as pyarrow does, and refuses damaged files cleanly.
+
+The C side is build/<preset>/unit/test_parquet_roundtrip (`ninja test_parquet_roundtrip`); WEIR_UNIT_DIR names
+another directory that holds it. The conformance files are looked for in WEIR_CONFORMANCE, then beside the checkout."""
+
+import decimal
+import json
+import math
+import os
+import pathlib
+import struct
+import subprocess
+
+import pytest
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+duckdb = pytest.importorskip("duckdb")
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+CONFORMANCE = pathlib.Path(os.environ.get("WEIR_CONFORMANCE", ROOT.parent / "shared/conformance")) / "parquet-testing"
+SAMPLES = ["mixed", "required", "repeating", "unique", "nulls", "small", "compat", "empty"]
+EXACT = decimal.Context(prec=100)
+
+
+def tool():
+    candidates = [os.environ.get("WEIR_UNIT_DIR")] + [str(ROOT / "build" / preset / "unit") for preset in ("release", "dev", "asan")]
+    for directory in candidates:
+        if directory and (pathlib.Path(directory) / "test_parquet_roundtrip").exists():
+            return str(pathlib.Path(directory) / "test_parquet_roundtrip")
+    pytest.skip("test_parquet_roundtrip is not built")
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("parquet")
+    subprocess.run([tool(), "--samples", str(directory)], check=True)
+    return directory
+
+
+def dump(path):
+    done = subprocess.run([tool(), "--dump", str(path)], capture_output=True, text=True, timeout=60)
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+
+def bits(value):
+    return "nan" if math.isnan(value) else struct.pack(">d", value).hex()
+
+
+def exact(array):
+    """Values of an Arrow array in the tool's exact form."""
+    if isinstance(array, pa.ChunkedArray):
+        return [value for chunk in array.chunks for value in exact(chunk)]
+    kind = array.type
+    valid = array.is_valid().to_pylist()
+    if isinstance(array, pa.ExtensionArray):
+        return exact(array.storage)
+    if pa.types.is_dictionary(kind):
+        return exact(array.dictionary_decode())
+    if pa.types.is_struct(kind):
+        fields = [exact(array.field(i)) for i in range(kind.num_fields)]
+        values = [[field[i] for field in fields] for i in range(len(array))]
+    elif pa.types.is_map(kind):
+        keys, items, offsets = exact(array.keys), exact(array.items), array.offsets.to_pylist()
+        base = offsets[0] if offsets else 0
+        shift = base if len(keys) != len(array.keys) else 0
+        values = [[[keys[j - shift], items[j - shift]] for j in range(offsets[i], offsets[i + 1])] for i in range(len(array))]
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        inner, offsets = exact(array.values), array.offsets.to_pylist()
+        values = [inner[offsets[i]:offsets[i + 1]] for i in range(len(array))]
+    elif pa.types.is_timestamp(kind):
+        if kind.unit == "ms":
+            values = [None if v is None else v * 1000 for v in array.cast(pa.int64()).to_pylist()]
+        else:
+            values = array.cast(pa.int64()).to_pylist()
+    elif pa.types.is_date32(kind) or pa.types.is_time32(kind):
+        values = array.cast(pa.int32()).to_pylist()
+    elif pa.types.is_time64(kind):
+        values = array.cast(pa.int64()).to_pylist()
+    elif pa.types.is_uint64(kind):
+        values = [None if v is None else str(v) for v in array.to_pylist()]
+    elif pa.types.is_decimal(kind):
+        values = [None if v is None else str(int(EXACT.scaleb(v, kind.scale))) for v in array.to_pylist()]
+    elif pa.types.is_floating(kind):
+        values = [None if v is None else bits(float(v)) for v in array.to_pylist()]
+    elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        values = [None if v is None else v.hex() for v in array.cast(pa.large_binary()).to_pylist()]
+    elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        values = [None if v is None else v.hex() for v in array.to_pylist()]
+    else:
+        values = array.to_pylist()
+    return [value if ok else None for value, ok in zip(values, valid)]
+
+
+def rows_of(table):
+    columns = [exact(table.column(i)) for i in range(table.num_columns)]
+    return [[column[i] for column in columns] for i in range(table.num_rows)]
+
+
+def expected(samples, name):
+    return [json.loads(line) for line in (samples / f"{name}.jsonl").read_text().splitlines()]
+
+
+def first_difference(got, wanted):
+    for number, (ours, theirs) in enumerate(zip(got, wanted)):
+        for column, (a, b) in enumerate(zip(ours, theirs)):
+            if a != b:
+                return f"row {number}, column {column}: {a!r} is not {b!r}"
+    return None if len(got) == len(wanted) else f"{len(got)} rows, not {len(wanted)}"
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_pyarrow_reads_what_we_write(samples, name):
+    table = pq.read_table(samples / f"{name}.parquet", page_checksum_verification=name == "small")
+    table.validate(full=True)
+    assert first_difference(rows_of(table), expected(samples, name)) is None
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_duckdb_reads_what_we_write(samples, name):
+    # integers that mean infinity to DuckDB's timestamps and dates are compared by pyarrow above
+    path = samples / f"{name}.parquet"
+    skipped = {"day", "ts", "ntz", "ns", "ns_ntz"}
+    names = [n for n in pq.read_schema(path).names if n not in skipped]
+    chosen = ", ".join(f'"{n}"' for n in names)
+    result = duckdb.sql(f"select {chosen} from read_parquet('{path}')").fetch_arrow_table()
+    places = [i for i, n in enumerate(pq.read_schema(path).names) if n not in skipped]
+    wanted = [[row[i] for i in places] for row in expected(samples, name)]
+    assert first_difference(rows_of(result), wanted) is None
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_footer_statistics_hold(samples, name):
+    """Bounds in the footer really bound the data, chunk by chunk, and null counts are exact."""
+    file = pq.ParquetFile(samples / f"{name}.parquet")
+    checked = 0
+    for group in range(file.metadata.num_row_groups):
+        table = file.read_row_group(group)
+        for i in range(file.metadata.num_columns):
+            chunk = file.metadata.row_group(group).column(i)
+            if "." in chunk.path_in_schema:
+                continue
+            column = table.column(chunk.path_in_schema)
+            stats = chunk.statistics
+            assert stats.null_count == column.null_count
+            kind = column.type
+            if not stats.has_min_max or pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+                continue
+            values = [v for v in column.to_pylist() if v is not None]
+            low, high = stats.min, stats.max
+            if pa.types.is_string(kind):
+                values, low, high = [v.encode() for v in values], low.encode(), high.encode()
+            assert all(low <= v <= high for v in values), chunk.path_in_schema
+            checked += 1
+    assert checked > 0 or name in ("nulls", "empty")
+
+
+def conformance_files(folder):
+    if not CONFORMANCE.exists():
+        return []
+    return sorted(path.name for path in (CONFORMANCE / folder).glob("*.parquet"))
+
+
+# What differs on purpose, by file.
+REFUSED = {
+    "large_string_map.brotli.parquet": "brotli",
+    "datapage_v1-corrupt-checksum.parquet": "checksum",
+    "rle-dict-uncompressed-corrupt-checksum.parquet": "checksum",
+}
+
+
+@pytest.mark.skipif(not CONFORMANCE.exists(), reason="no parquet-testing beside the checkout")
+@pytest.mark.parametrize("name", conformance_files("data"))
+def test_reads_parquet_testing_as_pyarrow_does(name):
+    path = CONFORMANCE / "data" / name
+    code, rows, message = dump(path)
+    if name == "int96_from_spark.parquet":  # as its .md says; pyarrow overflows in the last
+        assert [row[0] for row in rows] == [1704141296123456, 1704070800000000, 253402225200000000, 1735599600000000,
+                                            None, 9089380393200000000]
+        return
+    if name in REFUSED:
+        assert code == 2 and REFUSED[name] in message
+        return
+    try:
+        table = pq.ParquetFile(path, coerce_int96_timestamp_unit="us").read()
+    except (OSError, pa.ArrowException) as error:
+        if code == 0:
+            pytest.skip(f"we read {len(rows)} rows, pyarrow refuses: {error}")
+        assert code == 2, message
+        return
+    assert code == 0, message
+    assert first_difference(rows, rows_of(table)) is None
+
+
+@pytest.mark.skipif(not CONFORMANCE.exists(), reason="no parquet-testing beside the checkout")
+@pytest.mark.parametrize("name", conformance_files("bad_data"))
+def test_damaged_files_fail_cleanly(name):
+    code, rows, message = dump(CONFORMANCE / "bad_data" / name)
+    if name == "ARROW-GH-43605.parquet":  # indices of no bits at all: legal, all point at the first value
+        assert code == 0 and len(rows) == 21186
+        return
+    assert code == 2 and message.startswith("WEIR_E_"), message
