@@ -60,7 +60,10 @@ int weir_error_wrap(struct weir_error *err, const char *format, ...) {
     int used = vsnprintf(err->message, sizeof(err->message), format, args);
     va_end(args);
     if (used >= 0 && (size_t)used < sizeof(err->message)) {
-        snprintf(err->message + used, sizeof(err->message) - (size_t)used, ": %s", inner);
+        size_t left = sizeof(err->message) - (size_t)used;
+        if (snprintf(err->message + used, left, ": %s", inner) >= (int)left) {
+            memcpy(err->message + sizeof(err->message) - 4, "...", 4); /* cut, and seen to be */
+        }
     }
     return err->code;
 }
