@@ -356,7 +356,16 @@ end
 -- getters would get hot first, and a trace that begins in a metamethod aborts ("return to lower frame")
 -- until they are blacklisted. So a loop's first call runs exactly as many empty turns as make the
 -- loop itself hot: recording then begins with the first row, everything inlined into it.
+-- When LuaJIT flushes its traces (machine code full), every loop does so again.
 local HOT = 2000
+local heat = { flushes = 0 }
+if jit.attach then
+    jit.attach(function(what)
+        if what == "flush" then
+            heat.flushes = heat.flushes + 1
+        end
+    end, "trace")
+end
 local function warm()
     if jit.opt and jit.opt.start then
         jit.opt.start("hotloop=" .. HOT) -- also sets all counters back
@@ -366,15 +375,15 @@ local function warm()
 end
 
 local loop_head = [[
-local fn, row, enter, warm, out = ...
-local cold = true
+local fn, row, enter, warm, heat, out = ...
+local warmed = -1
 return function(call)
     enter(row, call)
 %s    local begin = call.begin
     local last = call["end"] - 1
     local first = begin
-    if cold and last > begin then
-        cold = false
+    if warmed ~= heat.flushes and last > begin then
+        warmed = heat.flushes
         first = begin - warm()
     end
     for position = first, last do
@@ -436,7 +445,7 @@ end
 
 -- verdict codes of fn(row) for every selected row
 function codegen.predicate(fn, columns, name)
-    return finish(predicate_loop, name, fn, row.view(columns)(), enter, warm)
+    return finish(predicate_loop, name, fn, row.view(columns)(), enter, warm, heat)
 end
 
 -- fn(row, out); `retyped` lists indexes (from 0) into `out_columns` of input columns passed on in
@@ -452,13 +461,13 @@ function codegen.map(fn, columns, out_columns, retyped, name)
             "            if assigned[%d][i] == 0 then\n                out[%q] = row[%q]\n            end\n", k, column, column)
     end
     local source = out_loop(table.concat(body), #retyped > 0)
-    return finish(source, name, fn, row.view(columns)(), enter, warm, codegen.out_view(out_columns)())
+    return finish(source, name, fn, row.view(columns)(), enter, warm, heat, codegen.out_view(out_columns)())
 end
 
 -- out.<the only column> = fn(row): measures over functions and derives
 function codegen.value(fn, columns, out_column, name)
     local source = out_loop(format("            out[%q] = fn(row)\n", out_column.name), false)
-    return finish(source, name, fn, row.view(columns)(), enter, warm, codegen.out_view({ out_column })())
+    return finish(source, name, fn, row.view(columns)(), enter, warm, heat, codegen.out_view({ out_column })())
 end
 
 return codegen
