@@ -130,10 +130,12 @@ int weir_decimal_mul(struct weir_decimal128 *out, const struct weir_decimal128 *
             x /= 10;
         } else if (y % 10 == 0) {
             y /= 10;
-        } else if (scale > SCALE_MAX && !__builtin_mul_overflow(x, y, &product) &&
-                   product % 10 == 0) {
-            x = product / 10; /* 5 * 2: the zero appears in the product only */
-            y = 1;
+        } else if (x % 2 == 0 && y % 5 == 0) { /* a zero of the product only */
+            x /= 2;
+            y /= 5;
+        } else if (x % 5 == 0 && y % 2 == 0) {
+            x /= 5;
+            y /= 2;
         } else {
             return WEIR_NUMBER_OVERFLOW;
         }

@@ -26,6 +26,9 @@ struct weir_script_options {
     int64_t load_budget_ns;    /* wall time of one weir_script_load; 0: 10 s */
     int64_t pattern_steps;     /* steps one string.find/match/gsub may take; 0: 1,000,000 */
     bool jit_off;              /* interpreter only: for differential tests */
+    /* Count traces. Only for tests and explain: LuaJIT crashes when its trace callback runs on a
+     * stack that a rule's recursion has filled. */
+    bool jit_figures;
 };
 
 struct weir_script_setting {
@@ -97,7 +100,7 @@ int weir_script_run(struct weir_script *script, const char *text, size_t length,
                     const char *chunkname, struct weir_buffer *out,
                     struct weir_error *err) WEIR_MUST_CHECK;
 
-/* JIT figures since create. For the JIT tests and `weir explain`. */
+/* JIT figures since create; zeros without options.jit_figures. */
 struct weir_script_jit {
     int64_t traces;  /* compiled */
     int64_t aborts;  /* recordings given up */

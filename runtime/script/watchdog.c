@@ -4,7 +4,8 @@
  * the profiler always runs, with a callback that does nothing; at the deadline this file's thread
  * sends the loop thread a directed signal; its handler, on the loop thread, sets a hook on every
  * instruction; the hook throws. It stays set until C has the call back, so that a rule that
- * catches the error in pcall meets it again at its next instruction.
+ * catches the error in pcall meets it again at its next instruction. (xpcall is not for rules: its
+ * handler runs inside the hook, where hooks are off.)
  *
  * Hooks may be changed on the loop thread only (LuaJIT #1012, #1460), hence the directed signal;
  * lua_sethook may be called from a handler there. SIGPROF must reach the loop thread alone: all

@@ -1,0 +1,176 @@
+/* Runaway rules are stopped at their deadline, whatever they do, and the VM goes on. Time is the
+ * loop thread's CPU time: it cannot exceed wall time, and a busy machine does not fail the test. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "core/clock.h"
+#include "script/script.h"
+
+#define BUDGET_NS 60000000
+#define GRACE_NS 50000000
+
+static struct weir_script *script;
+
+static int setup(void **state) {
+    (void)state;
+    struct weir_error err = {0};
+    struct weir_script_options options = {.memory_limit_bytes = 256 << 20,
+                                          .call_budget_ns = BUDGET_NS};
+    if (weir_script_create(&options, &script, &err) != WEIR_OK) {
+        print_error("%s\n", err.message);
+        return -1;
+    }
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    weir_script_destroy(script);
+    return 0;
+}
+
+static struct weir_rule_set *load(const char *body) {
+    struct weir_rule_set *rule_set;
+    struct weir_error err = {0};
+    struct weir_buffer report;
+    char text[4096];
+    weir_buffer_init(&report, 1 << 20);
+    snprintf(text, sizeof(text),
+             "return { plan = '{}', hash_input = '', functions = { function(call) %s end, "
+             "function(call) local n = 0 for i = 1, 1000 do n = n + i end call.cursor = n / 500.5 "
+             "end } }",
+             body);
+    int rc = weir_script_load_text(script, text, strlen(text), "@loop", &rule_set, &report, &err);
+    if (rc != WEIR_OK) {
+        fail_msg("%s: %s", body, err.message);
+    }
+    weir_buffer_fini(&report);
+    return rule_set;
+}
+
+static void stops(const char *body) {
+    struct weir_rule_set *rule_set = load(body);
+    for (int round = 0; round < 3; round++) { /* the first time it may not be compiled yet */
+        struct weir_call call = {0};
+        struct weir_error err = {0};
+        int64_t began = weir_clock_thread_cpu_ns();
+        int rc = weir_rule_set_call(rule_set, 0, &call, &err);
+        int64_t took = weir_clock_thread_cpu_ns() - began;
+        if (rc != WEIR_E_BUDGET || took > BUDGET_NS + GRACE_NS) {
+            fail_msg("%s: code %d after %.1f ms: %s", body, rc, (double)took / 1e6, err.message);
+        }
+        assert_non_null(strstr(err.message, "60 ms"));
+        assert_int_equal(weir_rule_set_call(rule_set, 1, &call, &err), WEIR_OK);
+        assert_int_equal(call.cursor, 1000);
+    }
+    weir_rule_set_unref(rule_set);
+}
+
+static void an_empty_endless_loop_stops(void **state) {
+    (void)state;
+    stops("while true do end");
+    stops("repeat until false");
+    stops("::again:: goto again");
+}
+
+static void a_tight_compiled_loop_stops(void **state) {
+    (void)state;
+    stops("local x = 0 for i = 1, 1e15 do x = x + i % 7 end");
+    stops("local ffi = require 'ffi' local p = ffi.new 'int64_t[1]' while true do p[0] = p[0] + 1 "
+          "end");
+    stops("local function f(n) return f(n + 1) end f(1)");
+}
+
+static void catching_the_error_does_not_help(void **state) {
+    (void)state;
+    stops("while true do pcall(function() while true do end end) end");
+    stops("local function again() while true do pcall(again) end end again()");
+}
+
+static void coroutines_are_stopped_too(void **state) {
+    (void)state;
+    stops("local co = coroutine.wrap(function() while true do coroutine.yield() end end) while "
+          "true do co() end");
+    stops("coroutine.wrap(function() while true do pcall(function() while true do end end) end "
+          "end)()");
+}
+
+static void building_strings_and_tables_is_stopped(void **state) {
+    (void)state;
+    stops("while true do local s = '' for i = 1, 100 do s = s .. i end end");
+    stops("while true do local t = {} for i = 1, 100 do t[i] = { i } end end");
+    stops("while true do table.sort({ 3, 1, 2, 5, 4 }, function(a, b) return a < b end) end");
+    stops("while true do local s = ('abc'):rep(50):gsub('b', '%0') end");
+}
+
+static void a_slow_call_within_its_budget_is_left_alone(void **state) {
+    (void)state;
+    struct weir_rule_set *rule_set = load("local x = 0 for i = 1, 2e5 do x = x + i % 7 end");
+    for (int i = 0; i < 300; i++) {
+        struct weir_call call = {0};
+        struct weir_error err = {0};
+        int64_t began = weir_clock_mono_ns();
+        int rc = weir_rule_set_call(rule_set, 0, &call, &err);
+        if (rc != WEIR_OK && weir_clock_mono_ns() - began < BUDGET_NS) {
+            fail_msg("%s", err.message);
+        }
+    }
+    weir_rule_set_unref(rule_set);
+}
+
+static void the_watchdog_wakes_after_a_long_idle_time(void **state) {
+    (void)state;
+    struct timespec pause = {.tv_nsec = 400000000};
+    nanosleep(&pause, NULL);
+    stops("while true do end");
+}
+
+static _Atomic bool stop_spinning;
+
+static void *spin(void *argument) {
+    uint64_t *turns = argument;
+    while (!atomic_load(&stop_spinning)) {
+        ++*turns;
+    }
+    return NULL;
+}
+
+static void other_busy_threads_do_not_disturb_it(void **state) {
+    (void)state;
+    pthread_t thread;
+    uint64_t turns = 0;
+    sigset_t old;
+    pthread_sigmask(SIG_BLOCK, NULL, &old);
+    weir_script_block_signals();
+    atomic_store(&stop_spinning, false);
+    assert_int_equal(pthread_create(&thread, NULL, spin, &turns), 0);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    stops("local x = 0 for i = 1, 1e15 do x = x + i % 7 end");
+    atomic_store(&stop_spinning, true);
+    pthread_join(thread, NULL);
+    assert_true(turns > 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_empty_endless_loop_stops),
+        cmocka_unit_test(a_tight_compiled_loop_stops),
+        cmocka_unit_test(catching_the_error_does_not_help),
+        cmocka_unit_test(coroutines_are_stopped_too),
+        cmocka_unit_test(building_strings_and_tables_is_stopped),
+        cmocka_unit_test(a_slow_call_within_its_budget_is_left_alone),
+        cmocka_unit_test(the_watchdog_wakes_after_a_long_idle_time),
+        cmocka_unit_test(other_busy_threads_do_not_disturb_it),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
