@@ -212,11 +212,10 @@ static int compute(struct weir_node *node, int32_t function, struct weir_batch *
                    int32_t count, int32_t rows, bool reject, struct weir_column *column,
                    struct weir_error *err) {
     struct out_columns out;
-    int rc = out_begin(owner, schema, outs, rows, false, &out);
+    int rc = out_begin(owner, schema, outs, rows, &out);
     if (rc != WEIR_OK) {
         return weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
     }
-    uint8_t *assigned = NULL;
     struct weir_call call = {
         .in = node->in,
         .out = out.columns,
@@ -224,7 +223,7 @@ static int compute(struct weir_node *node, int32_t function, struct weir_batch *
         .sel = sel,
         .end = count,
         .rows = rows,
-        .assigned = &assigned,
+        .assigned = out.assigned,
     };
     struct value_offence offence = {node, &out, outs, sel, reject, WEIR_OK};
     int32_t breached_at;

@@ -208,7 +208,7 @@ struct out_columns {
     int32_t count;
 };
 int out_begin(struct weir_batch *owner, const struct weir_schema *schema, struct weir_out **outs,
-              int32_t rows, bool with_assigned, struct out_columns *out) WEIR_MUST_CHECK;
+              int32_t rows, struct out_columns *out) WEIR_MUST_CHECK;
 void out_clear_row(struct out_columns *out, struct weir_out **outs, int32_t row);
 int out_finish(struct weir_batch *owner, struct weir_out **outs,
                struct out_columns *out) WEIR_MUST_CHECK;

@@ -36,7 +36,7 @@ void outs_destroy(struct weir_out **outs, int32_t count) {
 }
 
 int out_begin(struct weir_batch *owner, const struct weir_schema *schema, struct weir_out **outs,
-              int32_t rows, bool with_assigned, struct out_columns *out) {
+              int32_t rows, struct out_columns *out) {
     size_t count = (size_t)schema->count;
     out->count = schema->count;
     out->columns = weir_batch_alloc(owner, count * sizeof(*out->columns) + 1);
@@ -70,13 +70,11 @@ int out_begin(struct weir_batch *owner, const struct weir_schema *schema, struct
             memset(column->validity, 0, (size_t)rows / 8 + 8);
             memset(column->values, 0, bytes);
         }
-        if (with_assigned) {
-            out->assigned[i] = weir_batch_alloc(owner, (size_t)rows + 1);
-            if (out->assigned[i] == NULL) {
-                return WEIR_E_LIMIT;
-            }
-            memset(out->assigned[i], 0, (size_t)rows);
+        out->assigned[i] = weir_batch_alloc(owner, (size_t)rows + 1);
+        if (out->assigned[i] == NULL) {
+            return WEIR_E_LIMIT;
         }
+        memset(out->assigned[i], 0, (size_t)rows);
     }
     return WEIR_OK;
 }
@@ -88,9 +86,7 @@ void out_clear_row(struct out_columns *out, struct weir_out **outs, int32_t row)
         } else {
             weir_bit_clear(out->columns[i].validity, row);
         }
-        if (out->assigned[i] != NULL) {
-            out->assigned[i][row] = 0;
-        }
+        out->assigned[i][row] = 0;
     }
 }
 

@@ -51,7 +51,7 @@ static void map_offender(void *context, int32_t position, const char *message) {
 static int run_map(struct weir_node *node, const struct weir_flow *flow, struct weir_batch *owner,
                    struct out_columns *out, int32_t *sel, int32_t *count, struct weir_error *err) {
     const struct weir_plan_stream *stream = node->stream;
-    int rc = out_begin(owner, stream->map_out, node->outs, flow->batch->rows, true, out);
+    int rc = out_begin(owner, stream->map_out, node->outs, flow->batch->rows, out);
     if (rc == WEIR_OK) {
         rc = node_view(node, flow->batch, owner, err);
     }
