@@ -1,4 +1,4 @@
 -- What another team watches on the same dataset: judged on what leaves silver.pos_sale.
 return quality "silver.pos_sale" {
-  expect "loyalty id shape" { matches("loyalty_id", [[^L\d{7}$]]), on_violation = "warn" },
+  expect "loyalty id shape" { matches("loyalty_id", [[^L\d{8}$]]), on_violation = "warn" },
 }

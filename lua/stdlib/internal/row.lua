@@ -139,11 +139,16 @@ end]],
 end
 
 local views = {} -- type text -> ctype of nested views
+
 local serial = 0
 
+-- A struct type of its own each time, under the next free name (ctypes outlive a reloaded module).
 local function declare(body)
-    serial = serial + 1
-    local name = "struct weir_view_" .. serial
+    local name
+    repeat
+        serial = serial + 1
+        name = "struct weir_view_" .. serial
+    until not pcall(ffi.typeof, name)
     ffi.cdef(name .. " { " .. body .. " };")
     return ffi.typeof(name)
 end

@@ -5,7 +5,7 @@ describe("silver.pos_sale", function()
   before_each(function()
     sales = testing.load "silver.pos_sale"
     line = testing.record {
-      event_id = "e1", basket_id = "b1", store_id = 7, sku = "SKU-0001", kind = "sale", qty = 2, unit_price = "3.00", discount = "1.00",
+      event_id = "e1", store_id = 7, till = 3, sku = "SKU-10001", kind = "sale", qty = 2, unit_price = "3.00", discount = "1.00",
       gross = "5.00", vat = "0.83", currency = "GBP", card_no = "4929", sold_at = "2026-01-05T10:00:00Z",
     }
   end)
