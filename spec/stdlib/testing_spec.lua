@@ -1,0 +1,98 @@
+require "spec.stdlib.helper"
+local native = require "weir.native"
+
+-- The harness itself is C's; this holds what its Lua face hands over and makes of the answers.
+describe("weir.testing", function()
+    local testing, calls, answers, stock
+    before_each(function()
+        calls, answers, stock = {}, {}, {}
+        for _, name in ipairs { "open", "feed", "watermark", "clock", "finish", "rows" } do
+            stock[name] = native["harness_" .. name]
+            native["harness_" .. name] = function(...)
+                calls[#calls + 1] = { name, ... }
+                if name == "open" then
+                    return {}, { inputs = { { name = "bronze.x", time_field = "at" }, { name = "bronze.y" } } }
+                elseif name == "rows" then
+                    return answers[select(2, ...)]
+                end
+                return true
+            end
+        end
+        testing = require "weir.testing"
+    end)
+    after_each(function()
+        for _, name in ipairs { "open", "feed", "watermark", "clock", "finish", "rows" } do
+            native["harness_" .. name] = stock[name]
+        end
+    end)
+
+    it("feeds records as JSON lines, changed and moved in time", function()
+        local make = testing.record { id = "a", n = 1, at = "2026-01-05T10:00:00Z" }
+        testing.load("silver.x"):feed(make {}, make { n = 2.5, _at = "+4m", id = testing.null }, { id = "raw" }, '{"broken')
+        assert.equal("bronze.x", calls[2][3])
+        assert.equal(table.concat({
+            '{"at":"2026-01-05T10:00:00Z","id":"a","n":1}', '{"at":"2026-01-05T10:04:00Z","id":null,"n":2.5}', '{"id":"raw"}', '{"broken',
+        }, "\n"), calls[2][4])
+    end)
+
+    it("feeds the input it names, lists too, and refuses others", function()
+        local t = testing.load("silver.x", { upstream = true })
+        t:feed("bronze.y", { { a = 1 }, { a = 2 } })
+        assert.same({ "bronze.y", '{"a":1}\n{"a":2}' }, { calls[2][3], calls[2][4] })
+        assert.is_true(calls[1][3].upstream)
+        assert.has_error(function()
+            t:feed("bronze.z", { a = 1 })
+        end)
+        assert.has_error(function()
+            t:feed("bronze.y", testing.record {} { _at = "+1m" })
+        end)
+    end)
+
+    it("moves watermark and clock, and reads rows and rejects", function()
+        answers["silver.x"] = '[{"id":"a","n":null,"price":"1.50"}]'
+        answers["quarantine.silver.x"] = '[{"id":"b","_reasons":[{"expectation":"where","error":"x"},{"expectation":"y"}]}]'
+        local t = testing.load("silver.x"):watermark("2026-01-05T10:00:00Z"):clock("+1m"):finish()
+        assert.same({ 1767607200000000, 60000000 }, { calls[2][3], calls[3][3] })
+        assert.same({ { id = "a", price = "1.50" } }, t:rows())
+        assert.same({ { price = "1.50" } }, t:rows { "price" })
+        assert.same({ "where", "y" }, t:rejected()[1].reasons)
+    end)
+end)
+
+describe("weir init", function()
+    it("gives a project that loads", function()
+        local root = os.tmpname()
+        os.remove(root)
+        for _, file in ipairs(require "weir.template" "my shop") do
+            local full = root .. "/" .. file.path
+            os.execute("mkdir -p " .. full:match "^(.*)/")
+            local out = assert(io.open(full, "wb"))
+            out:write(file.text)
+            out:close()
+        end
+        local result, _, state = require "weir.internal.load" { path = root .. "/pipelines/my_shop.lua" }
+        os.execute("rm -rf " .. root)
+        assert.truthy(result, state and state.diagnostics:text())
+        assert.same({}, result.report)
+        assert.equal("silver.order", result.tree.streams[1].name)
+    end)
+end)
+
+describe("weir explain", function()
+    local weir = require "weir"
+
+    it("says plan, guarantees and generated code of the shipped example", function()
+        local text = weir.explain("pipelines/retail.lua", "gold.sales_velocity", { code = true })
+        for _, part in ipairs { "tumbling 1m", "revenue = sum of net: decimal(38,2)", "exactly once", "late rows go to quarantine.late_sale", "for position = first, last do" } do
+            assert.truthy(text:find(part, 1, true), part)
+        end
+        local decoded = native.json_decode(weir.explain("pipelines/retail.lua", "silver.pos_sale", { json = true }))
+        assert.equal("stream", decoded.kind)
+    end)
+
+    it("says when there is no such dataset", function()
+        local text, why = weir.explain("pipelines/retail.lua", "gold.none")
+        assert.is_nil(text)
+        assert.truthy(why:find("no dataset", 1, true))
+    end)
+end)
