@@ -473,7 +473,8 @@ static bool convert_slices(enum parquet_convert convert, const struct parquet_sl
 
 static int append_bytes(struct parquet_column *column, const struct parquet_slice *slices,
                         const uint8_t *present, int32_t slots, struct weir_error *err) {
-    if (weir_buffer_reserve(&column->out_offsets, (size_t)slots * sizeof(int32_t)) != WEIR_OK) {
+    if (weir_buffer_reserve(&column->out_offsets, ((size_t)slots + 1) * sizeof(int32_t)) !=
+        WEIR_OK) {
         return over_limit(column, err);
     }
     int32_t *offsets = (int32_t *)(column->out_offsets.data + column->out_offsets.size);
@@ -517,7 +518,7 @@ static int append_slots(struct parquet_column *column, const uint8_t *present, i
     }
     size_t width = (size_t)weir_type_width(column->slot->field->type);
     width = width == 0 ? 1 : width; /* bool */
-    if (weir_buffer_reserve(&column->out_values, (size_t)slots * width) != WEIR_OK) {
+    if (weir_buffer_reserve(&column->out_values, (size_t)slots * width + 1) != WEIR_OK) {
         return over_limit(column, err);
     }
     uint8_t *to = column->out_values.data + column->out_values.size;

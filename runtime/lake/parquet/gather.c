@@ -246,7 +246,7 @@ int parquet_gather_values(struct weir_parquet_writer *writer, struct parquet_lea
         }
         bool full = done < count;
         bool useless = leaf->mode == PARQUET_MODE_UNDECIDED && leaf->present >= DECIDE_VALUES &&
-                       leaf->dictionary.count > leaf->present / 4 * 3;
+                       parquet_leaf_mostly_new(leaf, leaf->present);
         if (full || useless) {
             rc = parquet_leaf_leave_dictionary(writer, leaf, err);
             if (rc != WEIR_OK) {

@@ -137,6 +137,11 @@ int parquet_leaf_flush(struct weir_parquet_writer *writer, struct parquet_leaf *
 /* The staged codes become values, the dictionary is dropped (first page) or closed. */
 int parquet_leaf_leave_dictionary(struct weir_parquet_writer *writer, struct parquet_leaf *leaf,
                                   struct weir_error *err) WEIR_MUST_CHECK;
+/* Nearly every one of n values was new: the column's values hardly repeat. */
+static inline bool parquet_leaf_mostly_new(const struct parquet_leaf *leaf, int64_t n) {
+    return (int64_t)leaf->dictionary.count > n - n / 32;
+}
+
 /* Still undecided: true when a dictionary costs less than the values. */
 bool parquet_leaf_dictionary_pays(const struct weir_parquet_writer *writer,
                                   struct parquet_leaf *leaf);

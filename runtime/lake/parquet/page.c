@@ -66,8 +66,12 @@ static bool is_integer(const struct parquet_leaf *leaf) {
 bool parquet_leaf_dictionary_pays(const struct weir_parquet_writer *writer,
                                   struct parquet_leaf *leaf) {
     size_t n = (size_t)leaf->present;
-    size_t cost = leaf->dictionary.arena.size + DICTIONARY_COST +
-                  n * (size_t)parquet_dictionary_bits(&leaf->dictionary) / 8;
+    size_t arena = leaf->dictionary.arena.size;
+    if (leaf->rows >= writer->options.page_rows) {
+        arena /= 4; /* a full page: more are likely to come and share it */
+    }
+    size_t cost =
+        arena + DICTIONARY_COST + n * (size_t)parquet_dictionary_bits(&leaf->dictionary) / 8;
     size_t plain;
     if (leaf->store == PARQUET_STORE_BYTES) {
         plain = (size_t)leaf->logical_bytes + n;
@@ -112,7 +116,7 @@ static int decide_fixed(struct weir_parquet_writer *writer, struct parquet_leaf 
     int rc = WEIR_OK;
     if (good) {
         rc = code_fixed(leaf, trial, &good, err);
-        good = good && leaf->dictionary.count <= trial / 4 * 3 + 1;
+        good = good && (trial < TRIAL_VALUES || !parquet_leaf_mostly_new(leaf, trial));
     }
     if (rc == WEIR_OK && good) {
         rc = code_fixed(leaf, leaf->present, &good, err);
