@@ -6,8 +6,8 @@
 
 struct weir_harness;
 
-/* `path`: a pipeline or rule file, as `weir check` takes it; NULL: the project's only pipeline. */
-struct weir_harness *weir_harness_open(const char *path);
+/* `path`: a pipeline file. settings: "key=value" lines, as --set. */
+struct weir_harness *weir_harness_open(const char *path, const char *settings);
 void weir_harness_close(struct weir_harness *harness);
 /* Of the last failed call, weir_harness_open included. */
 const char *weir_harness_error(void);
@@ -25,8 +25,10 @@ int weir_harness_feed(struct weir_harness *harness, const char *dataset, const c
                       int64_t length);
 /* No more rows: every window closes. */
 int weir_harness_finish(struct weir_harness *harness);
-/* Recorded clock: idle partitions, now(). Microseconds. */
-int weir_harness_clock(struct weir_harness *harness, int64_t now_us);
+/* Moves the recorded clock by so many microseconds: idle partitions, now(). */
+int weir_harness_advance(struct weir_harness *harness, int64_t us);
+/* As if a row of this event time had come: every watermark follows. */
+int weir_harness_watermark(struct weir_harness *harness, int64_t time_us);
 /* What left the dataset so far (name "quarantine.x" for rejects, a late dataset's name for late
  * rows): JSON lines in order. "" when nothing did. */
 const char *weir_harness_rows(struct weir_harness *harness, const char *dataset);

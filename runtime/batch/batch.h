@@ -82,6 +82,9 @@ static inline const char *weir_column_bytes(const struct weir_column *column, in
 /* Replaces a dictionary-encoded column of `batch` by its plain form (buffers from the batch). */
 int weir_column_make_plain(struct weir_column *column, struct weir_batch *batch) WEIR_MUST_CHECK;
 
+/* Writes one value into all rows of an int64 column of a batch not yet shared. */
+void weir_batch_fill_int64(struct weir_batch *batch, int32_t column, int64_t value);
+
 /* True when row i of a and row j of b (same type) hold the same value; nulls equal nulls, NaN
  * equals NaN. Recurses into nested values. */
 bool weir_column_value_equal(const struct weir_column *a, int64_t i, const struct weir_column *b,

@@ -152,3 +152,10 @@ bool weir_column_value_equal(const struct weir_column *a, int64_t i, const struc
     }
     }
 }
+
+void weir_batch_fill_int64(struct weir_batch *batch, int32_t column, int64_t value) {
+    int64_t *values = batch->columns[column].values;
+    for (int32_t i = 0; i < batch->rows; i++) {
+        values[i] = value;
+    }
+}

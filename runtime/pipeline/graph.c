@@ -2,6 +2,7 @@
 #include "pipeline/graph.h"
 
 #include <msgpack.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -367,15 +368,22 @@ int weir_graph_inject(struct weir_graph *graph, struct weir_dataset *dataset, co
     return graph_emit(graph, dataset, &flow, err);
 }
 
-int weir_graph_reject(struct weir_graph *graph, int32_t source, const char *topic,
-                      int32_t partition, int64_t offset, const void *raw, size_t raw_bytes,
-                      const char *reason, struct weir_error *err) {
+int weir_graph_reject_of(struct weir_graph *graph, int32_t source, int32_t partition,
+                         const struct weir_reject_batch *rejects, int32_t index,
+                         struct weir_error *err) {
     struct weir_counters *counters = &graph->datasets[source]->counters;
+    const struct weir_reject *reject = &rejects->rejects[index];
+    const char *field = weir_reject_field(rejects, index);
+    char reason[512];
+    snprintf(reason, sizeof(reason), "%s%s%s", field, field[0] != '\0' ? ": " : "",
+             weir_reject_reason(rejects, index));
     counters->in++;
     counters->quarantined++;
     counters->tallies[TALLY_DECODE].rejected++;
-    return quarantine_raw(graph, &graph->source_quarantines[source], topic, partition, offset, raw,
-                          raw_bytes, reason, err);
+    return quarantine_raw(graph, &graph->source_quarantines[source],
+                          graph->datasets[source]->name,
+                          partition, reject->offset, weir_reject_raw(rejects, index),
+                          (size_t)reject->raw_bytes, reserved_tallies[TALLY_DECODE], reason, err);
 }
 
 int weir_graph_flush_rejects(struct weir_graph *graph, struct weir_error *err) {
@@ -446,6 +454,29 @@ int weir_graph_finish(struct weir_graph *graph, int32_t source, const char *part
             return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", node->name);
         }
         weir_watermark_finish(node->watermark, index);
+        int rc = advance_timed(node, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    return WEIR_OK;
+}
+
+int weir_graph_move_watermark(struct weir_graph *graph, const char *partition, int64_t time_us,
+                              struct weir_error *err) {
+    for (int32_t i = 0; i < graph->node_count; i++) {
+        struct weir_node *node = graph->nodes[i];
+        int64_t before;
+        uint8_t flag;
+        if (node->watermark == NULL) {
+            continue;
+        }
+        int32_t number = weir_watermark_partition(node->watermark, partition, graph->clock_us);
+        if (number < 0) {
+            return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", node->name);
+        }
+        weir_watermark_feed_times(node->watermark, number, graph->clock_us, &time_us, 1, &before,
+                                  &flag);
         int rc = advance_timed(node, err);
         if (rc != WEIR_OK) {
             return rc;

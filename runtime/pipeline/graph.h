@@ -94,10 +94,10 @@ int weir_graph_push(struct weir_graph *graph, int32_t source, const char *partit
 /* Rows that count as having left a stream or model: specs feed from the middle. */
 int weir_graph_inject(struct weir_graph *graph, struct weir_dataset *dataset, const char *partition,
                       struct weir_batch *batch, struct weir_error *err) WEIR_MUST_CHECK;
-/* A row a decoder refused: to quarantine.<source>. */
-int weir_graph_reject(struct weir_graph *graph, int32_t source, const char *topic,
-                      int32_t partition, int64_t offset, const void *raw, size_t raw_bytes,
-                      const char *reason, struct weir_error *err) WEIR_MUST_CHECK;
+/* Row `index` of what a decoder refused: to quarantine.<source>. */
+int weir_graph_reject_of(struct weir_graph *graph, int32_t source, int32_t partition,
+                         const struct weir_reject_batch *rejects, int32_t index,
+                         struct weir_error *err) WEIR_MUST_CHECK;
 /* Writes out decode rejects gathered so far; after the rejects of each source batch. */
 int weir_graph_flush_rejects(struct weir_graph *graph, struct weir_error *err) WEIR_MUST_CHECK;
 /* The clock moved: idle partitions, windows that close by it. */
@@ -106,6 +106,9 @@ int weir_graph_tick(struct weir_graph *graph, struct weir_error *err) WEIR_MUST_
 int weir_graph_finish(struct weir_graph *graph, int32_t source, const char *partition,
                       struct weir_error *err) WEIR_MUST_CHECK;
 
+/* As if a row of this event time had come from the partition, in every dataset with a time. */
+int weir_graph_move_watermark(struct weir_graph *graph, const char *partition, int64_t time_us,
+                              struct weir_error *err) WEIR_MUST_CHECK;
 /* No more rows from anywhere. */
 int weir_graph_finish_all(struct weir_graph *graph, struct weir_error *err) WEIR_MUST_CHECK;
 

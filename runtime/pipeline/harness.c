@@ -88,14 +88,35 @@ static int breach(void *context, int32_t function, int32_t row, struct weir_erro
     return WEIR_OK; /* its rows are in quarantine, reason `budget` */
 }
 
-static int load(struct weir_harness *h, const char *path) {
+/* "key=value" lines into settings; the text is cut up in place. */
+static size_t split_settings(char *text, struct weir_script_setting *settings, size_t max) {
+    size_t count = 0;
+    for (char *line = strtok(text, "\n"); line != NULL && count < max;
+         line = strtok(NULL, "\n")) {
+        char *equals = strchr(line, '=');
+        if (equals != NULL) {
+            *equals = '\0';
+            settings[count++] = (struct weir_script_setting){line, equals + 1};
+        }
+    }
+    return count;
+}
+
+static int load(struct weir_harness *h, const char *path, const char *setting_lines) {
+    struct weir_script_setting settings[64];
+    char *text = strdup(setting_lines != NULL ? setting_lines : "");
+    if (text == NULL) {
+        return weir_error_set(&last_error, WEIR_E_NOMEM, "out of memory");
+    }
+    size_t setting_count = split_settings(text, settings, 64);
     struct weir_buffer report;
     weir_buffer_init(&report, 1 << 20);
-    int rc = weir_script_load(used_script, path, NULL, 0, &h->rule_set, &report, NULL, &last_error);
+    int rc = weir_script_load(used_script, path, settings, setting_count, &h->rule_set, &report, NULL, &last_error);
     if (rc != WEIR_OK && report.size > 0) {
         weir_error_set(&last_error, rc, "%.*s", (int)report.size, (const char *)report.data);
     }
     weir_buffer_fini(&report);
+    free(text);
     if (rc == WEIR_OK) {
         rc = weir_plan_parse(weir_rule_set_plan(h->rule_set, NULL), &h->plan, &last_error);
     }
@@ -129,7 +150,7 @@ WEIR_EXPORT void weir_harness_close(struct weir_harness *h) {
     free(h);
 }
 
-WEIR_EXPORT struct weir_harness *weir_harness_open(const char *path) {
+WEIR_EXPORT struct weir_harness *weir_harness_open(const char *path, const char *settings) {
     struct weir_harness *h = calloc(1, sizeof(*h));
     if (h == NULL || used_script == NULL) {
         weir_error_set(&last_error, WEIR_E_BUG, "no VM to load rules into");
@@ -140,7 +161,7 @@ WEIR_EXPORT struct weir_harness *weir_harness_open(const char *path) {
     h->pool = weir_pool_create(POOL_BYTES);
     h->clock_us = START_US;
     weir_script_set_clock(h->clock_us);
-    if (h->pool == NULL || load(h, path) != WEIR_OK) {
+    if (h->pool == NULL || load(h, path, settings) != WEIR_OK) {
         weir_harness_close(h);
         return NULL;
     }
@@ -235,16 +256,11 @@ WEIR_EXPORT const char *weir_harness_time(struct weir_harness *h, const char *of
 static int push_rejects(struct weir_harness *h, int32_t source,
                         const struct weir_reject_batch *rejects) {
     for (int32_t i = 0; rejects != NULL && i < rejects->count; i++) {
-        char reason[512];
-        const char *field = weir_reject_field(rejects, i);
-        snprintf(reason, sizeof(reason), "%s%s%s", field, field[0] != '\0' ? ": " : "",
-                 weir_reject_reason(rejects, i));
         if (source < 0) {
-            return weir_error_set(&last_error, WEIR_E_DATA, "row %d: %s", i + 1, reason);
+            return weir_error_set(&last_error, WEIR_E_DATA, "row %d: %s: %s", i + 1,
+                                  weir_reject_field(rejects, i), weir_reject_reason(rejects, i));
         }
-        int rc = weir_graph_reject(h->graph, source, "spec", 0, rejects->rejects[i].offset,
-                                   weir_reject_raw(rejects, i),
-                                   (size_t)rejects->rejects[i].raw_bytes, reason, &last_error);
+        int rc = weir_graph_reject_of(h->graph, source, 0, rejects, i, &last_error);
         if (rc != WEIR_OK) {
             return rc;
         }
@@ -442,11 +458,15 @@ WEIR_EXPORT int weir_harness_finish(struct weir_harness *h) {
     return weir_graph_finish_all(h->graph, &last_error) == WEIR_OK ? 0 : -1;
 }
 
-WEIR_EXPORT int weir_harness_clock(struct weir_harness *h, int64_t now_us) {
-    h->clock_us = now_us > h->clock_us ? now_us : h->clock_us;
+WEIR_EXPORT int weir_harness_advance(struct weir_harness *h, int64_t us) {
+    h->clock_us += us > 0 ? us : 0;
     weir_script_set_clock(h->clock_us);
     weir_graph_set_moment(h->graph, h->clock_us, 1);
     return weir_graph_tick(h->graph, &last_error) == WEIR_OK ? 0 : -1;
+}
+
+WEIR_EXPORT int weir_harness_watermark(struct weir_harness *h, int64_t time_us) {
+    return weir_graph_move_watermark(h->graph, "spec/0", time_us, &last_error) == WEIR_OK ? 0 : -1;
 }
 
 WEIR_EXPORT const char *weir_harness_rows(struct weir_harness *h, const char *name) {

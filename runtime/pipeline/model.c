@@ -386,7 +386,7 @@ static int quarantine_fired(struct weir_node *node, struct weir_batch *out,
         const struct note *note = &node->notes[node->note_head[node->rejected[i]]];
         if (rc == WEIR_OK) {
             rc = quarantine_raw(node->graph, &node->quarantine, NULL, 0, 0, json.data, json.size,
-                                node->dataset->counters.tallies[note->tally].name, err);
+                                node->dataset->counters.tallies[note->tally].name, NULL, err);
         }
     }
     weir_buffer_fini(&json);

@@ -182,9 +182,10 @@ void quarantine_fini(struct quarantine *quarantine);
 /* Writes rows (as they entered: flow->batch) with the reasons noted on the node. */
 int quarantine_rows(struct weir_node *node, const struct weir_flow *flow, const int32_t *rows,
                     int32_t count, struct weir_error *err) WEIR_MUST_CHECK;
+/* A row kept as bytes, with one reason. topic may be NULL: no place is known. */
 int quarantine_raw(struct weir_graph *graph, struct quarantine *quarantine, const char *topic,
                    int32_t partition, int64_t offset, const void *raw, size_t raw_bytes,
-                   const char *reason, struct weir_error *err) WEIR_MUST_CHECK;
+                   const char *name, const char *error, struct weir_error *err) WEIR_MUST_CHECK;
 int quarantine_flush(struct weir_graph *graph, struct quarantine *quarantine,
                      struct weir_error *err) WEIR_MUST_CHECK;
 

@@ -52,19 +52,8 @@ static int breach(void *context, int32_t function, int32_t row, struct weir_erro
 
 static int push_rejects(struct weir_pipeline *p, int32_t s, struct weir_source_batch *batch,
                         struct weir_error *err) {
-    const struct weir_reject_batch *rejects = batch->rejects;
-    for (int32_t i = 0; i < rejects->count; i++) {
-        const struct weir_reject *reject = &rejects->rejects[i];
-        char reason[512];
-        const char *field = weir_reject_field(rejects, i);
-        if (field[0] != '\0') {
-            snprintf(reason, sizeof(reason), "%s: %s", field, weir_reject_reason(rejects, i));
-        } else {
-            snprintf(reason, sizeof(reason), "%s", weir_reject_reason(rejects, i));
-        }
-        int rc = weir_graph_reject(p->graph, s, p->plan->sources[s].name, batch->partition,
-                                   reject->offset, weir_reject_raw(rejects, i),
-                                   (size_t)reject->raw_bytes, reason, err);
+    for (int32_t i = 0; i < batch->rejects->count; i++) {
+        int rc = weir_graph_reject_of(p->graph, s, batch->partition, batch->rejects, i, err);
         if (rc != WEIR_OK) {
             return rc;
         }
@@ -122,13 +111,10 @@ static int take_batch(struct weir_pipeline *p, int32_t s, struct weir_source_bat
         p->events += batch->rows;
     }
     if (rc == WEIR_OK && batch->batch->rows > 0) {
-        struct weir_column *ingested =
-            &batch->batch
-                 ->columns[batch->batch->column_count - WEIR_META_COUNT + WEIR_META_INGESTED_AT];
-        int64_t *values = ingested->values;
-        for (int32_t i = 0; i < batch->batch->rows; i++) {
-            values[i] = p->clock_us;
-        }
+        weir_batch_fill_int64(batch->batch,
+                              batch->batch->column_count - WEIR_META_COUNT +
+                                  WEIR_META_INGESTED_AT,
+                              p->clock_us);
         rc = weir_graph_push(p->graph, s, partition->name, batch->batch, err);
     }
     if (rc == WEIR_OK && batch->rejects != NULL) {
@@ -146,7 +132,11 @@ static int take_batch(struct weir_pipeline *p, int32_t s, struct weir_source_bat
             rc = weir_graph_finish(p->graph, s, partition->name, err);
         }
         if (rc == WEIR_OK && all_ended(p)) {
-            rc = weir_graph_finish_all(p->graph, err);
+            message.kind = WEIR_MESSAGE_ADMIN; /* the end of all input closes every window */
+            rc = schedule_add(p, &message);
+            if (rc == WEIR_OK) {
+                rc = weir_graph_finish_all(p->graph, err);
+            }
         }
     }
     return rc;

@@ -246,7 +246,7 @@ int quarantine_rows(struct weir_node *node, const struct weir_flow *flow, const 
 
 int quarantine_raw(struct weir_graph *graph, struct quarantine *quarantine, const char *topic,
                    int32_t partition, int64_t offset, const void *raw, size_t raw_bytes,
-                   const char *reason, struct weir_error *err) {
+                   const char *name, const char *error, struct weir_error *err) {
     if (quarantine->extra.batch != NULL && quarantine->extra.rows == ROWS_MAX) {
         int rc = quarantine_flush(graph, quarantine, err);
         if (rc != WEIR_OK) {
@@ -256,7 +256,7 @@ int quarantine_raw(struct weir_graph *graph, struct quarantine *quarantine, cons
     int rc = begin(quarantine);
     struct weir_column_builder *columns = quarantine->extra.columns;
     if (rc == WEIR_OK) {
-        rc = append_reason(&columns[EXTRA_REASONS], "decode", reason);
+        rc = append_reason(&columns[EXTRA_REASONS], name, error);
     }
     if (rc == WEIR_OK) {
         rc = weir_builder_list(&columns[EXTRA_REASONS]);

@@ -370,6 +370,8 @@ static int start_sinks(struct weir_pipeline *p, struct recovering *r,
     }
     uint64_t markers[WEIR_COMMIT_MAX_SINKS] = {0};
     if (rc == WEIR_OK) {
+        weir_commit_set_snapshot_begin(p->commit, weir_snapshots_oldest_begin(p->snapshots));
+
         rc = weir_sinks_start(p->sinks, markers, err);
     }
     int32_t count = rc == WEIR_OK ? weir_sinks_count(p->sinks) : 0;

@@ -60,7 +60,7 @@ static void version_fini(struct version *v) {
 }
 
 static void tell(struct weir_pipeline *p, const char *text) {
-    snprintf(p->note, sizeof(p->note), "%s", text);
+    snprintf(p->note, sizeof(p->note), "%.*s", (int)sizeof(p->note) - 1, text);
     if (p->options.message != NULL) {
         p->options.message(p->options.context, text);
     }

@@ -26,9 +26,12 @@ struct weir_script_options {
     int64_t load_budget_ns;    /* wall time of one weir_script_load; 0: 10 s */
     int64_t pattern_steps;     /* steps one string.find/match/gsub may take; 0: 1,000,000 */
     bool jit_off;              /* interpreter only: for differential tests */
+    bool host_libraries;       /* io, os, package for the private environment: `weir test` only,
+                                  which runs busted; rules never see them */
     /* Count traces. Only for tests and explain: LuaJIT crashes when its trace callback runs on a
      * stack that a rule's recursion has filled. */
     bool jit_figures;
+    bool no_watchdog; /* time budgets are not enforced: to measure what enforcing them costs */
 };
 
 struct weir_script_setting {

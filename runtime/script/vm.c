@@ -10,6 +10,7 @@
 #include "script/watchdog.h"
 
 #define LOADED "weir.loaded"
+#define HOST_REQUIRE "weir.host_require"
 
 static const struct weir_script_options default_options = {
     .memory_limit_bytes = (size_t)256 << 20,
@@ -183,7 +184,13 @@ static int private_require(lua_State *lua) {
             lua_getfield(lua, -1, name);
         }
         if (!lua_isfunction(lua, -1)) {
-            return luaL_error(lua, "no module '%s' in this binary", name);
+            lua_getfield(lua, LUA_REGISTRYINDEX, HOST_REQUIRE);
+            if (!lua_isfunction(lua, -1)) {
+                return luaL_error(lua, "no module '%s' in this binary", name);
+            }
+            lua_pushvalue(lua, 1);
+            lua_call(lua, 1, 1);
+            return 1;
         }
     }
     lua_pushboolean(lua, false);
@@ -309,7 +316,15 @@ static int start(lua_State *lua) {
     lua_insert(lua, -2);
     lua_setfield(lua, -2, LUA_FFILIBNAME);
     lua_pop(lua, 1);
-    for (size_t i = 0; i < sizeof(removed) / sizeof(removed[0]); i++) {
+    if (script->options.host_libraries) {
+        open_library(lua, luaopen_package, LUA_LOADLIBNAME);
+        open_library(lua, luaopen_io, LUA_IOLIBNAME);
+        open_library(lua, luaopen_os, LUA_OSLIBNAME);
+        lua_getglobal(lua, "require");
+        lua_setfield(lua, LUA_REGISTRYINDEX, HOST_REQUIRE);
+    }
+    for (size_t i = 0;
+         !script->options.host_libraries && i < sizeof(removed) / sizeof(removed[0]); i++) {
         lua_pushnil(lua);
         lua_setglobal(lua, removed[i]);
     }
@@ -404,6 +419,7 @@ int weir_script_create(const struct weir_script_options *options, struct weir_sc
         o->pattern_steps = options->pattern_steps != 0 ? options->pattern_steps : o->pattern_steps;
         o->jit_off = options->jit_off;
         o->jit_figures = options->jit_figures;
+        o->no_watchdog = options->no_watchdog;
     }
     rc = check_symbols(err);
     if (rc != WEIR_OK) {
@@ -421,7 +437,9 @@ int weir_script_create(const struct weir_script_options *options, struct weir_sc
         rc = weir_error_wrap(err, "start Lua");
         goto out;
     }
-    rc = weir_watchdog_create(script->lua, &script->watchdog, err);
+    if (!script->options.no_watchdog) {
+        rc = weir_watchdog_create(script->lua, &script->watchdog, err);
+    }
 out:
     if (rc != WEIR_OK) {
         if (script != NULL && script->lua != NULL) {

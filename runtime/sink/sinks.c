@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "batch/digest.h"
 #include "core/clock.h"
 
 enum { SINKS_MAX = 64, WORKERS_MAX = 8 };
@@ -56,6 +57,8 @@ struct entry {
     int32_t index;
     struct worker *worker;
     bool dirty;         /* rows since the last seal; loop thread */
+    uint64_t digest;    /* of the rows since the last seal; worker */
+    uint64_t rows;
     struct queue queue; /* applier's */
     pthread_t thread;
     bool started;
@@ -164,7 +167,14 @@ static int seal_one(struct weir_sinks *sinks, struct entry *entry, uint64_t epoc
                     struct weir_error *err) {
     struct weir_buffer effect;
     weir_buffer_init(&effect, sinks->options.effect_bytes_max);
-    int rc = entry->ops->seal(entry->self, epoch, &effect, err);
+    int rc = weir_buffer_printf(&effect, WEIR_EFFECT_DIGEST "\n", entry->rows, entry->digest);
+    entry->rows = 0;
+    entry->digest = 0;
+    if (rc == WEIR_OK) {
+        rc = entry->ops->seal(entry->self, epoch, &effect, err);
+    } else {
+        weir_error_set(err, rc, "seal %s: out of memory", entry->name);
+    }
     if (rc != WEIR_OK) {
         weir_buffer_fini(&effect);
         return rc;
@@ -172,6 +182,13 @@ static int seal_one(struct weir_sinks *sinks, struct entry *entry, uint64_t epoc
     sinks->options.hooks.sealed(sinks->options.hooks.context, entry->index, epoch, effect.data,
                                 effect.size);
     return WEIR_OK;
+}
+
+static int write_one(struct entry *entry, struct message *message, struct weir_error *err) {
+    entry->digest =
+        weir_batch_digest(message->batch, message->sel, message->count, entry->digest);
+    entry->rows += (uint64_t)message->count;
+    return entry->ops->write(entry->self, message->batch, message->sel, message->count, err);
 }
 
 static void *work(void *context) {
@@ -183,8 +200,7 @@ static void *work(void *context) {
         struct weir_error err = {0};
         int rc = WEIR_OK;
         if (!__atomic_load_n(&sinks->failed, __ATOMIC_ACQUIRE)) {
-            rc = message->batch != NULL ? entry->ops->write(entry->self, message->batch,
-                                                            message->sel, message->count, &err)
+            rc = message->batch != NULL ? write_one(entry, message, &err)
                                         : seal_one(sinks, entry, message->epoch, &err);
         }
         done(&worker->queue, message);
@@ -205,7 +221,10 @@ static void *apply_effects(void *context) {
         bool skip = __atomic_load_n(&sinks->failed, __ATOMIC_ACQUIRE);
         uint64_t epoch = message->epoch;
         if (!skip && message->size > 0) {
-            rc = entry->ops->apply(entry->self, epoch, message->effect, message->size,
+            const char *text = message->effect;
+            const char *newline = memchr(text, '\n', message->size);
+            size_t head = newline != NULL ? (size_t)(newline - text) + 1 : message->size;
+            rc = entry->ops->apply(entry->self, epoch, text + head, message->size - head,
                                    message->verify, &err);
         }
         if (rc == WEIR_OK && !skip) {

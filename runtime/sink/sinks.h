@@ -4,7 +4,13 @@
  *
  * The loop writes and seals; a full queue blocks it: that is the backpressure. Hooks carry what
  * comes out to the commit room. */
+#include <inttypes.h>
+
 #include "sink/sink.h"
+
+/* An effect's first line, before what the sink itself appended: what the rows of the epoch were, so
+ * that a replay can say where it differs. printf arguments: rows, digest (batch/digest.h). */
+#define WEIR_EFFECT_DIGEST "{\"digest\":{\"rows\":%" PRIu64 ",\"hash\":\"%016" PRIx64 "\"}}"
 
 struct weir_sinks;
 
