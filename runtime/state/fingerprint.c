@@ -7,86 +7,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "state/image.h"
+#include "state/fingerprint_private.h"
 
 enum {
-    ENTRY_BITS = 10,
-    ENTRY_CHUNK = 1 << ENTRY_BITS,
-    HEAD_BITS = 12,
-    HEAD_CHUNK = 1 << HEAD_BITS,
     FIRST = 32,        /* entries and heads of a new bucket */
     REAP_CHUNKS = 256, /* chunks of expired buckets taken back a call: well under 1 ms */
     GROUP = 32,        /* rows looked up together, so that their cache misses overlap */
-    SPLIT_AHEAD = 8,   /* splits to come whose chain is prefetched */
-    OP_BYTES = 1 + 3 * 8
+    SPLIT_AHEAD = 8    /* splits to come whose chain is prefetched */
 };
 #define WITHIN_MAX_US (INT64_C(3000) * 86400 * 1000000) /* fits 48 bits with dead to spare */
-#define TIME_DEAD UINT16_MAX
 #define BUCKET_KEYS_MAX (UINT32_C(1) << 31)
-
-struct entry {
-    uint64_t lo;
-    uint64_t hi;
-    uint32_t next;      /* entry number + 1; 0 ends the chain */
-    uint32_t time_low;  /* time - bucket start, 48 bits */
-    uint16_t time_high; /* TIME_DEAD: forgotten, on the free list through `next` */
-} __attribute__((packed));
-
-_Static_assert(sizeof(struct entry) == 26, "entry");
-
-struct bucket {
-    int64_t number; /* floor(time / within) */
-    struct entry **entries;
-    uint32_t **heads; /* entry number + 1 */
-    uint32_t entry_chunks;
-    uint32_t head_chunks;
-    uint32_t entry_directory; /* room in `entries` */
-    uint32_t head_directory;
-    uint32_t entry_room; /* entries the chunks hold */
-    uint32_t head_room;
-    uint32_t used; /* entries ever used */
-    uint32_t free_head;
-    uint32_t live;
-    uint32_t chains;
-    uint32_t low_mask; /* largest power of two <= chains, minus 1 */
-    struct bucket *next_dying;
-};
-
-struct chunk {
-    struct chunk *next;
-};
-
-struct chunk_list {
-    struct chunk *head;
-    uint32_t count;
-};
-
-struct weir_fingerprints {
-    int64_t within;
-    struct bucket **buckets; /* by number, ascending */
-    uint32_t bucket_count;
-    uint32_t bucket_capacity;
-    uint32_t last; /* where the last lookup ended */
-    struct bucket *dying;
-    struct chunk_list free_entries;
-    struct chunk_list free_heads;
-    uint32_t entry_chunks; /* full-size ones, in use or free */
-    uint32_t head_chunks;
-    size_t small_bytes; /* buckets, directories, first chunks */
-    size_t keys;
-    size_t max_keys;
-    size_t max_bytes;
-    uint64_t shape;
-    bool sealed;
-    struct weir_spill operations;
-    struct weir_spill sealed_operations;
-    char *name;
-    char *declaration;
-    char *option;
-    struct weir_cell cell;
-};
-
-static const struct weir_cell_ops fingerprints_ops;
 
 struct weir_fingerprints *weir_fingerprints_create(const struct weir_fingerprints_config *config,
                                                    struct weir_error *err) {
@@ -117,7 +47,8 @@ struct weir_fingerprints *weir_fingerprints_create(const struct weir_fingerprint
     store->max_bytes = config->max_bytes != 0 ? config->max_bytes : SIZE_MAX;
     /* Entries live in buckets of this width: another width is another shape. */
     store->shape = (config->shape ^ (uint64_t)config->within_us) * UINT64_C(0x9E3779B97F4A7C15);
-    store->cell = (struct weir_cell){.name = name, .ops = &fingerprints_ops, .self = store};
+    store->cell =
+        (struct weir_cell){.name = name, .ops = &weir_fingerprints_cell_ops, .self = store};
     return store;
 nomem:
     weir_error_set(err, WEIR_E_NOMEM, "%s: no memory for state '%s'", config->declaration,
@@ -331,11 +262,6 @@ void weir_fingerprints_destroy(struct weir_fingerprints *store) {
 
 /* --- buckets ------------------------------------------------------------------------------- */
 
-static inline int64_t bucket_number(const struct weir_fingerprints *store, int64_t time) {
-    int64_t number = time / store->within;
-    return time % store->within < 0 ? number - 1 : number;
-}
-
 /* Wraps at the ends of time, where only w = 1 us gets to and neighbours do not matter. */
 static inline int64_t bucket_near(int64_t number, int near) {
     return (int64_t)((uint64_t)number + (uint64_t)(int64_t)near);
@@ -348,7 +274,7 @@ static inline bool bucket_visible(const struct weir_fingerprints *store, int64_t
 }
 
 /* First position whose bucket number is >= number. */
-static uint32_t bucket_position(const struct weir_fingerprints *store, int64_t number) {
+uint32_t weir_bucket_position(const struct weir_fingerprints *store, int64_t number) {
     uint32_t low = 0;
     uint32_t high = store->bucket_count;
     while (low < high) {
@@ -362,12 +288,12 @@ static uint32_t bucket_position(const struct weir_fingerprints *store, int64_t n
     return low;
 }
 
-static inline struct bucket *bucket_find(struct weir_fingerprints *store, int64_t number) {
+struct bucket *weir_bucket_find(struct weir_fingerprints *store, int64_t number) {
     uint32_t last = store->last;
     if (last < store->bucket_count && store->buckets[last]->number == number) {
         return store->buckets[last];
     }
-    uint32_t at = bucket_position(store, number);
+    uint32_t at = weir_bucket_position(store, number);
     if (at < store->bucket_count && store->buckets[at]->number == number) {
         store->last = at;
         return store->buckets[at];
@@ -375,7 +301,7 @@ static inline struct bucket *bucket_find(struct weir_fingerprints *store, int64_
     return NULL;
 }
 
-static struct bucket *bucket_create(struct weir_fingerprints *store, int64_t number) {
+struct bucket *weir_bucket_create(struct weir_fingerprints *store, int64_t number) {
     if (store->bucket_count == store->bucket_capacity) {
         uint32_t capacity = store->bucket_capacity == 0 ? 8 : store->bucket_capacity * 2;
         struct bucket **buckets = realloc(store->buckets, capacity * sizeof(struct bucket *));
@@ -399,7 +325,7 @@ static struct bucket *bucket_create(struct weir_fingerprints *store, int64_t num
     }
     bucket->heads[0][0] = 0;
     bucket->chains = 1;
-    uint32_t at = bucket_position(store, number);
+    uint32_t at = weir_bucket_position(store, number);
     memmove(store->buckets + at + 1, store->buckets + at,
             (store->bucket_count - at) * sizeof(struct bucket *));
     store->buckets[at] = bucket;
@@ -412,19 +338,9 @@ static inline uint32_t *head_of(const struct bucket *bucket, uint32_t chain) {
     return &bucket->heads[chain >> HEAD_BITS][chain & (HEAD_CHUNK - 1)];
 }
 
-static inline struct entry *entry_of(const struct bucket *bucket, uint32_t number) {
-    return &bucket->entries[number >> ENTRY_BITS][number & (ENTRY_CHUNK - 1)];
-}
-
 static inline uint32_t chain_of(const struct bucket *bucket, uint64_t lo) {
     uint32_t chain = (uint32_t)lo & (bucket->low_mask * 2 + 1);
     return chain < bucket->chains ? chain : (uint32_t)lo & bucket->low_mask;
-}
-
-static inline int64_t entry_time(const struct weir_fingerprints *store, const struct bucket *bucket,
-                                 const struct entry *entry) {
-    uint64_t offset = (uint64_t)entry->time_high << 32 | entry->time_low;
-    return (int64_t)((uint64_t)bucket->number * (uint64_t)store->within + offset);
 }
 
 /* One more chain, split off the one it is the upper half of. */
@@ -464,8 +380,8 @@ static bool split_chain(struct weir_fingerprints *store, struct bucket *bucket) 
     return true;
 }
 
-static bool bucket_insert(struct weir_fingerprints *store, struct bucket *bucket,
-                          struct weir_fingerprint fingerprint, int64_t time) {
+bool weir_bucket_insert(struct weir_fingerprints *store, struct bucket *bucket,
+                        struct weir_fingerprint fingerprint, int64_t time) {
     uint32_t at = bucket->free_head;
     struct entry *entry;
     if (at != 0) {
@@ -496,8 +412,8 @@ static bool bucket_insert(struct weir_fingerprints *store, struct bucket *bucket
 }
 
 /* Whether a remembered row of the key lies less than `reach` from `time`. */
-static inline bool bucket_has(const struct weir_fingerprints *store, const struct bucket *bucket,
-                              struct weir_fingerprint fingerprint, int64_t time, int64_t reach) {
+bool weir_bucket_has(const struct weir_fingerprints *store, const struct bucket *bucket,
+                     struct weir_fingerprint fingerprint, int64_t time, int64_t reach) {
     uint32_t at = *head_of(bucket, chain_of(bucket, fingerprint.lo));
     while (at != 0) {
         const struct entry *entry = entry_of(bucket, at - 1);
@@ -512,8 +428,8 @@ static inline bool bucket_has(const struct weir_fingerprints *store, const struc
     return false;
 }
 
-static void bucket_remove(struct weir_fingerprints *store, struct bucket *bucket,
-                          struct weir_fingerprint fingerprint, int64_t time) {
+void weir_bucket_remove(struct weir_fingerprints *store, struct bucket *bucket,
+                        struct weir_fingerprint fingerprint, int64_t time) {
     uint32_t *head = head_of(bucket, chain_of(bucket, fingerprint.lo));
     struct entry *before = NULL;
     for (uint32_t at = *head; at != 0;) {
@@ -557,7 +473,7 @@ static int limit_error(const struct weir_fingerprints *store, struct weir_error 
 
 static int log_operation(struct weir_fingerprints *store, uint8_t op,
                          struct weir_fingerprint fingerprint, int64_t time) {
-    uint8_t *at = weir_spill_append(&store->operations, OP_BYTES);
+    uint8_t *at = weir_spill_append(&store->operations, OPERATION_BYTES);
     if (at == NULL) {
         return WEIR_E_NOMEM;
     }
@@ -573,16 +489,16 @@ static int remember(struct weir_fingerprints *store, int64_t number,
     if (store->keys >= store->max_keys || weir_fingerprints_bytes(store) >= store->max_bytes) {
         return limit_error(store, err);
     }
-    struct bucket *bucket = bucket_find(store, number);
+    struct bucket *bucket = weir_bucket_find(store, number);
     if (bucket == NULL) {
-        bucket = bucket_create(store, number);
+        bucket = weir_bucket_create(store, number);
     }
-    if (bucket == NULL || !bucket_insert(store, bucket, fingerprint, time)) {
+    if (bucket == NULL || !weir_bucket_insert(store, bucket, fingerprint, time)) {
         return weir_error_set(err, WEIR_E_NOMEM, "%s: no memory for another key of %zu",
                               store->name, store->keys);
     }
     if (log_operation(store, WEIR_IMAGE_INSERT, fingerprint, time) != WEIR_OK) {
-        bucket_remove(store, bucket, fingerprint, time);
+        weir_bucket_remove(store, bucket, fingerprint, time);
         return weir_error_set(err, WEIR_E_NOMEM, "%s: no memory for another key of %zu",
                               store->name, store->keys);
     }
@@ -596,7 +512,7 @@ static void prefetch_group(struct weir_fingerprints *store, int32_t count,
     for (int32_t i = 0; i < count; i++) {
         int64_t number = bucket_number(store, times[i]);
         for (int near = -1; near <= 1; near++) {
-            struct bucket *bucket = bucket_find(store, bucket_near(number, near));
+            struct bucket *bucket = weir_bucket_find(store, bucket_near(number, near));
             if (bucket != NULL) {
                 __builtin_prefetch(head_of(bucket, chain_of(bucket, fingerprints[i].lo)));
             }
@@ -605,7 +521,7 @@ static void prefetch_group(struct weir_fingerprints *store, int32_t count,
     for (int32_t i = 0; i < count; i++) {
         int64_t number = bucket_number(store, times[i]);
         for (int near = -1; near <= 1; near++) {
-            struct bucket *bucket = bucket_find(store, bucket_near(number, near));
+            struct bucket *bucket = weir_bucket_find(store, bucket_near(number, near));
             uint32_t at =
                 bucket != NULL ? *head_of(bucket, chain_of(bucket, fingerprints[i].lo)) : 0;
             if (at != 0) {
@@ -630,9 +546,9 @@ int weir_fingerprints_feed(struct weir_fingerprints *store, int32_t count,
         bool found = false;
         for (int near = -1; near <= 1 && !found; near++) {
             if (bucket_visible(store, bucket_near(number, near), watermark_before_us[i])) {
-                struct bucket *bucket = bucket_find(store, bucket_near(number, near));
+                struct bucket *bucket = weir_bucket_find(store, bucket_near(number, near));
                 found = bucket != NULL &&
-                        bucket_has(store, bucket, fingerprints[i], time, store->within);
+                        weir_bucket_has(store, bucket, fingerprints[i], time, store->within);
             }
         }
         if (!found && bucket_visible(store, number, watermark_before_us[i])) {
@@ -650,13 +566,13 @@ int weir_fingerprints_feed(struct weir_fingerprints *store, int32_t count,
 
 int weir_fingerprints_forget(struct weir_fingerprints *store, struct weir_fingerprint fingerprint,
                              int64_t time_us) {
-    struct bucket *bucket = bucket_find(store, bucket_number(store, time_us));
-    if (bucket == NULL || !bucket_has(store, bucket, fingerprint, time_us, 1)) {
+    struct bucket *bucket = weir_bucket_find(store, bucket_number(store, time_us));
+    if (bucket == NULL || !weir_bucket_has(store, bucket, fingerprint, time_us, 1)) {
         return WEIR_OK;
     }
     int rc = log_operation(store, WEIR_IMAGE_FORGET, fingerprint, time_us);
     if (rc == WEIR_OK) {
-        bucket_remove(store, bucket, fingerprint, time_us);
+        weir_bucket_remove(store, bucket, fingerprint, time_us);
     }
     return rc;
 }
@@ -688,187 +604,4 @@ size_t weir_fingerprints_bytes(const struct weir_fingerprints *store) {
            (size_t)store->entry_chunks * ENTRY_CHUNK * sizeof(struct entry) +
            (size_t)store->head_chunks * HEAD_CHUNK * sizeof(uint32_t) +
            store->operations.reserved_bytes + store->sealed_operations.reserved_bytes;
-}
-
-/* --- epochs and snapshots ------------------------------------------------------------------ */
-
-int weir_fingerprints_seal(struct weir_fingerprints *store, struct weir_error *err) {
-    if (store->sealed) {
-        return weir_error_set(err, WEIR_E_BUG,
-                              "%s: sealed again before the epoch sealed last was collected",
-                              store->name);
-    }
-    weir_spill_move(&store->sealed_operations, &store->operations);
-    store->sealed = true;
-    return WEIR_OK;
-}
-
-int weir_fingerprints_collect(struct weir_fingerprints *store, struct weir_buffer *out,
-                              size_t max_slots, bool *done, struct weir_error *err) {
-    struct weir_spill *operations = &store->sealed_operations;
-    size_t start = out->size;
-    *done = true;
-    if (!store->sealed || operations->head == NULL) {
-        store->sealed = false;
-        return WEIR_OK;
-    }
-    int rc = weir_image_put_header(out, store->shape, store->name);
-    size_t empty = out->size;
-    size_t left = max_slots > 0 ? max_slots : 1;
-    while (rc == WEIR_OK && operations->head != NULL && left > 0) {
-        struct weir_spill_block *block = operations->head;
-        rc = weir_buffer_append(out, block->data, block->size);
-        if (rc == WEIR_OK) {
-            left -= block->records < left ? block->records : left;
-            weir_spill_pop(operations);
-        }
-    }
-    *done = operations->head == NULL;
-    store->sealed = !*done;
-    if (rc != WEIR_OK && out->size == empty) {
-        out->size = start;
-        return weir_error_set(err, rc, "%s: the buffer for changed state is full at %zu bytes",
-                              store->name, out->limit);
-    }
-    return WEIR_OK;
-}
-
-int weir_fingerprints_dump(struct weir_fingerprints *store, struct weir_cell_cursor *cursor,
-                           struct weir_buffer *out, size_t max_slots, bool *done,
-                           struct weir_error *err) {
-    size_t start = out->size;
-    int64_t number = cursor->started ? cursor->major : INT64_MIN;
-    uint64_t at = cursor->started ? cursor->minor : 0;
-    size_t left = max_slots > 0 ? max_slots : 1;
-    int rc = weir_image_put_header(out, store->shape, store->name);
-    size_t empty = out->size;
-    uint32_t position = bucket_position(store, number);
-    while (rc == WEIR_OK && position < store->bucket_count && left > 0) {
-        struct bucket *bucket = store->buckets[position];
-        if (bucket->number != number) { /* the cursor's bucket is done or has expired */
-            number = bucket->number;
-            at = 0;
-        }
-        for (; at < bucket->used && left > 0; at++, left--) {
-            const struct entry *entry = entry_of(bucket, (uint32_t)at);
-            if (entry->time_high == TIME_DEAD) {
-                continue;
-            }
-            uint8_t image[OP_BYTES];
-            image[0] = WEIR_IMAGE_INSERT;
-            uint8_t *to = weir_u64_put(image + 1, entry->lo);
-            to = weir_u64_put(to, entry->hi);
-            weir_u64_put(to, (uint64_t)entry_time(store, bucket, entry));
-            rc = weir_buffer_append(out, image, sizeof image);
-            if (rc != WEIR_OK) {
-                break;
-            }
-        }
-        if (rc == WEIR_OK && at == bucket->used) {
-            position++;
-        }
-    }
-    *done = rc == WEIR_OK && position == store->bucket_count;
-    if (rc != WEIR_OK && out->size == empty) {
-        out->size = start;
-        return weir_error_set(err, rc, "%s: the snapshot's buffer is full at %zu bytes",
-                              store->name, out->limit);
-    }
-    cursor->started = true;
-    cursor->major = number;
-    cursor->minor = at;
-    return WEIR_OK;
-}
-
-static int apply_operation(struct weir_fingerprints *store, uint8_t op,
-                           struct weir_image_reader *reader, struct weir_error *err) {
-    struct weir_fingerprint fingerprint;
-    uint64_t time_bits;
-    if (op == WEIR_IMAGE_HEADER) {
-        return weir_image_check_header(reader, store->shape, store->name, err);
-    }
-    if ((op != WEIR_IMAGE_INSERT && op != WEIR_IMAGE_FORGET) ||
-        !weir_image_u64(reader, &fingerprint.lo) || !weir_image_u64(reader, &fingerprint.hi) ||
-        !weir_image_u64(reader, &time_bits)) {
-        return weir_error_set(err, WEIR_E_CORRUPT, "%s: damaged state image (operation %u)",
-                              store->name, op);
-    }
-    int64_t time = (int64_t)time_bits;
-    int64_t number = bucket_number(store, time);
-    struct bucket *bucket = bucket_find(store, number);
-    if (op == WEIR_IMAGE_FORGET) {
-        if (bucket != NULL) {
-            bucket_remove(store, bucket, fingerprint, time);
-        }
-        return WEIR_OK;
-    }
-    if (bucket == NULL) {
-        bucket = bucket_create(store, number);
-    }
-    if (bucket == NULL || (!bucket_has(store, bucket, fingerprint, time, 1) &&
-                           !bucket_insert(store, bucket, fingerprint, time))) {
-        return weir_error_set(err, WEIR_E_NOMEM, "%s: no memory for another key of %zu",
-                              store->name, store->keys);
-    }
-    return WEIR_OK;
-}
-
-int weir_fingerprints_apply(struct weir_fingerprints *store, const uint8_t *bytes, size_t length,
-                            struct weir_error *err) {
-    struct weir_image_reader reader = {bytes, bytes + length};
-    uint8_t op;
-    bool headed = false;
-    while (weir_image_u8(&reader, &op)) {
-        if (!headed && op != WEIR_IMAGE_HEADER) {
-            return weir_error_set(err, WEIR_E_CORRUPT, "%s: state images without a header",
-                                  store->name);
-        }
-        headed = true;
-        int rc = apply_operation(store, op, &reader, err);
-        if (rc != WEIR_OK) {
-            return rc;
-        }
-    }
-    return WEIR_OK;
-}
-
-/* --- cell ---------------------------------------------------------------------------------- */
-
-static int cell_seal(void *self, struct weir_error *err) {
-    return weir_fingerprints_seal(self, err);
-}
-
-static int cell_collect(void *self, struct weir_buffer *out, size_t max_slots, bool *done,
-                        struct weir_error *err) {
-    return weir_fingerprints_collect(self, out, max_slots, done, err);
-}
-
-static int cell_dump(void *self, struct weir_cell_cursor *cursor, struct weir_buffer *out,
-                     size_t max_slots, bool *done, struct weir_error *err) {
-    return weir_fingerprints_dump(self, cursor, out, max_slots, done, err);
-}
-
-static int cell_apply(void *self, const uint8_t *bytes, size_t length, struct weir_error *err) {
-    return weir_fingerprints_apply(self, bytes, length, err);
-}
-
-static size_t cell_keys(const void *self) {
-    return weir_fingerprints_keys(self);
-}
-
-static size_t cell_bytes(const void *self) {
-    return weir_fingerprints_bytes(self);
-}
-
-static const struct weir_cell_ops fingerprints_ops = {
-    .seal = cell_seal,
-    .collect = cell_collect,
-    .dump = cell_dump,
-    .apply = cell_apply,
-    .keys = cell_keys,
-    .bytes = cell_bytes,
-};
-
-struct weir_cell *weir_fingerprints_cell(struct weir_fingerprints *store) {
-    return &store->cell;
 }

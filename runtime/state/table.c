@@ -11,59 +11,19 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include "state/image.h"
+#include "state/table_private.h"
 
 enum {
     INDEX_MIN = 64,
     MIGRATE_STEP = 64, /* old index entries moved an insert */
-    KEY_MAX_BYTES = 1 << 30,
     VALUE_MAX_BYTES = 32 * 1024,
-    DEFAULT_KEY_INLINE = 16,
-    PREFETCH_AHEAD = 8
+    DEFAULT_KEY_INLINE = 16
 };
 #define MOVED UINT32_MAX /* slot number in an old index entry that is no longer there */
 #define SLOTS_MAX (UINT32_C(1) << 31)
 
-struct weir_table {
-    struct weir_table_view view; /* first: weir_table_view */
-    uint64_t *old_index;         /* being emptied, or NULL */
-    uint64_t old_mask;
-    uint64_t migrate_at;
-    size_t keys;
-    uint32_t slots;
-    uint32_t free_head;
-    uint32_t chunk_count;
-    uint32_t chunk_capacity;
-    uint64_t next_sequence;
-    uint32_t value_bytes;
-    size_t max_keys;
-    size_t max_bytes;
-    uint64_t shape;
-    const struct weir_table_codec *codec;
-    void *codec_context;
-    struct weir_heap heap;
-    /* epochs */
-    bool sealed;
-    bool next_pending; /* the sealed epoch's next-sequence image is still to be collected */
-    uint64_t sealed_next_sequence;
-    uint32_t sealed_generation;
-    struct weir_spill changed; /* slot numbers changed in the open epoch */
-    struct weir_spill deleted; /* tombstones of the open epoch */
-    struct weir_spill sealed_changed;
-    struct weir_spill sealed_deleted;
-    struct weir_spill sealed_images; /* copies on write of sealed slots */
-    uint32_t collect_at;             /* bytes of sealed_changed's first block done */
-    struct weir_buffer scratch;      /* one image */
-    char *name;
-    char *declaration;
-    char *option;
-    struct weir_cell cell;
-};
-
 _Static_assert(offsetof(struct weir_table, view) == 0, "the inlined paths cast to the view");
 _Static_assert(sizeof(struct weir_slot) == 32, "slot header");
-
-static const struct weir_cell_ops table_ops;
 
 static size_t chunk_bytes(const struct weir_table *table) {
     return (size_t)WEIR_TABLE_CHUNK_SLOTS * table->view.slot_bytes;
@@ -143,7 +103,8 @@ struct weir_table *weir_table_create(const struct weir_table_config *config,
         sizeof table->view.seed) {
         table->view.seed = (uint64_t)(uintptr_t)table; /* early boot: ASLR must do */
     }
-    table->cell = (struct weir_cell){.name = table->name, .ops = &table_ops, .self = table};
+    table->cell =
+        (struct weir_cell){.name = table->name, .ops = &weir_table_cell_ops, .self = table};
     return table;
 nomem:
     weir_error_set(err, WEIR_E_NOMEM, "%s: no memory for state '%s'", config->declaration,
@@ -393,12 +354,11 @@ static int add_chunk(struct weir_table *table) {
     return WEIR_OK;
 }
 
-/* A zeroed slot with its key and place in the index, in no epoch. NULL: WEIR_E_NOMEM in *code. */
-static struct weir_slot *create_slot(struct weir_table *table, uint64_t hash, const void *key,
-                                     size_t length) {
+struct weir_slot *weir_table_create_slot(struct weir_table *table, uint64_t hash, const void *key,
+                                         size_t length) {
     void *heap_key = NULL;
     if (length > table->view.key_inline_bytes) {
-        heap_key = length <= KEY_MAX_BYTES ? weir_heap_take(&table->heap, length) : NULL;
+        heap_key = length <= WEIR_TABLE_KEY_MAX ? weir_heap_take(&table->heap, length) : NULL;
         if (heap_key == NULL) {
             return NULL;
         }
@@ -440,7 +400,7 @@ fail:
     return NULL;
 }
 
-static void free_slot(struct weir_table *table, struct weir_slot *slot) {
+void weir_table_free_slot(struct weir_table *table, struct weir_slot *slot) {
     index_remove(table, slot);
     release_parts(table, slot);
     slot->sequence = 0;
@@ -470,7 +430,7 @@ struct weir_slot *weir_table_get(struct weir_table *table, uint64_t hash, const 
         }
     }
     uint8_t *number = weir_spill_append(&table->changed, sizeof(uint32_t));
-    slot = number != NULL ? create_slot(table, hash, key, length) : NULL;
+    slot = number != NULL ? weir_table_create_slot(table, hash, key, length) : NULL;
     if (slot == NULL) {
         if (number != NULL) {
             memset(number, 0, sizeof(uint32_t)); /* no slot's number: collect skips it */
@@ -483,410 +443,4 @@ struct weir_slot *weir_table_get(struct weir_table *table, uint64_t hash, const 
     slot->sequence = table->next_sequence++;
     slot->changed = table->view.generation;
     return slot;
-}
-
-/* --- images -------------------------------------------------------------------------------- */
-
-/* Appends the slot's put image to `out`. */
-static int put_image(struct weir_table *table, struct weir_slot *slot, struct weir_buffer *out) {
-    size_t start = out->size;
-    size_t fixed = 1 + sizeof slot->sequence + 2 * (size_t)WEIR_VARINT_MAX + slot->key_bytes;
-    size_t raw = table->codec == NULL ? table->value_bytes : 0;
-    int rc = weir_buffer_reserve(out, fixed + raw);
-    if (rc != WEIR_OK) {
-        return rc;
-    }
-    uint8_t *at = out->data + out->size;
-    *at++ = WEIR_IMAGE_PUT;
-    at = weir_u64_put(at, slot->sequence);
-    at = weir_varint_put(at, slot->key_bytes);
-    memcpy(at, weir_slot_key(table, slot), slot->key_bytes);
-    at += slot->key_bytes;
-    const void *value = weir_slot_value(table, slot);
-    if (table->codec == NULL) {
-        at = weir_varint_put(at, raw);
-        memcpy(at, value, raw);
-        out->size = (size_t)(at + raw - out->data);
-        return WEIR_OK;
-    }
-    /* The length stands before the value and is known after it: two bytes are kept for it, which
-     * nearly always do, and the value is moved when they do not. */
-    size_t length_at = (size_t)(at - out->data);
-    size_t value_at = length_at + 2;
-    out->size = value_at;
-    rc = table->codec->encode(table->codec_context, value, out);
-    if (rc != WEIR_OK) {
-        out->size = start;
-        return rc;
-    }
-    size_t length = out->size - value_at;
-    size_t varint = weir_varint_bytes(length);
-    if (varint != 2) {
-        rc = varint > 2 ? weir_buffer_reserve(out, varint - 2) : WEIR_OK;
-        if (rc != WEIR_OK) {
-            out->size = start;
-            return rc;
-        }
-        memmove(out->data + length_at + varint, out->data + value_at, length);
-        out->size = length_at + varint + length;
-    }
-    weir_varint_put(out->data + length_at, length);
-    return WEIR_OK;
-}
-
-/* The image a sealed slot has before the open epoch changes it. */
-static int copy_on_write(struct weir_table *table, struct weir_slot *slot) {
-    weir_buffer_clear(&table->scratch);
-    int rc = put_image(table, slot, &table->scratch);
-    if (rc != WEIR_OK) {
-        return rc;
-    }
-    uint8_t *at = weir_spill_append(&table->sealed_images, table->scratch.size);
-    if (at == NULL) {
-        return WEIR_E_NOMEM;
-    }
-    memcpy(at, table->scratch.data, table->scratch.size);
-    slot->changed = 0;
-    return WEIR_OK;
-}
-
-static inline bool waits_for_collect(const struct weir_table *table, const struct weir_slot *slot) {
-    return table->sealed && slot->changed == table->sealed_generation;
-}
-
-int weir_table_touch_slow(struct weir_table *table, struct weir_slot *slot) {
-    if (waits_for_collect(table, slot)) {
-        int rc = copy_on_write(table, slot);
-        if (rc != WEIR_OK) {
-            return rc;
-        }
-    }
-    uint8_t *number = weir_spill_append(&table->changed, sizeof slot->number);
-    if (number == NULL) {
-        return WEIR_E_NOMEM;
-    }
-    memcpy(number, &slot->number, sizeof slot->number);
-    slot->changed = table->view.generation;
-    return WEIR_OK;
-}
-
-int weir_table_delete(struct weir_table *table, struct weir_slot *slot, bool silent) {
-    if (waits_for_collect(table, slot)) {
-        int rc = copy_on_write(table, slot);
-        if (rc != WEIR_OK) {
-            return rc;
-        }
-    }
-    /* A tombstone even for a slot created in this epoch: a dump may have seen it. */
-    if (!silent) {
-        size_t size =
-            1 + sizeof slot->sequence + weir_varint_bytes(slot->key_bytes) + slot->key_bytes;
-        uint8_t *at = weir_spill_append(&table->deleted, size);
-        if (at == NULL) {
-            return WEIR_E_NOMEM;
-        }
-        *at++ = WEIR_IMAGE_DELETE;
-        at = weir_u64_put(at, slot->sequence);
-        at = weir_varint_put(at, slot->key_bytes);
-        memcpy(at, weir_slot_key(table, slot), slot->key_bytes);
-    }
-    free_slot(table, slot);
-    return WEIR_OK;
-}
-
-int weir_table_seal(struct weir_table *table, struct weir_error *err) {
-    if (table->sealed) {
-        return weir_error_set(err, WEIR_E_BUG,
-                              "%s: sealed again before the epoch sealed last was collected",
-                              table->name);
-    }
-    weir_spill_move(&table->sealed_changed, &table->changed);
-    weir_spill_move(&table->sealed_deleted, &table->deleted);
-    table->collect_at = 0;
-    table->sealed = true;
-    table->next_pending = table->sealed_changed.records > 0;
-    table->sealed_next_sequence = table->next_sequence;
-    table->sealed_generation = table->view.generation;
-    table->view.generation++;
-    if (table->view.generation == 0) {
-        table->view.generation = 1; /* 0 is clean; no slot remembers an epoch older than sealed */
-    }
-    return WEIR_OK;
-}
-
-static int put_next(struct weir_buffer *out, uint64_t next_sequence) {
-    uint8_t image[1 + sizeof next_sequence];
-    image[0] = WEIR_IMAGE_NEXT;
-    weir_u64_put(image + 1, next_sequence);
-    return weir_buffer_append(out, image, sizeof image);
-}
-
-/* Drains whole blocks of images. */
-static int collect_blocks(struct weir_spill *spill, struct weir_buffer *out, size_t *left) {
-    while (spill->head != NULL && *left > 0) {
-        struct weir_spill_block *block = spill->head;
-        int rc = weir_buffer_append(out, block->data, block->size);
-        if (rc != WEIR_OK) {
-            return rc;
-        }
-        *left -= block->records < *left ? block->records : *left;
-        weir_spill_pop(spill);
-    }
-    return WEIR_OK;
-}
-
-static int collect_changed(struct weir_table *table, struct weir_buffer *out, size_t *left) {
-    struct weir_spill *list = &table->sealed_changed;
-    while (list->head != NULL && *left > 0) {
-        struct weir_spill_block *block = list->head;
-        while (table->collect_at<block->size && * left> 0) {
-            uint32_t number;
-            uint32_t ahead = table->collect_at + PREFETCH_AHEAD * (uint32_t)sizeof number;
-            if (ahead < block->size) {
-                memcpy(&number, block->data + ahead, sizeof number);
-                if (number != 0) {
-                    const char *next = (const char *)weir_table_slot(table, number);
-                    __builtin_prefetch(next);
-                    __builtin_prefetch(next + 64);
-                }
-            }
-            memcpy(&number, block->data + table->collect_at, sizeof number);
-            if (number != 0) {
-                struct weir_slot *slot = weir_table_slot(table, number);
-                if (slot->changed == table->sealed_generation) {
-                    int rc = put_image(table, slot, out);
-                    if (rc != WEIR_OK) {
-                        return rc;
-                    }
-                    slot->changed = 0;
-                }
-            }
-            table->collect_at += (uint32_t)sizeof number;
-            (*left)--;
-        }
-        if (table->collect_at == block->size) {
-            weir_spill_pop(list);
-            table->collect_at = 0;
-        }
-    }
-    return WEIR_OK;
-}
-
-int weir_table_collect(struct weir_table *table, struct weir_buffer *out, size_t max_slots,
-                       bool *done, struct weir_error *err) {
-    size_t start = out->size;
-    size_t left = max_slots > 0 ? max_slots : 1;
-    int rc = WEIR_OK;
-    *done = !table->sealed;
-    if (*done) {
-        return WEIR_OK;
-    }
-    size_t empty = start;
-    if (table->sealed_deleted.head != NULL || table->sealed_changed.head != NULL ||
-        table->sealed_images.head != NULL) {
-        rc = weir_image_put_header(out, table->shape, table->name);
-        empty = out->size;
-    }
-    if (rc == WEIR_OK && table->next_pending) {
-        rc = put_next(out, table->sealed_next_sequence);
-        table->next_pending = rc != WEIR_OK;
-    }
-    if (rc == WEIR_OK) {
-        rc = collect_blocks(&table->sealed_deleted, out, &left);
-    }
-    if (rc == WEIR_OK) {
-        rc = collect_changed(table, out, &left);
-    }
-    if (rc == WEIR_OK) {
-        rc = collect_blocks(&table->sealed_images, out, &left);
-    }
-    if (rc != WEIR_OK) {
-        if (out->size > empty) {
-            return WEIR_OK; /* what fitted is collected; the next call goes on */
-        }
-        out->size = start;
-        return weir_error_set(err, rc, "%s: the buffer for changed state is full at %zu bytes",
-                              table->name, out->limit);
-    }
-    if (table->sealed_deleted.head == NULL && table->sealed_changed.head == NULL &&
-        table->sealed_images.head == NULL) {
-        table->sealed = false;
-        table->sealed_generation = 0;
-        *done = true;
-    }
-    return WEIR_OK;
-}
-
-int weir_table_dump(struct weir_table *table, struct weir_cell_cursor *cursor,
-                    struct weir_buffer *out, size_t max_slots, bool *done, struct weir_error *err) {
-    size_t start = out->size;
-    *done = false;
-    int rc = weir_image_put_header(out, table->shape, table->name);
-    if (rc == WEIR_OK) {
-        rc = put_next(out, table->next_sequence);
-    }
-    size_t empty = out->size;
-    uint64_t number = cursor->started ? cursor->minor : 1;
-    uint64_t end = number + (max_slots > 0 ? max_slots : 1);
-    for (; rc == WEIR_OK && number <= table->slots && number < end; number++) {
-        struct weir_slot *slot = weir_table_slot(table, (uint32_t)number);
-        if (slot->sequence != 0) {
-            rc = put_image(table, slot, out);
-            if (rc != WEIR_OK) {
-                break;
-            }
-        }
-    }
-    if (rc != WEIR_OK && out->size == empty) {
-        out->size = start;
-        return weir_error_set(err, rc, "%s: the snapshot's buffer is full at %zu bytes",
-                              table->name, out->limit);
-    }
-    cursor->started = true;
-    cursor->minor = number;
-    *done = number > table->slots;
-    return WEIR_OK;
-}
-
-/* --- recovery ------------------------------------------------------------------------------ */
-
-static int apply_put(struct weir_table *table, uint64_t sequence, const uint8_t *key,
-                     size_t key_length, const uint8_t *value, size_t value_length,
-                     struct weir_error *err) {
-    uint64_t hash = weir_table_hash(table, key, key_length);
-    struct weir_slot *slot = weir_table_find(table, hash, key, key_length);
-    if (slot == NULL) {
-        /* No cap here: a fuzzy snapshot may for a while hold keys that never lived together. */
-        slot = create_slot(table, hash, key, key_length);
-        if (slot == NULL) {
-            return weir_error_set(err, WEIR_E_NOMEM, "%s: no memory for another key of %zu",
-                                  table->name, table->keys);
-        }
-    } else if (table->codec != NULL) {
-        table->codec->fini(table->codec_context, weir_slot_value(table, slot));
-    }
-    slot->sequence = sequence;
-    slot->changed = 0;
-    if (table->next_sequence <= sequence) {
-        table->next_sequence = sequence + 1;
-    }
-    void *room = weir_slot_value(table, slot);
-    if (table->codec == NULL) {
-        if (value_length != table->value_bytes) {
-            return weir_error_set(err, WEIR_E_CORRUPT, "%s: a value of %zu bytes, not %u",
-                                  table->name, value_length, table->value_bytes);
-        }
-        memcpy(room, value, value_length);
-        return WEIR_OK;
-    }
-    memset(room, 0, table->value_bytes);
-    int rc = table->codec->decode(table->codec_context, room, value, value_length, err);
-    return rc == WEIR_OK ? rc : weir_error_wrap(err, "%s", table->name);
-}
-
-static int apply_image(struct weir_table *table, uint8_t op, struct weir_image_reader *reader,
-                       struct weir_error *err) {
-    uint64_t sequence;
-    const uint8_t *key;
-    size_t key_length;
-    const uint8_t *value;
-    size_t value_length;
-    switch (op) {
-    case WEIR_IMAGE_HEADER:
-        return weir_image_check_header(reader, table->shape, table->name, err);
-    case WEIR_IMAGE_NEXT:
-        if (!weir_image_u64(reader, &sequence)) {
-            break;
-        }
-        if (table->next_sequence < sequence) {
-            table->next_sequence = sequence;
-        }
-        return WEIR_OK;
-    case WEIR_IMAGE_PUT:
-        if (!weir_image_u64(reader, &sequence) || sequence == 0 || sequence == UINT64_MAX ||
-            !weir_image_bytes(reader, &key, &key_length) ||
-            !weir_image_bytes(reader, &value, &value_length) || key_length > KEY_MAX_BYTES) {
-            break;
-        }
-        return apply_put(table, sequence, key, key_length, value, value_length, err);
-    case WEIR_IMAGE_DELETE: {
-        if (!weir_image_u64(reader, &sequence) || !weir_image_bytes(reader, &key, &key_length)) {
-            break;
-        }
-        struct weir_slot *slot =
-            weir_table_find(table, weir_table_hash(table, key, key_length), key, key_length);
-        /* A later life of the key, from a snapshot taken after this tombstone, stays. */
-        if (slot != NULL && slot->sequence <= sequence) {
-            free_slot(table, slot);
-        }
-        if (table->next_sequence <= sequence && sequence != UINT64_MAX) {
-            table->next_sequence = sequence + 1;
-        }
-        return WEIR_OK;
-    }
-    default:
-        break;
-    }
-    return weir_error_set(err, WEIR_E_CORRUPT, "%s: damaged state image (operation %u)",
-                          table->name, op);
-}
-
-int weir_table_apply(struct weir_table *table, const uint8_t *bytes, size_t length,
-                     struct weir_error *err) {
-    struct weir_image_reader reader = {bytes, bytes + length};
-    uint8_t op;
-    bool headed = false;
-    while (weir_image_u8(&reader, &op)) {
-        if (!headed && op != WEIR_IMAGE_HEADER) {
-            return weir_error_set(err, WEIR_E_CORRUPT, "%s: state images without a header",
-                                  table->name);
-        }
-        headed = true;
-        int rc = apply_image(table, op, &reader, err);
-        if (rc != WEIR_OK) {
-            return rc;
-        }
-    }
-    return WEIR_OK;
-}
-
-/* --- cell ---------------------------------------------------------------------------------- */
-
-static int cell_seal(void *self, struct weir_error *err) {
-    return weir_table_seal(self, err);
-}
-
-static int cell_collect(void *self, struct weir_buffer *out, size_t max_slots, bool *done,
-                        struct weir_error *err) {
-    return weir_table_collect(self, out, max_slots, done, err);
-}
-
-static int cell_dump(void *self, struct weir_cell_cursor *cursor, struct weir_buffer *out,
-                     size_t max_slots, bool *done, struct weir_error *err) {
-    return weir_table_dump(self, cursor, out, max_slots, done, err);
-}
-
-static int cell_apply(void *self, const uint8_t *bytes, size_t length, struct weir_error *err) {
-    return weir_table_apply(self, bytes, length, err);
-}
-
-static size_t cell_keys(const void *self) {
-    return weir_table_keys(self);
-}
-
-static size_t cell_bytes(const void *self) {
-    return weir_table_bytes(self);
-}
-
-static const struct weir_cell_ops table_ops = {
-    .seal = cell_seal,
-    .collect = cell_collect,
-    .dump = cell_dump,
-    .apply = cell_apply,
-    .keys = cell_keys,
-    .bytes = cell_bytes,
-};
-
-struct weir_cell *weir_table_cell(struct weir_table *table) {
-    return &table->cell;
 }

@@ -1,0 +1,51 @@
+#pragma once
+/* What table.c (index and slots) and table_image.c (epochs, snapshots, recovery) share. */
+#include "state/image.h"
+#include "state/table.h"
+
+#define WEIR_TABLE_KEY_MAX (1 << 30) /* bytes */
+
+struct weir_table {
+    struct weir_table_view view; /* first: weir_table_view */
+    uint64_t *old_index;         /* being emptied, or NULL */
+    uint64_t old_mask;
+    uint64_t migrate_at;
+    size_t keys;
+    uint32_t slots;
+    uint32_t free_head;
+    uint32_t chunk_count;
+    uint32_t chunk_capacity;
+    uint64_t next_sequence;
+    uint32_t value_bytes;
+    size_t max_keys;
+    size_t max_bytes;
+    uint64_t shape;
+    const struct weir_table_codec *codec;
+    void *codec_context;
+    struct weir_heap heap;
+    /* epochs */
+    bool sealed;
+    bool next_pending; /* the sealed epoch's next-sequence image is still to be collected */
+    uint64_t sealed_next_sequence;
+    uint32_t sealed_generation;
+    struct weir_spill changed; /* slot numbers changed in the open epoch */
+    struct weir_spill deleted; /* tombstones of the open epoch */
+    struct weir_spill sealed_changed;
+    struct weir_spill sealed_deleted;
+    struct weir_spill sealed_images; /* copies on write of sealed slots */
+    uint32_t collect_at;             /* bytes of sealed_changed's first block done */
+    struct weir_buffer scratch;      /* one image */
+    char *name;
+    char *declaration;
+    char *option;
+    struct weir_cell cell;
+};
+
+extern const struct weir_cell_ops weir_table_cell_ops;
+
+/* A zeroed slot with its key and place in the index, in no epoch, without a sequence; no cap is
+ * looked at. NULL without memory. */
+struct weir_slot *weir_table_create_slot(struct weir_table *table, uint64_t hash, const void *key,
+                                         size_t length);
+/* Out of the index, parts released, number free for reuse. */
+void weir_table_free_slot(struct weir_table *table, struct weir_slot *slot);
