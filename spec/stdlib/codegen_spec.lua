@@ -105,6 +105,30 @@ describe("a generated predicate loop", function()
         assert.truthy(why:find("after its call", 1, true))
     end)
 
+    it("keeps its pointers out of the rules' reach", function()
+        local schema, call = columns.batch({ { "n", "int32" }, { "items", "list<int32>" } }, { { n = 1, items = { 1 } } })
+        for _, name in ipairs { "_weir_c", "_weir_i", "c", "i" } do
+            assert.has_error(function()
+                codegen.predicate(function(e)
+                    return e[name] ~= nil
+                end, schema, "spec")(call)
+            end)
+            assert.has_error(function()
+                codegen.predicate(function(e)
+                    return e.items[name] ~= nil
+                end, schema, "spec")(call)
+            end)
+        end
+    end)
+
+    it("tells a null list or struct from an empty one", function()
+        local schema, call = columns.batch({ { "items", "list<int32>" }, { "a", "struct<b: int32>" } }, { { items = {}, a = { b = 1 } }, {} })
+        codegen.predicate(function(e)
+            return e.items ~= nil and e.a ~= nil
+        end, schema, "spec")(call)
+        assert.same({ 1, 0 }, verdicts(call, 2))
+    end)
+
     it("throws for a column that is not there", function()
         local schema, call = columns.batch({ { "n", "int32" } }, { { n = 1 } })
         local ok, why = pcall(codegen.predicate(function(e)

@@ -193,6 +193,7 @@ describe("the checks", function()
         { "decimal with a double", "decimal-double", HEAD .. "where = function(e) return e.price * e.weight > 1 end }", "decimal and double do not mix" },
         { "a literal too big", "literal", HEAD .. 'columns = { n = "int8" }, map = function(e, out) out.n = 200 end }', "outside its range" },
         { "an undeclared out column", "undeclared-column", HEAD .. 'columns = { n = "int8" }, map = function(e, out) out.m = 2 end }', "declares no column `m`" },
+        { "a field of a value", "type", HEAD .. "where = function(e) return e.qty.v == 1 end }", "column `qty` (int64) has no fields" },
         { "an assigned text in a number", "type", HEAD .. 'columns = { n = "int8" }, map = function(e, out) out.n = e.sku end }', "does not take column `sku`" },
         { "a measure named like a window column", "repeated-name", 'return model "g.v" { from = "bronze.sale", time = { field = "sold_at" }, by = "sku", window = tumbling "1m", measures = { window_end = count() } }', "named like a column of the window" },
         { "a sum of texts", "type", 'return model "g.v" { from = "bronze.sale", time = { field = "sold_at" }, window = tumbling "1m", measures = { n = sum "sku" } }', "sum needs a number" },

@@ -421,6 +421,7 @@ local function out_loop(body, more)
 end
 
 -- A row of nulls, so that a row kept past its call reads as gone rather than as freed memory.
+local COLUMNS, INDEX = row.hide "_weir_c", row.hide "_weir_i"
 local active
 local nothing = ffi.new("struct weir_column[?]", row.MAX_COLUMNS)
 local null_bits = ffi.new "uint8_t[1]"
@@ -431,15 +432,15 @@ local generation = row.generation
 
 local function enter(view, call)
     if active and active ~= view then
-        active._weir_c, active._weir_i = nothing, 0
+        active[COLUMNS], active[INDEX] = nothing, 0
     end
     active = view
     generation[0] = (generation[0] + 1) % 2000000000
-    view._weir_c = call["in"]
+    view[COLUMNS] = call["in"]
 end
 
 local function finish(source, name, ...)
-    local chunk = assert(loadstring(source, "=" .. name))
+    local chunk = assert(loadstring(row.hide(source), "=" .. name))
     return chunk(...), source
 end
 

@@ -215,8 +215,11 @@ function Walk:expression(node)
             end
             return name and self.out_by_name[name] and of_column(self.out_by_name[name])
         end
-        self:expression(node.object)
+        local held = self:expression(node.object)
         self:expression(node.key)
+        if held and (numeric[held.k] or timely[held.k]) and held.k ~= "literal" then
+            self:error("type", node.key, ("%s has no fields"):format(describe(held)))
+        end
         return nil
     elseif tag == "Unop" then
         local inner = self:expression(node.operand)

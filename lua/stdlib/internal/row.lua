@@ -7,12 +7,23 @@
 -- the number of the call they belong to and refuse to be read later.
 local ffi = require "ffi"
 local bit = require "bit"
+local native = require "weir.native"
 local value = require "weir.internal.value"
 local time = require "weir.internal.time"
 
 local format = string.format
 
 local row = { MAX_COLUMNS = 2048 }
+
+-- A struct's own members can be named by whoever holds it, and behind these lie raw pointers. So in the
+-- types and the code over them they get names no rule can guess; `weir explain --code` shows the plain ones.
+local secret = "_" .. native.hash(tostring({}) .. tostring(print) .. tostring(ffi.new "int[1]")) .. "_"
+
+function row.hide(source)
+    return (source:gsub("_weir_", secret))
+end
+
+local COLUMNS, BEGIN, LENGTH, CALL = row.hide "_weir_c", row.hide "_weir_begin", row.hide "_weir_length", row.hide "_weir_call"
 
 -- The call being run; nested views of earlier calls are dead.
 local generation = ffi.new "int32_t[1]"
@@ -58,7 +69,7 @@ do
 end
 
 local function compile(source, name, views)
-    return assert(loadstring(prologue .. source, "=" .. name))(runtime, views)
+    return assert(loadstring(prologue .. row.hide(source), "=" .. name))(runtime, views)
 end
 row.compile = compile
 
@@ -149,13 +160,13 @@ local function declare(body)
         serial = serial + 1
         name = "struct weir_view_" .. serial
     until not pcall(ffi.typeof, name)
-    ffi.cdef(name .. " { " .. body .. " };")
+    ffi.cdef(name .. " { " .. row.hide(body) .. " };")
     return ffi.typeof(name)
 end
 row.declare = declare
 
 local function alive(view)
-    if view._weir_call ~= generation[0] then
+    if view[CALL] ~= generation[0] then
         error("a value taken from a row is read after its call; keep a copy of what it holds", 3)
     end
 end
@@ -183,16 +194,16 @@ function make_view(t)
         local item = compile("return " .. item_text(t.element), "list view", views)
         ffi.metatype(View, {
             __len = function(v)
-                return v._weir_length
+                return v[LENGTH]
             end,
             __index = function(v, n)
                 alive(v)
                 if type(n) ~= "number" then
                     error("a list is read by position: e.items[1], #e.items", 2)
-                elseif n < 1 or n > v._weir_length or n % 1 ~= 0 then
+                elseif n < 1 or n > v[LENGTH] or n % 1 ~= 0 then
                     return nil
                 end
-                return item(v._weir_c[0], v._weir_begin + n - 1)
+                return item(v[COLUMNS][0], v[BEGIN] + n - 1)
             end,
             __newindex = no_write "a list of a row",
         })
@@ -228,13 +239,13 @@ function make_view(t)
         local item = compile("return " .. item_text(t.value), "map view", views)
         ffi.metatype(View, {
             __len = function(v)
-                return v._weir_length
+                return v[LENGTH]
             end,
             __index = function(v, wanted)
                 alive(v)
-                for n = v._weir_begin + v._weir_length - 1, v._weir_begin, -1 do
-                    if key(v._weir_c[0], n) == wanted then
-                        return item(v._weir_c[1], n)
+                for n = v[BEGIN] + v[LENGTH] - 1, v[BEGIN], -1 do
+                    if key(v[COLUMNS][0], n) == wanted then
+                        return item(v[COLUMNS][1], n)
                     end
                 end
                 return nil
