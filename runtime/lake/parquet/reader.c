@@ -216,18 +216,15 @@ static int add_leaves(struct weir_parquet_reader *reader, const struct parquet_s
     return WEIR_OK;
 }
 
-int weir_parquet_reader_select(struct weir_parquet_reader *reader, const int32_t *columns,
-                               int32_t count, struct weir_error *err) {
-    drop_columns(reader);
-    bool all = columns == NULL;
-    count = all ? reader->schema->count : count;
+static int select_columns(struct weir_parquet_reader *reader, const int32_t *columns, int32_t count,
+                          struct weir_error *err) {
     reader->selected = calloc((size_t)count + 1, sizeof(*reader->selected));
     reader->selected_schema = weir_schema_create();
     if (reader->selected == NULL || reader->selected_schema == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "parquet: out of memory");
     }
     for (int32_t i = 0; i < count; i++) {
-        int32_t column = all ? i : columns[i];
+        int32_t column = columns == NULL ? i : columns[i];
         if (column < 0 || column >= reader->schema->count) {
             return weir_error_set(err, WEIR_E_BUG, "parquet: no column %d", column);
         }
@@ -245,10 +242,20 @@ int weir_parquet_reader_select(struct weir_parquet_reader *reader, const int32_t
         reader->selected[i] = column;
         reader->selected_count = i + 1;
     }
+    return WEIR_OK;
+}
+
+int weir_parquet_reader_select(struct weir_parquet_reader *reader, const int32_t *columns,
+                               int32_t count, struct weir_error *err) {
+    drop_columns(reader);
     reader->group = 0;
     reader->group_at = -1;
     reader->failed = false;
-    return WEIR_OK;
+    int rc = select_columns(reader, columns, columns == NULL ? reader->schema->count : count, err);
+    if (rc != WEIR_OK) {
+        drop_columns(reader); /* nothing selected: next refuses */
+    }
+    return rc;
 }
 
 /* --- batches ------------------------------------------------------------------------------ */
@@ -301,8 +308,9 @@ static int read_batch(struct weir_parquet_reader *reader, int32_t rows, struct w
 int weir_parquet_reader_next(struct weir_parquet_reader *reader, struct weir_batch **out,
                              struct weir_error *err) {
     *out = NULL;
-    if (reader->failed) {
-        return weir_error_set(err, WEIR_E_BUG, "parquet: the reader failed before; seek first");
+    if (reader->failed || reader->selected_schema == NULL) {
+        return weir_error_set(err, WEIR_E_BUG,
+                              "parquet: the reader failed before; seek or select first");
     }
     while (reader->group < reader->group_count &&
            (reader->group_at >= reader->groups[reader->group].rows ||
