@@ -107,10 +107,10 @@ int weir_cli_try(struct weir_arguments *arguments) {
         weir_harness_use(script);
         harness = weir_harness_open(pipeline, "");
         const char *reads = harness != NULL ? weir_harness_input(harness, name) : NULL;
-        bool ok = reads != NULL &&
-                  weir_harness_feed(harness, reads, (const char *)input.data,
-                                    (int64_t)input.size) >= 0 &&
-                  weir_harness_finish(harness) == 0;
+        bool ok =
+            reads != NULL &&
+            weir_harness_feed(harness, reads, (const char *)input.data, (int64_t)input.size) >= 0 &&
+            weir_harness_finish(harness) == 0;
         if (!ok) {
             weir_error_set(&err, WEIR_E_DATA, "%s", weir_harness_error());
             rc = err.code;

@@ -1,5 +1,7 @@
 #include "operator/literal.h"
 
+#include "core/time.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -83,16 +85,6 @@ static bool rescale(const struct exact *number, int scale, weir_int128 *value) {
         *value *= 10;
     }
     return true;
-}
-
-int64_t weir_days_from_civil(int64_t year, int month, int day) {
-    /* Years begin in March, so that the leap day is the last; eras have 400 years. */
-    year -= month <= 2;
-    int64_t era = (year >= 0 ? year : year - 399) / 400;
-    int64_t year_of_era = year - era * 400;
-    int64_t day_of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
-    int64_t day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    return era * 146097 + day_of_era - 719468;
 }
 
 static bool take_digits(const char **at, int count, int *value) {

@@ -16,5 +16,3 @@ struct weir_literal {
 
 int weir_literal_parse(const struct weir_field *field, const char *text,
                        struct weir_literal *literal, struct weir_error *err) WEIR_MUST_CHECK;
-/* Days since 1970-01-01 of a proleptic Gregorian date. */
-int64_t weir_days_from_civil(int64_t year, int month, int day);

@@ -380,8 +380,7 @@ int weir_graph_reject_of(struct weir_graph *graph, int32_t source, int32_t parti
     counters->in++;
     counters->quarantined++;
     counters->tallies[TALLY_DECODE].rejected++;
-    return quarantine_raw(graph, &graph->source_quarantines[source],
-                          graph->datasets[source]->name,
+    return quarantine_raw(graph, &graph->source_quarantines[source], graph->datasets[source]->name,
                           partition, reject->offset, weir_reject_raw(rejects, index),
                           (size_t)reject->raw_bytes, reserved_tallies[TALLY_DECODE], reason, err);
 }

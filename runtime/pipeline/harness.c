@@ -91,8 +91,7 @@ static int breach(void *context, int32_t function, int32_t row, struct weir_erro
 /* "key=value" lines into settings; the text is cut up in place. */
 static size_t split_settings(char *text, struct weir_script_setting *settings, size_t max) {
     size_t count = 0;
-    for (char *line = strtok(text, "\n"); line != NULL && count < max;
-         line = strtok(NULL, "\n")) {
+    for (char *line = strtok(text, "\n"); line != NULL && count < max; line = strtok(NULL, "\n")) {
         char *equals = strchr(line, '=');
         if (equals != NULL) {
             *equals = '\0';
@@ -111,7 +110,8 @@ static int load(struct weir_harness *h, const char *path, const char *setting_li
     size_t setting_count = split_settings(text, settings, 64);
     struct weir_buffer report;
     weir_buffer_init(&report, 1 << 20);
-    int rc = weir_script_load(used_script, path, settings, setting_count, &h->rule_set, &report, NULL, &last_error);
+    int rc = weir_script_load(used_script, path, settings, setting_count, &h->rule_set, &report,
+                              NULL, &last_error);
     if (rc != WEIR_OK && report.size > 0) {
         weir_error_set(&last_error, rc, "%.*s", (int)report.size, (const char *)report.data);
     }

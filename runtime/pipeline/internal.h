@@ -58,6 +58,7 @@ struct weir_pipeline {
     struct weir_plan *plan;
     struct weir_graph *graph;
     struct weir_pool *pool;
+    struct weir_pool *source_pool;
     struct weir_signal signal;
     struct source_state *sources;
     int32_t source_count;

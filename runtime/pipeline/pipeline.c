@@ -73,7 +73,11 @@ static int keep_position(struct partition_state *partition, const struct weir_po
     return WEIR_OK;
 }
 
+/* Bounded sources have given all they have. */
 static bool all_ended(const struct weir_pipeline *p) {
+    if (!p->options.until_end) {
+        return false;
+    }
     for (int32_t s = 0; s < p->source_count; s++) {
         for (int32_t i = 0; i < p->sources[s].partition_count; i++) {
             if (!p->sources[s].partitions[i].ended) {
@@ -112,8 +116,7 @@ static int take_batch(struct weir_pipeline *p, int32_t s, struct weir_source_bat
     }
     if (rc == WEIR_OK && batch->batch->rows > 0) {
         weir_batch_fill_int64(batch->batch,
-                              batch->batch->column_count - WEIR_META_COUNT +
-                                  WEIR_META_INGESTED_AT,
+                              batch->batch->column_count - WEIR_META_COUNT + WEIR_META_INGESTED_AT,
                               p->clock_us);
         rc = weir_graph_push(p->graph, s, partition->name, batch->batch, err);
     }
@@ -209,13 +212,14 @@ static int step(struct weir_pipeline *p, bool *ended, struct weir_error *err) {
     bool may_seal = weir_commit_may_seal(p->commit);
     bool worked = false;
     int rc = WEIR_OK;
-    if (!overdue || may_seal) { /* two epochs wait for their record: take no more rows */
+    bool stopping = atomic_load(&p->stop);
+    if (!stopping && (!overdue || may_seal)) { /* two epochs wait: take no more rows */
         rc = take_round(p, &worked, err);
     }
     if (rc == WEIR_OK) {
         rc = tick(p, err);
     }
-    *ended = all_ended(p) || atomic_load(&p->stop);
+    *ended = all_ended(p) || stopping;
     bool due = weir_clock_mono_ns() - p->sealed_at_ns >= every_ns;
     if (rc == WEIR_OK && p->dirty && (due || *ended) && weir_commit_may_seal(p->commit)) {
         rc = pipeline_seal(p, err);
@@ -259,11 +263,19 @@ int weir_pipeline_run(struct weir_pipeline *p, struct weir_error *err) {
     for (int32_t s = 0; s < p->source_count; s++) {
         weir_source_stop(p->sources[s].source);
     }
-    if (rc == WEIR_OK && p->epoch > 1) {
-        rc = weir_commit_wait(p->commit, p->epoch - 1, -1, err);
-    }
-    /* After a row stopped the pipeline, whole epochs before it still become visible. */
+    /* After a row stopped the pipeline, the whole epochs before it still become visible. */
     if (rc == WEIR_OK || rc == WEIR_E_DATA) {
+        struct weir_error why = {0};
+        int end = pipeline_collect(p, -1, &why);
+        if (end == WEIR_OK && p->epoch > 1) {
+            end = weir_commit_wait(p->commit, p->epoch - 1, -1, &why);
+        }
+        if (end != WEIR_OK && rc == WEIR_OK) {
+            rc = end;
+            if (err != NULL) {
+                *err = why;
+            }
+        }
         weir_commit_stop(p->commit);
         weir_sinks_drain(p->sinks);
         if (atomic_load(&p->failed)) {
@@ -329,8 +341,13 @@ int weir_pipeline_create(const struct weir_pipeline_options *options, struct wei
         rc = weir_plan_parse(weir_rule_set_plan(p->rule_set, NULL), &p->plan, err);
     }
     if (rc == WEIR_OK) {
+        /* What sources hold ahead is bounded on its own, so that a slow sink stops them before the
+         * loop itself runs out. */
         p->pool = weir_pool_create((size_t)p->plan->data_bytes);
-        rc = p->pool == NULL ? weir_error_set(err, WEIR_E_NOMEM, "out of memory") : WEIR_OK;
+        p->source_pool = weir_pool_create((size_t)p->plan->data_bytes / 3);
+        rc = p->pool == NULL || p->source_pool == NULL
+                 ? weir_error_set(err, WEIR_E_NOMEM, "out of memory")
+                 : WEIR_OK;
     }
     if (rc == WEIR_OK) {
         rc = pipeline_make_graph(p, p->plan, p->rule_set, &p->graph, err);
@@ -393,6 +410,7 @@ void weir_pipeline_destroy(struct weir_pipeline *p) {
     weir_rule_set_unref(p->rule_set);
     weir_script_destroy(p->script);
     weir_pool_destroy(p->pool);
+    weir_pool_destroy(p->source_pool);
     weir_signal_fini(&p->signal);
     free(p);
 }

@@ -377,7 +377,7 @@ int weir_plan_parse(const char *json, struct weir_plan **out, struct weir_error 
     plan->snapshot_every_us = integer(&r, ledger, "snapshot_every_us", INT64_C(60000000));
     plan->commit_every_us = integer(&r, member(pipeline, "commit"), "every_us", 1000000);
     json_t *memory = member(pipeline, "memory");
-    plan->data_bytes = integer(&r, memory, "data_bytes", INT64_C(160) << 20);
+    plan->data_bytes = integer(&r, memory, "data_bytes", INT64_C(192) << 20);
     plan->state_bytes = integer(&r, memory, "state_bytes", INT64_C(1) << 30);
 
     plan->sources = list(&r, plan->root, "sources", sizeof(*plan->sources), &plan->source_count);

@@ -35,7 +35,8 @@ void weir_pipeline_progress(struct weir_pipeline *p, struct weir_pipeline_progre
     out->commit_max_us = (int64_t)status.latency_max_us;
     out->seal_max_us = p->seal_max_ns / 1000;
     out->resident_bytes = resident_bytes();
-    out->data_bytes = (int64_t)weir_pool_used_bytes(p->pool);
+    out->data_bytes =
+        (int64_t)(weir_pool_used_bytes(p->pool) + weir_pool_used_bytes(p->source_pool));
     struct weir_cell *cells[CELLS_MAX];
     int32_t count = weir_graph_cells(p->graph, cells, CELLS_MAX);
     for (int32_t i = 0; i < count; i++) {
@@ -49,7 +50,7 @@ void weir_pipeline_progress(struct weir_pipeline *p, struct weir_pipeline_progre
     out->encode_cpu_ns = sinks.encode_cpu_ns;
     out->apply_cpu_ns = sinks.apply_cpu_ns;
     out->blocked_ns = sinks.blocked_ns;
-    out->mallocs = weir_pool_malloc_count(p->pool);
+    out->mallocs = weir_pool_malloc_count(p->pool) + weir_pool_malloc_count(p->source_pool);
     out->graph = p->graph;
     out->rule_set = weir_rule_set_hash(p->rule_set);
     out->note = p->note[0] != '\0' ? p->note : NULL;

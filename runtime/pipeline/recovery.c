@@ -282,7 +282,7 @@ static int open_sources(struct weir_pipeline *p, struct weir_recovery *recovery,
             .decoder = plan->decoder,
             .decoder_options_json = decoder_options,
             .schema = plan->schema,
-            .pool = p->pool,
+            .pool = p->source_pool,
             .signal = &p->signal,
             .until_end = p->options.until_end,
         };

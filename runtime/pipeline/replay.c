@@ -75,8 +75,8 @@ static int output(void *context, struct weir_dataset *dataset, struct weir_batch
         return weir_error_set(err, WEIR_E_NOMEM, "replay: out of memory");
     }
     r->outputs = outputs;
-    r->outputs[r->output_count++] = (struct output){
-        dataset->name, (uint64_t)count, weir_batch_digest(batch, sel, count, 0)};
+    r->outputs[r->output_count++] =
+        (struct output){dataset->name, (uint64_t)count, weir_batch_digest(batch, sel, count, 0)};
     return WEIR_OK;
 }
 
@@ -257,8 +257,7 @@ static int push_batch(struct replay *r, int32_t s, struct weir_source_batch *bat
     if (batch->batch->rows > 0) {
         rc = weir_graph_push(r->graph, s, partition, batch->batch, err);
     }
-    for (int32_t i = 0; rc == WEIR_OK && batch->rejects != NULL && i < batch->rejects->count;
-         i++) {
+    for (int32_t i = 0; rc == WEIR_OK && batch->rejects != NULL && i < batch->rejects->count; i++) {
         rc = weir_graph_reject_of(r->graph, s, batch->partition, batch->rejects, i, err);
     }
     return rc == WEIR_OK ? weir_graph_flush_rejects(r->graph, err) : rc;
@@ -283,8 +282,9 @@ static int replay_batch(struct replay *r, const struct weir_message *message, in
         return rc;
     }
     if (batch == NULL || (uint64_t)batch->rows != message->rows) {
-        differ(r, "source %s gives %d rows where the epoch read %" PRIu64
-                  ": its input is no longer what it was",
+        differ(r,
+               "source %s gives %d rows where the epoch read %" PRIu64
+               ": its input is no longer what it was",
                r->plan->sources[s].name, batch != NULL ? batch->rows : 0, message->rows);
     } else if (batch->hash != message->hash) {
         differ(r, "source %s: %" PRIu64 " rows are not the ones the epoch read",
@@ -426,7 +426,8 @@ static int compare_state(struct replay *r, const struct weir_record_view *record
     return rc;
 }
 
-/* --- the whole --------------------------------------------------------------------------------- */
+/* --- the whole ---------------------------------------------------------------------------------
+ */
 
 static int prepare(struct replay *r, struct weir_error *err) {
     struct weir_script_options script_options = {0};

@@ -26,5 +26,4 @@ struct weir_replay_result {
 /* WEIR_E_NOTFOUND: the ledger no longer (or not yet) holds the epoch or what leads to it; the
  * message names `ledger = { keep = … }`. Reads only; may run beside a live instance. */
 int weir_pipeline_replay(const struct weir_replay_options *options,
-                         struct weir_replay_result *result,
-                         struct weir_error *err) WEIR_MUST_CHECK;
+                         struct weir_replay_result *result, struct weir_error *err) WEIR_MUST_CHECK;

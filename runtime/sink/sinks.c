@@ -56,8 +56,8 @@ struct entry {
     const char *name;
     int32_t index;
     struct worker *worker;
-    bool dirty;         /* rows since the last seal; loop thread */
-    uint64_t digest;    /* of the rows since the last seal; worker */
+    bool dirty;      /* rows since the last seal; loop thread */
+    uint64_t digest; /* of the rows since the last seal; worker */
     uint64_t rows;
     struct queue queue; /* applier's */
     pthread_t thread;
@@ -185,8 +185,7 @@ static int seal_one(struct weir_sinks *sinks, struct entry *entry, uint64_t epoc
 }
 
 static int write_one(struct entry *entry, struct message *message, struct weir_error *err) {
-    entry->digest =
-        weir_batch_digest(message->batch, message->sel, message->count, entry->digest);
+    entry->digest = weir_batch_digest(message->batch, message->sel, message->count, entry->digest);
     entry->rows += (uint64_t)message->count;
     return entry->ops->write(entry->self, message->batch, message->sel, message->count, err);
 }
@@ -250,7 +249,7 @@ int weir_sinks_create(const struct weir_sinks_options *options, struct weir_sink
     }
     sinks->options = *options;
     if (sinks->options.queue_bytes == 0) {
-        sinks->options.queue_bytes = (size_t)48 << 20;
+        sinks->options.queue_bytes = (size_t)24 << 20;
     }
     if (sinks->options.effect_bytes_max == 0) {
         sinks->options.effect_bytes_max = (size_t)64 << 20;

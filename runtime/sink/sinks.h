@@ -28,7 +28,7 @@ struct weir_sinks_hooks {
 struct weir_sinks_options {
     struct weir_sinks_hooks hooks;
     int32_t workers;         /* 0: 2 */
-    size_t queue_bytes;      /* rows waiting for one worker; 0: 48 MiB */
+    size_t queue_bytes;      /* rows waiting for one worker; 0: 24 MiB */
     size_t effect_bytes_max; /* of one sink and epoch; 0: 64 MiB */
 };
 
