@@ -1,6 +1,7 @@
 -- weir.testing: rules under busted. The real runtime, a virtual clock, state in memory: the harness in C
--- runs the pipeline's graph over the records a spec feeds; this is its Lua face (interface: README.md).
+-- runs the pipeline's graph over the records a spec feeds; this is its Lua face (abi/harness.h).
 local native = require "weir.native"
+local harness = require "weir.internal.harness"
 local time = require "weir.internal.time"
 
 local testing = {}
@@ -115,59 +116,69 @@ end
 local Dataset = {}
 Dataset.__index = Dataset
 
-local function checked(ok, why)
-    if not ok then
-        error(why, 3)
+-- The project's pipeline: the one named, or the first under pipelines/.
+local function pipeline_path(options)
+    if options.pipeline then
+        return options.pipeline
     end
-    return ok
+    local found = native.list_files("pipelines", ".lua")
+    if not found or #found == 0 then
+        error("there is no pipelines/*.lua here; run the specs at the project root", 3)
+    end
+    return found[1]
 end
 
 -- The dataset of that name, run from the records fed to what it reads. options: { pipeline = path,
--- upstream = true: feed its sources, with everything between; settings = { ["commit.every"] = … } }.
+-- upstream = true: start at the sources, with everything between; settings = { ["commit.every"] = … } }.
 function testing.load(name, options)
     options = options or {}
     local settings = {}
     for key, v in pairs(options.settings or {}) do
-        settings[#settings + 1] = { key, tostring(v) }
+        settings[#settings + 1] = key .. "=" .. tostring(v)
     end
-    table.sort(settings, function(a, b)
-        return a[1] < b[1]
-    end)
-    local request = { pipeline = options.pipeline, upstream = options.upstream and true or false, settings = settings }
-    local handle, info = native.harness_open(name, request)
-    checked(handle, info)
-    return setmetatable({ name = name, handle = handle, inputs = info.inputs }, Dataset)
+    table.sort(settings)
+    local handle = harness.open(pipeline_path(options), table.concat(settings, "\n"))
+    local input = harness.input(handle, name)
+    if not input then
+        error(("no stream or model is called `%s`"):format(name), 2)
+    end
+    -- Event time is declared by the dataset or by one it stems from.
+    local time_field, at = nil, name
+    while at and not time_field do
+        time_field = harness.time(handle, at)
+        at = harness.input(handle, at)
+        if options.upstream and at then
+            input = at
+        end
+    end
+    while options.upstream and at do
+        input, at = at, harness.input(handle, at)
+    end
+    return setmetatable({ name = name, handle = handle, input = input, time_field = time_field }, Dataset)
 end
 
 -- feed(record, …), feed(list of records or lines), feed("dataset", record, …)
 function Dataset:feed(...)
     local first = ...
-    local input, from = self.inputs[1].name, 1
+    local input, from = self.input, 1
     if type(first) == "string" and not first:match "^%s*[{%[]" then
         input, from = first, 2
-    end
-    local time_field
-    local known = false
-    for _, candidate in ipairs(self.inputs) do
-        if candidate.name == input then
-            time_field, known = candidate.time_field, true
+        if not harness.has(self.handle, input) then
+            error(("no dataset is called `%s`"):format(input), 2)
         end
-    end
-    if not known then
-        error(("%s does not read `%s`"):format(self.name, input), 2)
     end
     local lines = {}
     for i = from, select("#", ...) do
         local item = select(i, ...)
         if type(item) == "table" and getmetatable(item) == nil and #item > 0 then
             for _, each in ipairs(item) do
-                lines[#lines + 1] = line_of(each, time_field)
+                lines[#lines + 1] = line_of(each, self.time_field)
             end
         else
-            lines[#lines + 1] = line_of(item, time_field)
+            lines[#lines + 1] = line_of(item, self.time_field)
         end
     end
-    checked(native.harness_feed(self.handle, input, table.concat(lines, "\n")))
+    harness.feed(self.handle, input, table.concat(lines, "\n"))
     return self
 end
 
@@ -177,7 +188,7 @@ function Dataset:watermark(text)
     if not us then
         error(("%q is not a time with an offset"):format(tostring(text)), 2)
     end
-    checked(native.harness_watermark(self.handle, tonumber(us)))
+    harness.watermark(self.handle, us)
     return self
 end
 
@@ -187,29 +198,30 @@ function Dataset:clock(text)
     if not us then
         error(("%q is not a duration such as \"+1m\""):format(tostring(text)), 2)
     end
-    checked(native.harness_clock(self.handle, us))
+    harness.advance(self.handle, us)
     return self
 end
 
 -- Ends the input: every window closes.
 function Dataset:finish()
-    checked(native.harness_finish(self.handle))
+    harness.finish(self.handle)
     return self
 end
 
 local function rows_of(handle, dataset)
-    local text, why = native.harness_rows(handle, dataset)
-    checked(text, why)
-    local list = checked(native.json_decode(text))
     local rows = {}
-    for i, object in ipairs(list) do
+    for line in harness.rows(handle, dataset):gmatch "[^\n]+" do
+        local object, why = native.json_decode(line)
+        if not object then
+            error(why, 3)
+        end
         local row = {}
         for k, v in pairs(object) do
             if v ~= native.null then
                 row[k] = v
             end
         end
-        rows[i] = row
+        rows[#rows + 1] = row
     end
     return rows
 end
@@ -246,6 +258,11 @@ end
 -- The rows of another dataset this one writes: late rows by the name they were given.
 function Dataset:emitted(name)
     return rows_of(self.handle, name or self.name)
+end
+
+-- { in =, out =, rejected = { … }, late =, … } of the dataset, as in the summary of a run.
+function Dataset:counters(name)
+    return native.json_decode(harness.counters(self.handle, name or self.name))
 end
 
 return testing
