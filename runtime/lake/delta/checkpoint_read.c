@@ -253,10 +253,11 @@ static int read_metadata(struct reading *reading, struct delta_view view, int64_
         view_pairs(reading, delta_view_child(view, "configuration"), row, &pairs);
     metadata.configuration = pairs;
     metadata.created_ms = delta_view_int(delta_view_child(view, "createdTime"), row, 0);
-    int rc = done(reading, "id", metadata.id);
-    if (rc == WEIR_OK) {
-        rc = done(reading, "schemaString", metadata.schema_string);
+    char no_columns[] = "{\"type\":\"struct\",\"fields\":[]}"; /* as in commits: no schema yet */
+    if (metadata.schema_string == NULL) {
+        metadata.schema_string = no_columns;
     }
+    int rc = done(reading, "id", metadata.id);
     return rc == WEIR_OK ? delta_apply_metadata(reading->snapshot, &metadata, reading->err) : rc;
 }
 

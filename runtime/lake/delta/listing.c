@@ -39,7 +39,7 @@ static bool parse_checkpoint(const char *name, struct delta_checkpoint *out) {
         return true;
     }
     size_t length = strlen(rest);
-    if (length == 29 && rest[10] == '.' && strcmp(rest + 21, ".parquet") == 0) {
+    if (length == 29 && rest[10] == '.' && memcmp(rest + 21, ".parquet", 8) == 0) {
         int64_t part = digits(rest, 10);
         int64_t parts = digits(rest + 11, 10);
         if (part >= 1 && parts >= part && parts <= 1000000) {
