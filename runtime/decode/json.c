@@ -147,8 +147,7 @@ static int reject(struct weir_batch_builder *builder, struct weir_reject_batch *
         }
     }
     char text[REASON_BYTES];
-    int used = field[0] == '\0' ? snprintf(text, sizeof(text), "%s", reason)
-                                : snprintf(text, sizeof(text), "field \"%s\": %s", field, reason);
+    int used = snprintf(text, sizeof(text), "%s", reason);
     if (position >= 0 && used > 0 && (size_t)used < sizeof(text)) {
         snprintf(text + used, sizeof(text) - (size_t)used, ", at byte %lld", (long long)position);
     }

@@ -82,7 +82,7 @@ struct weir_source_batch *weir_source_poll(struct weir_source *source, int32_t p
 const struct weir_source_batch *weir_source_peek(struct weir_source *source, int32_t partition);
 /* Joins the threads and releases what was not taken. Idempotent. */
 void weir_source_stop(struct weir_source *source);
-/* Why the partition's batch had a code. */
+/* Why the partition's batch had a code. Messages do not name the source: the caller does. */
 const struct weir_error *weir_source_error(const struct weir_source *source, int32_t partition);
 /* CPU nanoseconds of the source's threads so far, for the per-stage budget. */
 int64_t weir_source_cpu_ns(const struct weir_source *source);

@@ -1,0 +1,190 @@
+#include "source/file_stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+#include <zstd.h>
+
+enum { RAW_BYTES = 256 * 1024 };
+
+enum kind { PLAIN, GZIP, ZSTD };
+
+struct file_stream {
+    enum kind kind;
+    int fd;
+    char *path;
+    uint64_t raw_offset; /* bytes read from the file */
+    uint8_t *raw;        /* compressed bytes not yet used: raw[raw_at..raw_end) */
+    size_t raw_at;
+    size_t raw_end;
+    z_stream gzip;
+    bool has_gzip;
+    bool inside;  /* of a member or frame */
+    bool pending; /* the decompressor may hold output without more input */
+    ZSTD_DStream *zstd;
+};
+
+static bool ends_with(const char *text, const char *end) {
+    size_t length = strlen(text);
+    size_t end_length = strlen(end);
+    return length >= end_length && strcmp(text + length - end_length, end) == 0;
+}
+
+void file_stream_close(struct file_stream *stream) {
+    if (stream != NULL) {
+        if (stream->fd >= 0) {
+            close(stream->fd);
+        }
+        if (stream->has_gzip) {
+            inflateEnd(&stream->gzip);
+        }
+        ZSTD_freeDStream(stream->zstd);
+        free(stream->raw);
+        free(stream->path);
+        free(stream);
+    }
+}
+
+int file_stream_open(struct file_stream **out, const char *path, struct weir_error *err) {
+    *out = NULL;
+    struct file_stream *stream = calloc(1, sizeof(*stream));
+    if (stream == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    stream->kind = ends_with(path, ".gz") ? GZIP : ends_with(path, ".zst") ? ZSTD : PLAIN;
+    stream->path = strdup(path);
+    int rc = stream->path == NULL ? WEIR_E_NOMEM : WEIR_OK;
+    if (rc == WEIR_OK && stream->kind != PLAIN) {
+        stream->raw = malloc(RAW_BYTES);
+        rc = stream->raw == NULL ? WEIR_E_NOMEM : WEIR_OK;
+    }
+    if (rc == WEIR_OK && stream->kind == GZIP) {
+        stream->has_gzip = inflateInit2(&stream->gzip, 15 + 16) == Z_OK; /* gzip wrapper only */
+        rc = stream->has_gzip ? WEIR_OK : WEIR_E_NOMEM;
+    }
+    if (rc == WEIR_OK && stream->kind == ZSTD) {
+        stream->zstd = ZSTD_createDStream();
+        rc = stream->zstd == NULL ? WEIR_E_NOMEM : WEIR_OK;
+    }
+    stream->fd = -1;
+    if (rc != WEIR_OK) {
+        weir_error_set(err, rc, "out of memory");
+    } else {
+        stream->fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (stream->fd < 0) {
+            rc = weir_error_system(err, WEIR_E_ENVIRONMENT, errno,
+                                   "cannot read %s (check its permissions, or take it out of the "
+                                   "folder)",
+                                   path);
+        } else {
+            (void)posix_fadvise(stream->fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+        }
+    }
+    if (rc != WEIR_OK) {
+        file_stream_close(stream);
+        return rc;
+    }
+    *out = stream;
+    return WEIR_OK;
+}
+
+static int read_raw(struct file_stream *stream, uint8_t *to, size_t room, size_t *got,
+                    struct weir_error *err) {
+    ssize_t n;
+    do {
+        n = read(stream->fd, to, room);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) {
+        return weir_error_system(err, WEIR_E_IO, errno, "cannot read %s at byte %llu", stream->path,
+                                 (unsigned long long)stream->raw_offset);
+    }
+    stream->raw_offset += (uint64_t)n;
+    *got = (size_t)n;
+    return WEIR_OK;
+}
+
+static int fail_corrupt(const struct file_stream *stream, const char *what,
+                        struct weir_error *err) {
+    return weir_error_set(err, WEIR_E_CORRUPT,
+                          "%s is damaged before its byte %llu: %s; replace it with a good copy or "
+                          "take it out of the folder",
+                          stream->path, (unsigned long long)stream->raw_offset, what);
+}
+
+static int inflate_some(struct file_stream *stream, uint8_t *to, size_t room, size_t *got,
+                        struct weir_error *err) {
+    z_stream *z = &stream->gzip;
+    if (!stream->inside) {
+        if (inflateReset(z) != Z_OK) {
+            return fail_corrupt(stream, "gzip", err);
+        }
+        stream->inside = true;
+    }
+    z->next_in = stream->raw + stream->raw_at;
+    z->avail_in = (uInt)(stream->raw_end - stream->raw_at);
+    z->next_out = to;
+    z->avail_out = (uInt)room;
+    int result = inflate(z, Z_NO_FLUSH);
+    stream->raw_at = stream->raw_end - z->avail_in;
+    *got = room - z->avail_out;
+    stream->pending = z->avail_out == 0;
+    if (result == Z_STREAM_END) {
+        stream->inside = false;
+        stream->pending = false;
+        return WEIR_OK;
+    }
+    return result == Z_OK || result == Z_BUF_ERROR
+               ? WEIR_OK
+               : fail_corrupt(stream, z->msg != NULL ? z->msg : "not gzip", err);
+}
+
+static int unzstd_some(struct file_stream *stream, uint8_t *to, size_t room, size_t *got,
+                       struct weir_error *err) {
+    ZSTD_inBuffer in = {.src = stream->raw, .size = stream->raw_end, .pos = stream->raw_at};
+    ZSTD_outBuffer out = {.dst = to, .size = room};
+    size_t result = ZSTD_decompressStream(stream->zstd, &out, &in);
+    stream->raw_at = in.pos;
+    *got = out.pos;
+    if (ZSTD_isError(result)) {
+        return fail_corrupt(stream, ZSTD_getErrorName(result), err);
+    }
+    stream->inside = result != 0;
+    stream->pending = out.pos == room && result != 0;
+    return WEIR_OK;
+}
+
+int file_stream_read(struct file_stream *stream, uint8_t *to, size_t room, size_t *got,
+                     struct weir_error *err) {
+    *got = 0;
+    if (stream->kind == PLAIN) {
+        return read_raw(stream, to, room, got, err);
+    }
+    room = room < INT32_MAX ? room : INT32_MAX;
+    for (;;) {
+        if (stream->raw_at == stream->raw_end && !stream->pending) {
+            stream->raw_at = stream->raw_end = 0;
+            int rc = read_raw(stream, stream->raw, RAW_BYTES, &stream->raw_end, err);
+            if (rc != WEIR_OK || stream->raw_end == 0) {
+                return rc;
+            }
+        }
+        int rc = stream->kind == GZIP ? inflate_some(stream, to, room, got, err)
+                                      : unzstd_some(stream, to, room, got, err);
+        if (rc != WEIR_OK || *got > 0) {
+            return rc;
+        }
+    }
+}
+
+bool file_stream_is_cut(const struct file_stream *stream) {
+    return stream->inside;
+}
+
+bool file_stream_shrank(const struct file_stream *stream) {
+    struct stat st;
+    return fstat(stream->fd, &st) == 0 && (uint64_t)st.st_size < stream->raw_offset;
+}

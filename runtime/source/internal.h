@@ -1,0 +1,37 @@
+#pragma once
+/* What registry.c and the kinds of source share. Private to the room. */
+#include "core/ring.h"
+#include "source/source.h"
+
+struct source_thread;
+
+struct weir_source {
+    const struct weir_source_vtable *vtable;
+    char *name;
+    char *decoder_kind; /* NULL for sources that need none */
+    char *decoder_options;
+    struct weir_schema *user_schema; /* NULL until the decoder has said it */
+    struct weir_schema *full_schema;
+    struct weir_pool *pool;
+    struct weir_signal *signal;
+    bool until_end;
+    int32_t batch_rows;
+    uint32_t queue_batches;
+    int32_t partitions;            /* set by open */
+    void *state;                   /* the kind's own */
+    struct source_thread *threads; /* one a partition once started */
+    bool started;
+};
+
+/* A batch wrapped for delivery, with room for a position of `position_bytes` that the caller fills
+ * through position.bytes. Steals `batch` and `rejects` when it succeeds. NULL at the pool's cap. */
+struct weir_source_batch *source_batch_create(struct weir_pool *pool, struct weir_batch *batch,
+                                              struct weir_reject_batch *rejects,
+                                              uint32_t position_bytes);
+/* The bytes of a batch's position, to be written by the kind before delivery. */
+static inline uint8_t *source_position(struct weir_source_batch *batch) {
+    return (uint8_t *)(batch + 1);
+}
+
+extern const struct weir_source_vtable weir_source_files;
+extern const struct weir_source_vtable weir_source_generator;

@@ -1,0 +1,329 @@
+/* The sources there are, and what they share: creation, threads that push into rings, polling. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "source/internal.h"
+
+enum { QUEUE_BATCHES = 8, LIMIT_WAIT_MS = 1 };
+
+static const struct weir_source_vtable *const sources[] = {&weir_source_files,
+                                                           &weir_source_generator};
+
+struct source_thread {
+    struct weir_source *source;
+    struct weir_ring *ring;
+    pthread_t thread;
+    int32_t partition;
+    bool running;
+    _Atomic int64_t cpu_ns;
+    struct weir_error error; /* written before the failed batch is pushed */
+};
+
+static const struct weir_source_vtable *find(const char *kind) {
+    for (size_t i = 0; i < sizeof(sources) / sizeof(sources[0]); i++) {
+        if (strcmp(sources[i]->name, kind) == 0) {
+            return sources[i];
+        }
+    }
+    return NULL;
+}
+
+bool weir_source_exists(const char *kind) {
+    return find(kind) != NULL;
+}
+
+const char *weir_source_kinds(void) {
+    return "files, generator";
+}
+
+struct weir_schema *weir_source_own_schema(const char *kind) {
+    const struct weir_source_vtable *vtable = find(kind);
+    return vtable != NULL && vtable->own_schema != NULL ? vtable->own_schema() : NULL;
+}
+
+int weir_source_describe_position(const char *kind, const struct weir_position *position,
+                                  struct weir_buffer *out) {
+    const struct weir_source_vtable *vtable = find(kind);
+    return vtable == NULL ? WEIR_E_NOTFOUND : vtable->describe(position, out);
+}
+
+/* --- batches ------------------------------------------------------------------------------ */
+
+struct weir_source_batch *source_batch_create(struct weir_pool *pool, struct weir_batch *batch,
+                                              struct weir_reject_batch *rejects,
+                                              uint32_t position_bytes) {
+    struct weir_source_batch *out = weir_pool_take(pool, sizeof(*out) + position_bytes);
+    if (out != NULL) {
+        memset(out, 0, sizeof(*out));
+        out->pool = pool;
+        out->batch = batch;
+        out->rejects = rejects;
+        out->position.bytes = source_position(out);
+        out->position.size = position_bytes;
+    }
+    return out;
+}
+
+void weir_source_batch_release(struct weir_source_batch *batch) {
+    if (batch != NULL) {
+        weir_batch_unref(batch->batch);
+        weir_reject_batch_destroy(batch->rejects);
+        weir_pool_give(batch->pool, batch);
+    }
+}
+
+/* --- life --------------------------------------------------------------------------------- */
+
+static char *copy_text(const char *text, int *rc) {
+    char *copy = text != NULL ? strdup(text) : NULL;
+    if (text != NULL && copy == NULL) {
+        *rc = WEIR_E_NOMEM;
+    }
+    return copy;
+}
+
+/* The user's columns: given, the source's own, or the decoder's. */
+static int settle_schema(struct weir_source *source, struct weir_error *err) {
+    struct weir_decoder *decoder = NULL;
+    int rc = WEIR_OK;
+    if (source->user_schema == NULL && source->vtable->own_schema != NULL) {
+        source->user_schema = source->vtable->own_schema();
+    }
+    if (source->user_schema == NULL && source->decoder_kind != NULL) {
+        rc =
+            weir_decoder_create(&decoder, source->decoder_kind, source->decoder_options, NULL, err);
+        if (rc == WEIR_OK) {
+            source->user_schema = weir_schema_ref(decoder->vtable->schema(decoder));
+        }
+        weir_decoder_destroy(decoder);
+    }
+    if (rc == WEIR_OK && source->user_schema == NULL) {
+        rc = weir_error_set(err, WEIR_E_CONFIG, "there is no schema");
+    }
+    if (rc == WEIR_OK) {
+        rc = weir_decode_check_schema(source->user_schema, err);
+    }
+    if (rc == WEIR_OK) {
+        source->full_schema = weir_decode_full_schema(source->user_schema);
+        rc = source->full_schema == NULL ? weir_error_set(err, WEIR_E_NOMEM, "out of memory")
+                                         : WEIR_OK;
+    }
+    return rc;
+}
+
+int weir_source_create(struct weir_source **out, const struct weir_source_config *config,
+                       struct weir_error *err) {
+    *out = NULL;
+    const struct weir_source_vtable *vtable = find(config->kind);
+    if (vtable == NULL) {
+        return weir_error_set(err, WEIR_E_CONFIG, "no connector is called \"%s\"; there are: %s",
+                              config->kind, weir_source_kinds());
+    }
+    if (vtable->needs_decoder && config->decoder == NULL) {
+        return weir_error_set(err, WEIR_E_CONFIG, "%s needs a decoder; add json { schema = \"…\" }",
+                              config->kind);
+    }
+    if (!vtable->needs_decoder && config->decoder != NULL) {
+        return weir_error_set(err, WEIR_E_CONFIG, "%s takes no decoder; remove %s { … }",
+                              config->kind, config->decoder);
+    }
+    struct weir_source *source = calloc(1, sizeof(*source));
+    if (source == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    int rc = WEIR_OK;
+    source->vtable = vtable;
+    source->name = copy_text(config->name, &rc);
+    source->decoder_kind = copy_text(config->decoder, &rc);
+    source->decoder_options = copy_text(config->decoder_options_json, &rc);
+    source->user_schema = config->schema != NULL ? weir_schema_ref(config->schema) : NULL;
+    source->pool = config->pool;
+    source->signal = config->signal;
+    source->until_end = config->until_end;
+    source->batch_rows = config->batch_rows > 0 && config->batch_rows <= WEIR_BATCH_ROWS_MAX
+                             ? config->batch_rows
+                             : WEIR_BATCH_ROWS_MAX;
+    source->queue_batches = config->queue_batches > 0 ? config->queue_batches : QUEUE_BATCHES;
+    if (rc != WEIR_OK) {
+        weir_error_set(err, rc, "out of memory");
+    } else {
+        rc = settle_schema(source, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = vtable->init(source, config->options_json, err);
+    }
+    if (rc != WEIR_OK) {
+        weir_source_destroy(source);
+        return rc;
+    }
+    *out = source;
+    return WEIR_OK;
+}
+
+void weir_source_destroy(struct weir_source *source) {
+    if (source == NULL) {
+        return;
+    }
+    weir_source_stop(source);
+    if (source->threads != NULL) {
+        for (int32_t i = 0; i < source->partitions; i++) {
+            weir_ring_destroy(source->threads[i].ring);
+        }
+        free(source->threads);
+    }
+    source->vtable->fini(source);
+    weir_schema_unref(source->user_schema);
+    weir_schema_unref(source->full_schema);
+    free(source->name);
+    free(source->decoder_kind);
+    free(source->decoder_options);
+    free(source);
+}
+
+int weir_source_open(struct weir_source *source, const struct weir_position *positions,
+                     int32_t count, struct weir_error *err) {
+    return source->vtable->open(source, positions, count, err);
+}
+
+int32_t weir_source_partitions(const struct weir_source *source) {
+    return source->partitions;
+}
+
+struct weir_schema *weir_source_schema(const struct weir_source *source) {
+    return source->full_schema;
+}
+
+const char *weir_source_name(const struct weir_source *source) {
+    return source->name;
+}
+
+int weir_source_next(struct weir_source *source, int32_t partition, int32_t max_rows,
+                     struct weir_source_batch **out, struct weir_error *err) {
+    *out = NULL;
+    int32_t rows = max_rows > 0 && max_rows < source->batch_rows ? max_rows : source->batch_rows;
+    return source->vtable->next(source, partition, rows, out, err);
+}
+
+/* --- threads ------------------------------------------------------------------------------ */
+
+static void push_failure(struct source_thread *t, int rc) {
+    struct weir_source_batch *last = NULL;
+    /* The consumer holds the memory; it will come back, or the ring is closed. */
+    while ((last = source_batch_create(t->source->pool, NULL, NULL, 0)) == NULL) {
+        if (weir_ring_wait_closed(t->ring, LIMIT_WAIT_MS)) {
+            return;
+        }
+    }
+    last->partition = t->partition;
+    last->code = rc;
+    if (!weir_ring_push(t->ring, last)) {
+        weir_source_batch_release(last);
+    }
+}
+
+static void *run(void *argument) {
+    struct source_thread *t = argument;
+    struct weir_source *source = t->source;
+    for (;;) {
+        struct weir_source_batch *batch = NULL;
+        int rc = weir_source_next(source, t->partition, 0, &batch, &t->error);
+        atomic_store_explicit(&t->cpu_ns, weir_clock_thread_cpu_ns(), memory_order_relaxed);
+        int wait_ms = 0;
+        if (rc == WEIR_E_LIMIT) {
+            wait_ms = LIMIT_WAIT_MS; /* backpressure by memory */
+        } else if (rc != WEIR_OK) {
+            push_failure(t, rc);
+            break;
+        } else if (batch == NULL) {
+            wait_ms = source->vtable->wait_ms(source, t->partition);
+        }
+        if (batch != NULL) {
+            bool end = batch->end;
+            if (!weir_ring_push(t->ring, batch)) {
+                weir_source_batch_release(batch);
+                break;
+            }
+            if (end) {
+                break;
+            }
+        }
+        /* Also sees a ring closed while there is always something to read. */
+        if (weir_ring_wait_closed(t->ring, wait_ms)) {
+            break;
+        }
+    }
+    return NULL;
+}
+
+int weir_source_start(struct weir_source *source, struct weir_error *err) {
+    source->threads = calloc((size_t)source->partitions + 1, sizeof(*source->threads));
+    if (source->threads == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    source->started = true;
+    for (int32_t i = 0; i < source->partitions; i++) {
+        struct source_thread *t = &source->threads[i];
+        t->source = source;
+        t->partition = i;
+        int rc = weir_ring_create(&t->ring, source->queue_batches, source->signal, err);
+        if (rc == WEIR_OK) {
+            int failed = pthread_create(&t->thread, NULL, run, t);
+            t->running = failed == 0;
+            if (failed != 0) {
+                rc = weir_error_system(err, WEIR_E_ENVIRONMENT, failed, "cannot start a thread");
+            }
+        }
+        if (rc != WEIR_OK) {
+            weir_source_stop(source);
+            return rc;
+        }
+    }
+    return WEIR_OK;
+}
+
+struct weir_source_batch *weir_source_poll(struct weir_source *source, int32_t partition) {
+    return weir_ring_pop(source->threads[partition].ring);
+}
+
+const struct weir_source_batch *weir_source_peek(struct weir_source *source, int32_t partition) {
+    return weir_ring_peek(source->threads[partition].ring);
+}
+
+void weir_source_stop(struct weir_source *source) {
+    if (!source->started) {
+        return;
+    }
+    source->started = false;
+    for (int32_t i = 0; i < source->partitions; i++) {
+        if (source->threads[i].ring != NULL) {
+            weir_ring_close(source->threads[i].ring);
+        }
+    }
+    for (int32_t i = 0; i < source->partitions; i++) {
+        struct source_thread *t = &source->threads[i];
+        if (t->running) {
+            pthread_join(t->thread, NULL);
+            t->running = false;
+        }
+        struct weir_source_batch *batch;
+        while (t->ring != NULL && (batch = weir_ring_pop(t->ring)) != NULL) {
+            weir_source_batch_release(batch);
+        }
+    }
+}
+
+const struct weir_error *weir_source_error(const struct weir_source *source, int32_t partition) {
+    return &source->threads[partition].error;
+}
+
+int64_t weir_source_cpu_ns(const struct weir_source *source) {
+    int64_t total = 0;
+    for (int32_t i = 0; source->threads != NULL && i < source->partitions; i++) {
+        total += atomic_load_explicit(&source->threads[i].cpu_ns, memory_order_relaxed);
+    }
+    return total;
+}
