@@ -87,9 +87,9 @@ struct weir_lua_node {
     int32_t col;
     int32_t first; /* byte offsets from 0, last inclusive */
     int32_t last;
-    int32_t op; /* Binop, Unop: token kind; its byte offset in op_first */
-    int32_t op_first;
-    int32_t id; /* Table outside functions, from 1 */
+    int32_t op;       /* Binop, Unop: token kind */
+    int32_t op_first; /* Binop, Unop: its byte offset; calls: right behind what is called */
+    int32_t id;       /* Table outside functions, from 1 */
     struct weir_lua_node *next;
     struct weir_lua_node *a;
     struct weir_lua_node *b;

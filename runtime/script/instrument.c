@@ -49,19 +49,19 @@ static void visit_children(struct rewriter *r, const struct weir_lua_node *node)
     visit(r, node->b);
 }
 
-static void visit_table(struct rewriter *r, const struct weir_lua_node *table, bool is_sugar) {
+static void visit_table(struct rewriter *r, const struct weir_lua_node *table) {
     if (table->id == 0) {
         visit_children(r, table);
         return;
     }
     copy_to(r, (size_t)table->first);
-    put_text(r, is_sugar ? "( __weir_table(" : " __weir_table(");
+    put_text(r, " __weir_table(");
     if (r->rc == WEIR_OK) {
         r->rc = weir_buffer_printf(r->out, "%d,", table->id);
     }
     visit_children(r, table);
     copy_to(r, (size_t)table->last + 1);
-    put_text(r, is_sugar ? "))" : ")");
+    put_text(r, ")");
 }
 
 static void visit(struct rewriter *r, const struct weir_lua_node *node) {
@@ -69,11 +69,19 @@ static void visit(struct rewriter *r, const struct weir_lua_node *node) {
         return;
     }
     if (node->tag == LUA_Table) {
-        visit_table(r, node, false);
+        visit_table(r, node);
     } else if ((node->tag == LUA_Call || node->tag == LUA_MethodCall) &&
                node->flags == SUGAR_TABLE) {
         visit(r, node->a);
-        visit_table(r, node->list.first, true);
+        if (node->list.first->id == 0) {
+            visit(r, node->list.first);
+            return;
+        }
+        /* The constructor may stand on the next line, where a parenthesis could not. */
+        copy_to(r, (size_t)node->op_first);
+        put_text(r, "(");
+        visit_table(r, node->list.first);
+        put_text(r, ")");
     } else if (node->tag == LUA_Binop && node->op == '^') {
         copy_to(r, (size_t)node->first);
         put_text(r, " __weir_pow(");

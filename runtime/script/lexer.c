@@ -486,6 +486,11 @@ static void skip_comment(struct weir_lexer *lexer) {
             return;
         }
     }
+#ifdef WEIR_PLANT_BUG /* tools/fuzz.py proves that the fuzzer would find this */
+    while (lexer->source[lexer->at] != '\n') {
+        lexer->at++;
+    }
+#endif
     while (lexer->at < lexer->length && at(lexer, lexer->at) != '\n' &&
            at(lexer, lexer->at) != '\r') {
         lexer->at++;

@@ -214,6 +214,7 @@ static struct weir_lua_node *parse_table(struct weir_parser *p) {
 }
 
 static void parse_args(struct weir_parser *p, struct weir_lua_node *call) {
+    call->op_first = p->lexer.last_end + 1;
     switch (kind(p)) {
     case TOKEN_STRING:
         call->flags = SUGAR_STRING;

@@ -323,8 +323,8 @@ static int start(lua_State *lua) {
         lua_getglobal(lua, "require");
         lua_setfield(lua, LUA_REGISTRYINDEX, HOST_REQUIRE);
     }
-    for (size_t i = 0;
-         !script->options.host_libraries && i < sizeof(removed) / sizeof(removed[0]); i++) {
+    for (size_t i = 0; !script->options.host_libraries && i < sizeof(removed) / sizeof(removed[0]);
+         i++) {
         lua_pushnil(lua);
         lua_setglobal(lua, removed[i]);
     }

@@ -173,6 +173,9 @@ void weir_watchdog_destroy(struct weir_watchdog *w) {
 }
 
 void weir_watchdog_arm(struct weir_watchdog *w, int64_t budget_ns) {
+    if (w == NULL) {
+        return;
+    }
     w->fired = 0;
     w->budget_ns = budget_ns;
     atomic_store(&w->deadline_ns, weir_clock_mono_ns() + budget_ns);
@@ -184,6 +187,9 @@ void weir_watchdog_arm(struct weir_watchdog *w, int64_t budget_ns) {
 }
 
 bool weir_watchdog_disarm(struct weir_watchdog *w) {
+    if (w == NULL) {
+        return false;
+    }
     atomic_store(&w->deadline_ns, 0); /* from here the handler does nothing */
     if (w->fired == 0) {
         return false;

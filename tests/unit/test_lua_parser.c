@@ -362,7 +362,7 @@ static void instrumented_text_records_constructors_and_powers(void **state) {
                 "local text, ast, tables = native.instrument(src, '@x') "
                 "eq(text, 'local t =  __weir_table(1,{ 1,  __weir_table(2,{ a =  __weir_pow(2 ,  "
                 "__weir_pow(3 , 2)) }) })\\n' .. "
-                "'return f( __weir_table(3,{ t })),g \"x\" ( __weir_table(4,{})), function() "
+                "'return f( __weir_table(3,{ t })),g \"x\"(  __weir_table(4,{})), function() "
                 "return {  __weir_pow(2 , 2) } end, h:m( __weir_table(5,{}))') "
                 "eq(#tables, 5) eq(tables[2].fields[1].key, 'a') eq(tables[3].line, 2) "
                 "local seen = {} local env = { __weir_table = function(id, t) seen[#seen + 1] = id "
@@ -371,6 +371,13 @@ static void instrumented_text_records_constructors_and_powers(void **state) {
                 "end, h = { m = function(_, t) return t end } } "
                 "local a, b, c, d = assert(native.load(text, '@x', env))() "
                 "eq(table.concat(seen, ','), '2,1,3,4,5') eq(a[2].a, 512) eq(c()[1], 4) ");
+    run(PRELUDE "local src = 'return f \"x\" -- named\\n{ a = 1 }, h:m\\n\\n{}' local seen = {} "
+                "local text = native.instrument(src) local env = { __weir_table = function(id, t) "
+                "seen[id] = t return t end, "
+                "f = function(n) return function(t) return t end end, h = { m = function(_, t) "
+                "return t end } } "
+                "local a, b = assert(native.load(text, '=x', env))() eq(a, seen[1]) eq(b, seen[2]) "
+                "eq(a.a, 1) ");
     run(PRELUDE "local src = 'return(2)^(3)' local text = native.instrument(src) "
                 "eq(assert(native.load(text, '=x', { __weir_pow = native.pow }))(), 8) "
                 "local ok, message = native.load('\\27LJ', '=x', {}) eq(ok, nil) "
