@@ -235,7 +235,7 @@ static char *base64_json(const char *text, size_t length) {
     /* Avro writes bytes as the code points 0 to 255; in UTF-8 those are one byte or two. */
     for (size_t i = 0; i < length; i++) {
         uint8_t c = (uint8_t)text[i];
-        bytes[size++] = c < 0x80 ? c : (uint8_t)((c << 6 & 0xc0) | (text[++i] & 0x3f));
+        bytes[size++] = (uint8_t)(c < 0x80 ? c : (c << 6 & 0xc0) | (text[++i] & 0x3f));
     }
     size_t at = 0;
     out[at++] = '"';

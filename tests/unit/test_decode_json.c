@@ -1,0 +1,538 @@
+/* The JSON decoder's rules, one table row each: what is accepted and as what, what is rejected. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+/* cmocka wants the four above first */
+#include <cmocka.h>
+
+#include "decode/avsc.h"
+#include "decode/decoder.h"
+
+struct decoded {
+    struct weir_pool *pool;
+    struct weir_schema *full;
+    struct weir_decoder *decoder;
+    struct weir_batch *batch;
+    struct weir_reject_batch *rejects;
+};
+
+static void decode_lines(struct decoded *d, struct weir_schema *schema, const char *options,
+                         const char *text, size_t length) {
+    struct weir_error err = {0};
+    memset(d, 0, sizeof(*d));
+    d->pool = weir_pool_create(64 << 20);
+    if (weir_decoder_create(&d->decoder, "json", options, schema, &err) != WEIR_OK) {
+        fail_msg("%s", err.message);
+    }
+    d->full = weir_decode_full_schema(d->decoder->vtable->schema(d->decoder));
+    struct weir_batch_builder builder;
+    assert_int_equal(weir_batch_builder_init(&builder, d->pool, d->full, 64, 1 << 20, &err), 0);
+    assert_int_equal(weir_batch_builder_begin(&builder), 0);
+    uint8_t *block = calloc(1, length + WEIR_DECODE_PADDING);
+    struct weir_frame frames[64];
+    int32_t count = 0;
+    memcpy(block, text, length);
+    for (size_t at = 0; at < length;) {
+        const char *newline = memchr(text + at, '\n', length - at);
+        size_t end = newline != NULL ? (size_t)(newline - text) : length;
+        frames[count].start = (uint32_t)at;
+        frames[count].length = (uint32_t)(end - at);
+        frames[count].offset = (int64_t)at;
+        count++;
+        at = end + 1;
+    }
+    int32_t consumed = 0;
+    assert_int_equal(
+        weir_decoder_decode(d->decoder, block, frames, count, &builder, &d->rejects, &consumed), 0);
+    assert_int_equal(consumed, count);
+    d->batch = weir_batch_builder_take(&builder);
+    assert_int_equal(weir_decode_finish(d->batch, "t", 0), 0);
+    assert_int_equal(d->batch->rows + (d->rejects != NULL ? d->rejects->count : 0), count);
+    for (int32_t i = 0; i < d->batch->column_count; i++) {
+        assert_int_equal(d->batch->columns[i].length, d->batch->rows);
+    }
+    weir_batch_builder_fini(&builder);
+    free(block);
+}
+
+static void release(struct decoded *d) {
+    weir_batch_unref(d->batch);
+    weir_reject_batch_destroy(d->rejects);
+    weir_decoder_destroy(d->decoder);
+    weir_schema_unref(d->full);
+    assert_int_equal(weir_pool_used_bytes(d->pool), 0);
+    weir_pool_destroy(d->pool);
+}
+
+static struct weir_schema *schema_of(const char *type, bool nullable, const char *default_json) {
+    struct weir_error err = {0};
+    struct weir_field field = {0};
+    assert_int_equal(weir_field_parse_type(&field, type, &err), 0);
+    field.name = strdup("v");
+    field.nullable = nullable;
+    field.default_json = default_json != NULL ? strdup(default_json) : NULL;
+    struct weir_schema *schema = weir_schema_create();
+    assert_int_equal(weir_schema_add(schema, &field), 0);
+    weir_field_fini(&field);
+    return schema;
+}
+
+/* A value of the batch as text: the physical number, or the bytes. */
+static void show(const struct weir_column *c, int64_t row, char out[256]) {
+    if (weir_column_is_null(c, row)) {
+        strcpy(out, "null");
+        return;
+    }
+    switch (c->type) {
+    case WEIR_TYPE_BOOL:
+        strcpy(out, weir_bit_get(c->values, row) ? "true" : "false");
+        break;
+    case WEIR_TYPE_INT8:
+        sprintf(out, "%d", ((int8_t *)c->values)[row]);
+        break;
+    case WEIR_TYPE_INT16:
+        sprintf(out, "%d", ((int16_t *)c->values)[row]);
+        break;
+    case WEIR_TYPE_INT32:
+    case WEIR_TYPE_DATE:
+        sprintf(out, "%d", ((int32_t *)c->values)[row]);
+        break;
+    case WEIR_TYPE_FLOAT:
+        sprintf(out, "%a", (double)((float *)c->values)[row]);
+        break;
+    case WEIR_TYPE_DOUBLE:
+        sprintf(out, "%a", ((double *)c->values)[row]);
+        break;
+    case WEIR_TYPE_DECIMAL: {
+        __int128 v = ((__int128 *)c->values)[row];
+        unsigned __int128 m = v < 0 ? 0 - (unsigned __int128)v : (unsigned __int128)v;
+        char digits[64];
+        int at = 63;
+        digits[at] = '\0';
+        do {
+            digits[--at] = (char)('0' + (int)(m % 10));
+            m /= 10;
+        } while (m > 0);
+        sprintf(out, "%s%s", v < 0 ? "-" : "", digits + at);
+        break;
+    }
+    case WEIR_TYPE_STRING:
+    case WEIR_TYPE_BINARY: {
+        int32_t length;
+        const char *bytes = weir_column_bytes(c, row, &length);
+        int at = 0;
+        for (int32_t i = 0; i < length && at < 250; i++) {
+            at += sprintf(out + at, bytes[i] == 0 ? "\\0" : "%c", bytes[i]);
+        }
+        out[at] = '\0';
+        break;
+    }
+    case WEIR_TYPE_LIST:
+    case WEIR_TYPE_MAP:
+        sprintf(out, "%d elements", c->offsets[row + 1] - c->offsets[row]);
+        break;
+    case WEIR_TYPE_STRUCT:
+        strcpy(out, "struct");
+        break;
+    default:
+        sprintf(out, "%lld", (long long)((int64_t *)c->values)[row]);
+        break;
+    }
+}
+
+struct value_case {
+    const char *type;
+    const char *json;   /* of the value */
+    const char *expect; /* NULL: rejected */
+};
+
+static const struct value_case value_cases[] = {
+    {"bool", "true", "true"},
+    {"bool", "false", "false"},
+    {"bool", "truex", NULL},
+    {"bool", "1", NULL},
+    {"bool", "\"true\"", NULL},
+    {"int8", "127", "127"},
+    {"int8", "-128", "-128"},
+    {"int8", "128", NULL},
+    {"int16", "-32768", "-32768"},
+    {"int16", "32768", NULL},
+    {"int32", "2147483647", "2147483647"},
+    {"int32", "-2147483648", "-2147483648"},
+    {"int32", "2147483648", NULL},
+    {"int32", "1.0", "1"},
+    {"int32", "1e3", "1000"},
+    {"int32", "1E+3", "1000"},
+    {"int32", "1000e-3", "1"},
+    {"int32", "1.5", NULL},
+    {"int32", "0.00000000000000000000000000000000000000000000", "0"},
+    {"int32", "0e999999999", "0"},
+    {"int32", "-0", "0"},
+    {"int32", "01", NULL},
+    {"int32", "+1", NULL},
+    {"int32", ".5", NULL},
+    {"int32", "1.", NULL},
+    {"int32", "1e", NULL},
+    {"int32", "1x", NULL},
+    {"int32", "-", NULL},
+    {"int32", "0x10", NULL},
+    {"int32", "\"7\"", NULL},
+    {"int32", "1\"\"", NULL},
+    {"int32", "null", NULL},
+    {"int32", "{}", NULL},
+    {"int32", "[1]", NULL},
+    {"int32", "1e400000000000000000000", NULL},
+    {"int64", "9223372036854775807", "9223372036854775807"},
+    {"int64", "-9223372036854775808", "-9223372036854775808"},
+    {"int64", "9223372036854775808", NULL},
+    {"int64", "-9223372036854775809", NULL},
+    {"int64", "9007199254740993", "9007199254740993"},
+    {"int64", "9223372036854775807.000", "9223372036854775807"},
+    {"int64", "922337203685477580700000000000000000000e-20", "9223372036854775807"},
+    {"int64", "\"9007199254740993\"", "9007199254740993"},
+    {"int64", "\"-5\"", "-5"},
+    {"int64", "\"1.0\"", NULL},
+    {"int64", "\"\"", NULL},
+    {"int64", "\"12x\"", NULL},
+    {"int64", "\" 12\"", NULL},
+    {"decimal(12,2)", "12.34", "1234"},
+    {"decimal(12,2)", "12.340", "1234"},
+    {"decimal(12,2)", "12.345", NULL},
+    {"decimal(12,2)", "-0.01", "-1"},
+    {"decimal(12,2)", "1e2", "10000"},
+    {"decimal(12,2)", "1234e-2", "1234"},
+    {"decimal(12,2)", "\"12.34\"", "1234"},
+    {"decimal(12,2)", "\"1,00\"", NULL},
+    {"decimal(12,2)", "9999999999.99", "999999999999"},
+    {"decimal(12,2)", "10000000000.00", NULL},
+    {"decimal(38,0)", "99999999999999999999999999999999999999",
+     "99999999999999999999999999999999999999"},
+    {"decimal(38,0)", "-99999999999999999999999999999999999999",
+     "-99999999999999999999999999999999999999"},
+    {"decimal(38,0)", "100000000000000000000000000000000000000", NULL},
+    {"decimal(38,38)", "0.12345678901234567890123456789012345678",
+     "12345678901234567890123456789012345678"},
+    {"decimal(38,10)", "1234567890123456789012345678.0123456789",
+     "12345678901234567890123456780123456789"},
+    {"decimal(38,2)", "0.10000000000000000000000000000000000000000000000000", "10"},
+    {"decimal(12,2)", "true", NULL},
+    {"double", "0.1", "0x1.999999999999ap-4"},
+    {"double", "-0.0", "-0x0p+0"},
+    {"double", "-0", "-0x0p+0"},
+    {"double", "5e-324", "0x0.0000000000001p-1022"},
+    {"double", "2.2250738585072011e-308", "0x0.fffffffffffffp-1022"},
+    {"double", "1e-400", "0x0p+0"},
+    {"double", "-1e-99999999999999999999", "-0x0p+0"},
+    {"double", "1.7976931348623157e308", "0x1.fffffffffffffp+1023"},
+    {"double", "1e400", NULL},
+    {"double", "1e99999999999999999999", NULL},
+    {"double", "9007199254740993", "0x1p+53"},
+    {"double", "0.500000000000000166533453693773481063544750213623046875", "0x1.0000000000002p-1"},
+    {"double", "NaN", NULL},
+    {"double", "Infinity", NULL},
+    {"double", "-Infinity", NULL},
+    {"double", "\"1.5\"", NULL},
+    {"float", "0.1", "0x1.99999ap-4"},
+    {"float", "3.5e38", NULL},
+    {"float", "16777217", "0x1p+24"},
+    {"string", "\"\"", ""},
+    {"string", "\"plain\"", "plain"},
+    {"string", "\"a\\\"b\\\\c\\/d\\n\"", "a\"b\\c/d\n"},
+    {"string", "\"\\u0041\\u00e9\\u20ac\"", "Aé€"},
+    {"string", "\"\\ud83d\\uded2\"", "\xf0\x9f\x9b\x92"},
+    {"string", "\"\xf0\x9f\x9b\x92\"", "\xf0\x9f\x9b\x92"},
+    {"string", "\"a\\u0000b\"", "a\\0b"},
+    {"string", "\"\\ud800\"", NULL},
+    {"string", "\"\\udc00\"", NULL},
+    {"string", "\"\\ud800\\u0041\"", NULL},
+    {"string", "\"\\x41\"", NULL},
+    {"string", "\"\\u12g4\"", NULL},
+    {"string", "\"\\u12\"", NULL},
+    {"string", "\"tab\there\"", NULL},
+    {"string", "\"\xff\"", NULL},
+    {"string", "\"\xc0\x80\"", NULL},
+    {"string", "\"\xed\xa0\x80\"", NULL},
+    {"string", "\"\xc3\"", NULL},
+    {"string", "17", NULL},
+    {"string", "\"open", NULL},
+    {"string", "\"a\"b", NULL},
+    {"string", "'a'", NULL},
+    {"binary", "\"aGk=\"", "hi"},
+    {"binary", "\"\"", ""},
+    {"binary", "\"aGk\"", NULL},
+    {"binary", "\"aGl=\"", NULL},
+    {"binary", "\"a=k=\"", NULL},
+    {"date", "\"1970-01-02\"", "1"},
+    {"date", "\"2024-02-29\"", "19782"},
+    {"date", "\"2023-02-29\"", NULL},
+    {"date", "\"1969-12-31\"", "-1"},
+    {"date", "\"0001-01-01\"", "-719162"},
+    {"date", "19782", "19782"},
+    {"date", "\"2024-1-1\"", NULL},
+    {"timestamp", "1743228000000000", "1743228000000000"},
+    {"timestamp", "\"2025-03-29T06:00:00Z\"", "1743228000000000"},
+    {"timestamp", "\"2025-03-29T07:00:00+01:00\"", "1743228000000000"},
+    {"timestamp", "\"2025-03-29 00:30:00.000001-0530\"", "1743228000000001"},
+    {"timestamp", "\"2025-03-29T06:00:00.1234560Z\"", "1743228000123456"},
+    {"timestamp", "\"2025-03-29T06:00:00.1234567Z\"", NULL},
+    {"timestamp", "\"2025-03-29T06:00:00\"", NULL},
+    {"timestamp", "\"2025-02-30T06:00:00Z\"", NULL},
+    {"timestamp", "\"2025-03-29T24:00:00Z\"", NULL},
+    {"timestamp", "\"2025-03-29T06:00:60Z\"", NULL},
+    {"timestamp", "\"2025-03-29T06:00:00.Z\"", NULL},
+    {"timestamp", "\"yesterday\"", NULL},
+    {"timestamp", "1.5", NULL},
+    {"timestamp", "\"1969-12-31T23:59:59.999999Z\"", "-1"},
+    {"timestamp_ntz", "\"2025-03-29T06:00:00\"", "1743228000000000"},
+    {"timestamp_ntz", "\"2025-03-29T06:00:00Z\"", NULL},
+    {"timestamp_ns", "\"2025-03-29T06:00:00.123456789Z\"", "1743228000123456789"},
+    {"timestamp_ns", "\"2025-03-29T06:00:00.1234567891Z\"", NULL},
+    {"timestamp_ns", "\"9999-12-31T00:00:00Z\"", NULL},
+    {"list<int32>", "[1, 2,3]", "3 elements"},
+    {"list<int32>", "[]", "0 elements"},
+    {"list<int32>", "[1,]", NULL},
+    {"list<int32>", "[1 2]", NULL},
+    {"list<int32>", "[1", NULL},
+    {"list<int32>", "[\"a\"]", NULL},
+    {"map<string, int32>", "{\"a\":1,\"b\":2}", "2 elements"},
+    {"map<string, int32>", "{}", "0 elements"},
+    {"map<string, int32>", "{\"a\":1,\"a\":2}", NULL},
+    {"map<string, int32>", "{\"a\":1,\"\\u0061\":2}", NULL},
+    {"map<string, int32>", "{\"a\" 1}", NULL},
+    {"struct<a: int32, b: string>", "{\"b\":\"x\",\"a\":1}", "struct"},
+    {"struct<a: int32, b: string>", "{\"a\":1,\"a\":1,\"b\":\"\"}", NULL},
+    {"struct<a: int32, b: string>", "[]", NULL},
+};
+
+static void test_each_value_is_taken_by_exact_value_or_rejected(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof(value_cases) / sizeof(value_cases[0]); i++) {
+        const struct value_case *c = &value_cases[i];
+        struct weir_schema *schema = schema_of(c->type, false, NULL);
+        char line[512];
+        /* a good line before and after: a bad one must not touch its neighbours */
+        int length = snprintf(line, sizeof(line), "{\"v\":%s}\n{\"v\": %s }\r", c->json, c->json);
+        struct decoded d;
+        decode_lines(&d, schema, NULL, line, (size_t)length);
+        if (c->expect == NULL) {
+            if (d.batch->rows != 0) {
+                fail_msg("%s %s was accepted", c->type, c->json);
+            }
+            assert_int_equal(d.rejects->count, 2);
+            assert_true(strlen(weir_reject_reason(d.rejects, 0)) > 5);
+        } else {
+            if (d.batch->rows != 2) {
+                fail_msg("%s %s: %s", c->type, c->json, weir_reject_reason(d.rejects, 0));
+            }
+            for (int row = 0; row < 2; row++) {
+                char text[256];
+                show(&d.batch->columns[0], row, text);
+                if (strcmp(text, c->expect) != 0) {
+                    fail_msg("%s %s is %s, not %s", c->type, c->json, text, c->expect);
+                }
+            }
+        }
+        release(&d);
+        weir_schema_unref(schema);
+    }
+}
+
+struct line_case {
+    const char *line;
+    const char *value;   /* NULL: rejected */
+    const char *rescued; /* or what the reason contains */
+    const char *field;
+};
+
+static const struct line_case line_cases[] = {
+    {"{\"v\":1}", "1", "null", NULL},
+    {"  { \"v\" : 1 }  ", "1", "null", NULL},
+    {"{\"v\":1,\"x\":{\"a\":[1,2.50,null],\"b\":\"\\u0041\"}}", "1",
+     "{\"x\":{\"a\":[1,2.50,null],\"b\":\"\\u0041\"}}", NULL},
+    {"{\"y\": 1e5 ,\"v\":1,\"x\":\"s\"}", "1", "{\"y\":1e5,\"x\":\"s\"}", NULL},
+    {"{\"\\u0076\":1}", "1", "null", NULL},
+    {"{\"v\":1,\"v\":2}", NULL, "comes twice", ""},
+    {"{\"v\":1,\"\\u0076\":2}", NULL, "comes twice", ""},
+    {"{\"v\":1,\"x\":1,\"x\":2}", NULL, "comes twice", ""},
+    {"{\"v\":1,\"x\":{\"a\":1,\"a\":1}}", NULL, "comes twice", ""},
+    {"{}", NULL, "missing field", "v"},
+    {"{\"w\":1}", NULL, "missing field", "v"},
+    {"{\"v\":null}", NULL, "null", "v"},
+    {"{\"v\":1} trailing", NULL, "more text", ""},
+    {"{\"v\":1}{\"v\":1}", NULL, "more text", ""},
+    {"{\"v\":1}}", NULL, "more text", ""},
+    {"{\"v\":1", NULL, "too early", ""},
+    {"{\"v\":", NULL, "too early", "v"},
+    {"{\"v\"", NULL, "too early", ""},
+    {"{", NULL, "too early", ""},
+    {"{\"v\":1,}", NULL, "expected a key", ""},
+    {"{,\"v\":1}", NULL, "expected a key", ""},
+    {"{\"v\" 1}", NULL, "colon", ""},
+    {"{\"v\"x:1}", NULL, "colon", ""},
+    {"{v:1}", NULL, "expected a key", ""},
+    {"[1]", NULL, "expected an object", ""},
+    {"42", NULL, "expected an object", ""},
+    {"null", NULL, "expected an object", ""},
+    {"{\"v\":1,\"x\":01}", NULL, "expected a value", ""},
+    {"{\"v\":1,\"x\":tru}", NULL, "expected a value", ""},
+    {"{\"v\":1,\"x\":nullx}", NULL, "expected a value", ""},
+    {"{\"v\":1,\"x\":\"\\q\"}", NULL, "bad escape", ""},
+    {"{\"v\":1,\"x\":\"\\ud800\"}", NULL, "bad escape", ""},
+    {"{\"v\":1,\"\\q\":1}", NULL, "bad escape", ""},
+    {"{\"v\":1,\"x\":[1,2}", NULL, "expected", ""},
+    {"{\"v\":1,\"x\":}", NULL, "expected a value", ""},
+    {"{\"v\":1,\"x\":\"\xff\"}", NULL, "UTF-8", ""},
+    {"{\"v\":1,\"x\":\"open}", NULL, "string", ""},
+    {"{\"v\":1\f}", NULL, "", NULL},
+    {"{\"v\":[1]}", NULL, "array", "v"},
+};
+
+static void test_each_line_is_a_row_or_a_reject_and_leaves_its_neighbours_alone(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof(line_cases) / sizeof(line_cases[0]); i++) {
+        const struct line_case *c = &line_cases[i];
+        struct weir_schema *schema = schema_of("int32", false, NULL);
+        char text[1024];
+        int length = snprintf(text, sizeof(text), "{\"v\":7}\n%s\n{\"v\":8}\n", c->line);
+        struct decoded d;
+        decode_lines(&d, schema, NULL, text, (size_t)length);
+        char value[256];
+        show(&d.batch->columns[0], 0, value);
+        assert_string_equal(value, "7");
+        show(&d.batch->columns[0], d.batch->rows - 1, value);
+        assert_string_equal(value, "8");
+        if (c->value != NULL) {
+            if (d.rejects != NULL) {
+                fail_msg("%s: %s", c->line, weir_reject_reason(d.rejects, 0));
+            }
+            show(&d.batch->columns[0], 1, value);
+            assert_string_equal(value, c->value);
+            show(&d.batch->columns[1 + WEIR_META_RESCUED], 1, value);
+            assert_string_equal(value, c->rescued);
+        } else {
+            if (d.batch->rows != 2) {
+                fail_msg("%s was accepted", c->line);
+            }
+            assert_int_equal(d.rejects->rejects[0].before_row, 1);
+            assert_int_equal(d.rejects->rejects[0].offset, 8);
+            assert_int_equal(d.rejects->rejects[0].raw_bytes, strlen(c->line));
+            assert_memory_equal(weir_reject_raw(d.rejects, 0), c->line, strlen(c->line));
+            if (strstr(weir_reject_reason(d.rejects, 0), c->rescued) == NULL) {
+                fail_msg("%s: the reason is \"%s\"", c->line, weir_reject_reason(d.rejects, 0));
+            }
+            if (c->field != NULL) {
+                assert_string_equal(weir_reject_field(d.rejects, 0), c->field);
+            }
+        }
+        release(&d);
+        weir_schema_unref(schema);
+    }
+}
+
+static void test_absent_takes_the_default_and_null_is_not_absent(void **state) {
+    (void)state;
+    static const struct {
+        bool nullable;
+        const char *default_json;
+        const char *line;
+        const char *expect;
+    } cases[] = {
+        {true, NULL, "{}", "null"},
+        {true, NULL, "{\"v\":null}", "null"},
+        {true, "5", "{}", "5"},
+        {true, "5", "{\"v\":null}", "null"},
+        {false, "5", "{}", "5"},
+        {false, "5", "{\"v\":6}", "6"},
+        {false, "5", "{\"v\":null}", NULL},
+        {false, NULL, "{}", NULL},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct weir_schema *schema = schema_of("int32", cases[i].nullable, cases[i].default_json);
+        struct decoded d;
+        decode_lines(&d, schema, NULL, cases[i].line, strlen(cases[i].line));
+        assert_int_equal(d.batch->rows, cases[i].expect != NULL);
+        if (cases[i].expect != NULL) {
+            char value[256];
+            show(&d.batch->columns[0], 0, value);
+            assert_string_equal(value, cases[i].expect);
+        }
+        release(&d);
+        weir_schema_unref(schema);
+    }
+}
+
+static void test_a_default_that_does_not_fit_is_an_error_at_start(void **state) {
+    (void)state;
+    struct weir_schema *schema = schema_of("int32", false, "\"five\"");
+    struct weir_decoder *decoder;
+    struct weir_error err = {0};
+    assert_int_equal(weir_decoder_create(&decoder, "json", NULL, schema, &err), WEIR_E_SCHEMA);
+    assert_non_null(strstr(err.message, "\"v\""));
+    weir_schema_unref(schema);
+}
+
+static void test_unknown_fields_inside_are_rescued_by_path(void **state) {
+    (void)state;
+    struct weir_schema *schema = schema_of("list<struct<a: int32>>", false, NULL);
+    const char *line = "{\"v\":[{\"a\":1,\"z\":true},{\"y\":[2],\"a\":2}],\"w\":0}";
+    struct decoded d;
+    decode_lines(&d, schema, NULL, line, strlen(line));
+    assert_int_equal(d.batch->rows, 1);
+    char value[256];
+    show(&d.batch->columns[1 + WEIR_META_RESCUED], 0, value);
+    assert_string_equal(value, "{\"v[0].z\":true,\"v[1].y\":[2],\"w\":0}");
+    release(&d);
+    weir_schema_unref(schema);
+}
+
+static void test_nesting_is_limited(void **state) {
+    (void)state;
+    struct weir_schema *schema = schema_of("int32", false, NULL);
+    char line[8192] = "{\"v\":1,\"x\":";
+    size_t length = strlen(line);
+    memset(line + length, '[', 3000);
+    memset(line + length + 3000, ']', 3000);
+    line[length + 6000] = '}';
+    struct decoded d;
+    decode_lines(&d, schema, NULL, line, length + 6001);
+    assert_int_equal(d.rejects->count, 1);
+    assert_non_null(strstr(weir_reject_reason(d.rejects, 0), "deeper"));
+    release(&d);
+    weir_schema_unref(schema);
+}
+
+static void test_a_rejected_row_leaves_nothing_in_nested_columns(void **state) {
+    (void)state;
+    struct weir_schema *schema = schema_of("list<string>", true, NULL);
+    const char *text =
+        "{\"v\":[\"a\",\"b\"]}\n{\"v\":[\"c\",\"d\",1]}\n{\"v\":null}\n{\"v\":[\"e\"]}";
+    struct decoded d;
+    decode_lines(&d, schema, NULL, text, strlen(text));
+    assert_int_equal(d.batch->rows, 3);
+    assert_int_equal(d.rejects->count, 1);
+    assert_string_equal(weir_reject_field(d.rejects, 0), "v[2]");
+    const struct weir_column *list = &d.batch->columns[0];
+    assert_int_equal(list->null_count, 1);
+    assert_int_equal(list->children[0].length, 3);
+    char value[256];
+    show(&list->children[0], 2, value);
+    assert_string_equal(value, "e");
+    release(&d);
+    weir_schema_unref(schema);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_each_value_is_taken_by_exact_value_or_rejected),
+        cmocka_unit_test(test_each_line_is_a_row_or_a_reject_and_leaves_its_neighbours_alone),
+        cmocka_unit_test(test_absent_takes_the_default_and_null_is_not_absent),
+        cmocka_unit_test(test_a_default_that_does_not_fit_is_an_error_at_start),
+        cmocka_unit_test(test_unknown_fields_inside_are_rescued_by_path),
+        cmocka_unit_test(test_nesting_is_limited),
+        cmocka_unit_test(test_a_rejected_row_leaves_nothing_in_nested_columns),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
