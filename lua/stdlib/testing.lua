@@ -208,8 +208,21 @@ function Dataset:finish()
     return self
 end
 
+-- Names of a dataset's decimal columns: their digits are kept as text, because 3.00 is not 3.
+local function decimals_of(handle, dataset)
+    local text = harness.columns(handle, dataset)
+    local names = {}
+    for _, column in ipairs(text and native.json_decode(text) or {}) do
+        if column.type:match "^decimal" then
+            names[#names + 1] = column.name
+        end
+    end
+    return names
+end
+
 local function rows_of(handle, dataset)
     local rows = {}
+    local decimals = decimals_of(handle, dataset)
     for line in harness.rows(handle, dataset):gmatch "[^\n]+" do
         local object, why = native.json_decode(line)
         if not object then
@@ -219,6 +232,12 @@ local function rows_of(handle, dataset)
         for k, v in pairs(object) do
             if v ~= native.null then
                 row[k] = v
+            end
+        end
+        for _, name in ipairs(decimals) do
+            if type(row[name]) == "number" then
+                local quoted = native.json_quote(name):gsub("%W", "%%%0")
+                row[name] = line:match("[{,]" .. quoted .. ":(%-?[%d.]+)")
             end
         end
         rows[#rows + 1] = row

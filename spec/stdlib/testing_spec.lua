@@ -19,6 +19,9 @@ describe("weir.testing", function()
             has = function(_, name)
                 return name == "bronze.x" or name == "silver.x"
             end,
+            columns = function()
+                return '[{"name":"id","type":"string"},{"name":"price","type":"decimal(9,2)"}]'
+            end,
             rows = function(_, name)
                 return answers[name]
             end,
@@ -63,7 +66,7 @@ describe("weir.testing", function()
     end)
 
     it("moves watermark and clock, and reads rows and rejects", function()
-        answers["silver.x"] = '{"id":"a","n":null,"price":"1.50"}\n'
+        answers["silver.x"] = '{"id":"a","n":null,"price":1.50}\n'
         answers["quarantine.silver.x"] = '{"id":"b","_reasons":[{"expectation":"where","error":"x"},{"expectation":"y"}]}'
         local t = testing.load("silver.x"):watermark("2026-01-05T10:00:00Z"):clock("+1m"):finish()
         assert.same({ 1767607200000000, 60000000 }, { tonumber(calls[1][2]), calls[2][2] })

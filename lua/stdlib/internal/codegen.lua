@@ -356,15 +356,32 @@ end
 -- getters would get hot first, and a trace that begins in a metamethod aborts ("return to lower frame")
 -- until they are blacklisted. So a loop's first call runs exactly as many empty turns as make the
 -- loop itself hot: recording then begins with the first row, everything inlined into it.
--- When LuaJIT flushes its traces (machine code full), every loop does so again.
+-- When LuaJIT flushes its traces (machine code full), every loop does so again. Whether a loop is
+-- compiled shows in its own bytecode: LuaJIT patches the loop instruction, and back at a flush. (Not by
+-- jit.attach: LuaJIT crashes when a trace callback runs on a stack that a rule's recursion has filled.)
 local HOT = 2000
-local heat = { flushes = 0 }
-if jit.attach then
-    jit.attach(function(what)
-        if what == "flush" then
-            heat.flushes = heat.flushes + 1
+local funcbc = require("jit.util").funcbc
+local function op_at(f, pc)
+    local instruction = funcbc(f, pc)
+    return instruction and bit.band(instruction, 255)
+end
+local function probe()
+    for _ = 1, 2 do end
+end
+local FORL = op_at(probe, 5) -- never run, so never patched
+local function cold(loop, state)
+    if not state.pc then
+        state.pc = 1
+        while op_at(loop, state.pc) ~= FORL do
+            state.pc = state.pc + 1
         end
-    end, "trace")
+    end
+    if op_at(loop, state.pc) ~= FORL then
+        state.tries = 0
+        return false
+    end
+    state.tries = state.tries + 1
+    return state.tries <= 2 -- what does not compile then never will
 end
 local function warm()
     if jit.opt and jit.opt.start then
@@ -375,15 +392,15 @@ local function warm()
 end
 
 local loop_head = [[
-local fn, row, enter, warm, heat, out = ...
-local warmed = -1
-return function(call)
+local fn, row, enter, warm, cold, out = ...
+local state = { tries = 0 }
+local loop
+loop = function(call)
     enter(row, call)
 %s    local begin = call.begin
     local last = call["end"] - 1
     local first = begin
-    if warmed ~= heat.flushes and last > begin then
-        warmed = heat.flushes
+    if last > begin and cold(loop, state) then
         first = begin - warm()
     end
     for position = first, last do
@@ -394,6 +411,7 @@ return function(call)
 %s        end
     end
 end
+return loop
 ]]
 
 local predicate_loop = loop_head:format(
@@ -446,7 +464,7 @@ end
 
 -- verdict codes of fn(row) for every selected row
 function codegen.predicate(fn, columns, name)
-    return finish(predicate_loop, name, fn, row.view(columns)(), enter, warm, heat)
+    return finish(predicate_loop, name, fn, row.view(columns)(), enter, warm, cold)
 end
 
 -- fn(row, out); `retyped` lists indexes (from 0) into `out_columns` of input columns passed on in
@@ -462,13 +480,13 @@ function codegen.map(fn, columns, out_columns, retyped, name)
             "            if assigned[%d][i] == 0 then\n                out[%q] = row[%q]\n            end\n", k, column, column)
     end
     local source = out_loop(table.concat(body), #retyped > 0)
-    return finish(source, name, fn, row.view(columns)(), enter, warm, heat, codegen.out_view(out_columns)())
+    return finish(source, name, fn, row.view(columns)(), enter, warm, cold, codegen.out_view(out_columns)())
 end
 
 -- out.<the only column> = fn(row): measures over functions and derives
 function codegen.value(fn, columns, out_column, name)
     local source = out_loop(format("            out[%q] = fn(row)\n", out_column.name), false)
-    return finish(source, name, fn, row.view(columns)(), enter, warm, heat, codegen.out_view({ out_column })())
+    return finish(source, name, fn, row.view(columns)(), enter, warm, cold, codegen.out_view({ out_column })())
 end
 
 return codegen

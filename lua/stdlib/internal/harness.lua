@@ -50,6 +50,11 @@ function harness.has(handle, name)
     return C.weir_harness_columns(handle, name) ~= nil
 end
 
+-- { { name =, type = } … } as JSON, or nil for a dataset that is not fed.
+function harness.columns(handle, name)
+    return text_of(C.weir_harness_columns(handle, name))
+end
+
 function harness.feed(handle, name, lines)
     checked(C.weir_harness_feed(handle, name, lines, #lines))
 end
