@@ -121,6 +121,17 @@ int weir_batch_borrow(struct weir_batch *batch, int32_t to, struct weir_batch *p
     return rc;
 }
 
+size_t weir_batch_held_bytes(const struct weir_batch *batch) {
+    size_t bytes = weir_pool_usable(batch);
+    for (int32_t i = 0; i < batch->buffer_count; i++) {
+        bytes += weir_pool_usable(batch->buffers[i]);
+    }
+    for (int32_t i = 0; i < batch->parent_count; i++) {
+        bytes += weir_batch_held_bytes(batch->parents[i]);
+    }
+    return bytes;
+}
+
 int weir_column_init(struct weir_column *column, const struct weir_field *field,
                      struct weir_batch *batch) {
     int32_t total = count_columns(field->children, field->child_count);

@@ -46,6 +46,10 @@ struct weir_batch *weir_batch_gather(struct weir_batch *batch, const int32_t *se
 /* Bytes of value, offset and validity data, counting borrowed columns. */
 size_t weir_batch_bytes(const struct weir_batch *batch);
 
+/* Pool bytes this batch keeps from being reused: its own buffers and those of batches it borrows
+ * from. What bounds of memory should count. */
+size_t weir_batch_held_bytes(const struct weir_batch *batch);
+
 /* --- columns ----------------------------------------------------------------------------- */
 
 static inline bool weir_bit_get(const uint8_t *bits, int64_t i) {

@@ -97,8 +97,8 @@ static int begin_column(struct weir_column_builder *b, struct weir_batch *batch,
         b->offsets[0] = 0;
     }
     if (weir_type_is_bytes(b->type)) {
-        b->values = weir_batch_alloc(batch, BYTES_START);
-        b->bytes_capacity = BYTES_START;
+        b->bytes_capacity = rows < BYTES_START / 16 ? (size_t)rows * 16 + 64 : BYTES_START;
+        b->values = weir_batch_alloc(batch, b->bytes_capacity);
     } else if (!weir_type_is_nested(b->type)) {
         b->values = weir_batch_alloc(batch, values_bytes(b->type, rows));
         if (b->values != NULL && b->type == WEIR_TYPE_BOOL) {
@@ -118,12 +118,16 @@ static int begin_column(struct weir_column_builder *b, struct weir_batch *batch,
 }
 
 int weir_batch_builder_begin(struct weir_batch_builder *builder) {
+    return weir_batch_builder_begin_rows(builder, builder->rows_max);
+}
+
+int weir_batch_builder_begin_rows(struct weir_batch_builder *builder, int32_t rows) {
     weir_batch_unref(builder->batch);
     builder->rows = 0;
     builder->batch = weir_batch_create(builder->pool, builder->schema);
     int rc = builder->batch == NULL ? WEIR_E_LIMIT : WEIR_OK;
     for (int32_t i = 0; rc == WEIR_OK && i < builder->column_count; i++) {
-        rc = begin_column(&builder->columns[i], builder->batch, builder->rows_max);
+        rc = begin_column(&builder->columns[i], builder->batch, rows);
     }
     if (rc != WEIR_OK) {
         weir_batch_unref(builder->batch);
@@ -196,7 +200,7 @@ struct weir_batch *weir_batch_builder_take(struct weir_batch_builder *builder) {
 
 /* --- values ------------------------------------------------------------------------------ */
 
-/* Only elements of lists pass the capacity they began with; top-level rows stop at rows_max. */
+/* Elements of lists, and rows of a batch that began small, pass the capacity they began with. */
 static int grow_rows(struct weir_column_builder *b) {
     int64_t capacity = b->capacity_rows * 2;
     if (capacity > INT32_MAX / 2) {

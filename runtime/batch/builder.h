@@ -50,6 +50,8 @@ void weir_batch_builder_fini(struct weir_batch_builder *builder);
 
 /* Starts a batch. WEIR_E_LIMIT at the pool's cap (backpressure). */
 int weir_batch_builder_begin(struct weir_batch_builder *builder) WEIR_MUST_CHECK;
+/* As begin, with room for `rows` rows at first; more grow it. For batches that are mostly small. */
+int weir_batch_builder_begin_rows(struct weir_batch_builder *builder, int32_t rows) WEIR_MUST_CHECK;
 /* Every column has got exactly one value since the last row: the row is kept. */
 void weir_batch_builder_finish_row(struct weir_batch_builder *builder);
 /* Forgets everything appended since the last finished row, in every column. */

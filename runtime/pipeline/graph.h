@@ -63,7 +63,8 @@ struct weir_graph_callbacks {
     int (*output)(void *context, struct weir_dataset *dataset, struct weir_batch *batch,
                   const int32_t *sel, int32_t count, struct weir_error *err);
     /* A budget or memory breach (function, row of the batch): for the schedule. */
-    int (*breach)(void *context, int32_t function, int32_t row, struct weir_error *err);
+    int (*breach)(void *context, const struct weir_dataset *dataset, int32_t function, int32_t row,
+                  struct weir_error *err);
 };
 
 struct weir_graph_options {

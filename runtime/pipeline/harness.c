@@ -80,8 +80,10 @@ static int keep(void *context, struct weir_dataset *dataset, struct weir_batch *
                          : weir_error_set(err, rc, "%s: too many rows for a spec", dataset->name);
 }
 
-static int breach(void *context, int32_t function, int32_t row, struct weir_error *err) {
+static int breach(void *context, const struct weir_dataset *dataset, int32_t function, int32_t row,
+                  struct weir_error *err) {
     (void)context;
+    (void)dataset;
     (void)function;
     (void)row;
     (void)err;

@@ -148,8 +148,8 @@ int node_call(struct weir_node *node, int32_t function, struct weir_call *call,
         snprintf(node->dataset->breach_text, sizeof(node->dataset->breach_text), "%.250s",
                  thrown.message);
         *breached_at = call->cursor;
-        return graph->callbacks.breach(graph->callbacks.context, function, call->sel[call->cursor],
-                                       err);
+        return graph->callbacks.breach(graph->callbacks.context, node->dataset, function,
+                                       call->sel[call->cursor], err);
     }
     if (call->end < end) { /* replay applies the recorded breach, it does not wait for one */
         node->dataset->breached = true;

@@ -26,14 +26,15 @@ static void move_clock(struct weir_pipeline *p) {
 static int output(void *context, struct weir_dataset *dataset, struct weir_batch *batch,
                   const int32_t *sel, int32_t count, struct weir_error *err) {
     struct weir_pipeline *p = context;
-    if (dataset->sink == NULL) {
+    if (dataset->sink == NULL || count == 0) { /* no rows, no effect: the sink's marker stays */
         return WEIR_OK;
     }
     return weir_sinks_write(p->sinks, (int32_t)((uintptr_t)dataset->sink - 1), batch, sel, count,
                             err);
 }
 
-static int breach(void *context, int32_t function, int32_t row, struct weir_error *err) {
+static int breach(void *context, const struct weir_dataset *dataset, int32_t function, int32_t row,
+                  struct weir_error *err) {
     struct weir_pipeline *p = context;
     struct weir_message message = {
         .kind = WEIR_MESSAGE_VERDICT,
@@ -41,8 +42,9 @@ static int breach(void *context, int32_t function, int32_t row, struct weir_erro
         .version = (uint64_t)function,
         .row = row,
     };
-    weir_log_warn("pipeline", "a rule exceeded its budget; its rows go to quarantine, reason "
-                              "`budget`, until it is corrected");
+    weir_log_warn("pipeline",
+                  "%s: %s; its rows go to quarantine, reason `budget`, until it is corrected",
+                  dataset->name, dataset->breach_text);
     int rc = schedule_add(p, &message);
     return rc == WEIR_OK ? rc : weir_error_set(err, rc, "schedule: out of memory");
 }

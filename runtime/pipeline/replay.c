@@ -80,10 +80,12 @@ static int output(void *context, struct weir_dataset *dataset, struct weir_batch
     return WEIR_OK;
 }
 
-static int breach(void *context, int32_t function, int32_t row, struct weir_error *err) {
+static int breach(void *context, const struct weir_dataset *dataset, int32_t function, int32_t row,
+                  struct weir_error *err) {
     struct replay *r = context;
     (void)err;
-    differ(r, "function %d exceeded its budget at row %d, which it did not then", function, row);
+    differ(r, "%s: function %d exceeded its budget at row %d, which it did not then", dataset->name,
+           function, row);
     return WEIR_OK;
 }
 

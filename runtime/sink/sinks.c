@@ -345,7 +345,7 @@ int weir_sinks_write(struct weir_sinks *sinks, int32_t sink, struct weir_batch *
         }
         memcpy(copy, sel, (size_t)count * sizeof(*copy));
     }
-    size_t bytes = weir_batch_bytes(batch);
+    size_t bytes = weir_batch_held_bytes(batch);
     pthread_mutex_lock(&queue->lock);
     if (queue->bytes > sinks->options.queue_bytes) {
         int64_t start = weir_clock_mono_ns();
