@@ -819,6 +819,78 @@ static void state_of_other_measures_is_refused(void **state) {
     weir_schema_unref(schema);
 }
 
+/* Damaged state is refused or recovered from; it never crashes, whatever is done with it then. */
+static void damaged_state_does_no_harm(void **state) {
+    (void)state;
+    enum { FEW = 60, TRIES = 1500 };
+    struct weir_error err = {0};
+    struct row *rows = calloc(ROWS, sizeof *rows);
+    bool *late = calloc(ROWS, sizeof *late);
+    random_state = 99;
+    make_rows(rows, 8);
+    struct world *world = calloc(1, sizeof *world);
+    world->rows = rows;
+    world->late = late;
+    world->schema = input_schema();
+    world->aggregate = make_aggregate(world->schema);
+    for (int n = 0; n < FEW; n++) {
+        rows[n].watermark = INT64_MIN;
+    }
+    feed(world, FEW);
+    struct weir_buffer images[2];
+    weir_aggregate_cells(world->aggregate, world->cells, 2);
+    for (int c = 0; c < 2; c++) {
+        struct weir_cell_cursor cursor = {0};
+        bool done;
+        weir_buffer_init(&images[c], 1 << 20);
+        assert_int_equal(world->cells[c]->ops->dump(world->cells[c]->self, &cursor, &images[c],
+                                                    1000, &done, &err),
+                         WEIR_OK);
+    }
+    int refused = 0;
+    for (int i = 0; i < TRIES; i++) {
+        weir_aggregate_destroy(world->aggregate);
+        world->aggregate = make_aggregate(world->schema);
+        weir_aggregate_cells(world->aggregate, world->cells, 2);
+        int rc = WEIR_OK;
+        for (int c = 0; c < 2 && rc == WEIR_OK; c++) {
+            uint8_t *copy = malloc(images[c].size);
+            memcpy(copy, images[c].data, images[c].size);
+            if (c == i % 2) {
+                copy[below(images[c].size)] ^= (uint8_t)(1 + below(255));
+            }
+            rc = world->cells[c]->ops->apply(world->cells[c]->self, copy, images[c].size, &err);
+            free(copy);
+        }
+        rc = rc == WEIR_OK ? weir_aggregate_restore(world->aggregate, &err) : rc;
+        struct weir_batch_builder builder;
+        assert_int_equal(weir_batch_builder_init(&builder, pool,
+                                                 weir_aggregate_output(world->aggregate), 4096,
+                                                 1 << 20, &err),
+                         WEIR_OK);
+        assert_int_equal(weir_batch_builder_begin(&builder), WEIR_OK);
+        bool done = false;
+        if (rc == WEIR_OK) {
+            rc = weir_aggregate_fire(world->aggregate, WEIR_WATERMARK_END, &builder, 4096, &done,
+                                     &err);
+        }
+        refused += rc != WEIR_OK;
+        struct weir_batch *batch = weir_batch_builder_take(&builder);
+        if (batch != NULL) {
+            weir_batch_unref(batch);
+        }
+        weir_batch_builder_fini(&builder);
+    }
+    assert_true(refused > TRIES / 10);
+    weir_aggregate_destroy(world->aggregate);
+    weir_schema_unref(world->schema);
+    weir_buffer_fini(&images[0]);
+    weir_buffer_fini(&images[1]);
+    free(world);
+    free(rows);
+    free(late);
+}
+
 int main(void) {
     pool = weir_pool_create((size_t)1 << 30);
     const struct CMUnitTest tests[] = {
@@ -829,6 +901,7 @@ int main(void) {
         cmocka_unit_test(measures_refuse_types_they_cannot_take),
         cmocka_unit_test(a_row_exactly_at_the_bound_is_late),
         cmocka_unit_test(state_of_other_measures_is_refused),
+        cmocka_unit_test(damaged_state_does_no_harm),
     };
     int failed = cmocka_run_group_tests_name("operator_aggregate", tests, NULL, NULL);
     weir_pool_destroy(pool);

@@ -448,6 +448,33 @@ static void a_full_buffer_loses_nothing(void **state) {
     weir_table_destroy(copy);
 }
 
+static void an_old_tombstone_spares_a_later_life_of_the_key(void **state) {
+    (void)state;
+    struct weir_error err = {0};
+    struct weir_table *table = make_table(0, 0, 7);
+    struct weir_table *copy = make_table(0, 0, 7);
+    struct weir_buffer tombstone;
+    struct weir_buffer snapshot;
+    weir_buffer_init(&tombstone, 1 << 16);
+    weir_buffer_init(&snapshot, 1 << 16);
+    bool created;
+    bool done;
+    assert_int_equal(weir_table_delete(table, get(table, "k", 1, &created), false), WEIR_OK);
+    assert_int_equal(weir_table_seal(table, &err), WEIR_OK);
+    assert_int_equal(weir_table_collect(table, &tombstone, 10, &done, &err), WEIR_OK);
+    get(table, "k", 1, &created);
+    struct weir_cell_cursor cursor = {0};
+    assert_int_equal(weir_table_dump(table, &cursor, &snapshot, 10, &done, &err), WEIR_OK);
+    apply(copy, &snapshot);
+    apply(copy, &tombstone);
+    assert_non_null(find(copy, "k", 1));
+    assert_int_equal(find(copy, "k", 1)->sequence, 2);
+    weir_buffer_fini(&tombstone);
+    weir_buffer_fini(&snapshot);
+    weir_table_destroy(table);
+    weir_table_destroy(copy);
+}
+
 static void sealing_before_the_last_epoch_is_collected_is_refused(void **state) {
     (void)state;
     struct weir_error err = {0};
@@ -469,6 +496,7 @@ int main(void) {
         cmocka_unit_test(refuses_images_of_another_shape_with_a_way_out),
         cmocka_unit_test(damaged_images_are_refused_and_never_overrun),
         cmocka_unit_test(a_full_buffer_loses_nothing),
+        cmocka_unit_test(an_old_tombstone_spares_a_later_life_of_the_key),
         cmocka_unit_test(sealing_before_the_last_epoch_is_collected_is_refused),
     };
     return cmocka_run_group_tests_name("state_table", tests, NULL, NULL);
