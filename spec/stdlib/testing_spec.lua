@@ -22,6 +22,9 @@ describe("weir.testing", function()
             columns = function()
                 return '[{"name":"id","type":"string"},{"name":"price","type":"decimal(9,2)"}]'
             end,
+            now = function()
+                return 1767607200000000LL + 3600000000
+            end,
             rows = function(_, name)
                 return answers[name]
             end,

@@ -371,10 +371,12 @@ end
 local FORL = op_at(probe, 5) -- never run, so never patched
 local function cold(loop, state)
     if not state.pc then
-        state.pc = 1
-        while op_at(loop, state.pc) ~= FORL do
-            state.pc = state.pc + 1
-        end
+        local pc, op = 0, nil
+        repeat
+            pc = pc + 1
+            op = op_at(loop, pc)
+        until op == FORL or not op
+        state.pc = op and pc or 0
     end
     if op_at(loop, state.pc) ~= FORL then
         state.tries = 0
@@ -458,7 +460,8 @@ local function enter(view, call)
 end
 
 local function finish(source, name, ...)
-    local chunk = assert(loadstring(row.hide(source), "=" .. name))
+    -- On one line: with time budgets on, compiled code polls at each change of line.
+    local chunk = assert(loadstring((row.hide(source):gsub("\n%s*", " ")), "=" .. name))
     return chunk(...), source
 end
 

@@ -71,6 +71,11 @@ function harness.watermark(handle, us)
     checked(C.weir_harness_watermark(handle, us))
 end
 
+-- The recorded clock, microseconds.
+function harness.now()
+    return C.weir_native_now_us()
+end
+
 -- JSON lines.
 function harness.rows(handle, name)
     local text = text_of(C.weir_harness_rows(handle, name))

@@ -24,7 +24,7 @@ describe("gold.sales_velocity", function()
   end)
 
   it("sends what comes after its lateness to the late dataset", function()
-    velocity:feed(sale {}):watermark("2026-01-05T10:02:00Z"):feed(sale { event_id = "e2" }):finish()
+    velocity:feed(sale {}):watermark("2026-01-05T10:02:05Z"):feed(sale { event_id = "e2" }):finish()
     assert.equal(1, #velocity:rows())
     assert.equal("e2", velocity:emitted("quarantine.late_sale")[1].event_id)
   end)
