@@ -420,6 +420,7 @@ int weir_script_create(const struct weir_script_options *options, struct weir_sc
         o->jit_off = options->jit_off;
         o->jit_figures = options->jit_figures;
         o->no_watchdog = options->no_watchdog;
+        o->host_libraries = options->host_libraries;
     }
     rc = check_symbols(err);
     if (rc != WEIR_OK) {
