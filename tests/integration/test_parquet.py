@@ -156,6 +156,54 @@ def test_footer_statistics_hold(samples, name):
     assert checked > 0 or name in ("nulls", "empty")
 
 
+def foreign_table():
+    n = 3000
+    numbers = [None if i % 7 == 0 else i * i % 251 for i in range(n)]
+    texts = [None if i % 5 == 0 else f"prefix-{i // 10:06d}-{i}" for i in range(n)]
+    return pa.table({
+        "u8": pa.array(numbers, pa.uint8()),
+        "u16": pa.array([None if v is None else v * 257 for v in numbers], pa.uint16()),
+        "u32": pa.array([None if v is None else v * 16843009 for v in numbers], pa.uint32()),
+        "u64": pa.array([None if v is None else v * 72340172838076673 for v in numbers], pa.uint64()),
+        "i64": pa.array([None if v is None else (-1) ** v * v * 10**15 for v in numbers], pa.int64()),
+        "ms": pa.array([None if v is None else v * 10**9 for v in numbers], pa.timestamp("ms")),
+        "ns": pa.array(numbers, pa.timestamp("ns", tz="UTC")),
+        "f32": pa.array([None if v is None else v / 3 for v in numbers], pa.float32()),
+        "f64": pa.array([None if v is None else v / 7 for v in numbers], pa.float64()),
+        "text": pa.array(texts, pa.string()),
+        "fixed": pa.array([None if v is None else f"{v:08d}".encode() for v in numbers], pa.binary(8)),
+        "price": pa.array([None if v is None else decimal.Decimal(v).scaleb(-2) for v in numbers], pa.decimal128(25, 2)),
+        "flag": pa.array([None if v is None else v % 2 == 0 for v in numbers], pa.bool_()),
+        "list": pa.array([None if i % 11 == 0 else texts[i:i + i % 4] for i in range(n)], pa.list_(pa.string())),
+        "deep": pa.array([[{"a": v, "b": [v, None]}] * (i % 3) for i, v in enumerate(numbers)],
+                         pa.list_(pa.struct([("a", pa.int32()), ("b", pa.list_(pa.int64()))]))),
+    })
+
+
+ENCODINGS = {
+    "default": {},
+    "delta": {"use_dictionary": False, "column_encoding": {
+        "i64": "DELTA_BINARY_PACKED", "text": "DELTA_BYTE_ARRAY", "fixed": "DELTA_BYTE_ARRAY", "flag": "RLE",
+        "list.list.element": "DELTA_LENGTH_BYTE_ARRAY"}},
+    "split": {"use_dictionary": False, "column_encoding": {
+        "i64": "BYTE_STREAM_SPLIT", "f32": "BYTE_STREAM_SPLIT", "f64": "BYTE_STREAM_SPLIT", "fixed": "BYTE_STREAM_SPLIT",
+        "price": "BYTE_STREAM_SPLIT"}},
+}
+
+
+@pytest.mark.parametrize("page_version", ["1.0", "2.0"])
+@pytest.mark.parametrize("encodings", ENCODINGS)
+@pytest.mark.parametrize("codec", ["none", "snappy", "gzip", "zstd", "lz4"])
+def test_we_read_what_pyarrow_writes(tmp_path, page_version, encodings, codec):
+    table = foreign_table()
+    path = tmp_path / "foreign.parquet"
+    pq.write_table(table, path, compression=codec, data_page_version=page_version, data_page_size=4000,
+                   row_group_size=1300, write_page_checksum=True, **ENCODINGS[encodings])
+    code, rows, message = dump(path)
+    assert code == 0, message
+    assert first_difference(rows, rows_of(table)) is None
+
+
 def conformance_files(folder):
     if not CONFORMANCE.exists():
         return []

@@ -14,7 +14,6 @@
 /* Bytes for n values of `width` bits. */
 size_t parquet_rle_bound(int64_t n, int width);
 uint8_t *parquet_rle_encode_u8(const uint8_t *values, int64_t n, int width, uint8_t *to);
-/* values must be readable up to n rounded up to 8 */
 uint8_t *parquet_rle_encode_u32(const uint32_t *values, int64_t n, int width, uint8_t *to);
 
 struct parquet_rle {
