@@ -1,6 +1,7 @@
 #pragma once
 /* Shared by the Parquet unit tests: a growing file in memory, and batches of pseudo-random values
  * for any schema (nulls, empties, extremes), reproducible by seed. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -157,11 +158,16 @@ static inline int sample_value(struct sample *sample, struct weir_column_builder
     case WEIR_TYPE_BINARY:
         return sample_bytes(sample, column);
     case WEIR_TYPE_LIST:
+        for (uint64_t n = random >> 32 & 3; n > 0 && rc == 0; n--) {
+            rc = sample_value(sample, &column->children[0]);
+        }
+        return rc != 0 ? rc : weir_builder_list(column);
     case WEIR_TYPE_MAP:
         for (uint64_t n = random >> 32 & 3; n > 0 && rc == 0; n--) {
-            for (int32_t i = 0; i < column->child_count && rc == 0; i++) {
-                rc = sample_value(sample, &column->children[i]);
-            }
+            char key[32]; /* unique within the map */
+            int size = snprintf(key, sizeof(key), "%d-%d", (int)n, (int)(random >> 40 & 15));
+            rc = weir_builder_bytes(&column->children[0], key, (size_t)size);
+            rc = rc != 0 ? rc : sample_value(sample, &column->children[1]);
         }
         return rc != 0 ? rc : weir_builder_list(column);
     case WEIR_TYPE_STRUCT:

@@ -1,6 +1,7 @@
 /* What the writer writes the reader reads, for every type, codec, encoding path and page shape.
- * Run as `test_parquet_roundtrip --samples DIR` it writes the same kind of files, each beside the
- * expected rows in plain weir form read back, for the integration tests' other readers. */
+ * For the integration tests' other readers: `--samples DIR` writes files of the same kinds, each
+ * beside its rows as JSON lines taken from the batches; `--dump FILE` prints what our reader reads.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "parquet_print.h"
 #include "parquet_sample.h"
 
 enum { POOL_BYTES = 1 << 30, BATCHES_MAX = 64 };
@@ -261,6 +263,12 @@ static void the_compat_profile_comes_back(void **state) {
 
 static int write_sample(const char *directory, const char *name, struct round *round) {
     char path[1024];
+    snprintf(path, sizeof(path), "%s/%s.jsonl", directory, name);
+    FILE *rows = fopen(path, "wb");
+    if (rows == NULL) {
+        perror(path);
+        return 1;
+    }
     snprintf(path, sizeof(path), "%s/%s.parquet", directory, name);
     struct weir_error err = {0};
     struct weir_pool *pool = weir_pool_create(POOL_BYTES);
@@ -271,8 +279,10 @@ static int write_sample(const char *directory, const char *name, struct round *r
     for (int32_t i = 0; i < round->batches && rc == 0; i++) {
         struct weir_batch *batch = sample_batch(pool, round->schema, &round->sample, round->rows);
         rc = weir_parquet_writer_append(writer, batch, NULL, round->rows, &err);
+        print_batch(rows, batch);
         weir_batch_unref(batch);
     }
+    rc = fclose(rows) != 0 ? 1 : rc;
     rc = rc != 0 ? rc : weir_parquet_writer_finish(writer, NULL, &err);
     FILE *out = fopen(path, "wb");
     if (rc != 0 || out == NULL || fwrite(file.bytes, 1, file.size, out) != file.size) {
@@ -320,7 +330,47 @@ static int write_samples(const char *directory) {
     return rc;
 }
 
+/* Exit 0 and rows; 2 and a message for a file that is refused. */
+static int dump(const char *path) {
+    struct weir_error err = {0};
+    struct sample_file file = {.fail_after = -1};
+    char block[65536];
+    FILE *in = fopen(path, "rb");
+    if (in == NULL) {
+        perror(path);
+        return 1;
+    }
+    for (size_t n; (n = fread(block, 1, sizeof(block), in)) > 0;) {
+        if (sample_write(&file, block, n, &err) != 0) {
+            return 1;
+        }
+    }
+    fclose(in);
+    struct weir_pool *pool = weir_pool_create(POOL_BYTES);
+    struct weir_parquet_reader_options options = {.pool = pool};
+    struct weir_parquet_reader *reader = NULL;
+    int rc = weir_parquet_reader_open(&reader, sample_read, &file, file.size, &options, &err);
+    for (struct weir_batch *batch = NULL; rc == 0;) {
+        rc = weir_parquet_reader_next(reader, &batch, &err);
+        if (batch == NULL) {
+            break;
+        }
+        print_batch(stdout, batch);
+        weir_batch_unref(batch);
+    }
+    if (rc != 0) {
+        fprintf(stderr, "%s: %s\n", weir_error_name(rc), err.message);
+    }
+    weir_parquet_reader_close(reader);
+    weir_pool_destroy(pool);
+    free(file.bytes);
+    return rc == 0 ? 0 : 2;
+}
+
 int main(int argc, char **argv) {
+    if (argc == 3 && strcmp(argv[1], "--dump") == 0) {
+        return dump(argv[2]);
+    }
     if (argc == 3 && strcmp(argv[1], "--samples") == 0) {
         return write_samples(argv[2]);
     }
