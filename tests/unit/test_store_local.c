@@ -36,18 +36,16 @@ static void expect_content(struct weir_store *store, const char *path, const cha
 }
 
 static int collect(void *context, const char *path, const struct weir_store_info *info) {
-    char *names = context;
     (void)info;
-    strcat(names, path);
-    strcat(names, " ");
-    return WEIR_OK;
+    return weir_buffer_printf(context, "%s ", path);
 }
 
 static void check_contract(struct weir_store *store) {
     struct weir_store_file *file;
     struct weir_store_info info;
     struct weir_buffer out;
-    char names[256] = "";
+    struct weir_buffer names;
+    weir_buffer_init(&names, 256);
     assert_int_equal(weir_store_put_if_absent(store, "log/1", "one", 3, NULL), WEIR_OK);
     assert_int_equal(weir_store_put_if_absent(store, "log/1", "two", 3, NULL), WEIR_E_CONFLICT);
     expect_content(store, "log/1", "one");
@@ -64,12 +62,13 @@ static void check_contract(struct weir_store *store) {
     assert_int_equal(weir_store_stat(store, "log/3", &info, NULL), WEIR_E_NOTFOUND);
     assert_int_equal(weir_store_open(store, "log/2", WEIR_STORE_CREATE, &file, NULL),
                      WEIR_E_EXISTS);
-    assert_int_equal(weir_store_list(store, "log", NULL, "1", collect, names, NULL), WEIR_OK);
-    assert_string_equal(names, "log/2 log/hint ");
-    names[0] = '\0';
-    assert_int_equal(weir_store_list_dir(store, "", collect, names, NULL), WEIR_OK);
-    assert_string_equal(names, "log ");
-    assert_int_equal(weir_store_list(store, "nowhere", NULL, NULL, collect, names, NULL), WEIR_OK);
+    assert_int_equal(weir_store_list(store, "log", NULL, "1", collect, &names, NULL), WEIR_OK);
+    assert_string_equal(weir_buffer_text(&names), "log/2 log/hint ");
+    weir_buffer_clear(&names);
+    assert_int_equal(weir_store_list_dir(store, "", collect, &names, NULL), WEIR_OK);
+    assert_string_equal(weir_buffer_text(&names), "log ");
+    assert_int_equal(weir_store_list(store, "nowhere", NULL, NULL, collect, &names, NULL), WEIR_OK);
+    weir_buffer_fini(&names);
     weir_buffer_init(&out, 2);
     assert_int_equal(weir_store_get(store, "log/2", 1, 2, &out, NULL), WEIR_OK);
     assert_memory_equal(out.data, "yz", 2);
