@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 int weir_signal_init(struct weir_signal *signal, struct weir_error *err) {
-    atomic_init(&signal->raised, 0);
+    signal->raised = 0;
     signal->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (signal->fd < 0) {
         return weir_error_system(err, WEIR_E_ENVIRONMENT, errno,
@@ -23,7 +23,7 @@ void weir_signal_fini(struct weir_signal *signal) {
 }
 
 void weir_signal_raise(struct weir_signal *signal) {
-    if (atomic_exchange(&signal->raised, 1) == 0) {
+    if (__atomic_exchange_n(&signal->raised, 1, __ATOMIC_SEQ_CST) == 0) {
         uint64_t one = 1;
         /* Cannot fill: the counter is at most 1 per clear. */
         ssize_t written = write(signal->fd, &one, sizeof(one));
@@ -37,7 +37,7 @@ void weir_signal_clear(struct weir_signal *signal) {
     uint64_t count;
     ssize_t got = read(signal->fd, &count, sizeof(count));
     (void)got;
-    atomic_store(&signal->raised, 0);
+    __atomic_store_n(&signal->raised, 0, __ATOMIC_SEQ_CST);
 }
 
 bool weir_signal_wait(struct weir_signal *signal, int timeout_ms) {

@@ -1,7 +1,6 @@
 #pragma once
 /* A wakeup one thread waits on and any number raise: an eventfd behind a flag, so that raising an
  * already raised signal costs no system call, and an event loop may poll the descriptor. */
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -13,7 +12,7 @@ extern "C" {
 
 struct weir_signal {
     int fd;
-    _Atomic int raised;
+    int raised; /* atomic */
 };
 
 int weir_signal_init(struct weir_signal *signal, struct weir_error *err) WEIR_MUST_CHECK;
