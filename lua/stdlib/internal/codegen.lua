@@ -460,8 +460,7 @@ local function enter(view, call)
 end
 
 local function finish(source, name, ...)
-    -- On one line: with time budgets on, compiled code polls at each change of line.
-    local chunk = assert(loadstring((row.hide(source):gsub("\n%s*", " ")), "=" .. name))
+    local chunk = assert(loadstring(row.hide(source), "=" .. name))
     return chunk(...), source
 end
 
