@@ -118,7 +118,13 @@ function explain.dataset(result, name, options)
     end
     local functions = functions_of(plan, options.code and result.code, name)
     if options.json then
-        return json.encode({ kind = kind, plan = dataset, guarantees = explain.guarantees(dataset, kind), costs = json.array(costs(dataset)), functions = json.array(functions) }, true)
+        return json.encode({
+            kind = kind,
+            plan = dataset,
+            guarantees = json.array(explain.guarantees(dataset, kind)),
+            costs = json.array(costs(dataset)),
+            functions = json.array(functions),
+        }, true)
     end
     local lines = { ("%s %s (%s:%d)"):format(kind, name, dataset.file, dataset.line) }
     local function line(title, text)

@@ -242,7 +242,8 @@ local function attach_quality(project, reader, declaration)
             local made = expect and predicate.expectation(reader, expect, field.value_at, target.columns, node.name, target.functions, true)
             if made then
                 if target.seen[made.name] then
-                    reader:error("repeated-name", reader:place_of(expect, field.value_at), ("the expectation %q is declared twice for %s"):format(made.name, node.name))
+                    reader:error("repeated-name", reader:place_of(expect, field.value_at),
+                        ("the expectation %q is declared twice for %s"):format(made.name, node.name))
                 end
                 target.seen[made.name] = true
                 if target.kind == "model" then

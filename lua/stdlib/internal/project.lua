@@ -100,7 +100,8 @@ function project.new(path)
         end
         for _, node in ipairs(info.locals) do
             if words.is_constructor(node.name) then
-                self.diagnostics:lint("shadow", syntax.place(info, node), ("the local `%s` hides the constructor of that name"):format(node.name), "give it another name")
+                self.diagnostics:lint("shadow", syntax.place(info, node),
+                    ("the local `%s` hides the constructor of that name"):format(node.name), "give it another name")
             end
         end
         syntax.walk(info.ast, function(node)
