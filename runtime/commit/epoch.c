@@ -39,13 +39,16 @@ struct pending {
 struct owed {
     uint64_t epoch;
     uint64_t bytes;
+    bool effects; /* the sink has something to apply, so its own marker moves */
 };
 
 struct sink {
     struct weir_commit_sink sink;
     char *name;
-    uint64_t marker;
+    uint64_t marker;         /* everything up to here is done */
     uint64_t marker_written; /* as the last record says */
+    uint64_t held;           /* newest of these with effects: what the sink itself holds */
+    uint64_t held_written;
     struct owed *owed;
     size_t owed_capacity;
     size_t owed_head;
@@ -154,7 +157,8 @@ int weir_commit_add_sink(struct weir_commit *commit, const struct weir_commit_si
                                               : "a pipeline has at most 64 sinks: split it");
     }
     struct sink *slot = &commit->sinks[commit->sink_count];
-    *slot = (struct sink){.sink = *sink, .name = strdup(sink->name), .marker = sink->marker};
+    *slot = (struct sink){
+        .sink = *sink, .name = strdup(sink->name), .marker = sink->marker, .held = sink->marker};
     slot->owed = calloc(16, sizeof *slot->owed);
     slot->owed_capacity = 16;
     if (slot->name == NULL || slot->owed == NULL) {
@@ -163,6 +167,7 @@ int weir_commit_add_sink(struct weir_commit *commit, const struct weir_commit_si
         return weir_error_set(err, WEIR_E_NOMEM, "sink %s: out of memory", sink->name);
     }
     slot->marker_written = UINT64_MAX; /* the first record repeats it in any case */
+    slot->held_written = UINT64_MAX;
     *index = commit->sink_count++;
     return WEIR_OK;
 }
@@ -322,8 +327,14 @@ void weir_commit_sink_done(struct weir_commit *commit, uint32_t index, uint64_t 
     if (epoch > sink->marker) {
         sink->marker = epoch;
     }
+    if (sink->owed_count == 0 && epoch > sink->held) {
+        sink->held = epoch; /* an effect that recovery found owed */
+    }
     while (sink->owed_count > 0 && sink->owed[sink->owed_head].epoch <= epoch) {
         commit->lag_bytes -= sink->owed[sink->owed_head].bytes;
+        if (sink->owed[sink->owed_head].effects) {
+            sink->held = sink->owed[sink->owed_head].epoch;
+        }
         sink->owed_head = (sink->owed_head + 1) % sink->owed_capacity;
         sink->owed_count--;
     }
@@ -339,7 +350,7 @@ void weir_commit_set_snapshot_begin(struct weir_commit *commit, uint64_t oldest_
 
 /* With the mutex held. */
 static int owe(struct weir_commit *commit, struct sink *sink, uint64_t epoch, uint64_t bytes,
-               struct weir_error *err) {
+               bool effects, struct weir_error *err) {
     if (sink->owed_count == sink->owed_capacity) {
         size_t capacity = sink->owed_capacity * 2;
         struct owed *ring = calloc(capacity, sizeof *ring);
@@ -355,7 +366,7 @@ static int owe(struct weir_commit *commit, struct sink *sink, uint64_t epoch, ui
         sink->owed_capacity = capacity;
     }
     sink->owed[(sink->owed_head + sink->owed_count) % sink->owed_capacity] =
-        (struct owed){epoch, bytes};
+        (struct owed){epoch, bytes, effects};
     sink->owed_count++;
     commit->lag_bytes += bytes;
     return WEIR_OK;
@@ -363,7 +374,7 @@ static int owe(struct weir_commit *commit, struct sink *sink, uint64_t epoch, ui
 
 /* Adds what the sinks posted and their markers. The record is the committer's now. */
 static int complete_record(struct weir_commit *commit, struct pending *pending,
-                           const uint64_t *markers, struct weir_error *err) {
+                           const uint64_t *markers, const uint64_t *held, struct weir_error *err) {
     int rc = WEIR_OK;
     for (uint32_t s = 0; s < commit->sink_count && rc == WEIR_OK; s++) {
         const struct sink *sink = &commit->sinks[s];
@@ -374,9 +385,18 @@ static int complete_record(struct weir_commit *commit, struct pending *pending,
             rc = weir_record_add_effect(pending->record, sink->name, name_size, effect->kind, body,
                                         err);
         }
-        if (rc == WEIR_OK && markers[s] != sink->marker_written) {
+        if (markers[s] == sink->marker_written && held[s] == sink->held_written) {
+            continue;
+        }
+        /* Always both: recovery may know only the newest records. */
+        if (rc == WEIR_OK) {
             rc = weir_record_put_int(pending->record, WEIR_SECTION_MARKERS, sink->name, name_size,
                                      (int64_t)markers[s], err);
+        }
+        char key[WEIR_MARKER_KEY_BYTES];
+        if (rc == WEIR_OK) {
+            rc = weir_record_put_int(pending->record, WEIR_SECTION_MARKERS, key,
+                                     weir_marker_held_key(sink->name, key), (int64_t)held[s], err);
         }
     }
     return rc;
@@ -385,15 +405,17 @@ static int complete_record(struct weir_commit *commit, struct pending *pending,
 static int write_record(struct weir_commit *commit, struct pending *pending,
                         struct weir_error *err) {
     uint64_t markers[WEIR_COMMIT_MAX_SINKS];
+    uint64_t held[WEIR_COMMIT_MAX_SINKS];
     const struct iovec *parts;
     int count;
     uint64_t size;
     pthread_mutex_lock(&commit->mutex);
     for (uint32_t s = 0; s < commit->sink_count; s++) {
         markers[s] = commit->sinks[s].marker;
+        held[s] = commit->sinks[s].held;
     }
     pthread_mutex_unlock(&commit->mutex);
-    int rc = complete_record(commit, pending, markers, err);
+    int rc = complete_record(commit, pending, markers, held, err);
     if (rc == WEIR_OK) {
         rc = weir_record_finish(pending->record, &parts, &count, &size, err);
     }
@@ -403,6 +425,7 @@ static int write_record(struct weir_commit *commit, struct pending *pending,
     }
     for (uint32_t s = 0; s < commit->sink_count && rc == WEIR_OK; s++) {
         commit->sinks[s].marker_written = markers[s];
+        commit->sinks[s].held_written = held[s];
     }
     return rc;
 }
@@ -416,7 +439,8 @@ static int note_durable(struct weir_commit *commit, struct pending *pending,
         for (size_t i = 0; i < pending->effects[s].count; i++) {
             bytes += pending->effects[s].list[i].body.size;
         }
-        rc = owe(commit, &commit->sinks[s], pending->epoch, bytes, err);
+        rc = owe(commit, &commit->sinks[s], pending->epoch, bytes, pending->effects[s].count > 0,
+                 err);
     }
     int64_t taken_ns = weir_clock_mono_ns() - pending->opened_ns;
     weir_histogram_add(&commit->latency, (uint64_t)(taken_ns > 0 ? taken_ns / 1000 : 0));

@@ -11,6 +11,7 @@
  *     "counters"   {dataset: bin | nil}        cumulative, opaque
  *     "digests"    {dataset: bin | nil}        of this epoch's output
  *     "markers"    {sink: uint | nil}          highest record known done per sink
+ *                  {sink held: uint | nil}     the newest of these that had effects for it
  *     "schedule"   [[kind, clock_us, subject, partition, rows, hash, version, row, reason]]
  *     "images"     [[table, bin]]              opaque, applied in order
  *     "effects"    [[sink, kind, bin]]         opaque, applied in order
@@ -26,6 +27,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/uio.h>
 
 #include "core/error.h"
@@ -104,6 +106,14 @@ int weir_record_set_rule_set(struct weir_record *record, const void *hash, size_
 int weir_record_put_bytes(struct weir_record *record, enum weir_section section, const char *key,
                           size_t key_size, const void *value, size_t size,
                           struct weir_error *err) WEIR_MUST_CHECK;
+/* Key of WEIR_SECTION_MARKERS for the newest record *with effects* a sink has done, which is what
+ * the sink's own transaction holds: "<sink> held". Returns its bytes; names longer are cut. */
+#define WEIR_MARKER_KEY_BYTES 320
+static inline size_t weir_marker_held_key(const char *sink, char key[WEIR_MARKER_KEY_BYTES]) {
+    int length = snprintf(key, WEIR_MARKER_KEY_BYTES, "%.300s held", sink);
+    return length > 0 ? (size_t)length : 0;
+}
+
 /* Watermarks, markers. */
 int weir_record_put_int(struct weir_record *record, enum weir_section section, const char *key,
                         size_t key_size, int64_t value, struct weir_error *err) WEIR_MUST_CHECK;

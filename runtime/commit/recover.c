@@ -319,6 +319,12 @@ static int check_marker(const struct weir_recovery *recovery, const char *sink, 
     struct weir_keyed_entry known;
     bool has_known = weir_recovery_find(recovery, WEIR_SECTION_MARKERS, sink, strlen(sink), &known);
     uint64_t done = has_known && known.is_int ? (uint64_t)known.number : 0;
+    char key[WEIR_MARKER_KEY_BYTES];
+    size_t key_size = weir_marker_held_key(sink, key);
+    uint64_t held = done; /* done without effects leaves no marker in the sink */
+    if (weir_recovery_find(recovery, WEIR_SECTION_MARKERS, key, key_size, &known) && known.is_int) {
+        held = (uint64_t)known.number;
+    }
     if (marker > recovery->last) {
         return weir_error_set(err, WEIR_E_STATE,
                               "sink %s has applied record %" PRIu64 ", but the ledger ends at "
@@ -326,14 +332,14 @@ static int check_marker(const struct weir_recovery *recovery, const char *sink, 
                               "it from a copy, or write into a new table",
                               sink, marker, recovery->last);
     }
-    if (marker < done) {
+    if (marker < held) {
         return weir_error_set(err, WEIR_E_STATE,
                               "sink %s holds marker %" PRIu64 ", but the ledger knows %" PRIu64
                               " as done: the table was replaced or rolled back; restore it, or "
                               "start a new lineage that says what becomes of its outputs",
-                              sink, marker, done);
+                              sink, marker, held);
     }
-    *from = marker + 1;
+    *from = (marker > done ? marker : done) + 1;
     if (*from < recovery->ledger->first && !has_known && marker == 0) {
         *from = recovery->ledger->first; /* new: no older record can name it */
         return WEIR_OK;
@@ -342,7 +348,7 @@ static int check_marker(const struct weir_recovery *recovery, const char *sink, 
         return weir_error_set(err, WEIR_E_STATE,
                               "sink %s needs record %" PRIu64 ", but the ledger begins at %" PRIu64
                               ": restore the older segments, or write into a new table",
-                              sink, marker + 1, recovery->ledger->first);
+                              sink, *from, recovery->ledger->first);
     }
     return WEIR_OK;
 }
