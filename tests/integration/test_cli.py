@@ -59,7 +59,7 @@ def test_help_goes_to_standard_output(project):
 
 def test_a_missing_pipeline_file_is_named(project):
     outcome = project.weir("run", "pipelines/none.lua", "--until-end")
-    assert outcome.code == 3 and "pipelines/none.lua" in outcome.err
+    assert outcome.code == 2 and "pipelines/none.lua" in outcome.err
 
 
 def test_rows_in_quarantine_are_no_failure_of_the_run(shop):
