@@ -22,7 +22,7 @@ int weir_cli_enter_project(const char *path, char **relative, struct weir_error 
     char root[PATH_MAX];
     *relative = NULL;
     if (realpath(path, full) == NULL) {
-        return weir_error_system(err, WEIR_E_NOTFOUND, errno, "%s", path);
+        return weir_error_system(err, WEIR_E_USAGE, errno, "%s", path);
     }
     snprintf(root, sizeof(root), "%s", full);
     bool found = false;

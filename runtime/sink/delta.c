@@ -17,6 +17,8 @@ enum { DIRECTORY_BYTES = 512, PARTITIONS_MAX = 16 };
 struct delta_sink {
     struct weir_sink_config config;
     struct weir_delta_partition delta_partitions[PARTITIONS_MAX];
+    char *columns[PARTITIONS_MAX]; /* owned names for delta_partitions */
+    char *root;
     char directory[DIRECTORY_BYTES];
     struct weir_store *store;
     pthread_mutex_t lock; /* guards `table` becoming non-NULL */
@@ -55,12 +57,18 @@ static int create(const struct weir_sink_config *config, void **self, struct wei
             [WEIR_SINK_PARTITION_DATE] = WEIR_DELTA_DATE,
             [WEIR_SINK_PARTITION_HOUR] = WEIR_DELTA_HOUR,
         };
+        sink->columns[i] = strdup(config->partitions[i].column);
         sink->delta_partitions[i] = (struct weir_delta_partition){
-            .column = config->partitions[i].column,
+            .column = sink->columns[i],
             .transform = transforms[config->partitions[i].kind],
         };
     }
+    sink->config.partitions = NULL; /* the caller's; ours are delta_partitions */
+    sink->root = strdup(config->root);
     *self = sink;
+    if (sink->root == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", config->name);
+    }
     return directory_of(config->name, sink->directory, err);
 }
 
@@ -89,8 +97,7 @@ static int ensure_table(struct delta_sink *sink, struct weir_error *err) {
 static int start(void *self, uint64_t *marker, struct weir_error *err) {
     struct delta_sink *sink = self;
     *marker = 0;
-    int rc = sink->store == NULL ? weir_store_local_create(sink->config.root, &sink->store, err)
-                                 : WEIR_OK;
+    int rc = sink->store == NULL ? weir_store_local_create(sink->root, &sink->store, err) : WEIR_OK;
     if (rc == WEIR_OK && sink->config.lazy) {
         struct weir_error quiet;
         rc = weir_delta_table_open(sink->store, sink->directory, &sink->table, &quiet);
@@ -220,6 +227,10 @@ static void destroy(void *self) {
     }
     weir_store_destroy(sink->store);
     weir_schema_unref(sink->config.schema);
+    for (int32_t i = 0; i < PARTITIONS_MAX; i++) {
+        free(sink->columns[i]);
+    }
+    free(sink->root);
     pthread_mutex_destroy(&sink->lock);
     free(sink);
 }

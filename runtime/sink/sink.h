@@ -23,7 +23,7 @@ struct weir_sink_partition {
 struct weir_sink_config {
     const char *kind;           /* "delta" */
     const char *name;           /* dataset; borrowed for the sink's life */
-    const char *root;           /* where tables lie; borrowed */
+    const char *root;           /* where tables lie; copied, as are partition columns */
     const char *application_id; /* of the markers; borrowed */
     struct weir_schema *schema; /* one reference is taken; NULL: only old effects are applied */
     const struct weir_sink_partition *partitions;

@@ -53,7 +53,7 @@ struct entry {
     struct weir_sinks *sinks;
     const struct weir_sink_ops *ops;
     void *self;
-    const char *name;
+    char *name;
     int32_t index;
     struct worker *worker;
     bool dirty;      /* rows since the last seal; loop thread */
@@ -284,13 +284,18 @@ int weir_sinks_add(struct weir_sinks *sinks, const struct weir_sink_config *conf
     }
     entry->sinks = sinks;
     entry->ops = ops;
-    entry->name = config->name;
+    entry->name = strdup(config->name);
     entry->index = sinks->count;
     entry->worker = &sinks->workers[sinks->count % sinks->worker_count];
     queue_init(&entry->queue);
-    int rc = ops->create(config, &entry->self, err);
+    struct weir_sink_config own = *config;
+    own.name = entry->name;
+    int rc = entry->name == NULL
+                 ? weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", config->name)
+                 : ops->create(&own, &entry->self, err);
     if (rc != WEIR_OK) {
         queue_fini(&entry->queue);
+        free(entry->name);
         free(entry);
         return rc;
     }
@@ -478,6 +483,7 @@ void weir_sinks_destroy(struct weir_sinks *sinks) {
     for (int32_t i = 0; i < sinks->count; i++) {
         queue_fini(&sinks->entries[i]->queue);
         sinks->entries[i]->ops->destroy(sinks->entries[i]->self);
+        free(sinks->entries[i]->name);
         free(sinks->entries[i]);
     }
     free(sinks);
