@@ -2,7 +2,7 @@
 std = "luajit"
 max_line_length = 160
 unused_args = false
-exclude_files = { "build", "data", "tests/golden" }
+exclude_files = { "build", "data", "tests/golden", "tests/fuzz/corpus" }
 
 local words = {
     -- kinds
