@@ -4,6 +4,7 @@
 #include "commit/file_sim.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +43,9 @@ struct change {
 
 struct weir_files_sim {
     struct weir_files base;
+    pthread_mutex_t lock;
+    bool (*power)(void *context);
+    void *power_context;
     uint64_t random;
     uint64_t generation; /* power cycles; files of older ones are dead */
     uint64_t operations;
@@ -89,7 +93,8 @@ static int step(struct weir_files_sim *sim) {
         return -EIO;
     }
     sim->operations++;
-    if (sim->crash_in > 0 && --sim->crash_in == 0) {
+    bool off = sim->power != NULL && !sim->power(sim->power_context);
+    if (off || (sim->crash_in > 0 && --sim->crash_in == 0)) {
         sim->crashed = true;
         return 1;
     }
@@ -420,6 +425,9 @@ static bool is_child(const char *directory, const char *path) {
     if (slash == NULL) {
         return strcmp(directory, ".") == 0;
     }
+    if (slash == path) {
+        return strcmp(directory, "/") == 0;
+    }
     return (size_t)(slash - path) == n && strncmp(directory, path, n) == 0;
 }
 
@@ -461,14 +469,6 @@ static int sim_move(struct weir_files *files, const char *from, const char *to, 
     }
     int rc = change(sim, keep ? NULL : from, to, found->node);
     return died != 0 ? -EIO : rc;
-}
-
-static int sim_rename(struct weir_files *files, const char *from, const char *to) {
-    return sim_move(files, from, to, false, true);
-}
-
-static int sim_link(struct weir_files *files, const char *from, const char *to) {
-    return sim_move(files, from, to, true, false);
 }
 
 static int sim_unlink(struct weir_files *files, const char *path) {
@@ -537,27 +537,98 @@ static int sim_lock(struct weir_files *files, const char *path, struct weir_file
     return sim->crashed ? -EIO : 0;
 }
 
+/* --- one operation at a time --------------------------------------------------------------- */
+
+#define LOCKED(sim, type, call)                                                                    \
+    pthread_mutex_lock(&(sim)->lock);                                                              \
+    type locked_result = (call);                                                                   \
+    pthread_mutex_unlock(&(sim)->lock);                                                            \
+    return locked_result
+
+static int locked_open(struct weir_files *files, const char *path, enum weir_file_mode mode,
+                       struct weir_file **out) {
+    LOCKED(sim_of(files), int, sim_open(files, path, mode, out));
+}
+
+static void locked_close(struct weir_file *file) {
+    struct weir_files_sim *sim = file_of(file)->sim;
+    pthread_mutex_lock(&sim->lock);
+    sim_close(file);
+    pthread_mutex_unlock(&sim->lock);
+}
+
+static ssize_t locked_writev(struct weir_file *file, const struct iovec *parts, int count,
+                             uint64_t offset) {
+    LOCKED(file_of(file)->sim, ssize_t, sim_writev(file, parts, count, offset));
+}
+
+static ssize_t locked_read(struct weir_file *file, void *bytes, size_t size, uint64_t offset) {
+    LOCKED(file_of(file)->sim, ssize_t, sim_read(file, bytes, size, offset));
+}
+
+static int locked_size(struct weir_file *file, uint64_t *out) {
+    LOCKED(file_of(file)->sim, int, sim_size(file, out));
+}
+
+static int locked_truncate(struct weir_file *file, uint64_t size) {
+    LOCKED(file_of(file)->sim, int, sim_truncate(file, size));
+}
+
+static int locked_sync(struct weir_file *file) {
+    LOCKED(file_of(file)->sim, int, sim_sync(file));
+}
+
+static int locked_sync_directory(struct weir_files *files, const char *path) {
+    LOCKED(sim_of(files), int, sim_sync_directory(files, path));
+}
+
+static int locked_rename(struct weir_files *files, const char *from, const char *to) {
+    LOCKED(sim_of(files), int, sim_move(files, from, to, false, true));
+}
+
+static int locked_link(struct weir_files *files, const char *from, const char *to) {
+    LOCKED(sim_of(files), int, sim_move(files, from, to, true, false));
+}
+
+static int locked_unlink(struct weir_files *files, const char *path) {
+    LOCKED(sim_of(files), int, sim_unlink(files, path));
+}
+
+static int locked_make_directory(struct weir_files *files, const char *path) {
+    LOCKED(sim_of(files), int, sim_make_directory(files, path));
+}
+
+static int locked_list(struct weir_files *files, const char *path,
+                       int (*entry)(void *context, const char *name), void *context) {
+    LOCKED(sim_of(files), int, sim_list(files, path, entry, context));
+}
+
+static int locked_lock(struct weir_files *files, const char *path, struct weir_file **out) {
+    LOCKED(sim_of(files), int, sim_lock(files, path, out));
+}
+
 static const struct weir_files_ops sim_ops = {
-    .open = sim_open,
-    .close = sim_close,
-    .writev = sim_writev,
-    .read = sim_read,
-    .size = sim_size,
-    .truncate = sim_truncate,
-    .sync = sim_sync,
-    .sync_directory = sim_sync_directory,
-    .rename = sim_rename,
-    .link = sim_link,
-    .unlink = sim_unlink,
-    .make_directory = sim_make_directory,
-    .list = sim_list,
-    .lock = sim_lock,
+    .open = locked_open,
+    .close = locked_close,
+    .writev = locked_writev,
+    .read = locked_read,
+    .size = locked_size,
+    .truncate = locked_truncate,
+    .sync = locked_sync,
+    .sync_directory = locked_sync_directory,
+    .rename = locked_rename,
+    .link = locked_link,
+    .unlink = locked_unlink,
+    .make_directory = locked_make_directory,
+    .list = locked_list,
+    .lock = locked_lock,
 };
 
 struct weir_files_sim *weir_files_sim_create(uint64_t seed) {
     struct weir_files_sim *sim = calloc(1, sizeof *sim);
     if (sim != NULL) {
         sim->base.ops = &sim_ops;
+        pthread_mutex_init(&sim->lock, NULL);
         sim->random = seed;
         sim->space = UINT64_MAX;
     }
@@ -588,6 +659,7 @@ void weir_files_sim_destroy(struct weir_files_sim *sim) {
     free(sim->changes);
     entries_fini(&sim->now);
     entries_fini(&sim->disk);
+    pthread_mutex_destroy(&sim->lock);
     free(sim);
 }
 
@@ -597,6 +669,12 @@ struct weir_files *weir_files_sim_files(struct weir_files_sim *sim) {
 
 void weir_files_sim_crash_after(struct weir_files_sim *sim, uint64_t operations) {
     sim->crash_in = operations;
+}
+
+void weir_files_sim_set_power(struct weir_files_sim *sim, bool (*on)(void *context),
+                              void *context) {
+    sim->power = on;
+    sim->power_context = context;
 }
 
 bool weir_files_sim_crashed(const struct weir_files_sim *sim) {

@@ -5,7 +5,8 @@
  * happens or not, in any combination. A failed sync does what Linux does: the pages count as clean
  * afterwards although they never reached the disk.
  *
- * One thread. Deterministic by seed. Paths are compared as text; directories must be made. */
+ * Any thread for the files, one for what is declared here. Deterministic by seed as far as the
+ * order of operations is. Paths are compared as text; directories must be made. */
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -22,6 +23,10 @@ struct weir_files *weir_files_sim_files(struct weir_files_sim *sim);
 /* From the n-th changing operation from now on (1 = the next) everything answers -EIO, the n-th
  * itself happening in part; 0 disarms. */
 void weir_files_sim_crash_after(struct weir_files_sim *sim, uint64_t operations);
+/* Asked before each changing operation, so that several simulated disks can stop at one instant:
+ * after the first false everything answers -EIO, that operation itself happening in part. NULL:
+ * not asked. */
+void weir_files_sim_set_power(struct weir_files_sim *sim, bool (*on)(void *context), void *context);
 bool weir_files_sim_crashed(const struct weir_files_sim *sim);
 /* The n-th sync of a file from now on fails with EIO; 0 disarms. */
 void weir_files_sim_fail_sync(struct weir_files_sim *sim, uint64_t nth);

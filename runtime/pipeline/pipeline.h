@@ -8,6 +8,8 @@
 #include "script/script.h"
 
 struct weir_pipeline;
+struct weir_files;
+struct weir_store;
 
 struct weir_pipeline_progress { /* a moment of a run, for the terminal and metrics */
     double seconds;
@@ -46,6 +48,9 @@ struct weir_pipeline_options {
     void (*message)(void *context,
                     const char *text); /* reload outcomes and the like; may be NULL */
     void *context;
+    /* Disks other than the system's, for tests that cut the power; borrowed, NULL: the system's. */
+    struct weir_files *files; /* of ledger and snapshots */
+    struct weir_store *store; /* of tables */
 };
 
 /* Loads and checks the rules, opens the ledger, recovers. On WEIR_E_CONFIG from the rules `report`

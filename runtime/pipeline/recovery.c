@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "core/clock.h"
 #include "core/log.h"
@@ -120,6 +119,7 @@ static int add_sink(struct weir_pipeline *p, const char *name, struct weir_schem
         .kind = "delta",
         .name = name,
         .root = p->plan->storage_root,
+        .store = p->options.store,
         .application_id = p->application_id,
         .schema = schema,
         .partitions = partitions,
@@ -231,17 +231,9 @@ static void sink_durable(void *context, uint64_t epoch, struct weir_effect *effe
 static int open_durable(struct weir_pipeline *p, struct weir_error *err) {
     weir_plan_ledger_path(p->plan, p->ledger_path, sizeof(p->ledger_path));
     snprintf(p->snapshot_path, sizeof(p->snapshot_path), "%s/snapshots", p->ledger_path);
-    char directory[1100];
-    snprintf(directory, sizeof(directory), "%s", p->snapshot_path);
-    for (char *c = directory + 1; *c != '\0'; c++) {
-        if (*c == '/') {
-            *c = '\0';
-            mkdir(directory, 0777);
-            *c = '/';
-        }
-    }
     struct weir_ledger_options options = {
         .path = p->ledger_path,
+        .files = p->options.files,
         .create = true,
         .segment_bytes = (uint64_t)(p->plan->ledger_segment_bytes + 4095) & ~UINT64_C(4095),
         .now_us = p->clock_us,
@@ -252,6 +244,7 @@ static int open_durable(struct weir_pipeline *p, struct weir_error *err) {
     }
     struct weir_snapshots_options snapshot_options = {
         .path = p->snapshot_path,
+        .files = p->options.files,
         .identity = p->ledger->identity,
     };
     char lineage[33];

@@ -63,6 +63,7 @@ static int create(const struct weir_sink_config *config, void **self, struct wei
             .transform = transforms[config->partitions[i].kind],
         };
     }
+    sink->store = config->store;
     sink->config.partitions = NULL; /* the caller's; ours are delta_partitions */
     sink->root = strdup(config->root);
     *self = sink;
@@ -205,6 +206,9 @@ static int apply(void *self, uint64_t record, const void *effect, size_t size, b
         struct weir_delta_commit_result result;
         rc = weir_delta_append(sink->table, adds.items, adds.count, &options, &result, err);
     }
+    if (rc == WEIR_OK && WEIR_FAULT(delta_after_commit)) {
+        rc = weir_error_set(err, WEIR_E_FAULT, "injected at delta_after_commit");
+    }
     weir_delta_adds_fini(&adds);
     return rc == WEIR_OK ? rc
                          : weir_error_wrap(err, "commit %s, record %llu", sink->config.name,
@@ -225,7 +229,9 @@ static void destroy(void *self) {
     if (sink->table != NULL) {
         weir_delta_table_close(sink->table);
     }
-    weir_store_destroy(sink->store);
+    if (sink->config.store == NULL) {
+        weir_store_destroy(sink->store);
+    }
     weir_schema_unref(sink->config.schema);
     for (int32_t i = 0; i < PARTITIONS_MAX; i++) {
         free(sink->columns[i]);

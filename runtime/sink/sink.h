@@ -15,6 +15,8 @@
 #include "core/buffer.h"
 #include "core/error.h"
 
+struct weir_store;
+
 struct weir_sink_partition {
     const char *column;
     enum { WEIR_SINK_PARTITION_COLUMN, WEIR_SINK_PARTITION_DATE, WEIR_SINK_PARTITION_HOUR } kind;
@@ -24,6 +26,7 @@ struct weir_sink_config {
     const char *kind;           /* "delta" */
     const char *name;           /* dataset; borrowed for the sink's life */
     const char *root;           /* where tables lie; copied, as are partition columns */
+    struct weir_store *store;   /* borrowed, instead of a folder at root; NULL: that folder */
     const char *application_id; /* of the markers; borrowed */
     struct weir_schema *schema; /* one reference is taken; NULL: only old effects are applied */
     const struct weir_sink_partition *partitions;

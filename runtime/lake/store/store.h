@@ -116,6 +116,10 @@ void weir_store_unsynced_power_loss(struct weir_store *store, uint64_t seed);
 /* The n-th operation from now that changes anything fails as a vanished machine would (WEIR_E_IO),
  * and so does every one after it, until power_loss. 0 disarms. */
 void weir_store_unsynced_stop_after(struct weir_store *store, uint64_t operations);
+/* Asked before each operation that changes anything, so that several simulated disks can stop at
+ * one instant; false: as after stop_after. NULL: not asked. */
+void weir_store_unsynced_set_power(struct weir_store *store, bool (*on)(void *context),
+                                   void *context);
 
 static inline void weir_store_destroy(struct weir_store *store) {
     if (store != NULL) {

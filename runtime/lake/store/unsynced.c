@@ -40,6 +40,8 @@ struct unsynced_store {
     uint64_t generation; /* power losses so far: files opened before are dead */
     uint64_t stop_after; /* changes still allowed, plus one; 0: no limit */
     uint64_t temp_count;
+    bool (*power)(void *context);
+    void *power_context;
 };
 
 struct unsynced_file {
@@ -130,6 +132,9 @@ static struct inode *make_inode(struct unsynced_store *store, bool is_dir) {
 
 /* Counts one change; fails when the machine is to have stopped by now. */
 static int change(struct unsynced_store *store, const char *path, struct weir_error *err) {
+    if (store->stop_after != 1 && store->power != NULL && !store->power(store->power_context)) {
+        store->stop_after = 1;
+    }
     if (store->stop_after == 1) {
         return weir_error_set(err, WEIR_E_IO, "%s: the machine has stopped", path);
     }
@@ -607,5 +612,13 @@ void weir_store_unsynced_power_loss(struct weir_store *base, uint64_t seed) {
 void weir_store_unsynced_stop_after(struct weir_store *base, uint64_t operations) {
     pthread_mutex_lock(&unsynced(base)->lock);
     unsynced(base)->stop_after = operations;
+    pthread_mutex_unlock(&unsynced(base)->lock);
+}
+
+void weir_store_unsynced_set_power(struct weir_store *base, bool (*on)(void *context),
+                                   void *context) {
+    pthread_mutex_lock(&unsynced(base)->lock);
+    unsynced(base)->power = on;
+    unsynced(base)->power_context = context;
     pthread_mutex_unlock(&unsynced(base)->lock);
 }
