@@ -8,6 +8,7 @@
 
 #include "cli/cli.h"
 #include "pipeline/pipeline.h"
+#include "pipeline/plan.h"
 
 static struct weir_pipeline *running; /* for the signal handler */
 
@@ -152,6 +153,9 @@ int weir_cli_run(struct weir_arguments *arguments) {
         return code;
     }
     weir_buffer_fini(&report);
+    char ledger[1024];
+    weir_plan_ledger_path(weir_pipeline_plan(pipeline), ledger, sizeof(ledger));
+    weir_cli_register(path, ledger);
     running = pipeline;
     struct sigaction action = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);

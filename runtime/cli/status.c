@@ -17,6 +17,10 @@ static int find_ledger(struct weir_arguments *arguments, char *path, size_t size
     int rc = arguments->positional_count > 0
                  ? weir_cli_enter_project(arguments->positionals[0], &file, &err)
                  : weir_cli_find_pipeline(&file, &err);
+    if (rc == WEIR_OK && weir_cli_registered(file, path, size)) {
+        free(file);
+        return WEIR_EXIT_DONE;
+    }
     struct weir_script *script = NULL;
     struct weir_rule_set *rule_set = NULL;
     struct weir_plan *plan = NULL;

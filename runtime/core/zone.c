@@ -357,7 +357,7 @@ static bool fixed_zone(struct weir_zone *zone) {
     const char *text = zone->name;
     zone->type_count = 1;
     if (strcmp(text, "UTC") == 0 || strcmp(text, "Z") == 0) {
-        strcpy(zone->types[0].abbreviation, "UTC");
+        memcpy(zone->types[0].abbreviation, "UTC", 4);
         return true;
     }
     if (text[0] != '+' && text[0] != '-') {

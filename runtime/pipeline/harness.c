@@ -93,7 +93,9 @@ static int breach(void *context, const struct weir_dataset *dataset, int32_t fun
 /* "key=value" lines into settings; the text is cut up in place. */
 static size_t split_settings(char *text, struct weir_script_setting *settings, size_t max) {
     size_t count = 0;
-    for (char *line = strtok(text, "\n"); line != NULL && count < max; line = strtok(NULL, "\n")) {
+    char *rest = text;
+    char *line;
+    while (count < max && (line = strsep(&rest, "\n")) != NULL) {
         char *equals = strchr(line, '=');
         if (equals != NULL) {
             *equals = '\0';

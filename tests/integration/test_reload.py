@@ -84,6 +84,7 @@ def test_a_mistake_leaves_the_old_rules_running_and_is_told(project):
         feed(project, 0, 10)
         wait_until(lambda: len(rows(project)) == 10)
         save(project, 0, "return stream 'silver.sale' { from = ")
+        wait_until(lambda: "rules/sale.lua:1" in (project.weir("status", "pipelines/shop.lua", "--json").json()["note"] or ""))
         feed(project, 10, 10)
         wait_until(lambda: len(rows(project)) == 20)
         save(project, 3)
