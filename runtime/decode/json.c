@@ -12,7 +12,7 @@
 #include "decode/json_read.h"
 #include "decode/json_text.h"
 
-enum { INDEX_BYTES = 32 * 1024, REASON_BYTES = 1024 };
+enum { INDEX_BYTES = 32 * 1024, REASON_BYTES = 1024, TYPE_BYTES_MAX = 16 << 20 };
 
 struct json_decoder {
     struct weir_decoder head;
@@ -89,6 +89,29 @@ static int check_defaults(struct json_decoder *decoder, struct weir_error *err) 
     return rc;
 }
 
+/* Do both say the same columns? Type texts, as a plan has them, do not tell which nested fields
+ * may be null. */
+static bool same_columns(const struct weir_schema *a, const struct weir_schema *b) {
+    struct weir_buffer left;
+    struct weir_buffer right;
+    weir_buffer_init(&left, TYPE_BYTES_MAX);
+    weir_buffer_init(&right, TYPE_BYTES_MAX);
+    bool same = a->count == b->count;
+    for (int32_t i = 0; same && i < a->count; i++) {
+        const struct weir_field *x = &a->fields[i];
+        const struct weir_field *y = &b->fields[i];
+        weir_buffer_clear(&left);
+        weir_buffer_clear(&right);
+        same = strcmp(x->name, y->name) == 0 && x->nullable == y->nullable &&
+               weir_field_format_type(x, &left) == WEIR_OK &&
+               weir_field_format_type(y, &right) == WEIR_OK && left.size == right.size &&
+               memcmp(left.data, right.data, left.size) == 0;
+    }
+    weir_buffer_fini(&left);
+    weir_buffer_fini(&right);
+    return same;
+}
+
 static int create(struct weir_decoder **out, const char *options_json, struct weir_schema *schema,
                   struct weir_error *err) {
     struct json_decoder *decoder = calloc(1, sizeof(*decoder));
@@ -102,7 +125,7 @@ static int create(struct weir_decoder **out, const char *options_json, struct we
                             "json needs a schema; write json { schema = \"schemas/x.avsc\" }");
     }
     if (rc == WEIR_OK && decoder->avsc.schema != NULL && schema != NULL &&
-        !weir_schema_equal(decoder->avsc.schema, schema)) {
+        !same_columns(decoder->avsc.schema, schema)) {
         rc = weir_error_set(err, WEIR_E_SCHEMA,
                             "json: the schema file is no longer the one the rules were checked "
                             "against; run `weir check` again");

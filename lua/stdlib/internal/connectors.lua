@@ -1,10 +1,9 @@
 -- What sources read from and how it is decoded: options judged here, resolved, and handed to C as JSON.
 local native = require "weir.native"
-local avsc = require "weir.internal.avsc"
-local generator = require "weir.internal.generator"
 local json = require "weir.internal.json"
 local time = require "weir.internal.time"
 local reader_module = require "weir.internal.reader"
+local types = require "weir.internal.types"
 
 local connectors = {}
 
@@ -68,6 +67,14 @@ local function read_options(project, reader, part)
     return options, named
 end
 
+-- Columns as native gives them, their type texts parsed.
+local function typed(columns)
+    for _, column in ipairs(columns) do
+        column.type = types.of(column.type)
+    end
+    return columns
+end
+
 -- The schema file's columns; nil after a complaint.
 local function schema_columns(project, reader, path, at)
     local text, why = native.read_file(path)
@@ -77,12 +84,12 @@ local function schema_columns(project, reader, path, at)
     end
     project.remember_file(path, text)
     local columns
-    columns, why = avsc.columns(text)
+    columns, why = native.avsc(text, path)
     if not columns then
-        reader:error("schema", at, ("%s: %s"):format(path, tostring(why)))
+        reader:error("schema", at, tostring(why))
         return nil
     end
-    return columns
+    return typed(columns)
 end
 
 -- The plan's connector and decoder, and the columns; columns nil after a complaint.
@@ -93,7 +100,7 @@ function connectors.source(project, reader, node, at, connector, decoder)
         if decoder then
             reader:error("type", decoder.at, "the generator makes columns itself and takes no decoder")
         end
-        return made, (avsc.columns(generator.schema))
+        return made, typed(native.source_columns "generator")
     end
     if not named.path then
         reader:error("type", connector.at, "files says which", 'files { path = "landing/pos_sale/*.jsonl" }')

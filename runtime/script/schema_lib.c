@@ -1,0 +1,94 @@
+/* native.avsc and native.source_columns: the columns rules are checked against, as the rooms that
+ * read the data see them. */
+#include <string.h>
+
+#include "core/buffer.h"
+#include "decode/avsc.h"
+#include "script/internal.h"
+#include "source/source.h"
+
+enum { TYPE_BYTES_MAX = 16 << 20 };
+
+/* Owned by a userdata, so that a throw on the way leaks nothing. */
+struct box {
+    struct weir_avsc avsc; /* of a source's own columns only `schema` is set */
+    struct weir_buffer type;
+};
+
+static int box_gc(lua_State *lua) {
+    struct box *box = lua_touserdata(lua, 1);
+    weir_avsc_fini(&box->avsc);
+    weir_buffer_fini(&box->type);
+    return 0;
+}
+
+static struct box *push_box(lua_State *lua) {
+    struct box *box = lua_newuserdata(lua, sizeof(*box));
+    memset(box, 0, sizeof(*box));
+    weir_buffer_init(&box->type, TYPE_BYTES_MAX);
+    if (luaL_newmetatable(lua, "weir.schema")) {
+        lua_pushcfunction(lua, box_gc);
+        lua_setfield(lua, -2, "__gc");
+    }
+    lua_setmetatable(lua, -2);
+    return box;
+}
+
+/* { { name =, type =, nullable =, default = JSON text or nil } … } */
+static int push_columns(lua_State *lua, struct box *box) {
+    const struct weir_schema *schema = box->avsc.schema;
+    lua_createtable(lua, schema->count, 0);
+    for (int32_t i = 0; i < schema->count; i++) {
+        const struct weir_field *field = &schema->fields[i];
+        weir_buffer_clear(&box->type);
+        if (weir_field_format_type(field, &box->type) != WEIR_OK) {
+            return luaL_error(lua, "out of memory for the type of %s", field->name);
+        }
+        lua_createtable(lua, 0, 4);
+        lua_pushstring(lua, field->name);
+        lua_setfield(lua, -2, "name");
+        lua_pushlstring(lua, (const char *)box->type.data, box->type.size);
+        lua_setfield(lua, -2, "type");
+        lua_pushboolean(lua, field->nullable);
+        lua_setfield(lua, -2, "nullable");
+        if (field->default_json != NULL) {
+            lua_pushstring(lua, field->default_json);
+            lua_setfield(lua, -2, "default");
+        }
+        lua_rawseti(lua, -2, i + 1);
+    }
+    return 1;
+}
+
+static int native_avsc(lua_State *lua) {
+    size_t length;
+    const char *text = luaL_checklstring(lua, 1, &length);
+    const char *origin = luaL_checkstring(lua, 2);
+    struct box *box = push_box(lua);
+    struct weir_error err = {0};
+    if (weir_avsc_parse(origin, text, length, &box->avsc, &err) != WEIR_OK) {
+        lua_pushnil(lua);
+        lua_pushstring(lua, err.message);
+        return 2;
+    }
+    return push_columns(lua, box);
+}
+
+static int native_source_columns(lua_State *lua) {
+    const char *kind = luaL_checkstring(lua, 1);
+    struct box *box = push_box(lua);
+    box->avsc.schema = weir_source_own_schema(kind);
+    if (box->avsc.schema == NULL) {
+        return 0;
+    }
+    return push_columns(lua, box);
+}
+
+void weir_script_open_schemas(lua_State *lua) {
+    static const luaL_Reg functions[] = {
+        {"avsc", native_avsc}, {"source_columns", native_source_columns}, {NULL, NULL}};
+    for (const luaL_Reg *f = functions; f->name != NULL; f++) {
+        lua_pushcfunction(lua, f->func);
+        lua_setfield(lua, -2, f->name);
+    }
+}
