@@ -30,8 +30,9 @@ struct load {
     struct weir_rule_set *rule_set;
     struct weir_buffer *report;
     struct weir_buffer *report_json;
-    bool failed; /* the loader returned nil, report */
-    int rc;      /* of a buffer */
+    bool failed;               /* the loader returned nil, report */
+    bool environment_at_fault; /* and the report says so */
+    int rc;                    /* of a buffer */
 };
 
 /* --- report --------------------------------------------------------------------------------- */
@@ -247,6 +248,11 @@ static int run_load(lua_State *lua) {
     lua_call(lua, 1, 2);
     if (!lua_istable(lua, -2)) {
         load->failed = true;
+        if (lua_istable(lua, -1)) {
+            lua_getfield(lua, -1, "environment");
+            load->environment_at_fault = lua_toboolean(lua, -1);
+            lua_pop(lua, 1);
+        }
         add_report(lua, load);
         return 0;
     }
@@ -305,7 +311,8 @@ static int load_into(struct weir_script *script, struct load *load, struct weir_
         goto out;
     }
     if (load->failed) {
-        rc = weir_error_set(err, WEIR_E_CONFIG, "%s: see the report", path);
+        rc = weir_error_set(err, load->environment_at_fault ? WEIR_E_ENVIRONMENT : WEIR_E_CONFIG,
+                            "%s: see the report", path);
         goto out;
     }
     rc = load->rc;
