@@ -51,7 +51,7 @@ int weir_cli_replay(struct weir_arguments *arguments) {
         printf("epoch %llu: %lld batches, %lld rows, %s%s\n", epoch, (long long)result.batches,
                (long long)result.rows,
                result.differences == 0 ? "the same outputs and state" : "see above",
-               result.same_rules ? "" : " (the rules have changed since)");
+               result.same_rules ? "" : " (under other rules or settings than then)");
     }
     return result.differences == 0 ? WEIR_EXIT_DONE : WEIR_EXIT_USER;
 }

@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 enum weir_meta_column {
-    WEIR_META_TOPIC,       /* string, dictionary-encoded constant: the source's name */
+    WEIR_META_TOPIC,       /* string, dictionary-encoded constant: source's name or file's path */
     WEIR_META_PARTITION,   /* int32 */
     WEIR_META_OFFSET,      /* int64 */
     WEIR_META_TIMESTAMP,   /* timestamp, nullable: what the transport says; null for files */
@@ -67,7 +67,8 @@ struct weir_decoder { /* head of every decoder */
 };
 
 /* `kind`: "json". `schema` may be NULL when the options name one ({"schema": "a.avsc"}); when both
- * are given they must be equal (the .avsc also carries enum symbols and epoch units). */
+ * are given their columns must be the same (the .avsc also carries enum symbols, epoch units and
+ * which nested fields may be null). */
 int weir_decoder_create(struct weir_decoder **out, const char *kind, const char *options_json,
                         struct weir_schema *schema, struct weir_error *err) WEIR_MUST_CHECK;
 void weir_decoder_destroy(struct weir_decoder *decoder);

@@ -40,7 +40,7 @@ static void *widen(struct weir_pool *pool, void *old, size_t used, size_t size) 
     return wider;
 }
 
-static int make_room(struct weir_reject_batch *rejects, size_t extra) {
+static int make_slot(struct weir_reject_batch *rejects) {
     if (rejects->count == rejects->capacity) {
         struct weir_reject *wider =
             widen(rejects->pool, rejects->rejects, (size_t)rejects->count * sizeof(*wider),
@@ -51,6 +51,10 @@ static int make_room(struct weir_reject_batch *rejects, size_t extra) {
         rejects->rejects = wider;
         rejects->capacity *= 2;
     }
+    return WEIR_OK;
+}
+
+static int make_room(struct weir_reject_batch *rejects, size_t extra) {
     size_t need = rejects->bytes_size + extra;
     if (need > rejects->bytes_capacity) {
         size_t capacity = rejects->bytes_capacity;
@@ -82,7 +86,10 @@ int weir_reject_batch_add(struct weir_reject_batch *rejects, int32_t before_row,
     size_t kept = raw_bytes < WEIR_REJECT_RAW_BYTES_MAX ? raw_bytes : WEIR_REJECT_RAW_BYTES_MAX;
     size_t reason_bytes = strlen(reason) + 1;
     size_t field_bytes = strlen(field) + 1;
-    int rc = make_room(rejects, kept + reason_bytes + field_bytes);
+    int rc = make_slot(rejects);
+    if (rc == WEIR_OK) {
+        rc = make_room(rejects, kept + reason_bytes + field_bytes);
+    }
     if (rc != WEIR_OK) {
         return rc;
     }
@@ -96,4 +103,14 @@ int weir_reject_batch_add(struct weir_reject_batch *rejects, int32_t before_row,
     reject->reason_at = put(rejects, reason, reason_bytes);
     reject->field_at = put(rejects, field, field_bytes);
     return WEIR_OK;
+}
+
+int weir_reject_batch_set_topic(struct weir_reject_batch *rejects, const char *topic) {
+    size_t bytes = strlen(topic) + 1;
+    int rc = make_room(rejects, bytes);
+    if (rc == WEIR_OK) {
+        rejects->topic_at = put(rejects, topic, bytes);
+        rejects->has_topic = true;
+    }
+    return rc;
 }

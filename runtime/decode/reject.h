@@ -1,6 +1,7 @@
 #pragma once
 /* Frames that did not decode, kept beside the rows of a batch in the order they came. Memory comes
  * from the pool and is given back with the batch; a source has at most one in the making. */
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/error.h"
@@ -31,6 +32,8 @@ struct weir_reject_batch {
     int32_t capacity;
     uint32_t bytes_size;
     uint32_t bytes_capacity;
+    uint32_t topic_at; /* in `bytes`, NUL-terminated; meaningful when has_topic */
+    bool has_topic;
 };
 
 /* NULL at the pool's cap. */
@@ -41,6 +44,14 @@ int weir_reject_batch_add(struct weir_reject_batch *rejects, int32_t before_row,
                           const void *raw, size_t raw_bytes, const char *reason, const char *field,
                           int32_t position) WEIR_MUST_CHECK;
 
+/* Where they all came from, the `_topic` of the batch's rows. WEIR_E_LIMIT at the pool's cap. */
+int weir_reject_batch_set_topic(struct weir_reject_batch *rejects,
+                                const char *topic) WEIR_MUST_CHECK;
+
+/* NULL: not said; the source's name. */
+static inline const char *weir_reject_topic(const struct weir_reject_batch *rejects) {
+    return rejects->has_topic ? rejects->bytes + rejects->topic_at : NULL;
+}
 static inline const void *weir_reject_raw(const struct weir_reject_batch *rejects, int32_t i) {
     return rejects->bytes + rejects->rejects[i].raw_at;
 }

@@ -158,6 +158,8 @@ int weir_graph_create(const struct weir_graph_options *options, struct weir_grap
     }
     graph->plan = plan;
     graph->rule_set = weir_rule_set_ref(options->rule_set);
+    const char *hash = weir_rule_set_hash(options->rule_set);
+    weir_graph_set_rule_set_hash(graph, hash, strlen(hash));
     graph->pool = options->pool;
     graph->callbacks = options->callbacks;
     graph->past_failed = options->past_failed;
@@ -280,6 +282,10 @@ void weir_graph_set_moment(struct weir_graph *graph, int64_t clock_us, int64_t e
     graph->epoch = epoch;
 }
 
+void weir_graph_set_rule_set_hash(struct weir_graph *graph, const char *hash, size_t length) {
+    snprintf(graph->rule_set_hash, sizeof(graph->rule_set_hash), "%.*s", (int)length, hash);
+}
+
 void weir_graph_expect_breach(struct weir_graph *graph, int32_t function, int32_t row) {
     graph->expected_breach_function = function;
     graph->expected_breach_row = row;
@@ -380,8 +386,10 @@ int weir_graph_reject_of(struct weir_graph *graph, int32_t source, int32_t parti
     counters->in++;
     counters->quarantined++;
     counters->tallies[TALLY_DECODE].rejected++;
-    return quarantine_raw(graph, &graph->source_quarantines[source], graph->datasets[source]->name,
-                          partition, reject->offset, weir_reject_raw(rejects, index),
+    const char *topic = weir_reject_topic(rejects);
+    return quarantine_raw(graph, &graph->source_quarantines[source],
+                          topic != NULL ? topic : graph->datasets[source]->name, partition,
+                          reject->offset, weir_reject_raw(rejects, index),
                           (size_t)reject->raw_bytes, reserved_tallies[TALLY_DECODE], reason, err);
 }
 

@@ -87,6 +87,9 @@ void weir_graph_set_moment(struct weir_graph *graph, int64_t clock_us, int64_t e
 /* In replay: the breach that was recorded for the next push, or function -1. */
 void weir_graph_expect_breach(struct weir_graph *graph, int32_t function, int32_t row);
 
+/* In replay: the hash rows go to quarantine under, as recorded; `length` <= 39 bytes are copied. */
+void weir_graph_set_rule_set_hash(struct weir_graph *graph, const char *hash, size_t length);
+
 /* Rows of source `source` (index in the plan), good rows only, in the source's full schema.
  * WEIR_E_DATA: an expectation with action `fail` (or a sum out of range): stop at the last whole
  * epoch. */

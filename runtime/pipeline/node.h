@@ -112,6 +112,7 @@ struct weir_graph {
     bool output_all;
     int64_t clock_us;
     int64_t epoch;
+    char rule_set_hash[40];         /* goes to `_rule_set` */
     struct weir_dataset **datasets; /* stable addresses */
     int32_t dataset_count;
     struct weir_node **nodes; /* the plan's order: topological */

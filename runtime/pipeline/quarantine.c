@@ -107,7 +107,7 @@ static int append_reason(struct weir_column_builder *reasons, const char *name, 
 static int append_tail(struct weir_graph *graph, struct weir_column_builder *columns) {
     int rc = weir_builder_int(&columns[EXTRA_EPOCH], graph->epoch);
     if (rc == WEIR_OK) {
-        rc = text_or_null(&columns[EXTRA_RULE_SET], weir_rule_set_hash(graph->rule_set));
+        rc = text_or_null(&columns[EXTRA_RULE_SET], graph->rule_set_hash);
     }
     return rc == WEIR_OK ? weir_builder_int(&columns[EXTRA_REJECTED_AT], graph->clock_us) : rc;
 }

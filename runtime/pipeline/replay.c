@@ -505,6 +505,9 @@ static int run(struct replay *r, struct weir_error *err) {
         const char *hash = weir_rule_set_hash(r->rule_set);
         r->result->same_rules = record.rule_set.size == strlen(hash) &&
                                 memcmp(record.rule_set.data, hash, record.rule_set.size) == 0;
+        /* Other rules are said once; they are no difference of every rejected row. */
+        weir_graph_set_rule_set_hash(r->graph, (const char *)record.rule_set.data,
+                                     record.rule_set.size);
         if (rc == WEIR_OK) {
             rc = weir_graph_restore(r->graph, err);
         }

@@ -43,6 +43,8 @@ struct files {
     uint64_t skipped; /* bytes of an oversized line dropped after its first LINE_BYTES_MAX */
     bool is_skipping;
 
+    char *topic; /* path of the last file begun: a batch's rows are of one file */
+
     uint8_t *data; /* data[begin..end) is read and not decoded */
     size_t capacity;
     size_t begin;
@@ -201,6 +203,7 @@ static void fini(struct weir_source *source) {
         return;
     }
     close_file(files);
+    free(files->topic);
     file_list_fini(&files->list);
     weir_decoder_destroy(files->decoder);
     if (files->has_builder) {
@@ -258,6 +261,11 @@ static int refill(struct files *files, struct weir_error *err) {
 static int start_file(struct files *files, char *path, struct weir_error *err) {
     close_file(files);
     files->path = path;
+    free(files->topic);
+    files->topic = strdup(path);
+    if (files->topic == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
     return file_stream_open(&files->stream, path, err);
 }
 
@@ -582,7 +590,11 @@ static int fill(struct weir_source *source, struct files *files, int32_t max_row
 static int deliver(struct weir_source *source, struct files *files, int32_t partition,
                    struct batch_work *work, bool end, struct weir_source_batch **out) {
     struct weir_batch *batch = weir_batch_builder_take(&files->builder);
-    int rc = batch == NULL ? WEIR_E_LIMIT : weir_decode_finish(batch, source->name, partition);
+    const char *topic = files->topic != NULL ? files->topic : source->name;
+    int rc = batch == NULL ? WEIR_E_LIMIT : weir_decode_finish(batch, topic, partition);
+    if (rc == WEIR_OK && work->rejects != NULL) {
+        rc = weir_reject_batch_set_topic(work->rejects, topic);
+    }
     struct weir_source_batch *made =
         rc == WEIR_OK
             ? source_batch_create(source->pool, batch, work->rejects, position_bytes(files))

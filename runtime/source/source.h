@@ -40,7 +40,7 @@ struct weir_source_batch {
 void weir_source_batch_release(struct weir_source_batch *batch);
 
 struct weir_source_config {
-    const char *name;         /* dataset name: `_topic` */
+    const char *name;         /* dataset name; `_topic`, but for files, whose is their path */
     const char *kind;         /* "files", "generator" */
     const char *options_json; /* as written in the declaration, an object; NULL for {} */
     const char *decoder;      /* "json"; NULL for sources that need none */
