@@ -209,7 +209,8 @@ static void show_progress(struct weir_pipeline *p) {
 }
 
 static int step(struct weir_pipeline *p, bool *ended, struct weir_error *err) {
-    int64_t every_ns = p->plan->commit_every_us * 1000;
+    int64_t every_ns = 1000 * (p->options.commit_every_us > 0 ? p->options.commit_every_us
+                                                              : p->plan->commit_every_us);
     bool overdue = p->dirty && weir_clock_mono_ns() - p->sealed_at_ns >= every_ns;
     bool may_seal = weir_commit_may_seal(p->commit);
     bool worked = false;

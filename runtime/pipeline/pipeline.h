@@ -21,6 +21,7 @@ struct weir_pipeline_progress { /* a moment of a run, for the terminal and metri
     int64_t commit_max_us;
     int64_t seal_max_us; /* longest pause of the loop at a seal */
     int64_t resident_bytes;
+    int64_t resident_peak_bytes;
     int64_t data_bytes; /* batches in flight */
     int64_t state_bytes;
     int64_t state_keys;
@@ -48,9 +49,11 @@ struct weir_pipeline_options {
     void (*message)(void *context,
                     const char *text); /* reload outcomes and the like; may be NULL */
     void *context;
-    /* Disks other than the system's, for tests that cut the power; borrowed, NULL: the system's. */
+    /* For tests that cut the power: disks other than the system's (borrowed, NULL: the system's),
+     * and epochs shorter than a rule set may ask for (0: its own). */
     struct weir_files *files; /* of ledger and snapshots */
     struct weir_store *store; /* of tables */
+    int64_t commit_every_us;
 };
 
 /* Loads and checks the rules, opens the ledger, recovers. On WEIR_E_CONFIG from the rules `report`

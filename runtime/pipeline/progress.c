@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "core/clock.h"
@@ -35,6 +36,10 @@ void weir_pipeline_progress(struct weir_pipeline *p, struct weir_pipeline_progre
     out->commit_max_us = (int64_t)status.latency_max_us;
     out->seal_max_us = p->seal_max_ns / 1000;
     out->resident_bytes = resident_bytes();
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) == 0) {
+        out->resident_peak_bytes = usage.ru_maxrss * INT64_C(1024);
+    }
     out->data_bytes =
         (int64_t)(weir_pool_used_bytes(p->pool) + weir_pool_used_bytes(p->source_pool));
     struct weir_cell *cells[CELLS_MAX];
@@ -110,6 +115,8 @@ static json_t *summary_json(struct weir_pipeline *p) {
     json_object_set_new(figures, "commit_max_us", json_integer(progress.commit_max_us));
     json_object_set_new(figures, "seal_max_us", json_integer(progress.seal_max_us));
     json_object_set_new(figures, "resident_bytes", json_integer(progress.resident_bytes));
+    json_object_set_new(figures, "resident_peak_bytes",
+                        json_integer(progress.resident_peak_bytes));
     json_object_set_new(figures, "state_bytes", json_integer(progress.state_bytes));
     json_object_set_new(figures, "state_keys", json_integer(progress.state_keys));
     json_object_set_new(figures, "loop_cpu_ns", json_integer(progress.loop_cpu_ns));

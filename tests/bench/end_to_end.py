@@ -5,6 +5,7 @@ usage: python3 tests/bench/end_to_end.py [EVENTS]      needs build/release/weir 
 """
 
 import json
+import os
 import pathlib
 import random
 import resource
@@ -15,6 +16,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+BUILD = pathlib.Path(os.environ.get("WEIR_BUILD", ROOT / "build/release"))
 sys.path.insert(0, str(ROOT / "tests/integration"))
 import standard  # noqa: E402
 
@@ -53,7 +55,7 @@ def write_events(path, count):
 def run(folder, *options):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
-    result = subprocess.run([ROOT / "build/release/weir", "run", "pipelines/standard.lua", "--until-end", "--json", *options],
+    result = subprocess.run([BUILD / "weir", "run", "pipelines/standard.lua", "--until-end", "--json", *options],
                             cwd=folder, capture_output=True, text=True)
     wall = time.monotonic() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -61,7 +63,7 @@ def run(folder, *options):
         sys.exit(f"end_to_end: weir ended with {result.returncode}: {result.stderr[-2000:]}")
     summary = json.loads(result.stdout.strip().split("\n")[-1])
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return summary, wall, cpu, after.ru_maxrss / 1024
+    return summary, wall, cpu, summary["figures"]["resident_peak_bytes"] / 1e6
 
 
 def main():
@@ -70,7 +72,7 @@ def main():
     try:
         events = scratch / "sale.jsonl"
         write_events(events, count)
-        floor = subprocess.run([ROOT / "build/release/bench/bench_parse_floor", events, "3"], check=True, capture_output=True, text=True)
+        floor = subprocess.run([BUILD / "bench/bench_parse_floor", events, "3"], check=True, capture_output=True, text=True)
         print(floor.stdout.strip(), flush=True)
         floor_ns = float(floor.stdout.split("alone ")[1].split(" ")[0])
         for name, bronze in (("bronze none", False), ("bronze written", True)):
