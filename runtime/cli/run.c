@@ -39,6 +39,21 @@ static void append_rejects(char *line, size_t size, size_t *used,
     }
 }
 
+/* How far behind now; for old data, where in time it is. */
+static int append_watermark(char *out, size_t size, const struct weir_pipeline_progress *p) {
+    double lag = (double)(p->clock_us - p->watermark_us) / 1e6;
+    if (lag < 86400) {
+        return snprintf(out, size, "  watermark lag %.1f s", lag);
+    }
+    time_t seconds = (time_t)(p->watermark_us / 1000000);
+    struct tm when;
+    char text[32] = "";
+    if (gmtime_r(&seconds, &when) != NULL) {
+        strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &when);
+    }
+    return snprintf(out, size, "  watermark at %s", text);
+}
+
 /* events/s, rows a dataset, rejects by reason, watermark lag, commit latency, memory. */
 static void show(void *context, const struct weir_pipeline_progress *p) {
     struct view *view = context;
@@ -61,8 +76,7 @@ static void show(void *context, const struct weir_pipeline_progress *p) {
     }
     append_rejects(line, sizeof(line), &used, p);
     if (used < sizeof(line) && p->watermark_us != INT64_MIN && p->watermark_us != INT64_MAX) {
-        used += (size_t)snprintf(line + used, sizeof(line) - used, "  watermark lag %.1f s",
-                                 (double)(p->clock_us - p->watermark_us) / 1e6);
+        used += (size_t)append_watermark(line + used, sizeof(line) - used, p);
     }
     if (used < sizeof(line)) {
         snprintf(line + used, sizeof(line) - used, "  commit %.1f ms  %lld MB",
