@@ -1,8 +1,8 @@
 """The lake room against independent readers and writers: tables we write, opened by deltalake,
 DuckDB and pyarrow; tables deltalake writes, and the golden tables of the Delta project, read by us.
 
-The room is driven through delta_tool (tests/integration/tools), built here from the build
-directory's libraries; WEIR_BUILD names that directory (default build/release)."""
+The room is driven through tools/delta_tool of the build directory; WEIR_BUILD names that directory
+(default build/release)."""
 import base64
 import collections
 import datetime
@@ -20,28 +20,14 @@ from deltalake import DeltaTable, write_deltalake
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 GOLDEN = pathlib.Path(os.environ.get("WEIR_CONFORMANCE", SOURCE.parent / "shared" / "conformance"))
-LIBRARIES = ["libweir_lake.a", "libweir_batch.a", "libweir_core.a"]
-
-
-def build_dir():
-    named = os.environ.get("WEIR_BUILD")
-    return pathlib.Path(named) if named else SOURCE / "build" / "release"
 
 
 @pytest.fixture(scope="session")
-def tool(tmp_path_factory):
-    build = build_dir()
-    missing = [name for name in LIBRARIES if not (build / name).exists()]
-    if missing:
-        pytest.skip(f"{build} has no {', '.join(missing)}: build it first, or set WEIR_BUILD")
-    out = tmp_path_factory.mktemp("tool") / "delta_tool"
-    subprocess.run(
-        ["cc", "-std=gnu11", "-O1", "-g", "-D_GNU_SOURCE", f"-I{SOURCE / 'runtime'}",
-         str(SOURCE / "tests/integration/tools/delta_tool.c"), "-o", str(out)]
-        + [str(build / name) for name in LIBRARIES]
-        + ["-ljansson", "-lzstd", "-lsnappy", "-llz4", "-lz", "-lxxhash", "-lm", "-lpthread"],
-        check=True)
-    return out
+def tool():
+    path = pathlib.Path(os.environ.get("WEIR_BUILD", SOURCE / "build/release")) / "tools/delta_tool"
+    if not path.exists():
+        pytest.skip(f"{path} is not built (make build, or set WEIR_BUILD)")
+    return path
 
 
 def run(tool, *args, check=True, env=None):

@@ -1,8 +1,8 @@
 """Parquet against other implementations: pyarrow and DuckDB read what our writer writes, our reader reads what
 others wrote (apache/parquet-testing) as pyarrow does, and refuses damaged files cleanly.
 
-The C side is build/<preset>/unit/test_parquet_roundtrip (`ninja test_parquet_roundtrip`); WEIR_UNIT_DIR names
-another directory that holds it. The conformance files are looked for in WEIR_CONFORMANCE, then beside the checkout."""
+The C side is unit/test_parquet_roundtrip of the build directory; WEIR_BUILD names that directory (default
+build/release). The conformance files are looked for in WEIR_CONFORMANCE, then beside the checkout."""
 
 import decimal
 import json
@@ -25,11 +25,10 @@ EXACT = decimal.Context(prec=100)
 
 
 def tool():
-    candidates = [os.environ.get("WEIR_UNIT_DIR")] + [str(ROOT / "build" / preset / "unit") for preset in ("release", "dev", "asan")]
-    for directory in candidates:
-        if directory and (pathlib.Path(directory) / "test_parquet_roundtrip").exists():
-            return str(pathlib.Path(directory) / "test_parquet_roundtrip")
-    pytest.skip("test_parquet_roundtrip is not built")
+    path = pathlib.Path(os.environ.get("WEIR_BUILD", ROOT / "build/release")) / "unit/test_parquet_roundtrip"
+    if not path.exists():
+        pytest.skip(f"{path} is not built (make build, or set WEIR_BUILD)")
+    return str(path)
 
 
 @pytest.fixture(scope="module")
