@@ -29,6 +29,7 @@ struct slot {
     struct weir_parquet_writer *parquet;
     struct weir_store_file *file;
     char *name; /* path under the table's folder, as on disk */
+    bool named; /* the file's name is durable */
     int32_t *sel;
     int32_t sel_count;
 };
@@ -38,6 +39,7 @@ struct finished {
     struct weir_store_file *file;
     struct weir_delta_add *add;
     char *folder;
+    bool named;
 };
 
 struct weir_delta_writer {
@@ -63,8 +65,11 @@ struct weir_delta_writer {
     struct finished *finished;
     int32_t finished_count;
     int32_t finished_capacity;
+    struct weir_store_file **unsynced; /* scratch of the seal */
+    int32_t unsynced_capacity;
     struct weir_buffer key;
     int64_t rows;
+    bool opened; /* some open file is not named yet */
     uint32_t file_number;
 };
 
@@ -244,6 +249,7 @@ void weir_delta_writer_destroy(struct weir_delta_writer *writer) {
     weir_schema_unref(writer->schema);
     free(writer->partitions);
     free(writer->finished);
+    free(writer->unsynced);
     free(writer->excluded);
     free(writer->slots);
     free(writer->table);
@@ -283,8 +289,37 @@ static int open_file(struct weir_delta_writer *writer, struct slot *slot, struct
     rc = path != NULL ? weir_store_open(writer->store, path, WEIR_STORE_CREATE, &slot->file, err)
                       : no_memory(err);
     free(path);
+    slot->named = false;
+    writer->opened = true;
     return rc == WEIR_OK ? weir_parquet_writer_open(slot->parquet, write_file, slot->file, err)
                          : rc;
+}
+
+static int sync_folder(struct weir_delta_writer *writer, const char *folder,
+                       struct weir_error *err) {
+    char *path = delta_join(writer->dir, folder);
+    size_t length = path != NULL ? strlen(path) : 0;
+    if (length > 0 && path[length - 1] == '/') {
+        path[length - 1] = '\0';
+    }
+    int rc = path != NULL ? weir_store_sync_dir(writer->store, path, err) : no_memory(err);
+    free(path);
+    return rc;
+}
+
+/* Makes the names of freshly opened files durable while rows still come, so that the seal waits for
+ * their bytes alone. */
+static int name_files(struct weir_delta_writer *writer, struct weir_error *err) {
+    int rc = WEIR_OK;
+    for (int32_t i = 0; i < writer->slot_count && rc == WEIR_OK; i++) {
+        struct slot *slot = &writer->slots[i];
+        if (slot->file != NULL && !slot->named) {
+            rc = sync_folder(writer, slot->folder, err);
+            slot->named = rc == WEIR_OK;
+        }
+    }
+    writer->opened = rc != WEIR_OK;
+    return rc;
 }
 
 static int make_add(struct weir_delta_writer *writer, struct slot *slot,
@@ -322,7 +357,7 @@ static int make_add(struct weir_delta_writer *writer, struct slot *slot,
 static int finish_file(struct weir_delta_writer *writer, struct slot *slot, bool free_memory,
                        struct weir_error *err) {
     struct weir_parquet_file_info info;
-    struct finished done = {NULL, NULL, NULL};
+    struct finished done = {.named = slot->named};
     if (writer->finished_count == writer->finished_capacity) {
         int32_t capacity = writer->finished_capacity > 0 ? writer->finished_capacity * 2 : 16;
         struct finished *finished = realloc(writer->finished, (size_t)capacity * sizeof(*finished));
@@ -594,28 +629,50 @@ int weir_delta_writer_append(struct weir_delta_writer *writer, struct weir_batch
         writer->rows += count;
         rc = keep_budget(writer, err);
     }
-    return rc;
+    return rc == WEIR_OK && writer->opened ? name_files(writer, err) : rc;
 }
 
 /* --- seal ---------------------------------------------------------------------------------- */
 
+/* Folders of files that were opened and finished within one append. */
 static int sync_folders(struct weir_delta_writer *writer, struct weir_error *err) {
     int rc = WEIR_OK;
     for (int32_t i = 0; i < writer->finished_count && rc == WEIR_OK; i++) {
-        const char *folder = writer->finished[i].folder;
-        bool seen = false;
-        for (int32_t j = 0; j < i && !seen; j++) {
-            seen = strcmp(writer->finished[j].folder, folder) == 0;
+        struct finished *done = &writer->finished[i];
+        if (!done->named) {
+            rc = sync_folder(writer, done->folder, err);
         }
-        if (!seen) {
-            char *path = delta_join(writer->dir, folder);
-            size_t length = path != NULL ? strlen(path) : 0;
-            if (length > 0 && path[length - 1] == '/') {
-                path[length - 1] = '\0';
-            }
-            rc = path != NULL ? weir_store_sync_dir(writer->store, path, err) : no_memory(err);
-            free(path);
+        for (int32_t j = i; j < writer->finished_count && rc == WEIR_OK; j++) {
+            struct finished *other = &writer->finished[j];
+            other->named = other->named || strcmp(other->folder, done->folder) == 0;
         }
+    }
+    return rc;
+}
+
+/* Syncs all finished files at once, then closes them. */
+static int sync_files(struct weir_delta_writer *writer, struct weir_error *err) {
+    int32_t count = 0;
+    if (writer->finished_count > writer->unsynced_capacity) {
+        int32_t capacity = writer->finished_capacity;
+        struct weir_store_file **files =
+            realloc(writer->unsynced, (size_t)capacity * sizeof(struct weir_store_file *));
+        if (files == NULL) {
+            return no_memory(err);
+        }
+        writer->unsynced = files;
+        writer->unsynced_capacity = capacity;
+    }
+    for (int32_t i = 0; i < writer->finished_count; i++) {
+        if (writer->finished[i].file != NULL) {
+            writer->unsynced[count++] = writer->finished[i].file;
+        }
+    }
+    int rc = weir_store_sync_files(writer->unsynced, count, err);
+    for (int32_t i = 0; i < writer->finished_count && rc == WEIR_OK; i++) {
+        struct weir_store_file *file = writer->finished[i].file;
+        writer->finished[i].file = NULL;
+        rc = weir_store_file_close(file, true, err);
     }
     return rc;
 }
@@ -626,8 +683,8 @@ int weir_delta_writer_seal(struct weir_delta_writer *writer, struct weir_delta_a
     if (rc == WEIR_OK && writer->finished_count > 0 && WEIR_FAULT(sink_file_written)) {
         rc = weir_error_set(err, WEIR_E_FAULT, "seal: injected fault before the sync");
     }
-    for (int32_t i = 0; i < writer->finished_count && rc == WEIR_OK; i++) {
-        rc = settle(&writer->finished[i], err);
+    if (rc == WEIR_OK) {
+        rc = sync_files(writer, err);
     }
     if (rc == WEIR_OK) {
         rc = sync_folders(writer, err);

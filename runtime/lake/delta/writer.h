@@ -6,7 +6,8 @@
  *
  * Memory: one budget for all partitions of the writer; when it is passed the partition with the
  * most buffered bytes is rolled (its file finished) first. Thread: one at a time; blocks on the
- * store. Syncs: one per file plus one per directory touched, all at the seal. */
+ * store. Syncs: a folder's once its new file is open, in the append that opened it; the files' at
+ * the seal, all at once: the time from a seal to durable bytes is that of one sync. */
 #include "batch/batch.h"
 #include "lake/delta/commit.h"
 

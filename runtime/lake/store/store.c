@@ -25,3 +25,15 @@ int weir_store_check_path(const char *path, struct weir_error *err) {
         segment = slash + 1;
     }
 }
+
+int weir_store_sync_files(struct weir_store_file *const *files, int32_t count,
+                          struct weir_error *err) {
+    if (count > 1 && files[0]->store->ops->files_sync != NULL) {
+        return files[0]->store->ops->files_sync(files, count, err);
+    }
+    int rc = WEIR_OK;
+    for (int32_t i = 0; i < count && rc == WEIR_OK; i++) {
+        rc = weir_store_file_sync(files[i], err);
+    }
+    return rc;
+}

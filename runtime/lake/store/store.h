@@ -82,6 +82,9 @@ struct weir_store_ops {
     /* All written bytes are durable on return. Blocks; idempotent. Split from write so that the
      * caller counts and groups its syncs. */
     int (*file_sync)(struct weir_store_file *file, struct weir_error *err);
+    /* file_sync of several files, whose waits overlap; NULL: one after another. Blocks until all
+     * are durable or some failed. */
+    int (*files_sync)(struct weir_store_file *const *files, int32_t count, struct weir_error *err);
     /* Frees the file. keep = false removes what was written. */
     int (*file_close)(struct weir_store_file *file, bool keep, struct weir_error *err);
     /* An absolute name a user can open elsewhere, appended to `out` ("/data/lake/silver/x"). */
@@ -198,6 +201,10 @@ static inline WEIR_MUST_CHECK int weir_store_file_sync(struct weir_store_file *f
                                                        struct weir_error *err) {
     return file->store->ops->file_sync(file, err);
 }
+
+/* Files of one store. */
+int weir_store_sync_files(struct weir_store_file *const *files, int32_t count,
+                          struct weir_error *err) WEIR_MUST_CHECK;
 
 /* `file` may be NULL. */
 static inline WEIR_MUST_CHECK int weir_store_file_close(struct weir_store_file *file, bool keep,
