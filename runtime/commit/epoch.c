@@ -158,7 +158,7 @@ int weir_commit_add_sink(struct weir_commit *commit, const struct weir_commit_si
     }
     struct sink *slot = &commit->sinks[commit->sink_count];
     *slot = (struct sink){
-        .sink = *sink, .name = strdup(sink->name), .marker = sink->marker, .held = sink->marker};
+        .sink = *sink, .name = strdup(sink->name), .marker = sink->marker, .held = sink->held};
     slot->owed = calloc(16, sizeof *slot->owed);
     slot->owed_capacity = 16;
     if (slot->name == NULL || slot->owed == NULL) {
@@ -372,6 +372,32 @@ static int owe(struct weir_commit *commit, struct sink *sink, uint64_t epoch, ui
     return WEIR_OK;
 }
 
+static int put_marker(struct weir_record *record, const char *name, uint64_t marker, uint64_t held,
+                      struct weir_error *err) {
+    char key[WEIR_MARKER_KEY_BYTES];
+    int rc =
+        weir_record_put_int(record, WEIR_SECTION_MARKERS, name, strlen(name), (int64_t)marker, err);
+    if (rc == WEIR_OK) {
+        rc = weir_record_put_int(record, WEIR_SECTION_MARKERS, key, weir_marker_held_key(name, key),
+                                 (int64_t)held, err);
+    }
+    return rc;
+}
+
+int weir_commit_put_markers(struct weir_commit *commit, struct weir_record *record,
+                            struct weir_error *err) {
+    int rc = WEIR_OK;
+    pthread_mutex_lock(&commit->mutex);
+    for (uint32_t s = 0; s < commit->sink_count && rc == WEIR_OK; s++) {
+        const struct sink *sink = &commit->sinks[s];
+        bool written = sink->marker_written != UINT64_MAX;
+        rc = put_marker(record, sink->name, written ? sink->marker_written : sink->sink.marker,
+                        written ? sink->held_written : sink->sink.held, err);
+    }
+    pthread_mutex_unlock(&commit->mutex);
+    return rc;
+}
+
 /* Adds what the sinks posted and their markers. The record is the committer's now. */
 static int complete_record(struct weir_commit *commit, struct pending *pending,
                            const uint64_t *markers, const uint64_t *held, struct weir_error *err) {
@@ -390,13 +416,7 @@ static int complete_record(struct weir_commit *commit, struct pending *pending,
         }
         /* Always both: recovery may know only the newest records. */
         if (rc == WEIR_OK) {
-            rc = weir_record_put_int(pending->record, WEIR_SECTION_MARKERS, sink->name, name_size,
-                                     (int64_t)markers[s], err);
-        }
-        char key[WEIR_MARKER_KEY_BYTES];
-        if (rc == WEIR_OK) {
-            rc = weir_record_put_int(pending->record, WEIR_SECTION_MARKERS, key,
-                                     weir_marker_held_key(sink->name, key), (int64_t)held[s], err);
+            rc = put_marker(pending->record, sink->name, markers[s], held[s], err);
         }
     }
     return rc;
@@ -423,10 +443,12 @@ static int write_record(struct weir_commit *commit, struct pending *pending,
         rc = weir_ledger_append(commit->options.ledger, pending->epoch, pending->sealed_at_us,
                                 parts, count, err);
     }
+    pthread_mutex_lock(&commit->mutex);
     for (uint32_t s = 0; s < commit->sink_count && rc == WEIR_OK; s++) {
         commit->sinks[s].marker_written = markers[s];
         commit->sinks[s].held_written = held[s];
     }
+    pthread_mutex_unlock(&commit->mutex);
     return rc;
 }
 

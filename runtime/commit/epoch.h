@@ -30,7 +30,8 @@ struct weir_effect { /* handed to a sink with "record e is durable" */
 
 struct weir_commit_sink {
     const char *name; /* copied */
-    uint64_t marker;  /* highest record the sink itself reports done at the start */
+    uint64_t marker;  /* up to which record it is done at the start (weir_recovery_done) */
+    uint64_t held;    /* the marker in its own system, at most `marker` */
     void *context;
     /* Committer thread; must not block. The sink owns the bodies from here on (it releases each,
      * emptying it in the array is not needed); the array itself is valid during the call. Called
@@ -92,6 +93,10 @@ int weir_commit_effects_complete(struct weir_commit *commit, uint64_t epoch, uin
                                  struct weir_error *err) WEIR_MUST_CHECK;
 /* A sink could not make its part: the pipeline stops with this error. */
 void weir_commit_fail(struct weir_commit *commit, const struct weir_error *cause);
+/* The markers of the newest record, for the state of a snapshot: recovery from it must know them
+ * although the records that say them may lie before its begin. Any thread. */
+int weir_commit_put_markers(struct weir_commit *commit, struct weir_record *record,
+                            struct weir_error *err) WEIR_MUST_CHECK;
 /* The sink holds the marker of `epoch` in its own transaction. Any thread; never goes back. */
 void weir_commit_sink_done(struct weir_commit *commit, uint32_t sink, uint64_t epoch);
 /* Records below this may go as far as snapshots are concerned. Any thread. */

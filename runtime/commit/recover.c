@@ -340,8 +340,8 @@ static int check_marker(const struct weir_recovery *recovery, const char *sink, 
                               sink, marker, held);
     }
     *from = (marker > done ? marker : done) + 1;
-    if (*from < recovery->ledger->first && !has_known && marker == 0) {
-        *from = recovery->ledger->first; /* new: no older record can name it */
+    if (*from < recovery->ledger->first && !has_known) {
+        *from = recovery->ledger->first; /* new, or written again: no older record can owe it */
         return WEIR_OK;
     }
     if (*from < recovery->ledger->first) {
@@ -351,6 +351,14 @@ static int check_marker(const struct weir_recovery *recovery, const char *sink, 
                               sink, *from, recovery->ledger->first);
     }
     return WEIR_OK;
+}
+
+int weir_recovery_done(const struct weir_recovery *recovery, const char *sink, uint64_t marker,
+                       uint64_t *done, struct weir_error *err) {
+    uint64_t from = 1;
+    int rc = check_marker(recovery, sink, marker, &from, err);
+    *done = from - 1;
+    return rc;
 }
 
 int weir_recovery_effects(struct weir_recovery *recovery, const char *sink, uint64_t marker,

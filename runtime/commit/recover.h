@@ -43,8 +43,13 @@ const struct weir_keyed_entry *weir_recovery_entry(const struct weir_recovery *r
 int weir_recovery_put_all(const struct weir_recovery *recovery, struct weir_record *record,
                           struct weir_error *err) WEIR_MUST_CHECK;
 
+/* Up to which record `sink` is done, given the marker found in its own system (0 = none): that
+ * marker, or what the ledger knows, since records without effects leave no marker. Fails as
+ * weir_recovery_effects does. */
+int weir_recovery_done(const struct weir_recovery *recovery, const char *sink, uint64_t marker,
+                       uint64_t *done, struct weir_error *err) WEIR_MUST_CHECK;
 /* What `sink` still owes, given the marker found in its own system (0 = none): every effect of
- * records marker+1 .. last, in order. Errors: marker beyond the ledger's end or unlike the
+ * records done+1 .. last, in order. Errors: marker beyond the ledger's end or unlike the
  * ledger's "known done" (a marker that vanished: the table was replaced; never redo), records
  * already trimmed: WEIR_E_STATE with the way out. */
 int weir_recovery_effects(struct weir_recovery *recovery, const char *sink, uint64_t marker,

@@ -370,9 +370,15 @@ static int start_sinks(struct weir_pipeline *p, struct recovering *r,
     int32_t count = rc == WEIR_OK ? weir_sinks_count(p->sinks) : 0;
     for (int32_t s = 0; rc == WEIR_OK && s < count; s++) {
         p->routes[s] = (struct sink_route){p, s};
+        uint64_t done = 0;
+        rc = weir_recovery_done(recovery, weir_sinks_name(p->sinks, s), markers[s], &done, err);
+        if (rc != WEIR_OK) {
+            break;
+        }
         struct weir_commit_sink sink = {
             .name = weir_sinks_name(p->sinks, s),
-            .marker = markers[s],
+            .marker = done,
+            .held = markers[s],
             .context = &p->routes[s],
             .durable = sink_durable,
         };

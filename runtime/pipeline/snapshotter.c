@@ -169,6 +169,9 @@ static int finish(struct weir_pipeline *p, struct snapshotter *s, struct weir_er
     if (rc == WEIR_OK) {
         rc = pipeline_put_keyed(p, state, err);
     }
+    if (rc == WEIR_OK) {
+        rc = weir_commit_put_markers(p->commit, state, err);
+    }
     if (rc != WEIR_OK) {
         return rc;
     }
