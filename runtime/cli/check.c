@@ -7,9 +7,10 @@
 #include "pipeline/graph.h"
 #include "pipeline/plan.h"
 
-/* Loads the project around `file` (or the current folder). The exit code says what happened. */
+/* Loads the project around `file` (or the current folder). The exit code says what happened.
+ * *loaded (NULL: not wanted) is the pipeline file, the caller's to free. */
 static int load(struct weir_arguments *arguments, const char *file, struct weir_script **script,
-                struct weir_rule_set **rule_set, struct weir_buffer *report_json) {
+                struct weir_rule_set **rule_set, struct weir_buffer *report_json, char **loaded) {
     struct weir_error err = {0};
     char *path = NULL;
     int rc = file != NULL ? weir_cli_enter_project(file, &path, &err)
@@ -43,7 +44,11 @@ static int load(struct weir_arguments *arguments, const char *file, struct weir_
         code = told ? WEIR_EXIT_USER : weir_cli_fail(arguments, &err);
     }
     weir_buffer_fini(&report);
-    free(path);
+    if (loaded != NULL) {
+        *loaded = path;
+    } else {
+        free(path);
+    }
     return code;
 }
 
@@ -78,7 +83,7 @@ int weir_cli_check(struct weir_arguments *arguments) {
     struct weir_buffer report_json;
     weir_buffer_init(&report_json, 4 << 20);
     int code = load(arguments, arguments->positional_count > 0 ? arguments->positionals[0] : NULL,
-                    &script, &rule_set, &report_json);
+                    &script, &rule_set, &report_json, NULL);
     struct weir_plan *plan = NULL;
     struct weir_error err = {0};
     if (code == WEIR_EXIT_DONE) {
@@ -103,101 +108,56 @@ int weir_cli_check(struct weir_arguments *arguments) {
     return code;
 }
 
-static void print_code(const struct weir_rule_set *rule_set, const struct weir_plan *plan,
-                       const char *name) {
-    json_t *functions = json_object_get(plan->root, "functions");
-    for (int32_t i = 0; i < weir_rule_set_function_count(rule_set); i++) {
-        json_t *function = json_array_get(functions, (size_t)i);
-        const char *of = json_string_value(json_object_get(function, "of"));
-        const char *what = json_string_value(json_object_get(function, "what"));
-        const char *code = weir_rule_set_code(rule_set, i);
-        if (code == NULL || (name != NULL && of != NULL && strcmp(of, name) != 0)) {
-            continue;
-        }
-        printf("-- %s: %s\n%s\n", of != NULL ? of : "", what != NULL ? what : "", code);
+/* A Lua string literal, every byte as \ddd. */
+static int quote(struct weir_buffer *out, const char *text) {
+    int rc = weir_buffer_append_text(out, "\"");
+    for (const char *c = text; rc == WEIR_OK && *c != '\0'; c++) {
+        rc = weir_buffer_printf(out, "\\%03d", (unsigned char)*c);
     }
+    return rc == WEIR_OK ? weir_buffer_append_text(out, "\"") : rc;
 }
 
-static void print_columns(const struct weir_schema *schema) {
-    struct weir_buffer type;
-    weir_buffer_init(&type, 1 << 16);
-    for (int32_t i = 0; i < schema->count; i++) {
-        weir_buffer_clear(&type);
-        if (weir_field_format_type(&schema->fields[i], &type) == WEIR_OK) {
-            printf("      %-24s %.*s\n", schema->fields[i].name, (int)type.size,
-                   (const char *)type.data);
-        }
+/* The script room's own account of a dataset: it knows what was written and what it became. */
+static int explain(struct weir_arguments *arguments, struct weir_script *script, const char *path,
+                   const char *name) {
+    struct weir_buffer chunk;
+    struct weir_buffer text;
+    struct weir_error err = {0};
+    weir_buffer_init(&chunk, 1 << 20);
+    weir_buffer_init(&text, 64 << 20);
+    int rc = weir_buffer_append_text(&chunk, "return assert(require('weir').explain(");
+    rc = rc == WEIR_OK ? quote(&chunk, path) : rc;
+    rc = rc == WEIR_OK ? weir_buffer_append_text(&chunk, ", ") : rc;
+    if (rc == WEIR_OK) {
+        rc = name != NULL ? quote(&chunk, name) : weir_buffer_append_text(&chunk, "nil");
     }
-    weir_buffer_fini(&type);
-}
-
-static void print_expectations(const char *title, const struct weir_plan_expectations *list) {
-    static const char *const actions[] = {"warn", "drop", "quarantine", "fail"};
-    for (int32_t i = 0; i < list->count; i++) {
-        printf("    %s '%s' -> %s\n", title, list->list[i].name, actions[list->list[i].action]);
+    if (rc == WEIR_OK) {
+        rc = weir_buffer_printf(&chunk, ", { code = %s, json = %s, settings = {",
+                                arguments->code ? "true" : "false",
+                                arguments->json ? "true" : "false");
     }
-}
-
-static bool wanted(const char *name, const char *only) {
-    return only == NULL || strcmp(name, only) == 0;
-}
-
-static void print_plan(const struct weir_plan *plan, const char *only) {
-    for (int32_t i = 0; i < plan->source_count; i++) {
-        const struct weir_plan_source *s = &plan->sources[i];
-        if (wanted(s->name, only)) {
-            printf("source %s  (%s%s%s)\n    %s\n", s->name, s->connector,
-                   s->decoder != NULL ? ", " : "", s->decoder != NULL ? s->decoder : "",
-                   s->into.present ? "exactly once into Delta" : "memory only");
-            print_columns(s->schema);
-        }
+    for (size_t i = 0; rc == WEIR_OK && i < arguments->setting_count; i++) {
+        rc = weir_buffer_append_text(&chunk, "{");
+        rc = rc == WEIR_OK ? quote(&chunk, arguments->settings[i].key) : rc;
+        rc = rc == WEIR_OK ? weir_buffer_append_text(&chunk, ", ") : rc;
+        rc = rc == WEIR_OK ? quote(&chunk, arguments->settings[i].value) : rc;
+        rc = rc == WEIR_OK ? weir_buffer_append_text(&chunk, "},") : rc;
     }
-    for (int32_t i = 0; i < plan->stream_count; i++) {
-        const struct weir_plan_stream *s = &plan->streams[i];
-        if (!wanted(s->name, only)) {
-            continue;
-        }
-        printf("stream %s  from %s\n", s->name, s->from);
-        if (s->time.present) {
-            printf("    time %s, out of order by %.3f s\n", s->time.field,
-                   (double)s->time.out_of_order_us / 1e6);
-        }
-        print_expectations("expect", &s->expectations);
-        if (s->dedup.present) {
-            printf("    dedup within %.0f s\n", (double)s->dedup.within_us / 1e6);
-        }
-        print_expectations("ensure", &s->ensures);
-        print_expectations("quality", &s->quality);
-        printf("    %s\n", s->into.present ? "exactly once into Delta" : "memory only");
-        print_columns(s->output);
+    rc = rc == WEIR_OK ? weir_buffer_append_text(&chunk, "} }))") : rc;
+    if (rc == WEIR_OK) {
+        rc = weir_script_run(script, (const char *)chunk.data, chunk.size, "=explain", &text, &err);
+    } else {
+        weir_error_set(&err, rc, "explain: out of memory");
     }
-    for (int32_t i = 0; i < plan->model_count; i++) {
-        const struct weir_plan_model *m = &plan->models[i];
-        if (!wanted(m->name, only)) {
-            continue;
-        }
-        printf("model %s  from %s\n    tumbling %.0f s, allowed lateness %.0f s, late rows %s\n",
-               m->name, m->from, (double)m->window_size_us / 1e6,
-               (double)m->allowed_lateness_us / 1e6,
-               m->late != NULL ? m->late : "counted only (name a `late` dataset to keep them)");
-        print_expectations("test", &m->tests);
-        printf("    %s\n", m->into.present ? "exactly once into Delta" : "memory only");
-        print_columns(m->output);
+    int code = WEIR_EXIT_DONE;
+    if (rc == WEIR_OK) {
+        printf("%.*s%s", (int)text.size, (const char *)text.data, arguments->json ? "\n" : "");
+    } else {
+        code = weir_cli_fail(arguments, &err);
     }
-}
-
-static bool plan_has(const struct weir_plan *plan, const char *name) {
-    bool found = false;
-    for (int32_t i = 0; i < plan->source_count; i++) {
-        found |= strcmp(plan->sources[i].name, name) == 0;
-    }
-    for (int32_t i = 0; i < plan->stream_count; i++) {
-        found |= strcmp(plan->streams[i].name, name) == 0;
-    }
-    for (int32_t i = 0; i < plan->model_count; i++) {
-        found |= strcmp(plan->models[i].name, name) == 0;
-    }
-    return found;
+    weir_buffer_fini(&chunk);
+    weir_buffer_fini(&text);
+    return code;
 }
 
 int weir_cli_explain(struct weir_arguments *arguments) {
@@ -205,27 +165,32 @@ int weir_cli_explain(struct weir_arguments *arguments) {
     struct weir_rule_set *rule_set = NULL;
     const char *name = arguments->positional_count > 0 ? arguments->positionals[0] : NULL;
     bool is_file = name != NULL && strlen(name) > 4 && strcmp(name + strlen(name) - 4, ".lua") == 0;
-    int code = load(arguments, is_file ? name : NULL, &script, &rule_set, NULL);
-    struct weir_plan *plan = NULL;
-    struct weir_error err = {0};
-    if (code == WEIR_EXIT_DONE &&
-        weir_plan_parse(weir_rule_set_plan(rule_set, NULL), &plan, &err) != WEIR_OK) {
-        code = weir_cli_fail(arguments, &err);
-    }
+    char *path = NULL;
+    int code = load(arguments, is_file ? name : NULL, &script, &rule_set, NULL, &path);
     if (code == WEIR_EXIT_DONE) {
+        json_t *plan = json_loads(weir_rule_set_plan(rule_set, NULL), 0, NULL);
         const char *only = is_file ? NULL : name;
-        if (only != NULL && !plan_has(plan, only)) {
+        bool found = only == NULL;
+        static const char *const kinds[] = {"sources", "streams", "models"};
+        for (size_t k = 0; k < 3; k++) {
+            size_t i;
+            json_t *item;
+            json_array_foreach(json_object_get(plan, kinds[k]), i, item) {
+                const char *known = json_string_value(json_object_get(item, "name"));
+                found |= only != NULL && known != NULL && strcmp(known, only) == 0;
+            }
+        }
+        json_decref(plan);
+        if (!found) {
             code = weir_cli_usage(arguments, "nothing here is named '%s'", only);
-        } else if (arguments->json) {
+        } else if (arguments->json && only == NULL) {
             printf("%s\n", weir_rule_set_plan(rule_set, NULL));
-        } else if (arguments->code) {
-            print_code(rule_set, plan, only);
         } else {
-            print_plan(plan, only);
+            code = explain(arguments, script, path, only);
         }
     }
-    weir_plan_destroy(plan);
     weir_rule_set_unref(rule_set);
     weir_script_destroy(script);
+    free(path);
     return code;
 }

@@ -234,10 +234,16 @@ void weir_graph_destroy(struct weir_graph *graph) {
 /* --- flow ------------------------------------------------------------------------------------ */
 
 static int process(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
+    /* What the datasets downstream take is theirs. */
+    struct weir_graph *graph = node->graph;
+    int64_t outer = graph->downstream_ns;
     int64_t start = weir_clock_mono_ns();
+    graph->downstream_ns = 0;
     int rc =
         node->stream != NULL ? stream_process(node, flow, err) : model_process(node, flow, err);
-    node->dataset->ns += weir_clock_mono_ns() - start;
+    int64_t all = weir_clock_mono_ns() - start;
+    node->dataset->ns += all - graph->downstream_ns;
+    graph->downstream_ns = outer + all;
     return rc;
 }
 

@@ -121,7 +121,7 @@ struct weir_graph {
     struct weir_buffer texts;              /* error texts of the batch at hand */
     int32_t expected_breach_function;
     int32_t expected_breach_row;
-    struct weir_error stop; /* why a row stopped the pipeline */
+    int64_t downstream_ns; /* spent in datasets downstream of the one being processed */
 };
 
 /* Tallies every dataset has, in this order; expectations follow. */
