@@ -58,7 +58,7 @@ local function add_expectations(lines, title, list)
             end
             lines[#lines + 1] = ("  %-12s %s: %s, else %s"):format(title, expectation.name, table.concat(terms, " and "), expectation.action)
         else
-            lines[#lines + 1] = ("  %-12s unique %s"):format(title, table.concat(expectation.columns, ", "))
+            lines[#lines + 1] = ("  %-12s unique %s: by construction, one row a group and window"):format(title, table.concat(expectation.columns, ", "))
         end
     end
 end

@@ -175,7 +175,29 @@ local function read_derives(reader, field, columns, of, functions)
     return derives
 end
 
-local function read_tests(reader, field, columns, of, functions, seen)
+-- A model writes one row a group and window: what names both is unique, anything less would need memory
+-- of every row that left.
+local function check_unique(reader, names, by, at, of)
+    local given = {}
+    for _, name in ipairs(names) do
+        given[name] = true
+    end
+    local missing = {}
+    for _, name in ipairs(by) do
+        if not given[name] then
+            missing[#missing + 1] = "`" .. name .. "`"
+        end
+    end
+    if not given.window_start and not given.window_end then
+        missing[#missing + 1] = "`window_start`"
+    end
+    if #missing > 0 then
+        reader:error("not-built", at, ("unique without %s is not built yet: rows of %s are unique by group and window"):format(
+            table.concat(missing, " and "), of), "name every column of `by`, and window_start")
+    end
+end
+
+local function read_tests(reader, field, columns, of, functions, seen, by)
     local tests = json.array {}
     local list = reader:want(field, "table", "tests", '{ unique { "sku" }, expect "…" { … } }')
     for _, item in ipairs(list and reader:fields(list, field.value_at) or {}) do
@@ -189,6 +211,9 @@ local function read_tests(reader, field, columns, of, functions, seen)
                 if predicate.column(reader, columns, column.name, column.at, of) then
                     names[#names + 1] = column.name
                 end
+            end
+            if #names > 0 then
+                check_unique(reader, names, by, item.value_at, of)
             end
             tests[#tests + 1] = { kind = "unique", columns = names }
         elseif node then
@@ -302,7 +327,7 @@ function models.model(project, reader, node, at)
     plan.measures = measures
     plan.derive = read_derives(reader, named.derive, columns, of, functions)
     plan.columns = datasets.fields_json(columns)
-    plan.tests = read_tests(reader, named.tests, columns, of, functions, seen)
+    plan.tests = read_tests(reader, named.tests, columns, of, functions, seen, by)
     plan.into = datasets.sink(reader, named.into, columns, of)
     local shape = { of }
     for _, name in ipairs(by) do
