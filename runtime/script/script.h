@@ -22,8 +22,8 @@ struct weir_rule_set;
 
 struct weir_script_options {
     size_t memory_limit_bytes; /* cap of the VM's heap; 0: 256 MiB */
-    int64_t call_budget_ns;    /* wall time of one weir_rule_set_call; 0: 100 ms */
-    int64_t load_budget_ns;    /* wall time of one weir_script_load; 0: 10 s */
+    int64_t call_budget_ns;    /* CPU time of one weir_rule_set_call; 0: 100 ms */
+    int64_t load_budget_ns;    /* CPU time of one weir_script_load; 0: 10 s */
     int64_t pattern_steps;     /* steps one string.find/match/gsub may take; 0: 1,000,000 */
     bool jit_off;              /* interpreter only: for differential tests */
     bool host_libraries;       /* io, os, package for the private environment: `weir test` only,

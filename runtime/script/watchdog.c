@@ -7,6 +7,10 @@
  * catches the error in pcall meets it again at its next instruction. (xpcall is not for rules: its
  * handler runs inside the hook, where hooks are off.)
  *
+ * A budget is the loop thread's CPU time: a busy machine, a page fault or a debugger must never
+ * cost an event its place. Reading that clock is a system call, so the loop does not: it numbers
+ * its calls, and this file's thread times them, from when it first sees one (a tick late at most).
+ *
  * Hooks may be changed on the loop thread only (LuaJIT #1012, #1460), hence the directed signal;
  * lua_sethook may be called from a handler there. SIGPROF must reach the loop thread alone: all
  * other threads block it (weir_script_block_signals in main). */
@@ -21,7 +25,6 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "core/clock.h"
 #include "script/script.h"
 
 #define WATCHDOG_SIGNAL SIGUSR2
@@ -32,11 +35,14 @@ struct weir_watchdog {
     lua_State *lua;
     pthread_t loop;
     pthread_t thread;
-    _Atomic int64_t deadline_ns; /* monotonic; 0: nothing runs */
+    clockid_t loop_clock;     /* CPU time of the loop thread */
+    _Atomic uint64_t running; /* number of the call that runs; 0: none */
+    _Atomic uint64_t overdue; /* number of the call that is past its budget */
+    _Atomic int64_t budget_ns;
+    uint64_t calls; /* loop thread */
     _Atomic bool is_asleep;
     _Atomic bool is_stopping;
     volatile sig_atomic_t fired; /* loop thread and its handler */
-    int64_t budget_ns;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     struct sigaction old_action;
@@ -47,7 +53,8 @@ static struct weir_watchdog *_Atomic current;
 static void on_every_instruction(lua_State *lua, lua_Debug *info) {
     (void)info;
     const struct weir_watchdog *w = current;
-    lua_pushfstring(lua, "ran longer than its budget of %f ms", (double)w->budget_ns / 1e6);
+    lua_pushfstring(lua, "ran longer than its budget of %f ms",
+                    (double)atomic_load(&w->budget_ns) / 1e6);
     lua_error(lua);
 }
 
@@ -57,8 +64,8 @@ static void on_deadline(int number) {
     int saved = errno;
     struct weir_watchdog *w = current;
     if (w != NULL) {
-        int64_t deadline = atomic_load(&w->deadline_ns);
-        if (deadline != 0 && w->fired == 0 && weir_clock_mono_ns() >= deadline) {
+        uint64_t call = atomic_load(&w->running);
+        if (call != 0 && w->fired == 0 && atomic_load(&w->overdue) == call) {
             w->fired = 1;
             lua_sethook(w->lua, on_every_instruction, LUA_MASKCOUNT | LUA_MASKLINE, 1);
         }
@@ -76,31 +83,44 @@ static void on_profile(void *data, lua_State *lua, int samples, int state) {
 static void sleep_until_armed(struct weir_watchdog *w) {
     pthread_mutex_lock(&w->mutex);
     atomic_store(&w->is_asleep, true);
-    while (atomic_load(&w->deadline_ns) == 0 && !atomic_load(&w->is_stopping)) {
+    while (atomic_load(&w->running) == 0 && !atomic_load(&w->is_stopping)) {
         pthread_cond_wait(&w->wake, &w->mutex);
     }
     atomic_store(&w->is_asleep, false);
     pthread_mutex_unlock(&w->mutex);
 }
 
+static int64_t loop_cpu_ns(const struct weir_watchdog *w) {
+    struct timespec t = {0};
+    clock_gettime(w->loop_clock, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 static void *watch(void *argument) {
     struct weir_watchdog *w = argument;
     int idle = 0;
+    uint64_t seen = 0;
+    int64_t deadline = 0;
     while (!atomic_load(&w->is_stopping)) {
-        int64_t deadline = atomic_load(&w->deadline_ns);
+        uint64_t call = atomic_load(&w->running);
         int64_t wait_ns = TICK_NS;
-        if (deadline == 0) {
+        if (call == 0) {
             if (++idle > IDLE_TICKS) {
                 sleep_until_armed(w);
                 idle = 0;
             }
         } else {
-            int64_t left = deadline - weir_clock_mono_ns();
             idle = 0;
-            if (left <= 0) {
+            int64_t now = loop_cpu_ns(w);
+            if (call != seen) {
+                seen = call;
+                deadline = now + atomic_load(&w->budget_ns);
+            }
+            if (now >= deadline) {
+                atomic_store(&w->overdue, call);
                 pthread_kill(w->loop, WATCHDOG_SIGNAL);
-            } else if (left < wait_ns) {
-                wait_ns = left;
+            } else if (deadline - now < wait_ns) {
+                wait_ns = deadline - now;
             }
         }
         struct timespec pause = {.tv_nsec = (long)wait_ns};
@@ -128,6 +148,11 @@ int weir_watchdog_create(lua_State *lua, struct weir_watchdog **out, struct weir
     }
     w->lua = lua;
     w->loop = pthread_self();
+    int failure = pthread_getcpuclockid(w->loop, &w->loop_clock);
+    if (failure != 0) {
+        free(w);
+        return weir_error_system(err, WEIR_E_ENVIRONMENT, failure, "watchdog: no CPU clock");
+    }
     pthread_mutex_init(&w->mutex, NULL);
     pthread_cond_init(&w->wake, NULL);
 
@@ -135,7 +160,7 @@ int weir_watchdog_create(lua_State *lua, struct weir_watchdog **out, struct weir
     sigset_t before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failure = pthread_create(&w->thread, NULL, watch, w); /* with every signal blocked */
+    failure = pthread_create(&w->thread, NULL, watch, w); /* with every signal blocked */
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (failure != 0) {
         pthread_cond_destroy(&w->wake);
@@ -177,8 +202,8 @@ void weir_watchdog_arm(struct weir_watchdog *w, int64_t budget_ns) {
         return;
     }
     w->fired = 0;
-    w->budget_ns = budget_ns;
-    atomic_store(&w->deadline_ns, weir_clock_mono_ns() + budget_ns);
+    atomic_store_explicit(&w->budget_ns, budget_ns, memory_order_relaxed);
+    atomic_store(&w->running, ++w->calls);
     if (atomic_load(&w->is_asleep)) {
         pthread_mutex_lock(&w->mutex);
         pthread_cond_signal(&w->wake);
@@ -190,7 +215,7 @@ bool weir_watchdog_disarm(struct weir_watchdog *w) {
     if (w == NULL) {
         return false;
     }
-    atomic_store(&w->deadline_ns, 0); /* from here the handler does nothing */
+    atomic_store(&w->running, 0); /* from here the handler does nothing */
     if (w->fired == 0) {
         return false;
     }

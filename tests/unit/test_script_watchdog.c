@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -164,6 +165,55 @@ static void other_busy_threads_do_not_disturb_it(void **state) {
     assert_true(turns > 0);
 }
 
+/* Several busy threads on the one CPU the loop may use: the call takes far longer than its budget
+ * by the clock on the wall, and is left alone. */
+static void waiting_for_the_processor_costs_no_budget(void **state) {
+    (void)state;
+    enum { HOGS = 5 };
+    cpu_set_t before;
+    cpu_set_t one;
+    pthread_t threads[HOGS];
+    static uint64_t turns[HOGS][16];
+    sigset_t old;
+    assert_int_equal(pthread_getaffinity_np(pthread_self(), sizeof before, &before), 0);
+    CPU_ZERO(&one);
+    for (int cpu = 0; CPU_COUNT(&one) == 0; cpu++) {
+        if (CPU_ISSET(cpu, &before)) {
+            CPU_SET(cpu, &one);
+        }
+    }
+    assert_int_equal(pthread_setaffinity_np(pthread_self(), sizeof one, &one), 0);
+    pthread_sigmask(SIG_BLOCK, NULL, &old);
+    weir_script_block_signals();
+    atomic_store(&stop_spinning, false);
+    for (int i = 0; i < HOGS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, spin, turns[i]), 0);
+    }
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    struct weir_rule_set *rule_set = load("local x = 0 for i = 1, 2e6 do x = x + i % 7 end");
+    int64_t slowest = 0;
+    for (int i = 0; i < 40; i++) {
+        struct weir_call call = {0};
+        struct weir_error err = {0};
+        int64_t began = weir_clock_mono_ns();
+        int64_t cpu = weir_clock_thread_cpu_ns();
+        int rc = weir_rule_set_call(rule_set, 0, &call, &err);
+        int64_t wall = weir_clock_mono_ns() - began;
+        cpu = weir_clock_thread_cpu_ns() - cpu;
+        if (rc != WEIR_OK && cpu < BUDGET_NS) {
+            fail_msg("after %.1f ms of its own: %s", (double)cpu / 1e6, err.message);
+        }
+        slowest = wall > slowest ? wall : slowest;
+    }
+    atomic_store(&stop_spinning, true);
+    for (int i = 0; i < HOGS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    pthread_setaffinity_np(pthread_self(), sizeof before, &before);
+    assert_true(slowest > BUDGET_NS);
+    weir_rule_set_unref(rule_set);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_empty_endless_loop_stops),
@@ -174,6 +224,7 @@ int main(void) {
         cmocka_unit_test(a_slow_call_within_its_budget_is_left_alone),
         cmocka_unit_test(the_watchdog_wakes_after_a_long_idle_time),
         cmocka_unit_test(other_busy_threads_do_not_disturb_it),
+        cmocka_unit_test(waiting_for_the_processor_costs_no_budget),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
