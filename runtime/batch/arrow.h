@@ -47,16 +47,19 @@ struct ArrowArray {
 WEIR_EXPORT int weir_arrow_export_schema(const struct weir_schema *schema,
                                          const struct weir_batch *batch, struct ArrowSchema *out,
                                          struct weir_error *err) WEIR_MUST_CHECK;
-/* Fills `out` with the batch as a struct array that holds a reference on the batch. */
+/* Fills `out` with the batch as a struct array that holds a reference on the batch, and so does
+ * each child moved out of it. */
 WEIR_EXPORT int weir_arrow_export_batch(struct weir_batch *batch, struct ArrowArray *out,
                                         struct weir_error *err) WEIR_MUST_CHECK;
 
 /* A schema from a struct-typed ArrowSchema, which is not released. Types we do not have are
- * refused by name. */
+ * refused by name. Elements, keys and values of lists and maps take our names for them. */
 WEIR_EXPORT int weir_arrow_import_schema(const struct ArrowSchema *in, struct weir_schema **out,
                                          struct weir_error *err) WEIR_MUST_CHECK;
-/* A batch with a copy of the array's values, in `schema` (from weir_arrow_import_schema of the
- * array's own schema). The array is not released. Offsets of foreign arrays are honoured. */
+/* A batch with a copy of the array's values, in `schema` (from weir_arrow_import_schema of `type`,
+ * the array's own schema). The array is not released. Offsets of foreign arrays are honoured and
+ * dictionaries decoded; an array whose parts do not fit together, as far as that can be seen, is
+ * refused. */
 WEIR_EXPORT int weir_arrow_import_batch(const struct ArrowArray *in, const struct ArrowSchema *type,
                                         struct weir_schema *schema, struct weir_pool *pool,
                                         struct weir_batch **out,

@@ -1,5 +1,6 @@
 /* Export: the structs and buffer pointer arrays of a whole tree are one allocation each per node;
- * the data is borrowed from the batch, which the root keeps alive. */
+ * the data is borrowed from the batch. Every node holds a reference on it, because a consumer may
+ * move a child out and release it after the root ("Moving an array", "child arrays"). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -128,7 +129,7 @@ static int export_field(const struct weir_field *field, const struct weir_column
                                      .type = WEIR_TYPE_STRUCT,
                                      .children = field->children,
                                      .child_count = field->child_count};
-        return export_field(&entries, NULL, &p->children[0]);
+        return export_field(&entries, column, &p->children[0]); /* the same children */
     }
     if (field->child_count > 0) {
         int rc = allocate_children(p, field->child_count);
@@ -182,8 +183,11 @@ struct array_private {
     struct ArrowArray *children;
     struct ArrowArray **child_pointers;
     struct ArrowArray *dictionary;
-    struct weir_batch *batch; /* held by the root only */
+    struct weir_batch *batch; /* one reference */
 };
+
+/* Stands for buffers that a batch without rows may lack: one offset, or no values. */
+static const int64_t no_values[2];
 
 static void release_array(struct ArrowArray *array) {
     struct array_private *p = array->private_data;
@@ -203,13 +207,14 @@ static void release_array(struct ArrowArray *array) {
     array->release = NULL;
 }
 
-static struct array_private *start_array(struct ArrowArray *out, int64_t length, int64_t null_count,
-                                         int64_t children) {
+static struct array_private *start_array(struct ArrowArray *out, struct weir_batch *batch,
+                                         int64_t length, int64_t null_count, int64_t children) {
     memset(out, 0, sizeof(*out));
     struct array_private *p = calloc(1, sizeof(*p));
     if (p == NULL) {
         return NULL;
     }
+    p->batch = weir_batch_ref(batch);
     out->private_data = p;
     out->release = release_array;
     out->length = length;
@@ -229,40 +234,46 @@ static struct array_private *start_array(struct ArrowArray *out, int64_t length,
     return p;
 }
 
-static int export_column(const struct weir_column *column, struct ArrowArray *out) {
+static const void *buffer_or_none(const void *buffer) {
+    return buffer != NULL ? buffer : no_values;
+}
+
+static int export_column(struct weir_batch *batch, const struct weir_column *column,
+                         struct ArrowArray *out) {
     bool map = column->type == WEIR_TYPE_MAP;
     int64_t children = column->codes != NULL ? 0 : map ? 1 : column->child_count;
-    struct array_private *p = start_array(out, column->length, column->null_count, children);
+    struct array_private *p = start_array(out, batch, column->length, column->null_count, children);
     if (p == NULL) {
         return WEIR_E_NOMEM;
     }
     p->buffers[0] = column->validity;
     if (column->codes != NULL) {
         out->n_buffers = 2;
-        p->buffers[1] = column->codes;
+        p->buffers[1] = buffer_or_none(column->codes);
         p->dictionary = calloc(1, sizeof(*p->dictionary));
         if (p->dictionary == NULL) {
             return WEIR_E_NOMEM;
         }
         out->dictionary = p->dictionary;
-        return export_column(column->dictionary, p->dictionary);
+        return export_column(batch, column->dictionary, p->dictionary);
     }
     if (column->type == WEIR_TYPE_STRUCT) {
         out->n_buffers = 1;
     } else if (column->type == WEIR_TYPE_LIST || map) {
         out->n_buffers = 2;
-        p->buffers[1] = column->offsets;
+        p->buffers[1] = buffer_or_none(column->offsets);
     } else if (weir_type_is_bytes(column->type)) {
         out->n_buffers = 3;
-        p->buffers[1] = column->offsets;
-        p->buffers[2] = column->values;
+        p->buffers[1] = buffer_or_none(column->offsets);
+        p->buffers[2] = buffer_or_none(column->values);
     } else {
         out->n_buffers = 2;
-        p->buffers[1] = column->values;
+        p->buffers[1] = buffer_or_none(column->values);
     }
     if (map) {
         int64_t entries = column->children[0].length;
-        struct array_private *inner = start_array(&p->children[0], entries, 0, column->child_count);
+        struct array_private *inner =
+            start_array(&p->children[0], batch, entries, 0, column->child_count);
         if (inner == NULL) {
             return WEIR_E_NOMEM;
         }
@@ -271,7 +282,7 @@ static int export_column(const struct weir_column *column, struct ArrowArray *ou
         p = inner;
     }
     for (int32_t i = 0; i < column->child_count; i++) {
-        int rc = export_column(&column->children[i], &p->children[i]);
+        int rc = export_column(batch, &column->children[i], &p->children[i]);
         if (rc != WEIR_OK) {
             return rc;
         }
@@ -281,14 +292,13 @@ static int export_column(const struct weir_column *column, struct ArrowArray *ou
 
 int weir_arrow_export_batch(struct weir_batch *batch, struct ArrowArray *out,
                             struct weir_error *err) {
-    struct array_private *p = start_array(out, batch->rows, 0, batch->column_count);
+    struct array_private *p = start_array(out, batch, batch->rows, 0, batch->column_count);
     if (p == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "arrow export: out of memory");
     }
     out->n_buffers = 1;
-    p->batch = weir_batch_ref(batch);
     for (int32_t i = 0; i < batch->column_count; i++) {
-        int rc = export_column(&batch->columns[i], &p->children[i]);
+        int rc = export_column(batch, &batch->columns[i], &p->children[i]);
         if (rc != WEIR_OK) {
             out->release(out);
             return weir_error_set(err, rc, "arrow export: out of memory");

@@ -74,29 +74,48 @@ void weir_batch_unref(struct weir_batch *batch) {
     for (int32_t i = 0; i < batch->buffer_count; i++) {
         weir_pool_give(pool, batch->buffers[i]);
     }
+    if (batch->buffers_taken) { /* last: it was read until here */
+        weir_pool_give(pool, batch->buffers);
+    }
     weir_schema_unref(batch->schema);
     weir_pool_give(pool, batch);
 }
 
 void *weir_batch_alloc(struct weir_batch *batch, size_t bytes) {
     if (batch->buffer_count == batch->buffer_capacity) {
-        /* Rare: a wider list, itself a pool buffer; the old one lies inside the batch or stays
-         * owned as an ordinary buffer. */
+        /* Rare: a wider list, itself a pool buffer; the first one lies inside the batch. */
         int32_t capacity = batch->buffer_capacity * 2;
         void **buffers = weir_pool_take(batch->pool, (size_t)capacity * sizeof(void *));
         if (buffers == NULL) {
             return NULL;
         }
         memcpy(buffers, batch->buffers, (size_t)batch->buffer_count * sizeof(void *));
+        if (batch->buffers_taken) {
+            weir_pool_give(batch->pool, batch->buffers);
+        }
         batch->buffers = buffers;
+        batch->buffers_taken = true;
         batch->buffer_capacity = capacity;
-        batch->buffers[batch->buffer_count++] = buffers;
     }
     void *buffer = weir_pool_take(batch->pool, bytes);
     if (buffer != NULL) {
         batch->buffers[batch->buffer_count++] = buffer;
     }
     return buffer;
+}
+
+void *weir_batch_regrow(struct weir_batch *batch, void *buffer, size_t keep, size_t bytes) {
+    int32_t at = batch->buffer_count - 1;
+    while (at >= 0 && batch->buffers[at] != buffer) {
+        at--;
+    }
+    void *wider = at >= 0 ? weir_pool_take(batch->pool, bytes) : NULL;
+    if (wider != NULL) {
+        memcpy(wider, buffer, keep);
+        batch->buffers[at] = wider;
+        weir_pool_give(batch->pool, buffer);
+    }
+    return wider;
 }
 
 static int add_parent(struct weir_batch *batch, struct weir_batch *parent) {
@@ -125,6 +144,9 @@ size_t weir_batch_held_bytes(const struct weir_batch *batch) {
     size_t bytes = weir_pool_usable(batch);
     for (int32_t i = 0; i < batch->buffer_count; i++) {
         bytes += weir_pool_usable(batch->buffers[i]);
+    }
+    if (batch->buffers_taken) {
+        bytes += weir_pool_usable(batch->buffers);
     }
     for (int32_t i = 0; i < batch->parent_count; i++) {
         bytes += weir_batch_held_bytes(batch->parents[i]);
@@ -205,7 +227,7 @@ static int slice_column(struct weir_batch *batch, struct weir_column *to,
     }
     if (from->type == WEIR_TYPE_BOOL) {
         to->values = slice_bits(batch, from->values, start, rows);
-        return to->values != NULL ? WEIR_OK : WEIR_E_LIMIT;
+        return to->values != NULL || from->values == NULL ? WEIR_OK : WEIR_E_LIMIT;
     }
     if (from->type == WEIR_TYPE_STRUCT) {
         to->children = weir_batch_alloc(batch, (size_t)from->child_count * sizeof(*to->children));
@@ -220,7 +242,9 @@ static int slice_column(struct weir_batch *batch, struct weir_column *to,
         }
         return WEIR_OK;
     }
-    to->values = (uint8_t *)from->values + start * weir_type_width(from->type);
+    if (from->values != NULL) { /* a batch never filled has none */
+        to->values = (uint8_t *)from->values + start * weir_type_width(from->type);
+    }
     return WEIR_OK;
 }
 
@@ -346,6 +370,9 @@ static int gather_list(struct weir_batch *batch, struct weir_column *to,
     offsets[0] = 0;
     for (int64_t i = 0; i < count; i++) {
         total += from->offsets[sel[i] + 1] - from->offsets[sel[i]];
+        if (total > INT32_MAX) {
+            return WEIR_E_LIMIT;
+        }
         offsets[i + 1] = (int32_t)total;
     }
     int32_t *inner = weir_batch_alloc(batch, (total > 0 ? (size_t)total : 1) * sizeof(int32_t));
@@ -419,6 +446,14 @@ static int gather_column(struct weir_batch *batch, struct weir_column *to,
     return gather_fixed(batch, to, from, sel, count, weir_type_width(from->type));
 }
 
+static bool has_dictionary(const struct weir_column *column) {
+    bool has = column->codes != NULL;
+    for (int32_t c = 0; !has && c < column->child_count; c++) {
+        has = has_dictionary(&column->children[c]);
+    }
+    return has;
+}
+
 struct weir_batch *weir_batch_gather(struct weir_batch *batch, const int32_t *sel, int32_t count) {
     struct weir_batch *out = weir_batch_create(batch->pool, batch->schema);
     if (out == NULL) {
@@ -428,7 +463,7 @@ struct weir_batch *weir_batch_gather(struct weir_batch *batch, const int32_t *se
     for (int32_t c = 0; c < batch->column_count; c++) {
         const struct weir_column *from = &batch->columns[c];
         /* A dictionary lives in the parent; keep it alive. */
-        int rc = from->codes != NULL ? add_parent(out, batch) : WEIR_OK;
+        int rc = has_dictionary(from) ? add_parent(out, batch) : WEIR_OK;
         if (rc == WEIR_OK) {
             rc = gather_column(out, &out->columns[c], from, sel, count);
         }

@@ -24,6 +24,7 @@ struct weir_batch {
     void **buffers; /* pool buffers this batch owns */
     int32_t buffer_count;
     int32_t buffer_capacity;
+    bool buffers_taken;          /* the list outgrew its place and is a pool buffer of its own */
     struct weir_batch **parents; /* batches whose buffers are borrowed */
     int32_t parent_count;
 };
@@ -36,6 +37,9 @@ void weir_batch_unref(struct weir_batch *batch); /* thread-safe */
 
 /* A pool buffer owned by the batch and released with it. NULL at the cap. */
 void *weir_batch_alloc(struct weir_batch *batch, size_t bytes);
+/* A larger buffer in place of `buffer` (from weir_batch_alloc), which goes back to the pool; its
+ * first `keep` bytes are copied. NULL at the cap, and then `buffer` is untouched. */
+void *weir_batch_regrow(struct weir_batch *batch, void *buffer, size_t keep, size_t bytes);
 /* Gives `batch` column `to` the content of column `from` of `parent`, which stays alive with it. */
 int weir_batch_borrow(struct weir_batch *batch, int32_t to, struct weir_batch *parent,
                       int32_t from) WEIR_MUST_CHECK;
@@ -43,7 +47,7 @@ int weir_batch_borrow(struct weir_batch *batch, int32_t to, struct weir_batch *p
 struct weir_batch *weir_batch_slice(struct weir_batch *batch, int32_t start, int32_t rows);
 /* The rows sel[0..count) copied into a new, dense batch. NULL at the cap. */
 struct weir_batch *weir_batch_gather(struct weir_batch *batch, const int32_t *sel, int32_t count);
-/* Bytes of value, offset and validity data, counting borrowed columns. */
+/* Bytes of value, offset and validity data of the batch's rows, counting borrowed columns. */
 size_t weir_batch_bytes(const struct weir_batch *batch);
 
 /* Pool bytes this batch keeps from being reused: its own buffers and those of batches it borrows

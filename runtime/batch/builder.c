@@ -1,5 +1,6 @@
 /* Builders: fixed-capacity arrays per column, taken from the pool at the start of each batch;
- * only bytes and list elements grow, by doubling, under the batch's byte cap. */
+ * only bytes and list elements grow, by doubling, under the batch's byte cap. Undoing a row needs
+ * no marks: every column is cut back to the finished rows, children to where their parents end. */
 #include "batch/builder.h"
 
 #include <stdlib.h>
@@ -7,9 +8,12 @@
 
 enum { BYTES_START = 32 * 1024, VALUES_SLACK = 64 };
 
-static int init_builder(struct weir_column_builder *b, const struct weir_field *field) {
+static int init_builder(struct weir_column_builder *b, const struct weir_field *field, bool grows,
+                        struct weir_batch_builder *owner) {
     memset(b, 0, sizeof(*b));
     b->field = field;
+    b->owner = owner;
+    b->grows = grows;
     b->type = field->type;
     b->child_count = field->child_count;
     if (field->child_count > 0) {
@@ -17,8 +21,9 @@ static int init_builder(struct weir_column_builder *b, const struct weir_field *
         if (b->children == NULL) {
             return WEIR_E_NOMEM;
         }
+        grows |= field->type != WEIR_TYPE_STRUCT;
         for (int32_t i = 0; i < field->child_count; i++) {
-            int rc = init_builder(&b->children[i], &field->children[i]);
+            int rc = init_builder(&b->children[i], &field->children[i], grows, owner);
             if (rc != WEIR_OK) {
                 return rc;
             }
@@ -38,6 +43,10 @@ int weir_batch_builder_init(struct weir_batch_builder *builder, struct weir_pool
                             struct weir_schema *schema, int32_t rows_max, size_t bytes_max,
                             struct weir_error *err) {
     memset(builder, 0, sizeof(*builder));
+    if (rows_max < 1) {
+        return weir_error_set(err, WEIR_E_CONFIG, "batch builder: rows_max %d; at least 1",
+                              rows_max);
+    }
     builder->pool = pool;
     builder->schema = weir_schema_ref(schema);
     builder->rows_max = rows_max;
@@ -46,7 +55,7 @@ int weir_batch_builder_init(struct weir_batch_builder *builder, struct weir_pool
     builder->columns = calloc((size_t)schema->count + 1, sizeof(*builder->columns));
     int rc = builder->columns == NULL ? WEIR_E_NOMEM : WEIR_OK;
     for (int32_t i = 0; rc == WEIR_OK && i < schema->count; i++) {
-        rc = init_builder(&builder->columns[i], &schema->fields[i]);
+        rc = init_builder(&builder->columns[i], &schema->fields[i], false, builder);
     }
     if (rc != WEIR_OK) {
         weir_batch_builder_fini(builder);
@@ -76,8 +85,8 @@ static size_t values_bytes(uint8_t type, int64_t rows) {
 
 static int begin_column(struct weir_column_builder *b, struct weir_batch *batch, int64_t rows) {
     b->batch = batch;
-    b->length = b->null_count = b->mark_length = b->mark_null_count = 0;
-    b->bytes_size = b->mark_bytes = 0;
+    b->length = b->null_count = 0;
+    b->bytes_size = 0;
     b->flags = 0;
     b->capacity_rows = rows;
     b->offsets = NULL;
@@ -99,6 +108,9 @@ static int begin_column(struct weir_column_builder *b, struct weir_batch *batch,
     if (weir_type_is_bytes(b->type)) {
         b->bytes_capacity = rows < BYTES_START / 16 ? (size_t)rows * 16 + 64 : BYTES_START;
         b->values = weir_batch_alloc(batch, b->bytes_capacity);
+        if (b->values != NULL) {
+            b->bytes_capacity = weir_pool_usable(b->values);
+        }
     } else if (!weir_type_is_nested(b->type)) {
         b->values = weir_batch_alloc(batch, values_bytes(b->type, rows));
         if (b->values != NULL && b->type == WEIR_TYPE_BOOL) {
@@ -123,7 +135,9 @@ int weir_batch_builder_begin(struct weir_batch_builder *builder) {
 
 int weir_batch_builder_begin_rows(struct weir_batch_builder *builder, int32_t rows) {
     weir_batch_unref(builder->batch);
+    rows = rows < 1 ? 1 : rows > builder->rows_max ? builder->rows_max : rows;
     builder->rows = 0;
+    builder->bytes_grown = 0;
     builder->batch = weir_batch_create(builder->pool, builder->schema);
     int rc = builder->batch == NULL ? WEIR_E_LIMIT : WEIR_OK;
     for (int32_t i = 0; rc == WEIR_OK && i < builder->column_count; i++) {
@@ -136,40 +150,30 @@ int weir_batch_builder_begin_rows(struct weir_batch_builder *builder, int32_t ro
     return rc;
 }
 
-static void mark(struct weir_column_builder *b) {
-    b->mark_length = b->length;
-    b->mark_null_count = b->null_count;
-    b->mark_bytes = b->bytes_size;
-    for (int32_t i = 0; i < b->child_count; i++) {
-        mark(&b->children[i]);
-    }
-}
-
-void weir_batch_builder_finish_row(struct weir_batch_builder *builder) {
-    for (int32_t i = 0; i < builder->column_count; i++) {
-        mark(&builder->columns[i]);
-    }
-    builder->rows++;
-}
-
-static void undo(struct weir_column_builder *b) {
-    for (int64_t i = b->mark_length; i < b->length; i++) {
+static void cut_back(struct weir_column_builder *b, int64_t length) {
+    for (int64_t i = length; i < b->length; i++) {
+        b->null_count -= !weir_bit_get(b->validity, i);
         weir_bit_set(b->validity, i);
         if (b->type == WEIR_TYPE_BOOL) {
             weir_bit_clear(b->values, i);
         }
     }
-    b->length = b->mark_length;
-    b->null_count = b->mark_null_count;
-    b->bytes_size = b->mark_bytes;
+    /* A parent may be short of the row while its children have it: they are cut all the same. */
+    if (length > b->length) {
+        length = b->length;
+    }
+    b->length = length;
+    if (weir_type_is_bytes(b->type)) {
+        b->bytes_size = (size_t)b->offsets[length];
+    }
     for (int32_t i = 0; i < b->child_count; i++) {
-        undo(&b->children[i]);
+        cut_back(&b->children[i], b->offsets != NULL ? b->offsets[length] : length);
     }
 }
 
 void weir_batch_builder_undo_row(struct weir_batch_builder *builder) {
-    for (int32_t i = 0; i < builder->column_count; i++) {
-        undo(&builder->columns[i]);
+    for (int32_t i = 0; builder->batch != NULL && i < builder->column_count; i++) {
+        cut_back(&builder->columns[i], builder->rows);
     }
 }
 
@@ -190,6 +194,7 @@ struct weir_batch *weir_batch_builder_take(struct weir_batch_builder *builder) {
     if (batch == NULL) {
         return NULL;
     }
+    weir_batch_builder_undo_row(builder);
     for (int32_t i = 0; i < builder->column_count; i++) {
         freeze(&builder->columns[i], &batch->columns[i]);
     }
@@ -200,40 +205,62 @@ struct weir_batch *weir_batch_builder_take(struct weir_batch_builder *builder) {
 
 /* --- values ------------------------------------------------------------------------------ */
 
-/* Elements of lists, and rows of a batch that began small, pass the capacity they began with. */
+/* Accounts for `more` bytes of growth; the first row may have what the pool has. */
+static bool may_grow(struct weir_column_builder *b, size_t more) {
+    struct weir_batch_builder *owner = b->owner;
+    if (owner->rows > 0 &&
+        (more > owner->bytes_max || owner->bytes_grown > owner->bytes_max - more)) {
+        return false;
+    }
+    owner->bytes_grown += more;
+    return true;
+}
+
+/* Elements of lists grow under the byte cap; rows of a batch that began small grow to rows_max. On
+ * failure some buffers are wider than need be, which nobody sees. */
 static int grow_rows(struct weir_column_builder *b) {
     int64_t capacity = b->capacity_rows * 2;
-    if (capacity > INT32_MAX / 2) {
+    int64_t most = b->grows ? INT32_MAX / 2 : b->owner->rows_max;
+    if (capacity > most && !b->grows) {
+        capacity = most;
+    }
+    if (capacity > most || capacity <= b->capacity_rows) {
+        return WEIR_E_LIMIT;
+    }
+    size_t item = b->offsets != NULL ? sizeof(int32_t) : (size_t)weir_type_width(b->type);
+    size_t more = (size_t)b->capacity_rows * item + (size_t)b->capacity_rows / 8;
+    if (b->grows && !may_grow(b, more)) {
         return WEIR_E_LIMIT;
     }
     size_t bitmap = (size_t)capacity / 8 + VALUES_SLACK;
-    uint8_t *validity = weir_batch_alloc(b->batch, bitmap);
+    size_t used = (size_t)(b->length + 7) / 8;
+    uint8_t *validity = weir_batch_regrow(b->batch, b->validity, used, bitmap);
     if (validity == NULL) {
         return WEIR_E_LIMIT;
     }
-    memset(validity, 0xff, bitmap);
-    memcpy(validity, b->validity, (size_t)b->length / 8 + 1);
+    memset(validity + used, 0xff, bitmap - used);
+    b->validity = validity;
     if (b->offsets != NULL) {
-        int32_t *offsets = weir_batch_alloc(b->batch, ((size_t)capacity + 1) * sizeof(int32_t));
+        size_t keep = ((size_t)b->length + 1) * sizeof(int32_t);
+        int32_t *offsets =
+            weir_batch_regrow(b->batch, b->offsets, keep, ((size_t)capacity + 1) * sizeof(int32_t));
         if (offsets == NULL) {
             return WEIR_E_LIMIT;
         }
-        memcpy(offsets, b->offsets, ((size_t)b->length + 1) * sizeof(int32_t));
         b->offsets = offsets;
     } else if (!weir_type_is_nested(b->type)) {
-        void *values = weir_batch_alloc(b->batch, values_bytes(b->type, capacity));
+        size_t keep =
+            b->type == WEIR_TYPE_BOOL ? used : (size_t)b->length * (size_t)weir_type_width(b->type);
+        size_t bytes = values_bytes(b->type, capacity);
+        uint8_t *values = weir_batch_regrow(b->batch, b->values, keep, bytes);
         if (values == NULL) {
             return WEIR_E_LIMIT;
         }
         if (b->type == WEIR_TYPE_BOOL) {
-            memset(values, 0, values_bytes(b->type, capacity));
-            memcpy(values, b->values, (size_t)b->length / 8 + 1);
-        } else {
-            memcpy(values, b->values, (size_t)b->length * (size_t)weir_type_width(b->type));
+            memset(values + keep, 0, bytes - keep);
         }
         b->values = values;
     }
-    b->validity = validity;
     b->capacity_rows = capacity;
     return WEIR_OK;
 }
@@ -331,17 +358,18 @@ int weir_builder_decimal(struct weir_column_builder *b, uint64_t lo, int64_t hi)
 
 static int grow_bytes(struct weir_column_builder *b, size_t need) {
     size_t capacity = b->bytes_capacity;
-    while (capacity < need) {
-        capacity *= 2;
-    }
     if (need > INT32_MAX / 2) {
         return WEIR_E_LIMIT;
     }
-    void *values = weir_batch_alloc(b->batch, capacity);
+    while (capacity < need) {
+        capacity *= 2;
+    }
+    void *values = may_grow(b, capacity - b->bytes_capacity)
+                       ? weir_batch_regrow(b->batch, b->values, b->bytes_size, capacity)
+                       : NULL;
     if (values == NULL) {
         return WEIR_E_LIMIT;
     }
-    memcpy(values, b->values, b->bytes_size);
     b->values = values;
     b->bytes_capacity = capacity;
     return WEIR_OK;

@@ -1,7 +1,9 @@
 #pragma once
 /* Builders append values row by row to the columns of one batch under construction. Decoders and
  * tests use them; a row is either finished or undone whole, so a value that does not fit leaves no
- * trace. Capped by rows and by bytes: WEIR_E_LIMIT means "freeze this batch and start another". */
+ * trace. Capped by rows and by bytes: WEIR_E_LIMIT means "undo the row, take this batch and start
+ * another". A row too large for bytes_max gets a batch of its own, so that every row fits somewhere
+ * as long as the pool has room: in a batch without rows, WEIR_E_LIMIT is the pool's. */
 #include "batch/batch.h"
 
 #ifdef __cplusplus
@@ -25,10 +27,8 @@ struct weir_column_builder {
     int32_t child_count;
     uint8_t type;
     uint8_t flags;
-    /* the state at the last finished row, for undo */
-    int64_t mark_length;
-    int64_t mark_null_count;
-    size_t mark_bytes;
+    bool grows; /* elements of a list or map: as many as bytes_max allows */
+    struct weir_batch_builder *owner;
 };
 
 struct weir_batch_builder {
@@ -39,10 +39,13 @@ struct weir_batch_builder {
     int32_t column_count;
     int32_t rows;
     int32_t rows_max;
-    size_t bytes_max; /* string and nested bytes a batch may hold */
+    size_t bytes_max;   /* cap on the next */
+    size_t bytes_grown; /* what buffers of text and of list elements have grown by */
 };
 
-/* A builder is reused for batch after batch. Takes a reference on the schema. */
+/* A builder is reused for batch after batch. Takes a reference on the schema. The builder must stay
+ * where it is until fini. rows_max: rows a batch may hold, at least 1. bytes_max: what text and
+ * list elements may grow by above that. */
 int weir_batch_builder_init(struct weir_batch_builder *builder, struct weir_pool *pool,
                             struct weir_schema *schema, int32_t rows_max, size_t bytes_max,
                             struct weir_error *err) WEIR_MUST_CHECK;
@@ -50,16 +53,20 @@ void weir_batch_builder_fini(struct weir_batch_builder *builder);
 
 /* Starts a batch. WEIR_E_LIMIT at the pool's cap (backpressure). */
 int weir_batch_builder_begin(struct weir_batch_builder *builder) WEIR_MUST_CHECK;
-/* As begin, with room for `rows` rows at first; more grow it. For batches that are mostly small. */
+/* As begin, with room for `rows` rows at first; more grow it, up to rows_max. For batches that are
+ * mostly small. */
 int weir_batch_builder_begin_rows(struct weir_batch_builder *builder, int32_t rows) WEIR_MUST_CHECK;
 /* Every column has got exactly one value since the last row: the row is kept. */
-void weir_batch_builder_finish_row(struct weir_batch_builder *builder);
+static inline void weir_batch_builder_finish_row(struct weir_batch_builder *builder) {
+    builder->rows++;
+}
 /* Forgets everything appended since the last finished row, in every column. */
 void weir_batch_builder_undo_row(struct weir_batch_builder *builder);
-/* The finished batch, frozen; the caller owns the reference. NULL when nothing was begun. */
+/* The finished rows, frozen (an unfinished one is forgotten); the caller owns the reference. NULL
+ * when nothing was begun. */
 struct weir_batch *weir_batch_builder_take(struct weir_batch_builder *builder);
 
-/* Appends to a column. 0, or WEIR_E_LIMIT / WEIR_E_NOMEM (undo the row, take the batch). Values
+/* Appends to a column. 0, or WEIR_E_LIMIT (undo the row, take the batch, begin another). Values
  * are given in the column's physical form; list and map: append the elements to the children
  * first, then finish the list with weir_builder_list. struct: append each child, then _struct. */
 int weir_builder_null(struct weir_column_builder *column) WEIR_MUST_CHECK;

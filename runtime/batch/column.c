@@ -4,31 +4,38 @@
 
 #include "batch/batch.h"
 
-static size_t column_bytes(const struct weir_column *column) {
-    size_t rows = (size_t)column->length;
-    size_t bytes = column->validity != NULL ? rows / 8 + 1 : 0;
-    if (column->codes != NULL) {
-        return bytes + rows * 4;
+/* Of rows [start, start + rows): a slice of a list has its children whole. */
+static size_t column_bytes(const struct weir_column *column, int64_t start, int64_t rows) {
+    if (rows == 0) {
+        return 0;
     }
-    if (column->offsets != NULL && rows > 0) {
-        bytes += (rows + 1) * 4;
+    size_t bits = (size_t)(rows + 7) / 8;
+    size_t bytes = column->validity != NULL ? bits : 0;
+    if (column->codes != NULL) {
+        return bytes + (size_t)rows * 4;
+    }
+    if (column->offsets != NULL) {
+        bytes += (size_t)(rows + 1) * 4;
+        int64_t first = column->offsets[start];
+        rows = column->offsets[start + rows] - first;
+        start = first;
     }
     if (weir_type_is_bytes(column->type)) {
-        return bytes + (rows > 0 ? (size_t)(column->offsets[rows] - column->offsets[0]) : 0);
+        return bytes + (size_t)rows;
     }
     if (column->type == WEIR_TYPE_BOOL) {
-        return bytes + rows / 8 + 1;
+        return bytes + bits;
     }
     for (int32_t i = 0; i < column->child_count; i++) {
-        bytes += column_bytes(&column->children[i]);
+        bytes += column_bytes(&column->children[i], start, rows);
     }
-    return bytes + rows * (size_t)weir_type_width(column->type);
+    return bytes + (size_t)rows * (size_t)weir_type_width(column->type);
 }
 
 size_t weir_batch_bytes(const struct weir_batch *batch) {
     size_t bytes = 0;
     for (int32_t c = 0; c < batch->column_count; c++) {
-        bytes += column_bytes(&batch->columns[c]);
+        bytes += column_bytes(&batch->columns[c], 0, batch->columns[c].length);
     }
     return bytes;
 }

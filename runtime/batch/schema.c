@@ -130,7 +130,10 @@ int weir_schema_add_text(struct weir_schema *schema, const char *name, const cha
     struct weir_field field = {0};
     int rc = weir_field_parse_type(&field, type, err);
     if (rc != WEIR_OK) {
-        return weir_error_wrap(err, "column %s", name);
+        if (err != NULL) {
+            (void)weir_error_wrap(err, "column %s", name);
+        }
+        return rc;
     }
     field.nullable = nullable;
     field.name = strdup(name);
@@ -175,7 +178,9 @@ bool weir_schema_equal(const struct weir_schema *a, const struct weir_schema *b)
 }
 
 static uint64_t field_hash(const struct weir_field *field, uint64_t seed) {
-    uint8_t shape[4] = {field->type, field->precision, (uint8_t)field->scale, field->nullable};
+    /* The number of children keeps a child and a following sibling apart. */
+    int32_t shape[5] = {field->type, field->precision, field->scale, field->nullable,
+                        field->child_count};
     uint64_t h = XXH3_64bits_withSeed(shape, sizeof(shape), seed);
     if (field->name != NULL) {
         h = XXH3_64bits_withSeed(field->name, strlen(field->name), h);
@@ -204,7 +209,7 @@ struct type_parser {
 
 static int bad_type(struct type_parser *p, const char *why) {
     return weir_error_set(p->err, WEIR_E_SCHEMA,
-                          "type '%s': %s at '%.20s'; write for example int64, decimal(12,2), "
+                          "type '%.200s': %s at '%.20s'; write for example int64, decimal(12,2), "
                           "list<string>, struct<a: int64>, map<string, int32>",
                           p->text, why, p->at);
 }
@@ -287,6 +292,13 @@ static int parse_struct(struct type_parser *p, struct weir_field *field, int dep
         if (length == 0 || !accept(p, ':')) {
             return bad_type(p, "expected 'name: type'");
         }
+        for (int32_t i = 0; i < field->child_count; i++) {
+            if (strlen(field->children[i].name) == length &&
+                memcmp(field->children[i].name, name, length) == 0) {
+                p->at = name;
+                return bad_type(p, "a field name given twice");
+            }
+        }
         int rc = add_child(p, field, name, length, true, depth);
         if (rc != WEIR_OK) {
             return rc;
@@ -343,11 +355,21 @@ static int parse_type(struct type_parser *p, struct weir_field *field, int depth
 
 int weir_field_parse_type(struct weir_field *field, const char *text, struct weir_error *err) {
     struct type_parser p = {text, text, err};
+    char *name = field->name;
+    char *default_json = field->default_json;
+    bool nullable = field->nullable;
+    memset(field, 0, sizeof(*field));
     int rc = parse_type(&p, field, 0);
     skip_space(&p);
     if (rc == WEIR_OK && *p.at != '\0') {
         rc = bad_type(&p, "unexpected text");
     }
+    if (rc != WEIR_OK) {
+        weir_field_fini(field);
+    }
+    field->name = name;
+    field->default_json = default_json;
+    field->nullable = nullable;
     return rc;
 }
 

@@ -39,12 +39,13 @@ int weir_schema_add(struct weir_schema *schema, const struct weir_field *field) 
 /* Appends a field of the given type text. */
 int weir_schema_add_text(struct weir_schema *schema, const char *name, const char *type,
                          bool nullable, struct weir_error *err) WEIR_MUST_CHECK;
-/* Index of the field, or -1. */
+/* Index of the first field of that name, or -1. */
 int32_t weir_schema_find(const struct weir_schema *schema, const char *name);
 bool weir_schema_equal(const struct weir_schema *a, const struct weir_schema *b);
 uint64_t weir_schema_hash(const struct weir_schema *schema);
 
-/* Parses a type text into `field` (name untouched). */
+/* Parses a type text into `field`, which has no children yet; name, default and nullable stay as
+ * they are. On failure the field is left without a type and without children. */
 int weir_field_parse_type(struct weir_field *field, const char *text,
                           struct weir_error *err) WEIR_MUST_CHECK;
 int weir_field_format_type(const struct weir_field *field, struct weir_buffer *out) WEIR_MUST_CHECK;

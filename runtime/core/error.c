@@ -21,13 +21,39 @@ static const struct code_info *code_info(int code) {
     return index >= 0 && index < count ? &code_table[index] : NULL;
 }
 
+/* A message that did not fit shows that it was cut, and not within a UTF-8 sequence. */
+static void mark_cut(struct weir_error *err) {
+    size_t end = sizeof(err->message) - 4;
+    while (end > 0 && ((unsigned char)err->message[end] & 0xc0) == 0x80) {
+        end--;
+    }
+    memcpy(err->message + end, "...", 4);
+}
+
+/* Puts "<prefix>" or "<prefix>: <rest>" into the message; `rest` may not be the message itself. */
+static void put_message(struct weir_error *err, const char *format, va_list args,
+                        const char *rest) {
+    int used = vsnprintf(err->message, sizeof(err->message), format, args);
+    if (used < 0) {
+        err->message[0] = '\0';
+        return;
+    }
+    size_t left = (size_t)used < sizeof(err->message) ? sizeof(err->message) - (size_t)used : 0;
+    if (left > 0 && rest != NULL) {
+        left = (size_t)snprintf(err->message + used, left, ": %s", rest) < left ? left : 0;
+    }
+    if (left == 0) {
+        mark_cut(err);
+    }
+}
+
 int weir_error_set(struct weir_error *err, int code, const char *format, ...) {
     if (err != NULL) {
         va_list args;
         va_start(args, format);
         err->code = code;
         err->system_errno = 0;
-        vsnprintf(err->message, sizeof(err->message), format, args);
+        put_message(err, format, args, NULL);
         va_end(args);
     }
     return code;
@@ -37,14 +63,10 @@ int weir_error_system(struct weir_error *err, int code, int errno_value, const c
     if (err != NULL) {
         va_list args;
         va_start(args, format);
-        int used = vsnprintf(err->message, sizeof(err->message), format, args);
+        put_message(err, format, args, strerror(errno_value));
         va_end(args);
         err->code = code;
         err->system_errno = errno_value;
-        if (used >= 0 && (size_t)used < sizeof(err->message)) {
-            snprintf(err->message + used, sizeof(err->message) - (size_t)used, ": %s",
-                     strerror(errno_value));
-        }
     }
     return code;
 }
@@ -57,14 +79,8 @@ int weir_error_wrap(struct weir_error *err, const char *format, ...) {
     memcpy(inner, err->message, sizeof(inner));
     va_list args;
     va_start(args, format);
-    int used = vsnprintf(err->message, sizeof(err->message), format, args);
+    put_message(err, format, args, inner);
     va_end(args);
-    if (used >= 0 && (size_t)used < sizeof(err->message)) {
-        size_t left = sizeof(err->message) - (size_t)used;
-        if (snprintf(err->message + used, left, ": %s", inner) >= (int)left) {
-            memcpy(err->message + sizeof(err->message) - 4, "...", 4); /* cut, and seen to be */
-        }
-    }
     return err->code;
 }
 
@@ -83,10 +99,10 @@ enum weir_class weir_error_class(int code) {
 
 const char *weir_error_name(int code) {
     const struct code_info *info = code_info(code);
-    return info != NULL ? info->name : "WEIR_OK";
+    return info != NULL ? info->name : code == WEIR_OK ? "WEIR_OK" : "unknown";
 }
 
 const char *weir_error_text(int code) {
     const struct code_info *info = code_info(code);
-    return info != NULL ? info->text : "no error";
+    return info != NULL ? info->text : code == WEIR_OK ? "no error" : "unknown error code";
 }

@@ -1,48 +1,76 @@
+/* One line a message, written whole, so that lines of several threads do not mix. JSON lines are
+ * valid JSON whatever bytes a message carries: it may quote data from outside. */
 #include "core/log.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
-static enum weir_log_level max_level = WEIR_LOG_INFO;
-static bool as_json;
+enum { MESSAGE_BYTES = 2048, ESCAPED_MAX = 6 };
+
+static _Atomic int max_level = WEIR_LOG_INFO;
+static _Atomic bool as_json;
 
 void weir_log_set_level(enum weir_log_level level) {
-    max_level = level;
+    atomic_store_explicit(&max_level, (int)level, memory_order_relaxed);
 }
 
 void weir_log_set_json(bool json) {
-    as_json = json;
+    atomic_store_explicit(&as_json, json, memory_order_relaxed);
+}
+
+/* Bytes of the UTF-8 sequence at p (RFC 3629, table of section 4), 0 when there is none. */
+static int sequence_length(const unsigned char *p) {
+    int length = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+    if (length < 2) {
+        return length;
+    }
+    bool bad = p[0] > 0xf4 || (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
+               (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f);
+    for (int i = 1; !bad && i < length; i++) {
+        bad = (p[i] & 0xc0) != 0x80; /* the NUL at the end is bad as well */
+    }
+    return bad ? 0 : length;
+}
+
+static void escape(const char *text, char *out) {
+    const unsigned char *p = (const unsigned char *)text;
+    while (*p != '\0') {
+        int length = sequence_length(p);
+        if (length == 0) {
+            memcpy(out, "\\ufffd", ESCAPED_MAX);
+            out += ESCAPED_MAX;
+            length = 1;
+        } else if (*p == '"' || *p == '\\') {
+            *out++ = '\\';
+            *out++ = (char)*p;
+        } else if (*p < 0x20 || *p == 0x7f) {
+            out += snprintf(out, ESCAPED_MAX + 1, "\\u%04x", *p);
+        } else {
+            memcpy(out, p, (size_t)length);
+            out += length;
+        }
+        p += length;
+    }
+    *out = '\0';
 }
 
 void weir_log(enum weir_log_level level, const char *room, const char *format, ...) {
     static const char *const names[] = {"error", "warn", "info", "debug"};
-    if (level > max_level) {
+    if ((int)level > atomic_load_explicit(&max_level, memory_order_relaxed)) {
         return;
     }
-    char message[2048];
+    char message[MESSAGE_BYTES];
     va_list args;
     va_start(args, format);
     vsnprintf(message, sizeof(message), format, args);
     va_end(args);
-    if (!as_json) {
+    if (!atomic_load_explicit(&as_json, memory_order_relaxed)) {
         fprintf(stderr, "weir: %s: %s: %s\n", names[level], room, message);
         return;
     }
-    char escaped[4096];
-    size_t used = 0;
-    for (const char *p = message; *p != '\0' && used + 8 < sizeof(escaped); p++) {
-        unsigned char c = (unsigned char)*p;
-        if (c == '"' || c == '\\') {
-            escaped[used++] = '\\';
-            escaped[used++] = (char)c;
-        } else if (c < 0x20) {
-            used += (size_t)snprintf(escaped + used, 7, "\\u%04x", c);
-        } else {
-            escaped[used++] = (char)c;
-        }
-    }
-    escaped[used] = '\0';
+    char escaped[MESSAGE_BYTES * ESCAPED_MAX];
+    escape(message, escaped);
     fprintf(stderr, "{\"level\":\"%s\",\"room\":\"%s\",\"message\":\"%s\"}\n", names[level], room,
             escaped);
 }

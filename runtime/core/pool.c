@@ -1,8 +1,23 @@
+/* One lock, one free list a size class. Under AddressSanitizer a buffer on a free list is poisoned,
+ * and a buffer handed out holds garbage, so that a use after give or of bytes never written is seen
+ * although no free() happened. */
 #include "core/pool.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
+
+#ifdef __SANITIZE_ADDRESS__
+#define POOL_POISONS 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define POOL_POISONS 1
+#endif
+#endif
+#ifdef POOL_POISONS
+#include <sanitizer/asan_interface.h>
+#endif
 
 enum {
     SMALLEST_CLASS = 10, /* 1 KiB */
@@ -22,7 +37,8 @@ struct weir_pool {
     pthread_mutex_t lock;
     struct header *free_lists[CLASS_COUNT];
     size_t limit;
-    size_t held; /* handed out + on free lists */
+    size_t held;  /* handed out + on free lists */
+    size_t spare; /* on free lists */
     _Atomic size_t used;
     _Atomic uint64_t malloc_count;
 };
@@ -36,6 +52,30 @@ struct weir_pool *weir_pool_create(size_t limit_bytes) {
     return pool;
 }
 
+static void *handed_out(struct header *head) {
+    uint8_t *buffer = (uint8_t *)head + ALIGNMENT;
+#ifdef POOL_POISONS
+    __asan_unpoison_memory_region(buffer, head->usable + SLACK_BYTES);
+    memset(buffer, 0xa5, head->usable + SLACK_BYTES);
+#endif
+    return buffer;
+}
+
+static void taken_back(struct header *head) {
+#ifdef POOL_POISONS
+    __asan_poison_memory_region((uint8_t *)head + ALIGNMENT, head->usable + SLACK_BYTES);
+#else
+    (void)head;
+#endif
+}
+
+static void release(struct header *head) {
+#ifdef POOL_POISONS
+    __asan_unpoison_memory_region((uint8_t *)head + ALIGNMENT, head->usable + SLACK_BYTES);
+#endif
+    free(head);
+}
+
 /* Frees free buffers, largest first, until `need` more bytes fit under the cap. Lock held. */
 static void trim(struct weir_pool *pool, size_t need) {
     for (int c = CLASS_COUNT - 1; c >= 0 && pool->held + need > pool->limit; c--) {
@@ -43,7 +83,8 @@ static void trim(struct weir_pool *pool, size_t need) {
             struct header *head = pool->free_lists[c];
             pool->free_lists[c] = head->next;
             pool->held -= head->usable;
-            free(head);
+            pool->spare -= head->usable;
+            release(head);
         }
     }
 }
@@ -56,7 +97,7 @@ void weir_pool_destroy(struct weir_pool *pool) {
         while (pool->free_lists[c] != NULL) {
             struct header *head = pool->free_lists[c];
             pool->free_lists[c] = head->next;
-            free(head);
+            release(head);
         }
     }
     pthread_mutex_destroy(&pool->lock);
@@ -78,14 +119,15 @@ void *weir_pool_take(struct weir_pool *pool, size_t size) {
     struct header *head = pool->free_lists[class_];
     if (head != NULL) {
         pool->free_lists[class_] = head->next;
+        pool->spare -= usable;
     } else {
-        if (pool->held + usable > pool->limit) {
-            trim(pool, usable);
-        }
-        if (pool->held + usable > pool->limit) {
+        /* A take that cannot succeed must not empty the free lists: callers come again and again
+         * while they are held back. */
+        if (pool->held - pool->spare + usable > pool->limit) {
             pthread_mutex_unlock(&pool->lock);
             return NULL;
         }
+        trim(pool, usable);
         pool->held += usable;
     }
     pthread_mutex_unlock(&pool->lock);
@@ -103,7 +145,7 @@ void *weir_pool_take(struct weir_pool *pool, size_t size) {
     }
     head->next = NULL;
     atomic_fetch_add_explicit(&pool->used, usable, memory_order_relaxed);
-    return (uint8_t *)head + ALIGNMENT;
+    return handed_out(head);
 }
 
 static struct header *header_of(const void *buffer) {
@@ -120,9 +162,11 @@ void weir_pool_give(struct weir_pool *pool, void *buffer) {
     }
     struct header *head = header_of(buffer);
     atomic_fetch_sub_explicit(&pool->used, head->usable, memory_order_relaxed);
+    taken_back(head);
     pthread_mutex_lock(&pool->lock);
     head->next = pool->free_lists[head->class_];
     pool->free_lists[head->class_] = head;
+    pool->spare += head->usable;
     pthread_mutex_unlock(&pool->lock);
 }
 
