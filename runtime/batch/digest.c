@@ -124,6 +124,7 @@ static uint64_t digest_bytes(const struct weir_column *column, const int32_t *ro
             run = bytes;
         } else if (lengths[i] > 0 && bytes != run + run_bytes) {
             if (!streamed) {
+                XXH3_INITSTATE(&state); /* a state on the stack must not look seeded already */
                 XXH3_64bits_reset_withSeed(&state, seed);
                 streamed = true;
             }
