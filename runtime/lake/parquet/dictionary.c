@@ -159,12 +159,9 @@ static int64_t enter(struct parquet_dictionary *dictionary, const uint8_t *bytes
     return dictionary->count - 1;
 }
 
-int64_t parquet_dictionary_add(struct parquet_dictionary *dictionary, const void *bytes,
-                               uint32_t size) {
-    if (dictionary->slot_count == 0 && !grow(dictionary)) {
-        return PARQUET_DICTIONARY_NOMEM;
-    }
-    uint32_t hash = (uint32_t)hash_bytes(bytes, size);
+/* Lookup of a byte value whose hash is known; entered when new. */
+static inline int64_t find_or_enter(struct parquet_dictionary *dictionary, const uint8_t *bytes,
+                                    uint32_t size, uint32_t hash) {
     uint32_t mask = dictionary->slot_count - 1;
     for (uint32_t s = hash & mask;; s = (s + 1) & mask) {
         struct parquet_dictionary_slot slot = dictionary->slots[s];
@@ -179,6 +176,59 @@ int64_t parquet_dictionary_add(struct parquet_dictionary *dictionary, const void
             }
         }
     }
+}
+
+int64_t parquet_dictionary_add(struct parquet_dictionary *dictionary, const void *bytes,
+                               uint32_t size) {
+    if (dictionary->slot_count == 0 && !grow(dictionary)) {
+        return PARQUET_DICTIONARY_NOMEM;
+    }
+    return find_or_enter(dictionary, bytes, size, (uint32_t)hash_bytes(bytes, size));
+}
+
+/* Asks for the lines that the lookups of these hashes will touch: slots, then the values they point
+ * at. Between two batches of a column the other columns have pushed them out of the near caches. */
+static void fetch_ahead(const struct parquet_dictionary *dictionary, const uint32_t *hashes,
+                        int32_t n) {
+    uint32_t mask = dictionary->slot_count - 1;
+    for (int32_t i = 0; i < n; i++) {
+        __builtin_prefetch(&dictionary->slots[hashes[i] & mask]);
+    }
+    for (int32_t i = 0; i < n; i++) {
+        uint32_t index = dictionary->slots[hashes[i] & mask].index;
+        __builtin_prefetch(dictionary->arena.data + dictionary->offsets[index > 0 ? index - 1 : 0]);
+    }
+}
+
+int64_t parquet_dictionary_add_bytes(struct parquet_dictionary *dictionary, const uint8_t *bytes,
+                                     const int32_t *offsets, const int32_t *index, int32_t n,
+                                     uint32_t *codes) {
+    enum { AHEAD = 32, FAR_SLOTS = 4096 };
+    uint32_t hashes[AHEAD];
+    if (dictionary->slot_count == 0 && !grow(dictionary)) {
+        return PARQUET_DICTIONARY_NOMEM;
+    }
+    for (int32_t at = 0; at < n; at += AHEAD) {
+        int32_t count = n - at < AHEAD ? n - at : AHEAD;
+        for (int32_t i = 0; i < count; i++) {
+            int32_t row = index != NULL ? index[at + i] : at + i;
+            uint32_t size = (uint32_t)(offsets[row + 1] - offsets[row]);
+            hashes[i] = (uint32_t)hash_bytes(bytes + offsets[row], size);
+        }
+        if (dictionary->slot_count >= FAR_SLOTS) {
+            fetch_ahead(dictionary, hashes, count);
+        }
+        for (int32_t i = 0; i < count; i++) {
+            int32_t row = index != NULL ? index[at + i] : at + i;
+            uint32_t size = (uint32_t)(offsets[row + 1] - offsets[row]);
+            int64_t code = find_or_enter(dictionary, bytes + offsets[row], size, hashes[i]);
+            if (code < 0) {
+                return code == PARQUET_DICTIONARY_FULL ? at + i : code;
+            }
+            codes[at + i] = (uint32_t)code;
+        }
+    }
+    return n;
 }
 
 static inline int64_t add_fixed(struct parquet_dictionary *dictionary, const uint8_t *values,

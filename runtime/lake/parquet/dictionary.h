@@ -33,6 +33,11 @@ void parquet_dictionary_clear(struct parquet_dictionary *dictionary);
  * the value may not be read: callers pass exact ranges. */
 int64_t parquet_dictionary_add(struct parquet_dictionary *dictionary, const void *bytes,
                                uint32_t size);
+/* Codes of the n byte values at rows `index` (NULL: 0, 1, …) of a batch column; returns as
+ * parquet_dictionary_add_fixed does. */
+int64_t parquet_dictionary_add_bytes(struct parquet_dictionary *dictionary, const uint8_t *bytes,
+                                     const int32_t *offsets, const int32_t *index, int32_t n,
+                                     uint32_t *codes);
 /* Codes of n fixed values; returns how many were coded before the dictionary was full, or
  * PARQUET_DICTIONARY_NOMEM. */
 int64_t parquet_dictionary_add_fixed(struct parquet_dictionary *dictionary, const void *values,

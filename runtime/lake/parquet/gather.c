@@ -154,9 +154,25 @@ static int stage_codes(struct weir_parquet_writer *writer, struct parquet_leaf *
     const uint8_t *bytes = values->values;
     int64_t logical = 0;
     int32_t i = 0;
+    if (column->codes == NULL) {
+        const int32_t *offsets = values->offsets + (index == NULL ? start : 0);
+        int64_t coded =
+            parquet_dictionary_add_bytes(&leaf->dictionary, bytes, offsets, index, count, codes);
+        if (coded < 0) {
+            return no_memory(leaf, WEIR_E_NOMEM, err);
+        }
+        if (index == NULL) {
+            logical = offsets[coded] - offsets[0];
+        }
+        for (int64_t j = 0; index != NULL && j < coded; j++) {
+            logical += offsets[index[j] + 1] - offsets[index[j]];
+        }
+        i = (int32_t)coded;
+        count = i;
+    }
     for (; i < count; i++) {
         int64_t row = index != NULL ? index[i] : start + i;
-        row = column->codes != NULL ? column->codes[row] : row;
+        row = column->codes[row];
         int32_t begin = values->offsets[row];
         uint32_t size = (uint32_t)(values->offsets[row + 1] - begin);
         logical += size;
