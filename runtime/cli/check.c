@@ -6,6 +6,7 @@
 #include "cli/cli.h"
 #include "pipeline/graph.h"
 #include "pipeline/plan.h"
+#include "source/source.h"
 
 /* Loads the project around `file` (or the current folder). The exit code says what happened.
  * *loaded (NULL: not wanted) is the pipeline file, the caller's to free. */
@@ -77,6 +78,42 @@ static int try_graph(struct weir_arguments *arguments, struct weir_rule_set *rul
     return code;
 }
 
+/* Making the sources, unopened, finds what their decoders say of schemas and options. */
+static int try_sources(struct weir_arguments *arguments, const struct weir_plan *plan) {
+    struct weir_pool *pool = weir_pool_create((size_t)64 << 20);
+    int code = WEIR_EXIT_DONE;
+    for (int32_t i = 0; code == WEIR_EXIT_DONE && i < plan->source_count; i++) {
+        const struct weir_plan_source *declared = &plan->sources[i];
+        char *options = declared->connector_options != NULL
+                            ? json_dumps(declared->connector_options, JSON_COMPACT)
+                            : NULL;
+        char *decoder_options = declared->decoder_options != NULL
+                                    ? json_dumps(declared->decoder_options, JSON_COMPACT)
+                                    : NULL;
+        struct weir_source_config config = {
+            .name = declared->name,
+            .kind = declared->connector,
+            .options_json = options,
+            .decoder = declared->decoder,
+            .decoder_options_json = decoder_options,
+            .schema = declared->schema,
+            .pool = pool,
+            .until_end = true,
+        };
+        struct weir_source *source = NULL;
+        struct weir_error err = {0};
+        if (weir_source_create(&source, &config, &err) != WEIR_OK) {
+            weir_error_wrap(&err, "%s: source %s", declared->file, declared->name);
+            code = weir_cli_fail(arguments, &err);
+        }
+        weir_source_destroy(source);
+        free(options);
+        free(decoder_options);
+    }
+    weir_pool_destroy(pool);
+    return code;
+}
+
 int weir_cli_check(struct weir_arguments *arguments) {
     struct weir_script *script = NULL;
     struct weir_rule_set *rule_set = NULL;
@@ -90,7 +127,8 @@ int weir_cli_check(struct weir_arguments *arguments) {
         if (weir_plan_parse(weir_rule_set_plan(rule_set, NULL), &plan, &err) != WEIR_OK) {
             code = weir_cli_fail(arguments, &err);
         } else {
-            code = try_graph(arguments, rule_set, plan);
+            code = try_sources(arguments, plan);
+            code = code == WEIR_EXIT_DONE ? try_graph(arguments, rule_set, plan) : code;
         }
     }
     if (arguments->json) {

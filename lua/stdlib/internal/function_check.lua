@@ -39,6 +39,17 @@ local not_compiled = {
 }
 local not_compiled_string = { match = true, gmatch = true, gsub = true, reverse = false }
 
+-- Whether a literal counts as the decimal written; of the plain forms, which are those that can lie.
+local function exact(text, value)
+    local whole, fraction = text:match "^0*(%d*)%.?(%d-)0*$"
+    if not whole then
+        return true
+    elseif fraction == "" then
+        return ("%.0f"):format(value) == (whole == "" and "0" or whole)
+    end
+    return #(whole .. fraction):gsub("^0+", "") <= 17
+end
+
 local Walk = {}
 Walk.__index = Walk
 
@@ -191,6 +202,10 @@ function Walk:expression(node)
     if tag == "Number" then
         if node.suffix then
             self:error("literal", node, ("`%s` is a raw C number of LuaJIT"):format(node.text), "write the digits alone; int64 columns stay exact")
+        end
+        if node.text and not exact(node.text, node.value) then
+            self:error("literal", node, ("%s is more than Lua's numbers hold: it would count as %.17g"):format(node.text, node.value),
+                ('write decimal "%s"'):format(node.text))
         end
         return { k = "literal", value = node.value, whole = node.value ~= nil and node.value % 1 == 0 }
     elseif tag == "String" then

@@ -100,14 +100,23 @@ local function literal(reader, x, column, at)
         end
         return text
     elseif t.kind == "decimal" then
+        local text
         if type(x) == "cdata" and value.is_number(x) then
-            return tostring(x)
+            text = tostring(x)
         elseif type(x) == "string" and x:match "^[+-]?%d+%.?%d*$" then
-            return x
+            text = x
         elseif type(x) == "number" then
-            return number_text(x, node)
+            text = number_text(x, node)
+        else
+            return wrong 'write the number, or its digits as a text: "12.50"'
         end
-        return wrong 'write the number, or its digits as a text: "12.50"'
+        local whole, fraction = text:match "^[+-]?0*(%d*)%.?(%d-)0*$"
+        if whole and (#fraction > t.scale or #whole > t.precision - t.scale) then
+            reader:error("literal", at, ("column `%s` is %s: no value of it is %s"):format(column.name, t.text, text),
+                ("write at most %d digits before the point and %d after it"):format(t.precision - t.scale, t.scale))
+            return nil
+        end
+        return text
     elseif types.is_float(t) then
         if type(x) ~= "number" then
             return wrong "write the number without quotes"
