@@ -13,6 +13,7 @@
 #include "commit/histogram.h"
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/thread.h"
 
 #define DEFAULT_LAG_BYTES ((uint64_t)256 << 20)
 #define MAX_EFFECTS ((size_t)1 << 16)
@@ -574,7 +575,7 @@ int weir_commit_start(struct weir_commit *commit, struct weir_error *err) {
     if (rc != WEIR_OK) {
         return rc;
     }
-    rc = pthread_create(&commit->thread, NULL, commit_main, commit);
+    rc = weir_thread_start(&commit->thread, commit_main, commit);
     if (rc != 0) {
         return weir_error_system(err, WEIR_E_ENVIRONMENT, rc, "start the committer thread");
     }

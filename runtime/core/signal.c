@@ -33,11 +33,12 @@ void weir_signal_raise(struct weir_signal *signal) {
 
 void weir_signal_clear(struct weir_signal *signal) {
     /* The descriptor first: a raise in between finds the flag set and writes nothing, but then the
-     * waiter has yet to look at its condition. */
+     * waiter has yet to look at its condition; the exchange reads the flag that raise wrote, so
+     * that what came before it is seen. */
     uint64_t count;
     ssize_t got = read(signal->fd, &count, sizeof(count));
     (void)got;
-    __atomic_store_n(&signal->raised, 0, __ATOMIC_SEQ_CST);
+    (void)__atomic_exchange_n(&signal->raised, 0, __ATOMIC_SEQ_CST);
 }
 
 bool weir_signal_wait(struct weir_signal *signal, int timeout_ms) {

@@ -448,7 +448,7 @@ static int32_t due(struct weir_source *source, struct generator *generator, int3
         uint64_t left = settings->count > generator->next ? settings->count - generator->next : 0;
         rows = left < rows ? left : rows;
     }
-    if (settings->rate > 0 && source->started) {
+    if (settings->rate > 0 && source->threads != NULL) {
         int64_t now = weir_clock_mono_ns();
         if (generator->paced_from_ns == 0) {
             generator->paced_from_ns = now;

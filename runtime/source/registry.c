@@ -6,6 +6,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/thread.h"
 #include "source/internal.h"
 
 enum { QUEUE_BATCHES = 8, LIMIT_WAIT_MS = 1 };
@@ -271,7 +272,7 @@ int weir_source_start(struct weir_source *source, struct weir_error *err) {
         t->partition = i;
         int rc = weir_ring_create(&t->ring, source->queue_batches, source->signal, err);
         if (rc == WEIR_OK) {
-            int failed = pthread_create(&t->thread, NULL, run, t);
+            int failed = weir_thread_start(&t->thread, run, t);
             t->running = failed == 0;
             if (failed != 0) {
                 rc = weir_error_system(err, WEIR_E_ENVIRONMENT, failed, "cannot start a thread");
