@@ -1,6 +1,7 @@
 /* The Delta sink: an effect is the add actions of data files already written and synced, one JSON
  * text a line; applying it appends them to the table's log in one commit with a txn action whose
  * version is the record's number. */
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +22,7 @@ struct delta_sink {
     char *root;
     char directory[DIRECTORY_BYTES];
     struct weir_store *store;
-    pthread_mutex_t lock; /* guards `table` becoming non-NULL */
+    pthread_mutex_t lock; /* guards `table`: the worker looks at it where the applier moves it on */
     struct weir_delta_table *table;
     struct weir_delta_writer *writer; /* worker's */
 };
@@ -37,6 +38,24 @@ static int directory_of(const char *name, char *out, struct weir_error *err) {
     }
     out[i] = '\0';
     return WEIR_OK;
+}
+
+static void destroy(void *self) {
+    struct delta_sink *sink = self;
+    weir_delta_writer_destroy(sink->writer);
+    if (sink->table != NULL) {
+        weir_delta_table_close(sink->table);
+    }
+    if (sink->config.store == NULL) {
+        weir_store_destroy(sink->store);
+    }
+    weir_schema_unref(sink->config.schema);
+    for (int32_t i = 0; i < PARTITIONS_MAX; i++) {
+        free(sink->columns[i]);
+    }
+    free(sink->root);
+    pthread_mutex_destroy(&sink->lock);
+    free(sink);
 }
 
 static int create(const struct weir_sink_config *config, void **self, struct weir_error *err) {
@@ -66,15 +85,43 @@ static int create(const struct weir_sink_config *config, void **self, struct wei
     sink->store = config->store;
     sink->config.partitions = NULL; /* the caller's; ours are delta_partitions */
     sink->root = strdup(config->root);
-    *self = sink;
-    if (sink->root == NULL) {
-        return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", config->name);
+    int rc = directory_of(config->name, sink->directory, err);
+    for (int32_t i = 0; rc == WEIR_OK && i < config->partition_count; i++) {
+        rc = sink->columns[i] == NULL ? WEIR_E_NOMEM : WEIR_OK;
     }
-    return directory_of(config->name, sink->directory, err);
+    if (sink->root == NULL || rc == WEIR_E_NOMEM) {
+        rc = weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", config->name);
+    }
+    if (rc != WEIR_OK) {
+        destroy(sink);
+        return rc;
+    }
+    *self = sink;
+    return WEIR_OK;
 }
 
+/* Columns that the rules gained since the table was made, before any file holds them. */
+static int add_columns(struct delta_sink *sink, struct weir_error *err) {
+    const struct weir_schema *schema = sink->config.schema;
+    const struct weir_delta_commit_options options = {
+        .stop = sink->config.stop,
+        .stop_context = sink->config.stop_context,
+    };
+    struct weir_delta_commit_result result;
+    int rc = weir_delta_add_columns(sink->table, schema->fields, schema->count, &options, &result,
+                                    err);
+    if (rc != WEIR_OK) {
+        weir_delta_table_close(sink->table);
+        sink->table = NULL;
+    } else if (!result.skipped) {
+        weir_log_info("sink", "added columns table=%s version=%" PRId64, sink->config.name,
+                      result.version);
+    }
+    return rc;
+}
+
+/* With the lock held. */
 static int ensure_table(struct delta_sink *sink, struct weir_error *err) {
-    pthread_mutex_lock(&sink->lock);
     int rc = WEIR_OK;
     if (sink->table == NULL) {
         struct weir_delta_create_options options = {
@@ -87,17 +134,18 @@ static int ensure_table(struct delta_sink *sink, struct weir_error *err) {
         } else if (sink->config.schema == NULL) {
             rc = weir_delta_table_open(sink->store, sink->directory, &sink->table, err);
         } else {
-            rc = weir_delta_table_open_or_create(sink->store, sink->directory, &options, false,
+            rc = weir_delta_table_open_or_create(sink->store, sink->directory, &options, true,
                                                  &sink->table, err);
+            if (rc == WEIR_OK) {
+                rc = add_columns(sink, err);
+            }
         }
     }
-    pthread_mutex_unlock(&sink->lock);
     return rc == WEIR_OK ? rc : weir_error_wrap(err, "%s", sink->config.name);
 }
 
-static int start(void *self, uint64_t *marker, struct weir_error *err) {
-    struct delta_sink *sink = self;
-    *marker = 0;
+/* With the lock held. */
+static int open_table(struct delta_sink *sink, uint64_t *marker, struct weir_error *err) {
     int rc = sink->store == NULL ? weir_store_local_create(sink->root, &sink->store, err) : WEIR_OK;
     if (rc == WEIR_OK && sink->config.lazy) {
         struct weir_error quiet;
@@ -122,18 +170,29 @@ static int start(void *self, uint64_t *marker, struct weir_error *err) {
     return rc;
 }
 
+static int start(void *self, uint64_t *marker, struct weir_error *err) {
+    struct delta_sink *sink = self;
+    *marker = 0;
+    pthread_mutex_lock(&sink->lock);
+    int rc = open_table(sink, marker, err);
+    pthread_mutex_unlock(&sink->lock);
+    return rc;
+}
+
 static int write_rows(void *self, struct weir_batch *batch, const int32_t *sel, int32_t count,
                       struct weir_error *err) {
     struct delta_sink *sink = self;
     int rc = WEIR_OK;
     if (sink->writer == NULL) {
         struct weir_delta_writer_options options = {.memory_bytes = sink->config.memory_bytes};
+        pthread_mutex_lock(&sink->lock);
         rc = ensure_table(sink, err);
         if (rc == WEIR_OK) {
             rc = weir_delta_writer_create(sink->table, sink->config.schema, sink->delta_partitions,
                                           sink->config.partition_count, &options, &sink->writer,
                                           err);
         }
+        pthread_mutex_unlock(&sink->lock);
     }
     if (rc == WEIR_OK) {
         rc = weir_delta_writer_append(sink->writer, batch, sel, count, err);
@@ -185,6 +244,7 @@ static int apply(void *self, uint64_t record, const void *effect, size_t size, b
                  struct weir_error *err) {
     struct delta_sink *sink = self;
     struct weir_delta_adds adds = {0};
+    pthread_mutex_lock(&sink->lock);
     int rc = ensure_table(sink, err);
     if (rc == WEIR_OK) {
         rc = parse_effect(effect, size, &adds, err);
@@ -206,6 +266,7 @@ static int apply(void *self, uint64_t record, const void *effect, size_t size, b
         struct weir_delta_commit_result result;
         rc = weir_delta_append(sink->table, adds.items, adds.count, &options, &result, err);
     }
+    pthread_mutex_unlock(&sink->lock);
     if (rc == WEIR_OK && WEIR_FAULT(delta_after_commit)) {
         rc = weir_error_set(err, WEIR_E_FAULT, "injected at delta_after_commit");
     }
@@ -217,28 +278,11 @@ static int apply(void *self, uint64_t record, const void *effect, size_t size, b
 
 static int maintain(void *self, struct weir_error *err) {
     struct delta_sink *sink = self;
-    if (!weir_delta_checkpoint_due(sink->table)) {
-        return WEIR_OK;
-    }
-    return weir_delta_checkpoint(sink->table, err);
-}
-
-static void destroy(void *self) {
-    struct delta_sink *sink = self;
-    weir_delta_writer_destroy(sink->writer);
-    if (sink->table != NULL) {
-        weir_delta_table_close(sink->table);
-    }
-    if (sink->config.store == NULL) {
-        weir_store_destroy(sink->store);
-    }
-    weir_schema_unref(sink->config.schema);
-    for (int32_t i = 0; i < PARTITIONS_MAX; i++) {
-        free(sink->columns[i]);
-    }
-    free(sink->root);
-    pthread_mutex_destroy(&sink->lock);
-    free(sink);
+    pthread_mutex_lock(&sink->lock);
+    int rc =
+        weir_delta_checkpoint_due(sink->table) ? weir_delta_checkpoint(sink->table, err) : WEIR_OK;
+    pthread_mutex_unlock(&sink->lock);
+    return rc;
 }
 
 const struct weir_sink_ops weir_sink_delta = {

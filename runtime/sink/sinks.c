@@ -8,6 +8,7 @@
 
 #include "batch/digest.h"
 #include "core/clock.h"
+#include "core/thread.h"
 
 enum { SINKS_MAX = 64, WORKERS_MAX = 8 };
 
@@ -202,10 +203,10 @@ static void *work(void *context) {
             rc = message->batch != NULL ? write_one(entry, message, &err)
                                         : seal_one(sinks, entry, message->epoch, &err);
         }
-        done(&worker->queue, message);
         if (rc != WEIR_OK) {
-            fail(sinks, &err);
+            fail(sinks, &err); /* before done: who waits for the queue then asks for failures */
         }
+        done(&worker->queue, message);
     }
     return NULL;
 }
@@ -232,10 +233,10 @@ static void *apply_effects(void *context) {
         if (rc == WEIR_OK && !skip && message->size > 0) {
             rc = entry->ops->maintain(entry->self, &err);
         }
-        done(&entry->queue, message);
         if (rc != WEIR_OK) {
             fail(sinks, &err);
         }
+        done(&entry->queue, message);
     }
     return NULL;
 }
@@ -312,7 +313,7 @@ int weir_sinks_start(struct weir_sinks *sinks, uint64_t *markers, struct weir_er
         }
     }
     for (int32_t i = 0; i < sinks->worker_count; i++) {
-        if (pthread_create(&sinks->workers[i].thread, NULL, work, &sinks->workers[i]) != 0) {
+        if (weir_thread_start(&sinks->workers[i].thread, work, &sinks->workers[i]) != 0) {
             return weir_error_set(err, WEIR_E_ENVIRONMENT, "sinks: cannot start a thread");
         }
         sinks->workers[i].started = true;
@@ -421,12 +422,15 @@ void weir_sinks_apply(struct weir_sinks *sinks, int32_t sink, uint64_t epoch, co
         message->owner = owner;
         push(queue, message);
         if (!entry->started) {
-            entry->started = pthread_create(&entry->thread, NULL, apply_effects, entry) == 0;
+            entry->started = weir_thread_start(&entry->thread, apply_effects, entry) == 0;
         }
     }
     bool lost = (size > 0 && message == NULL) || (message != NULL && !entry->started);
     pthread_mutex_unlock(&queue->lock);
     if (lost) {
+        if (message == NULL && release != NULL) {
+            release(owner);
+        }
         struct weir_error err;
         weir_error_set(&err, WEIR_E_NOMEM, "%s: cannot start its commit thread", entry->name);
         fail(sinks, &err);
