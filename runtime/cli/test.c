@@ -93,6 +93,7 @@ int weir_cli_test(struct weir_arguments *arguments) {
     }
     weir_buffer_fini(&chunk);
     weir_buffer_fini(&answer);
+    weir_harness_use(NULL);
     weir_script_destroy(script);
     return code;
 }

@@ -22,6 +22,7 @@ struct kept { /* what left a dataset */
 };
 
 struct weir_harness {
+    struct weir_harness *next_open;
     struct weir_rule_set *rule_set;
     struct weir_plan *plan;
     struct weir_graph *graph;
@@ -33,9 +34,13 @@ struct weir_harness {
 };
 
 static struct weir_script *used_script;
+static struct weir_harness *first_open;
 static struct weir_error last_error;
 
 void weir_harness_use(struct weir_script *script) {
+    while (script == NULL && first_open != NULL) {
+        weir_harness_close(first_open);
+    }
     used_script = script;
 }
 
@@ -139,6 +144,13 @@ WEIR_EXPORT void weir_harness_close(struct weir_harness *h) {
     if (h == NULL) {
         return;
     }
+    struct weir_harness **link = &first_open;
+    while (*link != NULL && *link != h) {
+        link = &(*link)->next_open;
+    }
+    if (*link == h) {
+        *link = h->next_open;
+    }
     weir_graph_destroy(h->graph);
     weir_plan_destroy(h->plan);
     weir_rule_set_unref(h->rule_set);
@@ -167,6 +179,8 @@ WEIR_EXPORT struct weir_harness *weir_harness_open(const char *path, const char 
         weir_harness_close(h);
         return NULL;
     }
+    h->next_open = first_open;
+    first_open = h;
     weir_graph_set_moment(h->graph, h->clock_us, 1);
     return h;
 }

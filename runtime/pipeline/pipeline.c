@@ -241,7 +241,7 @@ static int step(struct weir_pipeline *p, bool *ended, struct weir_error *err) {
     }
     show_progress(p);
     pipeline_write_status(p);
-    if (rc == WEIR_OK && !worked && !p->collection.active && !(*ended && p->dirty)) {
+    if (rc == WEIR_OK && !worked && !p->collection.active && (p->dirty || !*ended)) {
         int64_t wait_ms = IDLE_WAIT_MS;
         if (p->dirty) {
             int64_t left = (every_ns - (weir_clock_mono_ns() - p->sealed_at_ns)) / 1000000 + 1;

@@ -157,6 +157,14 @@ int pipeline_bind_sinks(struct weir_pipeline *p, struct weir_graph *graph, struc
     return WEIR_OK;
 }
 
+static void sink_failed(void *context, const struct weir_error *err) {
+    struct weir_pipeline *p = context;
+    pipeline_fail(p, err);
+    if (p->commit != NULL) {
+        weir_commit_fail(p->commit, err);
+    }
+}
+
 /* Worker: post to the commit room. */
 static void sink_sealed(void *context, int32_t sink, uint64_t epoch, void *effect, size_t size) {
     struct weir_pipeline *p = context;
@@ -173,7 +181,7 @@ static void sink_sealed(void *context, int32_t sink, uint64_t epoch, void *effec
         rc = weir_commit_effects_complete(p->commit, epoch, (uint32_t)sink, &err);
     }
     if (rc != WEIR_OK) {
-        pipeline_fail(p, &err);
+        sink_failed(p, &err); /* the epoch will never be complete: who waits for it must hear */
     }
 }
 
@@ -181,14 +189,6 @@ static void sink_applied(void *context, int32_t sink, uint64_t epoch) {
     struct weir_pipeline *p = context;
     weir_commit_sink_done(p->commit, (uint32_t)sink, epoch);
     weir_signal_raise(&p->signal);
-}
-
-static void sink_failed(void *context, const struct weir_error *err) {
-    struct weir_pipeline *p = context;
-    pipeline_fail(p, err);
-    if (p->commit != NULL) {
-        weir_commit_fail(p->commit, err);
-    }
 }
 
 static void commit_failed(void *context, const struct weir_error *err) {
@@ -218,6 +218,7 @@ static void sink_durable(void *context, uint64_t epoch, struct weir_effect *effe
     if (blob == NULL) {
         struct weir_error err;
         weir_error_set(&err, WEIR_E_NOMEM, "commit: out of memory");
+        weir_blob_release(&effects[0].body);
         pipeline_fail(route->pipeline, &err);
         return;
     }

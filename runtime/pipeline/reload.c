@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -19,6 +20,7 @@
 #include "core/clock.h"
 #include "core/fault.h"
 #include "core/log.h"
+#include "core/thread.h"
 #include "pipeline/internal.h"
 
 enum {
@@ -28,6 +30,13 @@ enum {
     FILES_MAX = 4096,
     OUTPUT_MAX = 8192,
 };
+
+/* Sanitizers map terabytes of shadow: address space says nothing under them. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { CHILD_MEMORY_LIMITED = 0 };
+#else
+enum { CHILD_MEMORY_LIMITED = 1 };
+#endif
 
 struct version { /* one loaded rule set */
     struct weir_rule_set *rule_set;
@@ -42,6 +51,7 @@ struct reload {
     pthread_cond_t changed;
     /* under the lock */
     bool stop;
+    pid_t child;     /* checks what is on disk; killed at the stop. 0: none */
     bool checked_ok; /* the child passed what is on disk: the loop may load it */
     bool refused;    /* it did not; text says why */
     char text[OUTPUT_MAX];
@@ -152,39 +162,57 @@ static bool run_child(struct reload *r, const char *const *arguments, char *text
         snprintf(text, size, "cannot start a checking process: %s", strerror(errno));
         return false;
     }
-    pid_t child = fork();
+    pid_t parent = getpid();
+    pthread_mutex_lock(&r->lock);
+    pid_t child = r->stop ? -1 : fork();
     if (child == 0) {
+        sigset_t none; /* this thread takes no signals, the program it becomes does */
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent) {
+            _exit(127);
+        }
         struct rlimit cpu = {CHILD_CPU_SECONDS, CHILD_CPU_SECONDS};
         struct rlimit memory = {(rlim_t)CHILD_MEMORY_MB << 20, (rlim_t)CHILD_MEMORY_MB << 20};
         setrlimit(RLIMIT_CPU, &cpu);
-        setrlimit(RLIMIT_AS, &memory);
+        if (CHILD_MEMORY_LIMITED) {
+            setrlimit(RLIMIT_AS, &memory);
+        }
         dup2(pipe_ends[1], STDOUT_FILENO);
         dup2(pipe_ends[1], STDERR_FILENO);
         unsetenv("WEIR_FAULT");
         execv(r->p->options.self_path, (char *const *)(uintptr_t)arguments);
         _exit(127);
     }
+    int failed = errno;
+    r->child = child > 0 ? child : 0;
+    pthread_mutex_unlock(&r->lock);
     close(pipe_ends[1]);
+    if (child < 0) {
+        close(pipe_ends[0]);
+        snprintf(text, size, "cannot start a checking process: %s", strerror(failed));
+        return false;
+    }
     size_t used = 0;
     char chunk[4096];
     ssize_t got;
-    while (child > 0 && ((got = read(pipe_ends[0], chunk, sizeof(chunk))) > 0 || errno == EINTR)) {
-        size_t keep = got > 0 && used + (size_t)got < size ? (size_t)got : 0;
+    while ((got = read(pipe_ends[0], chunk, sizeof(chunk))) > 0) {
+        size_t room = size - 1 - used;
+        size_t keep = (size_t)got < room ? (size_t)got : room;
         memcpy(text + used, chunk, keep);
         used += keep;
-        if (got <= 0) {
-            break;
-        }
     }
     text[used] = '\0';
     close(pipe_ends[0]);
+    /* Forgotten before it is reaped: the number may be another process's right after. */
+    siginfo_t ended;
+    waitid(P_PID, (id_t)child, &ended, WEXITED | WNOWAIT);
+    pthread_mutex_lock(&r->lock);
+    r->child = 0;
+    pthread_mutex_unlock(&r->lock);
     int status = 0;
-    if (child < 0) {
-        snprintf(text, size, "cannot start a checking process: %s", strerror(errno));
-        return false;
-    }
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
-    }
+    waitpid(child, &status, 0);
     if (WIFSIGNALED(status)) {
         snprintf(text + used, size - used,
                  "the checking process was stopped by signal %d (limits: "
@@ -223,7 +251,7 @@ static bool check_on_disk(struct reload *r, char *text, size_t size) {
 
 static void *watch(void *context) {
     struct reload *r = context;
-    char text[OUTPUT_MAX];
+    char text[OUTPUT_MAX] = "";
     uint64_t seen = stamp(r);
     pthread_mutex_lock(&r->lock);
     while (!r->stop) {
@@ -455,6 +483,18 @@ int reload_at_seal(struct weir_pipeline *p, struct weir_error *err) {
     return WEIR_OK;
 }
 
+static void reload_free(struct reload *r) {
+    version_fini(&r->staged);
+    version_fini(&r->previous);
+    for (int32_t i = 0; i < r->file_count; i++) {
+        free(r->files[i]);
+    }
+    free(r->files);
+    pthread_mutex_destroy(&r->lock);
+    pthread_cond_destroy(&r->changed);
+    free(r);
+}
+
 int reload_create(struct weir_pipeline *p, struct reload **out, struct weir_error *err) {
     struct reload *r = calloc(1, sizeof(*r));
     if (r == NULL) {
@@ -464,8 +504,8 @@ int reload_create(struct weir_pipeline *p, struct reload **out, struct weir_erro
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->changed, NULL);
     watch_files(r, p->rule_set);
-    if (pthread_create(&r->thread, NULL, watch, r) != 0) {
-        free(r);
+    if (weir_thread_start(&r->thread, watch, r) != 0) {
+        reload_free(r);
         return weir_error_set(err, WEIR_E_ENVIRONMENT, "reload: cannot start a thread");
     }
     *out = r;
@@ -478,16 +518,11 @@ void reload_destroy(struct reload *r) {
     }
     pthread_mutex_lock(&r->lock);
     r->stop = true;
+    if (r->child > 0) {
+        kill(r->child, SIGKILL); /* nobody waits for its answer any more */
+    }
     pthread_cond_broadcast(&r->changed);
     pthread_mutex_unlock(&r->lock);
     pthread_join(r->thread, NULL);
-    version_fini(&r->staged);
-    version_fini(&r->previous);
-    for (int32_t i = 0; i < r->file_count; i++) {
-        free(r->files[i]);
-    }
-    free(r->files);
-    pthread_mutex_destroy(&r->lock);
-    pthread_cond_destroy(&r->changed);
-    free(r);
+    reload_free(r);
 }
