@@ -6,6 +6,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/thread.h"
 #include "pipeline/internal.h"
 
 enum {
@@ -132,7 +133,9 @@ int snapshotter_create(struct weir_pipeline *p, struct snapshotter **out, struct
     s->p = p;
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->changed, NULL);
-    if (pthread_create(&s->thread, NULL, run, s) != 0) {
+    if (weir_thread_start(&s->thread, run, s) != 0) {
+        pthread_mutex_destroy(&s->lock);
+        pthread_cond_destroy(&s->changed);
         free(s);
         return weir_error_set(err, WEIR_E_ENVIRONMENT, "snapshots: cannot start a thread");
     }
@@ -159,7 +162,7 @@ static int begin(struct weir_pipeline *p, struct snapshotter *s) {
 static int finish(struct weir_pipeline *p, struct snapshotter *s, struct weir_error *err) {
     /* The open epoch is the snapshot's end; its record will say everything again, so the state
      * given here only needs to be complete, not current. */
-    struct weir_record *state;
+    struct weir_record *state = NULL;
     int rc = weir_record_create(p->epoch, NULL, &state, err);
     if (rc == WEIR_OK) {
         weir_record_set_sealed_at(state, p->clock_us);
@@ -173,6 +176,7 @@ static int finish(struct weir_pipeline *p, struct snapshotter *s, struct weir_er
         rc = weir_commit_put_markers(p->commit, state, err);
     }
     if (rc != WEIR_OK) {
+        weir_record_destroy(state);
         return rc;
     }
     s->dumping = false;
