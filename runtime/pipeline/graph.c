@@ -393,10 +393,15 @@ int weir_graph_reject_of(struct weir_graph *graph, int32_t source, int32_t parti
     counters->quarantined++;
     counters->tallies[TALLY_DECODE].rejected++;
     const char *topic = weir_reject_topic(rejects);
-    return quarantine_raw(graph, &graph->source_quarantines[source],
-                          topic != NULL ? topic : graph->datasets[source]->name, partition,
-                          reject->offset, weir_reject_raw(rejects, index),
-                          (size_t)reject->raw_bytes, reserved_tallies[TALLY_DECODE], reason, err);
+    struct raw_row raw = {
+        .bytes = weir_reject_raw(rejects, index),
+        .size = (size_t)reject->raw_bytes,
+        .topic = topic != NULL ? topic : graph->datasets[source]->name,
+        .partition = partition,
+        .offset = reject->offset,
+    };
+    return quarantine_raw(graph, &graph->source_quarantines[source], &raw,
+                          reserved_tallies[TALLY_DECODE], reason, err);
 }
 
 int weir_graph_flush_rejects(struct weir_graph *graph, struct weir_error *err) {

@@ -383,10 +383,9 @@ static int quarantine_fired(struct weir_node *node, struct weir_batch *out,
     for (int32_t i = 0; rc == WEIR_OK && i < node->rejected_count; i++) {
         weir_buffer_clear(&json);
         rc = weir_delta_row_json(out, node->rejected[i], &json);
-        const struct note *note = &node->notes[node->note_head[node->rejected[i]]];
+        struct raw_row raw = {.bytes = json.data, .size = json.size};
         if (rc == WEIR_OK) {
-            rc = quarantine_raw(node->graph, &node->quarantine, NULL, 0, 0, json.data, json.size,
-                                node->dataset->counters.tallies[note->tally].name, NULL, err);
+            rc = quarantine_noted_raw(node, node->rejected[i], &raw, err);
         }
     }
     weir_buffer_fini(&json);

@@ -183,10 +183,20 @@ void quarantine_fini(struct quarantine *quarantine);
 /* Writes rows (as they entered: flow->batch) with the reasons noted on the node. */
 int quarantine_rows(struct weir_node *node, const struct weir_flow *flow, const int32_t *rows,
                     int32_t count, struct weir_error *err) WEIR_MUST_CHECK;
-/* A row kept as bytes, with one reason. topic may be NULL: no place is known. */
-int quarantine_raw(struct weir_graph *graph, struct quarantine *quarantine, const char *topic,
-                   int32_t partition, int64_t offset, const void *raw, size_t raw_bytes,
-                   const char *name, const char *error, struct weir_error *err) WEIR_MUST_CHECK;
+struct raw_row { /* a row kept as bytes */
+    const void *bytes;
+    size_t size;
+    const char *topic; /* NULL: no place is known */
+    int32_t partition;
+    int64_t offset;
+};
+/* With one reason. */
+int quarantine_raw(struct weir_graph *graph, struct quarantine *quarantine,
+                   const struct raw_row *raw, const char *name, const char *error,
+                   struct weir_error *err) WEIR_MUST_CHECK;
+/* With the reasons noted on the node against `row`. */
+int quarantine_noted_raw(struct weir_node *node, int32_t row, const struct raw_row *raw,
+                         struct weir_error *err) WEIR_MUST_CHECK;
 int quarantine_flush(struct weir_graph *graph, struct quarantine *quarantine,
                      struct weir_error *err) WEIR_MUST_CHECK;
 

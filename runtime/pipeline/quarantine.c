@@ -244,9 +244,9 @@ int quarantine_rows(struct weir_node *node, const struct weir_flow *flow, const 
     return write_out(node->graph, quarantine, flow->batch, rows, err);
 }
 
-int quarantine_raw(struct weir_graph *graph, struct quarantine *quarantine, const char *topic,
-                   int32_t partition, int64_t offset, const void *raw, size_t raw_bytes,
-                   const char *name, const char *error, struct weir_error *err) {
+/* Room for one more row kept as bytes. */
+static int begin_raw(struct weir_graph *graph, struct quarantine *quarantine,
+                     struct weir_error *err) {
     if (quarantine->extra.batch != NULL && quarantine->extra.rows == ROWS_MAX) {
         int rc = quarantine_flush(graph, quarantine, err);
         if (rc != WEIR_OK) {
@@ -254,24 +254,28 @@ int quarantine_raw(struct weir_graph *graph, struct quarantine *quarantine, cons
         }
     }
     int rc = begin(quarantine);
+    return rc == WEIR_OK ? rc
+                         : weir_error_set(err, rc, "%s: the memory cap is reached",
+                                          quarantine->dataset->name);
+}
+
+/* What follows the reasons of a row kept as bytes; `rc` is theirs. */
+static int finish_raw(struct weir_graph *graph, struct quarantine *quarantine, int rc,
+                      const struct raw_row *raw, struct weir_error *err) {
     struct weir_column_builder *columns = quarantine->extra.columns;
     if (rc == WEIR_OK) {
-        rc = append_reason(&columns[EXTRA_REASONS], name, error);
+        rc = weir_builder_bytes(&columns[EXTRA_RAW], raw->bytes, raw->size);
     }
     if (rc == WEIR_OK) {
-        rc = weir_builder_list(&columns[EXTRA_REASONS]);
+        rc = text_or_null(&columns[EXTRA_TOPIC], raw->topic);
     }
     if (rc == WEIR_OK) {
-        rc = weir_builder_bytes(&columns[EXTRA_RAW], raw, raw_bytes);
+        rc = raw->topic == NULL ? weir_builder_null(&columns[EXTRA_PARTITION])
+                                : weir_builder_int(&columns[EXTRA_PARTITION], raw->partition);
     }
     if (rc == WEIR_OK) {
-        rc = text_or_null(&columns[EXTRA_TOPIC], topic);
-    }
-    if (rc == WEIR_OK) {
-        rc = weir_builder_int(&columns[EXTRA_PARTITION], partition);
-    }
-    if (rc == WEIR_OK) {
-        rc = weir_builder_int(&columns[EXTRA_OFFSET], offset);
+        rc = raw->topic == NULL ? weir_builder_null(&columns[EXTRA_OFFSET])
+                                : weir_builder_int(&columns[EXTRA_OFFSET], raw->offset);
     }
     if (rc == WEIR_OK) {
         rc = append_tail(graph, columns);
@@ -281,6 +285,32 @@ int quarantine_raw(struct weir_graph *graph, struct quarantine *quarantine, cons
     }
     weir_batch_builder_finish_row(&quarantine->extra);
     return WEIR_OK;
+}
+
+int quarantine_raw(struct weir_graph *graph, struct quarantine *quarantine,
+                   const struct raw_row *raw, const char *name, const char *error,
+                   struct weir_error *err) {
+    int rc = begin_raw(graph, quarantine, err);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    struct weir_column_builder *reasons = &quarantine->extra.columns[EXTRA_REASONS];
+    rc = append_reason(reasons, name, error);
+    if (rc == WEIR_OK) {
+        rc = weir_builder_list(reasons);
+    }
+    return finish_raw(graph, quarantine, rc, raw, err);
+}
+
+int quarantine_noted_raw(struct weir_node *node, int32_t row, const struct raw_row *raw,
+                         struct weir_error *err) {
+    struct quarantine *quarantine = &node->quarantine;
+    int rc = begin_raw(node->graph, quarantine, err);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    rc = append_notes(node, &quarantine->extra.columns[EXTRA_REASONS], row);
+    return finish_raw(node->graph, quarantine, rc, raw, err);
 }
 
 int quarantine_flush(struct weir_graph *graph, struct quarantine *quarantine,
