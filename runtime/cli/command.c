@@ -100,6 +100,47 @@ int weir_cli_usage(const struct weir_arguments *arguments, const char *format, .
     return WEIR_EXIT_USAGE;
 }
 
+enum { WORD_BYTES_MAX = 32 };
+
+/* Edits between two short words, a swap of neighbours counting one. */
+static int distance(const char *a, const char *b) {
+    int rows[3][WORD_BYTES_MAX + 1];
+    int length = (int)strlen(b);
+    for (int j = 0; j <= length; j++) {
+        rows[0][j] = j;
+    }
+    for (int i = 1; a[i - 1] != '\0'; i++) {
+        int *row = rows[i % 3];
+        const int *above = rows[(i + 2) % 3];
+        row[0] = i;
+        for (int j = 1; j <= length; j++) {
+            int best = above[j - 1] + (a[i - 1] != b[j - 1]);
+            best = above[j] + 1 < best ? above[j] + 1 : best;
+            best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
+                int swapped = rows[(i + 1) % 3][j - 2] + 1;
+                best = swapped < best ? swapped : best;
+            }
+            row[j] = best;
+        }
+    }
+    return rows[strlen(a) % 3][length];
+}
+
+/* The name `word` was probably meant to be, or NULL. */
+static const char *nearest(const char *word, const char *const *names, size_t count) {
+    const char *best = NULL;
+    int best_distance = 3;
+    for (size_t i = 0; i < count && strlen(word) <= WORD_BYTES_MAX; i++) {
+        int d = distance(word, names[i]);
+        if (d < best_distance) {
+            best = names[i];
+            best_distance = d;
+        }
+    }
+    return best;
+}
+
 /* An option with a value: "--name value" or "--name=value". */
 static const char *option_value(int argc, char **argv, int *i, const char *name) {
     size_t length = strlen(name);
@@ -167,7 +208,18 @@ static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i)
         a->settings[a->setting_count++] = (struct weir_script_setting){key, equals + 1};
         return WEIR_EXIT_DONE;
     }
-    return weir_cli_usage(a, "there is no option %s", argv[*i]);
+    const char *names[16] = {"--set"};
+    size_t count = 1;
+    for (size_t f = 0; f < sizeof(flags) / sizeof(flags[0]); f++) {
+        names[count++] = flags[f].name;
+    }
+    for (size_t v = 0; v < sizeof(values) / sizeof(values[0]); v++) {
+        names[count++] = values[v].name;
+    }
+    const char *meant = nearest(argv[*i], names, count);
+    return weir_cli_usage(a, "there is no option %s%s%s%s", argv[*i],
+                          meant != NULL ? "; did you mean `" : "", meant != NULL ? meant : "",
+                          meant != NULL ? "`?" : "");
 }
 
 static int dispatch(struct weir_arguments *a) {
@@ -182,7 +234,14 @@ static int dispatch(struct weir_arguments *a) {
             return WEIR_EXIT_USER;
         }
     }
-    fprintf(stderr, "weir: there is no command '%s'; `weir help` lists them\n", a->command);
+    const char *names[COMMAND_COUNT];
+    for (int i = 0; i < COMMAND_COUNT; i++) {
+        names[i] = commands[i].name;
+    }
+    const char *meant = nearest(a->command, names, COMMAND_COUNT);
+    fprintf(stderr, "weir: there is no command '%s'; %s%s%s`weir help` lists them\n", a->command,
+            meant != NULL ? "did you mean `" : "", meant != NULL ? meant : "",
+            meant != NULL ? "`? " : "");
     return WEIR_EXIT_USAGE;
 }
 
