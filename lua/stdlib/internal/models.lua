@@ -331,7 +331,8 @@ function models.model(project, reader, node, at)
     plan.into = datasets.sink(reader, named.into, columns, of)
     local shape = { of }
     for _, name in ipairs(by) do
-        shape[#shape + 1] = name .. ":" .. datasets.find(columns, name).type.text
+        local column = datasets.find(columns, name)
+        shape[#shape + 1] = column and name .. ":" .. column.type.text or name -- refused above
     end
     shape[#shape + 1] = plan.window ~= json.null and "tumbling " .. plan.window.size_us or ""
     for _, measure in ipairs(measures) do
