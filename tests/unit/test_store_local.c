@@ -1,9 +1,13 @@
 /* The store contract, on the local folder and on the store that forgets. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -152,8 +156,65 @@ static void power_loss_takes_what_was_not_synced_and_nothing_else(void **state) 
     assert_true(lost_bytes > 8);
 }
 
+static void touch(const char *name, int64_t age_s) {
+    char path[128];
+    snprintf(path, sizeof(path), "%s/log/%s", root, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fclose(file), 0);
+    const struct timespec old = {time(NULL) - age_s, 0};
+    const struct timespec times[2] = {old, old};
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
+static bool is_there(const char *name) {
+    char path[128];
+    snprintf(path, sizeof(path), "%s/log/%s", root, name);
+    return access(path, F_OK) == 0;
+}
+
+static void a_sweep_takes_old_temporary_files_only(void **state) {
+    (void)state;
+    struct weir_store *store = open_local();
+    assert_int_equal(weir_store_make_dir(store, "log", NULL), WEIR_OK);
+    touch(".tmp-1-2-3", 7200);
+    touch(".tmp-1-2-4", 1800);
+    touch("part-orphan.parquet", 7200);
+    assert_int_equal(weir_store_sweep(store, "log", 3600 * 1000, NULL), WEIR_OK);
+    assert_int_equal(weir_store_sweep(store, "nowhere", 3600 * 1000, NULL), WEIR_OK);
+    assert_false(is_there(".tmp-1-2-3"));
+    assert_true(is_there(".tmp-1-2-4"));
+    assert_true(is_there("part-orphan.parquet"));
+    remove_local(store);
+}
+
+/* Each file is synced once, whatever the number of files and of threads. */
+static void many_files_are_synced_together(void **state) {
+    (void)state;
+    struct weir_store *store = open_local();
+    struct weir_store_file *files[21];
+    assert_int_equal(weir_store_make_dir(store, "log", NULL), WEIR_OK);
+    for (int i = 0; i < 21; i++) {
+        char name[32];
+        snprintf(name, sizeof(name), "log/%d", i);
+        assert_int_equal(weir_store_open(store, name, WEIR_STORE_CREATE, &files[i], NULL), WEIR_OK);
+        assert_int_equal(weir_store_file_write(files[i], "x", 1, NULL), WEIR_OK);
+    }
+    uint64_t before = store->sync_count;
+    assert_int_equal(weir_store_sync_files(files, 0, NULL), WEIR_OK);
+    assert_int_equal(store->sync_count, before);
+    assert_int_equal(weir_store_sync_files(files, 21, NULL), WEIR_OK);
+    assert_int_equal(store->sync_count, before + 21);
+    for (int i = 0; i < 21; i++) {
+        assert_int_equal(weir_store_file_close(files[i], true, NULL), WEIR_OK);
+    }
+    remove_local(store);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_sweep_takes_old_temporary_files_only),
+        cmocka_unit_test(many_files_are_synced_together),
         cmocka_unit_test(local_store_keeps_the_contract),
         cmocka_unit_test(unsynced_store_keeps_the_contract),
         cmocka_unit_test(local_store_syncs_file_and_directory_once_a_put),

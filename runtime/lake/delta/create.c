@@ -5,9 +5,11 @@
 #include <strings.h>
 
 #include "core/clock.h"
+#include "core/log.h"
 #include "lake/delta/table_state.h"
 
 #define SCHEMA_BYTES_MAX (64u << 20)
+#define LEFTOVER_MS (3600 * 1000) /* no write in progress takes an hour between two bytes */
 
 static int32_t find_nocase(const struct weir_schema *schema, const char *name) {
     for (int32_t i = 0; i < schema->count; i++) {
@@ -170,6 +172,15 @@ static int remember(struct weir_delta_table *table, struct weir_error *err) {
                : weir_error_set(err, WEIR_E_NOMEM, "open table %s: out of memory", table->dir);
 }
 
+/* Entries and checkpoints whose writers died before they had a name. Data files no commit names
+ * stay: only a look at the whole log tells them from those of a commit to come. */
+static void sweep_log(struct weir_store *store, const char *log) {
+    struct weir_error err;
+    if (weir_store_sweep(store, log, LEFTOVER_MS, &err) != WEIR_OK) {
+        weir_log_warn("lake", "temporary files stay folder=%s error=%s", log, err.message);
+    }
+}
+
 int weir_delta_table_open(struct weir_store *store, const char *dir, struct weir_delta_table **out,
                           struct weir_error *err) {
     struct weir_delta_table *table;
@@ -190,6 +201,9 @@ int weir_delta_table_open(struct weir_store *store, const char *dir, struct weir
         char *log = delta_log_path(dir, "%s", "");
         rc = log != NULL ? weir_store_sync_dir(store, log, err)
                          : weir_error_set(err, WEIR_E_NOMEM, "open table: out of memory");
+        if (rc == WEIR_OK) {
+            sweep_log(store, log);
+        }
         free(log);
     }
     if (rc != WEIR_OK) {

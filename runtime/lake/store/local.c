@@ -411,6 +411,42 @@ static int local_remove(struct weir_store *store, const char *path, struct weir_
     return rc;
 }
 
+static int local_sweep(struct weir_store *store, const char *dir, int64_t age_ms,
+                       struct weir_error *err) {
+    int rc = *dir != '\0' ? weir_store_check_path(dir, err) : WEIR_OK;
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    int fd =
+        openat(local(store)->root, *dir != '\0' ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        return errno == ENOENT ? WEIR_OK : io_error(store, dir, "open directory", err);
+    }
+    DIR *stream = fdopendir(fd);
+    if (stream == NULL) {
+        rc = io_error(store, dir, "list", err);
+        close(fd);
+        return rc;
+    }
+    int64_t before_ms = weir_clock_wall_us() / 1000 - age_ms;
+    for (struct dirent *entry; (entry = readdir(stream)) != NULL;) {
+        struct stat st;
+        struct weir_store_info info;
+        if (strncmp(entry->d_name, TEMP_PREFIX, sizeof(TEMP_PREFIX) - 1) != 0 ||
+            fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode)) {
+            continue;
+        }
+        fill_info(&info, &st);
+        if (info.modified_ms < before_ms && unlinkat(fd, entry->d_name, 0) != 0 &&
+            errno != ENOENT) {
+            rc = io_error(store, entry->d_name, "remove", err);
+            break;
+        }
+    }
+    closedir(stream);
+    return rc;
+}
+
 static int local_open(struct weir_store *store, const char *path, enum weir_store_open_mode mode,
                       struct weir_store_file **out, struct weir_error *err) {
     int rc = weir_store_check_path(path, err);
@@ -556,6 +592,7 @@ static const struct weir_store_ops local_ops = {
     .stat = local_stat,
     .list = local_list,
     .remove = local_remove,
+    .sweep = local_sweep,
     .make_dir = local_make_dir,
     .sync_dir = sync_directory,
     .open = local_open,

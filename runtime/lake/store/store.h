@@ -68,6 +68,10 @@ struct weir_store_ops {
     /* Removes an object; a missing one is success (so it may be repeated). Blocks. Not durable
      * until sync_dir. */
     int (*remove)(struct weir_store *store, const char *path, struct weir_error *err);
+    /* Removes temporary objects in `dir` that nobody has written to for `age_ms`: a killed process
+     * left them. A missing directory holds none. NULL: the store leaves none. Blocks; idempotent.
+     */
+    int (*sweep)(struct weir_store *store, const char *dir, int64_t age_ms, struct weir_error *err);
     /* Makes directory `dir` and its parents exist, durably. Blocks; idempotent. Object stores,
      * which have no directories, do nothing. */
     int (*make_dir)(struct weir_store *store, const char *dir, struct weir_error *err);
@@ -172,6 +176,11 @@ static inline WEIR_MUST_CHECK int weir_store_list_dir(struct weir_store *store, 
 static inline WEIR_MUST_CHECK int weir_store_remove(struct weir_store *store, const char *path,
                                                     struct weir_error *err) {
     return store->ops->remove(store, path, err);
+}
+
+static inline WEIR_MUST_CHECK int weir_store_sweep(struct weir_store *store, const char *dir,
+                                                   int64_t age_ms, struct weir_error *err) {
+    return store->ops->sweep != NULL ? store->ops->sweep(store, dir, age_ms, err) : WEIR_OK;
 }
 
 static inline WEIR_MUST_CHECK int weir_store_make_dir(struct weir_store *store, const char *dir,
