@@ -86,10 +86,9 @@ static int import_field(const struct ArrowSchema *in, const char *name, struct w
     bool nested = weir_type_is_nested(field->type);
     if (field->type == WEIR_TYPE_NONE || !dictionary_fits ||
         (nested && !has_fields(fields, field->type))) {
-        return weir_error_set(err, WEIR_E_SCHEMA,
-                              "arrow column %s: type '%s'%s%s is not supported; cast it first",
-                              field->name, in->format, in->dictionary != NULL ? " of " : "",
-                              in->dictionary != NULL ? in->dictionary->format : "");
+        return weir_error_set(
+            err, WEIR_E_SCHEMA, "arrow column %s: type '%s%s' is not supported; cast it first",
+            field->name, in->dictionary != NULL ? "dictionary of " : "", type->format);
     }
     if (nested && fields->n_children > 0) {
         field->children = calloc((size_t)fields->n_children, sizeof(*field->children));
