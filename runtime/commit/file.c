@@ -257,17 +257,18 @@ int weir_files_make_path(struct weir_files *files, const char *path, struct weir
         }
         memcpy(made, path, i);
         made[i] = '\0';
-        int rc = files->ops->make_directory(files, made);
-        if (rc == -EEXIST) {
-            continue;
+        int made_rc = files->ops->make_directory(files, made);
+        if (made_rc != 0 && made_rc != -EEXIST) {
+            return weir_error_system(err, WEIR_E_ENVIRONMENT, -made_rc, "make directory %s", made);
         }
-        if (rc != 0) {
-            return weir_error_system(err, WEIR_E_ENVIRONMENT, -rc, "make directory %s", made);
-        }
+        /* One that is there may be of a process killed before it synced the parent. What lies so
+         * far up that it is not ours to open was there before. */
         parent_of(made, parent, sizeof parent);
-        rc = weir_files_sync_directory(files, parent, err);
-        if (rc != WEIR_OK) {
-            return rc;
+        int rc = files->ops->sync_directory(files, parent);
+        bool foreign =
+            made_rc == -EEXIST && (rc == -EACCES || rc == -EPERM || rc == -EROFS || rc == -EINVAL);
+        if (rc != 0 && !foreign) {
+            return weir_error_system(err, WEIR_E_IO, -rc, "sync directory %s", parent);
         }
     }
     return WEIR_OK;

@@ -65,7 +65,7 @@ int weir_file_write_all(struct weir_file *file, struct iovec *parts, int count, 
 /* Reads up to `size` bytes; *got < size only at the end of the file. */
 int weir_file_read_all(struct weir_file *file, void *bytes, size_t size, uint64_t offset,
                        size_t *got, const char *path, struct weir_error *err) WEIR_MUST_CHECK;
-/* Makes `path` and missing parents, each made durable in its parent. */
+/* Makes `path` and missing parents; all of it is durable on return, whoever made it. */
 int weir_files_make_path(struct weir_files *files, const char *path,
                          struct weir_error *err) WEIR_MUST_CHECK;
 int weir_files_sync_directory(struct weir_files *files, const char *path,

@@ -229,14 +229,14 @@ static void mark_dirty(struct node *node, uint64_t from, uint64_t to) {
     }
 }
 
-static bool parent_exists(struct weir_files_sim *sim, const char *path) {
+static bool parent_exists(struct entries *entries, const char *path) {
     const char *slash = strrchr(path, '/');
     if (slash == NULL || slash == path) {
         return true;
     }
     char parent[4096];
     snprintf(parent, sizeof parent, "%.*s", (int)(slash - path), path);
-    const struct entry *found = find(&sim->now, parent);
+    const struct entry *found = find(entries, parent);
     return found != NULL && found->node->directory;
 }
 
@@ -273,7 +273,7 @@ static int sim_open(struct weir_files *files, const char *path, enum weir_file_m
         return -EEXIST;
     }
     int died = step(sim);
-    if (died < 0 || !parent_exists(sim, path)) {
+    if (died < 0 || !parent_exists(&sim->now, path)) {
         return died < 0 ? died : -ENOENT;
     }
     struct node *node = node_create(sim, false);
@@ -493,7 +493,7 @@ static int sim_make_directory(struct weir_files *files, const char *path) {
         return -EEXIST;
     }
     int died = step(sim);
-    if (died < 0 || !parent_exists(sim, path)) {
+    if (died < 0 || !parent_exists(&sim->now, path)) {
         return died < 0 ? died : -ENOENT;
     }
     struct node *node = node_create(sim, true);
@@ -720,7 +720,18 @@ static void lose_sectors(struct weir_files_sim *sim, struct node *node) {
         memcpy(node->now, node->disk, node->capacity);
     }
     node->now_size = node->disk_size;
-    node->locked = false;
+}
+
+/* What lies in a directory that is gone is gone with it. */
+static void drop_unreachable(struct entries *entries) {
+    for (size_t i = 0; i < entries->count;) {
+        if (parent_exists(entries, entries->list[i].path)) {
+            i++;
+        } else {
+            entry_remove(entries, entries->list[i].path);
+            i = 0;
+        }
+    }
 }
 
 void weir_files_sim_power_loss(struct weir_files_sim *sim) {
@@ -732,6 +743,7 @@ void weir_files_sim_power_loss(struct weir_files_sim *sim) {
         change_fini(made);
     }
     sim->change_count = 0;
+    drop_unreachable(&sim->disk);
     while (sim->now.count > 0) {
         entry_remove(&sim->now, sim->now.list[0].path);
     }
@@ -740,6 +752,13 @@ void weir_files_sim_power_loss(struct weir_files_sim *sim) {
     }
     for (size_t i = 0; i < sim->node_count; i++) {
         lose_sectors(sim, sim->nodes[i]);
+    }
+    weir_files_sim_process_loss(sim);
+}
+
+void weir_files_sim_process_loss(struct weir_files_sim *sim) {
+    for (size_t i = 0; i < sim->node_count; i++) {
+        sim->nodes[i]->locked = false;
     }
     sim->generation++;
     sim->crashed = false;

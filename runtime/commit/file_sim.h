@@ -37,6 +37,9 @@ void weir_files_sim_short_transfers(struct weir_files_sim *sim, bool on);
 /* Power is lost and comes back: forgets what the seed says; open files are dead from here on, and
  * locks are free. */
 void weir_files_sim_power_loss(struct weir_files_sim *sim);
+/* Only the process died: all that was written is still there, synced or not; open files are dead
+ * and locks free. */
+void weir_files_sim_process_loss(struct weir_files_sim *sim);
 uint64_t weir_files_sim_operations(const struct weir_files_sim *sim); /* changing ones so far */
 /* Changes bytes as bit rot would: both what is read now and what is on disk. False when there is
  * no such file or it is shorter. */

@@ -2,6 +2,7 @@
  * must hold after every one: each record whose append returned is there, in order, byte for byte;
  * at most one more follows, and it is the one that was being written; lineage is kept; a failed
  * sync ends the incarnation. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -297,9 +298,27 @@ static void a_sync_that_lies_is_found_by_this_store(void **unused) {
     assert_true(lost > 4);
 }
 
+/* Killed between making a directory and syncing its parent: who finds it must not trust it. */
+static void a_path_that_was_made_stays_whoever_made_its_parts(void **unused) {
+    (void)unused;
+    for (uint64_t seed = 1; seed <= 64; seed++) {
+        struct weir_error err = {0};
+        struct weir_files_sim *sim = weir_files_sim_create(seed);
+        struct weir_files *files = weir_files_sim_files(sim);
+        assert_int_equal(files->ops->make_directory(files, "a"), 0);
+        assert_int_equal(files->ops->make_directory(files, "a/b"), 0);
+        weir_files_sim_process_loss(sim);
+        assert_int_equal(weir_files_make_path(files, "a/b/c", &err), WEIR_OK);
+        weir_files_sim_power_loss(sim);
+        assert_int_equal(files->ops->make_directory(files, "a/b/c"), -EEXIST);
+        weir_files_sim_destroy(sim);
+    }
+}
+
 int main(void) {
     weir_log_set_level(WEIR_LOG_ERROR);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_path_that_was_made_stays_whoever_made_its_parts),
         cmocka_unit_test(the_simulated_disk_forgets_what_was_not_synced),
         cmocka_unit_test(a_sync_that_lies_is_found_by_this_store),
         cmocka_unit_test(records_whose_sync_returned_survive_any_crash),

@@ -176,9 +176,16 @@ static void machine_fini(struct machine *m) {
     weir_files_sim_destroy(m->files);
 }
 
+/* The power goes, or only the process is killed, and what it wrote is lost by the next power loss
+ * unless somebody syncs it. */
 static void lose_power(struct machine *m, uint64_t *state) {
-    weir_files_sim_power_loss(m->files);
-    weir_store_unsynced_power_loss(m->store, draw(state));
+    if (draw(state) % 4 == 0) {
+        weir_files_sim_process_loss(m->files);
+        weir_store_unsynced_process_loss(m->store);
+    } else {
+        weir_files_sim_power_loss(m->files);
+        weir_store_unsynced_power_loss(m->store, draw(state));
+    }
     atomic_store(&m->left, -1);
     atomic_store(&m->off, false);
 }

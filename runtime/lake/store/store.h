@@ -120,6 +120,8 @@ int weir_store_unsynced_create(struct weir_store **out, struct weir_error *err) 
 /* Pulls the plug: of every unsynced write, page by page, and of every unsynced change of a name,
  * the seed decides whether it reached the disk. Open files become dead: writes and syncs fail. */
 void weir_store_unsynced_power_loss(struct weir_store *store, uint64_t seed);
+/* Only the process died: what was written is still there, synced or not. Open files become dead. */
+void weir_store_unsynced_process_loss(struct weir_store *store);
 /* The n-th operation from now that changes anything fails as a vanished machine would (WEIR_E_IO),
  * and so does every one after it, until power_loss. 0 disarms. */
 void weir_store_unsynced_stop_after(struct weir_store *store, uint64_t operations);

@@ -609,6 +609,13 @@ void weir_store_unsynced_power_loss(struct weir_store *base, uint64_t seed) {
     pthread_mutex_unlock(&store->lock);
 }
 
+void weir_store_unsynced_process_loss(struct weir_store *base) {
+    pthread_mutex_lock(&unsynced(base)->lock);
+    unsynced(base)->generation++;
+    unsynced(base)->stop_after = 0;
+    pthread_mutex_unlock(&unsynced(base)->lock);
+}
+
 void weir_store_unsynced_stop_after(struct weir_store *base, uint64_t operations) {
     pthread_mutex_lock(&unsynced(base)->lock);
     unsynced(base)->stop_after = operations;
