@@ -14,6 +14,7 @@ enum {
     SLICE_BYTES_MAX = 64 << 20,
     QUEUE_SLICES_MAX = 32, /* waiting for the disk; the dump pauses beyond it */
     EVERY_IMAGE_BYTES = 64 << 20,
+    STEP_NS = 300000, /* of dumping between two batches, at least one slice */
 };
 
 struct slice {
@@ -187,20 +188,10 @@ static int finish(struct weir_pipeline *p, struct snapshotter *s, struct weir_er
     return WEIR_OK;
 }
 
-int snapshotter_step(struct weir_pipeline *p, struct weir_error *err) {
-    struct snapshotter *s = p->snapshotter;
-    if (!s->dumping) {
-        bool due = p->images_since_snapshot > EVERY_IMAGE_BYTES ||
-                   (p->images_since_snapshot > 0 &&
-                    weir_clock_mono_ns() - p->snapshot_at_ns > p->plan->snapshot_every_us * 1000);
-        if (!due) {
-            return WEIR_OK;
-        }
-        pthread_mutex_lock(&s->lock);
-        bool busy = s->busy;
-        pthread_mutex_unlock(&s->lock);
-        return busy ? WEIR_OK : begin(p, s);
-    }
+/* The next slice, or the end. *more: another may follow at once. */
+static int dump_slice(struct weir_pipeline *p, struct snapshotter *s, bool *more,
+                      struct weir_error *err) {
+    *more = false;
     pthread_mutex_lock(&s->lock);
     bool full = s->queued >= QUEUE_SLICES_MAX;
     pthread_mutex_unlock(&s->lock);
@@ -243,7 +234,32 @@ int snapshotter_step(struct weir_pipeline *p, struct weir_error *err) {
         pthread_cond_broadcast(&s->changed);
         pthread_mutex_unlock(&s->lock);
     }
+    *more = true;
     return WEIR_OK;
+}
+
+int snapshotter_step(struct weir_pipeline *p, struct weir_error *err) {
+    struct snapshotter *s = p->snapshotter;
+    if (!s->dumping) {
+        bool due = p->images_since_snapshot > EVERY_IMAGE_BYTES ||
+                   (p->images_since_snapshot > 0 &&
+                    weir_clock_mono_ns() - p->snapshot_at_ns > p->plan->snapshot_every_us * 1000);
+        if (!due) {
+            return WEIR_OK;
+        }
+        pthread_mutex_lock(&s->lock);
+        bool busy = s->busy;
+        pthread_mutex_unlock(&s->lock);
+        return busy ? WEIR_OK : begin(p, s);
+    }
+    int64_t until = weir_clock_mono_ns() + STEP_NS;
+    bool more = true;
+    int rc = WEIR_OK;
+    while (rc == WEIR_OK && more) {
+        rc = dump_slice(p, s, &more, err);
+        more = more && weir_clock_mono_ns() < until;
+    }
+    return rc;
 }
 
 bool snapshotter_dumping(const struct snapshotter *s) {
