@@ -31,7 +31,6 @@ struct weir_arguments {
     bool no_reload;
     bool code;
     bool quiet;
-    const char *only;
     const char *epoch;
     const char *version;
     const char *as_of;

@@ -9,7 +9,7 @@
 #include "lake/delta/actions.h"
 
 static const struct weir_command commands[] = {
-    {"run", "run PIPELINE [--until-end] [--past-failed] [--set k=v]… [--no-reload]",
+    {"run", "run PIPELINE [--until-end] [--past-failed] [--set k=v]… [--no-reload] [--quiet]",
      "run a pipeline; --until-end stops when bounded sources end", weir_cli_run},
     {"check", "check [FILE…] [--set k=v]…",
      "parse, types, unknown columns, lints; with a caret and a suggestion", weir_cli_check},
@@ -21,15 +21,16 @@ static const struct weir_command commands[] = {
      "one rule file on sample events: what passes, what is rejected and why", weir_cli_try},
     {"init", "init DIR", "a project that runs, with one rule and its spec", weir_cli_init},
     {"dump", "dump FILE-OR-FOLDER", "any durable file as JSON lines", weir_cli_dump},
-    {"replay", "replay PIPELINE --epoch N", "run a recorded epoch again and say where it differs",
-     weir_cli_replay},
+    {"replay", "replay PIPELINE --epoch N [--set k=v]…",
+     "run a recorded epoch again and say where it differs", weir_cli_replay},
     {"table", "table ls|show|history|cat [NAME-OR-PATH] [--version N | --as-of T] [--limit N]",
      "look at Delta tables", weir_cli_table},
-    {"status", "status [PIPELINE]", "what a running instance says of itself", weir_cli_status},
-    {"rollback", "rollback [PIPELINE]",
+    {"status", "status [PIPELINE] [--set k=v]…", "what a running instance says of itself",
+     weir_cli_status},
+    {"rollback", "rollback [PIPELINE] [--set k=v]…",
      "a running instance goes back to the rule set before the last reload", weir_cli_rollback},
-    {"why-waiting", "why-waiting [PIPELINE]", "which partition holds each dataset's watermark",
-     weir_cli_why_waiting},
+    {"why-waiting", "why-waiting [PIPELINE] [--set k=v]…",
+     "which partition holds each dataset's watermark", weir_cli_why_waiting},
     {"version", "version", "the version of this binary", weir_cli_version},
 };
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
@@ -156,6 +157,16 @@ static const char *option_value(int argc, char **argv, int *i, const char *name)
     return *i + 1 < argc ? argv[++*i] : "";
 }
 
+/* Does the command's usage name this option? Unknown commands are told later. */
+static bool takes(const struct weir_arguments *a, const char *option) {
+    for (int i = 0; i < COMMAND_COUNT; i++) {
+        if (strcmp(commands[i].name, a->command) == 0) {
+            return strcmp(option, "--json") == 0 || strstr(commands[i].usage, option) != NULL;
+        }
+    }
+    return true;
+}
+
 static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i) {
     static const struct {
         const char *name;
@@ -172,7 +183,6 @@ static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i)
         const char *name;
         size_t offset;
     } values[] = {
-        {"--only", offsetof(struct weir_arguments, only)},
         {"--epoch", offsetof(struct weir_arguments, epoch)},
         {"--version", offsetof(struct weir_arguments, version)},
         {"--as-of", offsetof(struct weir_arguments, as_of)},
@@ -181,6 +191,9 @@ static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i)
     };
     for (size_t f = 0; f < sizeof(flags) / sizeof(flags[0]); f++) {
         if (strcmp(argv[*i], flags[f].name) == 0) {
+            if (!takes(a, flags[f].name)) {
+                return weir_cli_usage(a, "%s takes no %s", a->command, flags[f].name);
+            }
             *(bool *)((char *)a + flags[f].offset) = true;
             return WEIR_EXIT_DONE;
         }
@@ -188,6 +201,9 @@ static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i)
     for (size_t v = 0; v < sizeof(values) / sizeof(values[0]); v++) {
         const char *value = option_value(argc, argv, i, values[v].name);
         if (value != NULL) {
+            if (!takes(a, values[v].name)) {
+                return weir_cli_usage(a, "%s takes no %s", a->command, values[v].name);
+            }
             if (*value == '\0') {
                 return weir_cli_usage(a, "%s needs a value", values[v].name);
             }
@@ -197,6 +213,9 @@ static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i)
     }
     const char *setting = option_value(argc, argv, i, "--set");
     if (setting != NULL) {
+        if (!takes(a, "--set")) {
+            return weir_cli_usage(a, "%s takes no --set", a->command);
+        }
         const char *equals = strchr(setting, '=');
         if (equals == NULL || equals == setting || a->setting_count == WEIR_SETTINGS_MAX) {
             return weir_cli_usage(a, "--set wants key=value, for example commit.every=100ms");
@@ -207,6 +226,13 @@ static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i)
         }
         a->settings[a->setting_count++] = (struct weir_script_setting){key, equals + 1};
         return WEIR_EXIT_DONE;
+    }
+    static const char *const later[] = {"--only", "--watch"};
+    for (size_t l = 0; l < sizeof(later) / sizeof(later[0]); l++) {
+        if (strcmp(argv[*i], later[l]) == 0) {
+            fprintf(stderr, "weir: '%s' is not built yet\n", later[l]);
+            return WEIR_EXIT_USER;
+        }
     }
     const char *names[16] = {"--set"};
     size_t count = 1;
