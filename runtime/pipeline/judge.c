@@ -28,7 +28,9 @@ static int init_term(struct check *check, int32_t t, const struct weir_schema *s
                               term->literal_count, err);
     return check->predicates[t] != NULL
                ? WEIR_OK
-               : weir_error_wrap(err, "expectation '%s'", check->plan->name);
+               : weir_error_wrap(err, "%s:%lld: expectation '%s'",
+                                 check->plan->file != NULL ? check->plan->file : "?",
+                                 (long long)check->plan->line, check->plan->name);
 }
 
 int checks_init(struct checks *checks, const struct weir_plan_expectations *plan,

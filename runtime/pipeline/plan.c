@@ -202,6 +202,8 @@ static void read_expectation(struct reader *r, const json_t *value,
     static const char *const actions[] = {"warn", "drop", "quarantine", "fail"};
     e->name = text(r, value, "name", true);
     e->because = text(r, value, "because", false);
+    e->file = text(r, value, "file", false);
+    e->line = json_integer_value(json_object_get(value, "line"));
     const char *action = text(r, value, "action", false);
     e->action = WEIR_ACTION_QUARANTINE;
     for (int i = 0; action != NULL && i < 4; i++) {

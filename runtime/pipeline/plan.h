@@ -48,6 +48,8 @@ struct weir_plan_term {
 struct weir_plan_expectation {
     const char *name;
     const char *because; /* or NULL */
+    const char *file;    /* where it is declared */
+    int64_t line;
     enum weir_action action;
     struct weir_plan_term *terms;
     int32_t term_count;
