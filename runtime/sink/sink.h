@@ -54,7 +54,8 @@ struct weir_sink_ops {
      * what the effect names still exists. Blocks, retries what can be retried. */
     int (*apply)(void *self, uint64_t record, const void *effect, size_t size, bool verify,
                  struct weir_error *err);
-    /* Applier, after apply, off the commit path: checkpoints and the like. */
+    /* Applier, after apply, off the commit path: checkpoints and the like. Failing is told and
+     * tried again after a later effect. */
     int (*maintain)(void *self, struct weir_error *err);
     /* After both threads are gone. What was written and not sealed is removed. */
     void (*destroy)(void *self);

@@ -8,6 +8,7 @@
 
 #include "batch/digest.h"
 #include "core/clock.h"
+#include "core/log.h"
 #include "core/thread.h"
 
 enum { SINKS_MAX = 64, WORKERS_MAX = 8 };
@@ -231,7 +232,11 @@ static void *apply_effects(void *context) {
             sinks->options.hooks.applied(sinks->options.hooks.context, entry->index, epoch);
         }
         if (rc == WEIR_OK && !skip && message->size > 0) {
-            rc = entry->ops->maintain(entry->self, &err);
+            struct weir_error why = {0};
+            if (entry->ops->maintain(entry->self, &why) != WEIR_OK) { /* no effect depends on it */
+                weir_log_warn("sink", "upkeep of %s failed, going on error=\"%s\"", entry->name,
+                              why.message);
+            }
         }
         if (rc != WEIR_OK) {
             fail(sinks, &err);
