@@ -164,7 +164,6 @@ int weir_graph_create(const struct weir_graph_options *options, struct weir_grap
     graph->callbacks = options->callbacks;
     graph->past_failed = options->past_failed;
     graph->output_all = options->output_all;
-    graph->expected_breach_function = -1;
     weir_buffer_init(&graph->texts, ERROR_TEXT_BYTES_MAX);
     graph->nodes =
         calloc((size_t)(plan->stream_count + plan->model_count) + 1, sizeof(struct weir_node *));
@@ -292,9 +291,18 @@ void weir_graph_set_rule_set_hash(struct weir_graph *graph, const char *hash, si
     snprintf(graph->rule_set_hash, sizeof(graph->rule_set_hash), "%.*s", (int)length, hash);
 }
 
-void weir_graph_expect_breach(struct weir_graph *graph, int32_t function, int32_t row) {
-    graph->expected_breach_function = function;
-    graph->expected_breach_row = row;
+void weir_graph_expect_breach(struct weir_graph *graph, int32_t function, int32_t row,
+                              const char *text, size_t length) {
+    if (graph->expected_count < EXPECTED_BREACHES_MAX) {
+        struct expected_breach *expected = &graph->expected[graph->expected_count++];
+        expected->function = function;
+        expected->row = row;
+        snprintf(expected->text, sizeof(expected->text), "%.*s", (int)length, text);
+    }
+}
+
+void weir_graph_expect_none(struct weir_graph *graph) {
+    graph->expected_count = 0;
 }
 
 static struct weir_node *find_node(struct weir_graph *graph, const char *name) {

@@ -84,8 +84,11 @@ void weir_graph_destroy(struct weir_graph *graph);
 
 /* Recorded clock and open epoch, before each push or tick. */
 void weir_graph_set_moment(struct weir_graph *graph, int64_t clock_us, int64_t epoch);
-/* In replay: the breach that was recorded for the next push, or function -1. */
-void weir_graph_expect_breach(struct weir_graph *graph, int32_t function, int32_t row);
+/* In replay: a breach recorded for the next push or tick, added to those expected; `text` is why,
+ * copied. Several declarations may breach in one batch. */
+void weir_graph_expect_breach(struct weir_graph *graph, int32_t function, int32_t row,
+                              const char *text, size_t length);
+void weir_graph_expect_none(struct weir_graph *graph);
 
 /* In replay: the hash rows go to quarantine under, as recorded; `length` <= 39 bytes are copied. */
 void weir_graph_set_rule_set_hash(struct weir_graph *graph, const char *hash, size_t length);

@@ -123,11 +123,13 @@ int node_call(struct weir_node *node, int32_t function, struct weir_call *call,
               int32_t *breached_at, struct weir_error *err) {
     struct weir_graph *graph = node->graph;
     *breached_at = call->end;
-    int32_t end = call->end;
-    if (graph->expected_breach_function == function) {
-        for (int32_t i = call->begin; i < call->end; i++) {
-            if (call->sel[i] == graph->expected_breach_row) {
+    const struct expected_breach *expected = NULL;
+    for (int32_t b = 0; b < graph->expected_count; b++) {
+        for (int32_t i = call->begin; graph->expected[b].function == function && i < call->end;
+             i++) {
+            if (call->sel[i] == graph->expected[b].row) {
                 call->end = i;
+                expected = &graph->expected[b];
             }
         }
     }
@@ -153,8 +155,10 @@ int node_call(struct weir_node *node, int32_t function, struct weir_call *call,
         return graph->callbacks.breach(graph->callbacks.context, node->dataset, function,
                                        call->sel[call->cursor], err);
     }
-    if (call->end < end) { /* replay applies the recorded breach, it does not wait for one */
+    if (expected != NULL) { /* replay applies the recorded breach, it does not wait for one */
         node->dataset->breached = true;
+        snprintf(node->dataset->breach_text, sizeof(node->dataset->breach_text), "%s",
+                 expected->text);
         *breached_at = call->end;
     }
     return WEIR_OK;

@@ -103,6 +103,13 @@ struct weir_node {
     int32_t rejected_count; /* rejected[0..): rows to quarantine */
 };
 
+enum { EXPECTED_BREACHES_MAX = 64 };
+struct expected_breach { /* as recorded, for replay */
+    int32_t function;
+    int32_t row;
+    char text[256];
+};
+
 struct weir_graph {
     const struct weir_plan *plan;
     struct weir_rule_set *rule_set;
@@ -119,8 +126,8 @@ struct weir_graph {
     int32_t node_count;
     struct quarantine *source_quarantines; /* one a source */
     struct weir_buffer texts;              /* error texts of the batch at hand */
-    int32_t expected_breach_function;
-    int32_t expected_breach_row;
+    struct expected_breach expected[EXPECTED_BREACHES_MAX];
+    int32_t expected_count;
     int64_t downstream_ns; /* spent in datasets downstream of the one being processed */
 };
 

@@ -38,6 +38,10 @@ static int breach(void *context, const struct weir_dataset *dataset, int32_t fun
     struct weir_pipeline *p = context;
     struct weir_message message = {
         .kind = WEIR_MESSAGE_VERDICT,
+        .subject = dataset->name,
+        .subject_size = strlen(dataset->name),
+        .reason = dataset->breach_text,
+        .reason_size = strlen(dataset->breach_text),
         .clock_us = p->clock_us,
         .version = (uint64_t)function,
         .row = row,

@@ -308,19 +308,19 @@ static int replay_batch(struct replay *r, const struct weir_message *message, in
 static int replay_messages(struct replay *r, const struct weir_record_view *record,
                            struct weir_error *err) {
     struct weir_message message;
-    struct weir_message verdict = {0};
-    bool has_verdict = false;
-    /* A verdict is recorded after the batch it came in: look ahead for it. */
-    struct weir_section_iterator ahead = weir_section_iterate(record->schedule);
-    struct weir_section_iterator messages = ahead;
-    (void)weir_message_next(&ahead, &message);
+    struct weir_message verdict;
+    struct weir_section_iterator messages = weir_section_iterate(record->schedule);
     int rc = WEIR_OK;
     while (rc == WEIR_OK && weir_message_next(&messages, &message)) {
-        has_verdict = weir_message_next(&ahead, &verdict) && verdict.kind == WEIR_MESSAGE_VERDICT;
         weir_graph_set_moment(r->graph, message.clock_us, (int64_t)r->options->epoch);
         weir_script_set_clock(message.clock_us);
-        weir_graph_expect_breach(r->graph, has_verdict ? (int32_t)verdict.version : -1,
-                                 has_verdict ? (int32_t)verdict.row : -1);
+        /* Verdicts are recorded after the batch they came in: look ahead for them. */
+        weir_graph_expect_none(r->graph);
+        struct weir_section_iterator ahead = messages;
+        while (weir_message_next(&ahead, &verdict) && verdict.kind == WEIR_MESSAGE_VERDICT) {
+            weir_graph_expect_breach(r->graph, (int32_t)verdict.version, (int32_t)verdict.row,
+                                     verdict.reason, verdict.reason_size);
+        }
         char partition[256];
         int32_t s;
         switch (message.kind) {
