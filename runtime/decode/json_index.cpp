@@ -49,6 +49,7 @@ enum weir_json_index_result weir_json_index_run(weir_json_index *index, const ui
     *positions = parser.structural_indexes.get();
     *count = parser.n_structural_indexes;
     (*positions)[*count] = static_cast<uint32_t>(length);
+    (*positions)[*count + 1] = static_cast<uint32_t>(length); // simdjson has room for three
     return WEIR_JSON_INDEXED;
 }
 

@@ -29,7 +29,7 @@ struct weir_json_index *weir_json_index_create(void); /* NULL without memory */
 void weir_json_index_destroy(struct weir_json_index *index);
 
 /* Indexes block[0..length): positions of { } [ ] : , of opening quotes and of the first byte of
- * every other scalar, ascending, then `length` once as a sentinel. Borrowed until the next run.
+ * every other scalar, ascending, then `length` twice as a sentinel. Borrowed until the next run.
  * Memory is kept for the longest block seen. */
 enum weir_json_index_result weir_json_index_run(struct weir_json_index *index, const uint8_t *block,
                                                 size_t length, uint32_t **positions,

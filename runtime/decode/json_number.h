@@ -79,8 +79,9 @@ bool json_number_scale_slow(const struct json_number *n, int32_t scale,
 
 static inline bool json_number_scaled(const struct json_number *n, int32_t scale,
                                       unsigned __int128 *magnitude) {
-    if (__builtin_expect(n->exponent + scale == 0 && !n->wide, 1)) {
-        *magnitude = n->mantissa;
+    int32_t shift = n->exponent + scale;
+    if (__builtin_expect(shift >= 0 && shift < 20 && !n->wide && n->mantissa >> 64 == 0, 1)) {
+        *magnitude = (unsigned __int128)(uint64_t)n->mantissa * (uint64_t)json_power10[shift];
         return true;
     }
     return json_number_scale_slow(n, scale, magnitude);

@@ -1,4 +1,5 @@
 #include "decode/json_plan.h"
+#include "decode/json_fast.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -62,18 +63,20 @@ static bool is_plain(const char *name) {
 
 static int init_match(struct json_field *f, struct weir_error *err) {
     size_t length = strlen(f->field->name) + 1;
-    f->match = calloc(1, length + 16);
+    f->match = calloc(1, length + JSON_FAST_BYTES);
     if (f->match == NULL) {
         return out_of_memory(err);
     }
     memcpy(f->match, f->field->name, length - 1);
     f->match[length - 1] = '"';
     f->match_length = (uint32_t)length;
-    memcpy(&f->first_word, f->match, 8);
-    f->first_mask = length >= 8 ? UINT64_MAX : (1ull << (8 * length)) - 1;
     if (!is_plain(f->field->name)) {
-        f->first_word = ~(uint64_t)0; /* no UTF-8 text has these bytes */
-        f->first_mask = UINT64_MAX;
+        f->match[0] = 0xff; /* no UTF-8 text has this byte */
+    } else if (length + 2 < JSON_FAST_BYTES) {
+        f->expected_length = (uint32_t)length + 2;
+        f->expected[0] = '"';
+        memcpy(f->expected + 1, f->match, length);
+        f->expected[length + 1] = ':';
     }
     return WEIR_OK;
 }

@@ -17,10 +17,10 @@ struct json_field {
     const struct weir_avsc_hint *hint; /* borrowed, never NULL */
     int64_t epoch_factor;              /* timestamps: column units in one epoch integer */
     int64_t per_second;                /* timestamps: column units a second */
-    uint8_t *match; /* name and closing quote, as in unescaped JSON; padded to 8 */
+    uint8_t *match;                    /* name and closing quote, as in unescaped JSON; padded */
     uint32_t match_length;
-    uint64_t first_word; /* of match, and which of its bits count */
-    uint64_t first_mask;
+    uint32_t expected_length; /* of "name": with quotes and colon; 0: never expected */
+    uint8_t expected[32];
     struct json_default default_;
     struct json_field *children; /* list: element; map: key, value */
     struct json_record *record;  /* struct */

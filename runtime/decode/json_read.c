@@ -13,11 +13,10 @@
 #endif
 
 #include "decode/decoder.h"
+#include "decode/json_fast.h"
 #include "decode/json_number.h"
+#include "decode/json_put.h"
 #include "decode/json_text.h"
-
-#define LIKELY(x) __builtin_expect(!!(x), 1)
-#define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
 void json_reader_init(struct json_reader *r) {
     memset(r, 0, sizeof(*r));
@@ -31,9 +30,6 @@ void json_reader_fini(struct json_reader *r) {
     weir_buffer_fini(&r->scratch);
     weir_buffer_fini(&r->rescued);
 }
-
-static int read_value(struct json_reader *r, struct json_field *f, struct weir_column_builder *b,
-                      const struct json_scope *parent);
 
 /* --- failing ------------------------------------------------------------------------------ */
 
@@ -70,8 +66,9 @@ static __attribute__((noinline, cold)) int fail_type(struct json_reader *r,
 }
 
 /* Cold: puts "name." or "[i]" before the path of an error raised inside. */
-static __attribute__((noinline, cold)) int
-fail_within(struct json_reader *r, int rc, const char *name, size_t name_length, int64_t index) {
+__attribute__((noinline, cold)) int json_fail_within(struct json_reader *r, int rc,
+                                                     const char *name, size_t name_length,
+                                                     int64_t index) {
     if (rc == WEIR_E_DATA) {
         char inner[JSON_PATH_BYTES / 2]; /* the outer names matter more than the innermost */
         snprintf(inner, sizeof(inner), "%.*s", (int)sizeof(inner) - 1, r->path);
@@ -87,65 +84,6 @@ fail_within(struct json_reader *r, int rc, const char *name, size_t name_length,
 }
 
 /* --- columns ------------------------------------------------------------------------------ */
-
-static int reserve_bytes(struct weir_column_builder *b, size_t extra) {
-    size_t need = b->bytes_size + extra;
-    if (LIKELY(need <= b->bytes_capacity)) {
-        return WEIR_OK;
-    }
-    size_t capacity = b->bytes_capacity * 2;
-    while (capacity < need) {
-        capacity *= 2;
-    }
-    if (need > INT32_MAX / 2) {
-        return WEIR_E_LIMIT;
-    }
-    void *values = weir_batch_alloc(b->batch, capacity);
-    if (values == NULL) {
-        return WEIR_E_LIMIT;
-    }
-    memcpy(values, b->values, b->bytes_size);
-    b->values = values;
-    b->bytes_capacity = capacity;
-    return WEIR_OK;
-}
-
-/* Accounts for bytes already written at the column's end. */
-static inline int finish_bytes(struct weir_column_builder *b, size_t length) {
-    if (LIKELY(b->length < b->capacity_rows)) {
-        b->bytes_size += length;
-        b->offsets[++b->length] = (int32_t)b->bytes_size;
-        return WEIR_OK;
-    }
-    int rc = weir_builder_bytes(b, NULL, 0); /* grows the offsets */
-    if (rc == WEIR_OK) {
-        b->bytes_size += length;
-        b->offsets[b->length] = (int32_t)b->bytes_size;
-    }
-    return rc;
-}
-
-static inline int put_int(struct weir_column_builder *b, int64_t value, int32_t width) {
-    if (UNLIKELY(b->length >= b->capacity_rows)) {
-        return weir_builder_int(b, value);
-    }
-    int64_t row = b->length++;
-    switch (width) {
-    case 1:
-        ((int8_t *)b->values)[row] = (int8_t)value;
-        break;
-    case 2:
-        ((int16_t *)b->values)[row] = (int16_t)value;
-        break;
-    case 4:
-        ((int32_t *)b->values)[row] = (int32_t)value;
-        break;
-    default:
-        ((int64_t *)b->values)[row] = value;
-        break;
-    }
-    return WEIR_OK;
-}
 
 void json_truncate_column(struct weir_column_builder *b, int64_t length) {
     for (int64_t i = length; i < b->length; i++) {
@@ -216,11 +154,16 @@ static inline int put_string(struct json_reader *r, uint32_t at, struct weir_col
                              size_t *length) {
     const uint8_t *begin = r->block + at + 1;
     size_t room = *r->next - at + 2 * 16; /* the string ends before the next structural byte */
-    int rc = reserve_bytes(b, room);
+    int rc = json_reserve_bytes(b, room);
     if (UNLIKELY(rc != WEIR_OK)) {
         return rc;
     }
     uint8_t *to = (uint8_t *)b->values + b->bytes_size;
+#if JSON_FAST
+    if (LIKELY(json_fast_string(begin, r->block + *r->next, to, length))) {
+        return json_finish_bytes(b, *length);
+    }
+#endif
     const uint8_t *end = copy_plain(begin, to);
     *length = (size_t)(end - begin);
     if (UNLIKELY(*end == '\\')) {
@@ -232,7 +175,7 @@ static inline int put_string(struct json_reader *r, uint32_t at, struct weir_col
         }
         *length = (size_t)size;
     }
-    return finish_bytes(b, *length);
+    return json_finish_bytes(b, *length);
 }
 
 static int read_string(struct json_reader *r, struct json_field *f, uint32_t at,
@@ -257,7 +200,7 @@ static int read_binary(struct json_reader *r, struct json_field *f, uint32_t at,
     }
     int rc = json_string_view(r, at, &text, &length);
     if (rc == WEIR_OK) {
-        rc = reserve_bytes(b, length + WEIR_DECODE_PADDING);
+        rc = json_reserve_bytes(b, length + WEIR_DECODE_PADDING);
     }
     if (rc != WEIR_OK) {
         return rc;
@@ -271,14 +214,28 @@ static int read_binary(struct json_reader *r, struct json_field *f, uint32_t at,
         return json_fail(r, at, "%lld bytes where the schema fixes %d", (long long)size,
                          f->hint->fixed_bytes);
     }
-    return finish_bytes(b, (size_t)size);
+    return json_finish_bytes(b, (size_t)size);
 }
 
 /* --- numbers ------------------------------------------------------------------------------ */
 
-/* A number, or where `quoted` is allowed a string that holds nothing else. */
-static inline bool number_at(const uint8_t *p, struct json_number *n) {
-    return LIKELY(json_number_read(p, n)) && *n->end != '"';
+/* The number at `at`; its first structural byte has been taken. */
+static inline bool number_at(const struct json_reader *r, uint32_t at, struct json_number *n) {
+    const uint8_t *p = r->block + at;
+#if JSON_FAST
+    const uint8_t *end = r->block + *r->next;
+    struct json_fast_number fast;
+    if (LIKELY(json_fast_number(p, end, &fast))) {
+        n->mantissa = fast.digits;
+        n->exponent = -(int32_t)fast.fraction;
+        n->negative = fast.negative;
+        n->wide = false;
+        n->begin = p;
+        n->end = end;
+        return true;
+    }
+#endif
+    return json_number_read(p, n) && *n->end != '"';
 }
 
 static int number_in_string(struct json_reader *r, const struct json_field *f, uint32_t at,
@@ -297,11 +254,11 @@ static inline int read_int(struct json_reader *r, struct json_field *f, uint32_t
                            int32_t width) {
     struct json_number n;
     int64_t value;
-    if (UNLIKELY(!number_at(r->block + at, &n) || !json_number_int64(&n, &value) || value < low ||
+    if (UNLIKELY(!number_at(r, at, &n) || !json_number_int64(&n, &value) || value < low ||
                  value > high)) {
         return fail_type(r, f, at);
     }
-    return put_int(b, value, width);
+    return json_put_int(b, value, width);
 }
 
 static int read_int64(struct json_reader *r, struct json_field *f, uint32_t at,
@@ -321,7 +278,7 @@ static int read_int64(struct json_reader *r, struct json_field *f, uint32_t at,
         if (!json_number_int64(&n, &value)) {
             return fail_type(r, f, at);
         }
-        return put_int(b, value, 8);
+        return json_put_int(b, value, 8);
     }
     return read_int(r, f, at, b, INT64_MIN, INT64_MAX, 8);
 }
@@ -335,7 +292,7 @@ static inline int read_decimal(struct json_reader *r, struct json_field *f, uint
         if (rc != WEIR_OK) {
             return rc;
         }
-    } else if (UNLIKELY(!number_at(r->block + at, &n))) {
+    } else if (UNLIKELY(!number_at(r, at, &n))) {
         return fail_type(r, f, at);
     }
     if (UNLIKELY(!json_number_decimal(&n, f->field->precision, f->field->scale, &value))) {
@@ -352,7 +309,7 @@ static int read_double(struct json_reader *r, struct json_field *f, uint32_t at,
                        struct weir_column_builder *b) {
     struct json_number n;
     double value;
-    if (!number_at(r->block + at, &n) || !json_number_double(&n, &value)) {
+    if (!number_at(r, at, &n) || !json_number_double(&n, &value)) {
         return fail_type(r, f, at);
     }
     return weir_builder_double(b, value);
@@ -362,7 +319,7 @@ static int read_float(struct json_reader *r, struct json_field *f, uint32_t at,
                       struct weir_column_builder *b) {
     struct json_number n;
     float value;
-    if (!number_at(r->block + at, &n) || !json_number_float(&n, &value)) {
+    if (!number_at(r, at, &n) || !json_number_float(&n, &value)) {
         return fail_type(r, f, at);
     }
     return weir_builder_float(b, value);
@@ -406,12 +363,12 @@ static int read_timestamp(struct json_reader *r, struct json_field *f, uint32_t 
         }
     } else {
         struct json_number n;
-        if (!number_at(r->block + at, &n) || !json_number_int64(&n, &value) ||
+        if (!number_at(r, at, &n) || !json_number_int64(&n, &value) ||
             __builtin_mul_overflow(value, f->epoch_factor, &value)) {
             return fail_type(r, f, at);
         }
     }
-    return put_int(b, value, 8);
+    return json_put_int(b, value, 8);
 }
 
 static int read_date(struct json_reader *r, struct json_field *f, uint32_t at,
@@ -427,7 +384,7 @@ static int read_date(struct json_reader *r, struct json_field *f, uint32_t at,
         return rc;
     }
     enum json_time_error error = json_parse_date(text, length, &days);
-    return error != JSON_TIME_OK ? fail_time(r, at, error) : put_int(b, days, 4);
+    return error != JSON_TIME_OK ? fail_time(r, at, error) : json_put_int(b, days, 4);
 }
 
 /* --- nested ------------------------------------------------------------------------------- */
@@ -450,9 +407,9 @@ static int read_list(struct json_reader *r, struct json_field *f, uint32_t at,
         r->next++;
     } else {
         while (rc == WEIR_OK) {
-            rc = read_value(r, &f->children[0], &b->children[0], &scope);
+            rc = json_read_value(r, &f->children[0], &b->children[0], &scope);
             if (rc != WEIR_OK) {
-                return fail_within(r, rc, NULL, 0, scope.index);
+                return json_fail_within(r, rc, NULL, 0, scope.index);
             }
             scope.index++;
             at = *r->next++;
@@ -494,9 +451,9 @@ static int read_map_entry(struct json_reader *r, struct json_field *f,
     if (rc == WEIR_OK) {
         struct json_scope scope = {
             .parent = parent, .name = (const char *)key, .name_length = length};
-        rc = read_value(r, &f->children[1], &b->children[1], &scope);
+        rc = json_read_value(r, &f->children[1], &b->children[1], &scope);
         if (rc != WEIR_OK) {
-            return fail_within(r, rc, (const char *)key, length, 0);
+            return json_fail_within(r, rc, (const char *)key, length, 0);
         }
     }
     return rc;
@@ -531,20 +488,12 @@ static int read_map(struct json_reader *r, struct json_field *f, uint32_t at,
 }
 
 static inline bool key_matches(const uint8_t *p, const struct json_field *f) {
-    uint64_t word;
-    memcpy(&word, p, 8);
-    if (((word ^ f->first_word) & f->first_mask) != 0) {
-        return false;
+#if JSON_FAST
+    if (LIKELY(f->match_length < JSON_FAST_BYTES)) {
+        return json_fast_equal(p, f->match, f->match_length);
     }
-    if (f->match_length <= 8) {
-        return true;
-    }
-    for (uint32_t i = 8; i + 8 < f->match_length; i += 8) {
-        if (memcmp(p + i, f->match + i, 8) != 0) {
-            return false;
-        }
-    }
-    return memcmp(p + f->match_length - 8, f->match + f->match_length - 8, 8) == 0;
+#endif
+    return memcmp(p, f->match, f->match_length) == 0;
 }
 
 /* Field of the key opening at `at`: the guess, its neighbours, then the name table. -1: unknown. */
@@ -574,7 +523,7 @@ int json_read_default(struct json_reader *r, struct json_field *f, struct weir_c
     const uint32_t *next = r->next;
     r->block = f->default_.text;
     r->next = f->default_.positions;
-    int rc = read_value(r, f, b, NULL);
+    int rc = json_read_value(r, f, b, NULL);
     r->block = block;
     r->next = next;
     return rc;
@@ -589,20 +538,18 @@ static int read_absent(struct json_reader *r, struct json_field *f, struct weir_
         return weir_builder_null(b);
     }
     json_fail(r, at, "missing field");
-    return fail_within(r, WEIR_E_DATA, f->field->name, strlen(f->field->name), 0);
+    return json_fail_within(r, WEIR_E_DATA, f->field->name, strlen(f->field->name), 0);
 }
 
-/* After the opening brace; one value to each column. */
-static int read_fields(struct json_reader *r, struct json_record *record,
-                       struct weir_column_builder *columns, const struct json_scope *parent) {
-    for (int32_t w = 0; w < record->words; w++) {
-        record->seen[w] = 0;
-    }
+/* The rest of an object of which `done` has been read; one value to each column. */
+static int read_rest(struct json_reader *r, struct json_record *record,
+                     struct weir_column_builder *columns, const struct json_scope *parent,
+                     const struct json_progress *done) {
     uint32_t object = ++r->objects;
-    int32_t previous = -1;
-    int32_t found = 0;
-    uint32_t at = *r->next++;
-    if (r->block[at] != '}') {
+    int32_t previous = done->previous;
+    int32_t found = done->found;
+    uint32_t at = done->closed ? r->next[-1] : *r->next++;
+    if (!done->closed && (found > 0 || r->block[at] != '}')) {
         for (;;) {
             if (UNLIKELY(r->block[at] != '"')) {
                 return json_fail(r, at, "expected a key");
@@ -625,9 +572,9 @@ static int read_fields(struct json_reader *r, struct json_record *record,
                 if (UNLIKELY(r->block[colon] != ':')) {
                     return json_fail(r, colon, "expected a colon after the key");
                 }
-                rc = read_value(r, f, &columns[i], parent);
+                rc = json_read_value(r, f, &columns[i], parent);
                 if (UNLIKELY(rc != WEIR_OK)) {
-                    return fail_within(r, rc, f->field->name, strlen(f->field->name), 0);
+                    return json_fail_within(r, rc, f->field->name, strlen(f->field->name), 0);
                 }
             } else {
                 rc = json_rescue(r, at, object, parent);
@@ -660,6 +607,12 @@ static int read_fields(struct json_reader *r, struct json_record *record,
     return WEIR_OK;
 }
 
+static void clear_seen(struct json_record *record) {
+    for (int32_t w = 0; w < record->words; w++) {
+        record->seen[w] = 0;
+    }
+}
+
 static int read_struct(struct json_reader *r, struct json_field *f, uint32_t at,
                        struct weir_column_builder *b, const struct json_scope *parent) {
     if (r->block[at] != '{') {
@@ -667,7 +620,9 @@ static int read_struct(struct json_reader *r, struct json_field *f, uint32_t at,
     }
     int rc = enter(r, at);
     if (rc == WEIR_OK) {
-        rc = read_fields(r, f->record, b->children, parent);
+        const struct json_progress nothing = {.previous = -1};
+        clear_seen(f->record);
+        rc = read_rest(r, f->record, b->children, parent, &nothing);
     }
     r->depth--;
     return rc == WEIR_OK ? weir_builder_struct(b) : rc;
@@ -689,8 +644,8 @@ static int read_nested(struct json_reader *r, struct json_field *f, uint32_t at,
     }
 }
 
-static int read_value(struct json_reader *r, struct json_field *f, struct weir_column_builder *b,
-                      const struct json_scope *parent) {
+int json_read_value(struct json_reader *r, struct json_field *f, struct weir_column_builder *b,
+                    const struct json_scope *parent) {
     uint32_t at = *r->next++;
     const uint8_t *p = r->block + at;
     if (*p == 'n' && f->field->nullable && memcmp(p, "null", 4) == 0 && json_number_ends[p[4]] &&
@@ -743,7 +698,12 @@ int json_read_row(struct json_reader *r, struct json_record *record,
     if (r->block[at] != '{') {
         return json_fail(r, at, "expected an object");
     }
-    int rc = read_fields(r, record, columns, NULL);
+    struct json_progress done = {.previous = -1};
+    clear_seen(record);
+    int rc = json_read_expected(r, record, columns, &done);
+    if (rc == WEIR_OK && UNLIKELY(!done.closed || done.found != record->count)) {
+        rc = read_rest(r, record, columns, NULL, &done);
+    }
     if (rc == WEIR_OK && UNLIKELY(r->rescued.size > 0)) {
         rc = weir_buffer_append(&r->rescued, "}", 1);
     }

@@ -42,6 +42,27 @@ int json_read_default(struct json_reader *r, struct json_field *f,
 /* Shortens a column to `length` values, forgetting what the rest wrote. */
 void json_truncate_column(struct weir_column_builder *b, int64_t length);
 
+/* --- between json_read.c and json_row.c --------------------------------------------------- */
+
+/* How far json_read_expected came. */
+struct json_progress {
+    int32_t previous; /* last field read, -1 none */
+    int32_t found;
+    bool closed; /* the object is complete */
+};
+
+/* Reads fields of the row for as long as they come in the order and shape the last rows had. Stops
+ * before the first that does not, r->next at its key; record->seen says which are done. */
+int json_read_expected(struct json_reader *r, struct json_record *record,
+                       struct weir_column_builder *columns,
+                       struct json_progress *done) WEIR_MUST_CHECK;
+/* Puts "name." (or "[index]" without a name) before the path of an error; returns rc. */
+int json_fail_within(struct json_reader *r, int rc, const char *name, size_t name_length,
+                     int64_t index);
+/* The value at r->next. */
+int json_read_value(struct json_reader *r, struct json_field *f, struct weir_column_builder *b,
+                    const struct json_scope *parent) WEIR_MUST_CHECK;
+
 /* --- between json_read.c and json_skip.c -------------------------------------------------- */
 
 int json_fail(struct json_reader *r, uint32_t at, const char *format, ...) WEIR_PRINTF(3, 4);

@@ -150,6 +150,9 @@ enum json_time_error json_parse_date(const uint8_t *text, size_t length, int32_t
         return JSON_TIME_MALFORMED;
     }
     year += century * 100;
+#ifdef WEIR_PLANT_BUG /* tools/fuzz.py proves that the fuzzer would find this */
+    month += month > 12 && month_days[month] == 0;
+#endif
     if (year < 1 || month < 1 || month > 12 || day < 1 || day > month_days[month - 1]) {
         return JSON_TIME_RANGE;
     }

@@ -524,8 +524,97 @@ static void test_a_rejected_row_leaves_nothing_in_nested_columns(void **state) {
     weir_schema_unref(schema);
 }
 
+/* Values are taken a short way when nothing but them lies between two structural bytes, and the
+ * general way otherwise: white space around a value must change nothing. */
+static void test_white_space_does_not_change_what_a_value_is(void **state) {
+    (void)state;
+    static const char *const types[] = {"int32",     "int64",  "decimal(12,3)", "decimal(38,0)",
+                                        "timestamp", "double", "string"};
+    static const char *const texts[] = {"0",
+                                        "-0",
+                                        "7",
+                                        "-7",
+                                        "00",
+                                        "01",
+                                        "-01",
+                                        "12",
+                                        "2147483647",
+                                        "2147483648",
+                                        "-2147483648",
+                                        "-2147483649",
+                                        "999999999999999",
+                                        "9999999999999999",
+                                        "99999999999999999",
+                                        "-9999999999999999",
+                                        "1743227999324000",
+                                        "0.1",
+                                        ".1",
+                                        "1.",
+                                        "-.1",
+                                        "-1.",
+                                        "1.5",
+                                        "-1.50",
+                                        "1.500",
+                                        "1.5000",
+                                        "1.2345",
+                                        "999999999.999",
+                                        "1000000000.000",
+                                        "-999999999.999",
+                                        "0.000",
+                                        "00.1",
+                                        "1..2",
+                                        "1.2.3",
+                                        "1-2",
+                                        "--1",
+                                        "+1",
+                                        "1e3",
+                                        "1.5e1",
+                                        "0.30000000000000004",
+                                        "9007199254740993",
+                                        "900719925474.0993",
+                                        "123456789012345.6",
+                                        "1234567890123456.7",
+                                        "-",
+                                        "1 2",
+                                        "\"\"",
+                                        "\"a\"",
+                                        "\"thirty bytes and one more is it\"",
+                                        "\"thirty-one bytes and two more: 32\"",
+                                        "\"a longer text of more than thirty-two bytes\"",
+                                        "\"tab\\t\"",
+                                        "\"\\u00e9\"",
+                                        "\"12\"",
+                                        "\"a\"b",
+                                        "\"a\"\"b\"",
+                                        "nul",
+                                        "null",
+                                        "nullx"};
+    for (size_t t = 0; t < sizeof(types) / sizeof(types[0]); t++) {
+        struct weir_schema *schema = schema_of(types[t], true, NULL);
+        for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+            char lines[256];
+            int length =
+                snprintf(lines, sizeof(lines), "{\"v\":%s}\n{\"v\" : %s }\n", texts[i], texts[i]);
+            struct decoded d;
+            decode_lines(&d, schema, NULL, lines, (size_t)length);
+            if (d.batch->rows == 2) {
+                char tight[256];
+                char spaced[256];
+                show(&d.batch->columns[0], 0, tight);
+                show(&d.batch->columns[0], 1, spaced);
+                assert_string_equal(tight, spaced);
+            } else if (d.batch->rows != 0) {
+                fail_msg("%s: %s depends on white space", types[t], texts[i]);
+            }
+            release(&d);
+        }
+        weir_schema_unref(schema);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_white_space_does_not_change_what_a_value_is),
         cmocka_unit_test(test_each_value_is_taken_by_exact_value_or_rejected),
         cmocka_unit_test(test_each_line_is_a_row_or_a_reject_and_leaves_its_neighbours_alone),
         cmocka_unit_test(test_absent_takes_the_default_and_null_is_not_absent),
