@@ -34,10 +34,11 @@ static int build_chunk(const struct weir_arguments *arguments, struct weir_buffe
     int rc = weir_buffer_append_text(chunk, "arg = { [0] = 'weir test'");
     char output[128];
     snprintf(output, sizeof(output), "--output=%.100s",
-             arguments->output != NULL ? arguments->output
-             : arguments->json         ? "json"
-             : isatty(STDOUT_FILENO)   ? "utfTerminal"
-                                       : "plainTerminal");
+             arguments->output != NULL
+                 ? strcmp(arguments->output, "tap") == 0 ? "TAP" : arguments->output
+             : arguments->json       ? "json"
+             : isatty(STDOUT_FILENO) ? "utfTerminal"
+                                     : "plainTerminal");
     const char *fixed[] = {output, "--pattern=_spec", "--lpath=./?.lua"};
     for (size_t i = 0; rc == WEIR_OK && i < sizeof(fixed) / sizeof(fixed[0]); i++) {
         rc = quote(chunk, fixed[i]);
