@@ -182,6 +182,7 @@ SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:detect_stack_use_after_return=0",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
     "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
+    "WEIR_CRASH_RUNS": "400",  # a simulated disk has no threads, and its runs take their time here
 }
 
 
@@ -229,6 +230,7 @@ def judges():
 
 INTEGRATION = ["tests/integration"]
 CRASH = "tests/integration/test_crash.py"
+ENDS = ["tests/integration/test_stops.py", "tests/integration/test_reload.py"]
 
 
 def suite(name):
@@ -239,9 +241,14 @@ def suite(name):
     if name == "test":
         return [
             build("release"), judges(), abi("release"), specs("release"), busted("jit", "tests/jit"), unit("release"), build("asan"), lints("build release"),
+            build("tsan", "weir"),
             pytest("integration", "build/release/weir", INTEGRATION, f"--ignore={CRASH}", needs=("build release",)),
             unit("asan"),
             pytest("crash", "build/release/weir", [CRASH], needs=("build release",)),
+            # One whole run a sanitizer: every end a run can have, and rules saved while events flow.
+            pytest("ends (asan)", "build/asan/weir", ENDS, needs=("build asan",), env=SANITIZERS),
+            pytest("ends (tsan)", "build/tsan/weir", ENDS, "-k", "not failure", needs=("build tsan",),
+                   env={**SANITIZERS, "WEIR_STOPS": "2"}),
         ]
     if name == "long":
         return [

@@ -59,7 +59,16 @@ static struct weir_rule_set *load(const char *body) {
     return rule_set;
 }
 
+/* ThreadSanitizer holds a signal back until the thread's next call that it intercepts; a compiled
+ * loop makes none, and would run for ever. */
+static void skip_where_signals_are_held_back(void) {
+#ifdef __SANITIZE_THREAD__
+    skip();
+#endif
+}
+
 static void stops(const char *body) {
+    skip_where_signals_are_held_back();
     struct weir_rule_set *rule_set = load(body);
     for (int round = 0; round < 3; round++) { /* the first time it may not be compiled yet */
         struct weir_call call = {0};
@@ -151,6 +160,7 @@ static void *spin(void *argument) {
 
 static void other_busy_threads_do_not_disturb_it(void **state) {
     (void)state;
+    skip_where_signals_are_held_back();
     pthread_t thread;
     uint64_t turns = 0;
     sigset_t old;
