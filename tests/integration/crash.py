@@ -1,20 +1,81 @@
 """Kills a run and starts it again: the tables must be those of an undisturbed run, to the last bit of every double sum."""
 
-import os
+import gzip
 import pathlib
 import random
 import re
 import signal
 import subprocess
 
+import conftest
+import end_to_end
+import events
 import lake
+import standard
 
-TABLES = ("bronze/sale", "silver/sale", "gold/velocity", "quarantine/silver/sale", "quarantine/bronze/sale", "quarantine/late_sale")
+PIPELINE = "pipelines/standard.lua"
+TABLES = ("bronze/sale", "silver/sale", "gold/velocity", "gold/by_store", "gold/till", "quarantine/silver/sale", "quarantine/bronze/sale",
+          "quarantine/late_sale")
+# Small epochs and segments and frequent snapshots, so that a run of a second passes every point.
+OPTIONS = ("--set", "commit.every=20ms", "--set", "ledger.segment=64KB", "--set", "ledger.snapshot_every=30ms", "--set", "ledger.keep=0s")
+PLAIN_EVENTS = 120_000
+TILL_EVENTS = 60_000
+
+# Beside the standard rules: a table with partitions, and a second source that has no files.
+BY_STORE = """\
+return model "gold.by_store" {
+  from     = "silver.sale",
+  by       = { "store_id" },
+  window   = tumbling { size = "10m", allowed_lateness = "30s" },
+  measures = { weight = sum "weight", mean = avg "weight", sales = count() },
+  into     = delta { partition_by = { date "window_start" } },
+}
+"""
+SILVER_TILL = """\
+return stream "silver.till" {
+  from    = "bronze.till",
+  time    = { field = "sold_at", out_of_order = "5s" },
+  dedup   = { by = "event_id", within = "1m" },
+  columns = { share = "double" },
+  map     = function(e, out) out.share = (e.qty or 0) / 7 end,
+  into    = none,
+}
+"""
+GOLD_TILL = """\
+return model "gold.till" {
+  from     = "silver.till",
+  by       = { "kind" },
+  window   = tumbling { size = "1s" },
+  measures = { lines = count(), share = sum "share" },
+}
+"""
+TILL_SOURCE = '    source "bronze.till" { generator { seed = 9, count = %d, rate = 0 }, into = none },\n  },\n}\n' % TILL_EVENTS
 
 
-def fault_points(root):
-    text = (pathlib.Path(root) / "runtime/core/fault.def").read_text(encoding="utf-8")
+def fault_points():
+    text = (conftest.ROOT / "runtime/core/fault.def").read_text(encoding="utf-8")
     return re.findall(r"^X\((\w+)", text, re.MULTILINE)
+
+
+def write_landing(folder):
+    """Nasty events in plain and zipped files, then enough plain ones that a run takes many epochs."""
+    events.Events(seed=11, rows=4000).write(folder)
+    plain = folder / "zzz-a.jsonl"
+    end_to_end.write_events(plain, PLAIN_EVENTS)
+    lines = plain.read_bytes().splitlines(keepends=True)
+    plain.write_bytes(b"".join(lines[:PLAIN_EVENTS // 2]))
+    (folder / "zzz-b.jsonl.gz").write_bytes(gzip.compress(b"".join(lines[PLAIN_EVENTS // 2:]), 1, mtime=0))
+
+
+def prepare(project, landing):
+    standard.write(project)
+    text = (project.root / PIPELINE).read_text(encoding="utf-8")
+    assert text.endswith("  },\n}\n")
+    project.write(PIPELINE, text.removesuffix("  },\n}\n") + TILL_SOURCE)
+    project.write("rules/gold/by_store.lua", BY_STORE)
+    project.write("rules/silver/till.lua", SILVER_TILL)
+    project.write("rules/gold/till.lua", GOLD_TILL)
+    (project.root / "landing").symlink_to(landing)
 
 
 def columns_of(name, table):
@@ -37,23 +98,32 @@ def assert_same_tables(actual, expected, what):
             f"{what}: {name}: {actual[name].num_rows} rows, undisturbed {expected[name].num_rows}\nonly undisturbed: {lost}\nonly here: {doubled}")
 
 
-def finish(project, pipeline, *options):
-    project.run(pipeline, *options)
+def finish(project, *options):
+    return project.run(PIPELINE, *OPTIONS, *options)
 
 
-def kill_at(project, pipeline, point, hit, *options):
-    """Runs until the point's hit; True when it was reached (and the process killed itself there)."""
-    outcome = project.weir("run", pipeline, "--until-end", "--json", *options, env={"WEIR_FAULT": f"{point}:{hit}:kill"})
-    reached = f"fault point {point} reached, hit {hit}" in outcome.err
-    assert reached == (outcome.code == -signal.SIGKILL), outcome
-    assert reached or outcome.code == 0, outcome
-    return reached
+def run_with_fault(project, point, hit, action, *options, meanwhile=None):
+    """Runs to the end or to the point's hit; (whether it was reached, the outcome)."""
+    report = project.root / "faults"
+    report.unlink(missing_ok=True)
+    process = project.start("run", PIPELINE, "--until-end", "--json", *OPTIONS, *options,
+                            env={"WEIR_FAULT": f"{point}:{hit}:{action}", "WEIR_FAULT_REPORT": str(report)})
+    if meanwhile:
+        meanwhile(process)
+    out, err = process.communicate(timeout=conftest.TIMEOUT_S)
+    outcome = conftest.Outcome(process.returncode, out, err)
+    if action == "kill":
+        reached = f"fault point {point} reached, hit {hit}" in err
+        assert reached == (outcome.code == -signal.SIGKILL), outcome
+        assert reached or outcome.code == 0, outcome
+        return reached, outcome
+    hits = dict(line.split() for line in report.read_text(encoding="utf-8").splitlines())
+    return int(hits[point]) >= hit, outcome
 
 
-def kill_after(project, pipeline, seconds, *options):
+def kill_after(project, seconds):
     """Starts a run and kills it after a time; True when it was still running."""
-    process = subprocess.Popen([project.binary, "run", pipeline, "--until-end", "--json", *options], cwd=project.root, env=os.environ,
-                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = project.start("run", PIPELINE, "--until-end", "--json", *OPTIONS)
     try:
         _, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -64,13 +134,18 @@ def kill_after(project, pipeline, seconds, *options):
     return False
 
 
-def random_kills(project, pipeline, count, seed, whole_run_s, *options):
-    """Kills at `count` random instants over as many starts as it takes, then runs to the end. Returns the number killed."""
+def random_kills(project, count, seed, whole_run_s):
+    """Kills at up to `count` random instants, some soon after a start, then runs to the end. Returns the number killed."""
     rng = random.Random(seed)
     killed = 0
     for _ in range(count):
-        if not kill_after(project, pipeline, rng.uniform(0, whole_run_s), *options):
+        if not kill_after(project, rng.uniform(0, whole_run_s * rng.choice([0.2, 0.6, 1]))):
             break
         killed += 1
-    finish(project, pipeline, *options)
+    finish(project)
     return killed
+
+
+def ledger_files(project):
+    folder = project.root / "lake/_weir/standard/ledger"
+    return sorted(pathlib.Path(folder).glob("*.seg")), sorted(pathlib.Path(folder / "snapshots").glob("*.snap"))

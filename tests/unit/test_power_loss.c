@@ -214,6 +214,8 @@ static int live(struct machine *m, struct weir_error *err) {
     return rc;
 }
 
+static uint64_t current_seed; /* for messages */
+
 /* --- tables as multisets of rows -------------------------------------------------------------- */
 
 struct table {
@@ -280,7 +282,8 @@ static int visit_table(void *context, const char *directory) {
     weir_delta_snapshot_destroy(snapshot);
     weir_pool_destroy(pool);
     if (rc != WEIR_OK) {
-        fail_msg("table %s cannot be read: %s", directory, err.message);
+        fail_msg("WEIR_POWER_SEED=%llu: table %s cannot be read: %s",
+                 (unsigned long long)current_seed, directory, err.message);
     }
     if (table->count > 0) {
         qsort(table->rows, table->count, sizeof(*table->rows), ascending);
@@ -463,13 +466,15 @@ static void over_seeds(int (*one)(uint64_t seed), const char *what, int percent)
     uint64_t seeds = 0;
     int hits = 0;
     if (only != NULL) {
-        hits = one(strtoull(only, NULL, 10));
+        current_seed = strtoull(only, NULL, 10);
+        hits = one(current_seed);
         seeds = 1;
     }
     for (uint64_t seed = 1; only == NULL && seed <= count; seed++) {
         if (many == NULL && weir_clock_mono_ns() > until) {
             break;
         }
+        current_seed = seed;
         hits += one(seed);
         seeds++;
     }
