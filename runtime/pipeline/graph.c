@@ -148,6 +148,33 @@ static int add_node(struct weir_graph *graph, const struct weir_plan_stream *str
     return rc == WEIR_OK ? add_consumer(graph, node, err) : rc;
 }
 
+/* Streams and models read each other: each is made after what it reads. */
+static int add_nodes(struct weir_graph *graph, struct weir_error *err) {
+    const struct weir_plan *plan = graph->plan;
+    int32_t total = plan->stream_count + plan->model_count;
+    bool *made = calloc((size_t)total + 1, sizeof(*made));
+    int rc = made == NULL ? weir_error_set(err, WEIR_E_NOMEM, "graph: out of memory") : WEIR_OK;
+    bool found = true;
+    while (rc == WEIR_OK && graph->node_count < total) {
+        bool any = !found; /* nothing more can be reached: the next one says what it misses */
+        found = false;
+        for (int32_t i = 0; rc == WEIR_OK && i < total; i++) {
+            const struct weir_plan_stream *stream =
+                i < plan->stream_count ? &plan->streams[i] : NULL;
+            const struct weir_plan_model *model =
+                stream == NULL ? &plan->models[i - plan->stream_count] : NULL;
+            const char *from = stream != NULL ? stream->from : model->from;
+            if (!made[i] && (any || weir_graph_find(graph, from) != NULL)) {
+                rc = add_node(graph, stream, model, err);
+                made[i] = true;
+                found = true;
+            }
+        }
+    }
+    free(made);
+    return rc;
+}
+
 int weir_graph_create(const struct weir_graph_options *options, struct weir_graph **out,
                       struct weir_error *err) {
     const struct weir_plan *plan = options->plan;
@@ -172,6 +199,9 @@ int weir_graph_create(const struct weir_graph_options *options, struct weir_grap
     int rc = graph->nodes == NULL || graph->source_quarantines == NULL
                  ? weir_error_set(err, WEIR_E_NOMEM, "graph: out of memory")
                  : WEIR_OK;
+    if (rc == WEIR_OK && nulls_create(plan, &graph->nulls) != WEIR_OK) {
+        rc = weir_error_set(err, WEIR_E_NOMEM, "graph: out of memory");
+    }
     for (int32_t i = 0; rc == WEIR_OK && i < plan->source_count; i++) {
         const struct weir_plan_source *source = &plan->sources[i];
         if (graph_add_dataset(graph, source->name, source->full_schema, &source->into, err) ==
@@ -183,11 +213,8 @@ int weir_graph_create(const struct weir_graph_options *options, struct weir_grap
         rc = quarantine_init(&graph->source_quarantines[i], graph, plan->sources[i].name,
                              plan->sources[i].schema, err);
     }
-    for (int32_t i = 0; rc == WEIR_OK && i < plan->stream_count; i++) {
-        rc = add_node(graph, &plan->streams[i], NULL, err);
-    }
-    for (int32_t i = 0; rc == WEIR_OK && i < plan->model_count; i++) {
-        rc = add_node(graph, NULL, &plan->models[i], err);
+    if (rc == WEIR_OK) {
+        rc = add_nodes(graph, err);
     }
     if (rc != WEIR_OK) {
         weir_graph_destroy(graph);
@@ -226,6 +253,7 @@ void weir_graph_destroy(struct weir_graph *graph) {
     free(graph->nodes);
     free(graph->source_quarantines);
     weir_buffer_fini(&graph->texts);
+    nulls_destroy(graph->nulls);
     weir_rule_set_unref(graph->rule_set);
     free(graph);
 }

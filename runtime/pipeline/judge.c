@@ -118,11 +118,121 @@ int node_reject(struct weir_node *node, int32_t row, int32_t tally, const char *
 
 /* --- calls ---------------------------------------------------------------------------------- */
 
-int node_call(struct weir_node *node, int32_t function, struct weir_call *call,
-              void (*offender)(void *context, int32_t position, const char *message), void *context,
-              int32_t *breached_at, struct weir_error *err) {
+/* One node_call under way. */
+struct running {
+    struct weir_node *node;
+    int32_t function;
+    void (*offender)(void *context, int32_t position, const char *message, bool touched);
+    void *context;
+    const int32_t *positions; /* of the rows Lua gets; NULL: as they are */
+    int32_t told;             /* rows before this position that throw for certain were reported */
+    int32_t end;              /* as the caller gave it, then where the budget broke */
+    bool breached;
+};
+
+/* Rows that threw and rows that would have are reported in order. */
+static void tell_certain(struct running *run, int32_t before) {
+    const struct nulls *nulls = run->node->graph->nulls;
+    for (; run->positions != NULL && run->told < before; run->told++) {
+        const char *text = nulls_text(nulls, run->function, run->told);
+        if (text != NULL) {
+            run->offender(run->context, run->told, text, false);
+        }
+    }
+}
+
+static int run_rows(struct running *run, struct weir_call *call, struct weir_error *err) {
+    struct weir_node *node = run->node;
     struct weir_graph *graph = node->graph;
-    *breached_at = call->end;
+    struct weir_error thrown = {0};
+    while (call->begin < call->end) {
+        int rc = weir_rule_set_call(graph->rule_set, run->function, call, &thrown);
+        if (rc == WEIR_OK) {
+            break;
+        }
+        int32_t position = run->positions != NULL ? run->positions[call->cursor] : call->cursor;
+        if (rc == WEIR_E_SCRIPT) {
+            tell_certain(run, position);
+            run->offender(run->context, position, thrown.message, true);
+            call->begin = call->cursor + 1;
+            continue;
+        }
+        if (rc != WEIR_E_BUDGET) {
+            return weir_error_set(err, rc, "%s: %s", node->name, thrown.message);
+        }
+        run->breached = true;
+        run->end = position;
+        node->dataset->breached = true;
+        snprintf(node->dataset->breach_text, sizeof(node->dataset->breach_text), "%.250s",
+                 thrown.message);
+        return graph->callbacks.breach(graph->callbacks.context, node->dataset, run->function,
+                                       call->sel[call->cursor], err);
+    }
+    return WEIR_OK;
+}
+
+/* Runs one row that throws as far as is known, to hear its message. */
+static int run_unknown(struct running *run, const struct weir_call *call, int32_t position,
+                       struct weir_error *err) {
+    struct nulls *nulls = run->node->graph->nulls;
+    struct weir_error thrown = {0};
+    struct weir_call one = *call;
+    one.begin = position;
+    one.end = position + 1;
+    int rc = weir_rule_set_call(run->node->graph->rule_set, run->function, &one, &thrown);
+    if (rc != WEIR_OK &&
+        rc != WEIR_E_SCRIPT) { /* its budget: meets it again, and is judged there */
+        one.begin = position;
+        nulls->kinds[position] = 0;
+        nulls->positions[position] = position;
+        run->positions = nulls->positions;
+        return run_rows(run, &one, err);
+    }
+    if (nulls_learn(nulls, run->function, position, rc == WEIR_OK ? NULL : thrown.message) !=
+        WEIR_OK) {
+        return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", run->node->name);
+    }
+    if (rc == WEIR_E_SCRIPT) {
+        tell_certain(run, position);
+        run->offender(run->context, position, thrown.message, true);
+    }
+    return WEIR_OK;
+}
+
+/* Rows that certainly throw are kept from Lua. */
+static int run_without_certain(struct running *run, const struct weir_call *call,
+                               struct weir_error *err) {
+    struct nulls *nulls = run->node->graph->nulls;
+    run->positions = nulls->positions;
+    run->told = call->begin;
+    int rc = WEIR_OK;
+    for (int32_t from = call->begin; rc == WEIR_OK && !run->breached && from < call->end;) {
+        struct weir_call part = *call;
+        int32_t unknown = nulls_split(nulls, run->function, call, from, &part.end);
+        part.begin = 0;
+        part.sel = nulls->sel;
+        part.verdict = call->verdict != NULL ? nulls->verdict : NULL;
+        int32_t count = part.end;
+        memset(nulls->verdict, VERDICT_THREW, (size_t)count);
+        rc = run_rows(run, &part, err);
+        for (int32_t i = 0; call->verdict != NULL && i < count; i++) {
+            call->verdict[nulls->positions[i]] = nulls->verdict[i];
+        }
+        if (rc == WEIR_OK && !run->breached && unknown < call->end) {
+            rc = run_unknown(run, call, unknown, err);
+        }
+        from = unknown + 1;
+    }
+    if (rc == WEIR_OK) {
+        tell_certain(run, run->end);
+    }
+    return rc;
+}
+
+int node_call(struct weir_node *node, int32_t function, struct weir_call *call,
+              void (*offender)(void *context, int32_t position, const char *message, bool touched),
+              void *context, int32_t *breached_at, struct weir_error *err) {
+    struct weir_graph *graph = node->graph;
     const struct expected_breach *expected = NULL;
     for (int32_t b = 0; b < graph->expected_count; b++) {
         for (int32_t i = call->begin; graph->expected[b].function == function && i < call->end;
@@ -133,35 +243,22 @@ int node_call(struct weir_node *node, int32_t function, struct weir_call *call,
             }
         }
     }
-    struct weir_error thrown = {0};
-    while (call->begin < call->end) {
-        int rc = weir_rule_set_call(graph->rule_set, function, call, &thrown);
-        if (rc == WEIR_OK) {
-            break;
-        }
-        if (rc == WEIR_E_SCRIPT) {
-            offender(context, call->cursor, thrown.message);
-            call->begin = call->cursor + 1;
-            continue;
-        }
-        if (rc != WEIR_E_BUDGET) {
-            return weir_error_set(err, rc, "%s: %s", node->name, thrown.message);
-        }
-        call->end = call->cursor;
-        node->dataset->breached = true;
-        snprintf(node->dataset->breach_text, sizeof(node->dataset->breach_text), "%.250s",
-                 thrown.message);
-        *breached_at = call->cursor;
-        return graph->callbacks.breach(graph->callbacks.context, node->dataset, function,
-                                       call->sel[call->cursor], err);
-    }
+    struct running run = {
+        .node = node,
+        .function = function,
+        .offender = offender,
+        .context = context,
+        .end = call->end,
+    };
+    int rc = nulls_find(graph->nulls, function, call) ? run_without_certain(&run, call, err)
+                                                      : run_rows(&run, call, err);
+    *breached_at = run.end;
     if (expected != NULL) { /* replay applies the recorded breach, it does not wait for one */
         node->dataset->breached = true;
         snprintf(node->dataset->breach_text, sizeof(node->dataset->breach_text), "%s",
                  expected->text);
-        *breached_at = call->end;
     }
-    return WEIR_OK;
+    return rc;
 }
 
 static bool may_have_nan(const struct weir_column *column) {
@@ -246,9 +343,10 @@ struct predicate_offence {
     int rc;
 };
 
-static void predicate_offender(void *context, int32_t position, const char *message) {
+static void predicate_offender(void *context, int32_t position, const char *message, bool touched) {
+    (void)touched;
     struct predicate_offence *offence = context;
-    offence->verdict[position] = 4;
+    offence->verdict[position] = VERDICT_THREW;
     if (offence->tally >= 0 && offence->rc == WEIR_OK) {
         offence->rc = node_note(offence->node, offence->sel[position], offence->tally, message);
     }

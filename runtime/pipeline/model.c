@@ -191,10 +191,12 @@ struct value_offence {
     int rc;
 };
 
-static void value_offender(void *context, int32_t position, const char *message) {
+static void value_offender(void *context, int32_t position, const char *message, bool touched) {
     struct value_offence *offence = context;
     int32_t row = offence->sel[position];
-    out_clear_row(offence->out, offence->outs, row);
+    if (touched) {
+        out_clear_row(offence->out, offence->outs, row);
+    }
     if (!offence->reject) {
         offence->node->dataset->counters.derive_errors++;
         return;

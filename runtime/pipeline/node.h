@@ -7,7 +7,11 @@
 #include "pipeline/graph.h"
 #include "script/out.h"
 
-enum { ROWS_MAX = WEIR_BATCH_ROWS_MAX };
+enum {
+    ROWS_MAX = WEIR_BATCH_ROWS_MAX,
+    NULL_SITES_MAX = 63, /* of a function; site * 4 + 3 fits a byte */
+    VERDICT_THREW = 4    /* beside those of abi/call.h */
+};
 
 /* A reason noted against a row; a row's notes are a list. Texts live in graph->texts. */
 struct note {
@@ -103,6 +107,18 @@ struct weir_node {
     int32_t rejected_count; /* rejected[0..): rows to quarantine */
 };
 
+/* nulls.c: rows a function certainly throws on */
+struct nulls {
+    const struct weir_plan *plan;
+    char ***texts; /* by function, by site * 4 + which operands are null; NULL: not heard yet */
+    /* The call at hand, by position: site * 4 + which operands are null; 0: to be run. */
+    uint8_t kinds[ROWS_MAX];
+    /* The rows of it that Lua gets. */
+    int32_t sel[ROWS_MAX];
+    int32_t positions[ROWS_MAX];
+    uint8_t verdict[ROWS_MAX];
+};
+
 enum { EXPECTED_BREACHES_MAX = 64 };
 struct expected_breach { /* as recorded, for replay */
     int32_t function;
@@ -126,6 +142,7 @@ struct weir_graph {
     int32_t node_count;
     struct quarantine *source_quarantines; /* one a source */
     struct weir_buffer texts;              /* error texts of the batch at hand */
+    struct nulls *nulls;
     struct expected_breach expected[EXPECTED_BREACHES_MAX];
     int32_t expected_count;
     int64_t downstream_ns; /* spent in datasets downstream of the one being processed */
@@ -167,12 +184,12 @@ int checks_apply(struct weir_node *node, struct checks *checks, struct weir_batc
 int node_predicate(struct weir_node *node, int32_t function, struct weir_batch *batch,
                    const int32_t *sel, int32_t count, uint8_t *verdict, int32_t tally,
                    struct weir_error *err) WEIR_MUST_CHECK;
-/* Runs a loop, isolating offenders: after each throw the row at call->cursor is handed to
- * `offender` and the loop goes on behind it. Sets *breached_at to a position when the budget
- * broke there, else to call->end. */
+/* Runs a loop, isolating offenders: each row that throws is handed to `offender`, in order, and the
+ * loop goes on behind it. touched: the function ran, and may have assigned some columns. Sets
+ * *breached_at to a position when the budget broke there, else to call->end. */
 int node_call(struct weir_node *node, int32_t function, struct weir_call *call,
-              void (*offender)(void *context, int32_t position, const char *message), void *context,
-              int32_t *breached_at, struct weir_error *err) WEIR_MUST_CHECK;
+              void (*offender)(void *context, int32_t position, const char *message, bool touched),
+              void *context, int32_t *breached_at, struct weir_error *err) WEIR_MUST_CHECK;
 /* The batch's columns as Lua may see them: NaN made canonical. Valid until the next call; buffers
  * are owned by `owner`. */
 int node_view(struct weir_node *node, struct weir_batch *batch, struct weir_batch *owner,
@@ -182,6 +199,20 @@ int node_note(struct weir_node *node, int32_t row, int32_t tally,
 /* Notes the reason, counts it, and puts the row on the list to quarantine. */
 int node_reject(struct weir_node *node, int32_t row, int32_t tally,
                 const char *error) WEIR_MUST_CHECK;
+
+/* nulls.c. Fills kinds for the rows of the call; false: no operand of the function is null. */
+int nulls_create(const struct weir_plan *plan, struct nulls **out) WEIR_MUST_CHECK;
+void nulls_destroy(struct nulls *nulls);
+bool nulls_find(struct nulls *nulls, int32_t function, const struct weir_call *call);
+/* Collects rows to run from position `from` on, in sel and positions, up to a row whose message is
+ * not known: its position is returned, or call->end. */
+int32_t nulls_split(struct nulls *nulls, int32_t function, const struct weir_call *call,
+                    int32_t from, int32_t *count);
+/* Why the row throws; NULL: it is run. */
+const char *nulls_text(const struct nulls *nulls, int32_t function, int32_t position);
+/* The row was run and threw this (copied), or did not (NULL). */
+int nulls_learn(struct nulls *nulls, int32_t function, int32_t position,
+                const char *message) WEIR_MUST_CHECK;
 
 /* quarantine.c */
 int quarantine_init(struct quarantine *quarantine, struct weir_graph *graph, const char *of,

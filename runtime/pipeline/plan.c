@@ -225,6 +225,21 @@ static void read_expectations(struct reader *r, const json_t *object, const char
     }
 }
 
+static void read_nulls(struct reader *r, const json_t *function, struct weir_plan_nulls *nulls) {
+    nulls->sites = list(r, function, "nulls", sizeof(*nulls->sites), &nulls->count);
+    for (int32_t i = 0; r->rc == WEIR_OK && i < nulls->count; i++) {
+        const json_t *site = json_array_get(member(function, "nulls"), (size_t)i);
+        for (size_t k = 0; k < 2; k++) {
+            const json_t *column = json_array_get(site, k);
+            if (!json_is_integer(column)) {
+                fail(r, "nulls", "pairs of columns");
+                return;
+            }
+            nulls->sites[i][k] = (int32_t)json_integer_value(column);
+        }
+    }
+}
+
 static void read_dedup(struct reader *r, const json_t *object, struct weir_plan_dedup *dedup) {
     json_t *value = member(object, "dedup");
     if (value != NULL) {
@@ -396,6 +411,10 @@ int weir_plan_parse(const char *json, struct weir_plan **out, struct weir_error 
     for (int32_t i = 0; r.rc == WEIR_OK && i < plan->model_count; i++) {
         read_model(&r, json_array_get(member(plan->root, "models"), (size_t)i), &plan->models[i]);
     }
+    plan->nulls = list(&r, plan->root, "functions", sizeof(*plan->nulls), &plan->function_count);
+    for (int32_t i = 0; r.rc == WEIR_OK && i < plan->function_count; i++) {
+        read_nulls(&r, json_array_get(member(plan->root, "functions"), (size_t)i), &plan->nulls[i]);
+    }
 out:
     if (r.rc != WEIR_OK) {
         weir_plan_destroy(plan);
@@ -453,6 +472,10 @@ void weir_plan_destroy(struct weir_plan *plan) {
         free(model->unique);
         free(model->into.partition_by);
     }
+    for (int32_t i = 0; plan->nulls != NULL && i < plan->function_count; i++) {
+        free(plan->nulls[i].sites);
+    }
+    free(plan->nulls);
     free(plan->sources);
     free(plan->streams);
     free(plan->models);

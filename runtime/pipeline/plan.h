@@ -141,6 +141,12 @@ struct weir_plan_model {
     const char *state_shape;
 };
 
+/* Operators of a row function that certainly throw on a null operand, as they are reached. */
+struct weir_plan_nulls {
+    int32_t (*sites)[2]; /* input columns; -1: never null */
+    int32_t count;
+};
+
 struct weir_plan {
     json_t *root; /* owns every string */
     const char *pipeline;
@@ -158,6 +164,8 @@ struct weir_plan {
     int32_t stream_count;
     struct weir_plan_model *models;
     int32_t model_count;
+    struct weir_plan_nulls *nulls; /* by function */
+    int32_t function_count;
 };
 
 /* Parses the document. A malformed plan is a bug of the script room: WEIR_E_BUG naming the place.

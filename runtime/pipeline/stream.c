@@ -37,10 +37,12 @@ struct map_offence {
     int rc;
 };
 
-static void map_offender(void *context, int32_t position, const char *message) {
+static void map_offender(void *context, int32_t position, const char *message, bool touched) {
     struct map_offence *offence = context;
     int32_t row = offence->sel[position];
-    out_clear_row(offence->out, offence->node->outs, row);
+    if (touched) {
+        out_clear_row(offence->out, offence->node->outs, row);
+    }
     offence->bad[position] = 1;
     if (offence->rc == WEIR_OK) {
         offence->rc = node_reject(offence->node, row, TALLY_MAP, message);

@@ -379,11 +379,12 @@ local function cold(loop, state)
         state.pc = op and pc or 0
     end
     if op_at(loop, state.pc) ~= FORL then
-        state.tries = 0
+        state.tries, state.whole = 0, 0
         return false
     end
+    -- What does not compile then never will; but a call that a throw cut short says little.
     state.tries = state.tries + 1
-    return state.tries <= 2 -- what does not compile then never will
+    return state.whole < 2 and state.tries <= 64
 end
 local function warm()
     if jit.opt and jit.opt.start then
@@ -395,14 +396,15 @@ end
 
 local loop_head = [[
 local fn, row, enter, warm, cold, out = ...
-local state = { tries = 0 }
+local state = { tries = 0, whole = 0 }
 local loop
 loop = function(call)
     enter(row, call)
 %s    local begin = call.begin
     local last = call["end"] - 1
     local first = begin
-    if last > begin and cold(loop, state) then
+    local warmed = last > begin + 16 and cold(loop, state)
+    if warmed then
         first = begin - warm()
     end
     for position = first, last do
@@ -411,6 +413,9 @@ loop = function(call)
             local i = sel[position]
             row._weir_i = i
 %s        end
+    end
+    if warmed then
+        state.whole = state.whole + 1
     end
 end
 return loop

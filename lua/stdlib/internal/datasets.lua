@@ -5,6 +5,7 @@ local codegen = require "weir.internal.codegen"
 local connectors = require "weir.internal.connectors"
 local function_check = require "weir.internal.function_check"
 local json = require "weir.internal.json"
+local null_check = require "weir.internal.null_check"
 local predicate = require "weir.internal.predicate"
 local types = require "weir.internal.types"
 local words = require "weir.internal.words"
@@ -50,6 +51,7 @@ local function adder(project, reader, of, from)
             file = f.at.file,
             line = f.at.line,
             reads = reads,
+            nulls = null_check.sites(f.node, columns, more.out),
             fn = f.fn,
             columns = columns,
             out = more.out,

@@ -441,7 +441,14 @@ local function load(request)
     local functions, code, listed = {}, {}, json.array {}
     for i, f in ipairs(project.functions) do
         functions[i], code[i] = generate(f)
-        listed[i] = { kind = f.kind, of = f.of, what = f.what, file = f.file, line = f.line, reads = f.reads and json.array(f.reads) or json.null }
+        local nulls = json.array {}
+        for k, site in ipairs(f.nulls) do
+            nulls[k] = json.array(site)
+        end
+        listed[i] = {
+            kind = f.kind, of = f.of, what = f.what, file = f.file, line = f.line,
+            reads = f.reads and json.array(f.reads) or json.null, nulls = nulls,
+        }
     end
     plan.functions = listed
     local text, files = hash_input(project, plan)
