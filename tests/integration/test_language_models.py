@@ -315,3 +315,42 @@ def test_replay_gives_the_same_outputs_and_state(project, every):
     for epoch in range(1, world.summary["epochs"] + 1):
         outcome = project.weir("replay", "pipelines/p.lua", "--epoch", str(epoch), "--set", f"commit.every={every}")
         assert outcome.code == 0 and "other rules" not in outcome.out, outcome
+
+
+@pytest.mark.parametrize("kind, texts, groups", [
+    ("bool", ["true", "false", "true", "null"], 3), ("long", ["9007199254740993", "9007199254740992", "9007199254740993"], 2),
+    ("decimal(12,2)", ["1.10", "1.1", "\"1.10\"", "1.11"], 2), ("decimal(38,4)", ["12345678901234567890.1", "12345678901234567890.1000", "null"], 2),
+    ("double", ["0.5", "5e-1", "0.25"], 2), ("timestamp", ["\"2026-01-05T10:00:00Z\"", "\"2026-01-05T11:00:00+01:00\""], 1),
+    ("date", ["\"2026-01-05\"", "\"2026-01-06\""], 2), ("string", ["\"\"", "null", "\"a\"", "\"\\u0061\""], 3), ("bytes", ["\"AA==\"", "\"AAA=\"", "\"AA==\""], 2),
+])
+def test_every_plain_type_is_a_key_of_groups_of_distinct_and_of_dedup(project, kind, texts, groups):
+    rules = ['return model "gold.m" { from = "bronze.row", time = { field = "at" }, by = "v", window = tumbling "1h", measures = { n = count() } }',
+             'return model "gold.d" { from = "bronze.row", time = { field = "at" }, window = tumbling "1h", measures = { d = distinct "v", n = count "v" } }',
+             'return stream "silver.x" { from = "bronze.row", time = { field = "at" }, dedup = { by = "v", within = "1h" } }']
+    lines = [f'{{"at":"2026-01-05T10:00:00Z","v":{text}}}' for text in texts]
+    world = World(project, {"at": "timestamp!", "v": kind}, rules, lines).run()
+    nulls = texts.count("null")
+    assert len(world.rows("gold.m", "v")) == groups and sum(world.rows("gold.m", "n")) == len(texts)
+    assert world.rows("gold.d", "d", "n") == [(groups - (nulls > 0), len(texts) - nulls)]
+    assert len(world.rows("silver.x", "v")) == groups
+
+
+def test_a_stream_reads_a_model_and_a_model_reads_that(project):
+    rules = [model("n = count()"), 'return stream "silver.busy" { from = "gold.m", where = function(e) return e.n > 1 end, '
+                                   'columns = { label = "string" }, map = function(e, out) out.label = e.k .. "@" .. tostring(e.window_start) end }',
+             'return model "gold.hour" { from = "silver.busy", window = tumbling "1h", measures = { windows = count(), n = sum "n" } }']
+    rows = data(("a", "10:00:00"), ("a", "10:00:01"), ("a", "10:01:00"), ("a", "10:02:00"), ("a", "10:02:01"), ("a", "10:02:02"))
+    found, world = gold(project, rules, rows, "windows", "n", name="gold.hour")
+    assert found == [(2, 5)]
+    assert sorted(world.rows("silver.busy", "label")) == ["a@2026-01-05T10:00:00Z", "a@2026-01-05T10:02:00Z"]
+
+
+def test_groups_stay_apart_across_many_keys_and_windows(project):
+    rows = [{"id": i, "k": f"k{i % 701}", "n": i, "at": at(f"10:{i // 1000:02d}:{i % 60:02d}")} for i in range(6000)]
+    found, _ = gold(project, model('c = count(), s = sum "n"', time='time = { field = "at", out_of_order = "2m" }'), rows, "k", "window_start", "c", "s")
+    wanted = {}
+    for row in rows:
+        key = (row["k"], row["id"] // 1000)
+        c, total = wanted.get(key, (0, 0))
+        wanted[key] = (c + 1, total + row["n"])
+    assert {(k, start.minute): (c, total) for k, start, c, total in found} == wanted
