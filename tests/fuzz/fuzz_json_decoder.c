@@ -1,5 +1,12 @@
 /* Any bytes, split into lines, through the JSON decoder: every frame is a row or a reject, columns
- * are whole, string columns hold UTF-8, and one line decodes alone as it does among others. */
+ * are whole, string columns hold UTF-8, and one line decodes alone as it does among others.
+ *
+ * fuzz:
+ *   runtime/decode/json.c
+ *   runtime/decode/json_text.c
+ *   runtime/decode/json_number.c
+ *   runtime/decode/json_skip.c
+ *   runtime/decode/json_read.c */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

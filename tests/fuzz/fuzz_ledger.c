@@ -1,7 +1,12 @@
 /* Everything this room parses that comes from a disk: the first byte chooses record, segment or
  * snapshot. Files go through the simulated disk, so nothing touches the real one. Openings and
  * hashes are made right first (second byte), because no mutation finds a 128-bit hash. The fourth
- * choice damages a good ledger and snapshot where the input says. */
+ * choice damages a good ledger and snapshot where the input says.
+ *
+ * fuzz:
+ *   runtime/commit/pack.c
+ *   runtime/commit/record_view.c
+ *   runtime/commit/ledger_format.c */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

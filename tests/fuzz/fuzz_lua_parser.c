@@ -1,5 +1,10 @@
 /* The Lua parser on any bytes: no crash, and what it accepts it can rewrite into text that it
- * accepts again, with the same number of constructors. */
+ * accepts again, with the same number of constructors.
+ *
+ * fuzz:
+ *   runtime/script/lexer.c
+ *   runtime/script/parser.c
+ *   runtime/script/instrument.c */
 #include <stdlib.h>
 
 #include "script/parser.h"

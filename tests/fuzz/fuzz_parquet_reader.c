@@ -1,6 +1,17 @@
 /* The Parquet reader on hostile bytes: footer, schema, pages, every encoding, nesting. The input is
  * a whole file. What could be read is written by our writer and must come back equal. Bounded by a
- * small memory limit and by rows, so that no input runs long. */
+ * small memory limit and by rows, so that no input runs long.
+ *
+ * fuzz:
+ *   runtime/lake/parquet/reader.c
+ *   runtime/lake/parquet/metadata.c
+ *   runtime/lake/parquet/tree.c
+ *   runtime/lake/parquet/column.c
+ *   runtime/lake/parquet/values.c
+ *   runtime/lake/parquet/assemble.c
+ *   runtime/lake/parquet/thrift.c
+ *   runtime/lake/parquet/encoding_delta.c
+ *   runtime/lake/parquet/encoding_rle.c */
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>

@@ -346,6 +346,14 @@ int delta_apply_add(void *context, const struct weir_delta_add *add, struct weir
     if (copy == NULL) {
         return no_memory(err);
     }
+#ifdef WEIR_PLANT_BUG /* tools/fuzz.py proves that the fuzzer would find this */
+    char *twin = strdup(add->path);
+    volatile int32_t escapes = 0;
+    for (const char *c = twin; c != NULL && (c = strchr(c, '%')) != NULL; c += 3) {
+        escapes = escapes + 1; /* as if every escape were whole */
+    }
+    free(twin);
+#endif
     struct file_key key = add_key(copy);
     uint64_t hash = key_hash(&key);
     struct delta_file_slot *dead = files_find(&snapshot->tombstones, &key, hash, tombstone_key);

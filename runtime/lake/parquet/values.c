@@ -122,11 +122,13 @@ static bool next_coded(struct parquet_values *values, int32_t n, uint8_t *fixed,
     if (parquet_rle_next_u32(&values->rle, codes, n) < n) {
         return false;
     }
+#ifndef WEIR_PLANT_BUG /* tools/fuzz.py proves that the fuzzer would find this */
     for (int32_t i = 0; i < n; i++) {
         if (codes[i] >= (uint32_t)values->dictionary_count) {
             return false;
         }
     }
+#endif
     for (int32_t i = 0; i < n; i++) {
         if (slices != NULL) {
             slices[i] = values->dictionary_slices[codes[i]];
