@@ -550,6 +550,7 @@ static void commit_epoch(struct weir_commit *commit, struct pending *pending) {
 
 static void *commit_main(void *context) {
     struct weir_commit *commit = context;
+    weir_thread_name("ledger", -1);
     pthread_mutex_lock(&commit->mutex);
     while (commit->failure.code == WEIR_OK) {
         struct pending *next = find_pending(commit, commit->durable + 1);

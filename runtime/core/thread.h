@@ -11,6 +11,10 @@ extern "C" {
 /* As pthread_create with default attributes: 0, or an error number. The caller joins. */
 int weir_thread_start(pthread_t *thread, void *(*run)(void *argument), void *argument);
 
+/* Names the calling thread for perf, gdb and top: "what", or "what:number" when number >= 0. Cut to
+ * the kernel's 15 bytes. */
+void weir_thread_name(const char *what, int number);
+
 #ifdef __cplusplus
 }
 #endif

@@ -103,6 +103,7 @@ static int write_one(struct snapshotter *s, struct weir_error *err) {
 
 static void *run(void *context) {
     struct snapshotter *s = context;
+    weir_thread_name("snapshot", -1);
     pthread_mutex_lock(&s->lock);
     while (!s->stop) {
         if (s->begin == 0) {

@@ -16,6 +16,8 @@
  * other threads block it (weir_script_block_signals in main). */
 #include "script/watchdog.h"
 
+#include "core/thread.h"
+
 #include <errno.h>
 #include <lauxlib.h>
 #include <luajit.h>
@@ -98,6 +100,7 @@ static int64_t loop_cpu_ns(const struct weir_watchdog *w) {
 
 static void *watch(void *argument) {
     struct weir_watchdog *w = argument;
+    weir_thread_name("watchdog", -1);
     int idle = 0;
     uint64_t seen = 0;
     int64_t deadline = 0;

@@ -196,6 +196,7 @@ static void *work(void *context) {
     struct worker *worker = context;
     struct weir_sinks *sinks = worker->sinks;
     struct message *message;
+    weir_thread_name("encode", (int)(worker - sinks->workers));
     while ((message = pop(&worker->queue)) != NULL) {
         struct entry *entry = sinks->entries[message->sink];
         struct weir_error err = {0};
@@ -216,6 +217,7 @@ static void *apply_effects(void *context) {
     struct entry *entry = context;
     struct weir_sinks *sinks = entry->sinks;
     struct message *message;
+    weir_thread_name("commit", (int)entry->index);
     while ((message = pop(&entry->queue)) != NULL) {
         struct weir_error err = {0};
         int rc = WEIR_OK;

@@ -229,6 +229,7 @@ static void push_failure(struct source_thread *t, int rc) {
 static void *run(void *argument) {
     struct source_thread *t = argument;
     struct weir_source *source = t->source;
+    weir_thread_name("src", t->partition);
     for (;;) {
         struct weir_source_batch *batch = NULL;
         int rc = weir_source_next(source, t->partition, 0, &batch, &t->error);
