@@ -1,5 +1,6 @@
 #pragma once
 /* Private to pipeline.c, seal.c, recovery.c, snapshotter.c and reload.c. */
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "commit/epoch.h"
@@ -90,7 +91,7 @@ struct weir_pipeline {
     atomic_bool rollback;
     atomic_bool failed; /* a thread failed; failure says why */
     struct weir_error failure;
-    atomic_bool failure_set;
+    pthread_mutex_t failure_lock; /* guards failure becoming set */
     struct reload *reload;
     struct sink_route routes[WEIR_COMMIT_MAX_SINKS];
     char *orphans[WEIR_COMMIT_MAX_SINKS]; /* names of sinks only old records know; owned */

@@ -191,13 +191,13 @@ static int tick(struct weir_pipeline *p, struct weir_error *err) {
 }
 
 static int failure(struct weir_pipeline *p, struct weir_error *err) {
-    while (!atomic_load_explicit(&p->failure_set, memory_order_acquire)) {
-        usleep(100);
-    }
+    pthread_mutex_lock(&p->failure_lock);
+    int code = p->failure.code;
     if (err != NULL) {
         *err = p->failure;
     }
-    return p->failure.code;
+    pthread_mutex_unlock(&p->failure_lock);
+    return code;
 }
 
 static void show_progress(struct weir_pipeline *p) {
@@ -332,6 +332,7 @@ int weir_pipeline_create(const struct weir_pipeline_options *options, struct wei
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
     p->options = *options;
+    pthread_mutex_init(&p->failure_lock, NULL);
     p->clock_us = weir_clock_wall_us();
     p->epoch = 1;
     struct weir_script_options script_options = {0};
@@ -419,5 +420,6 @@ void weir_pipeline_destroy(struct weir_pipeline *p) {
     weir_pool_destroy(p->pool);
     weir_pool_destroy(p->source_pool);
     weir_signal_fini(&p->signal);
+    pthread_mutex_destroy(&p->failure_lock);
     free(p);
 }

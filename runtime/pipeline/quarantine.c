@@ -6,7 +6,10 @@
 
 #include "pipeline/node.h"
 
-enum { EXTRA_BYTES_MAX = 64 << 20 };
+enum {
+    EXTRA_BYTES_MAX = 64 << 20,
+    RAW_BYTES_FLUSH = 16 << 20, /* a row's raw bytes are at most 1 MiB: never near the cap */
+};
 
 /* The extra columns, in order, after the input's own. */
 enum {
@@ -247,7 +250,9 @@ int quarantine_rows(struct weir_node *node, const struct weir_flow *flow, const 
 /* Room for one more row kept as bytes. */
 static int begin_raw(struct weir_graph *graph, struct quarantine *quarantine,
                      struct weir_error *err) {
-    if (quarantine->extra.batch != NULL && quarantine->extra.rows == ROWS_MAX) {
+    bool full = quarantine->extra.rows == ROWS_MAX ||
+                quarantine->extra.columns[EXTRA_RAW].bytes_size > RAW_BYTES_FLUSH;
+    if (quarantine->extra.batch != NULL && full) {
         int rc = quarantine_flush(graph, quarantine, err);
         if (rc != WEIR_OK) {
             return rc;

@@ -25,6 +25,7 @@
 
 enum {
     POLL_MS = 100,
+    SETTLE_MS = 20,
     CHILD_CPU_SECONDS = 60,
     CHILD_MEMORY_MB = 2048,
     FILES_MAX = 4096,
@@ -251,13 +252,15 @@ static bool check_on_disk(struct reload *r, char *text, size_t size) {
 
 static void *watch(void *context) {
     struct reload *r = context;
+    weir_thread_name("reload", -1);
     char text[OUTPUT_MAX] = "";
     uint64_t seen = stamp(r);
+    uint64_t last = seen; /* what the look before saw: an editor may still be writing */
     pthread_mutex_lock(&r->lock);
     while (!r->stop) {
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += POLL_MS * 1000000L;
+        until.tv_nsec += (last != seen ? SETTLE_MS : POLL_MS) * 1000000L;
         until.tv_sec += until.tv_nsec / 1000000000L;
         until.tv_nsec %= 1000000000L;
         pthread_cond_timedwait(&r->changed, &r->lock, &until);
@@ -268,18 +271,13 @@ static void *watch(void *context) {
         pthread_mutex_unlock(&r->lock);
         uint64_t now = stamp(r);
         bool ok = false;
-        bool changed = now != seen;
+        bool changed = now != seen && now == last;
+        last = now;
         if (changed) {
-            /* An editor may still be writing: wait until two looks agree. */
-            usleep(20000);
-            if (stamp(r) != now) {
-                changed = false;
-            } else {
-                seen = now;
-                ok = check_on_disk(r, text, sizeof(text));
-                changed = stamp(r) == seen; /* else look again at what came since */
-                seen = changed ? seen : 0;
-            }
+            seen = now;
+            ok = check_on_disk(r, text, sizeof(text));
+            changed = stamp(r) == seen; /* else look again at what came since */
+            seen = changed ? seen : 0;
         }
         pthread_mutex_lock(&r->lock);
         if (changed) {

@@ -10,11 +10,12 @@
 enum { SLICE_SLOTS = 2048, SLICE_BYTES_MAX = 64 << 20 };
 
 void pipeline_fail(struct weir_pipeline *p, const struct weir_error *err) {
-    bool expected = false;
-    if (atomic_compare_exchange_strong(&p->failed, &expected, true)) {
+    pthread_mutex_lock(&p->failure_lock);
+    if (!atomic_load(&p->failed)) {
         p->failure = *err;
-        atomic_store_explicit(&p->failure_set, true, memory_order_release);
+        atomic_store(&p->failed, true);
     }
+    pthread_mutex_unlock(&p->failure_lock);
     weir_signal_raise(&p->signal);
 }
 

@@ -234,25 +234,27 @@ const char *weir_generator_avsc(void) {
     return avsc_text;
 }
 
+enum { VALUE_JSON_MAX = 64 }; /* the longest value of an event as JSON */
+
 static int amount_text(int64_t cents, char *out) {
     uint64_t magnitude = cents < 0 ? 0 - (uint64_t)cents : (uint64_t)cents;
-    return sprintf(out, "%s%llu.%02u", cents < 0 ? "-" : "", (unsigned long long)(magnitude / 100),
-                   (unsigned)(magnitude % 100));
+    return snprintf(out, VALUE_JSON_MAX, "%s%llu.%02u", cents < 0 ? "-" : "",
+                    (unsigned long long)(magnitude / 100), (unsigned)(magnitude % 100));
 }
 
 static int value_json(const struct event *event, enum column column, char *out) {
     char text[32];
     switch (column) {
     case EVENT_ID:
-        return sprintf(out, "\"%.*s\"", event_id_text(event, text), text);
+        return snprintf(out, VALUE_JSON_MAX, "\"%.*s\"", event_id_text(event, text), text);
     case STORE_ID:
-        return sprintf(out, "%d", event->store_id);
+        return snprintf(out, VALUE_JSON_MAX, "%d", event->store_id);
     case TILL:
-        return sprintf(out, "%d", event->till);
+        return snprintf(out, VALUE_JSON_MAX, "%d", event->till);
     case SKU:
-        return sprintf(out, "\"%.*s\"", sku_text(event, text), text);
+        return snprintf(out, VALUE_JSON_MAX, "\"%.*s\"", sku_text(event, text), text);
     case QTY:
-        return sprintf(out, "%d", event->qty);
+        return snprintf(out, VALUE_JSON_MAX, "%d", event->qty);
     case UNIT_PRICE:
         return amount_text(event->unit_price, out);
     case DISCOUNT:
@@ -262,15 +264,15 @@ static int value_json(const struct event *event, enum column column, char *out) 
     case GROSS:
         return amount_text(event->gross, out);
     case CURRENCY:
-        return sprintf(out, "\"%s\"", currencies[event->currency]);
+        return snprintf(out, VALUE_JSON_MAX, "\"%s\"", currencies[event->currency]);
     case KIND:
-        return sprintf(out, "\"%s\"", event->is_return ? "return" : "sale");
+        return snprintf(out, VALUE_JSON_MAX, "\"%s\"", event->is_return ? "return" : "sale");
     case LOYALTY_ID:
-        return sprintf(out, "\"%.*s\"", loyalty_text(event, text), text);
+        return snprintf(out, VALUE_JSON_MAX, "\"%.*s\"", loyalty_text(event, text), text);
     case CARD_NO:
-        return sprintf(out, "\"%llu\"", (unsigned long long)event->card);
+        return snprintf(out, VALUE_JSON_MAX, "\"%llu\"", (unsigned long long)event->card);
     default:
-        return sprintf(out, "%lld", (long long)event->sold_at_us);
+        return snprintf(out, VALUE_JSON_MAX, "%lld", (long long)event->sold_at_us);
     }
 }
 
@@ -283,9 +285,10 @@ int weir_generator_write_jsonl(uint64_t seed, uint64_t count, FILE *out, struct 
         int length = 0;
         make_event(&settings, n, true, &event);
         for (int c = 0; c < COLUMNS; c++) {
-            length += sprintf(line + length, "%s\"%s\":", c == 0 ? "{" : ",", names[c]);
+            length += snprintf(line + length, sizeof(line) - (size_t)length,
+                               "%s\"%s\":", c == 0 ? "{" : ",", names[c]);
             length += (event.nulls >> c & 1) != 0
-                          ? sprintf(line + length, "null")
+                          ? snprintf(line + length, VALUE_JSON_MAX, "null")
                           : value_json(&event, (enum column)c, line + length);
         }
         line[length++] = '}';

@@ -80,31 +80,33 @@ static struct weir_schema *schema_of(const char *type, bool nullable, const char
     return schema;
 }
 
+enum { SHOWN = 256 };
+
 /* A value of the batch as text: the physical number, or the bytes. */
-static void show(const struct weir_column *c, int64_t row, char out[256]) {
+static void show(const struct weir_column *c, int64_t row, char out[SHOWN]) {
     if (weir_column_is_null(c, row)) {
-        strcpy(out, "null");
+        snprintf(out, SHOWN, "null");
         return;
     }
     switch (c->type) {
     case WEIR_TYPE_BOOL:
-        strcpy(out, weir_bit_get(c->values, row) ? "true" : "false");
+        snprintf(out, SHOWN, "%s", weir_bit_get(c->values, row) ? "true" : "false");
         break;
     case WEIR_TYPE_INT8:
-        sprintf(out, "%d", ((int8_t *)c->values)[row]);
+        snprintf(out, SHOWN, "%d", ((int8_t *)c->values)[row]);
         break;
     case WEIR_TYPE_INT16:
-        sprintf(out, "%d", ((int16_t *)c->values)[row]);
+        snprintf(out, SHOWN, "%d", ((int16_t *)c->values)[row]);
         break;
     case WEIR_TYPE_INT32:
     case WEIR_TYPE_DATE:
-        sprintf(out, "%d", ((int32_t *)c->values)[row]);
+        snprintf(out, SHOWN, "%d", ((int32_t *)c->values)[row]);
         break;
     case WEIR_TYPE_FLOAT:
-        sprintf(out, "%a", (double)((float *)c->values)[row]);
+        snprintf(out, SHOWN, "%a", (double)((float *)c->values)[row]);
         break;
     case WEIR_TYPE_DOUBLE:
-        sprintf(out, "%a", ((double *)c->values)[row]);
+        snprintf(out, SHOWN, "%a", ((double *)c->values)[row]);
         break;
     case WEIR_TYPE_DECIMAL: {
         __int128 v = ((__int128 *)c->values)[row];
@@ -116,7 +118,7 @@ static void show(const struct weir_column *c, int64_t row, char out[256]) {
             digits[--at] = (char)('0' + (int)(m % 10));
             m /= 10;
         } while (m > 0);
-        sprintf(out, "%s%s", v < 0 ? "-" : "", digits + at);
+        snprintf(out, SHOWN, "%s%s", v < 0 ? "-" : "", digits + at);
         break;
     }
     case WEIR_TYPE_STRING:
@@ -125,20 +127,20 @@ static void show(const struct weir_column *c, int64_t row, char out[256]) {
         const char *bytes = weir_column_bytes(c, row, &length);
         int at = 0;
         for (int32_t i = 0; i < length && at < 250; i++) {
-            at += sprintf(out + at, bytes[i] == 0 ? "\\0" : "%c", bytes[i]);
+            at += snprintf(out + at, (size_t)(SHOWN - at), bytes[i] == 0 ? "\\0" : "%c", bytes[i]);
         }
         out[at] = '\0';
         break;
     }
     case WEIR_TYPE_LIST:
     case WEIR_TYPE_MAP:
-        sprintf(out, "%d elements", c->offsets[row + 1] - c->offsets[row]);
+        snprintf(out, SHOWN, "%d elements", c->offsets[row + 1] - c->offsets[row]);
         break;
     case WEIR_TYPE_STRUCT:
-        strcpy(out, "struct");
+        snprintf(out, SHOWN, "struct");
         break;
     default:
-        sprintf(out, "%lld", (long long)((int64_t *)c->values)[row]);
+        snprintf(out, SHOWN, "%lld", (long long)((int64_t *)c->values)[row]);
         break;
     }
 }

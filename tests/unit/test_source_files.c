@@ -19,7 +19,7 @@ static struct weir_schema *schema;
 
 static int set_up(void **state) {
     (void)state;
-    strcpy(folder, "/tmp/weir_files_XXXXXX");
+    snprintf(folder, sizeof(folder), "/tmp/weir_files_XXXXXX");
     assert_non_null(mkdtemp(folder));
     pool = weir_pool_create(256 << 20);
     schema = weir_schema_create();
@@ -100,6 +100,8 @@ static struct weir_source *open_files(const char *pattern, bool until_end,
 
 /* Reads up to `batches` batches of max_rows; appends values ("!" for rejects) to out. Keeps the
  * last position. Returns true at the end. */
+enum { SHOWN = 65536 };
+
 static bool read_some(struct weir_source *source, int32_t max_rows, int batches, char *out,
                       struct weir_buffer *position) {
     struct weir_error err = {0};
@@ -114,13 +116,15 @@ static bool read_some(struct weir_source *source, int32_t max_rows, int batches,
         int32_t rejects = batch->rejects != NULL ? batch->rejects->count : 0;
         assert_int_equal(batch->rows, batch->batch->rows + rejects);
         int32_t r = 0;
+        size_t at = strlen(out);
         for (int32_t row = 0; row <= batch->batch->rows; row++) {
             for (; r < rejects && batch->rejects->rejects[r].before_row == row; r++) {
-                strcat(out, "! ");
+                at += (size_t)snprintf(out + at, SHOWN - at, "! ");
             }
             if (row < batch->batch->rows) {
-                sprintf(out + strlen(out), "%lld ",
-                        (long long)((int64_t *)batch->batch->columns[0].values)[row]);
+                at +=
+                    (size_t)snprintf(out + at, SHOWN - at, "%lld ",
+                                     (long long)((int64_t *)batch->batch->columns[0].values)[row]);
             }
         }
         assert_int_equal(r, rejects);
@@ -150,7 +154,7 @@ static void expect_all(const char *pattern, const char *expect) {
         /* reopened after every batch */
         struct weir_buffer position;
         weir_buffer_init(&position, 1 << 16);
-        strcpy(got, "");
+        got[0] = '\0';
         bool end = false;
         for (int i = 0; !end && i < 1000; i++) {
             struct weir_position at = {position.data, (uint32_t)position.size};
@@ -289,7 +293,7 @@ static void test_threads_deliver_the_same_and_stop_when_asked(void **state) {
     char *text = malloc(1 << 20);
     size_t length = 0;
     for (int i = 0; i < 20000; i++) {
-        length += (size_t)sprintf(text + length, "{\"v\":%d}\n", i);
+        length += (size_t)snprintf(text + length, 32, "{\"v\":%d}\n", i);
     }
     write_plain("a.jsonl", text, length, "wb");
     free(text);
