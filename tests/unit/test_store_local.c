@@ -211,9 +211,25 @@ static void many_files_are_synced_together(void **state) {
     remove_local(store);
 }
 
+/* Its maker may have been killed before it synced the folder above. */
+static void a_folder_somebody_else_made_is_made_durable_once(void **state) {
+    (void)state;
+    struct weir_store *store = open_local();
+    char path[128];
+    snprintf(path, sizeof(path), "%s/found", root);
+    assert_int_equal(mkdir(path, 0777), 0);
+    uint64_t before = store->sync_count;
+    assert_int_equal(weir_store_make_dir(store, "found", NULL), WEIR_OK);
+    assert_int_equal(store->sync_count, before + 1);
+    assert_int_equal(weir_store_make_dir(store, "found", NULL), WEIR_OK);
+    assert_int_equal(store->sync_count, before + 1);
+    remove_local(store);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sweep_takes_old_temporary_files_only),
+        cmocka_unit_test(a_folder_somebody_else_made_is_made_durable_once),
         cmocka_unit_test(many_files_are_synced_together),
         cmocka_unit_test(local_store_keeps_the_contract),
         cmocka_unit_test(unsynced_store_keeps_the_contract),

@@ -7,10 +7,12 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "core/clock.h"
 #include "core/fault.h"
@@ -20,10 +22,14 @@
 #define LIST_MAX 50000000 /* names one listing holds */
 #define SYNC_THREADS 8
 
+enum { DURABLE_FOLDERS = 1024 };
+
 struct local_store {
     struct weir_store base;
     int root; /* directory descriptor */
     char *root_path;
+    /* Folders whose names are known to be on disk, by hash; a collision costs a sync. */
+    _Atomic uint64_t durable[DURABLE_FOLDERS];
 };
 
 struct local_file {
@@ -70,6 +76,8 @@ static int sync_directory(struct weir_store *store, const char *dir, struct weir
     return rc;
 }
 
+/* A folder that is there may be of a process killed before it synced the parent, so the first look
+ * at each syncs as making it does. */
 static int local_make_dir(struct weir_store *store, const char *dir, struct weir_error *err) {
     if (*dir == '\0' || strcmp(dir, ".") == 0) {
         return WEIR_OK;
@@ -79,22 +87,29 @@ static int local_make_dir(struct weir_store *store, const char *dir, struct weir
         return rc;
     }
     struct stat st;
-    if (fstatat(local(store)->root, dir, &st, 0) == 0) {
-        return S_ISDIR(st.st_mode)
-                   ? WEIR_OK
-                   : weir_error_set(err, WEIR_E_IO, "%s/%s is a file where a folder is needed",
-                                    local(store)->root_path, dir);
+    bool found = fstatat(local(store)->root, dir, &st, 0) == 0;
+    if (found && !S_ISDIR(st.st_mode)) {
+        return weir_error_set(err, WEIR_E_IO, "%s/%s is a file where a folder is needed",
+                              local(store)->root_path, dir);
+    }
+    uint64_t hash = XXH3_64bits(dir, strlen(dir)) | 1;
+    _Atomic uint64_t *slot = &local(store)->durable[hash / 2 % DURABLE_FOLDERS];
+    if (found && atomic_load_explicit(slot, memory_order_acquire) == hash) {
+        return WEIR_OK;
     }
     char *parent = parent_of(dir);
     if (parent == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "make directory %s: out of memory", dir);
     }
     rc = local_make_dir(store, parent, err);
-    if (rc == WEIR_OK && mkdirat(local(store)->root, dir, 0777) != 0 && errno != EEXIST) {
+    if (rc == WEIR_OK && !found && mkdirat(local(store)->root, dir, 0777) != 0 && errno != EEXIST) {
         rc = io_error(store, dir, "make directory", err);
     }
     if (rc == WEIR_OK) {
-        rc = sync_directory(store, parent, err); /* the new folder's own name */
+        rc = sync_directory(store, parent, err); /* the folder's own name */
+    }
+    if (rc == WEIR_OK) {
+        atomic_store_explicit(slot, hash, memory_order_release);
     }
     free(parent);
     return rc;
