@@ -51,9 +51,18 @@ static void put_files(struct weir_store *store, const uint8_t *data, size_t size
 }
 
 static int visit_add(void *context, const struct weir_delta_add *add, struct weir_error *err) {
+    struct weir_buffer text;
+    struct weir_delta_add *back = NULL;
     (void)context;
     (void)err;
-    seen += strlen(add->path) + (uint64_t)add->partition_count;
+    weir_buffer_init(&text, 1u << 24);
+    if (weir_delta_add_format(add, &text) != WEIR_OK ||
+        weir_delta_add_parse((const char *)text.data, text.size, &back, NULL) != WEIR_OK ||
+        strcmp(back->path, add->path) != 0 || back->partition_count != add->partition_count) {
+        __builtin_trap(); /* an effect in the ledger is this text */
+    }
+    free(back);
+    weir_buffer_fini(&text);
     return WEIR_OK;
 }
 
@@ -76,7 +85,11 @@ static int64_t look(struct weir_store *store, const struct weir_delta_at *at) {
         weir_delta_snapshot_each_file(snapshot, visit_add, NULL, NULL) == WEIR_OK &&
         weir_delta_snapshot_refresh(snapshot, NULL) == WEIR_OK) {
         seen += text.size + (uint64_t)weir_delta_snapshot_file_bytes(snapshot) +
-                (uint64_t)weir_delta_snapshot_txn(snapshot, "a");
+                (uint64_t)weir_delta_snapshot_txn(snapshot, "a") +
+                (uint64_t)weir_delta_snapshot_timestamp_ms(snapshot) +
+                (uint64_t)weir_delta_snapshot_checkpoint_version(snapshot) +
+                (uint64_t)weir_delta_snapshot_protocol(snapshot)->writer_version +
+                (uint64_t)weir_delta_snapshot_metadata(snapshot)->configuration_count;
     }
     weir_buffer_fini(&text);
     weir_delta_snapshot_destroy(snapshot);

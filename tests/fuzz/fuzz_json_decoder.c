@@ -2,7 +2,6 @@
  * are whole, string columns hold UTF-8, and one line decodes alone as it does among others.
  *
  * fuzz:
- *   runtime/decode/json.c
  *   runtime/decode/json_text.c
  *   runtime/decode/json_number.c
  *   runtime/decode/json_skip.c
