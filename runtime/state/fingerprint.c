@@ -13,7 +13,7 @@ enum {
     FIRST = 32,        /* entries and heads of a new bucket */
     REAP_CHUNKS = 256, /* chunks of expired buckets taken back a call: well under 1 ms */
     GROUP = 32,        /* rows looked up together, so that their cache misses overlap */
-    SPLIT_AHEAD = 8    /* splits to come whose chain is prefetched */
+    SPLIT_AHEAD = 8    /* splits to come whose chain is prefetched, an entry each so many splits */
 };
 #define WITHIN_MAX_US (INT64_C(3000) * 86400 * 1000000) /* fits 48 bits with dead to spare */
 #define BUCKET_KEYS_MAX (UINT32_C(1) << 31)
@@ -343,6 +343,12 @@ static inline uint32_t chain_of(const struct bucket *bucket, uint64_t lo) {
     return chain < bucket->chains ? chain : (uint32_t)lo & bucket->low_mask;
 }
 
+/* An entry may lie across two cache lines. */
+static inline void entry_prefetch(const struct entry *entry) {
+    __builtin_prefetch(entry);
+    __builtin_prefetch((const char *)entry + sizeof *entry - 1);
+}
+
 /* One more chain, split off the one it is the upper half of. */
 static bool split_chain(struct weir_fingerprints *store, struct bucket *bucket) {
     if (bucket->chains == bucket->head_room && !grow_heads(store, bucket)) {
@@ -354,10 +360,16 @@ static bool split_chain(struct weir_fingerprints *store, struct bucket *bucket) 
     }
     uint32_t full_mask = bucket->low_mask * 2 + 1;
     uint32_t source = fresh & bucket->low_mask;
-    /* Chains are split in order: bring one of the next ones nearer. */
-    uint32_t ahead = *head_of(bucket, (source + SPLIT_AHEAD) & bucket->low_mask);
+    /* Chains are split in order: bring the first entry of one to come nearer, and the second of one
+     * that comes sooner. */
+    uint32_t ahead = *head_of(bucket, (source + 2 * SPLIT_AHEAD) & bucket->low_mask);
     if (ahead != 0) {
-        __builtin_prefetch(entry_of(bucket, ahead - 1));
+        entry_prefetch(entry_of(bucket, ahead - 1));
+    }
+    ahead = *head_of(bucket, (source + SPLIT_AHEAD) & bucket->low_mask);
+    ahead = ahead != 0 ? entry_of(bucket, ahead - 1)->next : 0;
+    if (ahead != 0) {
+        entry_prefetch(entry_of(bucket, ahead - 1));
     }
     uint32_t stay = 0;
     uint32_t go = 0;
@@ -484,14 +496,35 @@ static int log_operation(struct weir_fingerprints *store, uint8_t op,
     return WEIR_OK;
 }
 
-static int remember(struct weir_fingerprints *store, int64_t number,
+/* The bucket of a time and its neighbours, NULL where there is none. Rows of a batch are close in
+ * time, so nearly all of them find theirs here, without a division or a search. */
+struct near {
+    bool known;
+    int64_t number;
+    uint64_t start; /* of the middle bucket */
+    struct bucket *buckets[3];
+};
+
+static inline void look_near(struct weir_fingerprints *store, struct near *near, int64_t time) {
+    if (near->known && (uint64_t)time - near->start < (uint64_t)store->within) {
+        return;
+    }
+    near->known = true;
+    near->number = bucket_number(store, time);
+    near->start = (uint64_t)near->number * (uint64_t)store->within;
+    for (int i = 0; i < 3; i++) {
+        near->buckets[i] = weir_bucket_find(store, bucket_near(near->number, i - 1));
+    }
+}
+
+static int remember(struct weir_fingerprints *store, struct near *near,
                     struct weir_fingerprint fingerprint, int64_t time, struct weir_error *err) {
     if (store->keys >= store->max_keys || weir_fingerprints_bytes(store) >= store->max_bytes) {
         return limit_error(store, err);
     }
-    struct bucket *bucket = weir_bucket_find(store, number);
+    struct bucket *bucket = near->buckets[1];
     if (bucket == NULL) {
-        bucket = weir_bucket_create(store, number);
+        bucket = near->buckets[1] = weir_bucket_create(store, near->number);
     }
     if (bucket == NULL || !weir_bucket_insert(store, bucket, fingerprint, time)) {
         return weir_error_set(err, WEIR_E_NOMEM, "%s: no memory for another key of %zu",
@@ -507,25 +540,25 @@ static int remember(struct weir_fingerprints *store, int64_t number,
 
 /* Brings the heads, then the first entries of a group's chains nearer. Only hints: the chains may
  * still change before their rows are judged. */
-static void prefetch_group(struct weir_fingerprints *store, int32_t count,
+static void prefetch_group(struct weir_fingerprints *store, struct near *near, int32_t count,
                            const struct weir_fingerprint *fingerprints, const int64_t *times) {
     for (int32_t i = 0; i < count; i++) {
-        int64_t number = bucket_number(store, times[i]);
-        for (int near = -1; near <= 1; near++) {
-            struct bucket *bucket = weir_bucket_find(store, bucket_near(number, near));
+        look_near(store, near, times[i]);
+        for (int n = 0; n < 3; n++) {
+            const struct bucket *bucket = near->buckets[n];
             if (bucket != NULL) {
                 __builtin_prefetch(head_of(bucket, chain_of(bucket, fingerprints[i].lo)));
             }
         }
     }
     for (int32_t i = 0; i < count; i++) {
-        int64_t number = bucket_number(store, times[i]);
-        for (int near = -1; near <= 1; near++) {
-            struct bucket *bucket = weir_bucket_find(store, bucket_near(number, near));
+        look_near(store, near, times[i]);
+        for (int n = 0; n < 3; n++) {
+            const struct bucket *bucket = near->buckets[n];
             uint32_t at =
                 bucket != NULL ? *head_of(bucket, chain_of(bucket, fingerprints[i].lo)) : 0;
             if (at != 0) {
-                __builtin_prefetch(entry_of(bucket, at - 1));
+                entry_prefetch(entry_of(bucket, at - 1));
             }
         }
     }
@@ -536,23 +569,23 @@ int weir_fingerprints_feed(struct weir_fingerprints *store, int32_t count,
                            const int64_t *watermark_before_us, uint8_t *duplicate, int32_t *judged,
                            struct weir_error *err) {
     reap(store, REAP_CHUNKS);
+    struct near near = {0}; /* buckets come and go between calls, in one they only come */
     for (int32_t i = 0; i < count; i++) {
         if (i % GROUP == 0) {
             int32_t group = count - i < GROUP ? count - i : GROUP;
-            prefetch_group(store, group, fingerprints + i, time_us + i);
+            prefetch_group(store, &near, group, fingerprints + i, time_us + i);
         }
         int64_t time = time_us[i];
-        int64_t number = bucket_number(store, time);
+        look_near(store, &near, time);
         bool found = false;
-        for (int near = -1; near <= 1 && !found; near++) {
-            if (bucket_visible(store, bucket_near(number, near), watermark_before_us[i])) {
-                struct bucket *bucket = weir_bucket_find(store, bucket_near(number, near));
-                found = bucket != NULL &&
-                        weir_bucket_has(store, bucket, fingerprints[i], time, store->within);
-            }
+        for (int n = 0; n < 3 && !found; n++) {
+            const struct bucket *bucket = near.buckets[n];
+            found = bucket != NULL &&
+                    bucket_visible(store, bucket->number, watermark_before_us[i]) &&
+                    weir_bucket_has(store, bucket, fingerprints[i], time, store->within);
         }
-        if (!found && bucket_visible(store, number, watermark_before_us[i])) {
-            int rc = remember(store, number, fingerprints[i], time, err);
+        if (!found && bucket_visible(store, near.number, watermark_before_us[i])) {
+            int rc = remember(store, &near, fingerprints[i], time, err);
             if (rc != WEIR_OK) {
                 *judged = i;
                 return rc;
