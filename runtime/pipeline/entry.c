@@ -66,6 +66,7 @@ void node_fini(struct weir_node *node) {
     free(node->note_tail);
     free(node->noted_rows);
     free(node->notes);
+    free(node->tallies_before);
     free(node->verdict);
     free(node->term_verdict);
     free(node->worst);

@@ -105,6 +105,8 @@ struct weir_node {
     int32_t *noted_rows; /* rows with notes, to reset them */
     int32_t noted_count;
     int32_t rejected_count; /* rejected[0..): rows to quarantine */
+    struct weir_tally *tallies_before; /* room for a batch's mark, reused */
+    int32_t tallies_room;
 };
 
 /* nulls.c: rows a function certainly throws on */

@@ -170,10 +170,15 @@ struct mark {
 static int mark_set(struct weir_node *node, struct mark *mark) {
     struct weir_counters *counters = &node->dataset->counters;
     size_t bytes = (size_t)counters->tally_count * sizeof(*mark->tallies);
-    mark->tallies = malloc(bytes + 1);
-    if (mark->tallies == NULL) {
-        return WEIR_E_NOMEM;
+    if (node->tallies_before == NULL || node->tallies_room < counters->tally_count) {
+        struct weir_tally *room = realloc(node->tallies_before, bytes + 1);
+        if (room == NULL) {
+            return WEIR_E_NOMEM;
+        }
+        node->tallies_before = room;
+        node->tallies_room = counters->tally_count;
     }
+    mark->tallies = node->tallies_before;
     memcpy(mark->tallies, counters->tallies, bytes);
     mark->counters = *counters;
     mark->rejected_count = node->rejected_count;
@@ -309,7 +314,6 @@ static int process_deduplicated(struct weir_node *node, const struct weir_flow *
         rc = emit(node, flow, out, node->sel2, alive, times, wm_before, watermark, err);
     }
     weir_batch_unref(out);
-    free(mark.tallies);
     weir_dedup_expire(node->dedup, watermark);
     return rc;
 }
