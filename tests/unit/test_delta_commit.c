@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -323,6 +324,58 @@ static void an_existing_table_of_another_schema_is_refused_by_column(void **stat
     weir_store_destroy(store);
 }
 
+static void put_entry(struct weir_store *store, int version, int64_t timestamp_ms,
+                      const char *more) {
+    char path[64];
+    char text[1024];
+    snprintf(path, sizeof(path), "t/_delta_log/%020d.json", version);
+    int size = snprintf(text, sizeof(text),
+                        "{\"commitInfo\":{\"inCommitTimestamp\":%lld,\"timestamp\":7}}\n%s",
+                        (long long)timestamp_ms, more);
+    assert_int_equal(weir_store_put(store, path, text, (size_t)size, NULL), WEIR_OK);
+}
+
+static int64_t version_at(struct weir_store *store, int64_t timestamp_ms) {
+    const struct weir_delta_at at = {.kind = WEIR_DELTA_TIMESTAMP, .timestamp_ms = timestamp_ms};
+    struct weir_delta_snapshot *snapshot;
+    int rc = weir_delta_snapshot_open(store, "t", &at, &snapshot, NULL);
+    if (rc != WEIR_OK) {
+        assert_int_equal(rc, WEIR_E_NOTFOUND);
+        return -1;
+    }
+    int64_t version = weir_delta_snapshot_version(snapshot);
+    weir_delta_snapshot_destroy(snapshot);
+    return version;
+}
+
+/* The last commit lies in the future, as another machine's clock may have put it. */
+static void in_commit_timestamps_ascend_and_time_travel_goes_by_them(void **state) {
+    (void)state;
+    enum { FUTURE_MS = 1000 };
+    const int64_t future = 4102444800000 + FUTURE_MS;
+    struct weir_store *store = make_store();
+    struct weir_delta_table *table;
+    put_entry(store, 0, 1000,
+              "{\"protocol\":{\"minReaderVersion\":1,\"minWriterVersion\":7,\"writerFeatures\":"
+              "[\"inCommitTimestamp\"]}}\n{\"metaData\":{\"id\":\"x\",\"format\":{\"provider\":"
+              "\"parquet\"},\"schemaString\":\"{\\\"type\\\":\\\"struct\\\",\\\"fields\\\":[]}\","
+              "\"partitionColumns\":[],\"configuration\":{\"delta.enableInCommitTimestamps\":"
+              "\"true\"}}}\n");
+    put_entry(store, 1, 2000, "");
+    put_entry(store, 2, future, "");
+    assert_int_equal(version_at(store, 999), -1);
+    assert_int_equal(version_at(store, 1000), 0);
+    assert_int_equal(version_at(store, 2999), 1);
+    assert_int_equal(weir_delta_table_open(store, "t", &table, NULL), WEIR_OK);
+    assert_int_equal(append(table, "a", 1, NULL), WEIR_OK);
+    assert_int_equal(weir_delta_snapshot_timestamp_ms(weir_delta_table_snapshot(table)),
+                     future + 1);
+    assert_int_equal(version_at(store, future), 2);
+    assert_int_equal(version_at(store, future + 1), 3);
+    weir_delta_table_close(table);
+    weir_store_destroy(store);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_txn_seen_before_is_skipped),
@@ -333,6 +386,7 @@ int main(void) {
         cmocka_unit_test(no_power_loss_loses_or_doubles_a_commit),
         cmocka_unit_test(an_add_survives_its_json),
         cmocka_unit_test(unknown_features_are_refused_by_name),
+        cmocka_unit_test(in_commit_timestamps_ascend_and_time_travel_goes_by_them),
         cmocka_unit_test(an_existing_table_of_another_schema_is_refused_by_column),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
