@@ -108,8 +108,8 @@ static int add_columns(struct delta_sink *sink, struct weir_error *err) {
         .stop_context = sink->config.stop_context,
     };
     struct weir_delta_commit_result result;
-    int rc = weir_delta_add_columns(sink->table, schema->fields, schema->count, &options, &result,
-                                    err);
+    int rc =
+        weir_delta_add_columns(sink->table, schema->fields, schema->count, &options, &result, err);
     if (rc != WEIR_OK) {
         weir_delta_table_close(sink->table);
         sink->table = NULL;
