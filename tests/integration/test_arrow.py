@@ -1,8 +1,8 @@
 """The Arrow C data interface against pyarrow: arrays pyarrow exports come back equal after we imported them and
 exported them again, whole, sliced, gathered and dictionary-encoded; every array is released once.
 
-The C side is tests/integration/tools/arrow_tool.c, built here as a shared library from the room's sources. Under
-AddressSanitizer: WEIR_ARROW_CFLAGS="-fsanitize=address,undefined" and LD_PRELOAD of libasan and libubsan."""
+The C side is tools/arrow_tool.so of the build directory; WEIR_BUILD names that directory (default build/release). With
+the asan preset's: LD_PRELOAD libasan and libubsan."""
 
 import ctypes
 import datetime
@@ -11,7 +11,6 @@ import gc
 import os
 import pathlib
 import random
-import subprocess
 
 import pytest
 
@@ -86,14 +85,11 @@ class Batch:
 
 
 @pytest.fixture(scope="session")
-def tool(tmp_path_factory):
-    out = tmp_path_factory.mktemp("arrow") / "libarrow_tool.so"
-    sources = [*sorted((ROOT / "runtime/batch").glob("*.c")), *sorted((ROOT / "runtime/core").glob("*.c"))]
-    flags = os.environ.get("WEIR_ARROW_CFLAGS", "").split()
-    subprocess.run(["cc", "-std=gnu11", "-O1", "-g", "-shared", "-fPIC", "-fvisibility=hidden", "-D_GNU_SOURCE", *flags,
-                    f"-I{ROOT / 'runtime'}", str(ROOT / "tests/integration/tools/arrow_tool.c"), *map(str, sources),
-                    "-o", str(out), "-lxxhash", "-lm", "-lpthread"], check=True)
-    return Tool(ctypes.CDLL(str(out)))
+def tool():
+    path = pathlib.Path(os.environ.get("WEIR_BUILD", ROOT / "build/release")) / "tools/arrow_tool.so"
+    if not path.exists():
+        pytest.skip(f"{path} is not built (make build, or set WEIR_BUILD)")
+    return Tool(ctypes.CDLL(str(path)))
 
 
 TYPES = {
