@@ -104,7 +104,7 @@ struct weir_node {
     int32_t *note_tail;
     int32_t *noted_rows; /* rows with notes, to reset them */
     int32_t noted_count;
-    int32_t rejected_count; /* rejected[0..): rows to quarantine */
+    int32_t rejected_count;            /* rejected[0..): rows to quarantine */
     struct weir_tally *tallies_before; /* room for a batch's mark, reused */
     int32_t tallies_room;
 };

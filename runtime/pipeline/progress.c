@@ -115,8 +115,7 @@ static json_t *summary_json(struct weir_pipeline *p) {
     json_object_set_new(figures, "commit_max_us", json_integer(progress.commit_max_us));
     json_object_set_new(figures, "seal_max_us", json_integer(progress.seal_max_us));
     json_object_set_new(figures, "resident_bytes", json_integer(progress.resident_bytes));
-    json_object_set_new(figures, "resident_peak_bytes",
-                        json_integer(progress.resident_peak_bytes));
+    json_object_set_new(figures, "resident_peak_bytes", json_integer(progress.resident_peak_bytes));
     json_object_set_new(figures, "state_bytes", json_integer(progress.state_bytes));
     json_object_set_new(figures, "state_keys", json_integer(progress.state_keys));
     json_object_set_new(figures, "loop_cpu_ns", json_integer(progress.loop_cpu_ns));

@@ -1,5 +1,5 @@
 """Files -> JSON -> four expectations, a map -> silver Delta and one-minute gold, as events/s and CPU per event,
-beside a bare simdjson parse of the same file in the same run.
+beside a bare simdjson parse (on demand, one thread) of the same file in the same run.
 
 usage: python3 tests/bench/end_to_end.py [EVENTS]      needs build/release/weir and build/release/bench
 """
@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import resource
 import shutil
 import subprocess
@@ -21,6 +22,30 @@ sys.path.insert(0, str(ROOT / "tests/integration"))
 import standard  # noqa: E402
 
 START_US = 1767607200_000_000
+
+
+SILVER = """\
+return stream "silver.sale" {
+  from  = "bronze.sale",
+  time  = { field = "sold_at", out_of_order = "5s" },
+  expectations = {
+    expect "has a store"        { not_null "store_id" },
+    expect "store in range"     { between("store_id", 1, 999) },
+    expect "currency is traded" { one_of("currency", { "GBP", "EUR", "USD" }) },
+    expect "lines add up"       { function(e) return e.gross == e.qty * e.unit_price - e.discount end },
+  },
+  columns = { net = "decimal(12,2)" },
+  map     = function(e, out) out.net = e.gross - e.vat end,
+}
+"""
+GOLD = """\
+return model "gold.velocity" {
+  from     = "silver.sale",
+  by       = { "sku" },
+  window   = tumbling { size = "1m", allowed_lateness = "30s", late = "quarantine.late_sale" },
+  measures = { units = sum "qty", revenue = sum "net", sales = count() },
+}
+"""
 
 
 class Folder:
@@ -67,7 +92,7 @@ def run(folder, *options):
 
 
 def main():
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 2_000_000
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 5_000_000
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="weir-bench-"))
     try:
         events = scratch / "sale.jsonl"
@@ -75,17 +100,24 @@ def main():
         floor = subprocess.run([BUILD / "bench/bench_parse_floor", events, "3"], check=True, capture_output=True, text=True)
         print(floor.stdout.strip(), flush=True)
         floor_ns = float(floor.stdout.split("alone ")[1].split(" ")[0])
-        for name, bronze in (("bronze none", False), ("bronze written", True)):
-            folder = Folder(scratch / name.replace(" ", "-"))
+        for name, bronze, plain in (("bronze none", False, True), ("bronze written", True, True),
+                                    ("dedup, where, a pattern, ten measures", False, False)):
+            folder = Folder(scratch / re.sub(r"\W+", "-", name))
             standard.write(folder, bronze=bronze)
+            if plain:
+                shutil.rmtree(folder.root / "rules")
+                folder.write("rules/silver/sale.lua", SILVER)
+                folder.write("rules/gold/velocity.lua", GOLD)
             (folder.root / "landing").mkdir()
             (folder.root / "landing/sale.jsonl").symlink_to(events)
-            summary, wall, cpu, rss = run(folder.root)
+            summary, wall, cpu, rss = run(folder.root, "--set", "commit.every=1s")
             if summary["events"] != count:
                 sys.exit(f"end_to_end: {summary['events']} events read of {count}")
             ns = cpu * 1e9 / count
-            print(f"end to end ({name}): {count / wall / 1e6:.2f} M events/s, {ns:.0f} ns CPU/event = {ns / floor_ns:.1f} x the parse floor, "
-                  f"{rss:.0f} MB resident", flush=True)
+            figures = summary["figures"]
+            print(f"end to end ({name}): {count / wall / 1e6:.2f} M events/s, {ns:.0f} ns CPU/event = {ns / floor_ns:.1f} x the parse floor "
+                  f"(decode {figures['source_cpu_ns'] / count:.0f}, loop {figures['loop_cpu_ns'] / count:.0f}, "
+                  f"encode {figures['encode_cpu_ns'] / count:.0f}), {rss:.0f} MB at most, longest seal {figures['seal_max_us']} us", flush=True)
             shutil.rmtree(folder.root)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -371,7 +371,7 @@ end
 local FORL = op_at(probe, 5) -- never run, so never patched
 local function cold(loop, state)
     if not state.pc then
-        local pc, op = 0, nil
+        local pc, op = 0
         repeat
             pc = pc + 1
             op = op_at(loop, pc)
