@@ -18,7 +18,7 @@ TABLES = ("bronze/sale", "silver/sale", "gold/velocity", "gold/by_store", "gold/
           "quarantine/late_sale")
 # Small epochs and segments and frequent snapshots, so that a run of a second passes every point.
 OPTIONS = ("--set", "commit.every=20ms", "--set", "ledger.segment=64KB", "--set", "ledger.snapshot_every=30ms", "--set", "ledger.keep=0s")
-PLAIN_EVENTS = 120_000
+PLAIN_EVENTS = 300_000
 TILL_EVENTS = 60_000
 
 # Beside the standard rules: a table with partitions, and a second source that has no files.
