@@ -7,6 +7,7 @@
 
 #include "cli/cli.h"
 #include "lake/delta/actions.h"
+#include "sink/sink.h"
 
 static const struct weir_command commands[] = {
     {"run", "run PIPELINE [--until-end] [--past-failed] [--set k=v]… [--no-reload] [--quiet]",
@@ -272,6 +273,7 @@ static int dispatch(struct weir_arguments *a) {
 }
 
 int weir_cli_main(int argc, char **argv) {
+    weir_sink_declare();
     struct weir_arguments a = {0};
     char self[4096];
     ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);

@@ -8,6 +8,7 @@
  * `_partition`; `_ingested_at` is an int64 array left for the loop to fill from its recorded clock.
  */
 #include "batch/builder.h"
+#include "core/option.h"
 #include "decode/reject.h"
 
 #ifdef __cplusplus
@@ -49,6 +50,13 @@ struct weir_decoder;
  * steady state. */
 struct weir_decoder_vtable {
     const char *name;
+    const struct weir_option *options; /* what `name { … }` takes, ended by a NULL name */
+    /* The columns rows will have, for the checker: one reference for the caller. The source's kind
+     * and options say where frames come from (a registry's subject is named after the topic). May
+     * do I/O. NULL: those of the .avsc the option "schema" names. */
+    int (*columns)(const char *options_json, const char *source_kind,
+                   const char *source_options_json, struct weir_schema **out,
+                   struct weir_error *err);
     /* `options_json` as written in the source's declaration; `schema` the user's columns. No I/O
      * but reading the schema file it names. */
     int (*create)(struct weir_decoder **out, const char *options_json, struct weir_schema *schema,
@@ -86,9 +94,15 @@ weir_decoder_decode(struct weir_decoder *decoder, const uint8_t *block,
 int weir_decode_finish(struct weir_batch *batch, const char *topic,
                        int32_t partition) WEIR_MUST_CHECK;
 
-/* NULL when no decoder has that name. weir_decoder_names lists them for errors ("json"). */
+/* As the vtable's slot says. */
+int weir_decoder_columns(const char *kind, const char *options_json, const char *source_kind,
+                         const char *source_options_json, struct weir_schema **out,
+                         struct weir_error *err) WEIR_MUST_CHECK;
+
+/* NULL when no decoder has that name. */
 const struct weir_decoder_vtable *weir_decoder_find(const char *kind);
-const char *weir_decoder_names(void);
+/* The decoders there are, NULL after the last. */
+const struct weir_decoder_vtable *weir_decoder_kind(size_t index);
 
 #ifdef __cplusplus
 }

@@ -334,8 +334,17 @@ static int decode(struct weir_decoder *base, const uint8_t *block, const struct 
     return rc;
 }
 
+static const struct weir_option options[] = {
+    {.name = "schema",
+     .form = WEIR_OPTION_FILE,
+     .required = true,
+     .example = "\"schemas/pos_sale.avsc\""},
+    {0},
+};
+
 const struct weir_decoder_vtable weir_decoder_json = {
     .name = "json",
+    .options = options,
     .create = create,
     .schema = schema_of,
     .decode = decode,

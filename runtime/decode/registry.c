@@ -1,6 +1,8 @@
 /* The decoders there are, and what all decoded batches have in common: the meta columns. */
+#include <jansson.h>
 #include <string.h>
 
+#include "decode/avsc.h"
 #include "decode/decoder.h"
 
 extern const struct weir_decoder_vtable weir_decoder_json;
@@ -16,8 +18,40 @@ const struct weir_decoder_vtable *weir_decoder_find(const char *kind) {
     return NULL;
 }
 
-const char *weir_decoder_names(void) {
-    return "json";
+const struct weir_decoder_vtable *weir_decoder_kind(size_t index) {
+    return index < sizeof(decoders) / sizeof(decoders[0]) ? decoders[index] : NULL;
+}
+
+static int unknown(const char *kind, struct weir_error *err) {
+    return weir_error_set(err, WEIR_E_CONFIG, "no decoder is called \"%s\"", kind);
+}
+
+static int schema_file_columns(const char *kind, const char *options_json, struct weir_schema **out,
+                               struct weir_error *err) {
+    json_t *options = options_json != NULL ? json_loads(options_json, 0, NULL) : NULL;
+    const char *path = json_string_value(json_object_get(options, "schema"));
+    struct weir_avsc avsc = {0};
+    int rc = path == NULL ? weir_error_set(err, WEIR_E_CONFIG, "%s needs a schema", kind)
+                          : weir_avsc_load(path, &avsc, err);
+    if (rc == WEIR_OK) {
+        *out = weir_schema_ref(avsc.schema);
+        weir_avsc_fini(&avsc);
+    }
+    json_decref(options);
+    return rc;
+}
+
+int weir_decoder_columns(const char *kind, const char *options_json, const char *source_kind,
+                         const char *source_options_json, struct weir_schema **out,
+                         struct weir_error *err) {
+    *out = NULL;
+    const struct weir_decoder_vtable *vtable = weir_decoder_find(kind);
+    if (vtable == NULL) {
+        return unknown(kind, err);
+    }
+    return vtable->columns != NULL
+               ? vtable->columns(options_json, source_kind, source_options_json, out, err)
+               : schema_file_columns(kind, options_json, out, err);
 }
 
 int weir_decoder_create(struct weir_decoder **out, const char *kind, const char *options_json,
@@ -25,8 +59,7 @@ int weir_decoder_create(struct weir_decoder **out, const char *kind, const char 
     *out = NULL;
     const struct weir_decoder_vtable *vtable = weir_decoder_find(kind);
     if (vtable == NULL) {
-        return weir_error_set(err, WEIR_E_CONFIG, "no decoder is called \"%s\"; there is: %s", kind,
-                              weir_decoder_names());
+        return unknown(kind, err);
     }
     int rc = vtable->create(out, options_json, schema, err);
     if (rc == WEIR_OK) {

@@ -29,10 +29,11 @@ struct weir_script {
 struct weir_script *weir_script_of(lua_State *lua);
 
 /* Each leaves its functions in the table on top of the stack. */
-void weir_script_open_source(lua_State *lua);  /* source_lib.c: parse, instrument, caret, load */
-void weir_script_open_host(lua_State *lua);    /* host_lib.c: files, environment, hash, json */
-void weir_script_open_schemas(lua_State *lua); /* schema_lib.c: avsc, source_columns */
-void weir_script_open_strings(lua_State *lua); /* string_lib.c: native.string */
+void weir_script_open_source(lua_State *lua);     /* source_lib.c: parse, instrument, caret, load */
+void weir_script_open_host(lua_State *lua);       /* host_lib.c: files, environment, hash, json */
+void weir_script_open_schemas(lua_State *lua);    /* schema_lib.c: source_ and decoder_columns */
+void weir_script_open_connectors(lua_State *lua); /* connector_lib.c: connectors */
+void weir_script_open_strings(lua_State *lua);    /* string_lib.c: native.string */
 
 /* Calls the function below its arguments under a time budget and the memory cap. 0 with `results`
  * values on the stack, or WEIR_E_SCRIPT / WEIR_E_BUDGET with err filled in and nothing left. */

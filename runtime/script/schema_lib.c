@@ -1,9 +1,9 @@
-/* native.avsc and native.source_columns: the columns rules are checked against, as the rooms that
- * read the data see them. */
+/* native.decoder_columns and native.source_columns: the columns rules are checked against, as the
+ * rooms that read the data see them. */
 #include <string.h>
 
 #include "core/buffer.h"
-#include "decode/avsc.h"
+#include "decode/decoder.h"
 #include "script/internal.h"
 #include "source/source.h"
 
@@ -11,13 +11,13 @@ enum { TYPE_BYTES_MAX = 16 << 20 };
 
 /* Owned by a userdata, so that a throw on the way leaks nothing. */
 struct box {
-    struct weir_avsc avsc; /* of a source's own columns only `schema` is set */
+    struct weir_schema *schema;
     struct weir_buffer type;
 };
 
 static int box_gc(lua_State *lua) {
     struct box *box = lua_touserdata(lua, 1);
-    weir_avsc_fini(&box->avsc);
+    weir_schema_unref(box->schema);
     weir_buffer_fini(&box->type);
     return 0;
 }
@@ -36,7 +36,7 @@ static struct box *push_box(lua_State *lua) {
 
 /* { { name =, type =, nullable =, default = JSON text or nil } … } */
 static int push_columns(lua_State *lua, struct box *box) {
-    const struct weir_schema *schema = box->avsc.schema;
+    const struct weir_schema *schema = box->schema;
     lua_createtable(lua, schema->count, 0);
     for (int32_t i = 0; i < schema->count; i++) {
         const struct weir_field *field = &schema->fields[i];
@@ -60,16 +60,21 @@ static int push_columns(lua_State *lua, struct box *box) {
     return 1;
 }
 
-static int native_avsc(lua_State *lua) {
-    size_t length;
-    const char *text = luaL_checklstring(lua, 1, &length);
-    const char *origin = luaL_checkstring(lua, 2);
+/* (decoder, its options, the source's kind, its options; options as JSON). nil, message, true where
+ * the environment is at fault, not the declaration. */
+static int native_decoder_columns(lua_State *lua) {
+    const char *kind = luaL_checkstring(lua, 1);
+    const char *options = luaL_checkstring(lua, 2);
+    const char *source = luaL_checkstring(lua, 3);
+    const char *source_options = luaL_checkstring(lua, 4);
     struct box *box = push_box(lua);
     struct weir_error err = {0};
-    if (weir_avsc_parse(origin, text, length, &box->avsc, &err) != WEIR_OK) {
+    int rc = weir_decoder_columns(kind, options, source, source_options, &box->schema, &err);
+    if (rc != WEIR_OK) {
         lua_pushnil(lua);
         lua_pushstring(lua, err.message);
-        return 2;
+        lua_pushboolean(lua, rc == WEIR_E_ENVIRONMENT);
+        return 3;
     }
     return push_columns(lua, box);
 }
@@ -77,16 +82,17 @@ static int native_avsc(lua_State *lua) {
 static int native_source_columns(lua_State *lua) {
     const char *kind = luaL_checkstring(lua, 1);
     struct box *box = push_box(lua);
-    box->avsc.schema = weir_source_own_schema(kind);
-    if (box->avsc.schema == NULL) {
+    box->schema = weir_source_own_schema(kind);
+    if (box->schema == NULL) {
         return 0;
     }
     return push_columns(lua, box);
 }
 
 void weir_script_open_schemas(lua_State *lua) {
-    static const luaL_Reg functions[] = {
-        {"avsc", native_avsc}, {"source_columns", native_source_columns}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"decoder_columns", native_decoder_columns},
+                                         {"source_columns", native_source_columns},
+                                         {NULL, NULL}};
     for (const luaL_Reg *f = functions; f->name != NULL; f++) {
         lua_pushcfunction(lua, f->func);
         lua_setfield(lua, -2, f->name);

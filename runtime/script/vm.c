@@ -343,6 +343,7 @@ static int start(lua_State *lua) {
     lua_setfield(lua, -2, "abi_version");
     weir_script_open_host(lua);
     weir_script_open_schemas(lua);
+    weir_script_open_connectors(lua);
     weir_script_open_source(lua);
     weir_script_open_strings(lua);
     int native = lua_gettop(lua);

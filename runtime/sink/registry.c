@@ -15,3 +15,15 @@ const struct weir_sink_ops *weir_sink_find(const char *kind) {
     }
     return NULL;
 }
+
+void weir_sink_declare(void) {
+    enum { KINDS = sizeof(registry) / sizeof(registry[0]) };
+    static struct weir_connector connectors[KINDS];
+    size_t count = 0;
+    for (size_t i = 0; i < KINDS; i++) {
+        if (registry[i]->options != NULL) {
+            connectors[count++] = (struct weir_connector){registry[i]->kind, registry[i]->options};
+        }
+    }
+    weir_sink_connectors_set(connectors, count);
+}

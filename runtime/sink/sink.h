@@ -14,6 +14,7 @@
 #include "batch/batch.h"
 #include "core/buffer.h"
 #include "core/error.h"
+#include "core/option.h"
 
 struct weir_store;
 
@@ -24,6 +25,7 @@ struct weir_sink_partition {
 
 struct weir_sink_config {
     const char *kind;           /* "delta" */
+    const char *options_json;   /* of other kinds: as written, an object; borrowed for `create` */
     const char *name;           /* dataset; borrowed for the sink's life */
     const char *root;           /* where tables lie; copied, as are partition columns */
     struct weir_store *store;   /* borrowed, instead of a folder at root; NULL: that folder */
@@ -39,6 +41,9 @@ struct weir_sink_config {
 
 struct weir_sink_ops {
     const char *kind;
+    /* What `into = kind { … }` takes, ended by a NULL name; NULL: the checker knows by itself
+     * (delta, whose options are declarations). */
+    const struct weir_option *options;
     /* Caller's thread, no I/O. */
     int (*create)(const struct weir_sink_config *config, void **self, struct weir_error *err);
     /* Caller's thread, before the threads start: connects, makes what must exist, and says which
@@ -63,4 +68,6 @@ struct weir_sink_ops {
 
 /* NULL when there is no such kind. */
 const struct weir_sink_ops *weir_sink_find(const char *kind);
+/* Tells the checker of the kinds there are (core/option.h). Once, at start. */
+void weir_sink_declare(void);
 extern const struct weir_sink_ops weir_sink_delta;

@@ -673,8 +673,17 @@ static int wait_ms(struct weir_source *source, int32_t partition) {
     return POLL_MS;
 }
 
+static const struct weir_option options[] = {
+    {.name = "path",
+     .form = WEIR_OPTION_PATH,
+     .required = true,
+     .example = "\"landing/pos_sale/*.jsonl\""},
+    {0},
+};
+
 const struct weir_source_vtable weir_source_files = {
     .name = "files",
+    .options = options,
     .needs_decoder = true,
     .init = init,
     .open = open_source,

@@ -564,8 +564,20 @@ static int describe(const struct weir_position *position, struct weir_buffer *ou
                               (unsigned long long)number);
 }
 
+static const struct weir_option options[] = {
+    {.name = "seed", .form = WEIR_OPTION_COUNT},
+    {.name = "count", .form = WEIR_OPTION_COUNT},
+    {.name = "rate", .form = WEIR_OPTION_NUMBER},
+    {.name = "start", .form = WEIR_OPTION_TIME},
+    {.name = "per_second", .form = WEIR_OPTION_NUMBER},
+    {.name = "defects", .form = WEIR_OPTION_RATIO},
+    {.name = "late_s", .form = WEIR_OPTION_NUMBER},
+    {0},
+};
+
 const struct weir_source_vtable weir_source_generator = {
     .name = "generator",
+    .options = options,
     .needs_decoder = false,
     .own_schema = weir_generator_schema,
     .init = init,

@@ -37,8 +37,8 @@ bool weir_source_exists(const char *kind) {
     return find(kind) != NULL;
 }
 
-const char *weir_source_kinds(void) {
-    return "files, generator";
+const struct weir_source_vtable *weir_source_kind(size_t index) {
+    return index < sizeof(sources) / sizeof(sources[0]) ? sources[index] : NULL;
 }
 
 struct weir_schema *weir_source_own_schema(const char *kind) {
@@ -121,8 +121,7 @@ int weir_source_create(struct weir_source **out, const struct weir_source_config
     *out = NULL;
     const struct weir_source_vtable *vtable = find(config->kind);
     if (vtable == NULL) {
-        return weir_error_set(err, WEIR_E_CONFIG, "no connector is called \"%s\"; there are: %s",
-                              config->kind, weir_source_kinds());
+        return weir_error_set(err, WEIR_E_CONFIG, "no connector is called \"%s\"", config->kind);
     }
     if (vtable->needs_decoder && config->decoder == NULL) {
         return weir_error_set(err, WEIR_E_CONFIG, "%s needs a decoder; add json { schema = \"…\" }",

@@ -8,6 +8,7 @@
  * delivers exactly the rows after it, in the same order; the batch boundaries may differ unless
  * max_rows is given as before. */
 #include "batch/batch.h"
+#include "core/option.h"
 #include "core/signal.h"
 #include "decode/decoder.h"
 
@@ -90,9 +91,10 @@ int64_t weir_source_cpu_ns(const struct weir_source *source);
 /* The user's columns a source of its own brings (generator); NULL when the kind has none. One
  * reference for the caller. */
 struct weir_schema *weir_source_own_schema(const char *kind);
-/* True when the kind exists. weir_source_kinds lists them for errors ("files, generator"). */
+/* True when the kind exists. */
 bool weir_source_exists(const char *kind);
-const char *weir_source_kinds(void);
+/* The kinds there are, NULL after the last. */
+const struct weir_source_vtable *weir_source_kind(size_t index);
 /* One line a human can read: "landing/a.jsonl at byte 1234, 3 files read". */
 int weir_source_describe_position(const char *kind, const struct weir_position *position,
                                   struct weir_buffer *out) WEIR_MUST_CHECK;
@@ -103,6 +105,7 @@ int weir_source_describe_position(const char *kind, const struct weir_position *
  * the others on the owner's. */
 struct weir_source_vtable {
     const char *name;
+    const struct weir_option *options; /* what `name { … }` takes, ended by a NULL name */
     bool needs_decoder;
     struct weir_schema *(*own_schema)(void); /* NULL without; may fail for memory (NULL) */
     /* Reads options. No I/O. */

@@ -49,6 +49,8 @@ local function library()
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <jansson.h>
+#include "decode/avsc.h"
 #include "script/internal.h"
 static struct weir_script script = {.options = {.pattern_steps = 1000000}};
 struct weir_script *weir_script_of(lua_State *lua) {
@@ -69,6 +71,21 @@ struct weir_schema *weir_source_own_schema(const char *kind);
 struct weir_schema *weir_source_own_schema(const char *kind) {
     (void)kind;
     return NULL;
+}
+/* As decode/registry.c does it for decoders with a schema file. */
+int weir_decoder_columns(const char *kind, const char *options_json, const char *source_kind,
+                         const char *source_options_json, struct weir_schema **out,
+                         struct weir_error *err) {
+    (void)kind, (void)source_kind, (void)source_options_json;
+    json_t *options = json_loads(options_json, 0, NULL);
+    struct weir_avsc avsc = {0};
+    int rc = weir_avsc_load(json_string_value(json_object_get(options, "schema")), &avsc, err);
+    if (rc == WEIR_OK) {
+        *out = weir_schema_ref(avsc.schema);
+        weir_avsc_fini(&avsc);
+    }
+    json_decref(options);
+    return rc;
 }
 struct weir_out { char *text[4096]; int64_t length[4096]; };
 struct weir_out *test_out(void);
@@ -113,7 +130,32 @@ const char *test_out_text(struct weir_out *o, int32_t row);
 function native.source_columns(kind)
     assert(kind == "generator")
     local literal = read(root .. "/runtime/source/generator.c"):match 'avsc_text%[%] =%s*(".-");'
-    return assert(native.avsc((literal:gsub('"%s*\n%s*"', ""):sub(2, -2):gsub("\\n", "\n"):gsub('\\"', '"')), kind))
+    local path = os.tmpname()
+    local file = assert(io.open(path, "w"))
+    file:write((literal:gsub('"%s*\n%s*"', ""):sub(2, -2):gsub("\\n", "\n"):gsub('\\"', '"')))
+    file:close()
+    local columns, why = native.decoder_columns("json", ('{"schema":"%s"}'):format(path), "files", "{}")
+    os.remove(path)
+    return assert(columns, why)
+end
+
+-- Of the tables in C, as far as the specs go.
+function native.connectors()
+    local function options(form, names)
+        local list = {}
+        for name in names:gmatch "%S+" do
+            list[#list + 1] = { name = name, form = form, required = form == "path" or form == "file", example = '"x"' }
+        end
+        return list
+    end
+    return {
+        sources = {
+            files = { needs_decoder = true, options = options("path", "path") },
+            generator = { needs_decoder = false, options = options("number", "seed count rate per_second defects late_s") },
+        },
+        decoders = { json = { options = options("file", "schema") } },
+        sinks = {},
+    }
 end
 
 native.abi_version = 1

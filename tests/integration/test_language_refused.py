@@ -94,13 +94,6 @@ def test_a_sum_over_time_is_refused_by_name(project):
     refused(project, MODEL.replace("@", "").replace("count()", 'sum("n", { over = "7d" })'), "over", "`over`", "not built yet")
 
 
-def test_files_partitions_are_refused_by_name(project):
-    world = World(project, COLUMNS, STREAM.replace("@", ""))
-    pipeline = (project.root / "pipelines/p.lua").read_text().replace('*.jsonl" }', '*.jsonl", partitions = "file" }')
-    project.write("pipelines/p.lua", pipeline)
-    assert_refused(world, place(pipeline, "partitions", "pipelines/p.lua"), "`partitions`", "not built yet")
-
-
 def test_cloud_storage_is_refused_by_name(project):
     world = World(project, COLUMNS, STREAM.replace("@", ""))
     pipeline = (project.root / "pipelines/p.lua").read_text().replace('"lake"', '"s3://bucket/lake"')

@@ -1,71 +1,214 @@
--- What sources read from and how it is decoded: options judged here, resolved, and handed to C as JSON.
+-- What sources read from, how it is decoded, where sinks write: options judged here by the tables C
+-- gives (native.connectors), resolved, and handed back to C as JSON.
 local native = require "weir.native"
+local diagnostic = require "weir.internal.diagnostic"
 local json = require "weir.internal.json"
 local time = require "weir.internal.time"
 local reader_module = require "weir.internal.reader"
 local types = require "weir.internal.types"
+local words = require "weir.internal.words"
 
 local connectors = {}
 
 local described = reader_module.described
+local kinds = native.connectors()
 
--- option name -> how it is read
-local option_forms = {
-    generator = {
-        seed = "count", count = "count", rate = "number", start = "time", per_second = "number", defects = "ratio", late_s = "number",
-    },
-    files = { path = "path", partitions = "later" },
-    json = { schema = "path" },
+-- Sorted names of one role: "sources", "decoders", "sinks".
+function connectors.names(role)
+    local names = {}
+    for name in pairs(kinds[role]) do
+        names[#names + 1] = name
+    end
+    table.sort(names)
+    return names
+end
+
+function connectors.is(role, name)
+    return kinds[role][name] ~= nil
+end
+
+-- ---------------------------------------------------------------- forms of options
+
+local wanted = {
+    text = "a text", count = "a whole number from 0", number = "a number from 0", ratio = "a number from 0 to 1",
+    flag = "true or false", time = 'a time such as "2026-01-05T06:00:00Z"', path = "a path", file = "a path",
+    texts = "a text or a list of texts", settings = "a table of settings", data = "texts, numbers, booleans and tables of them",
+    secret = 'env "NAME" or { file = "path" }; a secret is not written into a file of rules',
 }
 
-local function read_option(project, reader, form, field, what)
-    local x = reader:resolve(field.value, field.value_at)
-    if x == nil then
-        return nil
+-- Plain data, resolved; nil where it holds anything else.
+local function plain(reader, x, at)
+    x = reader:resolve(x, at)
+    if type(x) ~= "table" or getmetatable(x) ~= nil then
+        return (type(x) == "string" or type(x) == "number" or type(x) == "boolean") and x or nil
     end
-    -- env and --set give texts.
-    if type(x) == "string" and (form == "count" or form == "number" or form == "ratio") and tonumber(x) then
-        x = tonumber(x)
-    end
-    if form == "path" then
-        if type(x) ~= "string" or x == "" then
-            reader:error("type", field.value_at, ("%s takes a path, not %s"):format(what, described(x)))
+    local out, list = {}, #x > 0
+    for key, value in pairs(x) do
+        value = plain(reader, value, at)
+        if value == nil or type(key) ~= (list and "number" or "string") then
             return nil
         end
-        return project.path(x)
-    elseif form == "time" then
-        if type(x) ~= "string" or not time.parse_timestamp(x) then
-            reader:error("type", field.value_at, ('%s takes a time such as "2026-01-05T06:00:00Z", not %s'):format(what, described(x)))
+        out[key] = value
+    end
+    return list and json.array(out) or out
+end
+
+-- What weir_secret_resolve takes; nil where it is none.
+local function secret(reader, project, x)
+    if getmetatable(x) == words.Placeholder then
+        if x.parts then
+            local parts = json.array {}
+            for i, part in ipairs(x.parts) do
+                parts[i] = type(part) == "string" and part or secret(reader, project, part)
+            end
+            return #parts == 2 and { parts = parts } or nil
+        end
+        return type(x.variable) == "string" and { env = x.variable, default = x.default } or nil
+    end
+    return type(x) == "table" and getmetatable(x) == nil and type(x.file) == "string" and { file = project.path(x.file) } or nil
+end
+
+-- Each takes the resolved value and answers what C gets, nil where it does not fit.
+local read = {}
+
+function read.text(x)
+    return type(x) == "string" and x or nil
+end
+function read.number(x)
+    x = type(x) == "string" and tonumber(x) or x -- env and --set give texts
+    return type(x) == "number" and x == x and x >= 0 and x or nil
+end
+function read.count(x)
+    x = read.number(x)
+    return x and x % 1 == 0 and x or nil
+end
+function read.ratio(x)
+    x = read.number(x)
+    return x and x <= 1 and x or nil
+end
+function read.flag(x)
+    if x == "true" or x == "false" then
+        return x == "true"
+    end
+    return type(x) == "boolean" and x or nil
+end
+function read.time(x)
+    return type(x) == "string" and time.parse_timestamp(x) and x or nil
+end
+function read.path(x, _, project)
+    return type(x) == "string" and x ~= "" and project.path(x) or nil
+end
+function read.file(x, _, project)
+    return read.path(x, nil, project)
+end
+function read.texts(x, field, _, reader)
+    if type(x) == "string" then
+        return json.array { x }
+    end
+    x = plain(reader, x, field.value_at)
+    for _, text in ipairs(type(x) == "table" and x or { 0 }) do
+        if type(text) ~= "string" then
             return nil
         end
-        return x
-    end
-    if type(x) ~= "number" or x ~= x or x < 0 or form == "count" and x % 1 ~= 0 or form == "ratio" and x > 1 then
-        local wanted = form == "count" and "a whole number from 0" or form == "ratio" and "a number from 0 to 1" or "a number from 0"
-        reader:error("type", field.value_at, ("%s takes %s, not %s"):format(what, wanted, described(x)))
-        return nil
     end
     return x
 end
-
-local function read_options(project, reader, part)
-    local node = part.node
-    local forms = option_forms[node.word]
-    local known = {}
-    for name, form in pairs(forms) do
-        known[name] = form == "later" and "later" or true
+function read.settings(x, field, _, reader)
+    x = plain(reader, x, field.value_at)
+    if type(x) ~= "table" then
+        return nil
     end
-    local options = {}
+    local texts = {}
+    for key, value in pairs(x) do
+        if type(key) ~= "string" or type(value) == "table" then
+            return nil
+        end
+        texts[key] = type(value) == "number" and json.encode(value) or tostring(value)
+    end
+    return texts
+end
+function read.data(x, field, _, reader)
+    return plain(reader, x, field.value_at)
+end
+
+local function read_option(project, reader, option, field, what)
+    if option.form == "duration" then
+        return reader:duration(field, what)
+    elseif option.form == "bytes" then
+        return reader:size(field, what)
+    elseif option.form == "columns" then
+        local names = reader:names(field, what)
+        local list = json.array {}
+        for i, name in ipairs(names or {}) do
+            list[i] = name.name
+        end
+        return names and list or nil
+    end
+    local x, value = field.value
+    if option.form == "secret" then
+        value = secret(reader, project, x)
+    else
+        x = reader:resolve(x, field.value_at)
+        if x == nil then
+            return nil
+        end
+        value = read[option.form](x, field, project, reader)
+    end
+    if value == nil then
+        reader:error("type", field.value_at, ("%s takes %s, not %s"):format(what, wanted[option.form],
+            option.form == "secret" and type(x) == "string" and "a text" or described(x)))
+    elseif option.choices then
+        for _, choice in ipairs(option.choices) do
+            if choice == value then
+                return value
+            end
+        end
+        reader:error("type", field.value_at, ("%s is one of %s, not %q"):format(what, table.concat(option.choices, ", "), value),
+            diagnostic.did_you_mean(value, option.choices))
+        return nil
+    end
+    return value
+end
+
+-- The options of `kafka { … }` as C gets them, and where each was written. `role` is "sources",
+-- "decoders" or "sinks".
+function connectors.options(project, reader, role, part)
+    local node = part.node
+    local known, options = {}, {}
+    for _, option in ipairs(kinds[role][node.word].options) do
+        known[option.name] = true
+    end
     if not node.body then
         reader:left_open(node.args and node or { word = node.word }, part.at)
-        return options, {}
+        return options, {}, false
     end
     local named = reader:options(node.body, part.at, known, node.word, false)
-    for name, field in pairs(named) do
-        options[name] = read_option(project, reader, forms[name], field, node.word .. "." .. name)
+    local whole = true
+    for _, option in ipairs(kinds[role][node.word].options) do
+        local field = named[option.name]
+        if field then
+            options[option.name] = read_option(project, reader, option, field, node.word .. "." .. option.name)
+            whole = whole and options[option.name] ~= nil
+        elseif option.required then
+            whole = false
+            reader:error("type", part.at, ("%s needs `%s`"):format(node.word, option.name),
+                option.example and ("%s { %s = %s }"):format(node.word, option.name, option.example) or nil)
+        end
+        if options[option.name] and option.form == "file" then
+            local text, why = native.read_file(options[option.name])
+            if text then
+                project.remember_file(options[option.name], text)
+            else
+                whole = false
+                reader:error("schema", field.value_at, ("cannot read %s %s: %s"):format("the " .. option.name, options[option.name], tostring(why)),
+                    "relative paths start at the project root")
+            end
+        end
     end
-    return options, named
+    return options, named, whole
 end
+
+-- ---------------------------------------------------------------- sources
 
 -- Columns as native gives them, their type texts parsed.
 local function typed(columns)
@@ -75,35 +218,17 @@ local function typed(columns)
     return columns
 end
 
--- The schema file's columns; nil after a complaint.
-local function schema_columns(project, reader, path, at)
-    local text, why = native.read_file(path)
-    if not text then
-        reader:error("schema", at, ("cannot read the schema %s: %s"):format(path, tostring(why)), "relative paths start at the project root")
-        return nil
-    end
-    project.remember_file(path, text)
-    local columns
-    columns, why = native.avsc(text, path)
-    if not columns then
-        reader:error("schema", at, tostring(why))
-        return nil
-    end
-    return typed(columns)
-end
-
 -- The plan's connector and decoder, and the columns; columns nil after a complaint.
 function connectors.source(project, reader, node, at, connector, decoder)
-    local options, named = read_options(project, reader, connector)
-    local made = { connector = { kind = connector.node.word, options = options }, decoder = json.null }
-    if connector.node.word == "generator" then
+    local kind = connector.node.word
+    local options, _, whole = connectors.options(project, reader, "sources", connector)
+    local made = { connector = { kind = kind, options = options }, decoder = json.null }
+    if not kinds.sources[kind].needs_decoder then
         if decoder then
-            reader:error("type", decoder.at, "the generator makes columns itself and takes no decoder")
+            reader:error("type", decoder.at, ("the %s makes columns itself and takes no decoder"):format(kind))
         end
-        return made, typed(native.source_columns "generator")
-    end
-    if not named.path then
-        reader:error("type", connector.at, "files says which", 'files { path = "landing/pos_sale/*.jsonl" }')
+        local columns = native.source_columns(kind)
+        return made, columns and typed(columns)
     end
     if not decoder then
         for _, field in ipairs(reader:fields(node.body, at)) do
@@ -111,18 +236,22 @@ function connectors.source(project, reader, node, at, connector, decoder)
                 return made, nil -- refused by name already
             end
         end
-        reader:error("type", connector.at, "files need a decoder", 'add json { schema = "schemas/pos_sale.avsc" }')
+        reader:error("type", connector.at, kind .. " needs a decoder", 'add json { schema = "schemas/pos_sale.avsc" }')
         return made, nil
     end
-    local decoder_options, decoder_named = read_options(project, reader, decoder)
-    made.decoder = { kind = decoder.node.word, options = decoder_options }
-    if not decoder_named.schema then
-        reader:error("type", decoder.at, "json needs a schema", 'json { schema = "schemas/pos_sale.avsc" }')
-        return made, nil
-    elseif not decoder_options.schema then
+    local word = decoder.node.word
+    local decoder_options, named, decoder_whole = connectors.options(project, reader, "decoders", decoder)
+    made.decoder = { kind = word, options = decoder_options }
+    if not whole or not decoder_whole then
         return made, nil
     end
-    return made, schema_columns(project, reader, decoder_options.schema, decoder_named.schema.value_at)
+    local columns, why, environment = native.decoder_columns(word, json.encode(decoder_options), kind, json.encode(options))
+    if not columns then
+        project.environment_at_fault = project.environment_at_fault or environment
+        reader:error(environment and "environment" or "schema", named.schema and named.schema.value_at or decoder.at, tostring(why))
+        return made, nil
+    end
+    return made, typed(columns)
 end
 
 return connectors

@@ -94,11 +94,14 @@ function datasets.sink(reader, field, columns, of)
     if not field then
         return { kind = "delta", mode = "append", partition_by = json.array {} }
     end
-    local node = reader:node(field, "into", "delta", "none")
+    local node = reader:node(field, "into", "delta", "none", unpack(connectors.names "sinks"))
     if not node then
         return json.null
     elseif node.word == "none" then
         return json.null
+    elseif connectors.is("sinks", node.word) then
+        local options = connectors.options(reader.project, reader, "sinks", { node = node, at = reader:place_of(node, field.value_at) })
+        return { kind = node.word, options = options }
     elseif not node.body then
         reader:left_open({ word = "delta" }, field.value_at)
         return json.null
@@ -276,9 +279,13 @@ local source_options = {
 function datasets.source(project, reader, node, at)
     local named, positional = reader:options(node.body, at, source_options, ("source %q"):format(node.name), true)
     local connector, decoder
+    local parts = connectors.names "sources"
+    for _, name in ipairs(connectors.names "decoders") do
+        parts[#parts + 1] = name
+    end
     for _, field in ipairs(positional) do
-        local found = reader:node(field, "a source", "generator", "files", "json")
-        if found and found.word == "json" then
+        local found = reader:node(field, "a source", unpack(parts))
+        if found and connectors.is("decoders", found.word) then
             if decoder then
                 reader:error("type", field.value_at, "a source has one decoder")
             end

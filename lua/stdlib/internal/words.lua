@@ -1,6 +1,8 @@
 -- The constructors analysts write with. Calling one makes a node: plain data about what was said and
 -- where; nothing is judged here. A word that awaits its table (`stream "x"`) is a node marked open, so
 -- that one left so can be reported. Words of the language that are not built yet exist to be refused by name.
+local native = require "weir.native"
+
 local words = {}
 
 -- How a word is written:
@@ -8,7 +10,7 @@ local words = {}
 --   size    kind "5m" or kind { … }    args    kind(…), kind "text", kind { … }
 words.built = {
     pipeline = "named", source = "named", stream = "named", model = "named", quality = "named", expect = "named",
-    delta = "table", files = "table", json = "table", generator = "table",
+    delta = "table", -- and the kinds of source, decoder and sink, below
     tumbling = "size",
     not_null = "args", one_of = "args", between = "args", matches = "args", unique = "args",
     sum = "args", count = "args", avg = "args", min = "args", max = "args", distinct = "args",
@@ -28,6 +30,14 @@ words.later = {
     expect_over = "use `expect`", max_null_ratio = "", max_lag = "", min_rows = "",
     ring = "", value = "", counter = "", set = "", list = "", map = "", sketch = "", step = "", reject = "",
 }
+
+-- A kind that C knows is a word of the language.
+for _, kinds in pairs(native.connectors()) do
+    for kind in pairs(kinds) do
+        words.built[kind] = "table"
+        words.later[kind] = nil
+    end
+end
 
 local Node = {}
 Node.__index = Node
