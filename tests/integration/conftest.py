@@ -12,6 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 TIMEOUT_S = 120
 
 sys.path.insert(0, str(ROOT / "tests/bench"))  # the crash tests use the bench's events
+sys.path.insert(0, str(ROOT / "tests/services"))  # real servers
 
 
 class Outcome:
@@ -81,3 +82,12 @@ def project(binary, tmp_path):
 @pytest.fixture
 def new_project(binary, tmp_path):
     return lambda name: Project(binary, tmp_path / name)
+
+
+@pytest.fixture(scope="session")
+def kafka():
+    """A broker all tests of the session share: topics have names of their own."""
+    import kafka as service
+    broker = service.start()
+    yield broker
+    broker.stop()
