@@ -6,7 +6,7 @@ import c_text
 
 NAME = "layers"
 RANK = {
-    "abi": 0, "core": 1, "batch": 2, "decode": 3, "lake": 3, "source": 3, "state": 4, "operator": 5, "script": 5,
+    "abi": 0, "core": 1, "batch": 2, "kafka": 2, "decode": 3, "lake": 3, "source": 3, "state": 4, "operator": 5, "script": 5,
     "sink": 5, "commit": 6, "pipeline": 7, "serve": 7, "cli": 8, "main": 9,
 }
 BESIDE = {("source", "decode")}  # same height, allowed all the same
