@@ -12,8 +12,15 @@
  * its calls, and this file's thread times them, from when it first sees one (a tick late at most).
  *
  * Hooks may be changed on the loop thread only (LuaJIT #1012, #1460), hence the directed signal;
- * lua_sethook may be called from a handler there. SIGPROF must reach the loop thread alone: all
- * other threads block it (weir_script_block_signals in main). */
+ * lua_sethook may be called from a handler there. But a handler can come in the middle of LuaJIT's
+ * own change of its dispatch table and be undone by its end, so the signal is sent again each tick
+ * until the call is over, and every call begins by bringing the table in line with the hooks. That
+ * also undoes what lua_pcall does after a throw: it puts the hook flags back as they were before,
+ * and when a SIGPROF came just then, LuaJIT believes for good that one waits; every trace would
+ * leave for the interpreter at its first poll.
+ *
+ * SIGPROF must reach the loop thread alone: all other threads block it
+ * (weir_script_block_signals in main). */
 #include "script/watchdog.h"
 
 #include "core/thread.h"
@@ -67,7 +74,7 @@ static void on_deadline(int number) {
     struct weir_watchdog *w = current;
     if (w != NULL) {
         uint64_t call = atomic_load(&w->running);
-        if (call != 0 && w->fired == 0 && atomic_load(&w->overdue) == call) {
+        if (call != 0 && atomic_load(&w->overdue) == call) {
             w->fired = 1;
             lua_sethook(w->lua, on_every_instruction, LUA_MASKCOUNT | LUA_MASKLINE, 1);
         }
@@ -205,6 +212,7 @@ void weir_watchdog_arm(struct weir_watchdog *w, int64_t budget_ns) {
         return;
     }
     w->fired = 0;
+    lua_sethook(w->lua, NULL, 0, 0);
     atomic_store_explicit(&w->budget_ns, budget_ns, memory_order_relaxed);
     atomic_store(&w->running, ++w->calls);
     if (atomic_load(&w->is_asleep)) {
