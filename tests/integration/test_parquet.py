@@ -20,7 +20,7 @@ duckdb = pytest.importorskip("duckdb")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 CONFORMANCE = pathlib.Path(os.environ.get("WEIR_CONFORMANCE", ROOT.parent / "shared/conformance")) / "parquet-testing"
-SAMPLES = ["mixed", "required", "repeating", "unique", "nulls", "small", "compat", "empty"]
+SAMPLES = ["mixed", "required", "repeating", "unique", "nulls", "small", "compat", "empty", "neighbours"]
 EXACT = decimal.Context(prec=100)
 
 
@@ -153,6 +153,12 @@ def test_footer_statistics_hold(samples, name):
             assert all(low <= v <= high for v in values), chunk.path_in_schema
             checked += 1
     assert checked > 0 or name in ("nulls", "empty")
+
+
+def test_shared_beginnings_are_left_out(samples):
+    file = pq.ParquetFile(samples / "neighbours.parquet")
+    used = {c.path_in_schema: set(c.encodings) for c in (file.metadata.row_group(0).column(i) for i in range(file.metadata.num_columns))}
+    assert any("DELTA_BYTE_ARRAY" in encodings for encodings in used.values()), used
 
 
 def foreign_table():

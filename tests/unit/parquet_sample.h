@@ -50,12 +50,19 @@ static inline uint64_t sample_random(uint64_t *seed) {
     return z ^ z >> 31;
 }
 
-enum sample_shape { SAMPLE_MIXED, SAMPLE_REPEATING, SAMPLE_UNIQUE, SAMPLE_ALL_NULL };
+enum sample_shape {
+    SAMPLE_MIXED,
+    SAMPLE_REPEATING,
+    SAMPLE_UNIQUE,
+    SAMPLE_NEIGHBOURS, /* unique, and like the value before from the start */
+    SAMPLE_ALL_NULL
+};
 
 struct sample {
     uint64_t seed;
     enum sample_shape shape;
     int null_percent;
+    int64_t serial; /* SAMPLE_NEIGHBOURS */
 };
 
 static inline int sample_bytes(struct sample *sample, struct weir_column_builder *column) {
@@ -69,6 +76,11 @@ static inline int sample_bytes(struct sample *sample, struct weir_column_builder
     } else if (sample->shape == SAMPLE_UNIQUE) {
         size = (size_t)snprintf(text, sizeof(text), "%016llx%016llx", (unsigned long long)random,
                                 (unsigned long long)sample_random(&sample->seed));
+    } else if (sample->shape == SAMPLE_NEIGHBOURS) {
+        int long_run = sample->serial / 700 % 2 ? 90 : 3; /* some beginnings pass one word */
+        size = (size_t)snprintf(text, sizeof(text), "%0*lld/%x", long_run,
+                                (long long)sample->serial++, (unsigned)(random % 4096));
+        size = random >> 32 & 255 ? size : size / 3; /* now and then a beginning alone */
     } else if (random % 8 < 6) {
         const char *chosen = special[random % 6];
         size = random % 6 == 3 ? 10 : strlen(chosen);

@@ -181,6 +181,18 @@ static void repeating_and_unique_values_come_back(void **state) {
     run_round(&round);
 }
 
+static void neighbours_sharing_beginnings_come_back(void **state) {
+    (void)state;
+    for (int page_rows = 50; page_rows <= 5000; page_rows *= 10) {
+        struct round round = make_round(true);
+        round.sample.shape = SAMPLE_NEIGHBOURS;
+        round.options.page_rows = page_rows;
+        round.batches = 6;
+        round.rows = 2000;
+        run_round(&round);
+    }
+}
+
 static void a_file_without_rows_comes_back(void **state) {
     (void)state;
     struct round round = make_round(true);
@@ -301,12 +313,13 @@ static int write_sample(const char *directory, const char *name, struct round *r
 
 static int write_samples(const char *directory) {
     int rc = 0;
-    for (int i = 0; i < 8 && rc == 0; i++) {
-        static const char *const names[] = {"mixed", "required", "repeating", "unique",
-                                            "nulls", "small",    "compat",    "empty"};
+    for (int i = 0; i < 9 && rc == 0; i++) {
+        static const char *const names[] = {"mixed", "required", "repeating", "unique",    "nulls",
+                                            "small", "compat",   "empty",     "neighbours"};
         static const enum weir_parquet_codec codecs[] = {
-            WEIR_PARQUET_ZSTD, WEIR_PARQUET_SNAPPY,  WEIR_PARQUET_GZIP,   WEIR_PARQUET_ZSTD,
-            WEIR_PARQUET_NONE, WEIR_PARQUET_LZ4_RAW, WEIR_PARQUET_SNAPPY, WEIR_PARQUET_ZSTD};
+            WEIR_PARQUET_ZSTD,   WEIR_PARQUET_SNAPPY, WEIR_PARQUET_GZIP,
+            WEIR_PARQUET_ZSTD,   WEIR_PARQUET_NONE,   WEIR_PARQUET_LZ4_RAW,
+            WEIR_PARQUET_SNAPPY, WEIR_PARQUET_ZSTD,   WEIR_PARQUET_ZSTD};
         struct round round = make_round(i != 1);
         round.options.codec = codecs[i];
         round.options.nanos_annotated = true;
@@ -314,8 +327,9 @@ static int write_samples(const char *directory) {
         round.sample.shape = i == 2   ? SAMPLE_REPEATING
                              : i == 3 ? SAMPLE_UNIQUE
                              : i == 4 ? SAMPLE_ALL_NULL
+                             : i == 8 ? SAMPLE_NEIGHBOURS
                                       : SAMPLE_MIXED;
-        round.batches = i == 7 ? 0 : i == 3 ? 12 : 3;
+        round.batches = i == 7 ? 0 : i == 3 || i == 8 ? 12 : 3;
         if (i == 5) {
             round.options.page_rows = 37;
             round.options.row_group_rows = 333;
@@ -379,6 +393,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(every_type_comes_back_when_required),
         cmocka_unit_test(columns_of_nulls_only_come_back),
         cmocka_unit_test(repeating_and_unique_values_come_back),
+        cmocka_unit_test(neighbours_sharing_beginnings_come_back),
         cmocka_unit_test(a_file_without_rows_comes_back),
         cmocka_unit_test(selected_rows_come_back),
         cmocka_unit_test(many_small_pages_and_row_groups_come_back),

@@ -189,6 +189,56 @@ static void a_sweep_takes_old_temporary_files_only(void **state) {
 }
 
 /* Each file is synced once, whatever the number of files and of threads. */
+/* Files short, long, and ending at, before and after the places where writing changes its way. */
+static void files_of_any_length_hold_every_byte(void **state) {
+    (void)state;
+    static const size_t sizes[] = {1,
+                                   4096,
+                                   65535,
+                                   65536,
+                                   65537,
+                                   (512 << 10) - 1,
+                                   512 << 10,
+                                   (512 << 10) + 1,
+                                   (1 << 20) + 4096,
+                                   3000001};
+    static const size_t pieces[] = {1 << 22, 100003, 4096, 777};
+    uint8_t *bytes = malloc(3000001);
+    struct weir_buffer out;
+    assert_non_null(bytes);
+    for (size_t i = 0; i < 3000001; i++) {
+        bytes[i] = (uint8_t)(i * 2654435761u >> 13);
+    }
+    weir_buffer_init(&out, 4 << 20);
+    struct weir_store *store = open_local();
+    for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
+        for (size_t p = 0; p < sizeof(pieces) / sizeof(pieces[0]); p++) {
+            struct weir_store_file *file = NULL;
+            char name[32];
+            snprintf(name, sizeof(name), "long/%zu-%zu", s, p);
+            assert_int_equal(weir_store_open(store, name, WEIR_STORE_CREATE, &file, NULL), WEIR_OK);
+            for (size_t at = 0; at < sizes[s]; at += pieces[p]) {
+                size_t n = sizes[s] - at < pieces[p] ? sizes[s] - at : pieces[p];
+                assert_int_equal(weir_store_file_write(file, bytes + at, n, NULL), WEIR_OK);
+                if (at / pieces[p] == 5) { /* what follows a sync in the middle is kept as well */
+                    assert_int_equal(weir_store_file_sync(file, NULL), WEIR_OK);
+                }
+            }
+            if (p % 2 == 0) {
+                assert_int_equal(weir_store_file_sync(file, NULL), WEIR_OK);
+            }
+            assert_int_equal(weir_store_file_close(file, true, NULL), WEIR_OK);
+            weir_buffer_clear(&out);
+            assert_int_equal(weir_store_get(store, name, 0, -1, &out, NULL), WEIR_OK);
+            assert_int_equal(out.size, sizes[s]);
+            assert_memory_equal(out.data, bytes, sizes[s]);
+        }
+    }
+    weir_buffer_fini(&out);
+    free(bytes);
+    remove_local(store);
+}
+
 static void many_files_are_synced_together(void **state) {
     (void)state;
     struct weir_store *store = open_local();
@@ -231,6 +281,7 @@ int main(void) {
         cmocka_unit_test(a_sweep_takes_old_temporary_files_only),
         cmocka_unit_test(a_folder_somebody_else_made_is_made_durable_once),
         cmocka_unit_test(many_files_are_synced_together),
+        cmocka_unit_test(files_of_any_length_hold_every_byte),
         cmocka_unit_test(local_store_keeps_the_contract),
         cmocka_unit_test(unsynced_store_keeps_the_contract),
         cmocka_unit_test(local_store_syncs_file_and_directory_once_a_put),

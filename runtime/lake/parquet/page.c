@@ -13,6 +13,7 @@ enum {
     STORE_MIN = 1024,     /* smaller pages say nothing about the column */
     TRIAL_VALUES = 4096,  /* values looked at before a dictionary is built over a whole page */
     DICTIONARY_COST = 40, /* header and frame of the extra page */
+    PREFIX_SAMPLE = 256,  /* pairs of values looked at for common beginnings */
 };
 
 static int no_memory(const struct parquet_leaf *leaf, struct weir_error *err) {
@@ -299,6 +300,76 @@ static uint8_t *put_plain_bytes(uint8_t *to, const uint8_t *bytes, const int32_t
     return to;
 }
 
+/* Bytes in which two values agree from the start. */
+static inline int32_t common_prefix(const uint8_t *a, const uint8_t *b, int32_t limit) {
+    int32_t at = 0;
+    for (; at + 8 <= limit; at += 8) {
+        uint64_t x;
+        uint64_t y;
+        memcpy(&x, a + at, sizeof(x));
+        memcpy(&y, b + at, sizeof(y));
+        if (x != y) {
+            return at + (__builtin_ctzll(x ^ y) >> 3);
+        }
+    }
+    while (at < limit && a[at] == b[at]) {
+        at++;
+    }
+    return at;
+}
+
+/* Neighbours share a quarter of their bytes, as ids, paths and counters in text do: what the
+ * encoding leaves out the codec need not search, and cannot leave out as well. */
+static bool prefixes_pay(const struct parquet_leaf *leaf) {
+    const int32_t *lengths = (const int32_t *)leaf->lengths.data;
+    const uint8_t *bytes = leaf->values.data + leaf->headroom;
+    int64_t n = leaf->present < PREFIX_SAMPLE ? leaf->present : PREFIX_SAMPLE;
+    int64_t total = 0;
+    int64_t shared = 0;
+    for (int64_t i = 1; i < n; i++) {
+        int32_t limit = lengths[i] < lengths[i - 1] ? lengths[i] : lengths[i - 1];
+        shared += common_prefix(bytes, bytes + lengths[i - 1], limit);
+        total += lengths[i];
+        bytes += lengths[i - 1];
+    }
+    return shared * 4 > total;
+}
+
+/* DELTA_BYTE_ARRAY: prefix lengths, suffix lengths, suffixes. Takes the place of the staged
+ * lengths. */
+static uint8_t *put_prefixed(struct parquet_leaf *leaf, uint8_t *to) {
+    int64_t n = leaf->present;
+    int32_t *lengths = (int32_t *)leaf->lengths.data;
+    int32_t *prefixes = (int32_t *)leaf->codes.data;
+    const uint8_t *start = leaf->values.data + leaf->headroom;
+    const uint8_t *last = start;
+    const uint8_t *bytes = start;
+    int32_t last_length = 0;
+    for (int64_t i = 0; i < n; i++) {
+        int32_t length = lengths[i];
+        int32_t limit = length < last_length ? length : last_length;
+        prefixes[i] = common_prefix(last, bytes, limit);
+        lengths[i] = length - prefixes[i];
+        last = bytes;
+        last_length = length;
+        bytes += length;
+    }
+    to = parquet_delta_encode_i32(prefixes, n, to);
+    to = parquet_delta_encode_i32(lengths, n, to);
+    const uint8_t *from = start;
+    for (int64_t i = 0; i < n; i++) {
+        from += prefixes[i];
+        if (lengths[i] <= PARQUET_SLACK) { /* both ends have that much room */
+            memcpy(to, from, PARQUET_SLACK);
+        } else {
+            memcpy(to, from, (size_t)lengths[i]);
+        }
+        from += lengths[i];
+        to += lengths[i];
+    }
+    return to;
+}
+
 static enum parquet_encoding choose_encoding(const struct weir_parquet_writer *writer,
                                              const struct parquet_leaf *leaf) {
     if (leaf->mode == PARQUET_MODE_DICTIONARY) {
@@ -308,7 +379,7 @@ static enum parquet_encoding choose_encoding(const struct weir_parquet_writer *w
         return PARQUET_PLAIN;
     }
     if (leaf->store == PARQUET_STORE_BYTES) {
-        return PARQUET_DELTA_LENGTH_BYTE_ARRAY;
+        return prefixes_pay(leaf) ? PARQUET_DELTA_BYTE_ARRAY : PARQUET_DELTA_LENGTH_BYTE_ARRAY;
     }
     if (is_integer(leaf) && delta_estimate(leaf) < (size_t)leaf->present * (size_t)leaf->width) {
         return PARQUET_DELTA_BINARY_PACKED;
@@ -340,9 +411,14 @@ static int encode_page(struct weir_parquet_writer *writer, struct parquet_leaf *
     size_t values_size = leaf->values.size - leaf->headroom;
     int bits = parquet_dictionary_bits(&leaf->dictionary);
     size_t bound = head_bound(leaf) + parquet_delta_bound(n, 8) + parquet_rle_bound(n, bits) +
-                   values_size + (size_t)n * sizeof(uint32_t) + PARQUET_SLACK;
+                   values_size + (size_t)n * sizeof(uint32_t) + 2 * PARQUET_SLACK;
+    if (encoding == PARQUET_DELTA_BYTE_ARRAY) {
+        bound += 2 * parquet_delta_bound(n, 4);
+    }
     weir_buffer_clear(scratch);
-    if (weir_buffer_reserve(scratch, bound) != WEIR_OK) {
+    if (weir_buffer_reserve(scratch, bound) != WEIR_OK ||
+        (encoding == PARQUET_DELTA_BYTE_ARRAY &&
+         weir_buffer_reserve(&leaf->codes, (size_t)n * sizeof(int32_t)) != WEIR_OK)) {
         return no_memory(leaf, err);
     }
     uint8_t *values = leaf->values.data + leaf->headroom;
@@ -361,6 +437,9 @@ static int encode_page(struct weir_parquet_writer *writer, struct parquet_leaf *
     case PARQUET_DELTA_LENGTH_BYTE_ARRAY:
         to = parquet_delta_encode_i32((const int32_t *)leaf->lengths.data, n, to);
         values_follow = true;
+        break;
+    case PARQUET_DELTA_BYTE_ARRAY:
+        to = put_prefixed(leaf, to); /* keeps its prefix lengths where codes were */
         break;
     default:
         if (leaf->store == PARQUET_STORE_BOOL) {

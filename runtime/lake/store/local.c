@@ -16,6 +16,7 @@
 
 #include "core/clock.h"
 #include "core/fault.h"
+#include "lake/store/local_stage.h"
 #include "lake/store/store.h"
 
 #define TEMP_PREFIX ".tmp-"
@@ -38,6 +39,7 @@ struct local_file {
     bool atomic;
     char *path; /* the name it has, or takes at close */
     char *temp; /* atomic only: the name it has now */
+    struct local_stage stage;
 };
 
 static struct local_store *local(struct weir_store *store) {
@@ -129,22 +131,6 @@ static char *temp_name(const char *path) {
     return name;
 }
 
-static int write_all(int fd, const void *bytes, size_t size) {
-    const char *at = bytes;
-    while (size > 0) {
-        ssize_t n = write(fd, at, size < (1u << 30) ? size : (1u << 30));
-        if (n < 0) {
-            if (errno == EINTR) {
-                continue;
-            }
-            return -1;
-        }
-        at += n;
-        size -= (size_t)n;
-    }
-    return 0;
-}
-
 /* Opens a new file, making its directory when that is missing. */
 static int create_exclusive(struct weir_store *store, const char *path, int *fd,
                             struct weir_error *err) {
@@ -190,7 +176,7 @@ static int write_temp(struct weir_store *store, const char *path, const void *by
     if (rc != WEIR_OK) {
         return rc;
     }
-    if (write_all(fd, bytes, size) != 0) {
+    if (local_write_all(fd, bytes, size) != 0) {
         rc = io_error(store, *temp, "write", err);
     } else {
         count_sync(store);
@@ -496,7 +482,7 @@ out:
 static int local_file_write(struct weir_store_file *base, const void *bytes, size_t size,
                             struct weir_error *err) {
     struct local_file *file = (struct local_file *)base;
-    if (write_all(file->fd, bytes, size) != 0) {
+    if (local_stage_write(&file->stage, file->fd, bytes, size) != 0) {
         return io_error(base->store, file->path, "write", err);
     }
     base->size_bytes += (int64_t)size;
@@ -505,6 +491,9 @@ static int local_file_write(struct weir_store_file *base, const void *bytes, siz
 
 static int local_file_sync(struct weir_store_file *base, struct weir_error *err) {
     struct local_file *file = (struct local_file *)base;
+    if (local_stage_flush(&file->stage, file->fd) != 0) {
+        return io_error(base->store, file->path, "write", err);
+    }
     count_sync(base->store);
     if (fdatasync(file->fd) != 0) {
         return io_error(base->store, file->path, "sync", err);
@@ -567,7 +556,11 @@ static int local_file_close(struct weir_store_file *base, bool keep, struct weir
     struct local_file *file = (struct local_file *)base;
     int root = local(base->store)->root;
     int rc = WEIR_OK;
-    if (close(file->fd) != 0 && keep) {
+    if (keep && local_stage_flush(&file->stage, file->fd) != 0) {
+        rc = io_error(base->store, file->path, "write", err);
+    }
+    local_stage_fini(&file->stage);
+    if (close(file->fd) != 0 && keep && rc == WEIR_OK) {
         rc = io_error(base->store, file->path, "close", err);
     }
     if (keep && rc == WEIR_OK && file->atomic &&
