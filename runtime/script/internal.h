@@ -14,6 +14,8 @@ struct weir_script {
     lua_State *lua;
     struct weir_watchdog *watchdog;
     struct weir_script_options options;
+    lua_Alloc own_allocate; /* LuaJIT's, and its arena */
+    void *own_arena;
     size_t memory_bytes; /* heap in use, the allocator's count */
     size_t memory_peak_bytes;
     bool memory_refused; /* an allocation hit the cap since the call began */

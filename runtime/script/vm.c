@@ -21,21 +21,22 @@ static const struct weir_script_options default_options = {
 
 static atomic_flag exists = ATOMIC_FLAG_INIT;
 
-/* --- memory --------------------------------------------------------------------------------- */
+/* --- memory ----------------------------------------------------------------------------------
+ * LuaJIT's own allocator, with our cap and count before it: its arena belongs to the VM alone, so
+ * the loop takes no lock of the process's heap, and a collector's work does not show there. */
 
 static void *allocate(void *context, void *block, size_t old_size, size_t new_size) {
     struct weir_script *script = context;
     if (new_size == 0) {
-        free(block);
         script->memory_bytes -= old_size;
-        return NULL;
+        return script->own_allocate(script->own_arena, block, old_size, 0);
     }
     if (new_size > old_size &&
         script->memory_bytes + (new_size - old_size) > script->options.memory_limit_bytes) {
         script->memory_refused = true;
         return NULL;
     }
-    void *result = realloc(block, new_size);
+    void *result = script->own_allocate(script->own_arena, block, old_size, new_size);
     if (result != NULL) {
         script->memory_bytes += new_size - old_size;
         if (script->memory_bytes > script->memory_peak_bytes) {
@@ -43,6 +44,29 @@ static void *allocate(void *context, void *block, size_t old_size, size_t new_si
         }
     }
     return result;
+}
+
+static int start_lua(struct weir_script *script, struct weir_error *err) {
+    script->lua = luaL_newstate();
+    if (script->lua != NULL) {
+        script->own_allocate = lua_getallocf(script->lua, &script->own_arena);
+        script->memory_bytes = ((size_t)lua_gc(script->lua, LUA_GCCOUNT, 0) << 10) +
+                               (size_t)lua_gc(script->lua, LUA_GCCOUNTB, 0);
+        lua_setallocf(script->lua, allocate, script);
+    }
+    if (script->lua == NULL || script->memory_bytes > script->options.memory_limit_bytes) {
+        return weir_error_set(err, WEIR_E_NOMEM,
+                              "script: cannot start Lua in %zu bytes: raise the memory cap",
+                              script->options.memory_limit_bytes);
+    }
+    return WEIR_OK;
+}
+
+static void close_lua(struct weir_script *script) {
+    if (script->lua != NULL) {
+        lua_setallocf(script->lua, script->own_allocate, script->own_arena); /* frees the arena */
+        lua_close(script->lua);
+    }
 }
 
 struct weir_script *weir_script_of(lua_State *lua) {
@@ -428,11 +452,8 @@ int weir_script_create(const struct weir_script_options *options, struct weir_sc
     if (rc != WEIR_OK) {
         goto out;
     }
-    script->lua = lua_newstate(allocate, script);
-    if (script->lua == NULL) {
-        rc = weir_error_set(err, WEIR_E_NOMEM,
-                            "script: cannot start Lua in %zu bytes: raise the memory cap",
-                            script->options.memory_limit_bytes);
+    rc = start_lua(script, err);
+    if (rc != WEIR_OK) {
         goto out;
     }
     if (lua_cpcall(script->lua, start, script) != 0) {
@@ -445,8 +466,8 @@ int weir_script_create(const struct weir_script_options *options, struct weir_sc
     }
 out:
     if (rc != WEIR_OK) {
-        if (script != NULL && script->lua != NULL) {
-            lua_close(script->lua);
+        if (script != NULL) {
+            close_lua(script);
         }
         free(script);
         atomic_flag_clear(&exists);
@@ -461,7 +482,7 @@ void weir_script_destroy(struct weir_script *script) {
         return;
     }
     weir_watchdog_destroy(script->watchdog);
-    lua_close(script->lua);
+    close_lua(script);
     free(script);
     atomic_flag_clear(&exists);
 }
