@@ -7,15 +7,17 @@
 #include "cli/cli.h"
 #include "core/pool.h"
 #include "lake/delta/table.h"
+#include "lake/store/open.h"
 
 static bool is_folder(const char *path) {
     struct stat info;
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
-/* A dataset's name (silver.pos_sale) or a folder. Names are looked up under LAKE or data/lake. */
+/* A dataset's name (silver.pos_sale), a folder or a URL. Names are looked up under LAKE or
+ * data/lake. */
 static void resolve(const char *given, char *out, size_t size) {
-    if (is_folder(given)) {
+    if (is_folder(given) || strstr(given, "://") != NULL) {
         snprintf(out, size, "%s", given);
         return;
     }
@@ -58,7 +60,7 @@ static int show(struct weir_arguments *arguments, const char *what, const char *
     int64_t limit = arguments->limit != NULL ? strtoll(arguments->limit, NULL, 10) : -1;
     int rc = weir_delta_at_parse(arguments->version, arguments->as_of, &at, &err);
     if (rc == WEIR_OK) {
-        rc = weir_store_local_open(path, &store, &err);
+        rc = weir_store_open_url(path, NULL, false, &store, &err);
     }
     if (rc == WEIR_OK && strcmp(what, "history") == 0) {
         rc = weir_delta_history_text(store, "", limit > 0 ? limit : 0, arguments->json, &out, &err);
@@ -93,7 +95,7 @@ static int show(struct weir_arguments *arguments, const char *what, const char *
 static int list(struct weir_arguments *arguments, const char *root) {
     struct weir_error err = {0};
     struct weir_store *store;
-    int rc = weir_store_local_open(root, &store, &err);
+    int rc = weir_store_open_url(root, NULL, false, &store, &err);
     if (rc != WEIR_OK) {
         return weir_cli_fail(arguments, &err);
     }

@@ -10,6 +10,7 @@ enum { SECRET_BYTES_MAX = 64 * 1024 };
 
 static const struct weir_connector *sinks;
 static size_t sink_count;
+static const struct weir_option *storage;
 
 const char *weir_option_form_name(enum weir_option_form form) {
     static const char *const names[] = {
@@ -33,6 +34,14 @@ void weir_sink_connectors_set(const struct weir_connector *connectors, size_t co
 const struct weir_connector *weir_sink_connectors(size_t *count) {
     *count = sink_count;
     return sinks;
+}
+
+void weir_storage_options_set(const struct weir_option *options) {
+    storage = options;
+}
+
+const struct weir_option *weir_storage_options(void) {
+    return storage;
 }
 
 /* --- secrets ------------------------------------------------------------------------------ */

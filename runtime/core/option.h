@@ -53,6 +53,10 @@ struct weir_connector {
 void weir_sink_connectors_set(const struct weir_connector *connectors, size_t count);
 const struct weir_connector *weir_sink_connectors(size_t *count);
 
+/* What `storage = delta { … }` takes beside its root. As above. */
+void weir_storage_options_set(const struct weir_option *options);
+const struct weir_option *weir_storage_options(void); /* NULL until set */
+
 /* --- secrets ------------------------------------------------------------------------------ */
 
 struct json_t;

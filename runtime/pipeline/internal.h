@@ -63,6 +63,7 @@ struct weir_pipeline {
     struct weir_signal signal;
     struct source_state *sources;
     int32_t source_count;
+    struct weir_store *remote; /* the object store tables lie in; NULL: a folder */
     struct weir_sinks *sinks;
     struct weir_ledger *ledger;
     struct weir_snapshots *snapshots;

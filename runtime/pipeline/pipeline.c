@@ -10,6 +10,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "lake/store/open.h"
 #include "pipeline/internal.h"
 
 enum { IDLE_WAIT_MS = 20, SLICE_NS = 1000000, TICK_NS = 100000000 };
@@ -399,6 +400,7 @@ void weir_pipeline_destroy(struct weir_pipeline *p) {
     }
     snapshotter_destroy(p->snapshotter);
     weir_sinks_destroy(p->sinks);
+    weir_store_destroy(p->remote);
     if (p->commit != NULL) {
         weir_commit_destroy(p->commit);
     }

@@ -387,6 +387,7 @@ int weir_plan_parse(const char *json, struct weir_plan **out, struct weir_error 
     plan->pipeline = text(&r, pipeline, "name", true);
     json_t *storage = member(pipeline, "storage");
     plan->storage_root = storage != NULL ? text(&r, storage, "root", true) : "data/lake";
+    plan->storage_options = storage != NULL ? member(storage, "options") : NULL;
     json_t *ledger = member(pipeline, "ledger");
     plan->ledger_path = ledger != NULL ? text(&r, ledger, "path", false) : NULL;
     plan->ledger_keep_us = integer(&r, ledger, "keep_us", INT64_C(600000000));

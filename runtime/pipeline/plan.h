@@ -151,6 +151,7 @@ struct weir_plan {
     json_t *root; /* owns every string */
     const char *pipeline;
     const char *storage_root;
+    json_t *storage_options; /* borrowed from root; NULL: none */
     const char *ledger_path; /* or NULL: derived from the storage root */
     int64_t commit_every_us;
     int64_t ledger_keep_us;

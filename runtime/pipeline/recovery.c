@@ -6,6 +6,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "lake/store/open.h"
 #include "pipeline/internal.h"
 
 enum { ORPHANS_MAX = 32 };
@@ -119,7 +120,7 @@ static int add_sink(struct weir_pipeline *p, const char *name, struct weir_schem
         .kind = "delta",
         .name = name,
         .root = p->plan->storage_root,
-        .store = p->options.store,
+        .store = p->remote != NULL ? p->remote : p->options.store,
         .application_id = p->application_id,
         .schema = schema,
         .partitions = partitions,
@@ -334,7 +335,17 @@ static int start_sinks(struct weir_pipeline *p, struct recovering *r,
                   .applied = sink_applied,
                   .failed = sink_failed},
     };
-    int rc = weir_sinks_create(&sink_options, &p->sinks, err);
+    int rc = WEIR_OK;
+    if (p->options.store == NULL && weir_store_is_remote(p->plan->storage_root)) {
+        rc = weir_store_open_url(p->plan->storage_root, p->plan->storage_options, true, &p->remote,
+                                 err);
+    }
+    if (rc == WEIR_OK && p->remote != NULL) {
+        weir_store_set_stop(p->remote, stopping, p);
+    }
+    if (rc == WEIR_OK) {
+        rc = weir_sinks_create(&sink_options, &p->sinks, err);
+    }
     if (rc == WEIR_OK) {
         rc = pipeline_bind_sinks(p, p->graph, err);
     }

@@ -65,6 +65,12 @@ static int native_connectors(lua_State *lua) {
         lua_setfield(lua, -2, sinks[i].kind);
     }
     lua_setfield(lua, -2, "sinks");
+    lua_newtable(lua);
+    lua_createtable(lua, 0, 1);
+    push_options(lua, weir_storage_options());
+    lua_setfield(lua, -2, "options");
+    lua_setfield(lua, -2, "delta");
+    lua_setfield(lua, -2, "stores");
     return 1;
 }
 

@@ -1,6 +1,7 @@
 /* The sinks there are. */
 #include <string.h>
 
+#include "lake/store/open.h"
 #include "sink/sink.h"
 
 static const struct weir_sink_ops *const registry[] = {
@@ -26,4 +27,5 @@ void weir_sink_declare(void) {
         }
     }
     weir_sink_connectors_set(connectors, count);
+    weir_storage_options_set(weir_store_options);
 }

@@ -155,6 +155,7 @@ function native.connectors()
         },
         decoders = { json = { options = options("file", "schema") } },
         sinks = {},
+        stores = { delta = { options = options("text", "endpoint") } },
     }
 end
 

@@ -94,11 +94,18 @@ def test_a_sum_over_time_is_refused_by_name(project):
     refused(project, MODEL.replace("@", "").replace("count()", 'sum("n", { over = "7d" })'), "over", "`over`", "not built yet")
 
 
-def test_cloud_storage_is_refused_by_name(project):
+def test_a_store_nobody_speaks_is_refused_by_name(project):
+    world = World(project, COLUMNS, STREAM.replace("@", ""))
+    pipeline = (project.root / "pipelines/p.lua").read_text().replace('"lake"', '"gopher://bucket/lake"')
+    project.write("pipelines/p.lua", pipeline)
+    assert_refused(world, place(pipeline, '"gopher:', "pipelines/p.lua"), "gopher://", "s3://")
+
+
+def test_a_lake_in_an_object_store_needs_a_ledger_on_a_disk(project):
     world = World(project, COLUMNS, STREAM.replace("@", ""))
     pipeline = (project.root / "pipelines/p.lua").read_text().replace('"lake"', '"s3://bucket/lake"')
     project.write("pipelines/p.lua", pipeline)
-    assert_refused(world, place(pipeline, '"s3:', "pipelines/p.lua"), "s3", "not built yet")
+    assert_refused(world, place(pipeline, '"s3:', "pipelines/p.lua"), "ledger", "local disk")
 
 
 @pytest.mark.parametrize("command", ["plan", "promote", "quarantine", "backfill", "debug", "state", "schema", "query", "docs", "meta", "top"])

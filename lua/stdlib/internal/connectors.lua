@@ -171,10 +171,13 @@ local function read_option(project, reader, option, field, what)
 end
 
 -- The options of `kafka { … }` as C gets them, and where each was written. `role` is "sources",
--- "decoders" or "sinks".
-function connectors.options(project, reader, role, part)
+-- "decoders", "sinks" or "stores"; `own` names options the caller reads itself.
+function connectors.options(project, reader, role, part, own)
     local node = part.node
     local known, options = {}, {}
+    for name in pairs(own or {}) do
+        known[name] = true
+    end
     for _, option in ipairs(kinds[role][node.word].options) do
         known[option.name] = true
     end

@@ -2,6 +2,7 @@
 -- generated loops and the text the rule-set hash is taken over. Pure: reading files is its only effect.
 local native = require "weir.native"
 local codegen = require "weir.internal.codegen"
+local connectors = require "weir.internal.connectors"
 local datasets = require "weir.internal.datasets"
 local json = require "weir.internal.json"
 local models = require "weir.internal.models"
@@ -22,6 +23,7 @@ local option_tables = {
     memory = { data = true, state = true },
 }
 local storage_options = { root = true }
+local remote_schemes = { file = true, abfss = true, abfs = true, az = true, wasbs = true, https = true, s3 = true, s3a = true }
 
 -- ---------------------------------------------------------------- settings
 
@@ -114,20 +116,24 @@ local function pipeline_plan(project, reader, node, at)
     end
     project.time_zone = zone
     local plan = { name = node.name, time_zone = zone, file = at.file, line = at.line, column = at.col }
+    local remote_at
     if named.storage then
         local storage = reader:node(named.storage, "storage", "delta")
         if storage and not storage.body then
             reader:left_open({ word = "delta" }, named.storage.value_at)
         elseif storage then
             local place = reader:place_of(storage, named.storage.value_at)
-            local options = reader:options(storage.body, place, storage_options, "delta", false)
-            local root = reader:want(options.root, "string", "root", "a folder")
-            if not options.root then
+            local options, written = connectors.options(project, reader, "stores", { node = storage, at = place }, storage_options)
+            local root = reader:want(written.root, "string", "root", "a folder or a URL")
+            if not written.root then
                 reader:error("type", place, "storage says its root", 'delta { root = "data/lake" }')
-            elseif root and root:match "^%a[%w+.-]*://" then
-                reader:error("not-built", options.root.value_at, ("storage in %s is not built yet"):format(root:match "^%a[%w+.-]*"), "name a local folder")
             end
-            plan.storage = { kind = "delta", root = root and project.path(root) }
+            local scheme = root and root:match "^(%a[%w+.-]*)://"
+            if scheme and not remote_schemes[scheme] then
+                reader:error("type", written.root.value_at, ("no store speaks %s://"):format(scheme), "a folder, abfss://…, az://… or s3://…")
+            end
+            remote_at = scheme and scheme ~= "file" and written.root.value_at
+            plan.storage = { kind = "delta", root = root and project.path(root), options = options }
         end
     else
         reader:error("type", at, "the pipeline has no storage", 'storage = delta { root = "data/lake" }')
@@ -139,6 +145,9 @@ local function pipeline_plan(project, reader, node, at)
     end
     local ledger = sub_options(reader, named, "ledger")
     local ledger_path = reader:want(ledger.path, "string", "ledger.path", "a folder")
+    if remote_at and not ledger.path then
+        reader:error("type", remote_at, "a lake in an object store keeps its ledger on a local disk that outlives the process", 'ledger = { path = "/var/lib/weir/retail" }')
+    end
     plan.ledger = {
         keep_us = reader:duration(ledger.keep, "ledger.keep") or 600000000, path = ledger_path and project.path(ledger_path) or json.null,
         segment_bytes = reader:size(ledger.segment, "ledger.segment") or 67108864,
@@ -419,11 +428,11 @@ local function hash_input(project, plan)
         end
         parts[#parts + 1] = ("file %s %s"):format(name, native.hash(project.files[file]))
     end
-    local connectors = {}
+    local used = {}
     for _, source in ipairs(plan.sources) do
-        connectors[source.name] = { source.connector, source.decoder }
+        used[source.name] = { source.connector, source.decoder }
     end
-    parts[#parts + 1] = "resolved " .. json.encode { pipeline = plan.pipeline, connectors = connectors }
+    parts[#parts + 1] = "resolved " .. json.encode { pipeline = plan.pipeline, connectors = used }
     return table.concat(parts, "\n"), files
 end
 

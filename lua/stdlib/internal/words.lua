@@ -32,7 +32,7 @@ words.later = {
 }
 
 -- A kind that C knows is a word of the language.
-for _, kinds in pairs(native.connectors()) do
+for _, kinds in pairs(native.connectors()) do -- by role
     for kind in pairs(kinds) do
         words.built[kind] = "table"
         words.later[kind] = nil

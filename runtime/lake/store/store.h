@@ -1,5 +1,5 @@
 #pragma once
-/* Stores: where tables live (a local folder now; Azure Blob and S3 through the same vtable). A
+/* Stores: where tables live: a local folder, Azure Blob, S3 (open.h opens any of them by URL). A
  * store is flat: objects named by '/'-separated paths relative to its root, no "..", no leading
  * '/'. What a commit protocol needs is put_if_absent: exactly one of any number of racing writers
  * wins a name, and the winner's bytes are whole and durable when it returns.
@@ -93,6 +93,9 @@ struct weir_store_ops {
     int (*file_close)(struct weir_store_file *file, bool keep, struct weir_error *err);
     /* An absolute name a user can open elsewhere, appended to `out` ("/data/lake/silver/x"). */
     int (*describe)(struct weir_store *store, const char *path, struct weir_buffer *out);
+    /* From now on `stop` is asked while the store waits for a service to come back; true: give up
+     * with WEIR_E_CLOSED. NULL: the store waits for none. */
+    void (*set_stop)(struct weir_store *store, bool (*stop)(void *context), void *context);
     void (*destroy)(struct weir_store *store);
 };
 
@@ -129,6 +132,13 @@ void weir_store_unsynced_stop_after(struct weir_store *store, uint64_t operation
  * one instant; false: as after stop_after. NULL: not asked. */
 void weir_store_unsynced_set_power(struct weir_store *store, bool (*on)(void *context),
                                    void *context);
+
+static inline void weir_store_set_stop(struct weir_store *store, bool (*stop)(void *context),
+                                       void *context) {
+    if (store->ops->set_stop != NULL) {
+        store->ops->set_stop(store, stop, context);
+    }
+}
 
 static inline void weir_store_destroy(struct weir_store *store) {
     if (store != NULL) {
