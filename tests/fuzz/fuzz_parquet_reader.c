@@ -7,7 +7,9 @@
  *   runtime/lake/parquet/metadata.c
  *   runtime/lake/parquet/tree.c
  *   runtime/lake/parquet/column.c
+ *   runtime/lake/parquet/flat.c
  *   runtime/lake/parquet/values.c
+ *   runtime/lake/parquet/text.c
  *   runtime/lake/parquet/assemble.c
  *   runtime/lake/parquet/thrift.c
  *   runtime/lake/parquet/encoding_delta.c

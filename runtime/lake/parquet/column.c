@@ -169,7 +169,7 @@ static int unpack(struct parquet_column *column, const uint8_t *bytes, size_t si
         return size == unpacked_size ? WEIR_OK : parquet_corrupt(column, err, "page size");
     }
     weir_buffer_clear(to);
-    if (weir_buffer_reserve(to, unpacked_size) != WEIR_OK) {
+    if (weir_buffer_reserve(to, unpacked_size + PARQUET_SLACK) != WEIR_OK) {
         return over_limit(column, err);
     }
     if (parquet_decompress(column->reader->decompressor, codec, bytes, size, to->data,
@@ -225,6 +225,7 @@ static int load_dictionary(struct parquet_column *column, const struct parquet_p
         return parquet_corrupt(column, err, "dictionary values");
     }
     values->dictionary_slices = slices;
+    values->dictionary_end = plain + size + PARQUET_SLACK;
     values->dictionary_count = header->values;
     return WEIR_OK;
 }
@@ -318,8 +319,7 @@ static int load_data_v2(struct parquet_column *column, const struct parquet_page
     return rc != WEIR_OK ? rc : begin_values(column, header, plain, size, err);
 }
 
-/* Opens pages until one with entries is there. */
-static int load_page(struct parquet_column *column, struct weir_error *err) {
+int parquet_column_load_page(struct parquet_column *column, struct weir_error *err) {
     while (column->page_left == 0) {
         if (column->values_left <= 0) {
             return parquet_corrupt(column, err, "fewer values than rows");
@@ -471,6 +471,12 @@ static bool convert_slices(enum parquet_convert convert, const struct parquet_sl
     return good;
 }
 
+bool parquet_convert(enum parquet_convert convert, const uint8_t *fixed,
+                     const struct parquet_slice *slices, int32_t n, uint8_t *to) {
+    return slices != NULL ? convert_slices(convert, slices, n, to)
+                          : convert_fixed(convert, fixed, n, to);
+}
+
 static int append_bytes(struct parquet_column *column, const struct parquet_slice *slices,
                         const uint8_t *present, int32_t slots, struct weir_error *err) {
     if (weir_buffer_reserve(&column->out_offsets, ((size_t)slots + 1) * sizeof(int32_t)) !=
@@ -500,7 +506,7 @@ static int append_slots(struct parquet_column *column, const uint8_t *present, i
     for (int32_t i = 0; i < slots; i++) {
         n += present[i];
     }
-    uint8_t fixed[PARQUET_BLOCK * 8];
+    _Alignas(8) uint8_t fixed[PARQUET_BLOCK * 8];
     struct parquet_slice slices[PARQUET_BLOCK];
     bool sliced = parquet_values_sliced(column->values.physical);
     int rc =
@@ -523,8 +529,7 @@ static int append_slots(struct parquet_column *column, const uint8_t *present, i
     }
     uint8_t *to = column->out_values.data + column->out_values.size;
     column->out_values.size += (size_t)slots * width;
-    if (n > 0 &&
-        !(sliced ? convert_slices(convert, slices, n, to) : convert_fixed(convert, fixed, n, to))) {
+    if (n > 0 && !parquet_convert(convert, fixed, sliced ? slices : NULL, n, to)) {
         return parquet_corrupt(column, err, "a value is beyond the range of its type");
     }
     int32_t dense = n;
@@ -571,7 +576,7 @@ static int append_entries(struct parquet_column *column, const uint8_t *definiti
 static int read_flat(struct parquet_column *column, int32_t rows, struct weir_error *err) {
     uint8_t levels[PARQUET_BLOCK];
     while (rows > 0) {
-        int rc = load_page(column, err);
+        int rc = parquet_column_load_page(column, err);
         if (rc != WEIR_OK) {
             return rc;
         }
@@ -593,7 +598,7 @@ static int read_flat(struct parquet_column *column, int32_t rows, struct weir_er
 
 /* Decodes the levels of the next block, opening a page where one is due. */
 static int look_ahead(struct parquet_column *column, struct weir_error *err) {
-    int rc = load_page(column, err);
+    int rc = parquet_column_load_page(column, err);
     if (rc != WEIR_OK) {
         return rc;
     }

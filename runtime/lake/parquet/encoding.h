@@ -33,6 +33,8 @@ struct parquet_rle {
 void parquet_rle_init(struct parquet_rle *rle, const uint8_t *bytes, size_t size, int width);
 int32_t parquet_rle_next_u32(struct parquet_rle *rle, uint32_t *to, int32_t n);
 int32_t parquet_rle_next_u8(struct parquet_rle *rle, uint8_t *to, int32_t n);
+/* Steps over up to n repeats of one value, when that is what comes next; 0 when it is not. */
+int32_t parquet_rle_run(struct parquet_rle *rle, int32_t n, uint32_t *value);
 
 /* --- DELTA_BINARY_PACKED ------------------------------------------------------------------ */
 
@@ -65,5 +67,6 @@ struct parquet_delta {
 /* False when the header is corrupt. */
 bool parquet_delta_init(struct parquet_delta *delta, const uint8_t *bytes, size_t size);
 int32_t parquet_delta_next(struct parquet_delta *delta, int64_t *to, int32_t n);
+int32_t parquet_delta_next_i32(struct parquet_delta *delta, int32_t *to, int32_t n); /* low bits */
 /* Runs to the end of the stream without giving values; NULL when corrupt. */
 const uint8_t *parquet_delta_end(const struct parquet_delta *delta);

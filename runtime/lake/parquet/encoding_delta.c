@@ -250,17 +250,60 @@ static void unpack(struct parquet_delta *delta) {
     delta->mini_left -= MINI;
 }
 
-int32_t parquet_delta_next(struct parquet_delta *delta, int64_t *to, int32_t n) {
+/* 32 values of the miniblock straight to where they are wanted, while eight bytes can be read at
+ * once; false when they cannot. */
+static inline bool unpack_direct(struct parquet_delta *delta, void *to, bool wide) {
+    size_t width = (size_t)delta->width;
+    if (width > 56 || (size_t)(delta->end - delta->mini_at) < width * 4 + sizeof(uint64_t)) {
+        return false;
+    }
+    const uint8_t *at = delta->mini_at;
+    uint64_t mask = ((uint64_t)1 << width) - 1;
+    uint64_t last = delta->last;
+    uint64_t minimum = delta->min_delta;
+    for (size_t i = 0; i < MINI; i++) {
+        size_t bit = i * width;
+        uint64_t word;
+        memcpy(&word, at + bit / 8, sizeof(word));
+        last += minimum + ((word >> (bit & 7)) & mask);
+        if (wide) {
+            ((int64_t *)to)[i] = (int64_t)last;
+        } else {
+            ((int32_t *)to)[i] = (int32_t)last;
+        }
+    }
+    delta->last = last;
+    delta->mini_at += width * 4;
+    delta->mini_left -= MINI;
+    delta->left -= MINI;
+    return true;
+}
+
+static inline void put(void *to, int32_t i, uint64_t value, bool wide) {
+    if (wide) {
+        ((int64_t *)to)[i] = (int64_t)value;
+    } else {
+        ((int32_t *)to)[i] = (int32_t)value;
+    }
+}
+
+static inline int32_t next(struct parquet_delta *delta, void *to, int32_t n, bool wide) {
     int32_t done = 0;
+    size_t size = wide ? sizeof(int64_t) : sizeof(int32_t);
     if (n > 0 && delta->first) {
         delta->first = false;
         delta->left--;
-        to[done++] = (int64_t)delta->last;
+        put(to, done++, delta->last, wide);
     }
     while (done < n && delta->left > 0) {
         if (delta->unpacked_at == delta->unpacked_count) {
             if (delta->mini_left == 0 && !next_mini(delta)) {
                 break;
+            }
+            if (n - done >= MINI && delta->left >= MINI &&
+                unpack_direct(delta, (uint8_t *)to + (size_t)done * size, wide)) {
+                done += MINI;
+                continue;
             }
             unpack(delta);
         }
@@ -269,13 +312,21 @@ int32_t parquet_delta_next(struct parquet_delta *delta, int64_t *to, int32_t n) 
         take = (uint64_t)take < delta->left ? take : (int32_t)delta->left;
         for (int32_t i = 0; i < take; i++) {
             delta->last += delta->min_delta + delta->unpacked[delta->unpacked_at + i];
-            to[done + i] = (int64_t)delta->last;
+            put(to, done + i, delta->last, wide);
         }
         delta->unpacked_at += take;
         delta->left -= (uint64_t)take;
         done += take;
     }
     return done;
+}
+
+int32_t parquet_delta_next(struct parquet_delta *delta, int64_t *to, int32_t n) {
+    return next(delta, to, n, true);
+}
+
+int32_t parquet_delta_next_i32(struct parquet_delta *delta, int32_t *to, int32_t n) {
+    return next(delta, to, n, false);
 }
 
 const uint8_t *parquet_delta_end(const struct parquet_delta *delta) {

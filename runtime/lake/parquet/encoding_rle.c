@@ -193,44 +193,107 @@ static bool unpack_old(struct parquet_rle *rle) {
     return true;
 }
 
+/* Whole groups of eight straight to where they are wanted, while eight bytes can be read at once.
+ */
+static inline int32_t unpack_groups(struct parquet_rle *rle, void *to, int32_t n, bool wide) {
+    size_t width = (size_t)rle->width;
+    size_t have = (size_t)(rle->end - rle->at);
+    uint64_t groups =
+        rle->packed_left / 8 < (uint64_t)n / 8 ? rle->packed_left / 8 : (uint64_t)n / 8;
+    if (have < width + sizeof(uint64_t)) {
+        return 0;
+    }
+    size_t safe = (have - sizeof(uint64_t)) / width;
+    groups = groups < safe ? groups : safe;
+    uint32_t mask = width == 32 ? UINT32_MAX : (1u << width) - 1;
+    const uint8_t *at = rle->at;
+    for (uint64_t g = 0; g < groups; g++, at += width) {
+        for (size_t j = 0; j < 8; j++) {
+            size_t bit = j * width;
+            uint64_t word;
+            memcpy(&word, at + bit / 8, sizeof(word));
+            uint32_t value = (uint32_t)(word >> (bit & 7)) & mask;
+            if (wide) {
+                ((uint32_t *)to)[g * 8 + j] = value;
+            } else {
+                ((uint8_t *)to)[g * 8 + j] = (uint8_t)value;
+            }
+        }
+    }
+    rle->at = at;
+    rle->packed_left -= groups * 8;
+    return (int32_t)(groups * 8);
+}
+
+static inline int32_t take_unpacked(struct parquet_rle *rle, void *to, int32_t n, bool wide) {
+    int32_t take = rle->unpacked_count - rle->unpacked_at;
+    take = take < n ? take : n;
+    for (int32_t i = 0; i < take; i++) {
+        uint32_t value = rle->unpacked[rle->unpacked_at + i];
+        if (wide) {
+            ((uint32_t *)to)[i] = value;
+        } else {
+            ((uint8_t *)to)[i] = (uint8_t)value;
+        }
+    }
+    rle->unpacked_at += take;
+    return take;
+}
+
+static inline int32_t take_run(struct parquet_rle *rle, void *to, int32_t n, bool wide) {
+    int32_t take = rle->run_left < (uint64_t)n ? (int32_t)rle->run_left : n;
+    if (wide) {
+        for (int32_t i = 0; i < take; i++) {
+            ((uint32_t *)to)[i] = rle->run_value;
+        }
+    } else {
+        memset(to, (int)rle->run_value, (size_t)take);
+    }
+    rle->run_left -= (uint64_t)take;
+    return take;
+}
+
 static inline int32_t next(struct parquet_rle *rle, void *to, int32_t n, bool wide) {
+    size_t size = wide ? sizeof(uint32_t) : 1;
     int32_t done = 0;
     if (rle->width == 0) {
-        memset(to, 0, (size_t)n * (wide ? 4 : 1));
+        memset(to, 0, (size_t)n * size);
         return n;
     }
     while (done < n) {
+        uint8_t *at = (uint8_t *)to + (size_t)done * size;
         if (rle->unpacked_at < rle->unpacked_count) {
-            int32_t take = rle->unpacked_count - rle->unpacked_at;
-            take = take < n - done ? take : n - done;
-            for (int32_t i = 0; i < take; i++) {
-                uint32_t value = rle->unpacked[rle->unpacked_at + i];
-                if (wide) {
-                    ((uint32_t *)to)[done + i] = value;
-                } else {
-                    ((uint8_t *)to)[done + i] = (uint8_t)value;
-                }
-            }
-            rle->unpacked_at += take;
-            done += take;
+            done += take_unpacked(rle, at, n - done, wide);
         } else if (rle->run_left > 0) {
-            int32_t take = rle->run_left < (uint64_t)(n - done) ? (int32_t)rle->run_left : n - done;
-            for (int32_t i = 0; i < take; i++) {
-                if (wide) {
-                    ((uint32_t *)to)[done + i] = rle->run_value;
-                } else {
-                    ((uint8_t *)to)[done + i] = (uint8_t)rle->run_value;
-                }
+            done += take_run(rle, at, n - done, wide);
+        } else if (rle->old_bit_packed) {
+            if (!unpack_old(rle)) {
+                break;
             }
-            rle->run_left -= (uint64_t)take;
-            done += take;
-        } else if (rle->old_bit_packed    ? !unpack_old(rle)
-                   : rle->packed_left > 0 ? !unpack(rle)
-                                          : !next_header(rle)) {
+        } else if (rle->packed_left > 0) {
+            int32_t unpacked = n - done >= 8 ? unpack_groups(rle, at, n - done, wide) : 0;
+            done += unpacked;
+            if (unpacked == 0 && !unpack(rle)) {
+                break;
+            }
+        } else if (!next_header(rle)) {
             break;
         }
     }
     return done;
+}
+
+int32_t parquet_rle_run(struct parquet_rle *rle, int32_t n, uint32_t *value) {
+    if (rle->width == 0 || rle->old_bit_packed || rle->unpacked_at < rle->unpacked_count) {
+        return 0;
+    }
+    if (rle->run_left == 0 && (rle->packed_left > 0 || !next_header(rle))) {
+        return 0;
+    }
+    int32_t run = rle->run_left < (uint64_t)n ? (int32_t)rle->run_left : n;
+    rle->run_left -= (uint64_t)run;
+    *value = rle->run_value;
+    return run;
 }
 
 int32_t parquet_rle_next_u32(struct parquet_rle *rle, uint32_t *to, int32_t n) {

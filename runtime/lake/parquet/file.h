@@ -116,6 +116,7 @@ struct parquet_values { /* decoder of one page's values */
     /* the chunk's dictionary */
     const uint8_t *dictionary; /* fixed values */
     const struct parquet_slice *dictionary_slices;
+    const uint8_t *dictionary_end; /* how far past a slice may be read */
     int32_t dictionary_count;
 };
 
@@ -123,10 +124,29 @@ bool parquet_values_sliced(int8_t physical);
 /* `values` is the page's level count: more never come out. False: corrupt or unknown encoding. */
 int parquet_values_begin(struct parquet_values *values, int32_t encoding, const uint8_t *bytes,
                          size_t size) WEIR_MUST_CHECK;
-/* n <= PARQUET_BLOCK values: fixed ones to `fixed`, others to `slices` (valid until the next
- * call). */
+/* n values: fixed ones to `fixed` (aligned to their width), others, n <= PARQUET_BLOCK, to `slices`
+ * (valid until the next call). */
 int parquet_values_next(struct parquet_values *values, int32_t n, uint8_t *fixed,
                         struct parquet_slice *slices) WEIR_MUST_CHECK;
+
+/* n dictionary indices, all within the dictionary; false: corrupt. */
+bool parquet_values_codes(struct parquet_values *values, int32_t n,
+                          uint32_t *codes) WEIR_MUST_CHECK;
+
+/* --- text.c ------------------------------------------------------------------------------- */
+
+struct parquet_text { /* the bytes of a batch's column under construction */
+    struct weir_batch *batch;
+    uint8_t *bytes; /* a buffer of the batch, PARQUET_SLACK behind `size` */
+    size_t size;
+    size_t capacity;
+};
+
+/* WEIR_E_LIMIT past 2 GiB or the pool's cap. */
+int parquet_text_reserve(struct parquet_text *text, size_t extra) WEIR_MUST_CHECK;
+/* Appends n byte strings; ends[i] is where the i-th ends. */
+int parquet_values_text(struct parquet_values *values, int32_t n, struct parquet_text *text,
+                        int32_t *ends) WEIR_MUST_CHECK;
 
 /* --- column.c ----------------------------------------------------------------------------- */
 
@@ -161,6 +181,7 @@ struct parquet_column { /* one leaf of the selection */
     int64_t out_entries;
     int64_t out_slots;
     int64_t out_nulls;
+    size_t text_bytes; /* of the last batch: what the next one will need */
 };
 
 void parquet_column_init(struct parquet_column *column, struct weir_parquet_reader *reader,
@@ -171,6 +192,18 @@ int parquet_column_seek(struct parquet_column *column, int32_t group,
 /* Decodes the entries of the next `rows` rows into the out_ buffers. */
 int parquet_column_read(struct parquet_column *column, int32_t rows,
                         struct weir_error *err) WEIR_MUST_CHECK;
+
+/* Opens pages until one with entries is there. */
+int parquet_column_load_page(struct parquet_column *column, struct weir_error *err) WEIR_MUST_CHECK;
+/* n dense physical values, fixed or as slices, to batch form (not bytes). False: out of range. */
+bool parquet_convert(enum parquet_convert convert, const uint8_t *fixed,
+                     const struct parquet_slice *slices, int32_t n, uint8_t *to) WEIR_MUST_CHECK;
+
+/* --- flat.c ------------------------------------------------------------------------------- */
+
+/* A column that is neither nested nor repeated: its next rows straight into the batch. */
+int parquet_flat_read(struct parquet_column *column, int32_t rows, struct weir_batch *batch,
+                      struct weir_column *out, struct weir_error *err) WEIR_MUST_CHECK;
 
 /* --- assemble.c --------------------------------------------------------------------------- */
 

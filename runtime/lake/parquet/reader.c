@@ -284,10 +284,14 @@ static int begin_group(struct weir_parquet_reader *reader, struct weir_error *er
     return WEIR_OK;
 }
 
+static bool is_flat(const struct parquet_column *column) {
+    return column->node->parent == 0 && column->node->repetition_level == 0;
+}
+
 static int read_batch(struct weir_parquet_reader *reader, int32_t rows, struct weir_batch *batch,
                       struct weir_error *err) {
     for (int32_t i = 0; i < reader->leaf_count; i++) {
-        if (reader->columns[i] != NULL) {
+        if (reader->columns[i] != NULL && !is_flat(reader->columns[i])) {
             int rc = parquet_column_read(reader->columns[i], rows, err);
             if (rc != WEIR_OK) {
                 return rc;
@@ -296,8 +300,11 @@ static int read_batch(struct weir_parquet_reader *reader, int32_t rows, struct w
     }
     batch->rows = rows;
     for (int32_t i = 0; i < reader->selected_count; i++) {
-        int rc = parquet_assemble(reader, &reader->slots[reader->selected[i]], batch,
-                                  &batch->columns[i], rows, err);
+        const struct parquet_slot *slot = &reader->slots[reader->selected[i]];
+        struct parquet_column *leaf = reader->columns[slot->leaf];
+        int rc = is_flat(leaf)
+                     ? parquet_flat_read(leaf, rows, batch, &batch->columns[i], err)
+                     : parquet_assemble(reader, slot, batch, &batch->columns[i], rows, err);
         if (rc != WEIR_OK) {
             return rc;
         }

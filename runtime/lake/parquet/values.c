@@ -116,42 +116,65 @@ static bool next_plain(struct parquet_values *values, int32_t n, uint8_t *fixed,
     return true;
 }
 
-static bool next_coded(struct parquet_values *values, int32_t n, uint8_t *fixed,
-                       struct parquet_slice *slices) {
-    uint32_t codes[PARQUET_BLOCK];
+bool parquet_values_codes(struct parquet_values *values, int32_t n, uint32_t *codes) {
     if (parquet_rle_next_u32(&values->rle, codes, n) < n) {
         return false;
     }
 #ifndef WEIR_PLANT_BUG /* tools/fuzz.py proves that the fuzzer would find this */
+    uint32_t greatest = 0;
     for (int32_t i = 0; i < n; i++) {
-        if (codes[i] >= (uint32_t)values->dictionary_count) {
-            return false;
-        }
+        greatest = codes[i] > greatest ? codes[i] : greatest;
+    }
+    if (n > 0 && greatest >= (uint32_t)values->dictionary_count) {
+        return false;
     }
 #endif
-    for (int32_t i = 0; i < n; i++) {
-        if (slices != NULL) {
+    return true;
+}
+
+#define LOOK_UP(type)                                                                              \
+    for (int32_t i = 0; i < n; i++) {                                                              \
+        memcpy(fixed + (size_t)i * sizeof(type),                                                   \
+               values->dictionary + (size_t)codes[i] * sizeof(type), sizeof(type));                \
+    }
+
+static bool next_coded_block(struct parquet_values *values, int32_t n, uint8_t *fixed,
+                             struct parquet_slice *slices) {
+    uint32_t codes[PARQUET_BLOCK];
+    if (!parquet_values_codes(values, n, codes)) {
+        return false;
+    }
+    if (slices != NULL) {
+        for (int32_t i = 0; i < n; i++) {
             slices[i] = values->dictionary_slices[codes[i]];
-        } else if (values->width == 4) {
-            memcpy(fixed + (size_t)i * 4, values->dictionary + (size_t)codes[i] * 4, 4);
-        } else if (values->width == 8) {
-            memcpy(fixed + (size_t)i * 8, values->dictionary + (size_t)codes[i] * 8, 8);
-        } else {
-            fixed[i] = values->dictionary[codes[i]];
+        }
+    } else if (values->width == 4) {
+        LOOK_UP(uint32_t);
+    } else if (values->width == 8) {
+        LOOK_UP(uint64_t);
+    } else {
+        LOOK_UP(uint8_t);
+    }
+    return true;
+}
+
+static bool next_coded(struct parquet_values *values, int32_t n, uint8_t *fixed,
+                       struct parquet_slice *slices) {
+    for (int32_t at = 0; at < n; at += PARQUET_BLOCK) {
+        int32_t count = n - at < PARQUET_BLOCK ? n - at : (int32_t)PARQUET_BLOCK;
+        if (!next_coded_block(values, count, fixed != NULL ? fixed + at * values->width : NULL,
+                              slices != NULL ? slices + at : NULL)) {
+            return false;
         }
     }
     return true;
 }
 
+/* `fixed` is aligned for its values wherever they end up: in a block or in a batch's buffer. */
 static bool next_delta(struct parquet_values *values, int32_t n, uint8_t *fixed) {
-    int64_t numbers[PARQUET_BLOCK];
-    if (parquet_delta_next(&values->delta, numbers, n) < n) {
-        return false;
-    }
-    for (int32_t i = 0; i < n; i++) {
-        memcpy(fixed + (size_t)i * (size_t)values->width, &numbers[i], (size_t)values->width);
-    }
-    return true;
+    return values->width == 4
+               ? parquet_delta_next_i32(&values->delta, (int32_t *)(void *)fixed, n) == n
+               : parquet_delta_next(&values->delta, (int64_t *)(void *)fixed, n) == n;
 }
 
 static bool next_delta_length(struct parquet_values *values, int32_t n,
