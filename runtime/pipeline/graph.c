@@ -138,10 +138,10 @@ static int add_node(struct weir_graph *graph, const struct weir_plan_stream *str
         rc = stream != NULL ? stream_init(node, err) : model_init(node, err);
     }
     if (rc == WEIR_OK && model != NULL && model->late != NULL) {
-        static const struct weir_plan_sink late_sink = {.present = true};
         node->late = weir_graph_find(graph, model->late);
         if (node->late == NULL) {
-            node->late = graph_add_dataset(graph, model->late, model->input, &late_sink, err);
+            node->late =
+                graph_add_dataset(graph, model->late, model->input, &graph->plan->quarantine, err);
         }
         rc = node->late == NULL ? WEIR_E_NOMEM : WEIR_OK;
     }
@@ -211,7 +211,7 @@ int weir_graph_create(const struct weir_graph_options *options, struct weir_grap
     }
     for (int32_t i = 0; rc == WEIR_OK && i < plan->source_count; i++) {
         rc = quarantine_init(&graph->source_quarantines[i], graph, plan->sources[i].name,
-                             plan->sources[i].schema, err);
+                             plan->sources[i].schema, &plan->sources[i].quarantine, err);
     }
     if (rc == WEIR_OK) {
         rc = add_nodes(graph, err);
@@ -494,6 +494,18 @@ static bool reads_source(struct weir_graph *graph, const struct weir_node *node,
         from = upstream->from;
     }
     return false;
+}
+
+int weir_graph_open_partition(struct weir_graph *graph, int32_t source, const char *partition,
+                              struct weir_error *err) {
+    for (int32_t i = 0; i < graph->node_count; i++) {
+        struct weir_node *node = graph->nodes[i];
+        if (node->watermark != NULL && reads_source(graph, node, source) &&
+            weir_watermark_partition(node->watermark, partition, graph->clock_us) < 0) {
+            return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", node->name);
+        }
+    }
+    return WEIR_OK;
 }
 
 int weir_graph_finish(struct weir_graph *graph, int32_t source, const char *partition,

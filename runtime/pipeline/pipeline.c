@@ -60,7 +60,7 @@ static int breach(void *context, const struct weir_dataset *dataset, int32_t fun
 static int push_rejects(struct weir_pipeline *p, int32_t s, struct weir_source_batch *batch,
                         struct weir_error *err) {
     for (int32_t i = 0; i < batch->rejects->count; i++) {
-        int rc = weir_graph_reject_of(p->graph, s, batch->partition, batch->rejects, i, err);
+        int rc = weir_graph_reject_of(p->graph, s, batch->number, batch->rejects, i, err);
         if (rc != WEIR_OK) {
             return rc;
         }
@@ -95,17 +95,42 @@ static bool all_ended(const struct weir_pipeline *p) {
     return true;
 }
 
+/* Partitions may be added while a source runs. */
+static int know_partition(struct weir_pipeline *p, int32_t s, int32_t number,
+                          struct weir_error *err) {
+    struct source_state *source = &p->sources[s];
+    if (number < source->partition_count) {
+        return WEIR_OK;
+    }
+    struct partition_state *grown =
+        realloc(source->partitions, (size_t)(number + 1) * sizeof(*grown));
+    if (grown == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory for a partition");
+    }
+    source->partitions = grown;
+    for (int32_t i = source->partition_count; i <= number; i++) {
+        memset(&grown[i], 0, sizeof(grown[i]));
+        snprintf(grown[i].name, sizeof(grown[i].name), "%s/%d", p->plan->sources[s].name, i);
+    }
+    source->partition_count = number + 1;
+    return WEIR_OK;
+}
+
 static int take_batch(struct weir_pipeline *p, int32_t s, struct weir_source_batch *batch,
                       struct weir_error *err) {
     struct source_state *source = &p->sources[s];
-    struct partition_state *partition = &source->partitions[batch->partition];
     if (batch->code != WEIR_OK) {
-        const struct weir_error *cause = weir_source_error(source->source, batch->partition);
+        const struct weir_error *cause = weir_source_error(source->source, batch->lane);
         if (err != NULL) {
             *err = *cause;
         }
         return weir_error_wrap(err, "source %s", p->plan->sources[s].name);
     }
+    int rc = know_partition(p, s, batch->partition, err);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    struct partition_state *partition = &source->partitions[batch->partition];
     move_clock(p);
     struct weir_message message = {
         .kind = WEIR_MESSAGE_BATCH,
@@ -116,10 +141,12 @@ static int take_batch(struct weir_pipeline *p, int32_t s, struct weir_source_bat
         .rows = (uint64_t)batch->rows,
         .hash = batch->hash,
     };
-    int rc = WEIR_OK;
-    if (batch->rows > 0) {
+    if (batch->rows > 0 || batch->opens) {
         rc = schedule_add(p, &message);
         p->events += batch->rows;
+    }
+    if (rc == WEIR_OK && batch->opens) {
+        rc = weir_graph_open_partition(p->graph, s, partition->name, err);
     }
     if (rc == WEIR_OK && batch->batch->rows > 0) {
         weir_batch_fill_int64(batch->batch,
@@ -152,11 +179,11 @@ static int take_batch(struct weir_pipeline *p, int32_t s, struct weir_source_bat
     return rc;
 }
 
-/* One batch from each partition that has one. */
+/* One batch from each lane that has one. */
 static int take_round(struct weir_pipeline *p, bool *worked, struct weir_error *err) {
     *worked = false;
     for (int32_t s = 0; s < p->source_count; s++) {
-        for (int32_t i = 0; i < p->sources[s].partition_count; i++) {
+        for (int32_t i = 0; i < weir_source_lanes(p->sources[s].source); i++) {
             struct weir_source_batch *batch = weir_source_poll(p->sources[s].source, i);
             if (batch == NULL) {
                 continue;
@@ -216,7 +243,8 @@ static void show_progress(struct weir_pipeline *p) {
 static int step(struct weir_pipeline *p, bool *ended, struct weir_error *err) {
     int64_t every_ns = 1000 * (p->options.commit_every_us > 0 ? p->options.commit_every_us
                                                               : p->plan->commit_every_us);
-    bool overdue = p->dirty && weir_clock_mono_ns() - p->sealed_at_ns >= every_ns;
+    bool full = weir_sinks_want_seal(p->sinks); /* a record holds only so much */
+    bool overdue = p->dirty && (full || weir_clock_mono_ns() - p->sealed_at_ns >= every_ns);
     bool may_seal = weir_commit_may_seal(p->commit);
     bool worked = false;
     int rc = WEIR_OK;
@@ -228,7 +256,7 @@ static int step(struct weir_pipeline *p, bool *ended, struct weir_error *err) {
         rc = tick(p, err);
     }
     *ended = all_ended(p) || stopping;
-    bool due = weir_clock_mono_ns() - p->sealed_at_ns >= every_ns;
+    bool due = full || weir_clock_mono_ns() - p->sealed_at_ns >= every_ns;
     if (rc == WEIR_OK && p->dirty && (due || *ended) && weir_commit_may_seal(p->commit)) {
         rc = pipeline_seal(p, err);
         if (rc == WEIR_OK && p->reload != NULL) {

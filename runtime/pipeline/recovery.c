@@ -15,8 +15,12 @@ struct recovering {
     struct weir_pipeline *p;
     struct weir_cell *cells[CELLS_MAX];
     int32_t cell_count;
-    char *effect_names[WEIR_COMMIT_MAX_SINKS + ORPHANS_MAX]; /* sinks that occur in records */
-    int32_t effect_name_count;
+    struct written { /* sinks that occur in records */
+        char *name;
+        struct weir_plan_sink into; /* as the newest effect says */
+        uint64_t last;              /* the newest record with an effect */
+    } written[WEIR_COMMIT_MAX_SINKS + ORPHANS_MAX];
+    int32_t written_count;
     int32_t sink; /* whose effects are being queued */
     bool dropped_state;
 };
@@ -44,22 +48,47 @@ static int slice(void *context, struct weir_span table, struct weir_span bytes,
     return apply_image(context, table, bytes, err);
 }
 
-static int remember_sink(struct recovering *r, struct weir_span name) {
-    for (int32_t i = 0; i < r->effect_name_count; i++) {
-        if (strlen(r->effect_names[i]) == name.size &&
-            memcmp(r->effect_names[i], name.data, name.size) == 0) {
-            return WEIR_OK;
+static struct written *find_written(struct recovering *r, struct weir_span name) {
+    for (int32_t i = 0; i < r->written_count; i++) {
+        if (strlen(r->written[i].name) == name.size &&
+            memcmp(r->written[i].name, name.data, name.size) == 0) {
+            return &r->written[i];
         }
     }
-    if (r->effect_name_count == WEIR_COMMIT_MAX_SINKS + ORPHANS_MAX) {
-        return WEIR_E_LIMIT;
+    if (r->written_count == WEIR_COMMIT_MAX_SINKS + ORPHANS_MAX) {
+        return NULL;
     }
-    char *copy = strndup((const char *)name.data, name.size);
-    if (copy == NULL) {
-        return WEIR_E_NOMEM;
+    struct written *written = &r->written[r->written_count];
+    written->name = strndup((const char *)name.data, name.size);
+    r->written_count += written->name != NULL;
+    return written->name != NULL ? written : NULL;
+}
+
+/* An effect for Kafka says itself how to reach its topic; a table is found by its name. */
+static int remember_sink(struct recovering *r, uint64_t record, const struct weir_named_blob *blob,
+                         struct weir_error *err) {
+    struct written *written = find_written(r, blob->name);
+    if (written == NULL) {
+        return weir_error_set(err, WEIR_E_LIMIT, "recovery: too many sinks in the ledger");
     }
-    r->effect_names[r->effect_name_count++] = copy;
-    return WEIR_OK;
+    written->last = record;
+    written->into.kind = NULL;
+    if (blob->kind != WEIR_SINK_EFFECT_KAFKA || blob->body.size <= WEIR_SINK_HEAD_BYTES) {
+        return WEIR_OK;
+    }
+    const char *options;
+    size_t size;
+    int rc = weir_sink_kafka_options(blob->body.data + WEIR_SINK_HEAD_BYTES,
+                                     blob->body.size - WEIR_SINK_HEAD_BYTES, &options, &size, err);
+    if (rc == WEIR_OK) {
+        free(written->into.options_json);
+        written->into.kind = "kafka";
+        written->into.options_json = strndup(options, size);
+        if (written->into.options_json == NULL) {
+            rc = weir_error_set(err, WEIR_E_NOMEM, "recovery: out of memory");
+        }
+    }
+    return rc;
 }
 
 static int apply_record(void *context, const struct weir_record_view *record,
@@ -75,22 +104,34 @@ static int apply_record(void *context, const struct weir_record_view *record,
     }
     struct weir_section_iterator effects = weir_section_iterate(record->effects);
     while (weir_effect_next(&effects, &blob)) {
-        int rc = remember_sink(r, blob.name);
+        int rc = remember_sink(r, record->epoch, &blob, err);
         if (rc != WEIR_OK) {
-            return weir_error_set(err, rc, "recovery: too many sinks in the ledger");
+            return rc;
         }
     }
     return WEIR_OK;
 }
 
-static int queue_effect(void *context, uint64_t record, uint64_t kind, struct weir_span body,
-                        struct weir_error *err) {
-    struct recovering *r = context;
-    if (kind != SINK_EFFECT_DELTA_APPEND) {
+/* An effect that a sink of another kind wrote under this dataset's name. */
+static int other_kind(struct recovering *r, uint64_t record, uint64_t kind,
+                      struct weir_error *err) {
+    if (kind != WEIR_SINK_EFFECT_DELTA_APPEND && kind != WEIR_SINK_EFFECT_KAFKA) {
         return weir_error_set(err, WEIR_E_VERSION,
                               "record %llu holds an effect of kind %llu that this version does "
                               "not know; start the newer version",
                               (unsigned long long)record, (unsigned long long)kind);
+    }
+    return weir_error_set(err, WEIR_E_STATE,
+                          "record %llu owes rows of %s to where it was written before (`into` was "
+                          "changed); start once with `into` as it was, then change it",
+                          (unsigned long long)record, weir_sinks_name(r->p->sinks, r->sink));
+}
+
+static int queue_effect(void *context, uint64_t record, uint64_t kind, struct weir_span body,
+                        struct weir_error *err) {
+    struct recovering *r = context;
+    if (kind != (uint64_t)weir_sinks_effect_kind(r->p->sinks, r->sink)) {
+        return other_kind(r, record, kind, err);
     }
     void *copy = malloc(body.size + 1);
     if (copy == NULL) {
@@ -108,6 +149,11 @@ static bool stopping(void *context) {
     return atomic_load(&p->failed);
 }
 
+static bool draining(void *context) {
+    struct weir_pipeline *p = context;
+    return atomic_load(&p->stop);
+}
+
 static int add_sink(struct weir_pipeline *p, const char *name, struct weir_schema *schema,
                     const struct weir_plan_sink *into, struct weir_error *err) {
     struct weir_sink_partition partitions[16];
@@ -117,17 +163,22 @@ static int add_sink(struct weir_pipeline *p, const char *name, struct weir_schem
         partitions[i].kind = (unsigned)into->partition_by[i].kind;
     }
     struct weir_sink_config config = {
-        .kind = "delta",
+        .kind = into != NULL && into->kind != NULL ? into->kind : "delta",
+        .options_json = into != NULL ? into->options_json : NULL,
         .name = name,
-        .root = p->plan->storage_root,
+        .root = p->plan->storage_root != NULL ? p->plan->storage_root : "",
         .store = p->remote != NULL ? p->remote : p->options.store,
         .application_id = p->application_id,
+        .pipeline = p->plan->pipeline,
+        .lineage = p->lineage,
+        .log = p->log,
         .schema = schema,
         .partitions = partitions,
         .partition_count = count,
         .lazy = strncmp(name, "quarantine.", 11) == 0,
         .memory_bytes = (size_t)48 << 20,
         .stop = stopping,
+        .draining = draining,
         .stop_context = p,
     };
     return weir_sinks_add(p->sinks, &config, err);
@@ -167,16 +218,15 @@ static void sink_failed(void *context, const struct weir_error *err) {
 }
 
 /* Worker: post to the commit room. */
-static void sink_sealed(void *context, int32_t sink, uint64_t epoch, void *effect, size_t size) {
+static void sink_sealed(void *context, int32_t sink, uint64_t epoch,
+                        const struct weir_sink_effect *effect) {
     struct weir_pipeline *p = context;
     struct weir_error err = {0};
     int rc = WEIR_OK;
-    if (size > 0) {
-        struct weir_blob blob = {effect, size, free, effect};
-        rc = weir_commit_post_effect(p->commit, epoch, (uint32_t)sink, SINK_EFFECT_DELTA_APPEND,
-                                     &blob, &err);
-    } else {
-        free(effect);
+    if (effect->size > 0) {
+        struct weir_blob blob = {effect->data, effect->size, effect->release, effect->owner};
+        rc = weir_commit_post_effect(p->commit, epoch, (uint32_t)sink,
+                                     weir_sinks_effect_kind(p->sinks, sink), &blob, &err);
     }
     if (rc == WEIR_OK) {
         rc = weir_commit_effects_complete(p->commit, epoch, (uint32_t)sink, &err);
@@ -249,15 +299,56 @@ static int open_durable(struct weir_pipeline *p, struct weir_error *err) {
         .files = p->options.files,
         .identity = p->ledger->identity,
     };
-    char lineage[33];
-    weir_id_format(p->ledger->identity.lineage, lineage);
+    weir_id_format(p->ledger->identity.lineage, p->lineage);
+    weir_id_format(p->ledger->identity.log, p->log);
     snprintf(p->application_id, sizeof(p->application_id), "weir/%s/%s", p->plan->pipeline,
-             lineage);
+             p->lineage);
     return weir_snapshots_open(&snapshot_options, &p->snapshots, err);
+}
+
+/* Where partitions of the source were left: positions[i] of partition i, *known of them. */
+static void find_positions(const struct weir_recovery *recovery, const char *source,
+                           struct weir_position *positions, int32_t *known) {
+    *known = 0;
+    for (int32_t i = 0; i < WEIR_SOURCE_PARTITIONS_MAX; i++) {
+        struct weir_keyed_entry entry;
+        char key[256];
+        snprintf(key, sizeof(key), "%s/%d", source, i);
+        if (weir_recovery_find(recovery, WEIR_SECTION_POSITIONS, key, strlen(key), &entry)) {
+            positions[i].bytes = entry.body.data;
+            positions[i].size = (uint32_t)entry.body.size;
+            *known = i + 1;
+        }
+    }
+}
+
+static int keep_positions(struct source_state *source, const char *name,
+                          const struct weir_position *positions, int32_t known,
+                          struct weir_error *err) {
+    source->partition_count = weir_source_partitions(source->source);
+    source->partitions = calloc((size_t)source->partition_count + 1, sizeof(*source->partitions));
+    if (source->partitions == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    for (int32_t i = 0; i < source->partition_count; i++) {
+        struct partition_state *partition = &source->partitions[i];
+        snprintf(partition->name, sizeof(partition->name), "%s/%d", name, i);
+        if (i < known && positions[i].size > 0) {
+            partition->position = malloc(positions[i].size);
+            if (partition->position == NULL) {
+                return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+            }
+            memcpy(partition->position, positions[i].bytes, positions[i].size);
+            partition->position_size = positions[i].size;
+        }
+    }
+    return WEIR_OK;
 }
 
 static int open_sources(struct weir_pipeline *p, struct weir_recovery *recovery,
                         struct weir_error *err) {
+    char lineage[33];
+    weir_id_format(p->ledger->identity.lineage, lineage);
     p->source_count = p->plan->source_count;
     p->sources = calloc((size_t)p->source_count + 1, sizeof(*p->sources));
     if (p->sources == NULL) {
@@ -272,6 +363,8 @@ static int open_sources(struct weir_pipeline *p, struct weir_recovery *recovery,
             plan->decoder_options != NULL ? json_dumps(plan->decoder_options, JSON_COMPACT) : NULL;
         struct weir_source_config config = {
             .name = plan->name,
+            .pipeline = p->plan->pipeline,
+            .instance = lineage,
             .kind = plan->connector,
             .options_json = options,
             .decoder = plan->decoder,
@@ -288,43 +381,44 @@ static int open_sources(struct weir_pipeline *p, struct weir_recovery *recovery,
         if (rc != WEIR_OK) {
             return weir_error_wrap(err, "source %s", plan->name);
         }
-        struct weir_position positions[WEIR_SOURCE_PARTITIONS_MAX] = {0};
-        struct weir_keyed_entry entries[WEIR_SOURCE_PARTITIONS_MAX];
-        int32_t known = 0;
-        for (int32_t i = 0; i < WEIR_SOURCE_PARTITIONS_MAX; i++) {
-            char key[256];
-            snprintf(key, sizeof(key), "%s/%d", plan->name, i);
-            if (weir_recovery_find(recovery, WEIR_SECTION_POSITIONS, key, strlen(key),
-                                   &entries[i])) {
-                positions[i].bytes = entries[i].body.data;
-                positions[i].size = (uint32_t)entries[i].body.size;
-                known = i + 1;
-            }
-        }
-        rc = weir_source_open(source->source, positions, known, err);
-        if (rc != WEIR_OK) {
-            return weir_error_wrap(err, "source %s", plan->name);
-        }
-        source->partition_count = weir_source_partitions(source->source);
-        source->partitions =
-            calloc((size_t)source->partition_count + 1, sizeof(*source->partitions));
-        if (source->partitions == NULL) {
+        struct weir_position *positions = calloc(WEIR_SOURCE_PARTITIONS_MAX, sizeof(*positions));
+        if (positions == NULL) {
             return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
         }
-        for (int32_t i = 0; i < source->partition_count; i++) {
-            struct partition_state *partition = &source->partitions[i];
-            snprintf(partition->name, sizeof(partition->name), "%s/%d", plan->name, i);
-            if (i < known && positions[i].size > 0) {
-                partition->position = malloc(positions[i].size);
-                if (partition->position == NULL) {
-                    return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
-                }
-                memcpy(partition->position, positions[i].bytes, positions[i].size);
-                partition->position_size = positions[i].size;
-            }
+        int32_t known;
+        find_positions(recovery, plan->name, positions, &known);
+        rc = weir_source_open(source->source, positions, known, err);
+        if (rc != WEIR_OK) {
+            weir_error_wrap(err, "source %s", plan->name);
+        } else {
+            rc = keep_positions(source, plan->name, positions, known, err);
+        }
+        free(positions);
+        if (rc != WEIR_OK) {
+            return rc;
         }
     }
     return WEIR_OK;
+}
+
+/* Datasets the rules no longer write may still be owed effects of old records. */
+static int add_orphans(struct weir_pipeline *p, struct recovering *r,
+                       const struct weir_recovery *recovery, struct weir_error *err) {
+    int rc = WEIR_OK;
+    for (int32_t i = 0;
+         rc == WEIR_OK && i < r->written_count && p->orphan_count < WEIR_COMMIT_MAX_SINKS; i++) {
+        struct written *written = &r->written[i];
+        bool known = weir_recovery_held(recovery, written->name) >= written->last;
+        for (int32_t s = 0; s < weir_sinks_count(p->sinks); s++) {
+            known |= strcmp(weir_sinks_name(p->sinks, s), written->name) == 0;
+        }
+        if (!known) {
+            p->orphans[p->orphan_count++] = written->name;
+            rc = add_sink(p, written->name, NULL, &written->into, err);
+            written->name = NULL;
+        }
+    }
+    return rc;
 }
 
 static int start_sinks(struct weir_pipeline *p, struct recovering *r,
@@ -336,7 +430,8 @@ static int start_sinks(struct weir_pipeline *p, struct recovering *r,
                   .failed = sink_failed},
     };
     int rc = WEIR_OK;
-    if (p->options.store == NULL && weir_store_is_remote(p->plan->storage_root)) {
+    if (p->options.store == NULL && p->plan->storage_root != NULL &&
+        weir_store_is_remote(p->plan->storage_root)) {
         rc = weir_store_open_url(p->plan->storage_root, p->plan->storage_options, true, &p->remote,
                                  err);
     }
@@ -349,19 +444,8 @@ static int start_sinks(struct weir_pipeline *p, struct recovering *r,
     if (rc == WEIR_OK) {
         rc = pipeline_bind_sinks(p, p->graph, err);
     }
-    /* Datasets the rules no longer write may still be owed effects of old records. */
-    for (int32_t i = 0;
-         rc == WEIR_OK && i < r->effect_name_count && p->orphan_count < WEIR_COMMIT_MAX_SINKS;
-         i++) {
-        bool known = false;
-        for (int32_t s = 0; s < weir_sinks_count(p->sinks); s++) {
-            known |= strcmp(weir_sinks_name(p->sinks, s), r->effect_names[i]) == 0;
-        }
-        if (!known) {
-            p->orphans[p->orphan_count] = r->effect_names[i];
-            r->effect_names[i] = NULL;
-            rc = add_sink(p, p->orphans[p->orphan_count++], NULL, NULL, err);
-        }
+    if (rc == WEIR_OK) {
+        rc = add_orphans(p, r, recovery, err);
     }
     struct weir_commit_options commit_options = {
         .ledger = p->ledger,
@@ -383,6 +467,9 @@ static int start_sinks(struct weir_pipeline *p, struct recovering *r,
     for (int32_t s = 0; rc == WEIR_OK && s < count; s++) {
         p->routes[s] = (struct sink_route){p, s};
         uint64_t done = 0;
+        if (markers[s] == WEIR_SINK_NO_MARKER) {
+            markers[s] = weir_recovery_held(recovery, weir_sinks_name(p->sinks, s));
+        }
         rc = weir_recovery_done(recovery, weir_sinks_name(p->sinks, s), markers[s], &done, err);
         if (rc != WEIR_OK) {
             break;
@@ -439,8 +526,9 @@ int pipeline_recover(struct weir_pipeline *p, struct weir_error *err) {
                       (double)(weir_clock_mono_ns() - start) / 1e6);
     }
     weir_recovery_destroy(recovery);
-    for (int32_t i = 0; i < r.effect_name_count; i++) {
-        free(r.effect_names[i]);
+    for (int32_t i = 0; i < r.written_count; i++) {
+        free(r.written[i].name);
+        free(r.written[i].into.options_json);
     }
     return rc;
 }

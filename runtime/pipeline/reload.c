@@ -30,6 +30,7 @@ enum {
     CHILD_MEMORY_MB = 2048,
     FILES_MAX = 4096,
     OUTPUT_MAX = 8192,
+    SETTINGS_MAX = 64,
 };
 
 /* Sanitizers map terabytes of shadow: address space says nothing under them. */
@@ -227,13 +228,13 @@ static bool check_on_disk(struct reload *r, char *text, size_t size) {
     if (r->p->options.self_path == NULL) {
         return true;
     }
-    const char *arguments[WEIR_SOURCE_PARTITIONS_MAX * 2 + 8];
+    const char *arguments[SETTINGS_MAX * 2 + 8];
     int count = 0;
     arguments[count++] = "weir";
     arguments[count++] = "check";
     arguments[count++] = r->p->options.path;
-    char settings[WEIR_SOURCE_PARTITIONS_MAX][512];
-    for (size_t i = 0; i < r->p->options.setting_count && i < WEIR_SOURCE_PARTITIONS_MAX; i++) {
+    char settings[SETTINGS_MAX][512];
+    for (size_t i = 0; i < r->p->options.setting_count && i < SETTINGS_MAX; i++) {
         snprintf(settings[i], sizeof(settings[i]), "%s=%s", r->p->options.settings[i].key,
                  r->p->options.settings[i].value);
         arguments[count++] = "--set";
@@ -298,11 +299,15 @@ static bool same_json(json_t *a, json_t *b) {
     return a == b || (a != NULL && b != NULL && json_equal(a, b));
 }
 
+static bool same_text(const char *a, const char *b) {
+    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
 /* What cannot change while the pipeline runs, and why. */
 static int check_compatible(struct weir_pipeline *p, struct version *v, struct weir_error *err) {
     const struct weir_plan *old = p->plan;
     const struct weir_plan *new = v->plan;
-    if (strcmp(old->storage_root, new->storage_root) != 0 ||
+    if (!same_text(old->storage_root, new->storage_root) ||
         strcmp(old->pipeline, new->pipeline) != 0) {
         return weir_error_set(err, WEIR_E_CONFIG,
                               "the pipeline's name or storage changed; restart to move it");
@@ -324,6 +329,12 @@ static int check_compatible(struct weir_pipeline *p, struct version *v, struct w
         if (written && (before == NULL || before->sink == NULL)) {
             return weir_error_set(err, WEIR_E_CONFIG,
                                   "%s is a new table; restart the pipeline to add it",
+                                  dataset->name);
+        }
+        if (written && (!same_text(before->into->kind, dataset->into->kind) ||
+                        !same_text(before->into->options_json, dataset->into->options_json))) {
+            return weir_error_set(err, WEIR_E_CONFIG,
+                                  "where %s is written changed; restart the pipeline",
                                   dataset->name);
         }
         if (written && !weir_schema_equal(before->schema, dataset->schema)) {

@@ -234,9 +234,12 @@ static int open_source(struct replay *r, int32_t s, struct weir_error *err) {
     int rc = weir_source_create(&r->sources[s], &config, err);
     free(options);
     free(decoder_options);
-    struct weir_position positions[WEIR_SOURCE_PARTITIONS_MAX] = {0};
+    struct weir_position *positions = calloc(WEIR_SOURCE_PARTITIONS_MAX, sizeof(*positions));
     int32_t known = 0;
-    for (size_t i = 0; i < r->position_count; i++) {
+    if (rc == WEIR_OK && positions == NULL) {
+        rc = weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    for (size_t i = 0; rc == WEIR_OK && i < r->position_count; i++) {
         size_t length = strlen(plan->name);
         if (strncmp(r->positions[i].key, plan->name, length) == 0 &&
             r->positions[i].key[length] == '/') {
@@ -248,7 +251,11 @@ static int open_source(struct replay *r, int32_t s, struct weir_error *err) {
             }
         }
     }
-    return rc == WEIR_OK ? weir_source_open(r->sources[s], positions, known, err) : rc;
+    if (rc == WEIR_OK) {
+        rc = weir_source_open(r->sources[s], positions, known, err);
+    }
+    free(positions);
+    return rc;
 }
 
 static int push_batch(struct replay *r, int32_t s, struct weir_source_batch *batch,
@@ -260,7 +267,7 @@ static int push_batch(struct replay *r, int32_t s, struct weir_source_batch *bat
         rc = weir_graph_push(r->graph, s, partition, batch->batch, err);
     }
     for (int32_t i = 0; rc == WEIR_OK && batch->rejects != NULL && i < batch->rejects->count; i++) {
-        rc = weir_graph_reject_of(r->graph, s, batch->partition, batch->rejects, i, err);
+        rc = weir_graph_reject_of(r->graph, s, batch->number, batch->rejects, i, err);
     }
     return rc == WEIR_OK ? weir_graph_flush_rejects(r->graph, err) : rc;
 }
@@ -276,6 +283,12 @@ static int replay_batch(struct replay *r, const struct weir_message *message, in
     int rc = r->sources[s] == NULL ? open_source(r, s, err) : WEIR_OK;
     if (rc != WEIR_OK) {
         return rc;
+    }
+    if (message->rows == 0) { /* a partition was met */
+        char partition[256];
+        snprintf(partition, sizeof(partition), "%s/%u", r->plan->sources[s].name,
+                 message->partition);
+        return weir_graph_open_partition(r->graph, s, partition, err);
     }
     struct weir_source_batch *batch = NULL;
     rc = weir_source_next(r->sources[s], (int32_t)message->partition, (int32_t)message->rows,

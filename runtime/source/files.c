@@ -606,7 +606,7 @@ static int deliver(struct weir_source *source, struct files *files, int32_t part
     work->rejects = NULL;
     write_position(files, source_position(made));
     made->hash = XXH3_64bits_digest(work->hash);
-    made->partition = partition;
+    made->partition = made->number = partition;
     made->rows = work->taken;
     made->end = end;
     *out = made;

@@ -541,7 +541,7 @@ static int next(struct weir_source *source, int32_t partition, int32_t max_rows,
     memcpy(position + 8, &settings->seed, 8);
     memcpy(position + 16, &generator->next, 8);
     made->hash = XXH3_64bits(numbers, sizeof(numbers));
-    made->partition = partition;
+    made->partition = made->number = partition;
     made->rows = rows;
     made->end = end;
     *out = made;

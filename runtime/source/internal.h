@@ -3,11 +3,11 @@
 #include "core/ring.h"
 #include "source/source.h"
 
-struct source_thread;
-
 struct weir_source {
     const struct weir_source_vtable *vtable;
     char *name;
+    char *pipeline;     /* NULL where none runs */
+    char *instance;     /* NULL likewise */
     char *decoder_kind; /* NULL for sources that need none */
     char *decoder_options;
     struct weir_schema *user_schema; /* NULL until the decoder has said it */
@@ -19,7 +19,8 @@ struct weir_source {
     uint32_t queue_batches;
     int32_t partitions;            /* set by open */
     void *state;                   /* the kind's own */
-    struct source_thread *threads; /* one a partition once started */
+    struct source_outlet *threads; /* one a lane once started */
+    int32_t lanes;
     bool started;
 };
 
@@ -33,5 +34,13 @@ static inline uint8_t *source_position(struct weir_source_batch *batch) {
     return (uint8_t *)(batch + 1);
 }
 
+/* The batch is the lane's ring's now; waits for room. False: nobody takes any more, and the batch
+ * is released. */
+bool source_outlet_push(struct source_outlet *outlet, struct weir_source_batch *batch);
+/* Waits that long, for memory or input; true once nobody takes any more. */
+bool source_outlet_wait(struct source_outlet *outlet, int wait_ms);
+
 extern const struct weir_source_vtable weir_source_files;
 extern const struct weir_source_vtable weir_source_generator;
+extern const struct weir_source_vtable weir_source_kafka;
+extern const struct weir_source_vtable weir_source_event_hubs;

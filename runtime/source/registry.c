@@ -11,14 +11,14 @@
 
 enum { QUEUE_BATCHES = 8, LIMIT_WAIT_MS = 1 };
 
-static const struct weir_source_vtable *const sources[] = {&weir_source_files,
-                                                           &weir_source_generator};
+static const struct weir_source_vtable *const sources[] = {
+    &weir_source_files, &weir_source_generator, &weir_source_kafka, &weir_source_event_hubs};
 
-struct source_thread {
+struct source_outlet { /* a lane: its thread and its ring */
     struct weir_source *source;
     struct weir_ring *ring;
     pthread_t thread;
-    int32_t partition;
+    int32_t number;
     bool running;
     _Atomic int64_t cpu_ns;
     struct weir_error error; /* written before the failed batch is pushed */
@@ -138,6 +138,8 @@ int weir_source_create(struct weir_source **out, const struct weir_source_config
     int rc = WEIR_OK;
     source->vtable = vtable;
     source->name = copy_text(config->name, &rc);
+    source->pipeline = copy_text(config->pipeline, &rc);
+    source->instance = copy_text(config->instance, &rc);
     source->decoder_kind = copy_text(config->decoder, &rc);
     source->decoder_options = copy_text(config->decoder_options_json, &rc);
     source->user_schema = config->schema != NULL ? weir_schema_ref(config->schema) : NULL;
@@ -170,7 +172,7 @@ void weir_source_destroy(struct weir_source *source) {
     }
     weir_source_stop(source);
     if (source->threads != NULL) {
-        for (int32_t i = 0; i < source->partitions; i++) {
+        for (int32_t i = 0; i < source->lanes; i++) {
             weir_ring_destroy(source->threads[i].ring);
         }
         free(source->threads);
@@ -179,6 +181,8 @@ void weir_source_destroy(struct weir_source *source) {
     weir_schema_unref(source->user_schema);
     weir_schema_unref(source->full_schema);
     free(source->name);
+    free(source->pipeline);
+    free(source->instance);
     free(source->decoder_kind);
     free(source->decoder_options);
     free(source);
@@ -191,6 +195,10 @@ int weir_source_open(struct weir_source *source, const struct weir_position *pos
 
 int32_t weir_source_partitions(const struct weir_source *source) {
     return source->partitions;
+}
+
+int32_t weir_source_lanes(const struct weir_source *source) {
+    return source->lanes;
 }
 
 struct weir_schema *weir_source_schema(const struct weir_source *source) {
@@ -210,66 +218,93 @@ int weir_source_next(struct weir_source *source, int32_t partition, int32_t max_
 
 /* --- threads ------------------------------------------------------------------------------ */
 
-static void push_failure(struct source_thread *t, int rc) {
+bool source_outlet_push(struct source_outlet *t, struct weir_source_batch *batch) {
+    batch->lane = t->number;
+    atomic_store_explicit(&t->cpu_ns, weir_clock_thread_cpu_ns(), memory_order_relaxed);
+    if (!weir_ring_push(t->ring, batch)) {
+        weir_source_batch_release(batch);
+        return false;
+    }
+    return true;
+}
+
+bool source_outlet_wait(struct source_outlet *t, int wait_ms) {
+    return weir_ring_wait_closed(t->ring, wait_ms);
+}
+
+static void push_failure(struct source_outlet *t, int rc) {
     struct weir_source_batch *last = NULL;
     /* The consumer holds the memory; it will come back, or the ring is closed. */
     while ((last = source_batch_create(t->source->pool, NULL, NULL, 0)) == NULL) {
-        if (weir_ring_wait_closed(t->ring, LIMIT_WAIT_MS)) {
+        if (source_outlet_wait(t, LIMIT_WAIT_MS)) {
             return;
         }
     }
-    last->partition = t->partition;
+    last->partition = t->number;
     last->code = rc;
-    if (!weir_ring_push(t->ring, last)) {
-        weir_source_batch_release(last);
+    (void)source_outlet_push(t, last);
+}
+
+/* One batch of the lane's one partition. */
+static int serve_partition(struct source_outlet *t, bool *ended) {
+    struct weir_source *source = t->source;
+    struct weir_source_batch *batch = NULL;
+    int rc = weir_source_next(source, t->number, 0, &batch, &t->error);
+    if (rc == WEIR_E_LIMIT) { /* backpressure by memory */
+        *ended = source_outlet_wait(t, LIMIT_WAIT_MS);
+        return WEIR_OK;
     }
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    if (batch == NULL) {
+        *ended = source_outlet_wait(t, source->vtable->wait_ms(source, t->number));
+        return WEIR_OK;
+    }
+    bool end = batch->end;
+    *ended = !source_outlet_push(t, batch) || end;
+    return WEIR_OK;
 }
 
 static void *run(void *argument) {
-    struct source_thread *t = argument;
+    struct source_outlet *t = argument;
     struct weir_source *source = t->source;
-    weir_thread_name("src", t->partition);
-    for (;;) {
-        struct weir_source_batch *batch = NULL;
-        int rc = weir_source_next(source, t->partition, 0, &batch, &t->error);
+    weir_thread_name("src", t->number);
+    bool ended = false;
+    int rc = WEIR_OK;
+    while (rc == WEIR_OK && !ended) {
+        rc = source->vtable->serve != NULL
+                 ? source->vtable->serve(source, t->number, t, &ended, &t->error)
+                 : serve_partition(t, &ended);
         atomic_store_explicit(&t->cpu_ns, weir_clock_thread_cpu_ns(), memory_order_relaxed);
-        int wait_ms = 0;
-        if (rc == WEIR_E_LIMIT) {
-            wait_ms = LIMIT_WAIT_MS; /* backpressure by memory */
-        } else if (rc != WEIR_OK) {
-            push_failure(t, rc);
-            break;
-        } else if (batch == NULL) {
-            wait_ms = source->vtable->wait_ms(source, t->partition);
-        }
-        if (batch != NULL) {
-            bool end = batch->end;
-            if (!weir_ring_push(t->ring, batch)) {
-                weir_source_batch_release(batch);
-                break;
-            }
-            if (end) {
-                break;
-            }
-        }
         /* Also sees a ring closed while there is always something to read. */
-        if (weir_ring_wait_closed(t->ring, wait_ms)) {
-            break;
-        }
+        ended = ended || (rc == WEIR_OK && source_outlet_wait(t, 0));
+    }
+    if (rc != WEIR_OK) {
+        push_failure(t, rc);
     }
     return NULL;
 }
 
 int weir_source_start(struct weir_source *source, struct weir_error *err) {
-    source->threads = calloc((size_t)source->partitions + 1, sizeof(*source->threads));
+    source->lanes = source->partitions;
+    if (source->vtable->begin != NULL) {
+        int rc = source->vtable->begin(source, &source->lanes, err);
+        if (rc != WEIR_OK) {
+            source->lanes = 0;
+            return rc;
+        }
+    }
+    source->threads = calloc((size_t)source->lanes + 1, sizeof(*source->threads));
     if (source->threads == NULL) {
+        source->lanes = 0;
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
     source->started = true;
-    for (int32_t i = 0; i < source->partitions; i++) {
-        struct source_thread *t = &source->threads[i];
+    for (int32_t i = 0; i < source->lanes; i++) {
+        struct source_outlet *t = &source->threads[i];
         t->source = source;
-        t->partition = i;
+        t->number = i;
         int rc = weir_ring_create(&t->ring, source->queue_batches, source->signal, err);
         if (rc == WEIR_OK) {
             int failed = weir_thread_start(&t->thread, run, t);
@@ -286,12 +321,12 @@ int weir_source_start(struct weir_source *source, struct weir_error *err) {
     return WEIR_OK;
 }
 
-struct weir_source_batch *weir_source_poll(struct weir_source *source, int32_t partition) {
-    return weir_ring_pop(source->threads[partition].ring);
+struct weir_source_batch *weir_source_poll(struct weir_source *source, int32_t lane) {
+    return weir_ring_pop(source->threads[lane].ring);
 }
 
-const struct weir_source_batch *weir_source_peek(struct weir_source *source, int32_t partition) {
-    return weir_ring_peek(source->threads[partition].ring);
+const struct weir_source_batch *weir_source_peek(struct weir_source *source, int32_t lane) {
+    return weir_ring_peek(source->threads[lane].ring);
 }
 
 void weir_source_stop(struct weir_source *source) {
@@ -299,13 +334,16 @@ void weir_source_stop(struct weir_source *source) {
         return;
     }
     source->started = false;
-    for (int32_t i = 0; i < source->partitions; i++) {
+    for (int32_t i = 0; i < source->lanes; i++) {
         if (source->threads[i].ring != NULL) {
             weir_ring_close(source->threads[i].ring);
         }
     }
-    for (int32_t i = 0; i < source->partitions; i++) {
-        struct source_thread *t = &source->threads[i];
+    if (source->vtable->interrupt != NULL) {
+        source->vtable->interrupt(source);
+    }
+    for (int32_t i = 0; i < source->lanes; i++) {
+        struct source_outlet *t = &source->threads[i];
         if (t->running) {
             pthread_join(t->thread, NULL);
             t->running = false;
@@ -317,13 +355,20 @@ void weir_source_stop(struct weir_source *source) {
     }
 }
 
-const struct weir_error *weir_source_error(const struct weir_source *source, int32_t partition) {
-    return &source->threads[partition].error;
+const struct weir_error *weir_source_error(const struct weir_source *source, int32_t lane) {
+    return &source->threads[lane].error;
+}
+
+void weir_source_committed(struct weir_source *source, int32_t partition,
+                           const struct weir_position *position) {
+    if (source->vtable->committed != NULL) {
+        source->vtable->committed(source, partition, position);
+    }
 }
 
 int64_t weir_source_cpu_ns(const struct weir_source *source) {
     int64_t total = 0;
-    for (int32_t i = 0; source->threads != NULL && i < source->partitions; i++) {
+    for (int32_t i = 0; source->threads != NULL && i < source->lanes; i++) {
         total += atomic_load_explicit(&source->threads[i].cpu_ns, memory_order_relaxed);
     }
     return total;

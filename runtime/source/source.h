@@ -1,8 +1,9 @@
 #pragma once
 /* Sources deliver batches with the position that follows them. Two ways to drive one:
  *   pull      weir_source_next on the caller's thread; replay, tests, simulation
- *   threaded  weir_source_start: a thread a partition loops over `next` and pushes into a bounded
- *             ring; weir_source_poll takes. A full ring pauses the partition.
+ *   threaded  weir_source_start: a thread a lane pushes into a bounded ring; weir_source_poll
+ *             takes. A lane serves one partition, or many where the kind says so (Kafka). A full
+ *             ring pauses the lane.
  * Lifecycle: create (no I/O) → open (positions; reads directories) → next… or start, poll…, stop →
  * destroy. A position is opaque, versioned bytes (docs/formats/files.md): opened with it, a source
  * delivers exactly the rows after it, in the same order; the batch boundaries may differ unless
@@ -18,7 +19,7 @@ extern "C" {
 
 #define WEIR_POSITION_BYTES_MAX                                                                    \
     (64 * 1024) /* tens of bytes as a rule: 8 a file read, 40 + its name */
-#define WEIR_SOURCE_PARTITIONS_MAX 64
+#define WEIR_SOURCE_PARTITIONS_MAX 4096
 
 struct weir_position {
     const uint8_t *bytes; /* NULL and 0: from the beginning */
@@ -29,11 +30,14 @@ struct weir_source_batch {
     struct weir_batch *batch; /* full schema; owned; may have 0 rows; NULL when code != 0 */
     struct weir_reject_batch *rejects; /* owned, NULL when none */
     struct weir_position position;     /* after this batch; lives as long as it */
-    uint64_t hash; /* XXH3 of the raw frames' bytes (generator: of the numbers) */
-    int32_t partition;
+    uint64_t hash;     /* XXH3 of the raw frames' bytes (generator: of the numbers) */
+    int32_t partition; /* new ones may come while a source runs, but when it is bounded */
+    int32_t number;    /* what `_partition` says */
+    int32_t lane;
     int32_t rows; /* batch rows + rejects */
+    bool opens;   /* no rows: rows of this partition will come, so time waits for it */
     bool end;     /* the partition has no more input; its last batch */
-    int code;     /* not 0: the partition failed; weir_source_error says why; its last batch */
+    int code;     /* not 0: the lane failed; weir_source_error says why; its last batch */
     struct weir_pool *pool;
 };
 
@@ -41,7 +45,9 @@ struct weir_source_batch {
 void weir_source_batch_release(struct weir_source_batch *batch);
 
 struct weir_source_config {
-    const char *name;         /* dataset name; `_topic`, but for files, whose is their path */
+    const char *name;         /* dataset name; `_topic` where the kind has no better one */
+    const char *pipeline;     /* its name; NULL where none runs (checks, replay) */
+    const char *instance;     /* who runs it: the same after a restart, unlike any other; or NULL */
     const char *kind;         /* "files", "generator" */
     const char *options_json; /* as written in the declaration, an object; NULL for {} */
     const char *decoder;      /* "json"; NULL for sources that need none */
@@ -65,8 +71,10 @@ void weir_source_destroy(struct weir_source *source);
 /* positions[i] is partition i's; partitions beyond `count` start at the beginning. */
 int weir_source_open(struct weir_source *source, const struct weir_position *positions,
                      int32_t count, struct weir_error *err) WEIR_MUST_CHECK;
-/* Valid after open; fixed from then on. */
+/* Those known after open. */
 int32_t weir_source_partitions(const struct weir_source *source);
+/* Valid after start; fixed from then on. */
+int32_t weir_source_lanes(const struct weir_source *source);
 struct weir_schema *weir_source_schema(const struct weir_source *source); /* full; borrowed */
 const char *weir_source_name(const struct weir_source *source);
 
@@ -78,13 +86,17 @@ int weir_source_next(struct weir_source *source, int32_t partition, int32_t max_
 
 int weir_source_start(struct weir_source *source, struct weir_error *err) WEIR_MUST_CHECK;
 /* Consumer thread; NULL when nothing is ready. The caller releases. */
-struct weir_source_batch *weir_source_poll(struct weir_source *source, int32_t partition);
+struct weir_source_batch *weir_source_poll(struct weir_source *source, int32_t lane);
 /* The next batch without taking it (rows, end and times can be looked at), NULL when none. */
-const struct weir_source_batch *weir_source_peek(struct weir_source *source, int32_t partition);
+const struct weir_source_batch *weir_source_peek(struct weir_source *source, int32_t lane);
 /* Joins the threads and releases what was not taken. Idempotent. */
 void weir_source_stop(struct weir_source *source);
-/* Why the partition's batch had a code. Messages do not name the source: the caller does. */
-const struct weir_error *weir_source_error(const struct weir_source *source, int32_t partition);
+/* Why the lane's batch had a code. Messages do not name the source: the caller does. */
+const struct weir_error *weir_source_error(const struct weir_source *source, int32_t lane);
+/* Consumer thread: rows up to `position` are durable; for kinds that tell others how far they are.
+ */
+void weir_source_committed(struct weir_source *source, int32_t partition,
+                           const struct weir_position *position);
 /* CPU nanoseconds of the source's threads so far, for the per-stage budget. */
 int64_t weir_source_cpu_ns(const struct weir_source *source);
 
@@ -101,8 +113,11 @@ int weir_source_describe_position(const char *kind, const struct weir_position *
 
 /* --- for implementers --------------------------------------------------------------------- */
 
-/* One array in registry.c. Slots are called with no lock held; `next` on the partition's thread,
- * the others on the owner's. */
+/* Where a lane's thread puts its batches. */
+struct source_outlet;
+
+/* One array in registry.c. Slots are called with no lock held; `next` and `serve` on the lane's
+ * thread, the others on the owner's. */
 struct weir_source_vtable {
     const char *name;
     const struct weir_option *options; /* what `name { … }` takes, ended by a NULL name */
@@ -118,6 +133,18 @@ struct weir_source_vtable {
                 struct weir_source_batch **out, struct weir_error *err);
     /* Milliseconds the thread should wait after an empty `next` (rate, poll interval). */
     int (*wait_ms)(struct weir_source *source, int32_t partition);
+    /* Kinds whose threads serve many partitions each: begins, and says how many lanes there are.
+     * NULL: a lane a partition, over `next`. */
+    int (*begin)(struct weir_source *source, int32_t *lanes, struct weir_error *err);
+    /* Reads for a tenth of a second at most and delivers through source_outlet_push; *ended: there
+     * will be no more. An error ends the lane. */
+    int (*serve)(struct weir_source *source, int32_t lane, struct source_outlet *outlet,
+                 bool *ended, struct weir_error *err);
+    /* Before lanes are joined; may be NULL. */
+    void (*interrupt)(struct weir_source *source);
+    /* As weir_source_committed; may be NULL. Must not block. */
+    void (*committed)(struct weir_source *source, int32_t partition,
+                      const struct weir_position *position);
     void (*fini)(struct weir_source *source); /* also after a failed init or open */
     int (*describe)(const struct weir_position *position, struct weir_buffer *out);
 };
