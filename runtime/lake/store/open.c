@@ -88,12 +88,13 @@ static const char *secret(struct reading *r, const char *name, const char *const
     }
 
 static char *keep(struct reading *r, char *owned) {
+    static char nothing[1];
     if (owned == NULL && r->rc == WEIR_OK) {
         r->rc = weir_error_set(r->err, WEIR_E_NOMEM, "store: out of memory");
     } else if (owned != NULL) {
         r->texts[r->text_count++] = owned;
     }
-    return owned != NULL ? owned : (char[]){""};
+    return owned != NULL ? owned : nothing;
 }
 
 static char *formatted(struct reading *r, const char *format, ...) WEIR_PRINTF(2, 3);
