@@ -353,6 +353,14 @@ static int check_marker(const struct weir_recovery *recovery, const char *sink, 
     return WEIR_OK;
 }
 
+uint64_t weir_recovery_held(const struct weir_recovery *recovery, const char *sink) {
+    struct weir_keyed_entry known;
+    char key[WEIR_MARKER_KEY_BYTES];
+    size_t key_size = weir_marker_held_key(sink, key);
+    bool found = weir_recovery_find(recovery, WEIR_SECTION_MARKERS, key, key_size, &known);
+    return found && known.is_int ? (uint64_t)known.number : 0;
+}
+
 int weir_recovery_done(const struct weir_recovery *recovery, const char *sink, uint64_t marker,
                        uint64_t *done, struct weir_error *err) {
     uint64_t from = 1;

@@ -43,6 +43,9 @@ const struct weir_keyed_entry *weir_recovery_entry(const struct weir_recovery *r
 int weir_recovery_put_all(const struct weir_recovery *recovery, struct weir_record *record,
                           struct weir_error *err) WEIR_MUST_CHECK;
 
+/* The newest record with effects that the ledger knows `sink` to have done: for sinks that keep no
+ * marker themselves. 0 = none. */
+uint64_t weir_recovery_held(const struct weir_recovery *recovery, const char *sink);
 /* Up to which record `sink` is done, given the marker found in its own system (0 = none): that
  * marker, or what the ledger knows, since records without effects leave no marker. Fails as
  * weir_recovery_effects does. */

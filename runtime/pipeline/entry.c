@@ -51,7 +51,9 @@ int node_init(struct weir_node *node, struct weir_graph *graph, struct weir_erro
             return WEIR_E_NOMEM;
         }
     }
-    return quarantine_init(&node->quarantine, graph, node->name, node->input, err);
+    return quarantine_init(
+        &node->quarantine, graph, node->name, node->input,
+        node->stream != NULL ? &node->stream->quarantine : &node->model->quarantine, err);
 }
 
 void node_fini(struct weir_node *node) {

@@ -13,7 +13,7 @@
 #include "sink/sinks.h"
 #include "source/source.h"
 
-enum { CELLS_MAX = 512, SINK_EFFECT_DELTA_APPEND = 1 };
+enum { CELLS_MAX = 512 };
 
 struct partition_state {
     char name[256];    /* "<source>/<partition>" */
@@ -72,6 +72,8 @@ struct weir_pipeline {
     struct schedule schedule;
     struct collection collection;
     char application_id[96];
+    char lineage[33]; /* of the ledger, as hex */
+    char log[33];
     char ledger_path[1024];
     char snapshot_path[1100];
 

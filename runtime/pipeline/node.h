@@ -218,7 +218,8 @@ int nulls_learn(struct nulls *nulls, int32_t function, int32_t position,
 
 /* quarantine.c */
 int quarantine_init(struct quarantine *quarantine, struct weir_graph *graph, const char *of,
-                    struct weir_schema *input, struct weir_error *err) WEIR_MUST_CHECK;
+                    struct weir_schema *input, const struct weir_plan_sink *sink,
+                    struct weir_error *err) WEIR_MUST_CHECK;
 void quarantine_fini(struct quarantine *quarantine);
 /* Writes rows (as they entered: flow->batch) with the reasons noted on the node. */
 int quarantine_rows(struct weir_node *node, const struct weir_flow *flow, const int32_t *rows,

@@ -119,16 +119,31 @@ static struct weir_schema *schema(struct reader *r, const json_t *object, const 
     return out;
 }
 
-static void read_sink(struct reader *r, const json_t *object, struct weir_plan_sink *sink) {
-    json_t *into = member(object, "into");
+/* `key`: "into", or "quarantine" with kind "none" for nowhere. */
+static void read_sink(struct reader *r, const json_t *object, const char *key,
+                      struct weir_plan_sink *sink) {
+    json_t *into = member(object, key);
     if (into == NULL) {
         return;
     }
+    sink->given = true;
+    sink->kind = text(r, into, "kind", true);
+    if (r->rc != WEIR_OK || strcmp(sink->kind, "none") == 0) {
+        return;
+    }
     sink->present = true;
-    const char *kind = text(r, into, "kind", true);
+    if (strcmp(sink->kind, "delta") != 0) {
+        json_t *options = member(into, "options");
+        sink->options_json =
+            options != NULL ? json_dumps(options, JSON_COMPACT | JSON_SORT_KEYS) : strdup("{}");
+        if (sink->options_json == NULL) {
+            r->rc = weir_error_set(r->err, WEIR_E_NOMEM, "plan: out of memory");
+        }
+        return;
+    }
     const char *mode = text(r, into, "mode", false);
-    if (strcmp(kind, "delta") != 0 || (mode != NULL && strcmp(mode, "append") != 0)) {
-        fail(r, "into", "delta append");
+    if (mode != NULL && strcmp(mode, "append") != 0) {
+        fail(r, key, "delta append");
         return;
     }
     sink->partition_by =
@@ -278,7 +293,8 @@ static void read_source(struct reader *r, const json_t *value, struct weir_plan_
     if (r->rc == WEIR_OK && source->full_schema == NULL) {
         r->rc = weir_error_set(r->err, WEIR_E_NOMEM, "plan: out of memory");
     }
-    read_sink(r, value, &source->into);
+    read_sink(r, value, "into", &source->into);
+    read_sink(r, value, "quarantine", &source->quarantine);
 }
 
 static void read_stream(struct reader *r, const json_t *value, struct weir_plan_stream *stream) {
@@ -303,7 +319,8 @@ static void read_stream(struct reader *r, const json_t *value, struct weir_plan_
     }
     read_expectations(r, value, "ensures", &stream->ensures);
     read_expectations(r, value, "quality", &stream->quality);
-    read_sink(r, value, &stream->into);
+    read_sink(r, value, "into", &stream->into);
+    read_sink(r, value, "quarantine", &stream->quarantine);
 }
 
 static void read_type(struct reader *r, const json_t *value, const char *key,
@@ -366,7 +383,8 @@ static void read_model(struct reader *r, const json_t *value, struct weir_plan_m
         }
     }
     model->state_shape = text(r, value, "state_shape", false);
-    read_sink(r, value, &model->into);
+    read_sink(r, value, "into", &model->into);
+    read_sink(r, value, "quarantine", &model->quarantine);
 }
 
 int weir_plan_parse(const char *json, struct weir_plan **out, struct weir_error *err) {
@@ -386,10 +404,17 @@ int weir_plan_parse(const char *json, struct weir_plan **out, struct weir_error 
     json_t *pipeline = member(plan->root, "pipeline");
     plan->pipeline = text(&r, pipeline, "name", true);
     json_t *storage = member(pipeline, "storage");
-    plan->storage_root = storage != NULL ? text(&r, storage, "root", true) : "data/lake";
+    plan->storage_root = storage != NULL ? text(&r, storage, "root", true) : NULL;
+    read_sink(&r, pipeline, "quarantine", &plan->quarantine);
+    if (!plan->quarantine.given) {
+        plan->quarantine.present = storage != NULL;
+    }
     plan->storage_options = storage != NULL ? member(storage, "options") : NULL;
     json_t *ledger = member(pipeline, "ledger");
     plan->ledger_path = ledger != NULL ? text(&r, ledger, "path", false) : NULL;
+    if (r.rc == WEIR_OK && plan->storage_root == NULL && plan->ledger_path == NULL) {
+        fail(&r, "ledger.path", "a path, where there is no storage");
+    }
     plan->ledger_keep_us = integer(&r, ledger, "keep_us", INT64_C(600000000));
     plan->ledger_segment_bytes = integer(&r, ledger, "segment_bytes", INT64_C(64) << 20);
     plan->snapshot_every_us = integer(&r, ledger, "snapshot_every_us", INT64_C(60000000));
@@ -435,14 +460,21 @@ static void fini_expectations(struct weir_plan_expectations *expectations) {
     free(expectations->list);
 }
 
+static void fini_sink(struct weir_plan_sink *sink) {
+    free(sink->partition_by);
+    free(sink->options_json);
+}
+
 void weir_plan_destroy(struct weir_plan *plan) {
     if (plan == NULL) {
         return;
     }
+    fini_sink(&plan->quarantine);
     for (int32_t i = 0; i < plan->source_count; i++) {
         weir_schema_unref(plan->sources[i].schema);
         weir_schema_unref(plan->sources[i].full_schema);
-        free(plan->sources[i].into.partition_by);
+        fini_sink(&plan->sources[i].into);
+        fini_sink(&plan->sources[i].quarantine);
     }
     for (int32_t i = 0; i < plan->stream_count; i++) {
         struct weir_plan_stream *stream = &plan->streams[i];
@@ -454,7 +486,8 @@ void weir_plan_destroy(struct weir_plan *plan) {
         fini_expectations(&stream->quality);
         free(stream->dedup.by);
         free(stream->out_columns);
-        free(stream->into.partition_by);
+        fini_sink(&stream->into);
+        fini_sink(&stream->quarantine);
     }
     for (int32_t i = 0; i < plan->model_count; i++) {
         struct weir_plan_model *model = &plan->models[i];
@@ -471,7 +504,8 @@ void weir_plan_destroy(struct weir_plan *plan) {
         free(model->measures);
         free(model->derives);
         free(model->unique);
-        free(model->into.partition_by);
+        fini_sink(&model->into);
+        fini_sink(&model->quarantine);
     }
     for (int32_t i = 0; plan->nulls != NULL && i < plan->function_count; i++) {
         free(plan->nulls[i].sites);

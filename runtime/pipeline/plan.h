@@ -8,7 +8,10 @@
 #include "decode/decoder.h"
 
 struct weir_plan_sink {
-    bool present; /* false: into = none */
+    bool present;       /* false: into = none */
+    bool given;         /* declared, be it as none */
+    const char *kind;   /* "delta", "kafka"; NULL: delta */
+    char *options_json; /* of other kinds than delta; owned */
     struct weir_plan_partition {
         const char *column; /* source column */
         enum { WEIR_PARTITION_COLUMN, WEIR_PARTITION_DATE, WEIR_PARTITION_HOUR } kind;
@@ -77,6 +80,7 @@ struct weir_plan_source {
     struct weir_schema *schema;      /* user columns */
     struct weir_schema *full_schema; /* user columns, then meta columns */
     struct weir_plan_sink into;
+    struct weir_plan_sink quarantine; /* where not given: the pipeline's */
 };
 
 struct weir_plan_out_column {
@@ -99,6 +103,7 @@ struct weir_plan_stream {
     struct weir_plan_expectations ensures;
     struct weir_plan_expectations quality;
     struct weir_plan_sink into;
+    struct weir_plan_sink quarantine;
 };
 
 struct weir_plan_measure {
@@ -138,6 +143,7 @@ struct weir_plan_model {
     const char **unique; /* columns of a `unique` test, or none */
     int32_t unique_count;
     struct weir_plan_sink into;
+    struct weir_plan_sink quarantine;
     const char *state_shape;
 };
 
@@ -150,9 +156,10 @@ struct weir_plan_nulls {
 struct weir_plan {
     json_t *root; /* owns every string */
     const char *pipeline;
-    const char *storage_root;
-    json_t *storage_options; /* borrowed from root; NULL: none */
-    const char *ledger_path; /* or NULL: derived from the storage root */
+    const char *storage_root;         /* NULL: no tables, and then ledger_path is set */
+    struct weir_plan_sink quarantine; /* of datasets that do not say; and late rows */
+    json_t *storage_options;          /* borrowed from root; NULL: none */
+    const char *ledger_path;          /* or NULL: derived from the storage root */
     int64_t commit_every_us;
     int64_t ledger_keep_us;
     int64_t ledger_segment_bytes;

@@ -38,10 +38,9 @@ static const struct {
     {"_rejected_at", "timestamp"},
 };
 
-static const struct weir_plan_sink quarantine_sink = {.present = true};
-
 int quarantine_init(struct quarantine *quarantine, struct weir_graph *graph, const char *of,
-                    struct weir_schema *input, struct weir_error *err) {
+                    struct weir_schema *input, const struct weir_plan_sink *sink,
+                    struct weir_error *err) {
     char name[256];
     snprintf(name, sizeof(name), "quarantine.%s", of);
     struct weir_schema *schema = weir_schema_create();
@@ -68,7 +67,8 @@ int quarantine_init(struct quarantine *quarantine, struct weir_graph *graph, con
         }
     }
     if (rc == WEIR_OK) {
-        quarantine->dataset = graph_add_dataset(graph, name, schema, &quarantine_sink, err);
+        quarantine->dataset = graph_add_dataset(graph, name, schema,
+                                                sink->given ? sink : &graph->plan->quarantine, err);
         rc = quarantine->dataset == NULL ? WEIR_E_NOMEM : WEIR_OK;
     }
     if (rc == WEIR_OK) {

@@ -287,6 +287,7 @@ static int maintain(void *self, struct weir_error *err) {
 
 const struct weir_sink_ops weir_sink_delta = {
     .kind = "delta",
+    .effect_kind = WEIR_SINK_EFFECT_DELTA_APPEND,
     .create = create,
     .start = start,
     .write = write_rows,

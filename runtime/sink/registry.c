@@ -6,6 +6,7 @@
 
 static const struct weir_sink_ops *const registry[] = {
     &weir_sink_delta,
+    &weir_sink_kafka,
 };
 
 const struct weir_sink_ops *weir_sink_find(const char *kind) {

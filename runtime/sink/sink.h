@@ -18,6 +18,22 @@
 
 struct weir_store;
 
+/* Of a sink that keeps no marker of its own: the ledger's word is all there is (at least once). */
+#define WEIR_SINK_NO_MARKER UINT64_MAX
+/* Bytes a sink leaves free at the front of an effect it hands over: sinks.c writes the digest. */
+#define WEIR_SINK_HEAD_BYTES 96
+
+/* What effects in the ledger are: recorded, append only. */
+enum weir_sink_effect_kind { WEIR_SINK_EFFECT_DELTA_APPEND = 1, WEIR_SINK_EFFECT_KAFKA = 2 };
+
+/* An effect's bytes and who gets them back. */
+struct weir_sink_effect {
+    void *data; /* WEIR_SINK_HEAD_BYTES free, then the effect */
+    size_t size;
+    void (*release)(void *owner);
+    void *owner;
+};
+
 struct weir_sink_partition {
     const char *column;
     enum { WEIR_SINK_PARTITION_COLUMN, WEIR_SINK_PARTITION_DATE, WEIR_SINK_PARTITION_HOUR } kind;
@@ -29,14 +45,20 @@ struct weir_sink_config {
     const char *name;           /* dataset; borrowed for the sink's life */
     const char *root;           /* where tables lie; copied, as are partition columns */
     struct weir_store *store;   /* borrowed, instead of a folder at root; NULL: that folder */
-    const char *application_id; /* of the markers; borrowed */
+    const char *application_id; /* of the markers; borrowed, as the next three */
+    const char *pipeline;
+    const char *lineage; /* of the ledger, as hex */
+    const char *log;
+    void **shared; /* what sinks of this kind in this pipeline share, theirs to manage */
     struct weir_schema *schema; /* one reference is taken; NULL: only old effects are applied */
     const struct weir_sink_partition *partitions;
     int32_t partition_count;
     bool lazy;           /* the table is made by its first rows (quarantines), not at the start */
     size_t memory_bytes; /* what the encoder may hold */
     bool (*stop)(void *context); /* true: give up retrying, the pipeline is going down */
-    void *stop_context;
+    /* True: the pipeline is ending and waits for what is under way; may be NULL. */
+    bool (*draining)(void *context);
+    void *stop_context; /* of both */
 };
 
 struct weir_sink_ops {
@@ -44,10 +66,12 @@ struct weir_sink_ops {
     /* What `into = kind { … }` takes, ended by a NULL name; NULL: the checker knows by itself
      * (delta, whose options are declarations). */
     const struct weir_option *options;
+    enum weir_sink_effect_kind effect_kind;
     /* Caller's thread, no I/O. */
     int (*create)(const struct weir_sink_config *config, void **self, struct weir_error *err);
     /* Caller's thread, before the threads start: connects, makes what must exist, and says which
-     * marker the outside system holds (0: none). May block; may be repeated. */
+     * marker the outside system holds (0: none; or WEIR_SINK_NO_MARKER). May block; may be
+     * repeated. */
     int (*start)(void *self, uint64_t *marker, struct weir_error *err);
     /* Worker. The batch is borrowed. May block on the disk. Not idempotent. */
     int (*write)(void *self, struct weir_batch *batch, const int32_t *sel, int32_t count,
@@ -55,6 +79,12 @@ struct weir_sink_ops {
     /* Worker. Everything written since the last seal is durable on return; its effect is appended
      * to `effect` (left empty when there was nothing). */
     int (*seal)(void *self, uint64_t epoch, struct weir_buffer *effect, struct weir_error *err);
+    /* Worker, instead of seal (NULL then): hands over bytes of its own, without a copy, where
+     * effects are large. Left empty when there was nothing. */
+    int (*hand_over)(void *self, uint64_t epoch, struct weir_sink_effect *effect,
+                     struct weir_error *err);
+    /* Worker, with hand_over: bytes of the effect so far, which a record will have to hold. */
+    size_t (*held)(void *self);
     /* Applier. Idempotent by the marker: `record` ascends. `verify`: after a restart, check that
      * what the effect names still exists. Blocks, retries what can be retried. */
     int (*apply)(void *self, uint64_t record, const void *effect, size_t size, bool verify,
@@ -71,3 +101,8 @@ const struct weir_sink_ops *weir_sink_find(const char *kind);
 /* Tells the checker of the kinds there are (core/option.h). Once, at start. */
 void weir_sink_declare(void);
 extern const struct weir_sink_ops weir_sink_delta;
+extern const struct weir_sink_ops weir_sink_kafka;
+
+/* The sink's options an effect of a Kafka sink carries, as JSON; borrowed from it. */
+int weir_sink_kafka_options(const void *effect, size_t size, const char **options,
+                            size_t *options_size, struct weir_error *err) WEIR_MUST_CHECK;

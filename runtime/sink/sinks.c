@@ -3,6 +3,7 @@
 #include "sink/sinks.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +12,12 @@
 #include "core/log.h"
 #include "core/thread.h"
 
-enum { SINKS_MAX = 64, WORKERS_MAX = 8 };
+enum {
+    SINKS_MAX = 64,
+    WORKERS_MAX = 8,
+    KINDS_MAX = 16,
+    SEAL_BYTES = 16 << 20, /* of one sink's open effect: the epoch is sealed early */
+};
 
 struct message {
     struct message *next;
@@ -72,8 +78,13 @@ struct weir_sinks {
     int32_t count;
     struct worker workers[WORKERS_MAX];
     int32_t worker_count;
+    struct {
+        const struct weir_sink_ops *ops;
+        void *slot;
+    } shared[KINDS_MAX]; /* what sinks of one kind share */
     int64_t blocked_ns;
-    bool failed; /* atomic */
+    bool failed;    /* atomic */
+    bool want_seal; /* atomic; set by workers, cleared by the seal */
 };
 
 static void queue_init(struct queue *queue) {
@@ -165,13 +176,15 @@ static void fail(struct weir_sinks *sinks, const struct weir_error *err) {
     sinks->options.hooks.failed(sinks->options.hooks.context, err);
 }
 
-static int seal_one(struct weir_sinks *sinks, struct entry *entry, uint64_t epoch,
-                    struct weir_error *err) {
+static void free_owner(void *owner) {
+    free(owner);
+}
+
+static int seal_buffered(struct weir_sinks *sinks, struct entry *entry, uint64_t epoch,
+                         struct weir_sink_effect *out, struct weir_error *err) {
     struct weir_buffer effect;
     weir_buffer_init(&effect, sinks->options.effect_bytes_max);
     int rc = weir_buffer_printf(&effect, WEIR_EFFECT_DIGEST "\n", entry->rows, entry->digest);
-    entry->rows = 0;
-    entry->digest = 0;
     if (rc == WEIR_OK) {
         rc = entry->ops->seal(entry->self, epoch, &effect, err);
     } else {
@@ -181,15 +194,44 @@ static int seal_one(struct weir_sinks *sinks, struct entry *entry, uint64_t epoc
         weir_buffer_fini(&effect);
         return rc;
     }
-    sinks->options.hooks.sealed(sinks->options.hooks.context, entry->index, epoch, effect.data,
-                                effect.size);
+    *out = (struct weir_sink_effect){effect.data, effect.size, free_owner, effect.data};
     return WEIR_OK;
+}
+
+static int seal_handed_over(struct entry *entry, uint64_t epoch, struct weir_sink_effect *out,
+                            struct weir_error *err) {
+    int rc = entry->ops->hand_over(entry->self, epoch, out, err);
+    if (rc == WEIR_OK && out->size > 0) {
+        char head[WEIR_SINK_HEAD_BYTES + 1];
+        int length = snprintf(head, sizeof(head), WEIR_EFFECT_DIGEST, entry->rows, entry->digest);
+        memset(head + length, ' ', (size_t)(WEIR_SINK_HEAD_BYTES - length));
+        head[WEIR_SINK_HEAD_BYTES - 1] = '\n';
+        memcpy(out->data, head, WEIR_SINK_HEAD_BYTES);
+    }
+    return rc;
+}
+
+static int seal_one(struct weir_sinks *sinks, struct entry *entry, uint64_t epoch,
+                    struct weir_error *err) {
+    struct weir_sink_effect effect = {0};
+    int rc = entry->ops->hand_over != NULL ? seal_handed_over(entry, epoch, &effect, err)
+                                           : seal_buffered(sinks, entry, epoch, &effect, err);
+    entry->rows = 0;
+    entry->digest = 0;
+    if (rc == WEIR_OK) {
+        sinks->options.hooks.sealed(sinks->options.hooks.context, entry->index, epoch, &effect);
+    }
+    return rc;
 }
 
 static int write_one(struct entry *entry, struct message *message, struct weir_error *err) {
     entry->digest = weir_batch_digest(message->batch, message->sel, message->count, entry->digest);
     entry->rows += (uint64_t)message->count;
-    return entry->ops->write(entry->self, message->batch, message->sel, message->count, err);
+    int rc = entry->ops->write(entry->self, message->batch, message->sel, message->count, err);
+    if (rc == WEIR_OK && entry->ops->held != NULL && entry->ops->held(entry->self) > SEAL_BYTES) {
+        __atomic_store_n(&entry->sinks->want_seal, true, __ATOMIC_RELEASE);
+    }
+    return rc;
 }
 
 static void *work(void *context) {
@@ -273,6 +315,16 @@ int weir_sinks_create(const struct weir_sinks_options *options, struct weir_sink
     return WEIR_OK;
 }
 
+/* The slot sinks of this kind share; there are fewer kinds than slots. */
+static void **shared_slot(struct weir_sinks *sinks, const struct weir_sink_ops *ops) {
+    int i = 0;
+    while (i < KINDS_MAX - 1 && sinks->shared[i].ops != NULL && sinks->shared[i].ops != ops) {
+        i++;
+    }
+    sinks->shared[i].ops = ops;
+    return &sinks->shared[i].slot;
+}
+
 int weir_sinks_add(struct weir_sinks *sinks, const struct weir_sink_config *config,
                    struct weir_error *err) {
     const struct weir_sink_ops *ops = weir_sink_find(config->kind);
@@ -298,6 +350,7 @@ int weir_sinks_add(struct weir_sinks *sinks, const struct weir_sink_config *conf
     queue_init(&entry->queue);
     struct weir_sink_config own = *config;
     own.name = entry->name;
+    own.shared = shared_slot(sinks, ops);
     int rc = entry->name == NULL
                  ? weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", config->name)
                  : ops->create(&own, &entry->self, err);
@@ -346,6 +399,14 @@ const char *weir_sinks_name(const struct weir_sinks *sinks, int32_t sink) {
     return sinks->entries[sink]->name;
 }
 
+enum weir_sink_effect_kind weir_sinks_effect_kind(const struct weir_sinks *sinks, int32_t sink) {
+    return sinks->entries[sink]->ops->effect_kind;
+}
+
+bool weir_sinks_want_seal(struct weir_sinks *sinks) {
+    return __atomic_load_n(&sinks->want_seal, __ATOMIC_ACQUIRE);
+}
+
 int weir_sinks_write(struct weir_sinks *sinks, int32_t sink, struct weir_batch *batch,
                      const int32_t *sel, int32_t count, struct weir_error *err) {
     struct entry *entry = sinks->entries[sink];
@@ -388,10 +449,12 @@ int weir_sinks_write(struct weir_sinks *sinks, int32_t sink, struct weir_batch *
 }
 
 void weir_sinks_seal(struct weir_sinks *sinks, uint64_t epoch) {
+    static const struct weir_sink_effect nothing;
+    __atomic_store_n(&sinks->want_seal, false, __ATOMIC_RELEASE);
     for (int32_t i = 0; i < sinks->count; i++) {
         struct entry *entry = sinks->entries[i];
         if (!entry->dirty) {
-            sinks->options.hooks.sealed(sinks->options.hooks.context, i, epoch, NULL, 0);
+            sinks->options.hooks.sealed(sinks->options.hooks.context, i, epoch, &nothing);
             continue;
         }
         entry->dirty = false;

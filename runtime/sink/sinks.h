@@ -16,9 +16,10 @@ struct weir_sinks;
 
 struct weir_sinks_hooks {
     void *context;
-    /* Worker: the sink's part of `epoch` is durable. The effect's bytes are taken (free them);
-     * size 0: nothing was written. */
-    void (*sealed)(void *context, int32_t sink, uint64_t epoch, void *effect, size_t size);
+    /* Worker: the sink's part of `epoch` is durable. The effect is taken (release it); size 0:
+     * nothing was written, nothing to release. */
+    void (*sealed)(void *context, int32_t sink, uint64_t epoch,
+                   const struct weir_sink_effect *effect);
     /* Applier (or the thread that called apply, when there was nothing to apply). */
     void (*applied)(void *context, int32_t sink, uint64_t epoch);
     /* Any thread. Final: the pipeline must stop. */
@@ -53,6 +54,10 @@ int weir_sinks_add_running(struct weir_sinks *sinks, const struct weir_sink_conf
                            uint64_t *marker, struct weir_error *err) WEIR_MUST_CHECK;
 int32_t weir_sinks_count(const struct weir_sinks *sinks);
 const char *weir_sinks_name(const struct weir_sinks *sinks, int32_t sink);
+enum weir_sink_effect_kind weir_sinks_effect_kind(const struct weir_sinks *sinks, int32_t sink);
+/* Loop thread: what one sink holds for the open epoch has grown so large that it should be sealed
+ * before its time. */
+bool weir_sinks_want_seal(struct weir_sinks *sinks);
 
 /* Loop thread. References the batch, copies sel (NULL: all rows); blocks while the worker's queue
  * is full. */

@@ -211,6 +211,17 @@ function connectors.options(project, reader, role, part, own)
     return options, named, whole
 end
 
+-- Names of the options that name columns.
+function connectors.column_options(role, kind)
+    local names = {}
+    for _, option in ipairs(kinds[role][kind].options) do
+        if option.form == "columns" then
+            names[#names + 1] = option.name
+        end
+    end
+    return names
+end
+
 -- ---------------------------------------------------------------- sources
 
 -- Columns as native gives them, their type texts parsed.

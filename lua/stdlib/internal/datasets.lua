@@ -89,9 +89,25 @@ local delta_options = {
     target_file_size = "later", keep = "later",
 }
 
--- SINK of an `into`; json.null for none.
-function datasets.sink(reader, field, columns, of)
-    if not field then
+-- SINK of a kind C knows. `columns` nil: not known here.
+local function other_sink(reader, node, field, columns, of)
+    local at = reader:place_of(node, field.value_at)
+    local options, named = connectors.options(reader.project, reader, "sinks", { node = node, at = at })
+    for _, name in ipairs(columns and connectors.column_options("sinks", node.word) or {}) do
+        for _, item in ipairs(named[name] and reader:names(named[name], name) or {}) do
+            predicate.column(reader, columns, item.name, item.at, of)
+        end
+    end
+    return { kind = node.word, options = options }
+end
+
+-- SINK of an `into`; json.null for none. Where nothing is said: a table, if there is a place for tables.
+function datasets.sink(reader, field, columns, of, at)
+    if not field and reader.project.without_tables then
+        reader:error("type", at, ("there is no storage for a table of `%s`"):format(of),
+            'say where it goes: into = kafka { … } or none; or storage = delta { root = "data/lake" } in the pipeline')
+        return json.null
+    elseif not field then
         return { kind = "delta", mode = "append", partition_by = json.array {} }
     end
     local node = reader:node(field, "into", "delta", "none", unpack(connectors.names "sinks"))
@@ -100,13 +116,14 @@ function datasets.sink(reader, field, columns, of)
     elseif node.word == "none" then
         return json.null
     elseif connectors.is("sinks", node.word) then
-        local options = connectors.options(reader.project, reader, "sinks", { node = node, at = reader:place_of(node, field.value_at) })
-        return { kind = node.word, options = options }
+        return other_sink(reader, node, field, columns, of)
     elseif not node.body then
         reader:left_open({ word = "delta" }, field.value_at)
         return json.null
+    elseif reader.project.without_tables then
+        reader:error("type", field.value_at, "the pipeline has no storage for tables", 'add storage = delta { root = "data/lake" } to it')
     end
-    local at = reader:place_of(node, field.value_at)
+    at = reader:place_of(node, field.value_at)
     local named = reader:options(node.body, at, delta_options, "delta", false)
     local mode = reader:want(named.mode, "string", "mode", '"append"')
     if mode == "merge" then
@@ -142,6 +159,18 @@ function datasets.sink(reader, field, columns, of)
         end
     end
     return { kind = "delta", mode = "append", partition_by = parts }
+end
+
+-- SINK of rejected rows where a declaration says it; nil where the pipeline's (a table each) holds. `none`: they are counted only.
+function datasets.quarantine(reader, field)
+    if not field then
+        return nil
+    end
+    local node = reader:node(field, "quarantine", "none", unpack(connectors.names "sinks"))
+    if node and connectors.is("sinks", node.word) then
+        return other_sink(reader, node, field)
+    end
+    return node and { kind = "none" } or nil
 end
 
 local time_options = { field = true, out_of_order = true, idle = true, max_ahead = true, alignment = "later" }
@@ -273,7 +302,7 @@ end
 -- ---------------------------------------------------------------- source
 
 local source_options = {
-    description = true, owner = true, into = true, keep = "later", partitions = "later", alignment = "later", time = "later",
+    description = true, owner = true, into = true, quarantine = true, keep = "later", partitions = "later", alignment = "later", time = "later",
 }
 
 function datasets.source(project, reader, node, at)
@@ -333,7 +362,8 @@ function datasets.source(project, reader, node, at)
     made.schema = schema
     made.description = text_of(reader, named.description, "description")
     made.owner = text_of(reader, named.owner, "owner")
-    made.into = datasets.sink(reader, named.into, full, node.name)
+    made.into = datasets.sink(reader, named.into, full, node.name, at)
+    made.quarantine = datasets.quarantine(reader, named.quarantine)
     return { kind = "source", name = node.name, plan = made, columns = full, time = nil }
 end
 
@@ -341,7 +371,7 @@ end
 
 local stream_options = {
     description = true, owner = true, from = true, where = true, time = true, expectations = true, dedup = true,
-    columns = true, map = true, drop = true, keep = true, ensures = true, into = true, version = true,
+    columns = true, map = true, drop = true, keep = true, ensures = true, into = true, quarantine = true, version = true,
     explode = "later", join = "later", key = "later", late = "later", params = "later", tests = "later",
 }
 
@@ -473,7 +503,8 @@ function datasets.stream(project, reader, node, at)
     plan.columns = columns
     plan.ensures = predicate.list(reader, named.ensures, "ensures", out, of, functions, seen, json.array {}, true)
     plan.quality = json.array {}
-    plan.into = datasets.sink(reader, named.into, out, of)
+    plan.into = datasets.sink(reader, named.into, out, of, at)
+    plan.quarantine = datasets.quarantine(reader, named.quarantine)
     local event_time = has_time and has_time.field
     if time then
         event_time = time.field

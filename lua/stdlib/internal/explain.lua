@@ -66,7 +66,11 @@ end
 -- What can be promised of a dataset, and why.
 function explain.guarantees(dataset, kind)
     local list = {}
-    if said(dataset.into) then
+    if said(dataset.into) and dataset.into.kind == "kafka" then
+        list[#list + 1] = dataset.into.options.delivery == "at_least_once"
+            and "at least once in its topic: a crash may send the last epoch's messages again (delivery = \"at_least_once\")"
+            or "exactly once for readers with isolation.level=read_committed: the epoch's record carries its messages, the topic's own transaction the marker"
+    elseif said(dataset.into) then
         list[#list + 1] = "exactly once in its table: the epoch's record carries its rows, the table's own transaction the marker"
     else
         list[#list + 1] = "in memory only: nothing is written"
@@ -173,7 +177,9 @@ function explain.dataset(result, name, options)
     add_expectations(lines, "quality", dataset.quality)
     add_expectations(lines, "tests", dataset.tests)
     line("columns", columns_text(dataset.columns or dataset.schema))
-    if said(dataset.into) then
+    if said(dataset.into) and dataset.into.kind ~= "delta" then
+        line("into", ("%s %s"):format(dataset.into.kind, tostring(dataset.into.options.topic or "")))
+    elseif said(dataset.into) then
         line("into", ("delta table %s/%s, %s"):format(tostring(plan.pipeline.storage.root), name:gsub("%.", "/"), dataset.into.mode))
     else
         line("into", "none")

@@ -15,6 +15,7 @@ local words = require "weir.internal.words"
 
 local pipeline_options = {
     description = true, owner = true, rules = true, storage = true, commit = true, ledger = true, time_zone = true, sources = true, memory = true,
+    quarantine = true,
     serve = "later", alerts = "later", metrics = "later",
 }
 local option_tables = {
@@ -136,7 +137,12 @@ local function pipeline_plan(project, reader, node, at)
             plan.storage = { kind = "delta", root = root and project.path(root), options = options }
         end
     else
-        reader:error("type", at, "the pipeline has no storage", 'storage = delta { root = "data/lake" }')
+        project.without_tables = true
+    end
+    plan.quarantine = datasets.quarantine(reader, named.quarantine)
+    if not named.storage and not named.quarantine then
+        reader:error("type", at, "rejected rows have nowhere to go: the pipeline has no storage",
+            'storage = delta { root = "data/lake" }, or quarantine = kafka { … } or none')
     end
     local commit = sub_options(reader, named, "commit")
     plan.commit = { every_us = reader:duration(commit.every, "commit.every") or 1000000 }
@@ -149,7 +155,8 @@ local function pipeline_plan(project, reader, node, at)
         reader:error("type", remote_at, "a lake in an object store keeps its ledger on a local disk that outlives the process", 'ledger = { path = "/var/lib/weir/retail" }')
     end
     plan.ledger = {
-        keep_us = reader:duration(ledger.keep, "ledger.keep") or 600000000, path = ledger_path and project.path(ledger_path) or json.null,
+        keep_us = reader:duration(ledger.keep, "ledger.keep") or 600000000, path = ledger_path and project.path(ledger_path)
+            or project.without_tables and project.path(("data/_weir/%s/ledger"):format(tostring(node.name))) or json.null,
         segment_bytes = reader:size(ledger.segment, "ledger.segment") or 67108864,
         snapshot_every_us = reader:duration(ledger.snapshot_every, "ledger.snapshot_every") or 60000000,
     }

@@ -10,7 +10,7 @@ local models = {}
 
 local model_options = {
     description = true, owner = true, from = true, where = true, time = true, expectations = true, dedup = true,
-    by = true, window = true, measures = true, derive = true, tests = true, emit = true, into = true, version = true,
+    by = true, window = true, measures = true, derive = true, tests = true, emit = true, into = true, quarantine = true, version = true,
     join = "later", top = "later", having = "later", explode = "later", ensures = "later", key = "later", params = "later",
 }
 
@@ -328,7 +328,8 @@ function models.model(project, reader, node, at)
     plan.derive = read_derives(reader, named.derive, columns, of, functions)
     plan.columns = datasets.fields_json(columns)
     plan.tests = read_tests(reader, named.tests, columns, of, functions, seen, by)
-    plan.into = datasets.sink(reader, named.into, columns, of)
+    plan.into = datasets.sink(reader, named.into, columns, of, at)
+    plan.quarantine = datasets.quarantine(reader, named.quarantine)
     local shape = { of }
     for _, name in ipairs(by) do
         local column = datasets.find(columns, name)
