@@ -1,7 +1,9 @@
-/* zstd, snappy, gzip, lz4 behind one call, plus their "stored" forms: a page whose chunk was seen
- * not to compress is framed by hand, which costs a memcpy instead of a search. */
+/* zstd, snappy, gzip, lz4, and for reading brotli, behind one call, plus their "stored" forms: a
+ * page whose chunk was seen not to compress is framed by hand, which costs a memcpy instead of a
+ * search. */
 #include "lake/parquet/compress.h"
 
+#include <brotli/decode.h>
 #include <lz4.h>
 #include <snappy-c.h>
 #include <stdlib.h>
@@ -238,7 +240,7 @@ const char *parquet_codec_name(int32_t codec) {
 }
 
 bool parquet_codec_supported(int32_t codec) {
-    return parquet_codec_name(codec) != NULL && codec != 3 && codec != 4;
+    return parquet_codec_name(codec) != NULL && codec != 3;
 }
 
 static int gunzip(const uint8_t *from, size_t size, uint8_t *to, size_t to_size) {
@@ -318,6 +320,13 @@ int parquet_decompress(struct parquet_decompressor *decompressor, int32_t codec,
     case WEIR_PARQUET_ZSTD: {
         size_t n = ZSTD_decompressDCtx(decompressor->zstd, to, to_size, from, size);
         return !ZSTD_isError(n) && n == to_size ? WEIR_OK : WEIR_E_CORRUPT;
+    }
+    case WEIR_PARQUET_BROTLI: {
+        size_t n = to_size;
+        return BrotliDecoderDecompress(size, from, &n, to) == BROTLI_DECODER_RESULT_SUCCESS &&
+                       n == to_size
+                   ? WEIR_OK
+                   : WEIR_E_CORRUPT;
     }
     case WEIR_PARQUET_LZ4_RAW:
         return unlz4(from, size, to, to_size);

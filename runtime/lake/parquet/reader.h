@@ -4,8 +4,8 @@
  * anything wrong is WEIR_E_CORRUPT naming column and row group.
  *
  * Reads V1 and V2 pages; PLAIN, dictionary, RLE, BIT_PACKED levels, DELTA_BINARY_PACKED,
- * DELTA_LENGTH_BYTE_ARRAY, DELTA_BYTE_ARRAY, BYTE_STREAM_SPLIT; no compression, snappy, gzip, zstd,
- * lz4_raw and Hadoop's lz4. Brotli, LZO and encrypted files are refused by name.
+ * DELTA_LENGTH_BYTE_ARRAY, DELTA_BYTE_ARRAY, BYTE_STREAM_SPLIT; no compression, snappy, gzip,
+ * brotli, zstd, lz4_raw and Hadoop's lz4. LZO and encrypted files are refused by name.
  *
  * Types: unsigned integers widen to the next signed type (uint64 to decimal(20,0)); INT96 and
  * millisecond timestamps become microseconds; float16 becomes float; TIME stays its integer; UUID,

@@ -176,7 +176,9 @@ static int prefixed_block(struct parquet_values *values, int32_t n, struct parqu
             memcpy(to, last, prefix); /* from the call before */
         }
         for (size_t c = 0; i > 0 && c < prefix; c += SHORT_COPY) {
-            memcpy(to + c, last + c, SHORT_COPY);
+            uint8_t chunk[SHORT_COPY]; /* what comes behind the beginning may overlap */
+            memcpy(chunk, last + c, SHORT_COPY);
+            memcpy(to + c, chunk, SHORT_COPY);
         }
         copy_short(to + prefix, at, suffix, values->end);
         last = to;

@@ -27,6 +27,7 @@ enum weir_parquet_codec { /* numbers of parquet.thrift's CompressionCodec */
                           WEIR_PARQUET_NONE = 0,
                           WEIR_PARQUET_SNAPPY = 1,
                           WEIR_PARQUET_GZIP = 2,
+                          WEIR_PARQUET_BROTLI = 4,     /* read only */
                           WEIR_PARQUET_LZ4_HADOOP = 5, /* read only */
                           WEIR_PARQUET_ZSTD = 6,
                           WEIR_PARQUET_LZ4_RAW = 7,
