@@ -298,12 +298,6 @@ static bool passing_status(long status) {
            status == 504;
 }
 
-/* Nothing can have reached the service. */
-static bool never_sent(CURLcode code) {
-    return code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_COULDNT_CONNECT ||
-           code == CURLE_COULDNT_RESOLVE_PROXY || code == CURLE_SSL_CONNECT_ERROR;
-}
-
 static bool passing_failure(CURLcode code) {
     switch (code) {
     case CURLE_COULDNT_RESOLVE_HOST:
@@ -358,9 +352,7 @@ static bool sleep_unless_stopped(struct weir_http_client *client, int64_t ms) {
 
 static void begin_attempt(struct attempt *a) {
     int32_t attempts = a->response->attempts;
-    bool ambiguous = a->response->ambiguous;
-    *a->response =
-        (struct weir_http_response){.length = -1, .attempts = attempts + 1, .ambiguous = ambiguous};
+    *a->response = (struct weir_http_response){.length = -1, .attempts = attempts + 1};
     a->sent = 0;
     a->rc = WEIR_OK;
     a->retry_after_ms = 0;
@@ -425,7 +417,6 @@ static int call(struct attempt *a, struct weir_error *err) {
                                     : weir_error_set(err, WEIR_E_IO, "%s: %s", a->request->what,
                                                      curl_easy_strerror(code));
         }
-        a->response->ambiguous |= !never_sent(code);
         int64_t wait = wait_ms(client, a->response->attempts, a->retry_after_ms);
         if (weir_clock_mono_ns() + wait * 1000000 > deadline) {
             return gave_up(a, code, err);

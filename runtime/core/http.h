@@ -54,11 +54,13 @@ struct weir_http_response {
     char etag[128];      /* with its quotes */
     char error_code[64]; /* the service's own name for what went wrong ("BlobAlreadyExists") */
     char message[256];   /* and its text */
-    bool ambiguous;      /* an attempt before this answer may have taken effect */
     int32_t attempts;
 };
 
-/* 0 when an answer came, whatever its status but those that were tried again in vain:
+/* A request may have taken effect more than once before the answer came: an answer is lost, and
+ * libcurl itself sends again where a kept connection died under a request.
+ *
+ * 0 when an answer came, whatever its status but those that were tried again in vain:
  * WEIR_E_UNAVAILABLE then. WEIR_E_CLOSED when told to stop. */
 int weir_http_call(struct weir_http_client *client, const struct weir_http_request *request,
                    struct weir_http_response *response, struct weir_error *err) WEIR_MUST_CHECK;

@@ -152,7 +152,8 @@ local function pipeline_plan(project, reader, node, at)
     local ledger = sub_options(reader, named, "ledger")
     local ledger_path = reader:want(ledger.path, "string", "ledger.path", "a folder")
     if remote_at and not ledger.path then
-        reader:error("type", remote_at, "a lake in an object store keeps its ledger on a local disk that outlives the process", 'ledger = { path = "/var/lib/weir/retail" }')
+        reader:error("type", remote_at, "a lake in an object store keeps its ledger on a local disk that outlives the process",
+            'ledger = { path = "/var/lib/weir/retail" }')
     end
     plan.ledger = {
         keep_us = reader:duration(ledger.keep, "ledger.keep") or 600000000, path = ledger_path and project.path(ledger_path)

@@ -139,7 +139,7 @@ static int ensure_threads(struct upload_pool *pool, struct weir_error *err) {
 
 /* --- whole objects ---------------------------------------------------------------------------- */
 
-/* After a try whose answer was lost the name may hold our own bytes. */
+/* The name may hold our own bytes, of a request whose answer was lost. */
 static int is_ours(struct object_store *store, const char *key, const void *bytes, size_t size,
                    bool *ours, struct weir_error *err) {
     struct weir_buffer there;
@@ -173,9 +173,7 @@ int object_put_whole(struct object_store *store, const char *key, const void *by
         return object_refused(store, "put", key, &response, err);
     }
     bool ours = false;
-    if (response.ambiguous) {
-        rc = is_ours(store, key, bytes, size, &ours, err);
-    }
+    rc = is_ours(store, key, bytes, size, &ours, err);
     if (rc == WEIR_OK && !ours) {
         rc = weir_error_set(err, WEIR_E_EXISTS, "%s: %s exists", store->url, key);
     }
@@ -336,7 +334,7 @@ static int complete_parts(struct object_file *file, struct weir_error *err) {
     }
     /* A lost answer to a completion that took effect: the upload is gone or the name is taken, by
      * an object of our size. Names of data files are random, so no one else's. */
-    if (response.ambiguous && (lost_race(&response) || response.status == 404)) {
+    if (lost_race(&response) || response.status == 404) {
         struct object_call call = {.method = "HEAD", .key = file->key};
         struct weir_http_response there;
         rc = object_call(store, &call, NULL, &there, err);
