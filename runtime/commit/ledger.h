@@ -31,8 +31,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#include "commit/file.h"
 #include "core/error.h"
+#include "core/file.h"
 
 #define WEIR_LEDGER_FORMAT 1u
 #define WEIR_LEDGER_ID_BYTES 16

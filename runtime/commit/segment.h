@@ -2,8 +2,8 @@
 /* Reading one segment file: frames in order, judged but not repaired. Private to the room. */
 #include <xxhash.h>
 
-#include "commit/file.h"
 #include "commit/ledger_format.h"
+#include "core/file.h"
 
 struct weir_segment_reader {
     struct weir_file *file;

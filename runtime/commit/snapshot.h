@@ -19,10 +19,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "commit/file.h"
 #include "commit/ledger.h"
 #include "commit/record.h"
 #include "core/error.h"
+#include "core/file.h"
 
 #define WEIR_SNAPSHOT_FORMAT 1u
 

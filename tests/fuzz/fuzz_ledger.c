@@ -11,10 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "commit/file_sim.h"
 #include "commit/ledger_format.h"
 #include "commit/recover.h"
 #include "commit/snapshot_file.h"
+#include "core/file_sim.h"
 #include "core/log.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

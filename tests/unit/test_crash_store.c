@@ -14,8 +14,8 @@
 
 #include <cmocka.h>
 
-#include "commit/file_sim.h"
 #include "commit/ledger.h"
+#include "core/file_sim.h"
 #include "core/log.h"
 
 #define LEDGER_PATH "store/ledger"

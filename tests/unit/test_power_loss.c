@@ -22,8 +22,8 @@
 #include <zlib.h>
 
 #include "batch/digest.h"
-#include "commit/file_sim.h"
 #include "core/clock.h"
+#include "core/file_sim.h"
 #include "core/log.h"
 #include "lake/delta/table.h"
 #include "pipeline/pipeline.h"

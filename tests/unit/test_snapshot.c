@@ -12,9 +12,9 @@
 
 #include <cmocka.h>
 
-#include "commit/file_sim.h"
 #include "commit/recover.h"
 #include "core/fault.h"
+#include "core/file_sim.h"
 #include "core/log.h"
 
 #define KEYS 16u

@@ -1,7 +1,7 @@
 /* The operating system's file layer, and the helpers that turn its raw answers into whole
  * transfers and messages. fdatasync is enough for files: it also makes the size durable, and
  * nothing here reads times. */
-#include "commit/file.h"
+#include "core/file.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "commit/file.h"
+#include "core/file.h"
 
 struct weir_files_sim;
 

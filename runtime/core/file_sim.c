@@ -1,7 +1,7 @@
 /* The idea: a file is two byte arrays, what a reader sees now and what the disk has, and a dirty
  * mark per sector; a directory is one list of entries seen now, one on disk, and the changes
  * between them in order. A power loss applies a random part of the difference. */
-#include "commit/file_sim.h"
+#include "core/file_sim.h"
 
 #include <errno.h>
 #include <pthread.h>
