@@ -231,6 +231,12 @@ def judges():
 
 INTEGRATION = ["tests/integration"]
 CRASH = "tests/integration/test_crash.py"
+# Tests against real servers (tests/services), which a job of their own starts once.
+SERVICES = sorted(
+    str(path.relative_to(ROOT)) for path in (ROOT / "tests/integration").glob("test_*.py")
+    if re.search(r"^(import|from) (kafka|azurite|s3|registry|postgres|debezium)\b|def test_\w+\((.*\b)?(kafka|registry|postgres)\b",
+                 path.read_text(encoding="utf-8"), re.MULTILINE))
+ALONE = [f"--ignore={path}" for path in [CRASH, *SERVICES]]
 ENDS = ["tests/integration/test_stops.py", "tests/integration/test_reload.py"]
 
 
@@ -243,7 +249,8 @@ def suite(name):
         return [
             build("release"), judges(), abi("release"), specs("release"), busted("jit", "tests/jit"), unit("release"), build("asan"), lints("build release"),
             build("tsan", "weir"),
-            pytest("integration", "build/release/weir", INTEGRATION, f"--ignore={CRASH}", needs=("build release",)),
+            pytest("integration", "build/release/weir", INTEGRATION, *ALONE, needs=("build release",)),
+            pytest("services", "build/release/weir", SERVICES, needs=("build release",), minutes=25),
             unit("asan"),
             pytest("crash", "build/release/weir", [CRASH], needs=("build release",)),
             # One whole run a sanitizer: every end a run can have, and rules saved while events flow.
@@ -255,10 +262,11 @@ def suite(name):
         return [
             build("release"), judges(), build("tsan"), build("asan"),
             unit("tsan"), unit("asan"),
-            pytest("integration (tsan)", "build/tsan/weir", INTEGRATION, f"--ignore={CRASH}", needs=("build tsan",),
-                   env=SANITIZERS, minutes=30),
-            pytest("integration (asan)", "build/asan/weir", INTEGRATION, f"--ignore={CRASH}", needs=("build asan",),
-                   env=SANITIZERS, minutes=30),
+            pytest("integration (tsan)", "build/tsan/weir", INTEGRATION, *ALONE, needs=("build tsan",), env=SANITIZERS, minutes=30),
+            pytest("integration (asan)", "build/asan/weir", INTEGRATION, *ALONE, needs=("build asan",), env=SANITIZERS, minutes=30),
+            pytest("services (tsan)", "build/tsan/weir", SERVICES, needs=("build tsan",), env=SANITIZERS, minutes=60),
+            pytest("services (asan)", "build/asan/weir", SERVICES, needs=("build asan",), env=SANITIZERS, minutes=60),
+            pytest("services (long)", "build/release/weir", SERVICES, needs=("build release",), env={"WEIR_STORE_SEEDS": "50"}, minutes=60),
             pytest("crash (long)", "build/release/weir", [CRASH], needs=("build release",),
                    env={"WEIR_CRASH_HITS": "1,2,7", "WEIR_RANDOM_KILLS": "200"}, minutes=60),
             pytest("reload (long)", "build/release/weir", ["tests/integration/test_reload.py"], needs=("build release",),
