@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 import time
 
 import pytest
@@ -192,3 +194,11 @@ def test_init_makes_a_project_that_checks_tests_and_runs(new_project, tmp_path):
     names = sorted(os.listdir(fresh.root / "pipelines"))
     outcome = fresh.weir("run", f"pipelines/{names[0]}", "--until-end", "--json")
     assert outcome.code == 0 and outcome.json()["events"] > 0
+
+
+@pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="needs qemu-user (tools/deps test)")
+def test_a_processor_without_what_the_binary_needs_is_told(binary):
+    if binary.parent.name in ("asan", "tsan"):
+        pytest.skip("a sanitizer's own start does not run in an emulator")
+    outcome = subprocess.run(["qemu-x86_64", "-cpu", "Nehalem", str(binary), "--version"], capture_output=True, text=True, timeout=60)
+    assert outcome.returncode == 3 and "no AVX2" in outcome.stderr and "-cpu host" in outcome.stderr, outcome
