@@ -16,12 +16,12 @@ static const char *const point_names[] = {
 static _Atomic uint64_t hits[WEIR_FAULT_COUNT_];
 static enum weir_fault_point armed_point;
 static uint64_t armed_hit; /* 0 = nothing armed */
-static bool armed_kill;
+static int armed_signal; /* 0: the call site fails */
 
 void weir_fault_arm(enum weir_fault_point point, uint64_t hit, bool kill_process) {
     armed_point = point;
     armed_hit = hit;
-    armed_kill = kill_process;
+    armed_signal = kill_process ? SIGKILL : 0;
 }
 
 bool weir_fault_init(void) {
@@ -36,11 +36,12 @@ bool weir_fault_init(void) {
         for (int i = 0; i < WEIR_FAULT_COUNT_; i++) {
             if (strcmp(point_names[i], name) == 0) {
                 weir_fault_arm((enum weir_fault_point)i, hit, strcmp(action, "kill") == 0);
+                armed_signal = strcmp(action, "stop") == 0 ? SIGSTOP : armed_signal;
                 return true;
             }
         }
     }
-    fprintf(stderr, "WEIR_FAULT=%s: expected name:hit:kill|error with a name of fault.def\n", text);
+    fprintf(stderr, "WEIR_FAULT=%s: expected name:hit:kill|stop|error with a name of fault.def\n", text);
     return false;
 }
 
@@ -49,15 +50,16 @@ bool weir_fault_hit(enum weir_fault_point point) {
     if (armed_hit == 0 || point != armed_point || hit != armed_hit) {
         return false;
     }
-    if (armed_kill) {
-        fprintf(stderr, "fault point %s reached, hit %llu\n", point_names[point],
-                (unsigned long long)hit);
-        kill(getpid(), SIGKILL);
-        for (;;) {
-            pause();
-        }
+    if (armed_signal == 0) {
+        return true;
     }
-    return true;
+    fprintf(stderr, "fault point %s reached, hit %llu\n", point_names[point],
+            (unsigned long long)hit);
+    kill(getpid(), armed_signal);
+    while (armed_signal == SIGKILL) {
+        pause();
+    }
+    return false; /* stopped, and continued by another */
 }
 
 uint64_t weir_fault_hits(enum weir_fault_point point) {

@@ -17,12 +17,22 @@ const char *const weir_kafka_sasl_choices[] = {"plain", "scram-sha-256", "scram-
 
 /* --- what librdkafka says ------------------------------------------------------------------- */
 
+static void keep(struct weir_kafka_client *client, int code, const char *text) {
+    pthread_mutex_lock(&client->lock);
+    snprintf(client->said, sizeof(client->said), "%s", text);
+    client->said_code = code != 0 ? code : client->said_code;
+    pthread_mutex_unlock(&client->lock);
+}
+
 static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text) {
-    (void)rk;
     /* Connection attempts are repeated for ever: on_error keeps the last of them. */
     enum weir_log_level to = level <= 3 ? WEIR_LOG_WARN : WEIR_LOG_DEBUG;
     if (strcmp(facility, "FAIL") == 0 || strcmp(facility, "ERROR") == 0) {
         to = WEIR_LOG_DEBUG;
+        const char *colon = strstr(text, "]: "); /* behind the thread's name */
+        if (rk != NULL && rd_kafka_opaque(rk) != NULL) {
+            keep(rd_kafka_opaque(rk), 0, colon != NULL ? colon + 3 : text);
+        }
     }
     weir_log(to, "kafka", "%s facility=%s", text, facility);
 }
@@ -30,11 +40,9 @@ static void on_log(const rd_kafka_t *rk, int level, const char *facility, const 
 static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque) {
     struct weir_kafka_client *client = opaque;
     (void)rk;
-    pthread_mutex_lock(&client->lock);
-    if (code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || client->said[0] == '\0') {
-        snprintf(client->said, sizeof(client->said), "%s", reason);
+    if (code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+        keep(client, code, reason);
     }
-    pthread_mutex_unlock(&client->lock);
     weir_log_debug("kafka", "%s: %s code=%s", client->what, reason,
                    rd_kafka_err2name((rd_kafka_resp_err_t)code));
 }
@@ -142,6 +150,7 @@ static int set_security(struct weir_kafka_client *client, const json_t *options,
             mechanism[i] = (char)(sasl[i] >= 'a' && sasl[i] <= 'z' ? sasl[i] - 32 : sasl[i]);
         }
         mechanism[i] = '\0';
+        client->scram = strncmp(mechanism, "SCRAM", 5) == 0;
         rc = set(client, "sasl.mechanism", mechanism, err);
     }
     if (rc == WEIR_OK && key_password != NULL) {
@@ -275,22 +284,41 @@ static const struct advice {
      "another process took over; leave this one stopped, or stop the other"},
 };
 
+/* Before 2.2.0 the last message of a SCRAM login repeats the client's nonce, which brokers let pass
+ * until 3.5.1. */
+static const char *old_scram(const struct weir_kafka_client *client, rd_kafka_resp_err_t code) {
+    bool refused = code == RD_KAFKA_RESP_ERR__AUTHENTICATION ||
+                   code == RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED;
+    return refused && client->scram && rd_kafka_version() < 0x020200ff
+               ? "brokers from 3.5.1 on refuse SCRAM of librdkafka before 2.2.0, which this is; "
+                 "install a newer one, or log in with sasl = \"plain\" over TLS"
+               : NULL;
+}
+
 int weir_kafka_error(struct weir_error *err, struct weir_kafka_client *client,
                      rd_kafka_resp_err_t code, const char *reason, const char *what,
                      const char *thing) {
     int error = WEIR_E_ENVIRONMENT;
     const char *way_out = NULL;
+    bool unreached = code == RD_KAFKA_RESP_ERR__TIMED_OUT || code == RD_KAFKA_RESP_ERR__TRANSPORT ||
+                     code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN;
+    char said[sizeof(client->said)] = "";
+    if (unreached) {
+        if (client->rk != NULL) {
+            rd_kafka_poll(client->rk, 0); /* what on_error is told waits there */
+        }
+        pthread_mutex_lock(&client->lock);
+        memcpy(said, client->said, sizeof(said));
+        code = client->said_code != 0 ? (rd_kafka_resp_err_t)client->said_code : code;
+        pthread_mutex_unlock(&client->lock);
+    }
     for (size_t i = 0; i < sizeof(advices) / sizeof(advices[0]); i++) {
         if (advices[i].code == code) {
             error = advices[i].error;
             way_out = advices[i].way_out;
         }
     }
-    char said[sizeof(client->said)] = "";
-    if (code == RD_KAFKA_RESP_ERR__TIMED_OUT || code == RD_KAFKA_RESP_ERR__TRANSPORT ||
-        code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
-        weir_kafka_client_said(client, said, sizeof(said));
-    }
+    way_out = old_scram(client, code) != NULL ? old_scram(client, code) : way_out;
     return weir_error_set(err, error, "%s: %s%s%s on %s: %s%s%s%s%s%s", client->what, what,
                           thing != NULL ? " " : "", thing != NULL ? thing : "", client->brokers,
                           reason != NULL ? reason : rd_kafka_err2str(code),

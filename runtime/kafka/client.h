@@ -52,9 +52,11 @@ struct weir_kafka_client {
     char *what;            /* "sink gold.sales", in messages and logs */
     char *brokers;
     struct json_t *user; /* `options`, as written */
+    bool scram;
     struct weir_kafka_token *token;
     pthread_mutex_t lock; /* guards said */
     char said[256];       /* the last trouble librdkafka reported, "" when none */
+    int said_code;        /* and its code, 0 when unknown */
 };
 
 /* `options` as WEIR_KAFKA_CLIENT_OPTIONS describes them; borrowed for the call. WEIR_E_CONFIG,

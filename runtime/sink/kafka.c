@@ -59,6 +59,7 @@ struct kafka_sink {
     int32_t header_count;
     int32_t time;   /* column or -1 */
     int32_t change; /* column or -1 */
+    int32_t raw;    /* column whose null is a tombstone, or -1 */
     size_t message_max;
 
     int64_t refreshed_ns; /* applier */
@@ -264,6 +265,9 @@ static int make_encoder(struct kafka_sink *sink, struct weir_error *err) {
     };
     int rc = ops->create(&config, &sink->encoder, err);
     sink->encoder_ops = rc == WEIR_OK ? ops : NULL;
+    for (int32_t i = 0; raw && i < schema->count; i++) {
+        sink->raw = included[i] ? i : sink->raw;
+    }
     free(included);
     return rc;
 }
@@ -307,6 +311,7 @@ static int create(const struct weir_sink_config *config, void **self, struct wei
         return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", config->name);
     }
     sink->config = *config;
+    sink->raw = -1;
     sink->config.schema = config->schema != NULL ? weir_schema_ref(config->schema) : NULL;
     sink->options_json = strdup(config->options_json != NULL ? config->options_json : "{}");
     sink->options = sink->options_json != NULL ? json_loads(sink->options_json, 0, NULL) : NULL;
@@ -438,7 +443,8 @@ static int put_message(struct kafka_sink *sink, const struct weir_batch *batch, 
         rc = rc == WEIR_OK ? put_u32(out, at, out->size - key) : rc;
     }
     size_t value = out->size;
-    if (rc == WEIR_OK && change != CHANGE_DELETE) {
+    bool is_null = sink->raw >= 0 && weir_column_is_null(&batch->columns[sink->raw], row);
+    if (rc == WEIR_OK && change != CHANGE_DELETE && !is_null) {
         rc = sink->encoder_ops->row(sink->encoder, row, out, err);
         rc = rc == WEIR_OK ? put_u32(out, at + 4, out->size - value) : rc;
     }

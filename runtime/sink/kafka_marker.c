@@ -243,6 +243,28 @@ static int read_markers(struct kafka_log *log, int64_t end, struct weir_error *e
     return rc;
 }
 
+/* The end of all that was written. A topic just made has no leader for a moment. */
+static int find_end(struct kafka_log *log, struct weir_kafka_client *probe, int64_t *end,
+                    struct weir_error *err) {
+    int64_t until = weir_clock_mono_ns() + VISIBLE_MS * INT64_C(1000000);
+    for (;;) {
+        int64_t low = 0;
+        rd_kafka_resp_err_t code =
+            rd_kafka_query_watermark_offsets(probe->rk, log->marker_topic, 0, &low, end, ASK_MS);
+        *end = *end > low ? *end : 0;
+        if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
+            return WEIR_OK;
+        }
+        bool again = weir_kafka_passing(code) && weir_clock_mono_ns() < until &&
+                     !log->stop(log->stop_context);
+        if (!again) {
+            return weir_kafka_error(err, probe, code, NULL, "find the end of topic",
+                                    log->marker_topic);
+        }
+        rd_kafka_poll(probe->rk, POLL_MS);
+    }
+}
+
 int kafka_markers_read(struct kafka_log *log, struct weir_error *err) {
     struct weir_kafka_client probe;
     pthread_mutex_lock(&log->lock);
@@ -254,16 +276,8 @@ int kafka_markers_read(struct kafka_log *log, struct weir_error *err) {
     if (rc == WEIR_OK) {
         rc = make_marker_topic(log, &probe, err);
     }
-    int64_t low = 0;
-    int64_t high = 0;
-    if (rc == WEIR_OK) {
-        rd_kafka_resp_err_t code =
-            rd_kafka_query_watermark_offsets(probe.rk, log->marker_topic, 0, &low, &high, ASK_MS);
-        if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-            rc = weir_kafka_error(err, &probe, code, NULL, "find the end of topic",
-                                  log->marker_topic);
-        }
-    }
+    int64_t end = 0;
+    rc = rc == WEIR_OK ? find_end(log, &probe, &end, err) : rc;
     weir_kafka_client_close(&probe);
-    return rc == WEIR_OK && high > low ? read_markers(log, high, err) : rc;
+    return rc == WEIR_OK && end > 0 ? read_markers(log, end, err) : rc;
 }

@@ -54,6 +54,7 @@ struct sending {
     int32_t *counts;
     int32_t sticky; /* messages without a key a partition */
     int32_t stuck;  /* so far to the partition at hand */
+    int32_t chunk;
 };
 
 /* Waits until the queue takes `count` more: what would not fit is an error of each message. */
@@ -132,7 +133,7 @@ static int send_batches(struct sending *s, struct kafka_effect *effect, struct w
             .key_len = frame.key_size,
             .partition = partition,
         };
-        if (s->counts[slot] == CHUNK) {
+        if (s->counts[slot] == s->chunk) {
             rc = hand_over(s, slot, many && ours ? 0 : partition, ours ? flags : 0, err);
         }
     }
@@ -187,7 +188,7 @@ static int send_singly(struct sending *s, struct kafka_effect *effect, struct we
     struct kafka_frame frame;
     int broken = WEIR_OK;
     for (uint32_t n = 0; kafka_effect_next(effect, &frame, &broken); n++) {
-        int rc = n % CHUNK == 0 ? wait_for_room(s->log, CHUNK, err) : WEIR_OK;
+        int rc = n % (uint32_t)s->chunk == 0 ? wait_for_room(s->log, s->chunk, err) : WEIR_OK;
         if (rc == WEIR_OK) {
             rc = send_one(s, &frame, err);
         }
@@ -208,6 +209,7 @@ int kafka_send(struct kafka_log *log, struct kafka_topic *topic, const void *eff
         return rc;
     }
     struct sending s = {.log = log, .topic = topic};
+    s.chunk = log->queue_max >= 2 * CHUNK ? CHUNK : (int32_t)(log->queue_max + 1) / 2;
     int64_t each = open.messages / (uint32_t)topic->partitions;
     s.sticky = (int32_t)(each < STICKY_MIN ? STICKY_MIN : each > STICKY_MAX ? STICKY_MAX : each);
     if (open.flags != 0) {

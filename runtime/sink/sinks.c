@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "batch/digest.h"
+#include "core/block.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/thread.h"
@@ -177,7 +178,7 @@ static void fail(struct weir_sinks *sinks, const struct weir_error *err) {
 }
 
 static void free_owner(void *owner) {
-    free(owner);
+    weir_block_give(owner);
 }
 
 static int seal_buffered(struct weir_sinks *sinks, struct entry *entry, uint64_t epoch,

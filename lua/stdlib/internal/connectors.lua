@@ -40,7 +40,11 @@ local wanted = {
 local function plain(reader, x, at)
     x = reader:resolve(x, at)
     if type(x) ~= "table" or getmetatable(x) ~= nil then
-        return (type(x) == "string" or type(x) == "number" or type(x) == "boolean") and x or nil
+        local known = type(x) == "string" or type(x) == "number" or type(x) == "boolean"
+        if known then
+            return x -- false is a value, too
+        end
+        return nil
     end
     local out, list = {}, #x > 0
     for key, value in pairs(x) do
