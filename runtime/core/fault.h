@@ -1,7 +1,8 @@
 #pragma once
 /* Named fault points (fault.def). Always compiled in: an unarmed point is one predictable branch
  * on a cold path. Armed from the environment before threads start:
- *   WEIR_FAULT=name:hit:action   action = kill (SIGKILL self) | error (the call site fails)
+ *   WEIR_FAULT=name:hit:action   action = kill (SIGKILL self) | stop (SIGSTOP self, and on when
+ *                                somebody continues it) | error (the call site fails)
  * Every point counts its hits; WEIR_FAULT_REPORT=path writes "name hits" lines at a clean exit. */
 #include <stdbool.h>
 #include <stdint.h>
