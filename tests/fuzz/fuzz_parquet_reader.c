@@ -8,6 +8,7 @@
  *   runtime/lake/parquet/tree.c
  *   runtime/lake/parquet/column.c
  *   runtime/lake/parquet/flat.c
+ *   runtime/lake/parquet/prune.c
  *   runtime/lake/parquet/values.c
  *   runtime/lake/parquet/text.c
  *   runtime/lake/parquet/assemble.c
@@ -126,6 +127,32 @@ static void look_around(struct weir_parquet_reader *reader, struct weir_pool *po
     }
 }
 
+/* Rows left out by whatever bounds the file claims. */
+static void read_pruned(struct weir_parquet_reader *reader, const uint8_t *bytes, size_t size) {
+    struct weir_error err = {0};
+    const struct weir_schema *schema = weir_parquet_reader_schema(reader);
+    uint8_t literal[16] = {0};
+    memcpy(literal, bytes + size / 3, size / 3 < sizeof(literal) ? size / 3 : sizeof(literal));
+    for (int32_t c = 0; c < schema->count && c < 16; c++) {
+        uint8_t type = schema->fields[c].type;
+        struct weir_parquet_predicate predicate = {
+            .column = c,
+            .op = (enum weir_parquet_op)((bytes[size / 2] + (unsigned)c) %
+                                         (WEIR_PARQUET_NOT_NULL + 1)),
+            .value = literal,
+            .size = type == WEIR_TYPE_BOOL      ? 1
+                    : weir_type_is_bytes(type)  ? bytes[size - 1] % sizeof(literal)
+                    : weir_type_is_nested(type) ? 0
+                                                : (size_t)weir_type_width(type)};
+        if (weir_parquet_reader_prune(reader, &predicate, 1, &err) == WEIR_OK) {
+            read_all(reader);
+        }
+    }
+    if (weir_parquet_reader_prune(reader, NULL, 0, &err) != WEIR_OK) {
+        __builtin_trap();
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
@@ -139,6 +166,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     if (weir_parquet_reader_open_memory(&reader, bytes, size, &options, &err) == WEIR_OK) {
         read_all(reader);
         look_around(reader, pool, size > 100 ? bytes[size / 2] : 0);
+        read_pruned(reader, bytes, size);
         /* again by columns: damage in one must not hide the others */
         int32_t columns = weir_parquet_reader_schema(reader)->count;
         for (int32_t c = 0; c < columns && c < 16; c++) {

@@ -26,8 +26,8 @@ SAMPLES = ["mixed", "required", "repeating", "unique", "nulls", "small", "compat
 EXACT = decimal.Context(prec=100)
 
 
-def tool():
-    path = pathlib.Path(os.environ.get("WEIR_BUILD", ROOT / "build/release")) / "unit/test_parquet_roundtrip"
+def tool(name="test_parquet_roundtrip"):
+    path = pathlib.Path(os.environ.get("WEIR_BUILD", ROOT / "build/release")) / "unit" / name
     if not path.exists():
         pytest.skip(f"{path} is not built (make build, or set WEIR_BUILD)")
     return str(path)
@@ -161,6 +161,52 @@ def test_shared_beginnings_are_left_out(samples):
     file = pq.ParquetFile(samples / "neighbours.parquet")
     used = {c.path_in_schema: set(c.encodings) for c in (file.metadata.row_group(0).column(i) for i in range(file.metadata.num_columns))}
     assert any("DELTA_BYTE_ARRAY" in encodings for encodings in used.values()), used
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_chunk_says_where_its_pages_are(samples, name):
+    file = pq.ParquetFile(samples / f"{name}.parquet")
+    for group in range(file.metadata.num_row_groups):
+        assert all(file.metadata.row_group(group).column(i).has_offset_index for i in range(file.metadata.num_columns))
+
+
+def test_a_reader_that_goes_by_our_page_index_finds_every_row(tmp_path):
+    """DataFusion, under deltalake, leaves out pages and row groups by their bounds."""
+    deltalake = pytest.importorskip("deltalake")
+    file = tmp_path / "t" / "part-0.parquet"
+    file.parent.mkdir()
+    subprocess.run([tool("test_parquet_prune"), "--write", str(file)], check=True)
+    table = pq.read_table(file)
+    group = pq.ParquetFile(file).metadata.row_group(0)
+    assert all(group.column(i).has_column_index for i in range(group.num_columns))
+    deltalake.convert_to_deltalake(str(file.parent))
+    query = deltalake.QueryBuilder().register("t", deltalake.DeltaTable(file.parent))
+    connection = duckdb.connect()
+    connection.register("t", table)
+    for where in ["id = 1234", "id between 990 and 1010", "name > 'name-004990'", "name = 'name-000100'", "cost < 0.05", "price >= 4999",
+                  "day <= date '1970-01-03'", "odd is null", "odd = 700", "odd = 5 and id < 40", "flag", "not flag and id >= 2495"]:
+        sql = f"select id from t where {where} order by id"
+        got = pa.table(query.execute(sql))["id"].to_pylist()
+        assert got == [row[0] for row in connection.execute(sql).fetchall()], where
+
+
+@pytest.mark.parametrize("where", [("id", "eq", 1234), ("id", "lt", 250), ("id", "ge", 4700), ("text", "eq", "row-003333"), ("real", "le", 17.0)])
+@pytest.mark.parametrize("page_version", ["1.0", "2.0"])
+def test_others_page_index_lets_us_leave_out_pages(tmp_path, page_version, where):
+    n = 5000
+    table = pa.table({"id": pa.array(range(n), pa.int64()), "text": [f"row-{i:06d}" for i in range(n)], "real": [i / 2 for i in range(n)],
+                      "list": [[i] * (i % 3) for i in range(n)]})
+    path = tmp_path / "foreign.parquet"
+    pq.write_table(table, path, row_group_size=2000, data_page_size=600, write_batch_size=50, write_page_index=True,
+                   data_page_version=page_version, use_dictionary=False)
+    column, op, literal = where
+    run = subprocess.run([tool("test_parquet_prune"), "--read", str(path), str(table.column_names.index(column)), op, str(literal)],
+                         capture_output=True, text=True, check=True)
+    got = [int(line) for line in run.stdout.split()]
+    keep = {"eq": lambda v: v == literal, "lt": lambda v: v < literal, "le": lambda v: v <= literal, "ge": lambda v: v >= literal}[op]
+    wanted = {i for i, v in enumerate(table[column].to_pylist()) if keep(v)}
+    assert wanted <= set(got) and len(got) == len(set(got))
+    assert len(got) <= len(wanted) + 400, len(got)
 
 
 def foreign_table():

@@ -358,6 +358,27 @@ int parquet_column_load_page(struct parquet_column *column, struct weir_error *e
     return WEIR_OK;
 }
 
+int parquet_column_skip_pages(struct parquet_column *column, int64_t *rows,
+                              struct weir_error *err) {
+    while (column->page_left == 0 && *rows > 0 && column->values_left > 0) {
+        struct parquet_page_header header;
+        uint64_t start = column->offset;
+        int rc = read_header(column, &header, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+        bool is_data = header.type == PARQUET_PAGE_DATA || header.type == PARQUET_PAGE_DATA_V2;
+        if (!is_data || header.values > *rows) {
+            column->offset = start; /* to be opened after all */
+            return is_data ? WEIR_OK : parquet_column_load_page(column, err);
+        }
+        column->offset += (uint64_t)header.compressed_size;
+        column->values_left -= header.values;
+        *rows -= header.values;
+    }
+    return WEIR_OK;
+}
+
 /* --- values ------------------------------------------------------------------------------ */
 
 static float half_to_float(uint16_t half) {

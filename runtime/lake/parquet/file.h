@@ -15,6 +15,15 @@ struct parquet_chunk {
     int64_t compressed_bytes;
     int64_t data_offset;
     int64_t dictionary_offset; /* 0: none */
+    int64_t column_index;      /* 0: none */
+    int64_t offset_index;
+    int32_t column_index_size;
+    int32_t offset_index_size;
+    uint32_t min_size;
+    uint32_t max_size;
+    const uint8_t *min; /* in the footer; NULL: unknown */
+    const uint8_t *max;
+    int64_t null_count; /* -1: unknown */
 };
 
 struct parquet_row_group {
@@ -189,6 +198,9 @@ void parquet_column_init(struct parquet_column *column, struct weir_parquet_read
 void parquet_column_fini(struct parquet_column *column);
 int parquet_column_seek(struct parquet_column *column, int32_t group,
                         struct weir_error *err) WEIR_MUST_CHECK;
+/* A flat column: steps over whole pages within the next *rows rows, and takes their rows off. */
+int parquet_column_skip_pages(struct parquet_column *column, int64_t *rows,
+                              struct weir_error *err) WEIR_MUST_CHECK;
 /* Decodes the entries of the next `rows` rows into the out_ buffers. */
 int parquet_column_read(struct parquet_column *column, int32_t rows,
                         struct weir_error *err) WEIR_MUST_CHECK;
@@ -204,6 +216,26 @@ bool parquet_convert(enum parquet_convert convert, const uint8_t *fixed,
 /* A column that is neither nested nor repeated: its next rows straight into the batch. */
 int parquet_flat_read(struct parquet_column *column, int32_t rows, struct weir_batch *batch,
                       struct weir_column *out, struct weir_error *err) WEIR_MUST_CHECK;
+
+/* --- prune.c ------------------------------------------------------------------------------ */
+
+struct parquet_predicate {
+    int32_t column;
+    enum weir_parquet_op op;
+    uint8_t *value; /* owned */
+    size_t size;
+};
+
+struct parquet_range { /* rows of a group */
+    int64_t first;
+    int64_t end;
+};
+
+/* Fills reader->ranges for the current row group. */
+int parquet_prune_group(struct weir_parquet_reader *reader, struct weir_error *err) WEIR_MUST_CHECK;
+void parquet_prune_drop(struct weir_parquet_reader *reader);
+int parquet_reader_fetch(struct weir_parquet_reader *reader, uint64_t offset, size_t size,
+                         uint8_t *to, struct weir_error *err) WEIR_MUST_CHECK;
 
 /* --- assemble.c --------------------------------------------------------------------------- */
 
@@ -246,8 +278,15 @@ struct weir_parquet_reader {
     int32_t selected_count;
     struct parquet_column **columns; /* by leaf; NULL when not selected */
 
+    struct parquet_predicate *predicates;
+    int32_t predicate_count;
+    struct weir_buffer ranges; /* struct parquet_range: what is left to read of the group */
+    size_t range_at;
+
     int32_t group; /* being read */
     int64_t group_at;
+    int64_t group_start; /* rows in the groups before */
+    int64_t batch_start;
     bool failed;
 };
 

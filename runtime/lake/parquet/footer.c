@@ -7,6 +7,9 @@
 
 static int emit(struct weir_parquet_writer *writer, const void *bytes, size_t size,
                 struct weir_error *err) {
+    if (size == 0) {
+        return WEIR_OK;
+    }
     int rc = writer->write(writer->write_ctx, bytes, size, err);
     writer->written += (int64_t)size;
     return rc;
@@ -34,37 +37,31 @@ static size_t cut_prefix(const uint8_t *bytes, size_t size, bool text) {
     return size;
 }
 
-static void write_bytes_bounds(struct thrift_writer *thrift, const struct parquet_leaf *leaf) {
-    const struct weir_buffer *low = &leaf->chunk.min_bytes;
-    const struct weir_buffer *high = &leaf->chunk.max_bytes;
+static size_t bytes_bound(const struct parquet_leaf *leaf, const struct weir_buffer *bound,
+                          bool maximum, uint8_t *to, bool *exact) {
     bool text = leaf->field->type == WEIR_TYPE_STRING;
-    uint8_t prefix[PARQUET_FOOTER_STAT_BYTES];
-    bool max_exact = high->size <= PARQUET_FOOTER_STAT_BYTES;
-    bool min_exact = low->size <= PARQUET_FOOTER_STAT_BYTES;
-    size_t max_size = high->size;
-    if (max_exact) {
-        thrift_write_binary(thrift, 5, high->data, high->size);
-    } else {
-        memcpy(prefix, high->data, sizeof(prefix));
-        max_size = raise_prefix(prefix, sizeof(prefix), text);
-        if (max_size > 0) {
-            thrift_write_binary(thrift, 5, prefix, max_size);
-        }
+    *exact = bound->size <= PARQUET_FOOTER_STAT_BYTES;
+    size_t size = *exact ? bound->size : PARQUET_FOOTER_STAT_BYTES;
+    if (!*exact && !maximum) {
+        size = cut_prefix(bound->data, size, text);
     }
-    size_t min_size = min_exact ? low->size : cut_prefix(low->data, sizeof(prefix), text);
-    thrift_write_binary(thrift, 6, low->data, min_size);
-    if (max_exact || max_size > 0) {
-        thrift_write_bool(thrift, 7, max_exact);
+    if (size > 0) {
+        memcpy(to, bound->data, size);
     }
-    thrift_write_bool(thrift, 8, min_exact);
+    return !*exact && maximum ? raise_prefix(to, size, text) : size;
 }
 
-static size_t store_bound(const struct parquet_leaf *leaf, bool maximum, uint8_t *to) {
-    const struct parquet_statistics *chunk = &leaf->chunk;
-    int64_t integer = maximum ? chunk->max_int : chunk->min_int;
-    double number = maximum ? chunk->max_double : chunk->min_double;
+size_t parquet_footer_bound(const struct parquet_leaf *leaf,
+                            const struct parquet_statistics *statistics, bool maximum, uint8_t *to,
+                            bool *exact) {
+    int64_t integer = maximum ? statistics->max_int : statistics->min_int;
+    double number = maximum ? statistics->max_double : statistics->min_double;
     float narrow = (float)number;
+    *exact = true;
     switch (leaf->store) {
+    case PARQUET_STORE_BYTES:
+        return bytes_bound(leaf, maximum ? &statistics->max_bytes : &statistics->min_bytes, maximum,
+                           to, exact);
     case PARQUET_STORE_F32:
         memcpy(to, &narrow, sizeof(narrow));
         break;
@@ -72,7 +69,7 @@ static size_t store_bound(const struct parquet_leaf *leaf, bool maximum, uint8_t
         memcpy(to, &number, sizeof(number));
         break;
     case PARQUET_STORE_FIXED:
-        parquet_store_be(to, leaf->width, maximum ? chunk->max_wide : chunk->min_wide);
+        parquet_store_be(to, leaf->width, maximum ? statistics->max_wide : statistics->min_wide);
         break;
     default: /* little-endian: the low bytes come first */
         memcpy(to, &integer, sizeof(integer));
@@ -87,18 +84,21 @@ static void write_statistics(struct thrift_writer *thrift, const struct parquet_
     thrift_write_i64(thrift, 3, chunk->null_count);
     /* A chunk with NaN gets no bounds: readers disagree on where NaN sorts. */
     if (chunk->set && !chunk->too_long && !chunk->has_nan) {
-        if (leaf->store == PARQUET_STORE_BYTES) {
-            write_bytes_bounds(thrift, leaf);
-        } else {
-            uint8_t low[16];
-            uint8_t high[16];
-            size_t size = store_bound(leaf, false, low);
-            store_bound(leaf, true, high);
-            thrift_write_binary(thrift, 5, high, size);
-            thrift_write_binary(thrift, 6, low, size);
-            thrift_write_bool(thrift, 7, true);
-            thrift_write_bool(thrift, 8, true);
+        uint8_t low[PARQUET_FOOTER_STAT_BYTES];
+        uint8_t high[PARQUET_FOOTER_STAT_BYTES];
+        bool low_exact;
+        bool high_exact;
+        size_t low_size = parquet_footer_bound(leaf, chunk, false, low, &low_exact);
+        size_t high_size = parquet_footer_bound(leaf, chunk, true, high, &high_exact);
+        bool has_high = high_exact || high_size > 0;
+        if (has_high) {
+            thrift_write_binary(thrift, 5, high, high_size);
         }
+        thrift_write_binary(thrift, 6, low, low_size);
+        if (has_high) {
+            thrift_write_bool(thrift, 7, high_exact);
+        }
+        thrift_write_bool(thrift, 8, low_exact);
     }
     thrift_struct_end(thrift);
 }
@@ -202,6 +202,9 @@ static int write_chunk(struct weir_parquet_writer *writer, struct parquet_leaf *
     write_statistics(thrift, leaf);
     write_encoding_stats(thrift, leaf, has_dictionary);
     thrift_struct_end(thrift);
+    if (thrift->rc == WEIR_OK && parquet_index_chunk(writer, leaf, data_start) != WEIR_OK) {
+        return parquet_leaf_error(leaf, WEIR_E_LIMIT, err, "its page index is too large");
+    }
     thrift_struct_end(thrift);
     return WEIR_OK;
 }
@@ -244,6 +247,14 @@ int parquet_footer_row_group(struct weir_parquet_writer *writer, struct weir_err
 
 int parquet_footer_write(struct weir_parquet_writer *writer, struct weir_error *err) {
     struct thrift_writer thrift;
+    int64_t column_indexes = writer->written;
+    int rc = emit(writer, writer->column_indexes.data, writer->column_indexes.size, err);
+    int64_t offset_indexes = writer->written;
+    rc = rc == WEIR_OK ? emit(writer, writer->offset_indexes.data, writer->offset_indexes.size, err)
+                       : rc;
+    if (rc != WEIR_OK) {
+        return rc;
+    }
     weir_buffer_clear(&writer->header);
     thrift_writer_init(&thrift, &writer->header);
     thrift_write_i32(&thrift, 1, writer->options.compat ? 1 : 2);
@@ -251,8 +262,7 @@ int parquet_footer_write(struct weir_parquet_writer *writer, struct weir_error *
     thrift_write_i64(&thrift, 3, writer->rows);
     thrift_write_list(&thrift, 4, THRIFT_STRUCT, writer->row_group_count);
     if (thrift.rc == WEIR_OK) {
-        thrift.rc =
-            weir_buffer_append(&writer->header, writer->row_groups.data, writer->row_groups.size);
+        thrift.rc = parquet_index_resolve(writer, column_indexes, offset_indexes, &writer->header);
     }
     if (writer->options.metadata_count > 0) {
         thrift_write_list(&thrift, 5, THRIFT_STRUCT, writer->options.metadata_count);

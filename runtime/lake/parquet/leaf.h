@@ -13,10 +13,24 @@ enum parquet_mode {
     PARQUET_MODE_VALUES,
 };
 
-/* A header and its compressed payload, one piece of the held buffer. */
+/* A header and its compressed payload, one piece of the held buffer, and what the page index says
+ * of it. */
 struct parquet_held_page {
     size_t offset;
     size_t size;
+    int32_t rows;
+    int64_t null_count;
+    bool null_page;
+    size_t min_at; /* in the leaf's bounds */
+    size_t min_size;
+    size_t max_size; /* after the min */
+};
+
+/* One chunk of the file in the page index; its place in the row groups' metadata. */
+struct parquet_indexed_chunk {
+    size_t metadata_end; /* in writer->row_groups: where the index's place is to be told */
+    int32_t column_index_size;
+    int32_t offset_index_size;
 };
 
 struct parquet_leaf {
@@ -51,11 +65,14 @@ struct parquet_leaf {
     /* chunk */
     enum parquet_mode mode;
     struct parquet_dictionary dictionary;
+    struct parquet_statistics page;
     struct parquet_statistics chunk;
     struct parquet_statistics file;
-    uint8_t info_bounds[2][16]; /* the file's bounds in batch form, for fixed widths */
-    struct weir_buffer held;    /* header and payload of each page, with gaps */
-    struct weir_buffer pages;   /* struct parquet_held_page */
+    struct weir_buffer bounds;               /* of the chunk's pages, as in the column index */
+    bool indexed;                            /* every page so far has bounds or nothing but nulls */
+    _Alignas(16) uint8_t info_bounds[2][16]; /* the file's bounds in batch form, for fixed widths */
+    struct weir_buffer held;                 /* header and payload of each page, with gaps */
+    struct weir_buffer pages;                /* struct parquet_held_page */
     int64_t uncompressed_bytes;
     int64_t compressed_bytes;
     uint32_t encodings; /* bit per enum parquet_encoding of data pages */
@@ -95,6 +112,9 @@ struct weir_parquet_writer {
     struct weir_buffer scratch;    /* encoded page before compression */
     struct weir_buffer header;     /* page header or footer */
     struct weir_buffer row_groups; /* thrift of finished row groups */
+    struct weir_buffer indexed;    /* struct parquet_indexed_chunk each */
+    struct weir_buffer column_indexes;
+    struct weir_buffer offset_indexes;
     int32_t row_group_count;
     int32_t index_scratch[WEIR_BATCH_ROWS_MAX];
     uint32_t *remap; /* dictionary of a batch column -> code here, plus one */
@@ -152,7 +172,23 @@ int parquet_leaf_dictionary_page(struct weir_parquet_writer *writer, struct parq
 void parquet_leaf_clear_page(struct parquet_leaf *leaf);
 void parquet_leaf_clear_chunk(struct parquet_leaf *leaf);
 
+/* index.c: the page index */
+int parquet_index_page(const struct weir_parquet_writer *writer, struct parquet_leaf *leaf,
+                       struct parquet_held_page *page) WEIR_MUST_CHECK;
+/* The chunk's pages begin at `offset` of the file; its metadata ends where row_groups does. */
+int parquet_index_chunk(struct weir_parquet_writer *writer, const struct parquet_leaf *leaf,
+                        int64_t offset) WEIR_MUST_CHECK;
+/* Appends the row groups' metadata to `to`, each chunk with its place in the index, whose parts
+ * begin at these offsets of the file. */
+int parquet_index_resolve(const struct weir_parquet_writer *writer, int64_t column_indexes,
+                          int64_t offset_indexes, struct weir_buffer *to) WEIR_MUST_CHECK;
+
 /* footer.c */
+/* A bound as statistics are stored: at most PARQUET_FOOTER_STAT_BYTES into `to`, 0 when a longer
+ * one cannot be raised; *exact tells whether it was cut. */
+size_t parquet_footer_bound(const struct parquet_leaf *leaf,
+                            const struct parquet_statistics *statistics, bool maximum, uint8_t *to,
+                            bool *exact);
 int parquet_footer_row_group(struct weir_parquet_writer *writer,
                              struct weir_error *err) WEIR_MUST_CHECK;
 int parquet_footer_write(struct weir_parquet_writer *writer,

@@ -186,6 +186,28 @@ static void parse_schema(struct parse *parse, uint8_t type) {
 
 /* --- row groups -------------------------------------------------------------------------- */
 
+/* Bounds point into the footer, which the reader keeps. The older pair is sound for numbers in
+ * signed order only. */
+static void parse_statistics(struct thrift_reader *thrift, uint8_t type,
+                             struct parquet_chunk *chunk) {
+    bool old_order = chunk->physical == PARQUET_INT32 || chunk->physical == PARQUET_INT64;
+    EACH_FIELD(thrift, type) {
+        size_t size = 0;
+        if (field.id == 5 || (field.id == 1 && old_order && chunk->max == NULL)) {
+            chunk->max = thrift_read_binary(thrift, field.type, &size);
+            chunk->max_size = (uint32_t)size;
+        } else if (field.id == 6 || (field.id == 2 && old_order && chunk->min == NULL)) {
+            chunk->min = thrift_read_binary(thrift, field.type, &size);
+            chunk->min_size = (uint32_t)size;
+        } else if (field.id == 3) {
+            chunk->null_count = thrift_read_int(thrift, field.type);
+        } else {
+            thrift_skip(thrift, field.type);
+        }
+    }
+    LEAVE(thrift);
+}
+
 static void parse_chunk_metadata(struct parse *parse, uint8_t type, struct parquet_chunk *chunk) {
     struct thrift_reader *thrift = &parse->thrift;
     EACH_FIELD(thrift, type) {
@@ -208,6 +230,9 @@ static void parse_chunk_metadata(struct parse *parse, uint8_t type, struct parqu
         case 11:
             chunk->dictionary_offset = thrift_read_int(thrift, field.type);
             break;
+        case 12:
+            parse_statistics(thrift, field.type, chunk);
+            break;
         default:
             thrift_skip(thrift, field.type);
             break;
@@ -219,11 +244,27 @@ static void parse_chunk_metadata(struct parse *parse, uint8_t type, struct parqu
 static void parse_chunk(struct parse *parse, uint8_t type, struct parquet_chunk *chunk) {
     struct thrift_reader *thrift = &parse->thrift;
     chunk->codec = -1; /* encrypted chunks lack the metadata */
+    chunk->null_count = -1;
     EACH_FIELD(thrift, type) {
-        if (field.id == 3) {
+        switch (field.id) {
+        case 3:
             parse_chunk_metadata(parse, field.type, chunk);
-        } else {
+            break;
+        case 4:
+            chunk->offset_index = thrift_read_int(thrift, field.type);
+            break;
+        case 5:
+            chunk->offset_index_size = thrift_read_i32(thrift, field.type);
+            break;
+        case 6:
+            chunk->column_index = thrift_read_int(thrift, field.type);
+            break;
+        case 7:
+            chunk->column_index_size = thrift_read_i32(thrift, field.type);
+            break;
+        default:
             thrift_skip(thrift, field.type);
+            break;
         }
     }
     LEAVE(thrift);

@@ -41,6 +41,8 @@ void parquet_leaf_clear_chunk(struct parquet_leaf *leaf) {
     parquet_statistics_clear(&leaf->chunk);
     weir_buffer_clear(&leaf->held);
     weir_buffer_clear(&leaf->pages);
+    weir_buffer_clear(&leaf->bounds);
+    leaf->indexed = true;
     leaf->uncompressed_bytes = 0;
     leaf->compressed_bytes = 0;
     leaf->encodings = 0;
@@ -388,18 +390,20 @@ static enum parquet_encoding choose_encoding(const struct weir_parquet_writer *w
 }
 
 static int add_statistics(struct parquet_leaf *leaf) {
-    leaf->chunk.value_count += leaf->entries;
-    leaf->chunk.null_count += leaf->entries - leaf->present;
-    if (leaf->mode == PARQUET_MODE_DICTIONARY) {
-        return WEIR_OK; /* from the dictionary, once a chunk */
-    }
+    parquet_statistics_clear(&leaf->page);
+    leaf->page.value_count = leaf->entries;
+    leaf->page.null_count = leaf->entries - leaf->present;
     const uint8_t *values = leaf->values.data + leaf->headroom;
-    if (leaf->store == PARQUET_STORE_BYTES) {
-        return parquet_statistics_add_bytes(&leaf->chunk, values,
-                                            (const int32_t *)leaf->lengths.data, leaf->present);
+    int rc = WEIR_OK;
+    if (leaf->mode == PARQUET_MODE_DICTIONARY) {
+        rc = WEIR_OK; /* bounds from the dictionary, once a chunk */
+    } else if (leaf->store == PARQUET_STORE_BYTES) {
+        rc = parquet_statistics_add_bytes(&leaf->page, values, (const int32_t *)leaf->lengths.data,
+                                          leaf->present);
+    } else {
+        parquet_statistics_add_fixed(&leaf->page, leaf->store, leaf->width, values, leaf->present);
     }
-    parquet_statistics_add_fixed(&leaf->chunk, leaf->store, leaf->width, values, leaf->present);
-    return WEIR_OK;
+    return rc == WEIR_OK ? parquet_statistics_merge(&leaf->chunk, leaf->store, &leaf->page) : rc;
 }
 
 /* Puts the page's bytes together; *raw lies in the scratch buffer or in the staging itself. */
@@ -501,7 +505,8 @@ int parquet_leaf_flush(struct weir_parquet_writer *writer, struct parquet_leaf *
     if (rc == WEIR_OK) {
         rc = hold_page(writer, leaf, raw, size, false, leaf->entries, encoding, &page, err);
     }
-    if (rc == WEIR_OK && weir_buffer_append(&leaf->pages, &page, sizeof(page)) != WEIR_OK) {
+    if (rc == WEIR_OK && (parquet_index_page(writer, leaf, &page) != WEIR_OK ||
+                          weir_buffer_append(&leaf->pages, &page, sizeof(page)) != WEIR_OK)) {
         rc = no_memory(leaf, err);
     }
     if (rc == WEIR_OK) {

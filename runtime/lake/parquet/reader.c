@@ -18,8 +18,8 @@ struct parquet_column *parquet_reader_column(const struct weir_parquet_reader *r
 
 /* --- opening ----------------------------------------------------------------------------- */
 
-static int fetch(struct weir_parquet_reader *reader, uint64_t offset, size_t size, uint8_t *to,
-                 struct weir_error *err) {
+int parquet_reader_fetch(struct weir_parquet_reader *reader, uint64_t offset, size_t size,
+                         uint8_t *to, struct weir_error *err) {
     if (reader->memory != NULL) {
         memcpy(to, reader->memory + offset, size);
         return WEIR_OK;
@@ -34,7 +34,7 @@ static int read_footer(struct weir_parquet_reader *reader, struct weir_error *er
                               "parquet: %llu bytes are too few for a Parquet file",
                               (unsigned long long)reader->size);
     }
-    int rc = fetch(reader, reader->size - TAIL_BYTES, TAIL_BYTES, tail, err);
+    int rc = parquet_reader_fetch(reader, reader->size - TAIL_BYTES, TAIL_BYTES, tail, err);
     if (rc != WEIR_OK) {
         return rc;
     }
@@ -54,17 +54,16 @@ static int read_footer(struct weir_parquet_reader *reader, struct weir_error *er
     if (reader->memory != NULL) {
         return parquet_read_metadata(reader, reader->memory + reader->data_end, size, err);
     }
-    uint8_t *bytes = size > reader->budget ? NULL : malloc((size_t)size + 1);
+    uint8_t *bytes = parquet_arena_take(&reader->arena, (size_t)size + 1); /* bounds lie in it */
     if (bytes == NULL) {
         return weir_error_set(err, WEIR_E_LIMIT,
                               "parquet: a footer of %u bytes passes the reader's memory limit",
                               size);
     }
-    rc = fetch(reader, reader->data_end, size, bytes, err);
+    rc = parquet_reader_fetch(reader, reader->data_end, size, bytes, err);
     if (rc == WEIR_OK) {
         rc = parquet_read_metadata(reader, bytes, size, err);
     }
-    free(bytes);
     return rc;
 }
 
@@ -83,6 +82,7 @@ static int open_reader(struct weir_parquet_reader **out, struct weir_parquet_rea
         reader->options.memory_bytes = MEMORY_DEFAULT;
     }
     reader->budget = reader->options.memory_bytes;
+    weir_buffer_init(&reader->ranges, reader->options.memory_bytes);
     reader->arena.budget = &reader->budget;
     reader->decompressor = parquet_decompressor_create();
     int rc = reader->decompressor == NULL
@@ -143,6 +143,8 @@ void weir_parquet_reader_close(struct weir_parquet_reader *reader) {
         return;
     }
     drop_columns(reader);
+    parquet_prune_drop(reader);
+    weir_buffer_fini(&reader->ranges);
     weir_schema_unref(reader->schema);
     parquet_decompressor_destroy(reader->decompressor);
     parquet_arena_fini(&reader->arena);
@@ -268,6 +270,10 @@ int weir_parquet_reader_seek(struct weir_parquet_reader *reader, int32_t group,
     reader->group = group;
     reader->group_at = -1;
     reader->failed = false;
+    reader->group_start = 0;
+    for (int32_t i = 0; i < group; i++) {
+        reader->group_start += reader->groups[i].rows;
+    }
     return WEIR_OK;
 }
 
@@ -312,6 +318,84 @@ static int read_batch(struct weir_parquet_reader *reader, int32_t rows, struct w
     return WEIR_OK;
 }
 
+/* Reads rows of one column for nobody. */
+static int discard(struct weir_parquet_reader *reader, const struct parquet_slot *slot, int32_t at,
+                   int32_t rows, struct weir_error *err) {
+    int rc = WEIR_OK;
+    if (is_flat(reader->columns[slot->leaf])) {
+        struct weir_batch *batch = weir_batch_create(reader->options.pool, reader->selected_schema);
+        rc = batch == NULL
+                 ? weir_error_set(err, WEIR_E_LIMIT, "parquet: the batch passes the pool's limit")
+                 : parquet_flat_read(reader->columns[slot->leaf], rows, batch, &batch->columns[at],
+                                     err);
+        weir_batch_unref(batch);
+        return rc;
+    }
+    if (slot->child_count == 0) {
+        return parquet_column_read(reader->columns[slot->leaf], rows, err);
+    }
+    for (int32_t i = 0; i < slot->child_count && rc == WEIR_OK; i++) {
+        rc = discard(reader, &slot->children[i], at, rows, err);
+    }
+    return rc;
+}
+
+/* Steps every selected column over rows that are not wanted. */
+static int skip_rows(struct weir_parquet_reader *reader, int64_t rows, struct weir_error *err) {
+    for (int32_t i = 0; i < reader->selected_count; i++) {
+        const struct parquet_slot *slot = &reader->slots[reader->selected[i]];
+        int64_t left = rows;
+        bool flat = is_flat(reader->columns[slot->leaf]);
+        while (left > 0) {
+            int rc =
+                flat ? parquet_column_skip_pages(reader->columns[slot->leaf], &left, err) : WEIR_OK;
+            int64_t page = flat ? reader->columns[slot->leaf]->page_left : left;
+            int64_t n = left < reader->options.batch_rows ? left : reader->options.batch_rows;
+            n = page > 0 && page < n ? page : n;
+            if (rc == WEIR_OK && left > 0) {
+                rc = discard(reader, slot, i, (int32_t)n, err);
+            }
+            if (rc != WEIR_OK) {
+                return rc;
+            }
+            left -= left > 0 ? n : 0;
+        }
+    }
+    return WEIR_OK;
+}
+
+/* Stands at rows to read: the next range, or that of the next group that has any. False at the
+ * end. */
+static int find_rows(struct weir_parquet_reader *reader, struct parquet_range *range,
+                     struct weir_error *err) {
+    for (; reader->group < reader->group_count; reader->group++, reader->group_at = -1) {
+        if (reader->group_at < 0) {
+            if (reader->group == 0) {
+                reader->group_start = 0;
+            }
+            int rc = parquet_prune_group(reader, err);
+            rc = rc == WEIR_OK && reader->ranges.size > 0 ? begin_group(reader, err) : rc;
+            if (rc != WEIR_OK) {
+                return rc;
+            }
+            reader->range_at = 0;
+            reader->group_at = 0;
+        }
+        const struct parquet_range *ranges = (const struct parquet_range *)reader->ranges.data;
+        size_t count = reader->ranges.size / sizeof(*ranges);
+        while (reader->range_at < count && ranges[reader->range_at].end <= reader->group_at) {
+            reader->range_at++;
+        }
+        if (reader->range_at < count) {
+            *range = ranges[reader->range_at];
+            return WEIR_OK;
+        }
+        reader->group_start += reader->groups[reader->group].rows;
+    }
+    *range = (struct parquet_range){0, 0};
+    return WEIR_OK;
+}
+
 int weir_parquet_reader_next(struct weir_parquet_reader *reader, struct weir_batch **out,
                              struct weir_error *err) {
     *out = NULL;
@@ -319,25 +403,25 @@ int weir_parquet_reader_next(struct weir_parquet_reader *reader, struct weir_bat
         return weir_error_set(err, WEIR_E_BUG,
                               "parquet: the reader failed before; seek or select first");
     }
-    while (reader->group < reader->group_count &&
-           (reader->group_at >= reader->groups[reader->group].rows ||
-            (reader->group_at < 0 && reader->groups[reader->group].rows == 0))) {
-        reader->group++;
-        reader->group_at = -1;
-    }
-    if (reader->group == reader->group_count) {
+    struct parquet_range range;
+    struct weir_batch *batch = NULL;
+    int rc = find_rows(reader, &range, err);
+    if (rc == WEIR_OK && range.end == 0) {
         return WEIR_OK;
     }
-    int rc = reader->group_at < 0 ? begin_group(reader, err) : WEIR_OK;
-    struct weir_batch *batch = NULL;
+    if (rc == WEIR_OK && range.first > reader->group_at) {
+        rc = skip_rows(reader, range.first - reader->group_at, err);
+        reader->group_at = range.first;
+    }
     if (rc == WEIR_OK) {
-        int64_t left = reader->groups[reader->group].rows - reader->group_at;
+        int64_t left = range.end - reader->group_at;
         int32_t rows =
             left < reader->options.batch_rows ? (int32_t)left : reader->options.batch_rows;
         batch = weir_batch_create(reader->options.pool, reader->selected_schema);
         rc = batch == NULL
                  ? weir_error_set(err, WEIR_E_LIMIT, "parquet: the batch passes the pool's limit")
                  : read_batch(reader, rows, batch, err);
+        reader->batch_start = reader->group_start + reader->group_at;
         reader->group_at += rows;
     }
     if (rc != WEIR_OK) {
@@ -347,4 +431,8 @@ int weir_parquet_reader_next(struct weir_parquet_reader *reader, struct weir_bat
     }
     *out = batch;
     return WEIR_OK;
+}
+
+int64_t weir_parquet_reader_batch_start(const struct weir_parquet_reader *reader) {
+    return reader->batch_start;
 }

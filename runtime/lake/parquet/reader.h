@@ -60,6 +60,24 @@ struct weir_parquet_node {
     uint8_t repetition_level;
 };
 
+enum weir_parquet_op {
+    WEIR_PARQUET_EQ,
+    WEIR_PARQUET_LT,
+    WEIR_PARQUET_LE,
+    WEIR_PARQUET_GT,
+    WEIR_PARQUET_GE,
+    WEIR_PARQUET_IS_NULL, /* these two have no literal */
+    WEIR_PARQUET_NOT_NULL,
+};
+
+/* "column op literal"; a null never compares true, NaN is greater than every number. */
+struct weir_parquet_predicate {
+    int32_t column; /* of the schema; it need not be selected */
+    enum weir_parquet_op op;
+    const void *value; /* one value as it would lie in the batch's column */
+    size_t size;       /* its bytes: the type's width, 1 for bool */
+};
+
 struct weir_parquet_reader;
 
 /* The bytes must stay until the reader is closed. */
@@ -94,6 +112,14 @@ struct weir_schema *weir_parquet_reader_batch_schema(const struct weir_parquet_r
 /* The next batch starts at row 0 of row group `group`. */
 int weir_parquet_reader_seek(struct weir_parquet_reader *reader, int32_t group,
                              struct weir_error *err) WEIR_MUST_CHECK;
+/* From now on rows are left out that bounds in the footer and in the page index show not to match
+ * all of the predicates (copied); rows that come may still not match. Goes back to the start.
+ * Columns in lists and structs rule nothing out. count 0: all rows again. */
+int weir_parquet_reader_prune(struct weir_parquet_reader *reader,
+                              const struct weir_parquet_predicate *predicates, int32_t count,
+                              struct weir_error *err) WEIR_MUST_CHECK;
+/* Row of the file at which the last batch began. */
+int64_t weir_parquet_reader_batch_start(const struct weir_parquet_reader *reader);
 /* The next rows, never across row groups; *batch is the caller's reference, NULL at the end.
  * WEIR_E_LIMIT at the pool's or the reader's cap. After any failure seek or close. */
 int weir_parquet_reader_next(struct weir_parquet_reader *reader, struct weir_batch **batch,

@@ -111,6 +111,8 @@ static int build_leaf(struct build *build, struct parquet_shape *shape) {
     weir_buffer_init(&leaf->indices, BUFFER_MAX);
     weir_buffer_init(&leaf->held, (size_t)8 * BUFFER_MAX);
     weir_buffer_init(&leaf->pages, BUFFER_MAX);
+    weir_buffer_init(&leaf->bounds, BUFFER_MAX);
+    parquet_statistics_init(&leaf->page);
     parquet_statistics_init(&leaf->chunk);
     parquet_statistics_init(&leaf->file);
     parquet_dictionary_init(&leaf->dictionary, leaf->width, (size_t)options->dictionary_bytes,
@@ -269,7 +271,9 @@ void parquet_shape_destroy(struct weir_parquet_writer *writer) {
         weir_buffer_fini(&leaf->indices);
         weir_buffer_fini(&leaf->held);
         weir_buffer_fini(&leaf->pages);
+        parquet_statistics_fini(&leaf->page);
         parquet_statistics_fini(&leaf->chunk);
+        weir_buffer_fini(&leaf->bounds);
         parquet_statistics_fini(&leaf->file);
         parquet_dictionary_fini(&leaf->dictionary);
     }

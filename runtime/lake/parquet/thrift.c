@@ -88,10 +88,22 @@ void thrift_element_i32(struct thrift_writer *writer, int32_t value) {
     put_zigzag(writer, value);
 }
 
-void thrift_element_text(struct thrift_writer *writer, const char *text) {
-    size_t size = strlen(text);
+void thrift_element_i64(struct thrift_writer *writer, int64_t value) {
+    put_zigzag(writer, value);
+}
+
+void thrift_element_bool(struct thrift_writer *writer, bool value) {
+    uint8_t byte = value ? THRIFT_TRUE : THRIFT_FALSE;
+    put(writer, &byte, 1);
+}
+
+void thrift_element_binary(struct thrift_writer *writer, const void *bytes, size_t size) {
     put_varint(writer, size);
-    put(writer, text, size);
+    put(writer, bytes, size);
+}
+
+void thrift_element_text(struct thrift_writer *writer, const char *text) {
+    thrift_element_binary(writer, text, strlen(text));
 }
 
 void thrift_element_struct(struct thrift_writer *writer) {

@@ -44,6 +44,9 @@ void thrift_write_text(struct thrift_writer *writer, int16_t id, const char *tex
 void thrift_write_list(struct thrift_writer *writer, int16_t id, enum thrift_type element,
                        int64_t count);
 void thrift_element_i32(struct thrift_writer *writer, int32_t value);
+void thrift_element_i64(struct thrift_writer *writer, int64_t value);
+void thrift_element_bool(struct thrift_writer *writer, bool value);
+void thrift_element_binary(struct thrift_writer *writer, const void *bytes, size_t size);
 void thrift_element_text(struct thrift_writer *writer, const char *text);
 void thrift_element_struct(struct thrift_writer *writer); /* close with thrift_struct_end */
 void thrift_struct_begin(struct thrift_writer *writer, int16_t id);

@@ -18,6 +18,7 @@ void weir_parquet_writer_options_init(struct weir_parquet_writer_options *option
     options->dictionary_bytes = 1 << 20;
     options->dictionary_values = 1 << 17;
     options->memory_bytes = 256 << 20;
+    options->page_index = true;
 }
 
 static int check_options(const struct weir_parquet_writer_options *options,
@@ -90,6 +91,9 @@ int weir_parquet_writer_create(struct weir_parquet_writer **out, struct weir_sch
     weir_buffer_init(&writer->scratch, (size_t)4 * INT32_MAX);
     weir_buffer_init(&writer->header, FOOTER_MAX);
     weir_buffer_init(&writer->row_groups, FOOTER_MAX / 2);
+    weir_buffer_init(&writer->indexed, FOOTER_MAX);
+    weir_buffer_init(&writer->column_indexes, FOOTER_MAX);
+    weir_buffer_init(&writer->offset_indexes, FOOTER_MAX);
     writer->compressor = parquet_compressor_create(options->codec, options->level);
     if (writer->compressor == NULL || copy_metadata(writer, options) != WEIR_OK) {
         rc = weir_error_set(err, WEIR_E_NOMEM, "parquet writer: out of memory");
@@ -117,6 +121,9 @@ void weir_parquet_writer_destroy(struct weir_parquet_writer *writer) {
     weir_buffer_fini(&writer->scratch);
     weir_buffer_fini(&writer->header);
     weir_buffer_fini(&writer->row_groups);
+    weir_buffer_fini(&writer->indexed);
+    weir_buffer_fini(&writer->column_indexes);
+    weir_buffer_fini(&writer->offset_indexes);
     parquet_compressor_destroy(writer->compressor);
     free(writer->remap);
     weir_schema_unref(writer->schema);
@@ -144,6 +151,9 @@ int weir_parquet_writer_open(struct weir_parquet_writer *writer, weir_parquet_wr
         writer->leaves[i].store_pages = 0;
     }
     weir_buffer_clear(&writer->row_groups);
+    weir_buffer_clear(&writer->indexed);
+    weir_buffer_clear(&writer->column_indexes);
+    weir_buffer_clear(&writer->offset_indexes);
     writer->row_group_count = 0;
     writer->rows = 0;
     writer->group_rows = 0;
@@ -318,12 +328,13 @@ int64_t weir_parquet_writer_size_estimate(const struct weir_parquet_writer *writ
 
 int64_t weir_parquet_writer_memory(const struct weir_parquet_writer *writer) {
     size_t bytes = sizeof(*writer) + writer->scratch.capacity + writer->header.capacity +
-                   writer->row_groups.capacity;
+                   writer->row_groups.capacity + writer->indexed.capacity +
+                   writer->column_indexes.capacity + writer->offset_indexes.capacity;
     for (int32_t i = 0; i < writer->leaf_count; i++) {
         const struct parquet_leaf *leaf = &writer->leaves[i];
         bytes += leaf->definition.capacity + leaf->repetition.capacity + leaf->values.capacity +
                  leaf->lengths.capacity + leaf->codes.capacity + leaf->indices.capacity +
-                 leaf->held.capacity + leaf->pages.capacity +
+                 leaf->held.capacity + leaf->pages.capacity + leaf->bounds.capacity +
                  parquet_dictionary_memory(&leaf->dictionary);
     }
     return (int64_t)bytes;

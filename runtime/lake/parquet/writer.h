@@ -51,6 +51,7 @@ struct weir_parquet_writer_options {
     bool compat;          /* only PLAIN and dictionary encodings, for readers of the oldest kind */
     bool nanos_annotated; /* timestamp_ns as TIMESTAMP(NANOS); default: plain INT64, a Delta long */
     bool page_crc;
+    bool page_index;          /* where pages are and what they hold, before the footer */
     const bool *excluded;     /* per top-level column: true = not in the file; NULL: none */
     const int32_t *field_ids; /* one per field of the schema in pre-order (a list's element, a
                                  map's key and value and struct fields count), negative = none;
@@ -60,8 +61,8 @@ struct weir_parquet_writer_options {
     int32_t metadata_count;
 };
 
-/* zstd 1, 1 Mi rows a group, 32 Ki rows or 1 MiB a page, dictionaries up to 1 MiB or 128 Ki
- * values, 256 MiB of held pages. */
+/* With a page index, zstd 1, 1 Mi rows a group, 32 Ki rows or 1 MiB a page, dictionaries up to 1
+ * MiB or 128 Ki values, 256 MiB of held pages. */
 void weir_parquet_writer_options_init(struct weir_parquet_writer_options *options);
 
 /* What one leaf column of a finished file holds. Pointers live until the writer is opened again or
