@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "batch/digest.h"
-#include "core/block.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/thread.h"
@@ -178,7 +177,7 @@ static void fail(struct weir_sinks *sinks, const struct weir_error *err) {
 }
 
 static void free_owner(void *owner) {
-    weir_block_give(owner);
+    free(owner);
 }
 
 static int seal_buffered(struct weir_sinks *sinks, struct entry *entry, uint64_t epoch,
