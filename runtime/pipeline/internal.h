@@ -13,12 +13,14 @@
 #include "sink/sinks.h"
 #include "source/source.h"
 
-enum { CELLS_MAX = 512 };
+enum { POSITION_TOLD_MAX = 320, CELLS_MAX = 512 };
 
 struct partition_state {
     char name[256];    /* "<source>/<partition>" */
     uint8_t *position; /* after the last batch taken; owned */
     uint32_t position_size;
+    uint32_t told_size;
+    uint8_t told[POSITION_TOLD_MAX]; /* at the seal of told_epoch */
     bool ended;
 };
 
@@ -81,7 +83,8 @@ struct weir_pipeline {
     int64_t clock_us;
     int64_t sealed_at_ns; /* monotonic, of the last seal */
     int64_t last_tick_ns;
-    bool dirty; /* something happened since the last seal */
+    uint64_t told_epoch; /* once it is durable, sources hear of it; 0: none waits */
+    bool dirty;          /* something happened since the last seal */
     uint64_t images_since_snapshot;
     int64_t snapshot_at_ns;
     int64_t events;
@@ -108,6 +111,9 @@ int pipeline_seal(struct weir_pipeline *p, struct weir_error *err) WEIR_MUST_CHE
 /* Up to budget_ns of collecting; all of it when budget_ns < 0. */
 int pipeline_collect(struct weir_pipeline *p, int64_t budget_ns,
                      struct weir_error *err) WEIR_MUST_CHECK;
+/* Sources that tell others how far they are hear of what became durable. */
+void pipeline_note_positions(struct weir_pipeline *p, uint64_t epoch);
+void pipeline_tell_sources(struct weir_pipeline *p);
 void pipeline_fail(struct weir_pipeline *p, const struct weir_error *err);
 
 /* pipeline.c */

@@ -158,6 +158,7 @@ static int take_batch(struct weir_pipeline *p, int32_t s, struct weir_source_bat
         rc = push_rejects(p, s, batch, err);
     }
     if (rc == WEIR_OK && batch->position.size > 0) {
+        p->dirty = true; /* where a partition begins is recorded too */
         rc = keep_position(partition, &batch->position, err);
     }
     if (rc == WEIR_OK && batch->end) {
@@ -205,6 +206,7 @@ static int tick(struct weir_pipeline *p, struct weir_error *err) {
         return WEIR_OK;
     }
     p->last_tick_ns = now;
+    pipeline_tell_sources(p);
     if (p->reload != NULL && pipeline_take_request(p)) {
         atomic_store(&p->rollback, true);
     }
@@ -291,6 +293,9 @@ int weir_pipeline_run(struct weir_pipeline *p, struct weir_error *err) {
         weir_clock_mono_ns();
     for (int32_t s = 0; rc == WEIR_OK && s < p->source_count; s++) {
         rc = weir_source_start(p->sources[s].source, err);
+        if (rc != WEIR_OK) {
+            weir_error_wrap(err, "source %s", p->plan->sources[s].name);
+        }
     }
     bool ended = false;
     while (rc == WEIR_OK && !(ended && !p->dirty && !p->collection.active)) {
@@ -311,6 +316,11 @@ int weir_pipeline_run(struct weir_pipeline *p, struct weir_error *err) {
             if (err != NULL) {
                 *err = why;
             }
+        }
+        if (rc == WEIR_OK && !p->dirty) {
+            p->told_epoch = 0;
+            pipeline_note_positions(p, p->epoch - 1);
+            pipeline_tell_sources(p);
         }
         weir_commit_stop(p->commit);
         weir_sinks_drain(p->sinks);

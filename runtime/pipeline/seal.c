@@ -117,6 +117,45 @@ int pipeline_collect(struct weir_pipeline *p, int64_t budget_ns, struct weir_err
     return weir_commit_complete(p->commit, c->epoch, err);
 }
 
+/* Positions of the epoch just sealed, to be told once it is durable; one epoch waits at a time. */
+void pipeline_note_positions(struct weir_pipeline *p, uint64_t epoch) {
+    if (p->told_epoch != 0) {
+        return;
+    }
+    p->told_epoch = epoch;
+    for (int32_t s = 0; s < p->source_count; s++) {
+        for (int32_t i = 0; i < p->sources[s].partition_count; i++) {
+            struct partition_state *partition = &p->sources[s].partitions[i];
+            partition->told_size = 0;
+            if (partition->position != NULL && partition->position_size <= POSITION_TOLD_MAX) {
+                memcpy(partition->told, partition->position, partition->position_size);
+                partition->told_size = partition->position_size;
+            }
+        }
+    }
+}
+
+void pipeline_tell_sources(struct weir_pipeline *p) {
+    if (p->told_epoch == 0) {
+        return;
+    }
+    struct weir_commit_status status;
+    weir_commit_status(p->commit, &status);
+    if (status.durable < p->told_epoch) {
+        return;
+    }
+    p->told_epoch = 0;
+    for (int32_t s = 0; s < p->source_count; s++) {
+        for (int32_t i = 0; i < p->sources[s].partition_count; i++) {
+            const struct partition_state *partition = &p->sources[s].partitions[i];
+            struct weir_position position = {partition->told, partition->told_size};
+            if (partition->told_size > 0) {
+                weir_source_committed(p->sources[s].source, i, &position);
+            }
+        }
+    }
+}
+
 int pipeline_seal(struct weir_pipeline *p, struct weir_error *err) {
     int rc = pipeline_collect(p, -1, err); /* the epoch before, if it is not all in yet */
     if (rc != WEIR_OK) {
@@ -142,6 +181,7 @@ int pipeline_seal(struct weir_pipeline *p, struct weir_error *err) {
         return rc;
     }
     c->active = true;
+    pipeline_note_positions(p, epoch);
     p->epoch++;
     p->dirty = false;
     p->sealed_at_ns = start;

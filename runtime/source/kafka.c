@@ -29,6 +29,8 @@ static const char *const lost_choices[] = {"fail", "earliest", NULL};
     {.name = "start", .form = WEIR_OPTION_TEXT, .example = "\"latest\""},                          \
         {.name = "offsets", .form = WEIR_OPTION_SETTINGS, .example = "{ [\"pos/0\"] = 1200 }"},    \
         {.name = "on_lost", .form = WEIR_OPTION_TEXT, .choices = lost_choices},                    \
+        {.name = "group", .form = WEIR_OPTION_TEXT, .example = "\"pos-readers\""},                 \
+        {.name = "member", .form = WEIR_OPTION_TEXT, .example = "\"till-reader-1\""},              \
         {.name = "isolation", .form = WEIR_OPTION_TEXT, .choices = isolation_choices},             \
         {.name = "discover", .form = WEIR_OPTION_DURATION}, {                                      \
         .name = "threads", .form = WEIR_OPTION_COUNT                                               \
@@ -199,6 +201,7 @@ static void fini(struct weir_source *source) {
         kafka_lane_fini(&kafka->lanes[i]);
     }
     free(kafka->lanes);
+    kafka_group_leave(kafka);
     kafka_topics_free(kafka);
     weir_kafka_client_close(&kafka->client);
     if (kafka->has_wake) {
@@ -244,6 +247,7 @@ static int open_source(struct weir_source *source, const struct weir_position *p
     if (rc == WEIR_OK) {
         rc = kafka_check_restored(source, OPEN_MS, err);
     }
+    kafka->resumed = true; /* partitions met from now on were made since */
     source->partitions = kafka->part_count;
     return rc;
 }
@@ -271,6 +275,7 @@ static void *watch(void *argument) {
         if (atomic_exchange(&kafka->remind, false)) {
             remind(kafka);
         }
+        kafka_group_step(kafka);
         if (!source->until_end &&
             weir_clock_mono_ns() - looked_ns >= kafka->discover_ms * 1000000) {
             struct weir_error err = {0};
@@ -293,7 +298,7 @@ static int begin(struct weir_source *source, int32_t *lanes, struct weir_error *
     if (kafka->lanes == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
-    int rc = WEIR_OK;
+    int rc = kafka_group_join(source, err);
     for (int32_t i = 0; rc == WEIR_OK && i < kafka->lane_count; i++) {
         rc = kafka_lane_init(&kafka->lanes[i], source, err);
     }
@@ -316,7 +321,21 @@ static int begin(struct weir_source *source, int32_t *lanes, struct weir_error *
 static int serve(struct weir_source *source, int32_t lane, struct source_outlet *outlet,
                  bool *ended, struct weir_error *err) {
     struct kafka *kafka = source->state;
+    if (atomic_load_explicit(&kafka->group.failed, memory_order_relaxed)) {
+        pthread_mutex_lock(&kafka->lock);
+        *err = kafka->group.error;
+        pthread_mutex_unlock(&kafka->lock);
+        return err->code;
+    }
     return kafka_lane_serve(&kafka->lanes[lane], outlet, ended, err);
+}
+
+static void committed(struct weir_source *source, int32_t partition,
+                      const struct weir_position *position) {
+    int64_t next = kafka_position_offset(position);
+    if (next >= 0) {
+        kafka_group_note(source->state, partition, next);
+    }
 }
 
 static void interrupt(struct weir_source *source) {
@@ -371,6 +390,7 @@ const struct weir_source_vtable weir_source_kafka = {
     .begin = begin,
     .serve = serve,
     .interrupt = interrupt,
+    .committed = committed,
     .fini = fini,
     .describe = kafka_describe,
 };
@@ -386,6 +406,7 @@ const struct weir_source_vtable weir_source_event_hubs = {
     .begin = begin,
     .serve = serve,
     .interrupt = interrupt,
+    .committed = committed,
     .fini = fini,
     .describe = kafka_describe,
 };

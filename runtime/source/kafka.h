@@ -35,6 +35,22 @@ struct kafka_part {
     bool is_known;               /* the ledger had a position */
     bool reading;                /* librdkafka fetches it */
     bool ended;
+    int64_t durable; /* under kafka->lock: rows before this offset are safe */
+    int64_t told;    /* of these the group has heard */
+};
+
+struct kafka_group {
+    struct weir_kafka_client client; /* of its own: what it assigns is not read */
+    char id[256];
+    char client_id[64]; /* tells a pipeline's own earlier run from somebody else */
+    int64_t told_ns;
+    bool joined;    /* asked to be a member */
+    bool is_member; /* and is one, or needs not be one to tell offsets */
+    bool listed;    /* the brokers name us among its members */
+    bool look;      /* somebody may have joined */
+    bool failed_said;
+    atomic_bool failed;      /* lanes stop with: */
+    struct weir_error error; /* under kafka->lock */
 };
 
 struct kafka_lane {
@@ -92,6 +108,7 @@ struct kafka {
     int64_t discover_ms;
     bool resumed; /* the ledger knows this source: what is new is read from its beginning */
 
+    struct kafka_group group;
     struct kafka_lane *lanes; /* threads'; in pull mode one a partition */
     int32_t lane_count;
     bool pulls;
@@ -122,8 +139,20 @@ int kafka_lost(struct kafka *kafka, struct kafka_part *part, int64_t low, int64_
 void kafka_topics_free(struct kafka *kafka);
 /* Topic, partition and offset. */
 uint32_t kafka_position_bytes(const struct kafka_part *part);
+/* -1 where it is none of Kafka's. */
+int64_t kafka_position_offset(const struct weir_position *position);
 void kafka_write_position(const struct kafka_part *part, int64_t next, uint8_t *out);
 int kafka_describe(const struct weir_position *position, struct weir_buffer *out);
+
+/* --- kafka_group.c: thread of the watcher, but join ------------------------------------------- */
+
+/* Joins the consumer group; WEIR_E_LOCKED when somebody else reads in it. */
+int kafka_group_join(struct weir_source *source, struct weir_error *err) WEIR_MUST_CHECK;
+/* Serves it: rebalances, offsets that became durable. Does not block for long. */
+void kafka_group_step(struct kafka *kafka);
+/* Any thread: what lies before `next` in this partition is safe. */
+void kafka_group_note(struct kafka *kafka, int32_t partition, int64_t next);
+void kafka_group_leave(struct kafka *kafka);
 
 /* --- kafka_lane.c ---------------------------------------------------------------------------- */
 

@@ -45,6 +45,14 @@ static bool read_position(const struct weir_position *position, const char **top
     return position->size == POSITION_HEAD + (uint32_t)*length && *length > 0 && *number >= 0;
 }
 
+int64_t kafka_position_offset(const struct weir_position *position) {
+    const char *topic;
+    uint16_t length;
+    int32_t number;
+    int64_t next;
+    return read_position(position, &topic, &length, &number, &next) ? next : -1;
+}
+
 int kafka_describe(const struct weir_position *position, struct weir_buffer *out) {
     const char *topic;
     uint16_t length;

@@ -69,7 +69,7 @@ def stop(process):
 
 @pytest.fixture
 def topic(kafka, request):
-    return kafka.create_topic(f"t-{request.node.name.replace('[', '-').replace(']', '')}-{time.time_ns()}", partitions=4)
+    return kafka.create_topic(f"{request.node.originalname}-{time.time_ns()}", partitions=4)
 
 
 @pytest.fixture
@@ -91,3 +91,253 @@ def test_a_second_run_reads_only_what_is_new(pos):
     pos.run()
     pos.run()
     assert sorted(pos.ids()) == list(range(150))
+
+
+def test_kill_and_start_again_loses_and_doubles_nothing(pos):
+    total = 60_000
+    pos.produce(range(total))
+    last = 0
+    for _ in range(4):
+        process = pos.start()
+        pos.wait_for(process, lambda: len(pos.table()) > last or len(pos.table()) == total)
+        process.kill()
+        process.communicate()
+        last = len(pos.table())
+    pos.run()
+    assert sorted(pos.ids()) == list(range(total))
+
+
+def test_followed_rows_arrive_while_it_runs_and_a_stop_keeps_them(pos):
+    process = pos.start()
+    pos.produce(range(10))
+    pos.wait_for(process, lambda: len(pos.table()) == 10)
+    pos.produce(range(10, 20))
+    pos.wait_for(process, lambda: len(pos.table()) == 20)
+    code, _, err = stop(process)
+    assert code == 0, err
+    pos.run()
+    assert sorted(pos.ids()) == list(range(20))
+
+
+def test_meta_columns_are_the_brokers(project, kafka, topic):
+    kafka.produce(topic, [{"value": json.dumps({"id": i, "name": "x"}), "partition": i % 4, "timestamp": 1_700_000_000_000 + i}
+                          for i in range(40)])
+    rule = 'return stream "silver.pos" { from = "bronze.pos", keep = { "id", "_topic", "_partition", "_offset", "_timestamp" } }'
+    pos = Pos(project, kafka, topic, rule=rule)
+    pos.run()
+    for row in pos.table():
+        assert row["_topic"] == topic
+        assert row["_partition"] == row["id"] % 4
+        assert row["_offset"] == row["id"] // 4
+        assert round(row["_timestamp"].timestamp() * 1000) == 1_700_000_000_000 + row["id"]
+    assert len(pos.table()) == 40
+
+
+def test_poisoned_messages_go_to_quarantine_with_their_bytes_and_place(project, kafka, topic):
+    values = [json.dumps({"id": i, "name": "x"}).encode() for i in range(5)]
+    values[2] = b'{"id": "two\xff'
+    values[4] = b""
+    kafka.produce(topic, [{"value": value, "partition": 3} for value in values])
+    pos = Pos(project, kafka, topic)
+    pos.run()
+    assert sorted(pos.ids()) == [0, 1, 3]
+    bad = sorted(pos.table("quarantine.bronze.pos"), key=lambda row: row["_offset"])
+    assert [(row["_raw"], row["_topic"], row["_partition"], row["_offset"]) for row in bad] == [(values[2], topic, 3, 2), (b"", topic, 3, 4)]
+
+
+def test_tombstones_are_passed_over_and_their_offsets_kept(project, kafka, topic):
+    kafka.produce(topic, [{"key": "a", "value": value, "partition": 0} for value in ('{"id": 1, "name": "x"}', None, None)])
+    pos = Pos(project, kafka, topic)
+    pos.run()
+    assert pos.ids() == [1]
+    kafka.produce(topic, [{"value": '{"id": 2, "name": "x"}', "partition": 0}])
+    pos.run()
+    assert sorted(pos.ids()) == [1, 2]
+
+
+@pytest.mark.parametrize("options, wanted", [
+    ('start = "earliest"', range(60)),
+    ('start = "latest"', range(40, 60)),
+    ('start = "5"', range(20, 60)),
+    ('start = "2023-11-14T22:13:40.030Z"', range(30, 60)),
+    ('offsets = { ["@T/0"] = 9, ["@T/1"] = 10 }', [*[i for i in range(40) if i % 4 in (2, 3)], 36, *range(40, 60)]),
+])
+def test_start(project, kafka, topic, options, wanted):
+    def produce(ids):
+        kafka.produce(topic, [{"value": json.dumps({"id": i, "name": "x"}), "partition": i % 4, "timestamp": 1_700_000_020_000 + i}
+                              for i in ids])
+    produce(range(40))
+    pos = Pos(project, kafka, topic, options.replace("@T", topic))
+    process = pos.start()
+    pos.wait_for(process, lambda: True)
+    if "latest" in options:  # it has looked where the end is
+        pos.wait_for(process, lambda: (project.root / "lake/_weir").exists())
+        time.sleep(2)
+    produce(range(40, 60))
+    pos.wait_for(process, lambda: len(pos.table()) >= len(list(wanted)))
+    stop(process)
+    assert sorted(pos.ids()) == sorted(wanted)
+
+
+def test_topics_by_list_and_by_pattern_and_those_that_appear(project, kafka):
+    stem = f"many{time.time_ns()}"
+    for name in ("a", "b"):
+        kafka.create_topic(f"{stem}.{name}")
+        kafka.produce(f"{stem}.{name}", [json.dumps({"id": i, "name": name}) for i in range(10)])
+    pos = Pos(project, kafka, f"{stem}.a", 'discover = "200ms"', source=f'pattern = "^{stem}[.]"')
+    process = pos.start()
+    pos.wait_for(process, lambda: len(pos.table()) == 20)
+    kafka.create_topic(f"{stem}.c", partitions=2)
+    kafka.produce(f"{stem}.c", [json.dumps({"id": i, "name": "c"}) for i in range(10)])
+    pos.wait_for(process, lambda: len(pos.table()) == 30)
+    process.kill()
+    process.communicate()
+    kafka.produce(f"{stem}.c", [json.dumps({"id": i, "name": "c"}) for i in range(10, 15)])
+    pos.run()
+    assert sorted((row["name"], row["id"]) for row in pos.table()) == sorted(
+        [("a", i) for i in range(10)] + [("b", i) for i in range(10)] + [("c", i) for i in range(15)])
+
+
+def test_partitions_added_while_it_runs_are_read_from_their_beginning(project, kafka, topic):
+    from confluent_kafka.admin import NewPartitions
+    pos = Pos(project, kafka, topic, 'discover = "200ms", start = "latest"')
+    process = pos.start()
+    pos.wait_for(process, lambda: (project.root / "lake/_weir").exists())
+    time.sleep(1)
+    admin = kafka.admin()
+    admin.create_partitions([NewPartitions(topic, 70)])[topic].result(30)
+    kafka.produce(topic, [{"value": json.dumps({"id": i, "name": "x"}), "partition": i} for i in range(4, 70)])
+    pos.wait_for(process, lambda: len(pos.table()) == 66)
+    stop(process)
+    pos.run()
+    assert sorted(pos.ids()) == list(range(4, 70))
+
+
+def test_only_what_was_committed_is_read(project, kafka, topic):
+    producer = kafka.producer(transactional_id=f"x{time.time_ns()}")
+    producer.init_transactions(30)
+    for start, commit in ((0, True), (10, False), (20, True)):
+        producer.begin_transaction()
+        for i in range(start, start + 10):
+            producer.produce(topic, json.dumps({"id": i, "name": "x"}), partition=0)
+        producer.flush()
+        if commit:
+            producer.commit_transaction(30)
+        else:
+            producer.abort_transaction(30)
+    pos = Pos(project, kafka, topic)
+    pos.run()  # ends although the last offset is a mark
+    assert sorted(pos.ids()) == [*range(10), *range(20, 30)]
+    producer.begin_transaction()
+    producer.produce(topic, json.dumps({"id": 99, "name": "open"}), partition=0)
+    producer.flush()
+    pos.run()  # an open transaction is not waited for
+    assert 99 not in pos.ids()
+    producer.commit_transaction(30)
+    pos.run()
+    assert 99 in pos.ids()
+
+
+def test_a_second_member_is_refused_and_the_first_goes_on(pos, new_project, kafka, topic):
+    pos.produce(range(10))
+    first = pos.start()
+    pos.wait_for(first, lambda: len(pos.table()) == 10)
+    second = Pos(new_project("second"), kafka, topic)
+    outcome = second.project.weir("run", "pipelines/p.lua", "--until-end")
+    assert outcome.code == 3, outcome
+    assert "consumer group weir.p.bronze.pos has a member already" in outcome.err and "group =" in outcome.err, outcome
+    assert second.table() == []
+    pos.produce(range(10, 20))
+    pos.wait_for(first, lambda: len(pos.table()) == 20)
+    own = Pos(new_project("third"), kafka, topic, 'group = "another"')
+    own.run()
+    assert sorted(own.ids()) == list(range(20))
+    code, _, err = stop(first)
+    assert code == 0, err
+    second.run()  # a clean stop leaves the group at once
+    assert sorted(second.ids()) == list(range(20))
+
+
+def test_the_group_hears_of_what_is_durable(pos, kafka, topic):
+    from confluent_kafka import Consumer, TopicPartition
+    kafka.produce(topic, [{"value": json.dumps({"id": i, "name": "x"}), "partition": 2} for i in range(25)])
+    pos.run()
+    consumer = Consumer({**kafka.client(), "group.id": "weir.p.bronze.pos"})
+    assert consumer.committed([TopicPartition(topic, 2)], timeout=10)[0].offset == 25
+    consumer.close()
+
+
+def test_a_rebalance_moves_nothing(pos, kafka, topic):
+    """Somebody joins the group while Weir runs: a warning, and not a row lost or doubled."""
+    from confluent_kafka import Consumer
+    pos.produce(range(1000))
+    process = pos.start()
+    pos.wait_for(process, lambda: len(pos.table()) == 1000)
+    intruder = Consumer({**kafka.client(), "group.id": "weir.p.bronze.pos", "partition.assignment.strategy": "cooperative-sticky"})
+    intruder.subscribe([topic])
+    give_up = time.monotonic() + 30
+    while not intruder.assignment() and time.monotonic() < give_up:
+        intruder.poll(0.1)
+    assert intruder.assignment()
+    pos.produce(range(1000, 2000))
+    pos.wait_for(process, lambda: len(pos.table()) == 2000)
+    intruder.close()
+    pos.produce(range(2000, 3000))
+    pos.wait_for(process, lambda: len(pos.table()) == 3000)
+    code, _, err = stop(process)
+    assert code == 0 and "another consumer joined group weir.p.bronze.pos" in err, err
+    assert sorted(pos.ids()) == list(range(3000))
+
+
+def test_brokers_restarted_and_killed_lose_nothing(project):
+    import kafka as service
+    broker = service.start()
+    try:
+        topic = broker.create_topic("outage", partitions=3)
+        pos = Pos(project, broker, topic)
+        pos.produce(range(100))
+        process = pos.start()
+        pos.wait_for(process, lambda: len(pos.table()) == 100)
+        broker.end()
+        broker.restart()
+        pos.produce(range(100, 200))
+        pos.wait_for(process, lambda: len(pos.table()) == 200)
+        broker.kill()
+        broker.restart()
+        pos.produce(range(200, 300))
+        pos.wait_for(process, lambda: len(pos.table()) == 300)
+        code, _, err = stop(process)
+        assert code == 0, err
+        assert sorted(pos.ids()) == list(range(300))
+    finally:
+        broker.stop()
+
+
+def test_retention_past_the_position_says_what_to_do(project, kafka, topic):
+    from confluent_kafka import TopicPartition
+    pos = Pos(project, kafka, topic)
+    kafka.produce(topic, [{"value": json.dumps({"id": i, "name": "x"}), "partition": 0} for i in range(10)])
+    pos.run()
+    kafka.produce(topic, [{"value": json.dumps({"id": i, "name": "x"}), "partition": 0} for i in range(10, 30)])
+    admin = kafka.admin()
+    for done in admin.delete_records([TopicPartition(topic, 0, 20)]).values():
+        done.result(30)
+    outcome = project.weir("run", "pipelines/p.lua", "--until-end")
+    assert outcome.code == 3, outcome
+    for text in (f"topic {topic}, partition 0", "offset 10", "the oldest there is 20", 'on_lost = "earliest"', "retention"):
+        assert text in outcome.err, outcome
+    pos.declare(f'brokers = "{kafka.plaintext}", topic = "{topic}", on_lost = "earliest"')
+    pos.run()
+    assert sorted(pos.ids()) == [*range(10), *range(20, 30)]
+
+
+def test_unknown_topics_and_absent_brokers_say_what_to_do(project, kafka):
+    pos = Pos(project, kafka, "nosuch")
+    outcome = project.weir("run", "pipelines/p.lua", "--until-end")
+    assert outcome.code == 1 and "topic nosuch" in outcome.err and "create it" in outcome.err, outcome
+    pos.declare('brokers = "127.0.0.1:1", topic = "nosuch", options = { ["socket.connection.setup.timeout.ms"] = 1000 }')
+    outcome = project.weir("run", "pipelines/p.lua", "--until-end")
+    assert outcome.code == 3 and "127.0.0.1:1" in outcome.err and "refused" in outcome.err, outcome
+    pos.declare(f'brokers = "{kafka.plaintext}", topic = "x", options = {{ ["no.such.option"] = 1 }}')
+    outcome = project.weir("run", "pipelines/p.lua", "--until-end")
+    assert outcome.code == 1 and "no.such.option" in outcome.err, outcome
