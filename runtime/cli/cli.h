@@ -35,8 +35,9 @@ struct weir_arguments {
     const char *version;
     const char *as_of;
     const char *limit;
-    const char *output; /* --output tap|junit|… of `weir test` */
-    const char *self;   /* absolute path of this binary */
+    const char *columns; /* --columns a,b of `weir table cat` */
+    const char *output;  /* --output tap|junit|… of `weir test` */
+    const char *self;    /* absolute path of this binary */
 };
 
 struct weir_command {

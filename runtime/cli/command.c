@@ -24,7 +24,9 @@ static const struct weir_command commands[] = {
     {"dump", "dump FILE-OR-FOLDER", "any durable file as JSON lines", weir_cli_dump},
     {"replay", "replay PIPELINE --epoch N [--set k=v]…",
      "run a recorded epoch again and say where it differs", weir_cli_replay},
-    {"table", "table ls|show|history|cat [NAME-OR-PATH] [--version N | --as-of T] [--limit N]",
+    {"table",
+     "table ls|show|history|cat [NAME-OR-PATH] [--version N | --as-of T] [--limit N] "
+     "[--columns A,B]",
      "look at Delta tables", weir_cli_table},
     {"status", "status [PIPELINE] [--set k=v]…", "what a running instance says of itself",
      weir_cli_status},
@@ -188,6 +190,7 @@ static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i)
         {"--version", offsetof(struct weir_arguments, version)},
         {"--as-of", offsetof(struct weir_arguments, as_of)},
         {"--limit", offsetof(struct weir_arguments, limit)},
+        {"--columns", offsetof(struct weir_arguments, columns)},
         {"--output", offsetof(struct weir_arguments, output)},
     };
     for (size_t f = 0; f < sizeof(flags) / sizeof(flags[0]); f++) {

@@ -69,7 +69,8 @@ static int show(struct weir_arguments *arguments, const char *what, const char *
         if (rc == WEIR_OK && strcmp(what, "show") == 0) {
             rc = weir_delta_show(snapshot, arguments->json, &out, &err);
         } else if (rc == WEIR_OK) {
-            rc = weir_delta_cat(snapshot, limit, arguments->json, write_text, NULL, &err);
+            rc = weir_delta_cat(snapshot, arguments->columns, limit, arguments->json, write_text,
+                                NULL, &err);
         }
     }
     if (rc == WEIR_OK && out.size > 0) {

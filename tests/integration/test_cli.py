@@ -1,6 +1,8 @@
 """The command as a user meets it: exit codes, messages with places and ways out, tables, replay."""
 
+import decimal
 import json
+import math
 import os
 import shutil
 import signal
@@ -129,6 +131,26 @@ def test_tables_are_listed_shown_and_read_by_the_command(shop):
     assert history.code == 0 and history.out.strip()
     rows = [json.loads(text) for text in shop.weir("table", "cat", "lake/silver/sale", "--json").out.strip().split("\n")]
     assert sorted(int(row["id"]) for row in rows) == sold(shop)
+
+
+def test_cat_prints_the_chosen_columns_of_a_table_somebody_else_made(shop):
+    pa, deltalake = pytest.importorskip("pyarrow"), pytest.importorskip("deltalake")
+    table = pa.table({
+        "long": pa.array([2**63 - 1, None], pa.int64()), "text": ["ä\n\"", None], "bytes": pa.array([b"\x00\xff", None], pa.binary()),
+        "price": pa.array([decimal.Decimal("12345678901234567890123456789.012345678"), None], pa.decimal128(38, 9)),
+        "at": pa.array([1704103872123456, None], pa.timestamp("us", "UTC")), "local": pa.array([0, None], pa.timestamp("us")),
+        "list": [[1, None], None], "map": pa.array([[("k", 1)], None], pa.map_(pa.string(), pa.int32())), "nan": [math.nan, None]})
+    deltalake.write_deltalake(shop.root / "theirs", table)
+    deltalake.write_deltalake(shop.root / "theirs", table.slice(1), mode="append")
+    first = ('{"long":9223372036854775807,"text":"ä\\n\\"","bytes":"AP8=","price":12345678901234567890123456789.012345678,'
+             '"at":"2024-01-01T10:11:12.123456Z","local":"1970-01-01T00:00:00.000000","list":[1,null],"map":[{"key":"k","value":1}],"nan":"NaN"}')
+    nulls = '{"long":null,"text":null,"bytes":null,"price":null,"at":null,"local":null,"list":null,"map":null,"nan":null}'
+    whole = shop.weir("table", "cat", "theirs", "--json")
+    assert sorted(whole.out.strip().split("\n")) == sorted([first, nulls, nulls])
+    some = shop.weir("table", "cat", "theirs", "--json", "--columns", "price,long", "--version", "0")
+    assert some.out.strip().split("\n") == ['{"price":12345678901234567890123456789.012345678,"long":9223372036854775807}', '{"price":null,"long":null}']
+    wrong = shop.weir("table", "cat", "theirs", "--columns", "price,nope")
+    assert wrong.code == 2 and '"nope"' in wrong.err
 
 
 def test_a_second_run_on_the_same_ledger_is_refused_and_names_the_first(shop):

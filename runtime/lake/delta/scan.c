@@ -197,14 +197,43 @@ out:
     return rc;
 }
 
-int weir_delta_scan(struct weir_delta_snapshot *snapshot, struct weir_pool *pool,
-                    weir_delta_visit_batch *visit, void *context, struct weir_error *err) {
+/* The table's columns at these positions: a schema of their own and their places in files. */
+static int project(const struct weir_schema *schema, const struct weir_delta_column *all,
+                   const int32_t *positions, int32_t count, struct weir_schema **out,
+                   struct weir_delta_column **columns, struct weir_error *err) {
+    *out = weir_schema_create();
+    *columns = calloc((size_t)count + 1, sizeof(**columns));
+    int rc = *out != NULL && *columns != NULL ? WEIR_OK : WEIR_E_NOMEM;
+    for (int32_t i = 0; i < count && rc == WEIR_OK; i++) {
+        (*columns)[i] = all[positions[i]];
+        rc = weir_schema_add(*out, &schema->fields[positions[i]]);
+    }
+    return rc == WEIR_OK ? rc : weir_error_set(err, rc, "read table: out of memory");
+}
+
+int weir_delta_scan_columns(struct weir_delta_snapshot *snapshot, const int32_t *positions,
+                            int32_t count, struct weir_pool *pool, weir_delta_visit_batch *visit,
+                            void *context, struct weir_error *err) {
     struct scan scan = {snapshot, NULL, NULL, pool, visit, context};
+    struct weir_schema *projected = NULL;
+    struct weir_delta_column *columns = NULL;
     const struct weir_schema *schema;
     int rc = weir_delta_snapshot_schema(snapshot, &schema, &scan.columns, err);
-    if (rc != WEIR_OK) {
-        return rc;
+    if (rc == WEIR_OK && positions != NULL) {
+        rc = project(schema, scan.columns, positions, count, &projected, &columns, err);
+        scan.columns = columns;
+        schema = projected;
     }
-    scan.schema = (struct weir_schema *)(uintptr_t)schema;
-    return weir_delta_snapshot_each_file(snapshot, scan_file, &scan, err);
+    if (rc == WEIR_OK) {
+        scan.schema = (struct weir_schema *)(uintptr_t)schema;
+        rc = weir_delta_snapshot_each_file(snapshot, scan_file, &scan, err);
+    }
+    weir_schema_unref(projected);
+    free(columns);
+    return rc;
+}
+
+int weir_delta_scan(struct weir_delta_snapshot *snapshot, struct weir_pool *pool,
+                    weir_delta_visit_batch *visit, void *context, struct weir_error *err) {
+    return weir_delta_scan_columns(snapshot, NULL, 0, pool, visit, context, err);
 }

@@ -2,6 +2,7 @@
 #include "lake/delta/table.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "lake/delta/state.h"
@@ -449,14 +450,47 @@ static int cat_text(void *context, struct weir_batch *batch, struct weir_error *
     return cat->left == 0 ? CAT_DONE : WEIR_OK;
 }
 
-int weir_delta_cat(struct weir_delta_snapshot *snapshot, int64_t limit, bool json,
-                   weir_delta_write_text *write, void *context, struct weir_error *err) {
+/* "id,amount" as positions in the schema, and a schema of those alone. */
+static int choose_columns(const struct weir_schema *schema, const char *names, int32_t *positions,
+                          struct weir_schema *chosen, struct weir_error *err) {
+    for (const char *at = names; *at != '\0' || at == names;) {
+        char name[256];
+        size_t length = strcspn(at, ",");
+        snprintf(name, sizeof(name), "%.*s", (int)length, at);
+        int32_t found = weir_schema_find(schema, name);
+        if (found < 0) {
+            return weir_error_set(err, WEIR_E_USAGE,
+                                  "there is no column \"%s\"; weir table show lists them", name);
+        }
+        if (weir_schema_find(chosen, name) >= 0) {
+            return weir_error_set(err, WEIR_E_USAGE, "column \"%s\" is named twice", name);
+        }
+        positions[chosen->count] = found;
+        if (weir_schema_add(chosen, &schema->fields[found]) != WEIR_OK) {
+            return no_memory(err);
+        }
+        at += length + (at[length] == ',');
+    }
+    return WEIR_OK;
+}
+
+int weir_delta_cat(struct weir_delta_snapshot *snapshot, const char *columns, int64_t limit,
+                   bool json, weir_delta_write_text *write, void *context, struct weir_error *err) {
     struct cat cat = {.left = limit, .write = write, .context = context};
     struct weir_pool *pool = weir_pool_create(POOL_BYTES);
+    struct weir_schema *chosen = weir_schema_create();
+    int32_t *positions = NULL;
     weir_buffer_init(&cat.text, TEXT_BYTES_MAX);
     weir_buffer_init(&cat.cells, TEXT_BYTES_MAX);
-    int rc = pool != NULL ? weir_delta_snapshot_schema(snapshot, &cat.schema, NULL, err)
-                          : no_memory(err);
+    int rc = pool != NULL && chosen != NULL
+                 ? weir_delta_snapshot_schema(snapshot, &cat.schema, NULL, err)
+                 : no_memory(err);
+    if (rc == WEIR_OK && columns != NULL) {
+        positions = calloc((size_t)cat.schema->count + 1, sizeof(*positions));
+        rc = positions != NULL ? choose_columns(cat.schema, columns, positions, chosen, err)
+                               : no_memory(err);
+        cat.schema = chosen;
+    }
     if (rc != WEIR_OK) {
         goto out;
     }
@@ -468,7 +502,8 @@ int weir_delta_cat(struct weir_delta_snapshot *snapshot, int64_t limit, bool jso
     for (int32_t i = 0; i < cat.schema->count && !json; i++) {
         PUT(put_cell(&cat, i, cat.schema->fields[i].name, strlen(cat.schema->fields[i].name)));
     }
-    PUT(weir_delta_scan(snapshot, pool, json ? cat_json : cat_text, &cat, err));
+    PUT(weir_delta_scan_columns(snapshot, positions, cat.schema->count, pool,
+                                json ? cat_json : cat_text, &cat, err));
     if (rc == CAT_DONE) {
         rc = WEIR_OK;
     }
@@ -477,6 +512,8 @@ int weir_delta_cat(struct weir_delta_snapshot *snapshot, int64_t limit, bool jso
     }
 out:
     free(cat.widths);
+    free(positions);
+    weir_schema_unref(chosen);
     weir_buffer_fini(&cat.text);
     weir_buffer_fini(&cat.cells);
     if (pool != NULL) {

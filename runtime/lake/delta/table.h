@@ -47,14 +47,20 @@ typedef int weir_delta_visit_batch(void *context, struct weir_batch *batch, stru
 int weir_delta_scan(struct weir_delta_snapshot *snapshot, struct weir_pool *pool,
                     weir_delta_visit_batch *visit, void *context,
                     struct weir_error *err) WEIR_MUST_CHECK;
+/* The same of the columns at these positions of the table's schema, in that order; the others are
+ * not read. NULL: all. */
+int weir_delta_scan_columns(struct weir_delta_snapshot *snapshot, const int32_t *positions,
+                            int32_t count, struct weir_pool *pool, weir_delta_visit_batch *visit,
+                            void *context, struct weir_error *err) WEIR_MUST_CHECK;
 
 /* Receives text piece by piece. */
 typedef int weir_delta_write_text(void *context, const char *text, size_t length);
 /* The table's rows, at most `limit` (-1: all): as NDJSON (null as null, timestamps ISO 8601 with Z
  * where they have a zone, int64 and decimals with all their digits, binary as base64, NaN and
- * infinities as strings, maps as arrays of {"key","value"}), or as an aligned text table. */
-int weir_delta_cat(struct weir_delta_snapshot *snapshot, int64_t limit, bool json,
-                   weir_delta_write_text *write, void *context,
+ * infinities as strings, maps as arrays of {"key","value"}), or as an aligned text table. `columns`
+ * names some ("id,amount"), which alone are read; NULL: all. */
+int weir_delta_cat(struct weir_delta_snapshot *snapshot, const char *columns, int64_t limit,
+                   bool json, weir_delta_write_text *write, void *context,
                    struct weir_error *err) WEIR_MUST_CHECK;
 
 /* "3", "2026-11-21", "2026-11-21T10:00:00Z", "2026-11-21 10:00:00.5" → what to open. Times without

@@ -235,7 +235,7 @@ int main(int argc, char **argv) {
             rc = weir_delta_show(snapshot, true, &text, &err);
             rc = rc == WEIR_OK ? print(NULL, (const char *)text.data, text.size) : rc;
         } else if (rc == WEIR_OK) {
-            rc = weir_delta_cat(snapshot, -1, true, print, NULL, &err);
+            rc = weir_delta_cat(snapshot, NULL, -1, true, print, NULL, &err);
         }
     }
     if (rc != WEIR_OK) {
