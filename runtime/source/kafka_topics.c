@@ -11,7 +11,13 @@
 #include "decode/json_text.h"
 #include "source/kafka.h"
 
-enum { ANSWER_MS = 5000, APPEAR_MS = 5000, POSITION_HEAD = 20, POSITION_VERSION = 1 };
+enum {
+    ANSWER_MS = 5000,
+    APPEAR_MS = 5000,
+    MUTE_MS = 3000,
+    POSITION_HEAD = 20,
+    POSITION_VERSION = 1
+};
 
 /* --- positions: 'k', version, u16 bytes of the topic, i32 partition, i64 next offset, 4 zero
  * bytes, the topic; little-endian (docs/formats/kafka.md)
@@ -373,6 +379,23 @@ static int take_metadata(struct weir_source *source, const struct rd_kafka_metad
     return rc;
 }
 
+/* Waiting does not help: the login is wrong, or the certificate. */
+static bool is_refused(struct weir_kafka_client *client) {
+    pthread_mutex_lock(&client->lock);
+    int code = client->said_code;
+    pthread_mutex_unlock(&client->lock);
+    return code == RD_KAFKA_RESP_ERR__AUTHENTICATION || code == RD_KAFKA_RESP_ERR__SSL ||
+           code == RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED;
+}
+
+/* Brokers that want TLS, or another certificate, hang up without a word. */
+static bool is_mute(struct weir_kafka_client *client) {
+    pthread_mutex_lock(&client->lock);
+    bool mute = strstr(client->said, "state APIVERSION_QUERY") != NULL;
+    pthread_mutex_unlock(&client->lock);
+    return mute;
+}
+
 int kafka_discover(struct weir_source *source, int64_t wait_ms, struct weir_error *err) {
     struct kafka *kafka = source->state;
     for (int32_t i = 0; i < kafka->name_count; i++) {
@@ -403,8 +426,14 @@ int kafka_discover(struct weir_source *source, int64_t wait_ms, struct weir_erro
                                         RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, NULL, "topic",
                                         missing);
             }
-        } else if (!weir_kafka_passing(code) || waited_ms >= wait_ms) {
+        } else if (!weir_kafka_passing(code) || waited_ms >= wait_ms ||
+                   (!kafka->watching && is_refused(&kafka->client))) {
             return weir_kafka_error(err, &kafka->client, code, NULL, "ask for the topics", NULL);
+        }
+        if (!kafka->watching && waited_ms >= MUTE_MS && is_mute(&kafka->client)) {
+            return weir_kafka_error(err, &kafka->client, RD_KAFKA_RESP_ERR__SSL,
+                                    "the broker closes the connection before its first answer",
+                                    "ask for the topics", NULL);
         }
         if (atomic_load(&kafka->stopping)) {
             return weir_error_set(err, WEIR_E_CLOSED, "stopped");
