@@ -27,6 +27,7 @@ enum weir_meta_column {
 
 #define WEIR_DECODE_PADDING 64 /* readable bytes required after a block */
 #define WEIR_DECODE_FRAME_BYTES_MAX (16 << 20)
+#define WEIR_SPLIT_BYTES_MAX (4 << 20) /* of one frame in a file */
 
 /* The user's columns followed by the meta columns; NULL without memory. A user column named like a
  * meta column is an error of the caller's (check with weir_decode_check_schema). */
@@ -40,14 +41,28 @@ struct weir_frame {
     int64_t offset;  /* goes to _offset */
 };
 
+/* Bytes of a file on their way to becoming frames. */
+struct weir_split {
+    const uint8_t *bytes;
+    size_t size;
+    uint64_t offset;           /* of bytes[0] in its file */
+    bool last;                 /* nothing follows them */
+    struct weir_frame *frames; /* room for `max` */
+    int32_t max;
+    int32_t count; /* out: frames cut, `start` counted from bytes[0] */
+    size_t used;   /* out: bytes up to the end of the last frame and of what follows it */
+};
+
+#define WEIR_SPLIT_MORE SIZE_MAX /* `begin` needs more bytes */
+
 struct weir_decoder;
 
 /* Appends to `builder` (begun; over the full schema) and `*rejects` (created when first needed).
  * Stops early when the builder's batch is full: *consumed says how many frames were taken. The
- * block needs WEIR_DECODE_PADDING readable bytes after it, nothing but white space between frames,
- * and \n, \r or NUL right after each frame. Fails only for memory (WEIR_E_LIMIT, WEIR_E_NOMEM:
- * nothing of the frame at *consumed was kept). One thread at a time; does not block; no malloc in
- * steady state. */
+ * block needs WEIR_DECODE_PADDING readable bytes after it, and, for kinds that bring no `split`,
+ * nothing but white space between frames and \n, \r or NUL right after each frame. Fails only for
+ * memory (WEIR_E_LIMIT, WEIR_E_NOMEM: nothing of the frame at *consumed was kept). One thread at a
+ * time; does not block; no malloc in steady state. */
 struct weir_decoder_vtable {
     const char *name;
     const struct weir_option *options; /* what `name { … }` takes, ended by a NULL name */
@@ -68,6 +83,18 @@ struct weir_decoder_vtable {
                   struct weir_batch_builder *builder, struct weir_reject_batch **rejects,
                   int32_t *consumed);
     void (*destroy)(struct weir_decoder *decoder);
+    /* How frames lie in a file; a transport of messages hands over one message as one frame.
+     * NULL: they are its lines. Cuts what is whole; in more than WEIR_SPLIT_BYTES_MAX bytes, or in
+     * the last ones, there is always a frame to be cut, or an error (WEIR_E_CORRUPT) when nothing
+     * behind this byte can be read. No state: cut again from the same byte, bytes give the same
+     * frames. */
+    int (*split)(struct weir_decoder *decoder, struct weir_split *split, struct weir_error *err);
+    /* A file begins, and with it what comes before its frames (a header): *used bytes of it, or
+     * WEIR_SPLIT_MORE when it is not whole yet and these are not the last bytes. NULL: nothing
+     * does. */
+    int (*begin)(struct weir_decoder *decoder, const uint8_t *bytes, size_t size, bool last,
+                 size_t *used, struct weir_error *err);
+    bool is_binary; /* frames are no text: no lines to fall back to, no byte order mark */
 };
 
 struct weir_decoder { /* head of every decoder */

@@ -6,34 +6,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "decode/avsc.h"
-#include "decode/decoder.h"
 #include "decode/json_index.h"
-#include "decode/json_read.h"
 #include "decode/json_text.h"
+#include "decode/row.h"
 
-enum { INDEX_BYTES = 32 * 1024, REASON_BYTES = 1024, TYPE_BYTES_MAX = 16 << 20 };
+enum { INDEX_BYTES = 32 * 1024 };
 
 struct json_decoder {
     struct weir_decoder head;
     struct weir_json_index *index;
-    struct json_record record;
-    struct json_reader reader;
-    struct weir_schema *schema;
-    struct weir_avsc avsc; /* zero without a schema file */
+    struct decode_plan plan;
 };
 
 static void destroy(struct weir_decoder *base) {
     struct json_decoder *decoder = (struct json_decoder *)base;
     weir_json_index_destroy(decoder->index);
-    json_record_fini(&decoder->record);
-    json_reader_fini(&decoder->reader);
-    weir_avsc_fini(&decoder->avsc);
-    weir_schema_unref(decoder->schema);
+    decode_plan_fini(&decoder->plan);
     free(decoder);
 }
 
-/* {"schema": "path"}: loads it into decoder->avsc. */
+/* {"schema": "path"}: loads it into the plan. */
 static int read_options(struct json_decoder *decoder, const char *options_json,
                         struct weir_error *err) {
     if (options_json == NULL) {
@@ -49,7 +41,7 @@ static int read_options(struct json_decoder *decoder, const char *options_json,
     }
     json_object_foreach(options, key, value) {
         if (strcmp(key, "schema") == 0 && json_is_string(value)) {
-            rc = weir_avsc_load(json_string_value(value), &decoder->avsc, err);
+            rc = decode_plan_load(&decoder->plan, json_string_value(value), err);
         } else {
             rc = weir_error_set(err, WEIR_E_CONFIG,
                                 "json: unknown option \"%s\"; it has schema = \"a.avsc\"", key);
@@ -62,89 +54,21 @@ static int read_options(struct json_decoder *decoder, const char *options_json,
     return rc;
 }
 
-/* Reads every default once, so that one that does not fit its type is found at start. */
-static int check_defaults(struct json_decoder *decoder, struct weir_error *err) {
-    struct weir_pool *pool = weir_pool_create(64 << 20);
-    struct weir_batch_builder builder;
-    memset(&builder, 0, sizeof(builder));
-    int rc = pool == NULL
-                 ? weir_error_set(err, WEIR_E_NOMEM, "json decoder: out of memory")
-                 : weir_batch_builder_init(&builder, pool, decoder->schema, 1, 1 << 20, err);
-    if (rc == WEIR_OK) {
-        rc = weir_batch_builder_begin(&builder);
-        for (int32_t i = 0; rc == WEIR_OK && i < decoder->record.count; i++) {
-            struct json_field *f = &decoder->record.fields[i];
-            if (f->default_.text != NULL) {
-                rc = json_read_default(&decoder->reader, f, &builder.columns[i]);
-            }
-            if (rc == WEIR_E_DATA) {
-                rc =
-                    weir_error_set(err, WEIR_E_SCHEMA, "field \"%s\": its default does not fit: %s",
-                                   f->field->name, decoder->reader.reason);
-            }
-        }
-        weir_batch_builder_fini(&builder);
-    }
-    weir_pool_destroy(pool);
-    return rc;
-}
-
-/* Do both say the same columns? Type texts, as a plan has them, do not tell which nested fields
- * may be null. */
-static bool same_columns(const struct weir_schema *a, const struct weir_schema *b) {
-    struct weir_buffer left;
-    struct weir_buffer right;
-    weir_buffer_init(&left, TYPE_BYTES_MAX);
-    weir_buffer_init(&right, TYPE_BYTES_MAX);
-    bool same = a->count == b->count;
-    for (int32_t i = 0; same && i < a->count; i++) {
-        const struct weir_field *x = &a->fields[i];
-        const struct weir_field *y = &b->fields[i];
-        weir_buffer_clear(&left);
-        weir_buffer_clear(&right);
-        same = strcmp(x->name, y->name) == 0 && x->nullable == y->nullable &&
-               weir_field_format_type(x, &left) == WEIR_OK &&
-               weir_field_format_type(y, &right) == WEIR_OK && left.size == right.size &&
-               memcmp(left.data, right.data, left.size) == 0;
-    }
-    weir_buffer_fini(&left);
-    weir_buffer_fini(&right);
-    return same;
-}
-
 static int create(struct weir_decoder **out, const char *options_json, struct weir_schema *schema,
                   struct weir_error *err) {
     struct json_decoder *decoder = calloc(1, sizeof(*decoder));
     if (decoder == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "json decoder: out of memory");
     }
-    json_reader_init(&decoder->reader);
     int rc = read_options(decoder, options_json, err);
-    if (rc == WEIR_OK && decoder->avsc.schema == NULL && schema == NULL) {
-        rc = weir_error_set(err, WEIR_E_CONFIG,
-                            "json needs a schema; write json { schema = \"schemas/x.avsc\" }");
-    }
-    if (rc == WEIR_OK && decoder->avsc.schema != NULL && schema != NULL &&
-        !same_columns(decoder->avsc.schema, schema)) {
-        rc = weir_error_set(err, WEIR_E_SCHEMA,
-                            "json: the schema file is no longer the one the rules were checked "
-                            "against; run `weir check` again");
-    }
     if (rc == WEIR_OK) {
-        /* The file's own schema carries what column types do not: symbols, epoch units. */
-        decoder->schema =
-            weir_schema_ref(decoder->avsc.schema != NULL ? decoder->avsc.schema : schema);
-        rc = weir_decode_check_schema(decoder->schema, err);
+        rc = decode_plan_settle(&decoder->plan, "json", schema, -1, err);
     }
     if (rc == WEIR_OK) {
         decoder->index = weir_json_index_create();
         rc = decoder->index == NULL
                  ? weir_error_set(err, WEIR_E_NOMEM, "json decoder: out of memory")
-                 : json_record_init(&decoder->record, decoder->schema->fields, decoder->avsc.hints,
-                                    decoder->schema->count, err);
-    }
-    if (rc == WEIR_OK) {
-        rc = check_defaults(decoder, err);
+                 : WEIR_OK;
     }
     if (rc != WEIR_OK) {
         destroy(&decoder->head);
@@ -155,28 +79,10 @@ static int create(struct weir_decoder **out, const char *options_json, struct we
 }
 
 static struct weir_schema *schema_of(const struct weir_decoder *base) {
-    return ((const struct json_decoder *)base)->schema;
+    return ((const struct json_decoder *)base)->plan.schema;
 }
 
 /* --- rejects ------------------------------------------------------------------------------ */
-
-static int reject(struct weir_batch_builder *builder, struct weir_reject_batch **rejects,
-                  const uint8_t *block, const struct weir_frame *frame, const char *field,
-                  const char *reason, int64_t position) {
-    if (*rejects == NULL) {
-        *rejects = weir_reject_batch_create(builder->pool);
-        if (*rejects == NULL) {
-            return WEIR_E_LIMIT;
-        }
-    }
-    char text[REASON_BYTES];
-    int used = snprintf(text, sizeof(text), "%s", reason);
-    if (position >= 0 && used > 0 && (size_t)used < sizeof(text)) {
-        snprintf(text + used, sizeof(text) - (size_t)used, ", at byte %lld", (long long)position);
-    }
-    return weir_reject_batch_add(*rejects, builder->rows, frame->offset, block + frame->start,
-                                 frame->length, text, field, (int32_t)position);
-}
 
 static int reject_unindexed(struct weir_batch_builder *builder, struct weir_reject_batch **rejects,
                             const uint8_t *block, const struct weir_frame *frame,
@@ -203,31 +109,10 @@ static int reject_unindexed(struct weir_batch_builder *builder, struct weir_reje
     default:
         break;
     }
-    return reject(builder, rejects, block, frame, "", reason, position);
+    return decode_reject(builder, rejects, block, frame, "", reason, position);
 }
 
 /* --- rows --------------------------------------------------------------------------------- */
-
-static void undo_row(struct weir_batch_builder *builder) {
-    for (int32_t i = 0; i < builder->column_count; i++) {
-        json_truncate_column(&builder->columns[i], builder->rows);
-    }
-}
-
-static int finish_row(struct json_reader *r, struct weir_batch_builder *builder, int32_t user,
-                      int64_t offset) {
-    struct weir_column_builder *meta = builder->columns + user;
-    int64_t row = builder->rows;
-    ((int64_t *)meta[WEIR_META_OFFSET].values)[row] = offset;
-    meta[WEIR_META_OFFSET].length = row + 1;
-    int rc = r->rescued.size == 0
-                 ? weir_builder_null(&meta[WEIR_META_RESCUED])
-                 : weir_builder_bytes(&meta[WEIR_META_RESCUED], r->rescued.data, r->rescued.size);
-    if (rc == WEIR_OK) {
-        builder->rows++;
-    }
-    return rc;
-}
 
 /* One frame whose structural positions begin at r->next, relative to `block`. Leaves r->next behind
  * the frame's last. */
@@ -235,11 +120,11 @@ static int decode_frame(struct json_decoder *decoder, const uint8_t *block,
                         const struct weir_frame *frame, const uint8_t *base,
                         const uint32_t *positions_end, struct weir_batch_builder *builder,
                         struct weir_reject_batch **rejects) {
-    struct json_reader *r = &decoder->reader;
+    struct json_reader *r = &decoder->plan.reader;
     const uint32_t *first = r->next;
     uint32_t start = (uint32_t)(block + frame->start - base);
     uint32_t end = start + frame->length;
-    int rc = json_read_row(r, &decoder->record, builder->columns);
+    int rc = json_read_row(r, &decoder->plan.record, builder->columns);
     if (rc == WEIR_OK && __builtin_expect(r->next[-1] >= end, 0)) {
         rc = json_fail(r, end, "the text ends too early"); /* it read on into the next line */
     }
@@ -247,29 +132,23 @@ static int decode_frame(struct json_decoder *decoder, const uint8_t *block,
         rc = json_fail(r, *r->next, "more text after the object");
     }
     if (__builtin_expect(rc == WEIR_OK, 1)) {
-        rc = finish_row(r, builder, decoder->record.count, frame->offset);
+        rc = decode_finish_row(builder, decoder->plan.record.count, frame->offset, &r->rescued);
     }
     if (rc == WEIR_OK) {
         return WEIR_OK;
     }
-    undo_row(builder);
+    decode_undo_row(builder);
     if (rc == WEIR_E_DATA) {
         bool early = r->error_at >= end;
-        rc = reject(builder, rejects, block, frame, r->path,
-                    early ? "the text ends too early" : r->reason,
-                    early ? frame->length : r->error_at - start);
+        rc = decode_reject(builder, rejects, block, frame, r->path,
+                           early ? "the text ends too early" : r->reason,
+                           early ? frame->length : r->error_at - start);
     }
     r->next = first;
     while (r->next < positions_end && *r->next < end) {
         r->next++;
     }
     return rc;
-}
-
-/* Bytes of the frames decoded so far count against the batch, so that long lines give short ones.
- */
-static bool is_full(const struct weir_batch_builder *builder, size_t bytes) {
-    return builder->rows >= builder->rows_max || bytes >= builder->bytes_max;
 }
 
 /* Decodes frames[0..count) as one indexed block; *done frames were taken. *broken: the block cannot
@@ -287,10 +166,10 @@ static int decode_block(struct json_decoder *decoder, const uint8_t *block,
     if (*result != WEIR_JSON_INDEXED) {
         return WEIR_OK;
     }
-    struct json_reader *r = &decoder->reader;
+    struct json_reader *r = &decoder->plan.reader;
     r->block = base;
     r->next = positions;
-    for (int32_t i = 0; i < count && !is_full(builder, *bytes); i++) {
+    for (int32_t i = 0; i < count && !decode_is_full(builder, *bytes); i++) {
         int rc = decode_frame(decoder, block, &frames[i], base, positions + position_count, builder,
                               rejects);
         if (rc != WEIR_OK) {
@@ -310,7 +189,7 @@ static int decode(struct weir_decoder *base, const uint8_t *block, const struct 
     int32_t alone_until = 0; /* frames before this one are indexed one by one */
     size_t bytes = 0;
     int rc = WEIR_OK;
-    while (rc == WEIR_OK && at < count && !is_full(builder, bytes)) {
+    while (rc == WEIR_OK && at < count && !decode_is_full(builder, bytes)) {
         int32_t last = at + 1;
         while (at >= alone_until && last < count &&
                frames[last].start + frames[last].length - frames[at].start <= INDEX_BYTES) {
