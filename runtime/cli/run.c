@@ -9,6 +9,7 @@
 #include "cli/cli.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/plan.h"
+#include "serve/http/server.h"
 
 static struct weir_pipeline *running; /* for the signal handler */
 
@@ -24,6 +25,8 @@ struct view {
     int64_t last_events;
     double last_seconds;
     bool line_open;
+    struct weir_http_server *server; /* NULL where the process does not listen */
+    struct weir_buffer metrics;
 };
 
 static void append_rejects(char *line, size_t size, size_t *used,
@@ -126,6 +129,53 @@ static void print_summary(struct weir_pipeline *pipeline) {
     }
 }
 
+/* On the loop: for those who ask the server. */
+static void observe(void *context, struct weir_pipeline *pipeline) {
+    struct view *view = context;
+    if (view->server == NULL) {
+        return;
+    }
+    weir_buffer_clear(&view->metrics);
+    if (weir_pipeline_metrics(pipeline, &view->metrics) == WEIR_OK) {
+        weir_http_server_publish(view->server, (const char *)view->metrics.data,
+                                 view->metrics.size);
+    }
+}
+
+static int start_server(struct view *view, struct weir_pipeline *pipeline, bool until_end,
+                        struct weir_error *err) {
+    const struct weir_plan *plan = weir_pipeline_plan(pipeline);
+    if (!plan->http.present || until_end) { /* bounded: what the logs hold, no more */
+        return WEIR_OK;
+    }
+    struct weir_source **sources = calloc((size_t)plan->source_count + 1, sizeof(*sources));
+    if (sources == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    for (int32_t i = 0; i < plan->source_count; i++) {
+        sources[i] = weir_pipeline_source(pipeline, i);
+    }
+    struct weir_http_server_options options = {
+        .pipeline = plan->pipeline,
+        .address = plan->http.address,
+        .port = (int)plan->http.port,
+        .certificate = plan->http.certificate,
+        .key = plan->http.key,
+        .client_authority = plan->http.client_authority,
+        .connections_max = (int)plan->http.connections,
+        .timeout_us = plan->http.timeout_us,
+        .idle_us = plan->http.idle_us,
+        .sources = sources,
+        .source_count = plan->source_count,
+    };
+    int rc = weir_http_server_create(&view->server, &options, err);
+    free(sources);
+    if (rc == WEIR_OK) {
+        weir_pipeline_set_url(pipeline, weir_http_server_url(view->server));
+    }
+    return rc;
+}
+
 int weir_cli_run(struct weir_arguments *arguments) {
     struct weir_error err = {0};
     if (arguments->positional_count != 1) {
@@ -136,6 +186,7 @@ int weir_cli_run(struct weir_arguments *arguments) {
         return weir_cli_fail(arguments, &err);
     }
     struct view view = {.terminal = isatty(STDERR_FILENO)};
+    weir_buffer_init(&view.metrics, 16 << 20);
     struct weir_pipeline_options options = {
         .path = path,
         .settings = arguments->settings,
@@ -149,6 +200,7 @@ int weir_cli_run(struct weir_arguments *arguments) {
                                               : 5000,
         .progress = show,
         .message = say,
+        .observe = observe,
         .context = &view,
     };
     struct weir_buffer report;
@@ -174,7 +226,12 @@ int weir_cli_run(struct weir_arguments *arguments) {
     struct sigaction action = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    rc = weir_pipeline_run(pipeline, &err);
+    rc = start_server(&view, pipeline, arguments->until_end, &err);
+    if (rc == WEIR_OK) {
+        rc = weir_pipeline_run(pipeline, &err);
+    }
+    weir_http_server_destroy(view.server);
+    weir_buffer_fini(&view.metrics);
     if (view.line_open) {
         fputc('\n', stderr);
     }

@@ -105,6 +105,7 @@ struct weir_pipeline {
     char note[512];
 };
 
+    char url[128]; /* where the process listens, or "" */
 /* seal.c */
 int schedule_add(struct weir_pipeline *p, const struct weir_message *message) WEIR_MUST_CHECK;
 int pipeline_seal(struct weir_pipeline *p, struct weir_error *err) WEIR_MUST_CHECK;

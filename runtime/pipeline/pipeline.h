@@ -48,6 +48,8 @@ struct weir_pipeline_options {
     void (*progress)(void *context, const struct weir_pipeline_progress *progress);
     void (*message)(void *context,
                     const char *text); /* reload outcomes and the like; may be NULL */
+    /* Twice a second, on the loop: for metrics. May be NULL. */
+    void (*observe)(void *context, struct weir_pipeline *pipeline);
     void *context;
     /* For tests that cut the power: disks other than the system's (borrowed, NULL: the system's),
      * and epochs shorter than a rule set may ask for (0: its own). */
@@ -71,6 +73,12 @@ void weir_pipeline_stop(struct weir_pipeline *pipeline);
 void weir_pipeline_rollback(struct weir_pipeline *pipeline);
 void weir_pipeline_progress(struct weir_pipeline *pipeline, struct weir_pipeline_progress *out);
 const struct weir_plan *weir_pipeline_plan(const struct weir_pipeline *pipeline);
+/* An open source, until the pipeline is destroyed. */
+struct weir_source *weir_pipeline_source(const struct weir_pipeline *pipeline, int32_t index);
+/* Before the run: where the process listens, for status. */
+void weir_pipeline_set_url(struct weir_pipeline *pipeline, const char *url);
+/* In Prometheus' text format; loop thread (observe). */
+int weir_pipeline_metrics(struct weir_pipeline *pipeline, struct weir_buffer *out) WEIR_MUST_CHECK;
 /* The one JSON object `weir run --until-end --json` ends with. */
 int weir_pipeline_summary(struct weir_pipeline *pipeline, struct weir_buffer *out) WEIR_MUST_CHECK;
 void weir_pipeline_destroy(struct weir_pipeline *pipeline);

@@ -387,6 +387,24 @@ static void read_model(struct reader *r, const json_t *value, struct weir_plan_m
     read_sink(r, value, "quarantine", &model->quarantine);
 }
 
+static void read_http(struct reader *r, json_t *http, struct weir_plan_http *out) {
+    if (!json_is_object(http)) {
+        return;
+    }
+    json_t *tls = member(http, "tls");
+    out->present = true;
+    out->address = text(r, http, "address", true);
+    out->port = integer(r, http, "port", 0);
+    if (json_is_object(tls)) {
+        out->certificate = text(r, tls, "cert", true);
+        out->key = text(r, tls, "key", true);
+        out->client_authority = text(r, tls, "client_ca", false);
+    }
+    out->connections = integer(r, http, "connections", 1000);
+    out->timeout_us = integer(r, http, "timeout_us", INT64_C(30000000));
+    out->idle_us = integer(r, http, "idle_us", INT64_C(60000000));
+}
+
 int weir_plan_parse(const char *json, struct weir_plan **out, struct weir_error *err) {
     *out = NULL;
     json_error_t parse_error;
@@ -419,6 +437,7 @@ int weir_plan_parse(const char *json, struct weir_plan **out, struct weir_error 
     plan->ledger_segment_bytes = integer(&r, ledger, "segment_bytes", INT64_C(64) << 20);
     plan->snapshot_every_us = integer(&r, ledger, "snapshot_every_us", INT64_C(60000000));
     plan->commit_every_us = integer(&r, member(pipeline, "commit"), "every_us", 1000000);
+    read_http(&r, member(member(pipeline, "serve"), "http"), &plan->http);
     json_t *memory = member(pipeline, "memory");
     plan->data_bytes = integer(&r, memory, "data_bytes", INT64_C(192) << 20);
     plan->state_bytes = integer(&r, memory, "state_bytes", INT64_C(1) << 30);

@@ -164,6 +164,17 @@ struct weir_plan {
     int64_t ledger_keep_us;
     int64_t ledger_segment_bytes;
     int64_t snapshot_every_us;
+    struct weir_plan_http { /* where the process listens */
+        bool present;
+        const char *address;
+        int64_t port;
+        const char *certificate; /* or NULL: no TLS */
+        const char *key;
+        const char *client_authority; /* or NULL */
+        int64_t connections;
+        int64_t timeout_us;
+        int64_t idle_us;
+    } http;
     int64_t data_bytes;
     int64_t state_bytes;
     struct weir_plan_source *sources;

@@ -221,8 +221,13 @@ static int open_source(struct replay *r, int32_t s, struct weir_error *err) {
         plan->connector_options != NULL ? json_dumps(plan->connector_options, JSON_COMPACT) : NULL;
     char *decoder_options =
         plan->decoder_options != NULL ? json_dumps(plan->decoder_options, JSON_COMPACT) : NULL;
+    char ledger[1024];
+    char log_path[1400];
+    weir_plan_ledger_path(r->plan, ledger, sizeof(ledger));
+    snprintf(log_path, sizeof(log_path), "%s/http/%s", ledger, plan->name);
     struct weir_source_config config = {
         .name = plan->name,
+        .log_path = log_path,
         .kind = plan->connector,
         .options_json = options,
         .decoder = plan->decoder,

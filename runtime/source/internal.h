@@ -6,8 +6,10 @@
 struct weir_source {
     const struct weir_source_vtable *vtable;
     char *name;
-    char *pipeline;     /* NULL where none runs */
-    char *instance;     /* NULL likewise */
+    char *pipeline; /* NULL where none runs */
+    char *instance; /* NULL likewise */
+    char *log_path; /* NULL likewise */
+    int64_t keep_us;
     char *decoder_kind; /* NULL for sources that need none */
     char *decoder_options;
     struct weir_schema *user_schema; /* NULL until the decoder has said it */
@@ -44,3 +46,4 @@ extern const struct weir_source_vtable weir_source_files;
 extern const struct weir_source_vtable weir_source_generator;
 extern const struct weir_source_vtable weir_source_kafka;
 extern const struct weir_source_vtable weir_source_event_hubs;
+extern const struct weir_source_vtable weir_source_http;

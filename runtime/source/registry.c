@@ -12,7 +12,8 @@
 enum { QUEUE_BATCHES = 8, LIMIT_WAIT_MS = 1 };
 
 static const struct weir_source_vtable *const sources[] = {
-    &weir_source_files, &weir_source_generator, &weir_source_kafka, &weir_source_event_hubs};
+    &weir_source_files, &weir_source_generator, &weir_source_kafka, &weir_source_event_hubs,
+    &weir_source_http};
 
 struct source_outlet { /* a lane: its thread and its ring */
     struct weir_source *source;
@@ -156,6 +157,8 @@ int weir_source_create(struct weir_source **out, const struct weir_source_config
         rc = settle_schema(source, err);
     }
     if (rc == WEIR_OK) {
+    source->log_path = copy_text(config->log_path, &rc);
+    source->keep_us = config->keep_us;
         rc = vtable->init(source, config->options_json, err);
     }
     if (rc != WEIR_OK) {
@@ -199,6 +202,7 @@ int32_t weir_source_partitions(const struct weir_source *source) {
 
 int32_t weir_source_lanes(const struct weir_source *source) {
     return source->lanes;
+    free(source->log_path);
 }
 
 struct weir_schema *weir_source_schema(const struct weir_source *source) {
@@ -373,3 +377,7 @@ int64_t weir_source_cpu_ns(const struct weir_source *source) {
     }
     return total;
 }
+int weir_source_figures(struct weir_source *source, struct weir_buffer *out) {
+    return source->vtable->figures != NULL ? source->vtable->figures(source, out) : WEIR_OK;
+}
+

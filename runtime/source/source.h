@@ -48,6 +48,8 @@ struct weir_source_config {
     const char *name;         /* dataset name; `_topic` where the kind has no better one */
     const char *pipeline;     /* its name; NULL where none runs (checks, replay) */
     const char *instance;     /* who runs it: the same after a restart, unlike any other; or NULL */
+    const char *log_path;     /* folder for kinds that keep a log of their own; or NULL */
+    int64_t keep_us;          /* how long it keeps what the ledger has */
     const char *kind;         /* "files", "generator" */
     const char *options_json; /* as written in the declaration, an object; NULL for {} */
     const char *decoder;      /* "json"; NULL for sources that need none */
@@ -97,6 +99,9 @@ const struct weir_error *weir_source_error(const struct weir_source *source, int
  */
 void weir_source_committed(struct weir_source *source, int32_t partition,
                            const struct weir_position *position);
+/* What the kind shows of itself in status (requests, lag), as members of a JSON object; nothing of
+ * most kinds. Consumer thread. */
+int weir_source_figures(struct weir_source *source, struct weir_buffer *out) WEIR_MUST_CHECK;
 /* CPU nanoseconds of the source's threads so far, for the per-stage budget. */
 int64_t weir_source_cpu_ns(const struct weir_source *source);
 
@@ -152,3 +157,5 @@ struct weir_source_vtable {
 #ifdef __cplusplus
 }
 #endif
+    /* As weir_source_figures; may be NULL. */
+    int (*figures)(struct weir_source *source, struct weir_buffer *out);

@@ -17,6 +17,7 @@ OWNED = [
     (re.compile(r"^simdjson"), "decode", "simdjson::simdjson"),
     (re.compile(r"^uv\.h"), "pipeline", "PkgConfig::LIBUV"),
     (re.compile(r"^pcre2"), "operator", "PkgConfig::PCRE2"),
+    (re.compile(r"^libwebsockets"), "serve", "PkgConfig::WEBSOCKETS"),
 ]
 
 

@@ -9,14 +9,15 @@ local models = require "weir.internal.models"
 local predicate = require "weir.internal.predicate"
 local project_module = require "weir.internal.project"
 local reader_module = require "weir.internal.reader"
+local serve = require "weir.internal.serve"
 local diagnostic = require "weir.internal.diagnostic"
 local time = require "weir.internal.time"
 local words = require "weir.internal.words"
 
 local pipeline_options = {
     description = true, owner = true, rules = true, storage = true, commit = true, ledger = true, time_zone = true, sources = true, memory = true,
-    quarantine = true,
-    serve = "later", alerts = "later", metrics = "later",
+    quarantine = true, serve = true,
+    alerts = "later", metrics = "later",
 }
 local option_tables = {
     commit = { every = true },
@@ -166,6 +167,7 @@ local function pipeline_plan(project, reader, node, at)
     end
     local memory = sub_options(reader, named, "memory")
     plan.memory = { data_bytes = reader:size(memory.data, "memory.data") or 134217728, state_bytes = reader:size(memory.state, "memory.state") or 1073741824 }
+    plan.serve = serve.plan(project, reader, named.serve)
     plan.description = datasets.text_of(reader, named.description, "description")
     plan.owner = datasets.text_of(reader, named.owner, "owner")
     local rules = reader:want(named.rules, "string", "rules", "a folder") or "rules"
@@ -418,6 +420,7 @@ local function load_all(project, reader, request)
             list[#list + 1] = made.plan
         end
     end
+    serve.check_sources(reader, plan, plan_sources)
     return { format = 1, pipeline = plan, sources = plan_sources, streams = streams, models = plan_models }
 end
 

@@ -81,6 +81,7 @@
 ---@field ledger? { keep: string, path: string }
 ---@field memory? { data: string, state: string }
 ---@field time_zone? string
+---@field serve? { http: { port: integer, address?: string, tls?: { cert: string, key: string, client_ca?: string }, connections?: integer, timeout?: string, idle?: string } }
 ---@field sources weir.node[]
 
 ---@param name string

@@ -1,0 +1,154 @@
+/* The run's counters for Prometheus: text format 0.0.4, families whole, names ending as their type
+ * asks (prometheus.io/docs/instrumenting/exposition_formats). */
+#include <inttypes.h>
+#include <string.h>
+
+#include "pipeline/internal.h"
+
+/* As label values go: backslash, quote and line end escaped. */
+static int put_label(struct weir_buffer *out, const char *text) {
+    int rc = WEIR_OK;
+    for (; *text != '\0' && rc == WEIR_OK; text++) {
+        rc = *text == '\n'                   ? weir_buffer_append_text(out, "\\n")
+             : *text == '"' || *text == '\\' ? weir_buffer_printf(out, "\\%c", *text)
+                                             : weir_buffer_append(out, text, 1);
+    }
+    return rc;
+}
+
+static int put_head(struct weir_buffer *out, const char *name, const char *type, const char *help) {
+    return weir_buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static int put_one(struct weir_buffer *out, const char *name, const char *type, const char *help,
+                   double value) {
+    int rc = put_head(out, name, type, help);
+    return rc == WEIR_OK ? weir_buffer_printf(out, "%s %.17g\n", name, value) : rc;
+}
+
+static int put_run(struct weir_pipeline *p, struct weir_buffer *out) {
+    struct weir_pipeline_progress g;
+    weir_pipeline_progress(p, &g);
+    const struct {
+        const char *name;
+        const char *type;
+        const char *help;
+        double value;
+    } rows[] = {
+        {"weir_events_total", "counter", "Rows taken from all sources by this process.",
+         (double)g.events},
+        {"weir_epochs_total", "counter", "Epochs durable in the ledger.", (double)g.epochs},
+        {"weir_uptime_seconds", "gauge", "Since this process began its run.", g.seconds},
+        {"weir_commit_latency_seconds", "gauge", "Seal to durable, median of the last epochs.",
+         (double)g.commit_p50_us / 1e6},
+        {"weir_seal_pause_max_seconds", "gauge", "Longest pause of the loop at a seal.",
+         (double)g.seal_max_us / 1e6},
+        {"weir_resident_bytes", "gauge", "Resident memory.", (double)g.resident_bytes},
+        {"weir_data_bytes", "gauge", "Batches in flight.", (double)g.data_bytes},
+        {"weir_state_bytes", "gauge", "Keyed state.", (double)g.state_bytes},
+        {"weir_state_keys", "gauge", "Keys in state.", (double)g.state_keys},
+        {"weir_loop_cpu_seconds_total", "counter", "CPU of the loop.", (double)g.loop_cpu_ns / 1e9},
+        {"weir_source_cpu_seconds_total", "counter", "CPU of sources and decoders.",
+         (double)g.source_cpu_ns / 1e9},
+        {"weir_encode_cpu_seconds_total", "counter", "CPU of encoding for sinks.",
+         (double)g.encode_cpu_ns / 1e9},
+        {"weir_apply_cpu_seconds_total", "counter", "CPU of applying epochs to sinks.",
+         (double)g.apply_cpu_ns / 1e9},
+        {"weir_blocked_seconds_total", "counter", "Time the loop waited for sinks.",
+         (double)g.blocked_ns / 1e9},
+    };
+    int rc = WEIR_OK;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]) && rc == WEIR_OK; i++) {
+        rc = put_one(out, rows[i].name, rows[i].type, rows[i].help, rows[i].value);
+    }
+    if (rc == WEIR_OK && g.watermark_us != WEIR_WATERMARK_NONE &&
+        g.watermark_us != WEIR_WATERMARK_END) {
+        rc = put_one(out, "weir_watermark_seconds", "gauge", "Event time the pipeline has reached.",
+                     (double)g.watermark_us / 1e6);
+    }
+    if (rc == WEIR_OK) {
+        rc = put_head(out, "weir_info", "gauge", "The pipeline, its rule set and version.");
+    }
+    rc = rc == WEIR_OK ? weir_buffer_append_text(out, "weir_info{pipeline=\"") : rc;
+    rc = rc == WEIR_OK ? put_label(out, p->plan->pipeline) : rc;
+    return rc == WEIR_OK ? weir_buffer_printf(out, "\",rule_set=\"%s\",version=\"%s\"} 1\n",
+                                              g.rule_set, WEIR_VERSION)
+                         : rc;
+}
+
+static const struct family {
+    const char *name;
+    const char *help;
+    size_t offset; /* in struct weir_counters */
+} families[] = {
+    {"weir_rows_in_total", "Rows a dataset read.", offsetof(struct weir_counters, in)},
+    {"weir_rows_out_total", "Rows that left it.", offsetof(struct weir_counters, out)},
+    {"weir_rows_filtered_total", "Rows `where` passed over.",
+     offsetof(struct weir_counters, filtered)},
+    {"weir_rows_dropped_total", "Rows an expectation dropped.",
+     offsetof(struct weir_counters, dropped)},
+    {"weir_rows_quarantined_total", "Rows in quarantine.",
+     offsetof(struct weir_counters, quarantined)},
+    {"weir_rows_duplicate_total", "Rows `dedup` left out.",
+     offsetof(struct weir_counters, duplicates)},
+    {"weir_rows_late_total", "Rows too late for their window.",
+     offsetof(struct weir_counters, late)},
+};
+
+static int put_row(struct weir_buffer *out, const char *family, const char *dataset,
+                   const char *reason, int64_t value) {
+    int rc = weir_buffer_printf(out, "%s{dataset=\"", family);
+    rc = rc == WEIR_OK ? put_label(out, dataset) : rc;
+    if (rc == WEIR_OK && reason != NULL) {
+        rc = weir_buffer_append_text(out, "\",reason=\"");
+        rc = rc == WEIR_OK ? put_label(out, reason) : rc;
+    }
+    return rc == WEIR_OK ? weir_buffer_printf(out, "\"} %" PRId64 "\n", value) : rc;
+}
+
+static int put_family(struct weir_pipeline *p, const struct family *family,
+                      struct weir_buffer *out) {
+    int rc = put_head(out, family->name, "counter", family->help);
+    for (int32_t i = 0; i < weir_graph_dataset_count(p->graph) && rc == WEIR_OK; i++) {
+        const struct weir_dataset *dataset = weir_graph_dataset(p->graph, i);
+        int64_t value;
+        memcpy(&value, (const char *)&dataset->counters + family->offset, sizeof(value));
+        rc = put_row(out, family->name, dataset->name, NULL, value);
+    }
+    return rc;
+}
+
+static int put_reasons(struct weir_pipeline *p, bool warned, struct weir_buffer *out) {
+    const char *name = warned ? "weir_rows_warned_total" : "weir_rows_rejected_total";
+    int rc = put_head(out, name, "counter",
+                      warned ? "Rows that failed a warning expectation."
+                             : "Rows rejected, by each expectation or reason they failed.");
+    for (int32_t i = 0; i < weir_graph_dataset_count(p->graph) && rc == WEIR_OK; i++) {
+        const struct weir_dataset *dataset = weir_graph_dataset(p->graph, i);
+        const struct weir_counters *c = &dataset->counters;
+        for (int32_t t = 0; t < c->tally_count && rc == WEIR_OK; t++) {
+            int64_t value = warned ? c->tallies[t].warned : c->tallies[t].rejected;
+            if (value > 0) {
+                rc = put_row(out, name, dataset->name, c->tallies[t].name, value);
+            }
+        }
+    }
+    return rc;
+}
+
+int weir_pipeline_metrics(struct weir_pipeline *p, struct weir_buffer *out) {
+    int rc = put_run(p, out);
+    for (size_t i = 0; i < sizeof(families) / sizeof(families[0]) && rc == WEIR_OK; i++) {
+        rc = put_family(p, &families[i], out);
+    }
+    rc = rc == WEIR_OK ? put_reasons(p, false, out) : rc;
+    return rc == WEIR_OK ? put_reasons(p, true, out) : rc;
+}
+
+struct weir_source *weir_pipeline_source(const struct weir_pipeline *p, int32_t index) {
+    return index < p->source_count ? p->sources[index].source : NULL;
+}
+
+void weir_pipeline_set_url(struct weir_pipeline *p, const char *url) {
+    snprintf(p->url, sizeof(p->url), "%s", url);
+}
