@@ -103,9 +103,9 @@ struct weir_pipeline {
     char *orphans[WEIR_COMMIT_MAX_SINKS]; /* names of sinks only old records know; owned */
     int32_t orphan_count;
     char note[512];
+    char url[128]; /* where the process listens, or "" */
 };
 
-    char url[128]; /* where the process listens, or "" */
 /* seal.c */
 int schedule_add(struct weir_pipeline *p, const struct weir_message *message) WEIR_MUST_CHECK;
 int pipeline_seal(struct weir_pipeline *p, struct weir_error *err) WEIR_MUST_CHECK;

@@ -361,13 +361,13 @@ static int open_sources(struct weir_pipeline *p, struct weir_recovery *recovery,
                             : NULL;
         char *decoder_options =
             plan->decoder_options != NULL ? json_dumps(plan->decoder_options, JSON_COMPACT) : NULL;
-        struct weir_source_config config = {
         char log_path[1400]; /* of sources that cannot be read again */
         snprintf(log_path, sizeof(log_path), "%s/http/%s", p->ledger_path, plan->name);
+        struct weir_source_config config = {
             .name = plan->name,
-            .pipeline = p->plan->pipeline,
             .log_path = log_path,
             .keep_us = p->plan->ledger_keep_us,
+            .pipeline = p->plan->pipeline,
             .instance = lineage,
             .kind = plan->connector,
             .options_json = options,

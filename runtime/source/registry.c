@@ -141,6 +141,8 @@ int weir_source_create(struct weir_source **out, const struct weir_source_config
     source->name = copy_text(config->name, &rc);
     source->pipeline = copy_text(config->pipeline, &rc);
     source->instance = copy_text(config->instance, &rc);
+    source->log_path = copy_text(config->log_path, &rc);
+    source->keep_us = config->keep_us;
     source->decoder_kind = copy_text(config->decoder, &rc);
     source->decoder_options = copy_text(config->decoder_options_json, &rc);
     source->user_schema = config->schema != NULL ? weir_schema_ref(config->schema) : NULL;
@@ -157,8 +159,6 @@ int weir_source_create(struct weir_source **out, const struct weir_source_config
         rc = settle_schema(source, err);
     }
     if (rc == WEIR_OK) {
-    source->log_path = copy_text(config->log_path, &rc);
-    source->keep_us = config->keep_us;
         rc = vtable->init(source, config->options_json, err);
     }
     if (rc != WEIR_OK) {
@@ -186,6 +186,7 @@ void weir_source_destroy(struct weir_source *source) {
     free(source->name);
     free(source->pipeline);
     free(source->instance);
+    free(source->log_path);
     free(source->decoder_kind);
     free(source->decoder_options);
     free(source);
@@ -202,7 +203,6 @@ int32_t weir_source_partitions(const struct weir_source *source) {
 
 int32_t weir_source_lanes(const struct weir_source *source) {
     return source->lanes;
-    free(source->log_path);
 }
 
 struct weir_schema *weir_source_schema(const struct weir_source *source) {
@@ -370,6 +370,10 @@ void weir_source_committed(struct weir_source *source, int32_t partition,
     }
 }
 
+int weir_source_figures(struct weir_source *source, struct weir_buffer *out) {
+    return source->vtable->figures != NULL ? source->vtable->figures(source, out) : WEIR_OK;
+}
+
 int64_t weir_source_cpu_ns(const struct weir_source *source) {
     int64_t total = 0;
     for (int32_t i = 0; source->threads != NULL && i < source->lanes; i++) {
@@ -377,7 +381,3 @@ int64_t weir_source_cpu_ns(const struct weir_source *source) {
     }
     return total;
 }
-int weir_source_figures(struct weir_source *source, struct weir_buffer *out) {
-    return source->vtable->figures != NULL ? source->vtable->figures(source, out) : WEIR_OK;
-}
-

@@ -150,6 +150,8 @@ struct weir_source_vtable {
     /* As weir_source_committed; may be NULL. Must not block. */
     void (*committed)(struct weir_source *source, int32_t partition,
                       const struct weir_position *position);
+    /* As weir_source_figures; may be NULL. */
+    int (*figures)(struct weir_source *source, struct weir_buffer *out);
     void (*fini)(struct weir_source *source); /* also after a failed init or open */
     int (*describe)(const struct weir_position *position, struct weir_buffer *out);
 };
@@ -157,5 +159,3 @@ struct weir_source_vtable {
 #ifdef __cplusplus
 }
 #endif
-    /* As weir_source_figures; may be NULL. */
-    int (*figures)(struct weir_source *source, struct weir_buffer *out);
