@@ -148,6 +148,9 @@ static int slice_parts(const struct iovec *parts, size_t count, uint64_t from, u
 static int write_frame(struct weir_ledger_local *ledger, const struct iovec *parts, size_t count,
                        uint64_t bytes, struct weir_error *err) {
     uint64_t half = bytes / 2;
+    if (half > WEIR_BLOCK) { /* long writes must begin where a block does */
+        half -= half % WEIR_BLOCK;
+    }
     struct iovec *scratch = ledger->iovecs + count;
     int n = slice_parts(parts, count, 0, half, scratch);
     int rc = weir_file_write_all(ledger->file, scratch, n, ledger->offset, ledger->file_path, err);
