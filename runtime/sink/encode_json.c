@@ -492,8 +492,13 @@ static int make_key(struct json_column *column, const char *name, bool first) {
     rc = rc == WEIR_OK ? weir_encode_json_text(name, strlen(name), &text) : rc;
     rc = rc == WEIR_OK ? weir_buffer_append(&text, ":", 1) : rc;
     column->key_bytes = (uint32_t)text.size;
-    rc = rc == WEIR_OK ? weir_buffer_reserve(&text, SLACK_BYTES) : rc;
-    column->key = (char *)text.data;
+    column->key = rc == WEIR_OK ? calloc(1, text.size + SLACK_BYTES) : NULL;
+    if (column->key != NULL) {
+        memcpy(column->key, text.data, text.size);
+    } else if (rc == WEIR_OK) {
+        rc = WEIR_E_NOMEM;
+    }
+    weir_buffer_fini(&text);
     return rc;
 }
 
