@@ -69,7 +69,11 @@ static int native_decoder_columns(lua_State *lua) {
     const char *source_options = luaL_checkstring(lua, 4);
     struct box *box = push_box(lua);
     struct weir_error err = {0};
-    int rc = weir_decoder_columns(kind, options, source, source_options, &box->schema, &err);
+    struct weir_schema *decoded;
+    int rc = weir_decoder_columns(kind, options, source, source_options, &decoded, &err);
+    if (rc == WEIR_OK) {
+        rc = weir_source_columns(source, source_options, decoded, &box->schema, &err);
+    }
     if (rc != WEIR_OK) {
         lua_pushnil(lua);
         lua_pushstring(lua, err.message);

@@ -32,6 +32,7 @@ static const char *const lost_choices[] = {"fail", "earliest", NULL};
         {.name = "group", .form = WEIR_OPTION_TEXT, .example = "\"pos-readers\""},                 \
         {.name = "member", .form = WEIR_OPTION_TEXT, .example = "\"till-reader-1\""},              \
         {.name = "isolation", .form = WEIR_OPTION_TEXT, .choices = isolation_choices},             \
+        {.name = "keys", .form = WEIR_OPTION_FLAG}, {.name = "headers", .form = WEIR_OPTION_FLAG}, \
         {.name = "discover", .form = WEIR_OPTION_DURATION}, {                                      \
         .name = "threads", .form = WEIR_OPTION_COUNT                                               \
     }
@@ -383,6 +384,7 @@ const struct weir_source_vtable weir_source_kafka = {
     .name = "kafka",
     .options = kafka_options,
     .needs_decoder = true,
+    .columns = kafka_extra_columns,
     .init = init_kafka,
     .open = open_source,
     .next = next,
@@ -399,6 +401,7 @@ const struct weir_source_vtable weir_source_event_hubs = {
     .name = "event_hubs",
     .options = event_hubs_options,
     .needs_decoder = true,
+    .columns = kafka_extra_columns,
     .init = init_event_hubs,
     .open = open_source,
     .next = next,

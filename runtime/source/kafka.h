@@ -15,6 +15,8 @@
 #include "source/internal.h"
 
 enum { KAFKA_LANES_MAX = 16 };
+enum kafka_extra_column { KAFKA_EXTRA_KEY, KAFKA_EXTRA_HEADERS, KAFKA_EXTRA_COUNT };
+struct kafka_extra;
 
 struct kafka_topic {
     struct kafka_topic *next;
@@ -59,6 +61,7 @@ struct kafka_lane {
     struct weir_decoder *decoder;
     struct weir_batch_builder builder;
     bool has_builder;
+    struct kafka_extra *extra;    /* NULL: neither keys nor headers */
     struct source_outlet *outlet; /* NULL in pull mode */
 
     struct kafka_part *fresh;    /* under kafka->lock */
@@ -153,6 +156,26 @@ void kafka_group_step(struct kafka *kafka);
 /* Any thread: what lies before `next` in this partition is safe. */
 void kafka_group_note(struct kafka *kafka, int32_t partition, int64_t next);
 void kafka_group_leave(struct kafka *kafka);
+
+/* --- kafka_extra.c: keys and headers ---------------------------------------------------------- */
+
+bool kafka_extra_wanted(const struct json_t *options, enum kafka_extra_column column);
+/* `decoded` and the columns the options ask for: the vtable's slot. */
+int kafka_extra_columns(const char *options_json, struct weir_schema *decoded,
+                        struct weir_schema **out, struct weir_error *err) WEIR_MUST_CHECK;
+int kafka_extra_create(struct weir_source *source, struct kafka_extra **out,
+                       struct weir_error *err) WEIR_MUST_CHECK;
+void kafka_extra_destroy(struct kafka_extra *extra); /* NULL is fine; also after a failed create */
+/* The decoder's columns, and those with what every source adds. Borrowed. */
+struct weir_schema *kafka_extra_decoded(const struct kafka_extra *extra);
+struct weir_schema *kafka_extra_decoded_full(const struct kafka_extra *extra);
+/* Frame 0 forgets the frames before. */
+int kafka_extra_keep(struct kafka_extra *extra, int32_t frame,
+                     const rd_kafka_message_t *message) WEIR_MUST_CHECK;
+/* `decoded`, whose first frame is lane->frames[from], with the columns added; NULL at the pool's
+ * cap. */
+struct weir_batch *kafka_extra_join(struct kafka_lane *lane, int32_t from,
+                                    struct weir_batch *decoded);
 
 /* --- kafka_lane.c ---------------------------------------------------------------------------- */
 

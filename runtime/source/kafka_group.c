@@ -93,14 +93,16 @@ static rd_kafka_resp_err_t ask(struct kafka *kafka, bool *other, char *who, size
 
 /* A member may be dead and not yet given up: it has one session's time to vanish. */
 static int refuse_second(struct kafka *kafka, struct weir_error *err) {
-    int64_t give_up = weir_clock_mono_ns() + (SESSION_MS + 1500) * INT64_C(1000000);
+    int64_t start_ns = weir_clock_mono_ns();
     bool said = false;
     for (;;) {
         char who[256] = "";
         bool other;
         bool settling;
         rd_kafka_resp_err_t code = ask(kafka, &other, who, sizeof(who), &settling);
-        bool is_over = weir_clock_mono_ns() >= give_up;
+        /* Several dead ones expire one after the other while the group is formed anew. */
+        int64_t patience_ms = (settling ? 4 : 1) * SESSION_MS + 1500;
+        bool is_over = weir_clock_mono_ns() - start_ns >= patience_ms * INT64_C(1000000);
         if (code != RD_KAFKA_RESP_ERR_NO_ERROR && (is_over || !weir_kafka_passing(code))) {
             weir_log_warn("kafka",
                           "cannot ask who else is in consumer group %s: %s; nothing notices a "

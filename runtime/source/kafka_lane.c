@@ -51,11 +51,22 @@ int kafka_lane_init(struct kafka_lane *lane, struct weir_source *source, struct 
         !make_room(lane, BLOCK_BYTES)) {
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
-    int rc = weir_decoder_create(&lane->decoder, source->decoder_kind, source->decoder_options,
-                                 source->user_schema, err);
+    struct weir_schema *decoded = source->user_schema;
+    struct weir_schema *full = source->full_schema;
+    int rc = WEIR_OK;
+    if (kafka_extra_wanted(kafka->options, KAFKA_EXTRA_KEY) ||
+        kafka_extra_wanted(kafka->options, KAFKA_EXTRA_HEADERS)) {
+        rc = kafka_extra_create(source, &lane->extra, err);
+        decoded = rc == WEIR_OK ? kafka_extra_decoded(lane->extra) : NULL;
+        full = rc == WEIR_OK ? kafka_extra_decoded_full(lane->extra) : NULL;
+    }
     if (rc == WEIR_OK) {
-        rc = weir_batch_builder_init(&lane->builder, source->pool, source->full_schema,
-                                     source->batch_rows, BATCH_BYTES_MAX, err);
+        rc = weir_decoder_create(&lane->decoder, source->decoder_kind, source->decoder_options,
+                                 decoded, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = weir_batch_builder_init(&lane->builder, source->pool, full, source->batch_rows,
+                                     BATCH_BYTES_MAX, err);
         lane->has_builder = rc == WEIR_OK;
     }
     return rc;
@@ -66,6 +77,7 @@ void kafka_lane_fini(struct kafka_lane *lane) {
         weir_batch_builder_fini(&lane->builder);
     }
     weir_decoder_destroy(lane->decoder);
+    kafka_extra_destroy(lane->extra);
     if (lane->queue != NULL) {
         rd_kafka_queue_destroy(lane->queue);
     }
@@ -168,6 +180,16 @@ static struct weir_source_batch *wrap(struct kafka_lane *lane, const struct kafk
     return made;
 }
 
+/* With the columns of keys and headers, where asked for. Takes `batch`. NULL at the pool's cap. */
+static struct weir_batch *widen(struct kafka_lane *lane, int32_t from, struct weir_batch *batch) {
+    if (lane->extra == NULL || batch == NULL) {
+        return batch;
+    }
+    struct weir_batch *wide = kafka_extra_join(lane, from, batch);
+    weir_batch_unref(batch);
+    return wide;
+}
+
 /* One batch from the frames gathered; none is lost when there is no memory (WEIR_E_LIMIT). */
 static int decode(struct kafka_lane *lane, struct weir_source_batch **out) {
     int32_t from = lane->frames_done;
@@ -187,6 +209,10 @@ static int decode(struct kafka_lane *lane, struct weir_source_batch **out) {
     if (rc == WEIR_OK) {
         batch = weir_batch_builder_take(&lane->builder);
         rc = batch == NULL ? WEIR_E_LIMIT : finish_columns(lane, from, batch, rejects);
+    }
+    if (rc == WEIR_OK) {
+        batch = widen(lane, from, batch);
+        rc = batch == NULL ? WEIR_E_LIMIT : WEIR_OK;
     }
     int32_t last = from + consumed - 1;
     if (rc == WEIR_OK) {
@@ -249,7 +275,8 @@ static struct weir_source_batch *empty(struct kafka_lane *lane, struct kafka_par
     if (weir_batch_builder_begin_rows(&lane->builder, 1) == WEIR_OK) {
         batch = weir_batch_builder_take(&lane->builder);
     }
-    if (batch != NULL && weir_decode_finish(batch, part->topic->name, part->number) == WEIR_OK) {
+    if (batch != NULL && weir_decode_finish(batch, part->topic->name, part->number) == WEIR_OK &&
+        (batch = widen(lane, 0, batch)) != NULL) {
         made = wrap(lane, part, batch, NULL, next);
     }
     if (made == NULL) {
@@ -469,6 +496,11 @@ static bool keep(struct kafka_lane *lane, const rd_kafka_message_t *message) {
     frame->start = (uint32_t)lane->block_size;
     frame->length = (uint32_t)length;
     frame->offset = message->offset;
+    if (lane->extra != NULL && kafka_extra_keep(lane->extra, lane->frame_count, message) != 0) {
+        fail(lane, weir_error_set(&lane->error, WEIR_E_LIMIT,
+                                  "the keys and headers of one batch are more than 256 MB"));
+        return false;
+    }
     rd_kafka_timestamp_type_t type;
     int64_t time_ms = rd_kafka_message_timestamp(message, &type);
     lane->timestamps_us[lane->frame_count++] =

@@ -47,6 +47,19 @@ struct weir_schema *weir_source_own_schema(const char *kind) {
     return vtable != NULL && vtable->own_schema != NULL ? vtable->own_schema() : NULL;
 }
 
+int weir_source_columns(const char *kind, const char *options_json, struct weir_schema *decoded,
+                        struct weir_schema **out, struct weir_error *err) {
+    const struct weir_source_vtable *vtable = find(kind);
+    *out = NULL;
+    if (vtable == NULL || vtable->columns == NULL) {
+        *out = decoded;
+        return WEIR_OK;
+    }
+    int rc = vtable->columns(options_json, decoded, out, err);
+    weir_schema_unref(decoded);
+    return rc;
+}
+
 int weir_source_describe_position(const char *kind, const struct weir_position *position,
                                   struct weir_buffer *out) {
     const struct weir_source_vtable *vtable = find(kind);
@@ -89,7 +102,8 @@ static char *copy_text(const char *text, int *rc) {
 }
 
 /* The user's columns: given, the source's own, or the decoder's. */
-static int settle_schema(struct weir_source *source, struct weir_error *err) {
+static int settle_schema(struct weir_source *source, const char *options_json,
+                         struct weir_error *err) {
     struct weir_decoder *decoder = NULL;
     int rc = WEIR_OK;
     if (source->user_schema == NULL && source->vtable->own_schema != NULL) {
@@ -99,7 +113,9 @@ static int settle_schema(struct weir_source *source, struct weir_error *err) {
         rc =
             weir_decoder_create(&decoder, source->decoder_kind, source->decoder_options, NULL, err);
         if (rc == WEIR_OK) {
-            source->user_schema = weir_schema_ref(decoder->vtable->schema(decoder));
+            rc = weir_source_columns(source->vtable->name, options_json,
+                                     weir_schema_ref(decoder->vtable->schema(decoder)),
+                                     &source->user_schema, err);
         }
         weir_decoder_destroy(decoder);
     }
@@ -156,7 +172,7 @@ int weir_source_create(struct weir_source **out, const struct weir_source_config
     if (rc != WEIR_OK) {
         weir_error_set(err, rc, "out of memory");
     } else {
-        rc = settle_schema(source, err);
+        rc = settle_schema(source, config->options_json, err);
     }
     if (rc == WEIR_OK) {
         rc = vtable->init(source, config->options_json, err);

@@ -108,6 +108,10 @@ int64_t weir_source_cpu_ns(const struct weir_source *source);
 /* The user's columns a source of its own brings (generator); NULL when the kind has none. One
  * reference for the caller. */
 struct weir_schema *weir_source_own_schema(const char *kind);
+/* The user's columns of a source whose decoder has `decoded` (a reference taken over, also by a
+ * failure). One reference for the caller. */
+int weir_source_columns(const char *kind, const char *options_json, struct weir_schema *decoded,
+                        struct weir_schema **out, struct weir_error *err) WEIR_MUST_CHECK;
 /* True when the kind exists. */
 bool weir_source_exists(const char *kind);
 /* The kinds there are, NULL after the last. */
@@ -128,6 +132,10 @@ struct weir_source_vtable {
     const struct weir_option *options; /* what `name { … }` takes, ended by a NULL name */
     bool needs_decoder;
     struct weir_schema *(*own_schema)(void); /* NULL without; may fail for memory (NULL) */
+    /* The user's columns when the decoder has `decoded`: those the options add come last (keys,
+     * headers). One reference for the caller. NULL: the decoder's. */
+    int (*columns)(const char *options_json, struct weir_schema *decoded, struct weir_schema **out,
+                   struct weir_error *err);
     /* Reads options. No I/O. */
     int (*init)(struct weir_source *source, const char *options_json, struct weir_error *err);
     /* May block on directories. Sets the number of partitions. */

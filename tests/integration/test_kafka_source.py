@@ -341,3 +341,32 @@ def test_unknown_topics_and_absent_brokers_say_what_to_do(project, kafka):
     pos.declare(f'brokers = "{kafka.plaintext}", topic = "x", options = {{ ["no.such.option"] = 1 }}')
     outcome = project.weir("run", "pipelines/p.lua", "--until-end")
     assert outcome.code == 1 and "no.such.option" in outcome.err, outcome
+
+
+KEYED = """return stream "silver.pos" {
+  from    = "bronze.pos",
+  where   = function(e) return e._headers == nil or e._headers["kind"] ~= "test" end,
+  columns = { till = "string", trace = "string" },
+  map     = function(e, out)
+    out.till = e._key
+    if e._headers ~= nil then out.trace = e._headers["trace"] end
+  end,
+}
+"""
+
+
+def test_keys_and_headers_reach_rules_and_tables(project, kafka, topic):
+    def message(i, key, headers):
+        return {"value": json.dumps({"id": i, "name": "x"}), "key": key, "headers": headers, "partition": 0}
+    kafka.produce(topic, [
+        message(0, "till-1", [("trace", b"t0"), ("kind", b"sale")]), message(1, None, []), {"value": b"{", "key": "bad", "partition": 0},
+        message(2, b"", [("trace", b"old"), ("trace", b"new")]), message(3, "till-3", [("kind", b"test")]), message(4, "till-4", [("trace", None)]),
+    ])
+    pos = Pos(project, kafka, topic, "keys = true, headers = true", rule=KEYED, into='delta { mode = "append" }')
+    pos.run()
+    rows = {row["id"]: row for row in pos.table()}
+    assert {i: (row["till"], row["trace"]) for i, row in rows.items()} == {
+        0: ("till-1", "t0"), 1: (None, None), 2: ("", "new"), 4: ("till-4", None)}
+    bronze = {row["id"]: row for row in pos.table("bronze.pos")}
+    assert dict(bronze[0]["_headers"]) == {"trace": b"t0", "kind": b"sale"} and bronze[0]["_key"] == b"till-1"
+    assert bronze[1]["_key"] is None and bronze[1]["_headers"] is None and bronze[2]["_key"] == b""
