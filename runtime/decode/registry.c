@@ -6,8 +6,9 @@
 #include "decode/decoder.h"
 
 extern const struct weir_decoder_vtable weir_decoder_json;
+extern const struct weir_decoder_vtable weir_decoder_csv;
 
-static const struct weir_decoder_vtable *const decoders[] = {&weir_decoder_json};
+static const struct weir_decoder_vtable *const decoders[] = {&weir_decoder_json, &weir_decoder_csv};
 
 const struct weir_decoder_vtable *weir_decoder_find(const char *kind) {
     for (size_t i = 0; i < sizeof(decoders) / sizeof(decoders[0]); i++) {

@@ -7,125 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
-#include "source/file_list.h"
-#include "source/file_stream.h"
-#include "source/internal.h"
-
-enum {
-    READ_BYTES = 512 * 1024,
-    LINE_BYTES_MAX = 4 << 20, /* a longer one is rejected whole */
-    FRAMES = WEIR_BATCH_ROWS_MAX,
-    HEAD_BYTES = 1024, /* of a file's text, hashed to know it again */
-    BATCH_BYTES_MAX = 16 << 20,
-    POLL_MS = 100,
-    POSITION_VERSION = 1,
-    POSITION_FIXED_BYTES = 40,
-    PATH_BYTES_MAX = 4096,
-};
-
-struct files {
-    struct file_list list;
-    struct weir_decoder *decoder;
-    struct weir_batch_builder builder;
-    bool has_builder;
-    struct weir_frame *frames;
-
-    /* the file at hand */
-    char *path; /* NULL between files */
-    struct file_stream *stream;
-    uint64_t offset; /* of data[begin] in its text */
-    uint8_t head[HEAD_BYTES];
-    uint32_t head_size;
-    bool at_end;      /* the last read gave nothing */
-    uint64_t skipped; /* bytes of an oversized line dropped after its first LINE_BYTES_MAX */
-    bool is_skipping;
-
-    char *topic; /* path of the last file begun: a batch's rows are of one file */
-
-    uint8_t *data; /* data[begin..end) is read and not decoded */
-    size_t capacity;
-    size_t begin;
-    size_t end;
-    bool ended;
-};
-
-/* --- positions ---------------------------------------------------------------------------- */
-
-/* 0 'f' · 1 version · 2 flags (1: a file is open) · 3 zero · 4 u32 files read · 8 u64 offset ·
- * 16 u64 head hash · 24 u32 head bytes · 28 u32 path bytes · 32 u64 zero · 40 path · hashes */
-struct files_position {
-    const uint8_t *path;
-    const uint8_t *done;
-    uint64_t offset;
-    uint64_t head_hash;
-    uint32_t done_count;
-    uint32_t head_bytes;
-    uint32_t path_bytes;
-};
-
-static bool parse_position(const struct weir_position *position, struct files_position *out) {
-    const uint8_t *p = position->bytes;
-    if (position->size < POSITION_FIXED_BYTES || p[0] != 'f' || p[1] != POSITION_VERSION) {
-        return false;
-    }
-    memcpy(&out->done_count, p + 4, 4);
-    memcpy(&out->offset, p + 8, 8);
-    memcpy(&out->head_hash, p + 16, 8);
-    memcpy(&out->head_bytes, p + 24, 4);
-    memcpy(&out->path_bytes, p + 28, 4);
-    out->path = p + POSITION_FIXED_BYTES;
-    out->done = out->path + (out->path_bytes <= PATH_BYTES_MAX ? out->path_bytes : 0);
-    return out->path_bytes <= PATH_BYTES_MAX && out->done_count <= FILE_LIST_DONE_MAX &&
-           out->head_bytes <= HEAD_BYTES && out->head_bytes <= out->offset &&
-           position->size == POSITION_FIXED_BYTES + out->path_bytes + 8 * (size_t)out->done_count;
-}
-
-static uint32_t position_bytes(const struct files *files) {
-    size_t path = files->path != NULL ? strlen(files->path) : 0;
-    return (uint32_t)(POSITION_FIXED_BYTES + path + 8 * files->list.done_count);
-}
-
-static void write_position(const struct files *files, uint8_t *p) {
-    uint32_t path = files->path != NULL ? (uint32_t)strlen(files->path) : 0;
-    uint32_t done = (uint32_t)files->list.done_count;
-    uint32_t head = files->offset < files->head_size ? (uint32_t)files->offset : files->head_size;
-    uint64_t hash = XXH3_64bits(files->head, head);
-    uint64_t offset = files->path != NULL ? files->offset : 0;
-    if (files->path == NULL) {
-        head = 0;
-        hash = 0;
-    }
-    memset(p, 0, POSITION_FIXED_BYTES);
-    p[0] = 'f';
-    p[1] = POSITION_VERSION;
-    p[2] = files->path != NULL;
-    memcpy(p + 4, &done, 4);
-    memcpy(p + 8, &offset, 8);
-    memcpy(p + 16, &hash, 8);
-    memcpy(p + 24, &head, 4);
-    memcpy(p + 28, &path, 4);
-    if (path > 0) {
-        memcpy(p + POSITION_FIXED_BYTES, files->path, path);
-    }
-    if (done > 0) {
-        memcpy(p + POSITION_FIXED_BYTES + path, files->list.done, 8 * (size_t)done);
-    }
-}
-
-static int describe(const struct weir_position *position, struct weir_buffer *out) {
-    struct files_position at;
-    if (!parse_position(position, &at)) {
-        return weir_buffer_printf(out, "not a files position");
-    }
-    if (at.path_bytes == 0) {
-        return weir_buffer_printf(out, "between files, %u files read", at.done_count);
-    }
-    return weir_buffer_printf(out, "%.*s at byte %llu, %u files read", (int)at.path_bytes,
-                              (const char *)at.path, (unsigned long long)at.offset, at.done_count);
-}
+#include "source/files.h"
 
 /* --- life --------------------------------------------------------------------------------- */
 
@@ -193,6 +76,7 @@ static void close_file(struct files *files) {
     files->head_size = 0;
     files->begin = files->end = 0;
     files->at_end = false;
+    files->head_read = false;
     files->is_skipping = false;
     files->skipped = 0;
 }
@@ -271,7 +155,8 @@ static int start_file(struct files *files, char *path, struct weir_error *err) {
 
 static bool skip_bom(struct files *files) {
     static const uint8_t bom[] = {0xef, 0xbb, 0xbf};
-    bool found = files->offset == 0 && files->end - files->begin >= sizeof(bom) &&
+    bool found = !files->decoder->vtable->is_binary && files->offset == 0 &&
+                 files->end - files->begin >= sizeof(bom) &&
                  memcmp(files->data + files->begin, bom, sizeof(bom)) == 0;
     if (found) {
         files->begin += sizeof(bom);
@@ -291,8 +176,14 @@ static int resume_file(struct files *files, const struct files_position *at,
     if (rc != WEIR_OK) {
         return weir_error_wrap(err, "the file being read when the run stopped");
     }
-    while (rc == WEIR_OK && files->offset < at->offset && !files->at_end) {
+    bool whole = at->offset == 0; /* rows come after the head */
+    while (rc == WEIR_OK && !whole && !files->at_end) {
         rc = refill(files, err);
+        (void)skip_bom(files);
+        rc = rc == WEIR_OK ? files_read_head(files, files->at_end, &whole, err) : rc;
+    }
+    while (rc == WEIR_OK && files->offset < at->offset && !files->at_end) {
+        rc = files->begin == files->end ? refill(files, err) : WEIR_OK;
         size_t have = files->end - files->begin;
         uint64_t want = at->offset - files->offset;
         size_t step = want < have ? (size_t)want : have;
@@ -321,7 +212,7 @@ static int open_source(struct weir_source *source, const struct weir_position *p
     int rc = WEIR_OK;
     if (count > 0 && positions[0].size > 0) {
         struct files_position at;
-        if (!parse_position(&positions[0], &at)) {
+        if (!files_parse_position(&positions[0], &at)) {
             return weir_error_set(err, WEIR_E_VERSION,
                                   "the recorded position is not one of files; was the source "
                                   "changed? Start a new ledger");
@@ -346,164 +237,7 @@ static int open_source(struct weir_source *source, const struct weir_position *p
     return rc;
 }
 
-/* --- lines → frames ----------------------------------------------------------------------- */
-
-static bool is_blank(const uint8_t *p, size_t length) {
-    for (size_t i = 0; i < length; i++) {
-        if (p[i] != ' ' && p[i] != '\t' && p[i] != '\r') {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Frames of the whole lines in data[begin..end), at most `max`. `last`: what follows the last line
- * end is a line too. *used: bytes up to the end of the last line seen. */
-static int32_t split(struct files *files, int32_t max, bool last, size_t *used) {
-    const uint8_t *base = files->data + files->begin;
-    const uint8_t *end = files->data + files->end;
-    const uint8_t *p = base;
-    int32_t count = 0;
-    while (count < max && p < end) {
-        const uint8_t *newline = memchr(p, '\n', (size_t)(end - p));
-        if (newline == NULL && !last) {
-            break;
-        }
-        const uint8_t *stop = newline != NULL ? newline : end;
-        size_t length = (size_t)(stop - p);
-        if (length > 0 && p[length - 1] == '\r') {
-            length--;
-        }
-        if (length > LINE_BYTES_MAX) {
-            break; /* the oversized line's own path */
-        }
-        if (length > 0 && (*p == '{' || !is_blank(p, length))) {
-            files->frames[count].start = (uint32_t)(p - base);
-            files->frames[count].length = (uint32_t)length;
-            files->frames[count].offset = (int64_t)(files->offset + (uint64_t)(p - base));
-            count++;
-        }
-        p = newline != NULL ? newline + 1 : end;
-    }
-    *used = (size_t)(p - base);
-    return count;
-}
-
-static void advance(struct files *files, size_t bytes) {
-    files->begin += bytes;
-    files->offset += bytes;
-}
-
-/* The line at data[begin] is longer than LINE_BYTES_MAX: keeps its beginning, drops the rest as it
- * comes. *complete: its end was found (or is the end of the file when `last`), and one reject
- * added. */
-static int skip_oversized(struct files *files, bool last, XXH3_state_t *hash,
-                          struct weir_reject_batch **rejects, bool *complete) {
-    uint8_t *line = files->data + files->begin;
-    uint8_t *rest = line + LINE_BYTES_MAX;
-    size_t rest_bytes = files->end - files->begin - LINE_BYTES_MAX;
-    uint8_t *newline = memchr(rest, '\n', rest_bytes);
-    *complete = newline != NULL || last;
-    if (!*complete) {
-        files->is_skipping = true;
-        files->skipped += rest_bytes;
-        files->end = files->begin + LINE_BYTES_MAX;
-        return WEIR_OK;
-    }
-    size_t tail = newline != NULL ? (size_t)(newline - rest) : rest_bytes;
-    if (*rejects == NULL) {
-        *rejects = weir_reject_batch_create(files->builder.pool);
-    }
-    char reason[128];
-    snprintf(reason, sizeof(reason), "a line of %llu bytes; at most %d are read",
-             (unsigned long long)(LINE_BYTES_MAX + files->skipped + tail), LINE_BYTES_MAX);
-    int rc = *rejects == NULL
-                 ? WEIR_E_LIMIT
-                 : weir_reject_batch_add(*rejects, files->builder.rows, (int64_t)files->offset,
-                                         line, LINE_BYTES_MAX, reason, "", -1);
-    if (rc == WEIR_OK) {
-        XXH3_64bits_update(hash, line, LINE_BYTES_MAX);
-        size_t line_end = newline != NULL ? 1 : 0;
-        files->begin += LINE_BYTES_MAX + tail + line_end;
-        files->offset += LINE_BYTES_MAX + files->skipped + tail + line_end;
-        files->skipped = 0;
-        files->is_skipping = false;
-    }
-    return rc;
-}
-
-/* Hash of the frames' bytes, independent of how they were cut into blocks. */
-static void hash_frames(struct files *files, int32_t count, XXH3_state_t *hash) {
-    static const uint8_t line_end = '\n';
-    const uint8_t *base = files->data + files->begin;
-    const struct weir_frame *frames = files->frames;
-    int32_t i = 0;
-    while (i < count) {
-        /* A run of lines with nothing but one \n between them is hashed in one go. */
-        int32_t j = i + 1;
-        while (j < count && frames[j].start == frames[j - 1].start + frames[j - 1].length + 1) {
-            j++;
-        }
-        XXH3_64bits_update(hash, base + frames[i].start,
-                           frames[j - 1].start + frames[j - 1].length - frames[i].start);
-        XXH3_64bits_update(hash, &line_end, 1);
-        i = j;
-    }
-}
-
 /* --- batches ------------------------------------------------------------------------------ */
-
-struct batch_work {
-    XXH3_state_t *hash;
-    struct weir_reject_batch *rejects;
-    int32_t taken; /* rows and rejects */
-    bool full;
-};
-
-/* Decodes what whole lines the buffer holds. *more: the buffer has no whole line left. */
-static int decode_buffer(struct files *files, int32_t max_rows, bool last, struct batch_work *work,
-                         bool *more) {
-    *more = false;
-    while (work->taken < max_rows && !work->full) {
-        if (files->is_skipping || files->end - files->begin > LINE_BYTES_MAX) {
-            const uint8_t *line = files->data + files->begin;
-            if (files->is_skipping || memchr(line, '\n', LINE_BYTES_MAX + 1) == NULL) {
-                bool complete;
-                int rc = skip_oversized(files, last, work->hash, &work->rejects, &complete);
-                if (rc != WEIR_OK || !complete) {
-                    *more = true;
-                    return rc;
-                }
-                work->taken++;
-                continue;
-            }
-        }
-        size_t used;
-        int32_t room = max_rows - work->taken;
-        int32_t count = split(files, room < FRAMES ? room : FRAMES, last, &used);
-        if (count == 0) {
-            advance(files, used);
-            *more = used == 0 || files->begin == files->end;
-            if (*more) {
-                return WEIR_OK;
-            }
-            continue;
-        }
-        files->data[files->end] = '\n'; /* what follows a last line without its own */
-        int32_t consumed = 0;
-        int rc = weir_decoder_decode(files->decoder, files->data + files->begin, files->frames,
-                                     count, &files->builder, &work->rejects, &consumed);
-        work->full = consumed < count;
-        work->taken += consumed;
-        hash_frames(files, consumed, work->hash);
-        /* Up to the next frame's first byte: blank lines between belong to those before them. */
-        advance(files, consumed == count ? used : files->frames[consumed].start);
-        if (rc != WEIR_OK) {
-            return rc;
-        }
-    }
-    return WEIR_OK;
-}
 
 /* The file at hand is read to its end: notes that, and takes the next. */
 static int finish_file(struct files *files, struct weir_error *err) {
@@ -549,7 +283,7 @@ static int fill(struct weir_source *source, struct files *files, int32_t max_row
     *file_done = false;
     while (work->taken < max_rows && !work->full) {
         bool more;
-        int rc = decode_buffer(files, max_rows, false, work, &more);
+        int rc = files_decode(files, max_rows, false, work, &more, err);
         if (rc != WEIR_OK || !more) {
             return rc;
         }
@@ -575,7 +309,7 @@ static int fill(struct weir_source *source, struct files *files, int32_t max_row
         if (rc != WEIR_OK || wait) {
             return rc;
         }
-        rc = decode_buffer(files, max_rows, last, work, &more);
+        rc = files_decode(files, max_rows, last, work, &more, err);
         if (rc != WEIR_OK) {
             return rc;
         }
@@ -597,14 +331,14 @@ static int deliver(struct weir_source *source, struct files *files, int32_t part
     }
     struct weir_source_batch *made =
         rc == WEIR_OK
-            ? source_batch_create(source->pool, batch, work->rejects, position_bytes(files))
+            ? source_batch_create(source->pool, batch, work->rejects, files_position_bytes(files))
             : NULL;
     if (made == NULL) {
         weir_batch_unref(batch);
         return WEIR_E_NOMEM;
     }
     work->rejects = NULL;
-    write_position(files, source_position(made));
+    files_write_position(files, source_position(made));
     made->hash = XXH3_64bits_digest(work->hash);
     made->partition = made->number = partition;
     made->rows = work->taken;
@@ -690,5 +424,5 @@ const struct weir_source_vtable weir_source_files = {
     .next = next,
     .wait_ms = wait_ms,
     .fini = fini,
-    .describe = describe,
+    .describe = files_describe,
 };
