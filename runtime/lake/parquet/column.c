@@ -137,7 +137,7 @@ static int read_header(struct parquet_column *column, struct parquet_page_header
     uint64_t left = column->end - column->offset;
     for (uint64_t guess = HEADER_GUESS;; guess *= 8) {
         size_t size = (size_t)(guess < left ? guess : left);
-        const uint8_t *bytes;
+        const uint8_t *bytes = NULL;
         int rc = view(column, size, &bytes, err);
         if (rc != WEIR_OK) {
             return rc;

@@ -361,8 +361,8 @@ static uint8_t *put_prefixed(struct parquet_leaf *leaf, uint8_t *to) {
     const uint8_t *from = start;
     for (int64_t i = 0; i < n; i++) {
         from += prefixes[i];
-        if (lengths[i] <= PARQUET_SLACK) { /* both ends have that much room */
-            memcpy(to, from, PARQUET_SLACK);
+        if (lengths[i] <= PARQUET_SLACK / 2) { /* both ends have that much room */
+            memcpy(to, from, PARQUET_SLACK / 2);
         } else {
             memcpy(to, from, (size_t)lengths[i]);
         }
