@@ -1,7 +1,8 @@
 #include "core/buffer.h"
 
 #include <stdio.h>
-#include <stdlib.h>
+
+#include "core/block.h"
 
 void weir_buffer_init(struct weir_buffer *buffer, size_t limit_bytes) {
     buffer->data = NULL;
@@ -11,7 +12,7 @@ void weir_buffer_init(struct weir_buffer *buffer, size_t limit_bytes) {
 }
 
 void weir_buffer_fini(struct weir_buffer *buffer) {
-    free(buffer->data);
+    weir_block_give(buffer->data);
     buffer->data = NULL;
     buffer->size = 0;
     buffer->capacity = 0;
@@ -32,12 +33,13 @@ int weir_buffer_reserve(struct weir_buffer *buffer, size_t extra) {
     if (capacity > buffer->limit) {
         capacity = buffer->limit;
     }
-    uint8_t *data = realloc(buffer->data, capacity);
+    uint8_t *data = weir_block_regrow(buffer->data, capacity);
     if (data == NULL) {
         return WEIR_E_NOMEM;
     }
+    size_t usable = weir_block_usable(data);
     buffer->data = data;
-    buffer->capacity = capacity;
+    buffer->capacity = usable < buffer->limit ? usable : buffer->limit;
     return WEIR_OK;
 }
 
@@ -55,6 +57,22 @@ int weir_buffer_printf(struct weir_buffer *buffer, const char *format, ...) {
     }
     va_end(again);
     return rc;
+}
+
+int weir_buffer_append_json(struct weir_buffer *buffer, const char *text, size_t length) {
+    int rc = weir_buffer_append(buffer, "\"", 1);
+    for (size_t i = 0; rc == WEIR_OK && i < length; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c == '"' || c == '\\') {
+            char escape[2] = {'\\', (char)c};
+            rc = weir_buffer_append(buffer, escape, 2);
+        } else if (c < 0x20) {
+            rc = weir_buffer_printf(buffer, "\\u%04x", c);
+        } else {
+            rc = weir_buffer_append(buffer, &text[i], 1);
+        }
+    }
+    return rc == WEIR_OK ? weir_buffer_append(buffer, "\"", 1) : rc;
 }
 
 const char *weir_buffer_text(struct weir_buffer *buffer) {

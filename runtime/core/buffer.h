@@ -12,7 +12,7 @@ extern "C" {
 #endif
 
 struct weir_buffer {
-    uint8_t *data; /* owned; NULL until first use */
+    uint8_t *data; /* owned: a weir_block; NULL until first use */
     size_t size;
     size_t capacity;
     size_t limit; /* bytes */
@@ -48,6 +48,9 @@ static inline WEIR_MUST_CHECK int weir_buffer_append_text(struct weir_buffer *bu
     return weir_buffer_append(buffer, text, strlen(text));
 }
 
+/* The text as a JSON string, quotes included. It is taken to be UTF-8. */
+int weir_buffer_append_json(struct weir_buffer *buffer, const char *text,
+                            size_t length) WEIR_MUST_CHECK;
 /* NUL-terminates (the NUL is not counted in size) and returns the text; NULL when that fails. */
 const char *weir_buffer_text(struct weir_buffer *buffer);
 
