@@ -33,7 +33,8 @@ static const char *const lost_choices[] = {"fail", "earliest", NULL};
         {.name = "member", .form = WEIR_OPTION_TEXT, .example = "\"till-reader-1\""},              \
         {.name = "isolation", .form = WEIR_OPTION_TEXT, .choices = isolation_choices},             \
         {.name = "keys", .form = WEIR_OPTION_FLAG}, {.name = "headers", .form = WEIR_OPTION_FLAG}, \
-        {.name = "discover", .form = WEIR_OPTION_DURATION}, {                                      \
+        {.name = "discover", .form = WEIR_OPTION_DURATION},                                        \
+        {.name = "connect_timeout", .form = WEIR_OPTION_DURATION}, {                               \
         .name = "threads", .form = WEIR_OPTION_COUNT                                               \
     }
 
@@ -119,6 +120,8 @@ static int read_options(struct weir_source *source, const json_t *options, struc
     kafka->lost_is_earliest = lost != NULL && strcmp(lost, "earliest") == 0;
     kafka->discover_ms = discover != NULL ? (int64_t)json_number_value(discover) / 1000 : LOOK_MS;
     kafka->discover_ms = kafka->discover_ms < 100 ? 100 : kafka->discover_ms;
+    const json_t *connect = json_object_get(options, "connect_timeout");
+    kafka->open_ms = connect != NULL ? (int64_t)json_number_value(connect) / 1000 : OPEN_MS;
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     int64_t lanes = threads != NULL ? (int64_t)json_number_value(threads) : cores / 4;
     kafka->lane_count = (int32_t)(lanes < 1                 ? 1
@@ -243,10 +246,10 @@ static int open_source(struct weir_source *source, const struct weir_position *p
         }
     }
     if (rc == WEIR_OK) {
-        rc = kafka_discover(source, OPEN_MS, err);
+        rc = kafka_discover(source, kafka->open_ms, err);
     }
     if (rc == WEIR_OK) {
-        rc = kafka_check_restored(source, OPEN_MS, err);
+        rc = kafka_check_restored(source, kafka->open_ms, err);
     }
     kafka->resumed = true; /* partitions met from now on were made since */
     source->partitions = kafka->part_count;
@@ -331,6 +334,34 @@ static int serve(struct weir_source *source, int32_t lane, struct source_outlet 
     return kafka_lane_serve(&kafka->lanes[lane], outlet, ended, err);
 }
 
+/* Lag: messages the brokers have told of that are not in a durable epoch. */
+static int figures(struct weir_source *source, struct weir_buffer *out) {
+    struct kafka *kafka = source->state;
+    int64_t lag = 0;
+    int32_t count = 0;
+    uint64_t tombstones = 0;
+    pthread_mutex_lock(&kafka->lock);
+    for (int32_t i = 0; i < kafka->part_count; i++) {
+        const struct kafka_part *part = kafka->parts[i];
+        int64_t low;
+        int64_t high;
+        count += part != NULL;
+        if (part != NULL &&
+            rd_kafka_get_watermark_offsets(kafka->client.rk, part->topic->name, part->number, &low,
+                                           &high) == RD_KAFKA_RESP_ERR_NO_ERROR &&
+            high > part->durable) {
+            lag += high - (part->durable > low ? part->durable : low);
+        }
+    }
+    pthread_mutex_unlock(&kafka->lock);
+    for (int32_t i = 0; kafka->lanes != NULL && i < kafka->lane_count; i++) {
+        tombstones += atomic_load_explicit(&kafka->lanes[i].tombstones, memory_order_relaxed);
+    }
+    return weir_buffer_printf(
+        out, "\"partitions\":%d,\"lag\":%" PRId64 ",\"tombstones\":%" PRIu64 ",\"group\":\"%s\"",
+        count, lag, tombstones, kafka->group.id);
+}
+
 static void committed(struct weir_source *source, int32_t partition,
                       const struct weir_position *position) {
     int64_t next = kafka_position_offset(position);
@@ -393,6 +424,7 @@ const struct weir_source_vtable weir_source_kafka = {
     .serve = serve,
     .interrupt = interrupt,
     .committed = committed,
+    .figures = figures,
     .fini = fini,
     .describe = kafka_describe,
 };
@@ -410,6 +442,7 @@ const struct weir_source_vtable weir_source_event_hubs = {
     .serve = serve,
     .interrupt = interrupt,
     .committed = committed,
+    .figures = figures,
     .fini = fini,
     .describe = kafka_describe,
 };

@@ -85,10 +85,10 @@ struct kafka_lane {
 
     struct weir_error error; /* meaningful while rc is not 0 */
     int rc;
-    bool closed;           /* nobody takes batches any more */
-    int64_t served;        /* messages so far */
-    int64_t tombstones;    /* messages without a value, passed over */
-    int32_t longest_queue; /* since librdkafka was last reminded */
+    bool closed;                 /* nobody takes batches any more */
+    int64_t served;              /* messages so far */
+    _Atomic uint64_t tombstones; /* messages without a value, passed over */
+    int32_t longest_queue;       /* since librdkafka was last reminded */
 };
 
 struct kafka {
@@ -109,7 +109,8 @@ struct kafka {
     bool lost_is_earliest;
     bool keeps_tombstones;
     int64_t discover_ms;
-    bool resumed; /* the ledger knows this source: what is new is read from its beginning */
+    int64_t open_ms; /* how long brokers may be away at the start */
+    bool resumed;    /* the ledger knows this source: what is new is read from its beginning */
 
     struct kafka_group group;
     struct kafka_lane *lanes; /* threads'; in pull mode one a partition */

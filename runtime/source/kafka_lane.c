@@ -540,7 +540,7 @@ static void on_message(rd_kafka_message_t *message, void *opaque) {
         return;
     }
     if (message->payload == NULL) {
-        lane->tombstones++;
+        atomic_fetch_add_explicit(&lane->tombstones, 1, memory_order_relaxed);
         if (lane->frame_count == 0) {
             part->next = message->offset + 1;
         }

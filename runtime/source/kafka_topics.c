@@ -20,7 +20,7 @@ enum {
 };
 
 /* --- positions: 'k', version, u16 bytes of the topic, i32 partition, i64 next offset, 4 zero
- * bytes, the topic; little-endian (docs/formats/kafka.md)
+ * bytes, the topic; little-endian (docs/formats/files.md)
  * ------------------------------------------------ */
 
 uint32_t kafka_position_bytes(const struct kafka_part *part) {

@@ -8,7 +8,7 @@ import language
 import pytest
 
 COLUMNS = {"id": "long!", "name": "string"}
-PIPELINE = """return pipeline "p" {
+PIPELINE = """return pipeline "@NAME@" {
   rules   = "rules",
   storage = delta { root = "lake" },
   commit  = { every = "50ms" },
@@ -23,15 +23,29 @@ RULE = """return stream "silver.pos" {
 SEEN = "topic STRING, part INT, off BIGINT"
 
 
+running = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running():
+    yield
+    while running:
+        process = running.pop()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
 class Pos:
     """A project that reads a topic, and the topic's producer."""
 
-    def __init__(self, project, kafka, topic, options="", brokers=None, source=None, into="none", rule=RULE):
+    def __init__(self, project, kafka, topic, options="", brokers=None, source=None, into="none", rule=RULE, name=None):
         self.project, self.kafka, self.topic = project, kafka, topic
         source = source or f'topic = "{topic}"'
         project.write("schemas/pos.avsc", language.schema(COLUMNS))
         project.write("rules/pos.lua", rule)
-        self.pipeline = PIPELINE.replace("@INTO@", into)
+        self.name = name or f"p{time.time_ns()}"  # a group of its own
+        self.pipeline = PIPELINE.replace("@INTO@", into).replace("@NAME@", self.name)
         self.declare(f'brokers = "{brokers or kafka.plaintext}", {source}{", " if options else ""}{options}')
 
     def declare(self, text):
@@ -44,11 +58,12 @@ class Pos:
         return self.project.run("pipelines/p.lua", *arguments, **options)
 
     def start(self, *arguments, env=None):
-        return self.project.start("run", "pipelines/p.lua", "--json", *arguments, env=env)
+        running.append(self.project.start("run", "pipelines/p.lua", "--json", *arguments, env=env))
+        return running[-1]
 
     def table(self, name="silver.pos"):
         path = self.project.root / "lake" / name.replace(".", "/")
-        return lake.by_deltalake(path).to_pylist() if path.exists() else []
+        return lake.by_deltalake(path).to_pylist() if any(path.glob("_delta_log/*.json")) else []
 
     def ids(self, name="silver.pos"):
         return [row["id"] for row in self.table(name)]
@@ -59,6 +74,11 @@ class Pos:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < give_up, f"not in {seconds} s: {self.ids()[:20]}"
             time.sleep(0.05)
+
+    def wait_until_sealed(self, process):
+        """An epoch was recorded: with it, where each partition begins."""
+        status = self.project.root / f"lake/_weir/{self.name}/ledger/status.json"
+        self.wait_for(process, lambda: status.exists() and json.loads(status.read_text())["epochs"] > 0)
 
 
 def stop(process):
@@ -169,10 +189,7 @@ def test_start(project, kafka, topic, options, wanted):
     produce(range(40))
     pos = Pos(project, kafka, topic, options.replace("@T", topic))
     process = pos.start()
-    pos.wait_for(process, lambda: True)
-    if "latest" in options:  # it has looked where the end is
-        pos.wait_for(process, lambda: (project.root / "lake/_weir").exists())
-        time.sleep(2)
+    pos.wait_until_sealed(process)  # it knows where it begins
     produce(range(40, 60))
     pos.wait_for(process, lambda: len(pos.table()) >= len(list(wanted)))
     stop(process)
@@ -202,8 +219,7 @@ def test_partitions_added_while_it_runs_are_read_from_their_beginning(project, k
     from confluent_kafka.admin import NewPartitions
     pos = Pos(project, kafka, topic, 'discover = "200ms", start = "latest"')
     process = pos.start()
-    pos.wait_for(process, lambda: (project.root / "lake/_weir").exists())
-    time.sleep(1)
+    pos.wait_until_sealed(process)
     admin = kafka.admin()
     admin.create_partitions([NewPartitions(topic, 70)])[topic].result(30)
     kafka.produce(topic, [{"value": json.dumps({"id": i, "name": "x"}), "partition": i} for i in range(4, 70)])
@@ -242,14 +258,14 @@ def test_a_second_member_is_refused_and_the_first_goes_on(pos, new_project, kafk
     pos.produce(range(10))
     first = pos.start()
     pos.wait_for(first, lambda: len(pos.table()) == 10)
-    second = Pos(new_project("second"), kafka, topic)
+    second = Pos(new_project("second"), kafka, topic, name=pos.name)
     outcome = second.project.weir("run", "pipelines/p.lua", "--until-end")
     assert outcome.code == 3, outcome
-    assert "consumer group weir.p.bronze.pos has a member already" in outcome.err and "group =" in outcome.err, outcome
+    assert f"consumer group weir.{pos.name}.bronze.pos has a member already" in outcome.err and "group =" in outcome.err, outcome
     assert second.table() == []
     pos.produce(range(10, 20))
     pos.wait_for(first, lambda: len(pos.table()) == 20)
-    own = Pos(new_project("third"), kafka, topic, 'group = "another"')
+    own = Pos(new_project("third"), kafka, topic, 'group = "another"', name=pos.name)
     own.run()
     assert sorted(own.ids()) == list(range(20))
     code, _, err = stop(first)
@@ -262,7 +278,7 @@ def test_the_group_hears_of_what_is_durable(pos, kafka, topic):
     from confluent_kafka import Consumer, TopicPartition
     kafka.produce(topic, [{"value": json.dumps({"id": i, "name": "x"}), "partition": 2} for i in range(25)])
     pos.run()
-    consumer = Consumer({**kafka.client(), "group.id": "weir.p.bronze.pos"})
+    consumer = Consumer({**kafka.client(), "group.id": f"weir.{pos.name}.bronze.pos"})
     assert consumer.committed([TopicPartition(topic, 2)], timeout=10)[0].offset == 25
     consumer.close()
 
@@ -273,7 +289,7 @@ def test_a_rebalance_moves_nothing(pos, kafka, topic):
     pos.produce(range(1000))
     process = pos.start()
     pos.wait_for(process, lambda: len(pos.table()) == 1000)
-    intruder = Consumer({**kafka.client(), "group.id": "weir.p.bronze.pos", "partition.assignment.strategy": "cooperative-sticky"})
+    intruder = Consumer({**kafka.client(), "group.id": f"weir.{pos.name}.bronze.pos", "partition.assignment.strategy": "cooperative-sticky"})
     intruder.subscribe([topic])
     give_up = time.monotonic() + 30
     while not intruder.assignment() and time.monotonic() < give_up:
@@ -285,7 +301,7 @@ def test_a_rebalance_moves_nothing(pos, kafka, topic):
     pos.produce(range(2000, 3000))
     pos.wait_for(process, lambda: len(pos.table()) == 3000)
     code, _, err = stop(process)
-    assert code == 0 and "another consumer joined group weir.p.bronze.pos" in err, err
+    assert code == 0 and f"another consumer joined group weir.{pos.name}.bronze.pos" in err, err
     assert sorted(pos.ids()) == list(range(3000))
 
 
@@ -335,7 +351,7 @@ def test_unknown_topics_and_absent_brokers_say_what_to_do(project, kafka):
     pos = Pos(project, kafka, "nosuch")
     outcome = project.weir("run", "pipelines/p.lua", "--until-end")
     assert outcome.code == 1 and "topic nosuch" in outcome.err and "create it" in outcome.err, outcome
-    pos.declare('brokers = "127.0.0.1:1", topic = "nosuch", options = { ["socket.connection.setup.timeout.ms"] = 1000 }')
+    pos.declare('brokers = "127.0.0.1:1", topic = "nosuch", connect_timeout = "2s"')
     outcome = project.weir("run", "pipelines/p.lua", "--until-end")
     assert outcome.code == 3 and "127.0.0.1:1" in outcome.err and "refused" in outcome.err, outcome
     pos.declare(f'brokers = "{kafka.plaintext}", topic = "x", options = {{ ["no.such.option"] = 1 }}')
