@@ -615,14 +615,11 @@ int request_complete(struct weir_http_server *server, struct request *r) {
 }
 
 int request_timeout(struct weir_http_server *server, struct request *r) {
-    if (r->lingering || !r->active) {
-        return -1;
+    if (r->lingering || r->answered) {
+        return -1; /* nobody takes the answer */
     }
-    if (r->answered) {
+    if (!r->active || r->waiting) { /* idle; or the disk is slow, not the sender */
         return 0;
-    }
-    if (r->waiting) {
-        return 0; /* the disk is slow, not the sender */
     }
     r->closing = true;
     return refuse(server, r, 408, "the request did not arrive in time");
@@ -687,7 +684,6 @@ int request_write(struct weir_http_server *server, struct request *r) {
     }
     struct lws *wsi = r->wsi;
     request_end(server, r);
-    lws_set_timer_usecs(wsi, LWS_SET_TIMER_USEC_CANCEL);
     return lws_http_transaction_completed(wsi) != 0 ? -1 : 0;
 }
 
