@@ -179,6 +179,7 @@ def test_a_reader_that_goes_by_our_page_index_finds_every_row(tmp_path):
     table = pq.read_table(file)
     group = pq.ParquetFile(file).metadata.row_group(0)
     assert all(group.column(i).has_column_index for i in range(group.num_columns))
+    assert [(c.column_index, c.descending, c.nulls_first) for c in group.sorting_columns] == [(5, False, True), (0, False, True)]
     deltalake.convert_to_deltalake(str(file.parent))
     query = deltalake.QueryBuilder().register("t", deltalake.DeltaTable(file.parent))
     connection = duckdb.connect()

@@ -48,6 +48,7 @@ static void put_row(struct weir_column_builder *c, int64_t i) {
 }
 
 static struct sample_file make_file(struct weir_pool *pool, bool page_index) {
+    static const int32_t sorted_by[] = {5, 0};
     struct sample_file file = {.fail_after = -1};
     struct weir_error err = {0};
     struct weir_schema *schema = weir_schema_create();
@@ -62,6 +63,8 @@ static struct sample_file make_file(struct weir_pool *pool, bool page_index) {
     options.page_rows = PAGE_ROWS;
     options.dictionary_bytes = 0;
     options.page_index = page_index;
+    options.sorted_by = sorted_by;
+    options.sorted_by_count = 2;
     assert_int_equal(weir_batch_builder_init(&builder, pool, schema, 4096, 1 << 20, NULL), 0);
     assert_int_equal(weir_parquet_writer_create(&writer, schema, &options, &err), 0);
     assert_int_equal(weir_parquet_writer_open(writer, sample_write, &file, &err), 0);

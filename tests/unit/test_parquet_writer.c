@@ -397,6 +397,13 @@ static void options_out_of_range_are_refused(void **state) {
     weir_parquet_writer_options_init(&options);
     options.page_rows = 0;
     assert_int_equal(weir_parquet_writer_create(&writer, schema, &options, &err), WEIR_E_CONFIG);
+    weir_parquet_writer_options_direct_lake(&options);
+    const int32_t missing = 1;
+    options.sorted_by = &missing;
+    options.sorted_by_count = 1;
+    assert_int_equal(weir_parquet_writer_create(&writer, schema, &options, &err), WEIR_E_CONFIG);
+    options.sorted_by_count = 9;
+    assert_int_equal(weir_parquet_writer_create(&writer, schema, &options, &err), WEIR_E_CONFIG);
     weir_parquet_writer_options_init(&options);
     bool all = true;
     options.excluded = &all;

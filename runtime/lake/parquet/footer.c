@@ -229,6 +229,16 @@ int parquet_footer_row_group(struct weir_parquet_writer *writer, struct weir_err
     }
     thrift_write_i64(&thrift, 2, uncompressed);
     thrift_write_i64(&thrift, 3, writer->group_rows);
+    if (writer->options.sorted_by_count > 0) {
+        thrift_write_list(&thrift, 4, THRIFT_STRUCT, writer->options.sorted_by_count);
+        for (int32_t i = 0; i < writer->options.sorted_by_count; i++) {
+            thrift_element_struct(&thrift);
+            thrift_write_i32(&thrift, 1, writer->sorted_leaves[i]);
+            thrift_write_bool(&thrift, 2, false);
+            thrift_write_bool(&thrift, 3, true);
+            thrift_struct_end(&thrift);
+        }
+    }
     thrift_write_i64(&thrift, 5, start);
     thrift_write_i64(&thrift, 6, writer->written - start);
     if (writer->row_group_count <= INT16_MAX) {

@@ -100,6 +100,8 @@ struct parquet_shape { /* one weir field in the file's tree */
     bool excluded;
 };
 
+enum { PARQUET_SORTED_BY_MAX = 8 };
+
 struct weir_parquet_writer {
     struct weir_schema *schema;
     struct weir_parquet_writer_options options;
@@ -117,6 +119,7 @@ struct weir_parquet_writer {
     struct weir_buffer offset_indexes;
     int32_t row_group_count;
     int32_t index_scratch[WEIR_BATCH_ROWS_MAX];
+    int32_t sorted_leaves[PARQUET_SORTED_BY_MAX]; /* options.sorted_by_count of them */
     uint32_t *remap; /* dictionary of a batch column -> code here, plus one */
     int32_t remap_capacity;
 

@@ -21,6 +21,13 @@ void weir_parquet_writer_options_init(struct weir_parquet_writer_options *option
     options->page_index = true;
 }
 
+void weir_parquet_writer_options_direct_lake(struct weir_parquet_writer_options *options) {
+    weir_parquet_writer_options_init(options);
+    options->row_group_rows = 8 << 20;
+    options->dictionary_bytes = 16 << 20;
+    options->dictionary_values = 1 << 20;
+}
+
 static int check_options(const struct weir_parquet_writer_options *options,
                          struct weir_error *err) {
     switch (options->codec) {
@@ -49,6 +56,28 @@ static int check_options(const struct weir_parquet_writer_options *options,
                               "parquet options out of range: row_group_rows, page_rows (to 1 Mi), "
                               "page_bytes (to 1 GiB) and memory_bytes are positive, dictionaries "
                               "up to 1 GiB and 16 Mi values");
+    }
+    if (options->sorted_by_count < 0 || options->sorted_by_count > PARQUET_SORTED_BY_MAX) {
+        return weir_error_set(err, WEIR_E_CONFIG, "parquet rows sorted by %d columns; 8 at most",
+                              options->sorted_by_count);
+    }
+    return WEIR_OK;
+}
+
+/* Columns to leaves: the footer counts those. */
+static int find_sorted(struct weir_parquet_writer *writer,
+                       const struct weir_parquet_writer_options *options, struct weir_error *err) {
+    for (int32_t i = 0; i < options->sorted_by_count; i++) {
+        int32_t column = options->sorted_by[i];
+        const struct parquet_shape *shape =
+            column >= 0 && column < writer->schema->count ? &writer->columns[column] : NULL;
+        if (shape == NULL || shape->excluded || shape->kind != PARQUET_NODE_LEAF) {
+            return weir_error_set(err, WEIR_E_CONFIG,
+                                  "parquet rows sorted by column %d, which is not in the file or "
+                                  "is nested",
+                                  column);
+        }
+        writer->sorted_leaves[i] = shape->leaf_first;
     }
     return WEIR_OK;
 }
@@ -87,6 +116,7 @@ int weir_parquet_writer_create(struct weir_parquet_writer **out, struct weir_sch
     writer->options = *options;
     writer->options.excluded = NULL; /* borrowed for this call only */
     writer->options.field_ids = NULL;
+    writer->options.sorted_by = NULL;
     writer->options.metadata = NULL;
     weir_buffer_init(&writer->scratch, (size_t)4 * INT32_MAX);
     weir_buffer_init(&writer->header, FOOTER_MAX);
@@ -99,6 +129,7 @@ int weir_parquet_writer_create(struct weir_parquet_writer **out, struct weir_sch
         rc = weir_error_set(err, WEIR_E_NOMEM, "parquet writer: out of memory");
     } else {
         rc = parquet_shape_build(writer, options, err);
+        rc = rc == WEIR_OK ? find_sorted(writer, options, err) : rc;
     }
     if (rc != WEIR_OK) {
         weir_parquet_writer_destroy(writer);

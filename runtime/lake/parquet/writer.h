@@ -59,11 +59,17 @@ struct weir_parquet_writer_options {
     int32_t field_id_count;
     const struct weir_parquet_key_value *metadata; /* footer key-value pairs */
     int32_t metadata_count;
+    const int32_t *sorted_by; /* top-level columns by which the caller's rows rise within every row
+                                 group, nulls first; said in the footer, not checked */
+    int32_t sorted_by_count;  /* 8 at most */
 };
 
 /* With a page index, zstd 1, 1 Mi rows a group, 32 Ki rows or 1 MiB a page, dictionaries up to 1
  * MiB or 128 Ki values, 256 MiB of held pages. */
 void weir_parquet_writer_options_init(struct weir_parquet_writer_options *options);
+/* The above for readers that load whole columns into memory (Direct Lake): row groups of 8 Mi rows
+ * and dictionaries that last for them. Rows sorted by columns of few values first make it pay. */
+void weir_parquet_writer_options_direct_lake(struct weir_parquet_writer_options *options);
 
 /* What one leaf column of a finished file holds. Pointers live until the writer is opened again or
  * destroyed. min and max are exact, in the column's batch form: the bytes of one value of
