@@ -372,6 +372,51 @@ int weir_delta_add_format(const struct weir_delta_add *add, struct weir_buffer *
     return rc == WEIR_OK ? weir_buffer_append_text(out, "}}") : rc;
 }
 
+int weir_delta_remove_format(const struct weir_delta_add *add, int64_t deletion_ms,
+                             bool data_change, struct weir_buffer *out) {
+    int rc = weir_buffer_append_text(out, "{\"remove\":{\"path\":");
+    if (rc == WEIR_OK) {
+        rc = weir_delta_json_string(out, add->path, strlen(add->path));
+    }
+    if (rc == WEIR_OK) {
+        rc = weir_buffer_printf(out,
+                                ",\"deletionTimestamp\":%" PRId64 ",\"dataChange\":%s,"
+                                "\"extendedFileMetadata\":true,\"partitionValues\":",
+                                deletion_ms, data_change ? "true" : "false");
+    }
+    if (rc == WEIR_OK) {
+        rc = put_pairs(out, add->partition_values, add->partition_count);
+    }
+    if (rc == WEIR_OK) {
+        rc = weir_buffer_printf(out, ",\"size\":%" PRId64, add->size_bytes);
+    }
+    if (rc == WEIR_OK && add->dv.storage_type != 0) {
+        rc = put_dv(out, &add->dv);
+    }
+    if (rc == WEIR_OK && add->has_row_id) {
+        rc = weir_buffer_printf(out,
+                                ",\"baseRowId\":%" PRId64 ",\"defaultRowCommitVersion\":%" PRId64,
+                                add->base_row_id, add->default_row_commit_version);
+    }
+    return rc == WEIR_OK ? weir_buffer_append_text(out, "}}\n") : rc;
+}
+
+int weir_delta_cdc_format(const struct weir_delta_add *file, struct weir_buffer *out) {
+    int rc = weir_buffer_append_text(out, "{\"cdc\":{\"path\":");
+    if (rc == WEIR_OK) {
+        rc = weir_delta_json_string(out, file->path, strlen(file->path));
+    }
+    if (rc == WEIR_OK) {
+        rc = weir_buffer_append_text(out, ",\"partitionValues\":");
+    }
+    if (rc == WEIR_OK) {
+        rc = put_pairs(out, file->partition_values, file->partition_count);
+    }
+    return rc == WEIR_OK ? weir_buffer_printf(out, ",\"size\":%" PRId64 ",\"dataChange\":false}}\n",
+                                              file->size_bytes)
+                         : rc;
+}
+
 int weir_delta_protocol_format(const struct weir_delta_protocol *protocol,
                                struct weir_buffer *out) {
     int rc =

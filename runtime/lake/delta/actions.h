@@ -54,6 +54,13 @@ int weir_delta_add_format(const struct weir_delta_add *add,
 int weir_delta_add_parse(const char *text, size_t length, struct weir_delta_add **out,
                          struct weir_error *err) WEIR_MUST_CHECK;
 
+/* Appends {"remove":{…}} of a live file and a newline. */
+int weir_delta_remove_format(const struct weir_delta_add *add, int64_t deletion_ms,
+                             bool data_change, struct weir_buffer *out) WEIR_MUST_CHECK;
+/* Appends {"cdc":{…}} of a file of changed rows and a newline. */
+int weir_delta_cdc_format(const struct weir_delta_add *file,
+                          struct weir_buffer *out) WEIR_MUST_CHECK;
+
 /* A growing list of owned adds. Zero-initialise. */
 struct weir_delta_adds {
     struct weir_delta_add **items;

@@ -228,13 +228,33 @@ const char *weir_delta_table_dir(const struct weir_delta_table *table) {
 
 /* --- creating ------------------------------------------------------------------------------ */
 
+enum { NEW_FEATURES_MAX = 4 };
+
+/* The protocol of a new table: 1/2 unless a property or a type asks for more. */
+struct new_protocol {
+    struct weir_delta_protocol protocol;
+    char *readers[NEW_FEATURES_MAX];
+    char *writers[NEW_FEATURES_MAX];
+};
+
+static bool is_true(const struct weir_delta_pair *property, const char *key) {
+    return strcmp(property->key, key) == 0 && strcasecmp(property->value, "true") == 0;
+}
+
 static int check_property(const struct weir_delta_pair *property, struct weir_error *err) {
     static const char *const features[] = {"delta.enable",           "delta.columnMapping",
                                            "delta.feature.",         "delta.constraints.",
                                            "delta.minReaderVersion", "delta.minWriterVersion"};
+    static const char *const known[] = {"delta.enableExpiredLogCleanup",
+                                        "delta.enableDeletionVectors",
+                                        "delta.enableChangeDataFeed"};
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (strcmp(property->key, known[i]) == 0) {
+            return WEIR_OK;
+        }
+    }
     for (size_t i = 0; i < sizeof(features) / sizeof(features[0]); i++) {
-        if (strncmp(property->key, features[i], strlen(features[i])) == 0 &&
-            strcmp(property->key, "delta.enableExpiredLogCleanup") != 0) {
+        if (strncmp(property->key, features[i], strlen(features[i])) == 0) {
             return weir_error_set(err, WEIR_E_UNSUPPORTED,
                                   "table property %s turns on a feature that weir does not create "
                                   "tables with; leave it out",
@@ -244,30 +264,61 @@ static int check_property(const struct weir_delta_pair *property, struct weir_er
     return WEIR_OK;
 }
 
+static void need(struct new_protocol *to, const char *feature, bool reader) {
+    to->writers[to->protocol.writer_feature_count++] = (char *)(uintptr_t)feature;
+    if (reader) {
+        to->readers[to->protocol.reader_feature_count++] = (char *)(uintptr_t)feature;
+    }
+}
+
+static int choose_protocol(const struct weir_delta_create_options *options,
+                           const struct weir_schema *schema, struct new_protocol *out,
+                           struct weir_error *err) {
+    bool append_only = false;
+    bool feed = false;
+    *out = (struct new_protocol){.protocol = {1, 2, out->readers, out->writers, 0, 0}};
+    for (int32_t i = 0; i < options->property_count; i++) {
+        const struct weir_delta_pair *property = &options->properties[i];
+        int rc = check_property(property, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+        append_only |= strcmp(property->key, "delta.appendOnly") == 0;
+        feed |= is_true(property, "delta.enableChangeDataFeed");
+        if (is_true(property, "delta.enableDeletionVectors")) {
+            need(out, "deletionVectors", true);
+        }
+    }
+    if (weir_delta_schema_has_ntz(schema)) {
+        need(out, "timestampNtz", true);
+    }
+    if (out->protocol.writer_feature_count == 0) { /* lists belong to 3/7 alone */
+        out->protocol.reader_feature_count = -1;
+        out->protocol.writer_feature_count = -1;
+        out->protocol.writer_version = feed ? 4 : 2;
+        return WEIR_OK;
+    }
+    out->protocol.reader_version = 3;
+    out->protocol.writer_version = 7;
+    if (append_only) {
+        need(out, "appendOnly", false);
+    }
+    if (feed) {
+        need(out, "changeDataFeed", false);
+    }
+    return WEIR_OK;
+}
+
 static int format_create(const struct weir_delta_create_options *options,
                          const struct weir_schema *schema, char **partitions,
                          struct weir_buffer *out, struct weir_error *err) {
-    char *ntz_features[] = {(char[]){"timestampNtz"}, (char[]){"appendOnly"}};
-    struct weir_delta_protocol protocol = {1, 2, NULL, NULL, -1, -1};
+    struct new_protocol protocol;
     struct weir_delta_metadata metadata;
     struct weir_buffer schema_text;
     char id[DELTA_UUID_BYTES];
     memset(&metadata, 0, sizeof(metadata));
     weir_buffer_init(&schema_text, SCHEMA_BYTES_MAX);
-    bool append_only = false;
-    int rc = WEIR_OK;
-    for (int32_t i = 0; i < options->property_count && rc == WEIR_OK; i++) {
-        rc = check_property(&options->properties[i], err);
-        append_only |= strcmp(options->properties[i].key, "delta.appendOnly") == 0;
-    }
-    if (weir_delta_schema_has_ntz(schema)) {
-        protocol.reader_version = 3;
-        protocol.writer_version = 7;
-        protocol.reader_features = ntz_features;
-        protocol.writer_features = ntz_features;
-        protocol.reader_feature_count = 1;
-        protocol.writer_feature_count = append_only ? 2 : 1;
-    }
+    int rc = choose_protocol(options, schema, &protocol, err);
     if (rc == WEIR_OK) {
         rc = delta_uuid(id, err);
     }
@@ -289,7 +340,7 @@ static int format_create(const struct weir_delta_create_options *options,
         rc = WEIR_E_NOMEM;
     }
     if (rc == WEIR_OK) {
-        rc = weir_delta_protocol_format(&protocol, out);
+        rc = weir_delta_protocol_format(&protocol.protocol, out);
     }
     if (rc == WEIR_OK) {
         rc = weir_buffer_append(out, "\n", 1);

@@ -7,6 +7,7 @@
 #include "lake/delta/dv.h"
 #include "lake/delta/parquet_file.h"
 #include "lake/delta/partition.h"
+#include "lake/delta/scan.h"
 #include "lake/delta/state.h"
 #include "lake/delta/table.h"
 
@@ -126,8 +127,8 @@ static int drop_deleted(struct weir_batch **batch, const uint8_t *deleted, int64
     return rc;
 }
 
-static int scan_file(void *context, const struct weir_delta_add *add, struct weir_error *err) {
-    const struct scan *scan = context;
+static int read_file(const struct scan *scan, const struct weir_delta_add *add,
+                     delta_visit_rows *visit, void *context, struct weir_error *err) {
     struct delta_parquet_file file;
     uint8_t *deleted = NULL;
     char *path = NULL;
@@ -176,13 +177,10 @@ static int scan_file(void *context, const struct weir_delta_add *add, struct wei
             break;
         }
         rc = shape_batch(scan, add, from, sources, &batch, err);
-        if (rc == WEIR_OK && deleted != NULL) {
-            rc = drop_deleted(&batch, deleted, row, err);
+        if (rc == WEIR_OK) {
+            rc = visit(context, &batch, row, deleted, err);
         }
         row += from->rows;
-        if (rc == WEIR_OK && batch->rows > 0) {
-            rc = scan->visit(scan->context, batch, err);
-        }
         weir_batch_unref(from);
         if (batch != NULL) {
             weir_batch_unref(batch);
@@ -195,6 +193,17 @@ out:
     free(wanted);
     free(path);
     return rc;
+}
+
+static int visit_live(void *context, struct weir_batch **batch, int64_t first_row,
+                      const uint8_t *deleted, struct weir_error *err) {
+    const struct scan *scan = context;
+    int rc = deleted != NULL ? drop_deleted(batch, deleted, first_row, err) : WEIR_OK;
+    return rc == WEIR_OK && (*batch)->rows > 0 ? scan->visit(scan->context, *batch, err) : rc;
+}
+
+static int scan_file(void *context, const struct weir_delta_add *add, struct weir_error *err) {
+    return read_file(context, add, visit_live, context, err);
 }
 
 /* The table's columns at these positions: a schema of their own and their places in files. */
@@ -211,21 +220,45 @@ static int project(const struct weir_schema *schema, const struct weir_delta_col
     return rc == WEIR_OK ? rc : weir_error_set(err, rc, "read table: out of memory");
 }
 
+/* The columns a scan reads: all (positions NULL) or those. `*projected` and `*columns` are owned.
+ */
+static int choose(struct scan *scan, const int32_t *positions, int32_t count,
+                  struct weir_schema **projected, struct weir_delta_column **columns,
+                  struct weir_error *err) {
+    const struct weir_schema *schema;
+    int rc = weir_delta_snapshot_schema(scan->snapshot, &schema, &scan->columns, err);
+    if (rc == WEIR_OK && positions != NULL) {
+        rc = project(schema, scan->columns, positions, count, projected, columns, err);
+        scan->columns = *columns;
+        schema = *projected;
+    }
+    scan->schema = rc == WEIR_OK ? (struct weir_schema *)(uintptr_t)schema : NULL;
+    return rc;
+}
+
+int delta_scan_file(struct weir_delta_snapshot *snapshot, const struct weir_delta_add *add,
+                    const int32_t *positions, int32_t count, struct weir_pool *pool,
+                    delta_visit_rows *visit, void *context, struct weir_error *err) {
+    struct scan scan = {snapshot, NULL, NULL, pool, NULL, NULL};
+    struct weir_schema *projected = NULL;
+    struct weir_delta_column *columns = NULL;
+    int rc = choose(&scan, positions, count, &projected, &columns, err);
+    if (rc == WEIR_OK) {
+        rc = read_file(&scan, add, visit, context, err);
+    }
+    weir_schema_unref(projected);
+    free(columns);
+    return rc;
+}
+
 int weir_delta_scan_columns(struct weir_delta_snapshot *snapshot, const int32_t *positions,
                             int32_t count, struct weir_pool *pool, weir_delta_visit_batch *visit,
                             void *context, struct weir_error *err) {
     struct scan scan = {snapshot, NULL, NULL, pool, visit, context};
     struct weir_schema *projected = NULL;
     struct weir_delta_column *columns = NULL;
-    const struct weir_schema *schema;
-    int rc = weir_delta_snapshot_schema(snapshot, &schema, &scan.columns, err);
-    if (rc == WEIR_OK && positions != NULL) {
-        rc = project(schema, scan.columns, positions, count, &projected, &columns, err);
-        scan.columns = columns;
-        schema = projected;
-    }
+    int rc = choose(&scan, positions, count, &projected, &columns, err);
     if (rc == WEIR_OK) {
-        scan.schema = (struct weir_schema *)(uintptr_t)schema;
         rc = weir_delta_snapshot_each_file(snapshot, scan_file, &scan, err);
     }
     weir_schema_unref(projected);

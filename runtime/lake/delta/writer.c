@@ -45,6 +45,7 @@ struct finished {
 struct weir_delta_writer {
     struct weir_store *store;
     char *dir;
+    char *folder; /* in front of every partition's */
     struct weir_schema *schema;
     struct delta_partition_column *partitions;
     int32_t partition_count;
@@ -165,6 +166,7 @@ int weir_delta_writer_create(struct weir_delta_table *table, const struct weir_s
     weir_parquet_writer_options_init(&writer->parquet);
     writer->store = table->store;
     writer->dir = strdup(table->dir);
+    writer->folder = strdup(options->folder != NULL ? options->folder : "");
     writer->schema = weir_schema_ref((struct weir_schema *)(uintptr_t)schema);
     writer->memory_bytes = options->memory_bytes > 0 ? options->memory_bytes : MEMORY_BYTES;
     writer->target_bytes =
@@ -183,8 +185,9 @@ int weir_delta_writer_create(struct weir_delta_table *table, const struct weir_s
     writer->idle = calloc((size_t)writer->slot_max, sizeof(*writer->idle));
     writer->excluded = calloc((size_t)schema->count + 1, sizeof(*writer->excluded));
     writer->partitions = calloc((size_t)partition_count + 1, sizeof(*writer->partitions));
-    if (writer->dir == NULL || writer->table == NULL || writer->slots == NULL ||
-        writer->idle == NULL || writer->excluded == NULL || writer->partitions == NULL) {
+    if (writer->dir == NULL || writer->folder == NULL || writer->table == NULL ||
+        writer->slots == NULL || writer->idle == NULL || writer->excluded == NULL ||
+        writer->partitions == NULL) {
         rc = no_memory(err);
         goto out;
     }
@@ -254,6 +257,7 @@ void weir_delta_writer_destroy(struct weir_delta_writer *writer) {
     free(writer->slots);
     free(writer->table);
     free(writer->idle);
+    free(writer->folder);
     free(writer->dir);
     free(writer);
 }
@@ -493,7 +497,8 @@ static int fill_slot(struct weir_delta_writer *writer, struct slot *slot,
     slot->values = calloc((size_t)writer->partition_count + 1, sizeof(*slot->values));
     slot->sel = malloc(WEIR_BATCH_ROWS_MAX * sizeof(*slot->sel));
     if (slot->values == NULL || slot->sel == NULL ||
-        weir_buffer_append(&slot->key, writer->key.data, writer->key.size) != WEIR_OK) {
+        weir_buffer_append(&slot->key, writer->key.data, writer->key.size) != WEIR_OK ||
+        weir_buffer_append_text(&folder, writer->folder) != WEIR_OK) {
         rc = no_memory(err);
     }
     for (int32_t i = 0; i < writer->partition_count && rc == WEIR_OK; i++) {

@@ -29,7 +29,8 @@ struct weir_delta_writer_options {
     size_t target_file_bytes; /* 0: 128 MiB; a file that reaches it is finished */
     int32_t open_files_max;   /* 0: 256 partitions open at once */
     enum weir_delta_codec codec;
-    int level; /* zstd; 0: 1 */
+    int level;          /* zstd; 0: 1 */
+    const char *folder; /* files go under it: "_change_data/"; NULL: the table's folder */
 };
 
 /* `schema` and `partitions` are those of weir_delta_create_options: batches hold data columns only,

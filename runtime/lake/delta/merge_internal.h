@@ -1,0 +1,69 @@
+#pragma once
+/* A merge under way. merge.c plans and commits, merge_files.c reads and writes the files. */
+#include "lake/delta/dv.h"
+#include "lake/delta/merge.h"
+#include "lake/delta/merge_keys.h"
+#include "lake/delta/merge_prune.h"
+#include "lake/delta/scan.h"
+#include "lake/delta/table_state.h"
+
+enum { DELTA_MERGE_KEYS_MAX = 16 };
+
+/* A row of the table whose key is among the changes. */
+struct delta_match {
+    int64_t row; /* in its file */
+    struct delta_entry *entry;
+};
+
+/* A file that holds such rows. */
+struct delta_touched {
+    const struct weir_delta_add *add; /* the snapshot's */
+    size_t first;                     /* match */
+    size_t count;
+    int64_t rows; /* of the file, deleted ones too */
+    int64_t live;
+};
+
+struct delta_merge {
+    struct weir_delta_table *table;
+    struct weir_batch *const *changes;
+    int32_t change_count;
+    const struct weir_delta_merge_options *options;
+    struct weir_delta_merge_result *result;
+    int32_t key_columns[DELTA_MERGE_KEYS_MAX]; /* of the changes */
+    int32_t key_count;
+    int32_t time;   /* column of the changes, or -1 */
+    int32_t change; /* column of the changes, or -1 */
+    struct delta_keys keys;
+    /* of the table, redone when its schema moved */
+    struct weir_schema *schema; /* what data files are written from: all but derived columns */
+    int32_t *positions;         /* of its columns in the table's schema */
+    int32_t *sources;           /* of its columns in the changes, or -1 */
+    struct weir_delta_partition *partitions;
+    int32_t partition_count;
+    bool use_vectors;
+    bool feed;
+    /* of one attempt */
+    struct delta_match *matches;
+    size_t match_count;
+    size_t match_capacity;
+    struct delta_touched *touched;
+    int32_t touched_count;
+    int32_t touched_capacity;
+    struct weir_delta_writer *writer; /* kept from attempt to attempt */
+    struct weir_delta_writer *feed_writer;
+    struct weir_schema *feed_schema;
+    struct weir_delta_adds adds;
+    struct weir_delta_adds cdc;
+    struct delta_dv_writer vectors;
+    bool has_vectors;
+    struct weir_buffer actions;
+};
+
+int delta_merge_no_memory(struct weir_error *err);
+/* Finds the rows of the table whose keys are among the changes, and which changes are outdated. */
+int delta_merge_match(struct delta_merge *merge, struct weir_error *err) WEIR_MUST_CHECK;
+/* Writes data files, vectors and the feed, durable on return, and formats the actions. */
+int delta_merge_write(struct delta_merge *merge, struct weir_error *err) WEIR_MUST_CHECK;
+/* Removes what delta_merge_write made, and forgets the matches. */
+void delta_merge_discard(struct delta_merge *merge, bool remove_files);
