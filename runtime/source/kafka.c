@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,6 +19,7 @@ enum {
     LOOK_MS = 10000, /* between looks for new partitions; `discover` changes it */
     LOOK_WAIT_MS = 5000,
     REMIND_MS = 5000,
+    MALLOC_KEPT_BYTES = 32 << 20,
 };
 
 /* --- options --------------------------------------------------------------------------------- */
@@ -302,6 +304,9 @@ static int begin(struct weir_source *source, int32_t *lanes, struct weir_error *
     if (kafka->lanes == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
+    /* What librdkafka frees it asks for again with the next fetch: keep it mapped. */
+    (void)mallopt(M_MMAP_THRESHOLD, MALLOC_KEPT_BYTES);
+    (void)mallopt(M_TRIM_THRESHOLD, 2 * MALLOC_KEPT_BYTES);
     int rc = kafka_group_join(source, err);
     for (int32_t i = 0; rc == WEIR_OK && i < kafka->lane_count; i++) {
         rc = kafka_lane_init(&kafka->lanes[i], source, err);

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#define XXH_INLINE_ALL /* with the instructions this build is for */
 #include <xxhash.h>
 
 #include "core/log.h"
@@ -356,11 +357,11 @@ static int add(struct kafka_lane *lane, struct kafka_part *part) {
 }
 
 static struct kafka_part *find(const struct kafka_lane *lane, const rd_kafka_message_t *message) {
-    const struct kafka_topic *topic = rd_kafka_topic_opaque(message->rkt);
-    if (lane->part != NULL && lane->part->topic == topic &&
+    if (lane->part != NULL && lane->part->topic->handle == message->rkt &&
         lane->part->number == message->partition) {
         return lane->part;
     }
+    const struct kafka_topic *topic = rd_kafka_topic_opaque(message->rkt);
     for (uint32_t i = place(lane, topic, message->partition);
          lane->bucket_count > 0 && lane->buckets[i] != NULL;
          i = (i + 1) & (lane->bucket_count - 1)) {
