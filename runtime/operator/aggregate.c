@@ -2,54 +2,20 @@
  * prefetches far enough ahead that cache misses overlap), then measure by measure over the slots'
  * values. Within a slot the rows' order is kept, so double sums come out the same however rows are
  * batched. */
-#include "operator/aggregate.h"
-
 #include <inttypes.h>
 #include <stdlib.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include "operator/key.h"
-#include "operator/measure.h"
-#include "operator/window.h"
-#include "state/table.h"
+#include "operator/aggregate_private.h"
 
 enum {
-    WINDOW_BYTES = 8,     /* window start before the by columns in a key */
     MEMBER_BYTES = 8 + 2, /* owner's sequence and measure before the value in a member's key */
     INDEX_AHEAD = 24,
     SLOT_AHEAD = 12,
     REAP_MEMBERS = 2048, /* members of emitted windows freed a call */
     KEY_INLINE_MAX = 64,
     INDEX_BYTES_A_KEY = 16
-};
-
-struct weir_aggregate {
-    char *declaration;
-    int64_t size;
-    int64_t lateness;
-    uint64_t shape;
-    struct weir_key *key;
-    int32_t by_count;
-    struct weir_measures measures;
-    struct weir_schema *output;
-    struct weir_table *table;
-    struct weir_table *members; /* NULL without a distinct measure */
-    struct weir_windows windows;
-    /* Member lists of emitted slots, by first member. */
-    uint32_t *graves;
-    size_t grave_count;
-    size_t grave_capacity;
-    /* Scratch of a feed, by row fed and not late. */
-    struct weir_keys keys;
-    struct weir_keys member_keys;
-    int32_t capacity;
-    int32_t *rows;
-    int32_t *positions;
-    int64_t *starts;
-    uint8_t **values;
-    struct weir_slot **slots;
-    size_t key_estimate;
 };
 
 /* --- creation ------------------------------------------------------------------------------ */
@@ -82,9 +48,15 @@ static int make_output(struct weir_aggregate *aggregate, const struct weir_aggre
     return rc == WEIR_OK ? rc : weir_error_set(err, rc, "cannot make the output's schema");
 }
 
-static uint64_t shape_of(const struct weir_aggregate *aggregate, uint32_t state_version) {
-    uint64_t fixed[3] = {weir_key_shape(aggregate->key), (uint64_t)aggregate->size, state_version};
+static uint64_t shape_of(const struct weir_aggregate *aggregate,
+                         const struct weir_aggregate_config *config) {
+    uint64_t fixed[3] = {weir_key_shape(aggregate->key), (uint64_t)aggregate->size,
+                         config->state_version};
     uint64_t shape = XXH3_64bits(fixed, sizeof fixed);
+    if (config->every_us != 0) {
+        int64_t hops[2] = {config->every_us, config->cumulate};
+        shape = XXH3_64bits_withSeed(hops, sizeof hops, shape);
+    }
     for (int32_t m = 0; m < aggregate->measures.count; m++) {
         const struct weir_measure *measure = &aggregate->measures.cells[m].measure;
         uint8_t kind[5] = {(uint8_t)measure->kind, measure->has_input, measure->type,
@@ -97,7 +69,7 @@ static uint64_t shape_of(const struct weir_aggregate *aggregate, uint32_t state_
 
 static int make_tables(struct weir_aggregate *aggregate, const struct weir_aggregate_config *config,
                        struct weir_error *err) {
-    size_t key_bytes = WINDOW_BYTES + weir_key_estimate_bytes(aggregate->key);
+    size_t key_bytes = aggregate->prefix_bytes + weir_key_estimate_bytes(aggregate->key);
     aggregate->key_estimate = key_bytes;
     struct weir_table_config table = {
         .declaration = config->declaration,
@@ -133,9 +105,12 @@ static int make_tables(struct weir_aggregate *aggregate, const struct weir_aggre
 
 struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config *config,
                                              struct weir_error *err) {
-    if (config->size_us <= 0 || config->lateness_us < 0) {
+    if (config->size_us <= 0 || config->lateness_us < 0 || config->every_us < 0 ||
+        config->every_us > config->size_us ||
+        (config->cumulate && (config->every_us == 0 || config->size_us % config->every_us != 0))) {
         weir_error_set(err, WEIR_E_CONFIG,
-                       "%s: a window's size must be positive, its allowed_lateness not negative",
+                       "%s: a window's size must be positive, its allowed_lateness not negative, "
+                       "its `every` or `step` not longer than its size, and a step divides it",
                        config->declaration);
         return NULL;
     }
@@ -150,6 +125,7 @@ struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config 
     aggregate->size = config->size_us;
     aggregate->lateness = config->lateness_us;
     aggregate->by_count = config->by_count;
+    aggregate->prefix_bytes = config->every_us != 0 ? HOP_BYTES : WINDOW_BYTES;
     aggregate->declaration = strdup(config->declaration);
     if (aggregate->declaration == NULL) {
         weir_error_set(err, WEIR_E_NOMEM, "no memory");
@@ -162,9 +138,15 @@ struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config 
         make_output(aggregate, config, err) != WEIR_OK) {
         goto fail;
     }
-    aggregate->shape = shape_of(aggregate, config->state_version);
+    aggregate->shape = shape_of(aggregate, config);
     if (make_tables(aggregate, config, err) != WEIR_OK) {
         goto fail;
+    }
+    if (config->every_us != 0) {
+        aggregate->hops = weir_hops_create(aggregate, config, err);
+        if (aggregate->hops == NULL) {
+            goto fail;
+        }
     }
     return aggregate;
 fail:
@@ -177,6 +159,7 @@ static void free_scratch(struct weir_aggregate *aggregate) {
     free(aggregate->rows);
     free(aggregate->positions);
     free(aggregate->starts);
+    free(aggregate->min_ends);
     free(aggregate->values);
     free(aggregate->slots);
     aggregate->capacity = 0;
@@ -186,6 +169,7 @@ void weir_aggregate_destroy(struct weir_aggregate *aggregate) {
     if (aggregate == NULL) {
         return;
     }
+    weir_hops_destroy(aggregate->hops);
     weir_table_destroy(aggregate->table);
     weir_table_destroy(aggregate->members);
     weir_measures_fini(&aggregate->measures);
@@ -215,10 +199,11 @@ static int reserve_scratch(struct weir_aggregate *aggregate, int32_t count) {
     aggregate->rows = malloc(rows * sizeof *aggregate->rows);
     aggregate->positions = malloc(rows * sizeof *aggregate->positions);
     aggregate->starts = malloc(rows * sizeof *aggregate->starts);
+    aggregate->min_ends = malloc(rows * sizeof *aggregate->min_ends);
     aggregate->values = malloc(rows * sizeof *aggregate->values);
     aggregate->slots = malloc(rows * sizeof *aggregate->slots);
     if (aggregate->rows == NULL || aggregate->positions == NULL || aggregate->starts == NULL ||
-        aggregate->values == NULL || aggregate->slots == NULL) {
+        aggregate->min_ends == NULL || aggregate->values == NULL || aggregate->slots == NULL) {
         return WEIR_E_NOMEM;
     }
     aggregate->capacity = (int32_t)rows;
@@ -298,6 +283,9 @@ static int find_slots(struct weir_aggregate *aggregate, int32_t count, struct we
         }
         int rc = created ? join_window(aggregate, slot, aggregate->starts[i], err)
                          : weir_table_touch(table, slot);
+        if (created && rc == WEIR_OK && aggregate->hops != NULL) {
+            rc = weir_hops_created(aggregate, slot, err);
+        }
         if (rc != WEIR_OK) {
             return created ? rc
                            : weir_error_set(err, rc, "%s: no memory to note a change",
@@ -388,16 +376,27 @@ int weir_aggregate_feed(struct weir_aggregate *aggregate, const struct weir_batc
     if (rc != WEIR_OK) {
         return rc;
     }
-    int32_t taken =
-        find_windows(aggregate, sel, count, times_us, watermark_before_us, late_sel, late_count);
+    int32_t taken = aggregate->hops != NULL
+                        ? weir_hops_find(aggregate, sel, count, times_us, watermark_before_us,
+                                         late_sel, late_count)
+                        : find_windows(aggregate, sel, count, times_us, watermark_before_us,
+                                       late_sel, late_count);
+    if (taken == 0) {
+        return WEIR_OK;
+    }
     struct weir_keys *keys = &aggregate->keys;
-    rc = weir_key_encode(aggregate->key, batch, aggregate->rows, taken, WINDOW_BYTES, keys);
+    rc = weir_key_encode(aggregate->key, batch, aggregate->rows, taken, aggregate->prefix_bytes,
+                         keys);
     if (rc != WEIR_OK) {
         return weir_error_set(err, rc, "%s: no memory for the keys of %d rows",
                               aggregate->declaration, taken);
     }
     for (int32_t i = 0; i < taken; i++) {
         memcpy(keys->bytes + keys->offsets[i], &aggregate->starts[i], WINDOW_BYTES);
+    }
+    for (int32_t i = 0; aggregate->hops != NULL && i < taken; i++) {
+        memcpy(keys->bytes + keys->offsets[i] + WINDOW_BYTES, &aggregate->min_ends[i],
+               HOP_BYTES - WINDOW_BYTES);
     }
     weir_keys_hash(keys, weir_table_view(aggregate->table)->seed);
     rc = find_slots(aggregate, taken, err);
@@ -424,35 +423,44 @@ int weir_aggregate_feed(struct weir_aggregate *aggregate, const struct weir_batc
 
 bool weir_aggregate_ready(const struct weir_aggregate *aggregate, int64_t watermark_us) {
     const struct weir_windows *windows = &aggregate->windows;
+    if (aggregate->hops != NULL) {
+        return weir_hops_ready(aggregate, watermark_us);
+    }
     return windows->count > 0 &&
            weir_window_closed(windows->windows[windows->heap[0]].start_us, aggregate->size,
                               aggregate->lateness, watermark_us);
 }
 
-static int append_row(struct weir_aggregate *aggregate, struct weir_slot *slot, int64_t start,
-                      struct weir_batch_builder *out, struct weir_error *err) {
-    const uint8_t *key = weir_slot_key(aggregate->table, slot);
+int weir_aggregate_append_row(struct weir_aggregate *aggregate, const uint8_t *key, size_t length,
+                              int64_t start_us, int64_t end_us, const uint8_t *value,
+                              struct weir_batch_builder *out, struct weir_error *err) {
     int32_t at = aggregate->by_count;
-    int rc = weir_key_decode(aggregate->key, key + WINDOW_BYTES, slot->key_bytes - WINDOW_BYTES,
-                             out->columns);
+    int rc = weir_key_decode(aggregate->key, key, length, out->columns);
     if (rc == WEIR_E_CORRUPT) {
         return weir_error_set(err, rc, "%s: a key in the state does not parse",
                               weir_table_name(aggregate->table));
     }
     if (rc == WEIR_OK) {
-        rc = weir_builder_int(&out->columns[at], start);
+        rc = weir_builder_int(&out->columns[at], start_us);
     }
     if (rc == WEIR_OK) {
-        rc = weir_builder_int(&out->columns[at + 1], weir_time_add(start, aggregate->size));
+        rc = weir_builder_int(&out->columns[at + 1], end_us);
     }
-    const uint8_t *value = weir_slot_value(aggregate->table, slot);
     for (int32_t m = 0; m < aggregate->measures.count && rc == WEIR_OK; m++) {
         rc = weir_measures_emit(&aggregate->measures, m, value, &out->columns[at + 2 + m], err);
     }
     if (rc == WEIR_E_DATA) {
-        weir_error_wrap(err, "%s: window of %" PRId64 " us", aggregate->declaration, start);
+        weir_error_wrap(err, "%s: window of %" PRId64 " us", aggregate->declaration, start_us);
     }
     return rc;
+}
+
+static int append_row(struct weir_aggregate *aggregate, struct weir_slot *slot, int64_t start,
+                      struct weir_batch_builder *out, struct weir_error *err) {
+    return weir_aggregate_append_row(
+        aggregate, weir_slot_key(aggregate->table, slot) + WINDOW_BYTES,
+        slot->key_bytes - WINDOW_BYTES, start, weir_time_add(start, aggregate->size),
+        weir_slot_value(aggregate->table, slot), out, err);
 }
 
 /* The slot's members wait for reap_members. */
@@ -483,11 +491,30 @@ static int bury_members(struct weir_aggregate *aggregate, const uint8_t *value,
     return WEIR_OK;
 }
 
+int weir_aggregate_delete_slot(struct weir_aggregate *aggregate, struct weir_slot *slot,
+                               struct weir_error *err) {
+    int rc = WEIR_OK;
+    if (aggregate->members != NULL) {
+        rc = bury_members(aggregate, weir_slot_value(aggregate->table, slot), err);
+    }
+    if (rc == WEIR_OK) {
+        rc = weir_table_delete(aggregate->table, slot, false);
+        if (rc != WEIR_OK) {
+            return weir_error_set(err, rc, "%s: no memory to delete",
+                                  weir_table_name(aggregate->table));
+        }
+    }
+    return rc;
+}
+
 int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
                         struct weir_batch_builder *out, int32_t max_rows, bool *done,
                         struct weir_error *err) {
     *done = false;
     int rc = reap_members(aggregate, err);
+    if (rc == WEIR_OK && aggregate->hops != NULL) {
+        return weir_hops_fire(aggregate, watermark_us, out, max_rows, done, err);
+    }
     int32_t emitted = 0;
     while (rc == WEIR_OK && weir_aggregate_ready(aggregate, watermark_us)) {
         if (emitted == max_rows || out->rows == out->rows_max) {
@@ -513,15 +540,9 @@ int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
         if (next != 0) { /* its place in the index, for the delete to come */
             weir_table_prefetch(aggregate->table, weir_table_slot(aggregate->table, next)->hash);
         }
-        if (aggregate->members != NULL) {
-            rc = bury_members(aggregate, weir_slot_value(aggregate->table, slot), err);
-        }
-        if (rc == WEIR_OK) {
-            rc = weir_table_delete(aggregate->table, slot, false);
-            if (rc != WEIR_OK) {
-                return weir_error_set(err, rc, "%s: no memory to delete",
-                                      weir_table_name(aggregate->table));
-            }
+        rc = weir_aggregate_delete_slot(aggregate, slot, err);
+        if (rc == WEIR_E_NOMEM) {
+            return rc;
         }
         window->head = next;
         window->slots--;
@@ -541,7 +562,8 @@ size_t weir_aggregate_keys(const struct weir_aggregate *aggregate) {
 
 size_t weir_aggregate_bytes(const struct weir_aggregate *aggregate) {
     return weir_table_bytes(aggregate->table) + weir_windows_bytes(&aggregate->windows) +
-           (aggregate->members != NULL ? weir_table_bytes(aggregate->members) : 0);
+           (aggregate->members != NULL ? weir_table_bytes(aggregate->members) : 0) +
+           (aggregate->hops != NULL ? weir_hops_bytes(aggregate->hops) : 0);
 }
 
 size_t weir_aggregate_estimate(const struct weir_aggregate *aggregate) {
@@ -565,28 +587,25 @@ int32_t weir_aggregate_cells(struct weir_aggregate *aggregate, struct weir_cell 
     if (aggregate->members != NULL && count < capacity) {
         cells[count++] = weir_table_cell(aggregate->members);
     }
+    if (aggregate->hops != NULL) {
+        count += weir_hops_cells(aggregate, cells + count, capacity - count);
+    }
     return count;
 }
 
-struct ordered_slot {
-    uint64_t sequence;
-    uint32_t number;
-};
-
 static int compare_sequence(const void *a, const void *b) {
-    const struct ordered_slot *x = a;
-    const struct ordered_slot *y = b;
+    const struct weir_ordered_slot *x = a;
+    const struct weir_ordered_slot *y = b;
     return (x->sequence > y->sequence) - (x->sequence < y->sequence);
 }
 
-/* Live slots of a table in creation order; owned by the caller. */
-static struct ordered_slot *slots_in_order(struct weir_table *table, size_t *count) {
-    struct ordered_slot *list = malloc((weir_table_keys(table) + 1) * sizeof *list);
+struct weir_ordered_slot *weir_slots_in_order(struct weir_table *table, size_t *count) {
+    struct weir_ordered_slot *list = malloc((weir_table_keys(table) + 1) * sizeof *list);
     *count = 0;
     for (uint32_t n = 1; list != NULL && n <= weir_table_slots(table); n++) {
         const struct weir_slot *slot = weir_table_slot(table, n);
         if (slot->sequence != 0) {
-            list[(*count)++] = (struct ordered_slot){slot->sequence, n};
+            list[(*count)++] = (struct weir_ordered_slot){slot->sequence, n};
         }
     }
     if (list != NULL) {
@@ -597,10 +616,10 @@ static struct ordered_slot *slots_in_order(struct weir_table *table, size_t *cou
 
 /* Gives a member back to its owner; one without an owner (it was emitted) is dropped. */
 static int restore_member(struct weir_aggregate *aggregate, struct weir_slot *member,
-                          const struct ordered_slot *owners, size_t owner_count,
+                          const struct weir_ordered_slot *owners, size_t owner_count,
                           struct weir_error *err) {
     const uint8_t *key = weir_slot_key(aggregate->members, member);
-    struct ordered_slot wanted = {0};
+    struct weir_ordered_slot wanted = {0};
     uint16_t m = UINT16_MAX;
     if (member->key_bytes > MEMBER_BYTES) {
         memcpy(&wanted.sequence, key, sizeof wanted.sequence);
@@ -611,7 +630,7 @@ static int restore_member(struct weir_aggregate *aggregate, struct weir_slot *me
         return weir_error_set(err, WEIR_E_CORRUPT, "%s: a key in the state does not parse",
                               weir_table_name(aggregate->members));
     }
-    const struct ordered_slot *owner =
+    const struct weir_ordered_slot *owner =
         bsearch(&wanted, owners, owner_count, sizeof *owners, compare_sequence);
     if (owner == NULL) {
         return weir_table_delete(aggregate->members, member, true);
@@ -628,7 +647,7 @@ static int restore_member(struct weir_aggregate *aggregate, struct weir_slot *me
     return WEIR_OK;
 }
 
-static int check_members(struct weir_aggregate *aggregate, const struct ordered_slot *owners,
+static int check_members(struct weir_aggregate *aggregate, const struct weir_ordered_slot *owners,
                          size_t owner_count, struct weir_error *err) {
     for (size_t i = 0; i < owner_count; i++) {
         uint8_t *value =
@@ -656,28 +675,39 @@ static int check_members(struct weir_aggregate *aggregate, const struct ordered_
 int weir_aggregate_restore(struct weir_aggregate *aggregate, struct weir_error *err) {
     size_t count;
     size_t member_count = 0;
-    struct ordered_slot *members = NULL;
-    struct ordered_slot *slots = slots_in_order(aggregate->table, &count);
+    struct weir_ordered_slot *members = NULL;
+    struct weir_ordered_slot *slots = weir_slots_in_order(aggregate->table, &count);
     int rc = WEIR_OK;
     weir_windows_clear(&aggregate->windows);
     if (aggregate->members != NULL) {
-        members = slots_in_order(aggregate->members, &member_count);
+        members = weir_slots_in_order(aggregate->members, &member_count);
     }
     if (slots == NULL || (aggregate->members != NULL && members == NULL)) {
         rc = weir_error_set(err, WEIR_E_NOMEM, "%s: no memory to restore %zu keys",
                             aggregate->declaration, count);
         goto out;
     }
+    if (rc == WEIR_OK && aggregate->hops != NULL) {
+        rc = weir_hops_restore(aggregate, err);
+    }
     for (size_t i = 0; i < count && rc == WEIR_OK; i++) {
         struct weir_slot *slot = weir_table_slot(aggregate->table, slots[i].number);
         int64_t start;
-        if (slot->key_bytes < WINDOW_BYTES) {
+        if (slot->key_bytes < aggregate->prefix_bytes) {
             rc = weir_error_set(err, WEIR_E_CORRUPT, "%s: a key in the state does not parse",
                                 weir_table_name(aggregate->table));
             break;
         }
         memcpy(&start, weir_slot_key(aggregate->table, slot), sizeof start);
+        if (aggregate->hops != NULL && !weir_hops_is_pane(aggregate, start)) {
+            rc = weir_error_set(err, WEIR_E_CORRUPT, "%s: a pane in the state starts at %" PRId64,
+                                weir_table_name(aggregate->table), start);
+            break;
+        }
         rc = join_window(aggregate, slot, start, err);
+        if (rc == WEIR_OK && aggregate->hops != NULL) {
+            rc = weir_hops_created(aggregate, slot, err);
+        }
     }
     for (size_t i = 0; i < member_count && rc == WEIR_OK; i++) {
         rc = restore_member(aggregate, weir_table_slot(aggregate->members, members[i].number),

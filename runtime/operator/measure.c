@@ -445,6 +445,92 @@ int weir_measures_add(struct weir_measures *measures, int32_t m,
                           cell->measure.name);
 }
 
+/* --- merging ------------------------------------------------------------------------------- */
+
+static void merge_sum(const struct weir_measure_cell *cell, uint8_t *into, const uint8_t *from) {
+    if (is_float(cell->measure.type)) {
+        double by;
+        memcpy(&by, from, sizeof by);
+        add_double(into, by);
+    } else if (cell->wide) {
+        struct weir_wide a;
+        struct weir_wide b;
+        memcpy(&a, into, sizeof a);
+        memcpy(&b, from, sizeof b);
+        weir_wide_merge(&a, &b);
+        memcpy(into, &a, sizeof a);
+    } else {
+        add_i128(into, weir_int128_load(from));
+    }
+}
+
+/* Is what `from` holds better than what `into` holds? Equals stay: the earlier one is kept. */
+static bool is_better(const struct weir_measure_cell *cell, const uint8_t *into,
+                      const uint8_t *from) {
+    bool maximum = cell->measure.kind == WEIR_MEASURE_MAX;
+    if (weir_type_is_bytes(cell->measure.type)) {
+        struct bytes_cell a;
+        struct bytes_cell b;
+        memcpy(&a, into, sizeof a);
+        memcpy(&b, from, sizeof b);
+        int order = compare_bytes(b.bytes, b.length, a.bytes, a.length);
+        return maximum ? order > 0 : order < 0;
+    }
+    if (cell->measure.type == WEIR_TYPE_DECIMAL) {
+        weir_int128 a = weir_int128_load(into);
+        weir_int128 b = weir_int128_load(from);
+        return maximum ? a < b : b < a;
+    }
+    if (is_float(cell->measure.type)) {
+        double a;
+        double b;
+        memcpy(&a, into, sizeof a);
+        memcpy(&b, from, sizeof b);
+        return maximum ? double_less(a, b) : double_less(b, a);
+    }
+    int64_t a;
+    int64_t b;
+    memcpy(&a, into, sizeof a);
+    memcpy(&b, from, sizeof b);
+    return maximum ? a < b : b < a;
+}
+
+void weir_measures_merge(const struct weir_measures *measures, uint8_t *into, const uint8_t *from) {
+    for (int32_t m = 0; m < measures->count; m++) {
+        const struct weir_measure_cell *cell = &measures->cells[m];
+        uint8_t *a = into + cell->offset;
+        const uint8_t *b = from + cell->offset;
+        uint64_t count;
+        switch (cell->measure.kind) {
+        case WEIR_MEASURE_COUNT:
+            memcpy(&count, b, sizeof count);
+            add_u64(a, count);
+            break;
+        case WEIR_MEASURE_SUM:
+            if (is_present(from, m)) {
+                merge_sum(cell, a, b);
+                set_present(into, m);
+            }
+            break;
+        case WEIR_MEASURE_AVG:
+            memcpy(&count, from + cell->count_offset, sizeof count);
+            if (count > 0) {
+                merge_sum(cell, a, b);
+                add_u64(into + cell->count_offset, count);
+            }
+            break;
+        case WEIR_MEASURE_MIN:
+        case WEIR_MEASURE_MAX:
+            if (is_present(from, m) && (!set_present(into, m) || is_better(cell, a, b))) {
+                memcpy(a, b, extreme_bytes(cell->measure.type));
+            }
+            break;
+        case WEIR_MEASURE_DISTINCT:
+            break;
+        }
+    }
+}
+
 /* --- results ------------------------------------------------------------------------------- */
 
 static int append_decimal(struct weir_column_builder *out, weir_int128 value) {

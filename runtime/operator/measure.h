@@ -53,6 +53,10 @@ void weir_measures_fini(struct weir_measures *measures);
 int weir_measures_add(struct weir_measures *measures, int32_t m,
                       const struct weir_measure_rows *rows, const struct weir_column *input,
                       const uint8_t *mask, struct weir_error *err) WEIR_MUST_CHECK;
+/* Adds what `from` holds to `into`, all measures but distinct; `from` counts as the later one.
+ * Texts of min and max stay `from`'s or `into`'s: the result borrows them and must not be given to
+ * the codec. */
+void weir_measures_merge(const struct weir_measures *measures, uint8_t *into, const uint8_t *from);
 /* Appends measure m's result. WEIR_E_DATA: out of range (err names the measure). */
 int weir_measures_emit(const struct weir_measures *measures, int32_t m, const uint8_t *value,
                        struct weir_column_builder *out, struct weir_error *err) WEIR_MUST_CHECK;

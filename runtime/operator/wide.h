@@ -27,6 +27,15 @@ static inline void weir_wide_add(struct weir_wide *sum, weir_int128 value) {
     sum->limbs[2] += (value < 0 ? UINT64_MAX : 0) + carry;
 }
 
+static inline void weir_wide_merge(struct weir_wide *sum, const struct weir_wide *by) {
+    uint64_t carry = 0;
+    for (int i = 0; i < 3; i++) {
+        weir_uint128 part = (weir_uint128)sum->limbs[i] + by->limbs[i] + carry;
+        sum->limbs[i] = (uint64_t)part;
+        carry = (uint64_t)(part >> 64);
+    }
+}
+
 static inline struct weir_wide weir_wide_from(weir_int128 value) {
     weir_uint128 bits = (weir_uint128)value;
     return (struct weir_wide){{(uint64_t)bits, (uint64_t)(bits >> 64), value < 0 ? UINT64_MAX : 0}};

@@ -100,7 +100,7 @@ static int64_t start_at(const struct weir_windows *windows, uint32_t heap_positi
     return windows->windows[windows->heap[heap_position]].start_us;
 }
 
-struct weir_window *weir_windows_get(struct weir_windows *windows, int64_t start_us) {
+struct weir_window *weir_windows_find(const struct weir_windows *windows, int64_t start_us) {
     if (windows->index != NULL) {
         for (uint32_t at = home_of(windows, start_us); windows->index[at] != 0;
              at = (at + 1) & windows->index_mask) {
@@ -109,6 +109,14 @@ struct weir_window *weir_windows_get(struct weir_windows *windows, int64_t start
                 return window;
             }
         }
+    }
+    return NULL;
+}
+
+struct weir_window *weir_windows_get(struct weir_windows *windows, int64_t start_us) {
+    struct weir_window *found = weir_windows_find(windows, start_us);
+    if (found != NULL) {
+        return found;
     }
     if (windows->count == windows->capacity && !grow(windows)) {
         return NULL;

@@ -63,6 +63,8 @@ void weir_windows_fini(struct weir_windows *windows);
 void weir_windows_clear(struct weir_windows *windows);
 /* The open window at start_us, opened if need be. NULL without memory. Good until the next call. */
 struct weir_window *weir_windows_get(struct weir_windows *windows, int64_t start_us);
+/* The open window at start_us, or NULL. */
+struct weir_window *weir_windows_find(const struct weir_windows *windows, int64_t start_us);
 /* The earliest, or NULL. */
 struct weir_window *weir_windows_first(struct weir_windows *windows);
 void weir_windows_remove_first(struct weir_windows *windows);

@@ -88,6 +88,8 @@ static int init_aggregate(struct weir_node *node, struct weir_error *err) {
             .by = by,
             .by_count = model->by_count,
             .size_us = model->window_size_us,
+            .every_us = model->window_every_us,
+            .cumulate = model->window_cumulates,
             .lateness_us = model->allowed_lateness_us,
             .measures = measures,
             .measure_count = model->measure_count,

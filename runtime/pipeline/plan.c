@@ -343,10 +343,14 @@ static void read_model(struct reader *r, const json_t *value, struct weir_plan_m
     read_dedup(r, value, &model->dedup);
     model->by = text_list(r, value, "by", &model->by_count);
     json_t *window = member(value, "window");
-    if (window == NULL || strcmp(text(r, window, "kind", true), "tumbling") != 0) {
-        fail(r, "window", "a tumbling window");
+    const char *window_kind = window != NULL ? text(r, window, "kind", true) : "";
+    model->window_cumulates = strcmp(window_kind, "cumulate") == 0;
+    if (strcmp(window_kind, "tumbling") != 0 && strcmp(window_kind, "hopping") != 0 &&
+        !model->window_cumulates) {
+        fail(r, "window", "a tumbling, hopping or cumulate window");
         return;
     }
+    model->window_every_us = integer(r, window, "every_us", 0);
     model->window_size_us = integer(r, window, "size_us", 0);
     model->allowed_lateness_us = integer(r, window, "allowed_lateness_us", 0);
     model->late = text(r, window, "late", false);

@@ -132,6 +132,8 @@ struct weir_plan_model {
     const char **by;
     int32_t by_count;
     int64_t window_size_us;
+    int64_t window_every_us; /* hopping, cumulate; 0: tumbling */
+    bool window_cumulates;
     int64_t allowed_lateness_us;
     const char *late; /* dataset name or NULL */
     struct weir_plan_measure *measures;

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import random
 
 import pytest
 
@@ -61,6 +62,70 @@ def test_without_by_there_is_one_group_a_window(project):
 def test_null_is_a_by_key_of_its_own(project):
     found, _ = gold(project, model("n = count()"), data((None, "10:00:00"), ("a", "10:00:01"), (None, "10:00:02"), ("", "10:00:03")), "k", "n")
     assert found == sorted([(None, 2), ("a", 1), ("", 1)], key=str)
+
+
+# --- hopping and cumulate ------------------------------------------------------------------------
+
+
+def windows_of(kind, size, hop, time):
+    """Starts and ends in microseconds of the windows a time lies in."""
+    if kind == "hopping":
+        start = time // hop * hop
+        while start > time - size:
+            yield start, start + size
+            start -= hop
+    else:
+        start = time // size * size
+        end = time // hop * hop + hop
+        while end <= start + size:
+            yield start, end
+            end += hop
+
+
+@pytest.mark.parametrize("kind, size, hop", [("hopping", 3600, 60), ("hopping", 60, 60), ("hopping", 90, 60), ("hopping", 600, 1), ("cumulate", 600, 60)])
+def test_windows_that_overlap_equal_a_recount(project, kind, size, hop):
+    draw = random.Random(f"{kind}{size}{hop}")
+    rows, clock = [], 10 * 3600.0
+    for _ in range(400):
+        clock += draw.choice([0, 0.25, 1, 7, 40])
+        seconds = clock - draw.choice([0, 0, 0, 5, 50, 500])
+        text = f"{int(seconds) // 3600:02}:{int(seconds) % 3600 // 60:02}:{seconds % 60:09.6f}"
+        rows.append((draw.choice("abc"), text, {"n": draw.choice([None, *range(9)]), "p": f"{draw.randrange(900) / 100:.2f}"}))
+    step = "every" if kind == "hopping" else "step"
+    window = f'{kind} {{ size = "{size}s", {step} = "{hop}s", allowed_lateness = "20s", late = "quarantine.late" }}'
+    measures = 'rows = count(), n = sum "n", p = sum "p", top = max "n", kinds = distinct "n"'
+    found, world = gold(project, model(measures, window), data(*rows), "k", "window_start", "window_end", "rows", "n", "p", "top", "kinds")
+    groups, late, watermark = {}, 0, None
+    for key, text, fields in rows:
+        time = int(moment(text).timestamp() * 1_000_000)
+        is_late = False
+        for start, end in windows_of(kind, size * 1_000_000, hop * 1_000_000, time):
+            if watermark is not None and end + 20_000_000 <= watermark:
+                is_late = True
+            else:
+                groups.setdefault((key, start, end), []).append(fields)
+        late += is_late
+        watermark = time if watermark is None else max(watermark, time)
+
+    def instant(us):
+        return datetime.datetime.fromtimestamp(us / 1_000_000, datetime.timezone.utc)
+
+    wanted = []
+    for (key, start, end), members in groups.items():
+        numbers = [member["n"] for member in members if member["n"] is not None]
+        wanted.append((key, instant(start), instant(end), len(members), sum(numbers) if numbers else None,
+                       sum(D(member["p"]) for member in members), max(numbers, default=None), len(set(numbers))))
+    assert found == sorted(wanted, key=str)
+    assert len(world.rows("quarantine.late", "id")) == late > 0
+
+
+@pytest.mark.parametrize("window, texts", [
+    ('hopping { size = "1m" }', ("every",)), ('hopping { size = "1m", every = "2m" }', ("every", "not longer than size")),
+    ('hopping { size = "1m", every = "0s" }', ("every",)), ('cumulate { size = "1m", step = "7s" }', ("steps divide the size",)),
+    ('hopping { size = "1m", step = "1s" }', ("hopping has no option `step`",))])
+def test_windows_that_cannot_be_are_refused(project, window, texts):
+    outcome = World(project, COLUMNS, model("n = count()", window)).check()
+    assert outcome.code == 1 and all(text in outcome.out + outcome.err for text in texts), outcome
 
 
 # --- lateness -----------------------------------------------------------------------------------

@@ -163,7 +163,9 @@ function explain.dataset(result, name, options)
         line("by", table.concat(dataset.by, ", "))
     end
     if said(dataset.window) then
-        line("window", ("tumbling %s, allowed lateness %s"):format(duration(dataset.window.size_us), duration(dataset.window.allowed_lateness_us)))
+        local window = dataset.window
+        local hop = window.every_us > 0 and (", %s %s"):format(window.kind == "hopping" and "every" or "step", duration(window.every_us)) or ""
+        line("window", ("%s %s%s, allowed lateness %s"):format(window.kind, duration(window.size_us), hop, duration(window.allowed_lateness_us)))
     end
     for _, measure in ipairs(dataset.measures or {}) do
         local over = said(measure.column) and measure.column or said(measure["function"]) and "function " .. measure["function"] or "rows"

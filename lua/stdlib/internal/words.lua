@@ -11,7 +11,7 @@ local words = {}
 words.built = {
     pipeline = "named", source = "named", stream = "named", model = "named", quality = "named", expect = "named",
     delta = "table", -- and the kinds of source, decoder and sink, below
-    tumbling = "size",
+    tumbling = "size", hopping = "args", cumulate = "args",
     not_null = "args", one_of = "args", between = "args", matches = "args", unique = "args",
     sum = "args", count = "args", avg = "args", min = "args", max = "args", distinct = "args",
 }
@@ -21,7 +21,7 @@ words.later = {
     rule = "", decision = "", pattern = "", job = "", policy = "",
     kafka = "use `files` or `generator`", http = "use `files`", avro = "use `json`", csv = "use `json`",
     msgpack = "use `json`", debezium = "use `json`", raw = "use `json`",
-    hopping = "use `tumbling`", sliding = "use `tumbling`", session = "use `tumbling`", cumulate = "use `tumbling`",
+    sliding = "use `hopping`", session = "use `tumbling`",
     calendar = "use `tumbling`", every = "use `emit = \"on_close\"`",
     temporal_join = "", interval_join = "", regular_join = "", window_join = "", lookup = "", async_lookup = "", copy = "",
     top = "", over = "",

@@ -118,6 +118,14 @@ function generator(options) end
 ---@param options string|{ size: string, allowed_lateness?: string, late?: string }
 ---@return weir.node
 function tumbling(options) end
+---A window of `size` starts every so often; a row counts in each window it lies in.
+---@param options { size: string, every: string, allowed_lateness?: string, late?: string }
+---@return weir.node
+function hopping(options) end
+---Windows that share their start and grow by `step` up to `size`: running totals of a day, say.
+---@param options { size: string, step: string, allowed_lateness?: string, late?: string }
+---@return weir.node
+function cumulate(options) end
 
 ---@param column string
 ---@return weir.node

@@ -10,7 +10,7 @@ static int read_range(void *context, uint64_t offset, void *bytes, size_t size,
     struct weir_buffer buffer;
     weir_buffer_init(&buffer, size);
     int rc = weir_store_get(file->store, file->path, (int64_t)offset, (int64_t)size, &buffer, err);
-    if (rc == WEIR_OK) {
+    if (rc == WEIR_OK && size > 0) {
         memcpy(bytes, buffer.data, size);
     }
     weir_buffer_fini(&buffer);

@@ -1,0 +1,87 @@
+#pragma once
+/* The inside of an aggregate, shared by aggregate.c (tumbling, and what all kinds do) and hopping.c
+ * (windows made of panes). */
+#include "operator/aggregate.h"
+#include "operator/key.h"
+#include "operator/measure.h"
+#include "operator/window.h"
+#include "state/table.h"
+
+enum {
+    WINDOW_BYTES = 8, /* window or pane start, first in a key */
+    HOP_BYTES = 16    /* hops: then the first window's end the slot counts in */
+};
+
+struct weir_hops;
+
+struct weir_aggregate {
+    char *declaration;
+    int64_t size;
+    int64_t lateness;
+    uint64_t shape;
+    struct weir_key *key;
+    int32_t by_count;
+    struct weir_measures measures;
+    struct weir_schema *output;
+    struct weir_table *table;
+    struct weir_table *members;  /* NULL without a distinct measure */
+    struct weir_windows windows; /* tumbling: the windows; hopping, cumulate: their panes */
+    struct weir_hops *hops;      /* NULL for tumbling */
+    uint32_t prefix_bytes;       /* before the by columns in a key */
+    /* Member lists of emitted slots, by first member. */
+    uint32_t *graves;
+    size_t grave_count;
+    size_t grave_capacity;
+    /* Scratch of a feed, by row fed and not late. */
+    struct weir_keys keys;
+    struct weir_keys member_keys;
+    int32_t capacity;
+    int32_t *rows;
+    int32_t *positions;
+    int64_t *starts;
+    int64_t *min_ends; /* hops: the first window a late row still counts in; INT64_MIN: all */
+    uint8_t **values;
+    struct weir_slot **slots;
+    size_t key_estimate;
+};
+
+struct weir_ordered_slot {
+    uint64_t sequence;
+    uint32_t number;
+};
+
+/* Live slots of a table in creation order; owned by the caller, NULL without memory. */
+struct weir_ordered_slot *weir_slots_in_order(struct weir_table *table, size_t *count);
+
+/* One row of output: key (by columns only), bounds, measures out of `value`. */
+int weir_aggregate_append_row(struct weir_aggregate *aggregate, const uint8_t *key, size_t length,
+                              int64_t start_us, int64_t end_us, const uint8_t *value,
+                              struct weir_batch_builder *out,
+                              struct weir_error *err) WEIR_MUST_CHECK;
+/* Deletes a slot of the window table; its distinct members follow in time. */
+int weir_aggregate_delete_slot(struct weir_aggregate *aggregate, struct weir_slot *slot,
+                               struct weir_error *err) WEIR_MUST_CHECK;
+
+/* --- hopping.c ------------------------------------------------------------------------------ */
+
+struct weir_hops *weir_hops_create(struct weir_aggregate *aggregate,
+                                   const struct weir_aggregate_config *config,
+                                   struct weir_error *err);
+void weir_hops_destroy(struct weir_hops *hops);
+/* As find_windows: starts are panes; a row late for some windows is fed and in late_sel too. */
+int32_t weir_hops_find(struct weir_aggregate *aggregate, const int32_t *sel, int32_t count,
+                       const int64_t *times, const int64_t *watermarks, int32_t *late_sel,
+                       int32_t *late_count);
+/* A slot was made (fed or restored). */
+int weir_hops_created(struct weir_aggregate *aggregate, struct weir_slot *slot,
+                      struct weir_error *err) WEIR_MUST_CHECK;
+bool weir_hops_is_pane(const struct weir_aggregate *aggregate, int64_t start_us);
+bool weir_hops_ready(const struct weir_aggregate *aggregate, int64_t watermark_us);
+int weir_hops_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
+                   struct weir_batch_builder *out, int32_t max_rows, bool *done,
+                   struct weir_error *err) WEIR_MUST_CHECK;
+int32_t weir_hops_cells(struct weir_aggregate *aggregate, struct weir_cell **cells,
+                        int32_t capacity);
+/* Before the slots are given back by weir_hops_created. */
+int weir_hops_restore(struct weir_aggregate *aggregate, struct weir_error *err) WEIR_MUST_CHECK;
+size_t weir_hops_bytes(const struct weir_hops *hops);

@@ -1,0 +1,107 @@
+#pragma once
+/* The inside of hopping and cumulate windows, shared by hopping.c (panes, groups, firing) and
+ * hopping_values.c (what a window holds). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "operator/aggregate_private.h"
+
+#define ALL_WINDOWS INT64_MIN /* a slot's mark that no window leaves it out */
+
+/* How far firing came; the one slot of "fired". */
+struct fired {
+    int64_t end;      /* of the last window that was emitted whole; INT64_MIN: none */
+    int64_t emitting; /* end of the window being emitted, INT64_MIN: none */
+    uint64_t after;   /* ... whose groups up to this sequence of their first slot are out */
+};
+
+struct group_side {
+    uint64_t sequence; /* of the group's slot; 0: none */
+    uint32_t slots;    /* of the window table */
+    uint32_t suffix;   /* the earliest pane's slot of the suffix block; 0: none */
+    bool has_prefix;
+    bool has_extra;
+    uint64_t prefix_first; /* smallest sequence of the slots in it */
+    uint64_t extra_first;
+};
+
+struct weir_hops {
+    int64_t every;
+    int64_t pane;
+    bool cumulate;
+    struct weir_table *groups;
+    struct weir_table *cursor;
+    struct weir_slot *fired; /* NULL before the first window */
+    /* By number of the window table's slot. */
+    uint32_t *group_of;
+    uint32_t *next_in_block;
+    uint8_t *suffix;
+    uint64_t *suffix_first;
+    size_t slot_capacity;
+    /* By number of the group's slot. */
+    struct group_side *sides;
+    uint8_t *prefix;
+    uint8_t *extra;
+    size_t group_capacity;
+    /* Groups; those that are gone are dropped now and then. */
+    struct weir_ordered_slot *order;
+    size_t order_count;
+    size_t order_capacity;
+    /* Those of the window at hand, by their first slot. */
+    struct weir_ordered_slot *window;
+    size_t window_count;
+    size_t window_capacity;
+    /* Slots of late rows. */
+    uint32_t *late;
+    size_t late_count;
+    size_t late_capacity;
+    /* What the running values are of. */
+    bool valid;
+    bool any_extra;
+    int64_t block;  /* start of the suffix block (cumulate: of the block) */
+    int64_t until;  /* end of the window they were last brought to */
+    uint8_t *value; /* scratch: one row's */
+    /* Exact distinct: counts of the window at hand, by (group, measure). */
+    struct weir_fingerprint *set;
+    size_t set_mask;
+    size_t set_count;
+};
+
+static inline uint32_t hops_value_bytes(const struct weir_aggregate *aggregate) {
+    return aggregate->measures.value_bytes;
+}
+
+static inline int hops_no_memory(const struct weir_aggregate *aggregate, struct weir_error *err) {
+    return weir_error_set(err, WEIR_E_NOMEM, "%s: no memory for its windows",
+                          aggregate->declaration);
+}
+
+static inline int64_t hops_pane_of(const struct weir_aggregate *aggregate,
+                                   const struct weir_slot *slot) {
+    int64_t pane;
+    memcpy(&pane, weir_slot_key(aggregate->table, slot), sizeof pane);
+    return pane;
+}
+
+static inline int64_t hops_min_end_of(const struct weir_aggregate *aggregate,
+                                      const struct weir_slot *slot) {
+    int64_t end;
+    memcpy(&end, weir_slot_key(aggregate->table, slot) + WINDOW_BYTES, sizeof end);
+    return end;
+}
+
+static inline bool hops_grow(void **array, size_t capacity, size_t bytes) {
+    void *larger = realloc(*array, capacity * bytes);
+    if (larger == NULL) {
+        return false;
+    }
+    *array = larger;
+    return true;
+}
+
+/* Brings the running values to the window that ends at `end`, and hops->window with them. What is
+ * fed while its rows leave in chunks is late for it and changes none of them. */
+int hops_prepare(struct weir_aggregate *aggregate, int64_t end,
+                 struct weir_error *err) WEIR_MUST_CHECK;
+/* The window's value of a group into hops->value. */
+void hops_combine(struct weir_aggregate *aggregate, uint32_t group);
