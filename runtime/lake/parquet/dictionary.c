@@ -186,16 +186,55 @@ int64_t parquet_dictionary_add(struct parquet_dictionary *dictionary, const void
     return find_or_enter(dictionary, bytes, size, (uint32_t)hash_bytes(bytes, size));
 }
 
-/* Asks for the lines that the lookups of these hashes will touch: slots, then the values they point
- * at. Between two batches of a column the other columns have pushed them out of the near caches. */
-static void fetch_ahead(const struct parquet_dictionary *dictionary, const uint32_t *hashes,
-                        int32_t n) {
-    uint32_t mask = dictionary->slot_count - 1;
-    for (int32_t i = 0; i < n; i++) {
-        __builtin_prefetch(&dictionary->slots[hashes[i] & mask]);
+/* Lookups go in blocks, each begun two blocks before it is finished: first its hashes, and the
+ * slots are asked for; then, those having come, the values they point at; then the comparisons.
+ * Between two batches of a column the other columns have pushed all of it out of the near caches.
+ */
+enum { BLOCK = 32, BLOCKS = 3, FAR_SLOTS = 4096 };
+
+struct lookup {
+    struct parquet_dictionary *dictionary;
+    const uint8_t *bytes;
+    const int32_t *offsets;
+    const int32_t *index; /* NULL: rows 0, 1, … */
+    int32_t n;
+    uint32_t hashes[BLOCKS][BLOCK];
+};
+
+static inline int32_t row_at(const struct lookup *lookup, int32_t i) {
+    return lookup->index != NULL ? lookup->index[i] : i;
+}
+
+static inline int32_t rows_of(const struct lookup *lookup, int32_t block) {
+    int32_t left = lookup->n - block * BLOCK;
+    return left < 0 ? 0 : left < BLOCK ? left : (int32_t)BLOCK;
+}
+
+static void hash_block(struct lookup *lookup, int32_t block) {
+    const struct parquet_dictionary *dictionary = lookup->dictionary;
+    uint32_t *hashes = lookup->hashes[block % BLOCKS];
+    int32_t count = rows_of(lookup, block);
+    for (int32_t i = 0; i < count; i++) {
+        int32_t begin = lookup->offsets[row_at(lookup, block * BLOCK + i)];
+        int32_t end = lookup->offsets[row_at(lookup, block * BLOCK + i) + 1];
+        hashes[i] = (uint32_t)hash_bytes(lookup->bytes + begin, (uint32_t)(end - begin));
     }
-    for (int32_t i = 0; i < n; i++) {
-        uint32_t index = dictionary->slots[hashes[i] & mask].index;
+    if (dictionary->slot_count >= FAR_SLOTS) {
+        for (int32_t i = 0; i < count; i++) {
+            __builtin_prefetch(&dictionary->slots[hashes[i] & (dictionary->slot_count - 1)]);
+        }
+    }
+}
+
+static void fetch_values(const struct lookup *lookup, int32_t block) {
+    const struct parquet_dictionary *dictionary = lookup->dictionary;
+    const uint32_t *hashes = lookup->hashes[block % BLOCKS];
+    int32_t count = rows_of(lookup, block);
+    if (dictionary->slot_count < FAR_SLOTS) {
+        return;
+    }
+    for (int32_t i = 0; i < count; i++) {
+        uint32_t index = dictionary->slots[hashes[i] & (dictionary->slot_count - 1)].index;
         __builtin_prefetch(dictionary->arena.data + dictionary->offsets[index > 0 ? index - 1 : 0]);
     }
 }
@@ -203,23 +242,21 @@ static void fetch_ahead(const struct parquet_dictionary *dictionary, const uint3
 int64_t parquet_dictionary_add_bytes(struct parquet_dictionary *dictionary, const uint8_t *bytes,
                                      const int32_t *offsets, const int32_t *index, int32_t n,
                                      uint32_t *codes) {
-    enum { AHEAD = 32, FAR_SLOTS = 4096 };
-    uint32_t hashes[AHEAD];
+    struct lookup lookup = {dictionary, bytes, offsets, index, n, {{0}}};
     if (dictionary->slot_count == 0 && !grow(dictionary)) {
         return PARQUET_DICTIONARY_NOMEM;
     }
-    for (int32_t at = 0; at < n; at += AHEAD) {
-        int32_t count = n - at < AHEAD ? n - at : AHEAD;
+    hash_block(&lookup, 0);
+    hash_block(&lookup, 1);
+    fetch_values(&lookup, 0);
+    for (int32_t block = 0; block * BLOCK < n; block++) {
+        hash_block(&lookup, block + 2);
+        fetch_values(&lookup, block + 1);
+        const uint32_t *hashes = lookup.hashes[block % BLOCKS];
+        int32_t count = rows_of(&lookup, block);
+        int32_t at = block * BLOCK;
         for (int32_t i = 0; i < count; i++) {
-            int32_t row = index != NULL ? index[at + i] : at + i;
-            uint32_t size = (uint32_t)(offsets[row + 1] - offsets[row]);
-            hashes[i] = (uint32_t)hash_bytes(bytes + offsets[row], size);
-        }
-        if (dictionary->slot_count >= FAR_SLOTS) {
-            fetch_ahead(dictionary, hashes, count);
-        }
-        for (int32_t i = 0; i < count; i++) {
-            int32_t row = index != NULL ? index[at + i] : at + i;
+            int32_t row = row_at(&lookup, at + i);
             uint32_t size = (uint32_t)(offsets[row + 1] - offsets[row]);
             int64_t code = find_or_enter(dictionary, bytes + offsets[row], size, hashes[i]);
             if (code < 0) {
