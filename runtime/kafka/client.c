@@ -304,7 +304,7 @@ int weir_kafka_error(struct weir_error *err, struct weir_kafka_client *client,
                      code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN;
     char said[sizeof(client->said)] = "";
     if (unreached) {
-        if (client->rk != NULL) {
+        if (client->rk != NULL && !client->events) {
             rd_kafka_poll(client->rk, 0); /* what on_error is told waits there */
         }
         pthread_mutex_lock(&client->lock);

@@ -53,6 +53,7 @@ struct weir_kafka_client {
     char *brokers;
     struct json_t *user; /* `options`, as written */
     bool scram;
+    bool events; /* delivery reports are events: the caller takes them, rd_kafka_poll must not */
     struct weir_kafka_token *token;
     pthread_mutex_t lock; /* guards said */
     char said[256];       /* the last trouble librdkafka reported, "" when none */

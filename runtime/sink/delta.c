@@ -1,6 +1,7 @@
 /* The Delta sink: an effect is the add actions of data files already written and synced, one JSON
  * text a line; applying it appends them to the table's log in one commit with a txn action whose
- * version is the record's number. */
+ * version is the record's number. Where rows are merged by key, an effect is the changes themselves
+ * (delta_merge.h). */
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -11,20 +12,26 @@
 #include "core/log.h"
 #include "lake/delta/commit.h"
 #include "lake/delta/writer.h"
+#include "sink/delta_merge.h"
 #include "sink/sink.h"
 
-enum { DIRECTORY_BYTES = 512, PARTITIONS_MAX = 16 };
+enum { DIRECTORY_BYTES = 512, PARTITIONS_MAX = 16, KEYS_MAX = 16, PROPERTIES_MAX = 16 };
 
 struct delta_sink {
     struct weir_sink_config config;
     struct weir_delta_partition delta_partitions[PARTITIONS_MAX];
     char *columns[PARTITIONS_MAX]; /* owned names for delta_partitions */
+    char *keys[KEYS_MAX];          /* owned */
+    char *time;
+    struct weir_delta_pair properties[PROPERTIES_MAX]; /* owned texts */
+    struct weir_schema *table_schema;                  /* the config's without the change column */
     char *root;
     char directory[DIRECTORY_BYTES];
     struct weir_store *store;
     pthread_mutex_t lock; /* guards `table`: the worker looks at it where the applier moves it on */
     struct weir_delta_table *table;
-    struct weir_delta_writer *writer; /* worker's */
+    struct weir_delta_writer *writer; /* worker's, as is the next */
+    struct delta_changes *changes;
 };
 
 /* silver.pos_sale lies in <root>/silver/pos_sale. */
@@ -43,6 +50,7 @@ static int directory_of(const char *name, char *out, struct weir_error *err) {
 static void destroy(void *self) {
     struct delta_sink *sink = self;
     weir_delta_writer_destroy(sink->writer);
+    delta_changes_destroy(sink->changes);
     if (sink->table != NULL) {
         weir_delta_table_close(sink->table);
     }
@@ -50,6 +58,15 @@ static void destroy(void *self) {
         weir_store_destroy(sink->store);
     }
     weir_schema_unref(sink->config.schema);
+    weir_schema_unref(sink->table_schema);
+    for (int32_t i = 0; i < KEYS_MAX; i++) {
+        free(sink->keys[i]);
+    }
+    free(sink->time);
+    for (int32_t i = 0; i < PROPERTIES_MAX; i++) {
+        free((void *)(uintptr_t)sink->properties[i].key);
+        free((void *)(uintptr_t)sink->properties[i].value);
+    }
     for (int32_t i = 0; i < PARTITIONS_MAX; i++) {
         free(sink->columns[i]);
     }
@@ -58,9 +75,51 @@ static void destroy(void *self) {
     free(sink);
 }
 
+/* The table's schema: the rows', but where they are merged what became of each is no column. */
+static int make_table_schema(struct delta_sink *sink) {
+    struct weir_schema *schema = sink->config.schema;
+    if (schema == NULL) {
+        return WEIR_OK;
+    }
+    if (sink->config.key_count == 0 || weir_schema_find(schema, SINK_CHANGE_COLUMN) < 0) {
+        sink->table_schema = weir_schema_ref(schema);
+        return WEIR_OK;
+    }
+    sink->table_schema = weir_schema_create();
+    int rc = sink->table_schema != NULL ? WEIR_OK : WEIR_E_NOMEM;
+    for (int32_t i = 0; i < schema->count && rc == WEIR_OK; i++) {
+        if (strcmp(schema->fields[i].name, SINK_CHANGE_COLUMN) != 0) {
+            rc = weir_schema_add(sink->table_schema, &schema->fields[i]);
+        }
+    }
+    return rc;
+}
+
+/* Copies what says how rows are merged; the config keeps the copies. */
+static int copy_merge(struct delta_sink *sink, const struct weir_sink_config *config) {
+    bool good = true;
+    for (int32_t i = 0; i < config->key_count; i++) {
+        sink->keys[i] = strdup(config->keys[i]);
+        good = good && sink->keys[i] != NULL;
+    }
+    for (int32_t i = 0; i < config->property_count; i++) {
+        sink->properties[i].key = strdup(config->properties[i].name);
+        sink->properties[i].value = strdup(config->properties[i].value);
+        good = good && sink->properties[i].key != NULL && sink->properties[i].value != NULL;
+    }
+    sink->time = config->time != NULL ? strdup(config->time) : NULL;
+    good = good && (config->time == NULL || sink->time != NULL);
+    sink->config.keys = (const char *const *)sink->keys;
+    sink->config.time = sink->time;
+    sink->config.properties = NULL; /* the caller's; ours are properties */
+    return good ? make_table_schema(sink) : WEIR_E_NOMEM;
+}
+
 static int create(const struct weir_sink_config *config, void **self, struct weir_error *err) {
-    if (config->partition_count > PARTITIONS_MAX) {
-        return weir_error_set(err, WEIR_E_CONFIG, "%s: partitioned by more than %d columns",
+    if (config->partition_count > PARTITIONS_MAX || config->key_count > KEYS_MAX ||
+        config->property_count > PROPERTIES_MAX) {
+        return weir_error_set(err, WEIR_E_CONFIG,
+                              "%s: more than %d partition columns, key columns or properties",
                               config->name, PARTITIONS_MAX);
     }
     struct delta_sink *sink = calloc(1, sizeof(*sink));
@@ -89,6 +148,7 @@ static int create(const struct weir_sink_config *config, void **self, struct wei
     for (int32_t i = 0; rc == WEIR_OK && i < config->partition_count; i++) {
         rc = sink->columns[i] == NULL ? WEIR_E_NOMEM : WEIR_OK;
     }
+    rc = rc == WEIR_OK ? copy_merge(sink, config) : rc;
     if (sink->root == NULL || rc == WEIR_E_NOMEM) {
         rc = weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", config->name);
     }
@@ -102,7 +162,7 @@ static int create(const struct weir_sink_config *config, void **self, struct wei
 
 /* Columns that the rules gained since the table was made, before any file holds them. */
 static int add_columns(struct delta_sink *sink, struct weir_error *err) {
-    const struct weir_schema *schema = sink->config.schema;
+    const struct weir_schema *schema = sink->table_schema;
     const struct weir_delta_commit_options options = {
         .stop = sink->config.stop,
         .stop_context = sink->config.stop_context,
@@ -125,9 +185,11 @@ static int ensure_table(struct delta_sink *sink, struct weir_error *err) {
     int rc = WEIR_OK;
     if (sink->table == NULL) {
         struct weir_delta_create_options options = {
-            .schema = sink->config.schema,
+            .schema = sink->table_schema,
             .partitions = sink->delta_partitions,
             .partition_count = sink->config.partition_count,
+            .properties = sink->properties,
+            .property_count = sink->config.property_count,
         };
         if (WEIR_FAULT(delta_before_create)) {
             rc = weir_error_set(err, WEIR_E_FAULT, "injected at delta_before_create");
@@ -183,6 +245,15 @@ static int write_rows(void *self, struct weir_batch *batch, const int32_t *sel, 
                       struct weir_error *err) {
     struct delta_sink *sink = self;
     int rc = WEIR_OK;
+    if (sink->config.key_count > 0) {
+        if (sink->changes == NULL) {
+            rc = delta_changes_create(&sink->config, sink->delta_partitions, &sink->changes, err);
+        }
+        if (rc == WEIR_OK) {
+            rc = delta_changes_write(sink->changes, batch, sel, count, err);
+        }
+        return rc == WEIR_OK ? rc : weir_error_wrap(err, "write %s", sink->config.name);
+    }
     if (sink->writer == NULL) {
         struct weir_delta_writer_options options = {.memory_bytes = sink->config.memory_bytes};
         pthread_mutex_lock(&sink->lock);
@@ -203,6 +274,10 @@ static int write_rows(void *self, struct weir_batch *batch, const int32_t *sel, 
 static int seal(void *self, uint64_t epoch, struct weir_buffer *effect, struct weir_error *err) {
     struct delta_sink *sink = self;
     (void)epoch;
+    if (sink->changes != NULL) {
+        int rc = delta_changes_seal(sink->changes, effect, err);
+        return rc == WEIR_OK ? rc : weir_error_wrap(err, "seal %s", sink->config.name);
+    }
     if (sink->writer == NULL) {
         return WEIR_OK;
     }
@@ -219,6 +294,11 @@ static int seal(void *self, uint64_t epoch, struct weir_buffer *effect, struct w
     }
     weir_delta_adds_fini(&adds);
     return rc == WEIR_OK ? rc : weir_error_wrap(err, "seal %s", sink->config.name);
+}
+
+static size_t held(void *self) {
+    const struct delta_sink *sink = self;
+    return sink->changes != NULL ? delta_changes_bytes(sink->changes) : 0;
 }
 
 static int parse_effect(const char *text, size_t size, struct weir_delta_adds *adds,
@@ -244,9 +324,10 @@ static int apply(void *self, uint64_t record, const void *effect, size_t size, b
                  struct weir_error *err) {
     struct delta_sink *sink = self;
     struct weir_delta_adds adds = {0};
+    bool merges = delta_changes_is_effect(effect, size);
     pthread_mutex_lock(&sink->lock);
     int rc = ensure_table(sink, err);
-    if (rc == WEIR_OK) {
+    if (rc == WEIR_OK && !merges) {
         rc = parse_effect(effect, size, &adds, err);
     }
     if (rc == WEIR_OK && verify) {
@@ -264,7 +345,10 @@ static int apply(void *self, uint64_t record, const void *effect, size_t size, b
             .stop_context = sink->config.stop_context,
         };
         struct weir_delta_commit_result result;
-        rc = weir_delta_append(sink->table, adds.items, adds.count, &options, &result, err);
+        struct weir_delta_merge_result merged;
+        rc = merges
+                 ? delta_changes_apply(sink->table, effect, size, &options, &merged, err)
+                 : weir_delta_append(sink->table, adds.items, adds.count, &options, &result, err);
     }
     pthread_mutex_unlock(&sink->lock);
     if (rc == WEIR_OK && WEIR_FAULT(delta_after_commit)) {
@@ -292,6 +376,7 @@ const struct weir_sink_ops weir_sink_delta = {
     .start = start,
     .write = write_rows,
     .seal = seal,
+    .held = held,
     .apply = apply,
     .maintain = maintain,
     .destroy = destroy,

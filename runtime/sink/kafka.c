@@ -15,8 +15,8 @@
 enum {
     FREE_MAX = 4,              /* buffers kept for the next epochs */
     KEEP_BYTES_MAX = 48 << 20, /* larger ones go back to the system */
+    FIRST_BYTES = 16 << 20,    /* of a buffer: address space until it is written */
     EFFECT_BYTES_MAX = 1 << 30,
-    SEAL_BYTES = 16 << 20,         /* an epoch is sealed early from here on */
     MESSAGE_BYTES_MAX = 1000000,   /* librdkafka's default */
     MESSAGE_OVERHEAD_BYTES = 1024, /* what its check adds, generously */
     REFRESH_NS = 60,
@@ -120,6 +120,11 @@ static struct slab *take_slab(struct slabs *slabs) {
         }
         slab->slabs = slabs;
         weir_buffer_init(&slab->bytes, EFFECT_BYTES_MAX);
+        if (weir_buffer_reserve(&slab->bytes, FIRST_BYTES) != WEIR_OK) {
+            free(slab);
+            slabs_unref(slabs);
+            return NULL;
+        }
     }
     weir_buffer_clear(&slab->bytes);
     return slab;
@@ -516,14 +521,13 @@ static int hand_over(void *self, uint64_t epoch, struct weir_sink_effect *out,
 
 /* --- effects ---------------------------------------------------------------------------------- */
 
-static int apply(void *self, uint64_t record, const void *effect, size_t size, bool verify,
-                 struct weir_error *err) {
+static int apply_many(void *self, const struct weir_sink_record *records, int32_t count,
+                      struct weir_error *err) {
     struct kafka_sink *sink = self;
-    (void)verify;
-    int rc = kafka_log_apply(sink->log, &sink->topic, record, effect, size, err);
+    int rc = kafka_log_apply(sink->log, &sink->topic, records, count, err);
     return rc == WEIR_OK ? rc
                          : weir_error_wrap(err, "sink %s, record %llu", sink->config.name,
-                                           (unsigned long long)record);
+                                           (unsigned long long)records[0].record);
 }
 
 static int maintain(void *self, struct weir_error *err) {
@@ -572,7 +576,7 @@ const struct weir_sink_ops weir_sink_kafka = {
     .write = write_rows,
     .held = held,
     .hand_over = hand_over,
-    .apply = apply,
+    .apply_many = apply_many,
     .maintain = maintain,
     .destroy = destroy,
 };

@@ -10,7 +10,7 @@
 #include "core/fault.h"
 #include "core/log.h"
 
-enum { INIT_MS = 10000, INIT_FOR_MS = 120000 };
+enum { INIT_MS = 10000, INIT_FOR_MS = 30000, SEEN_MS = 200, SEEN_TRIES = 10 };
 
 /* --- joining ---------------------------------------------------------------------------------- */
 
@@ -107,6 +107,10 @@ void kafka_log_close(struct kafka_log *log) {
         rd_kafka_topic_destroy(log->markers);
         log->markers = NULL;
     }
+    if (log->reports != NULL) {
+        rd_kafka_queue_destroy(log->reports);
+        log->reports = NULL;
+    }
     if (log->client.rk != NULL) {
         /* Messages still queued point into effects that go away. */
         rd_kafka_purge(log->client.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
@@ -149,10 +153,7 @@ void kafka_log_leave(struct kafka_log **logs, struct kafka_log *log, struct kafk
 
 /* --- the producer ----------------------------------------------------------------------------- */
 
-static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque) {
-    struct weir_kafka_client *client = opaque;
-    struct kafka_log *log = client->owner;
-    (void)rk;
+static void take_report(struct kafka_log *log, const rd_kafka_message_t *message) {
     /* What is purged fell with another message, which is the one to name. */
     if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR &&
         message->err != RD_KAFKA_RESP_ERR__PURGE_QUEUE &&
@@ -161,6 +162,19 @@ static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, void 
         log->failed.code = message->err;
         snprintf(log->failed.topic, sizeof(log->failed.topic), "%s",
                  rd_kafka_topic_name(message->rkt));
+    }
+}
+
+void kafka_log_serve(struct kafka_log *log, int timeout_ms) {
+    rd_kafka_event_t *event;
+    while ((event = rd_kafka_queue_poll(log->reports, timeout_ms)) != NULL) {
+        const rd_kafka_message_t *message;
+        while (rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR &&
+               (message = rd_kafka_event_message_next(event)) != NULL) {
+            take_report(log, message);
+        }
+        rd_kafka_event_destroy(event);
+        timeout_ms = 0;
     }
 }
 
@@ -187,8 +201,10 @@ static int configure(struct kafka_log *log, struct weir_error *err) {
         rc = weir_kafka_client_set(client, "transactional.id", log->id, err);
     }
     if (rc == WEIR_OK) {
-        rd_kafka_conf_set_dr_msg_cb(client->conf, on_delivery);
-        client->owner = log;
+        /* As events and only of what failed: a flush then sleeps until the last message is gone,
+         * where with callbacks it looks every ten milliseconds. */
+        rd_kafka_conf_set_events(client->conf, RD_KAFKA_EVENT_DR);
+        client->events = true;
     }
     return rc;
 }
@@ -237,6 +253,7 @@ int kafka_log_open(struct kafka_log *log, struct weir_error *err) {
         rc = weir_kafka_client_open(&log->client, RD_KAFKA_PRODUCER, err);
     }
     if (rc == WEIR_OK) {
+        log->reports = rd_kafka_queue_get_main(log->client.rk);
         log->queue_max = number_of(log->client.rk, "queue.buffering.max.messages", 100000);
         log->timeout_ms = number_of(log->client.rk, "transaction.timeout.ms", 60000);
         memset(&log->failed, 0, sizeof(log->failed));
@@ -309,7 +326,12 @@ static int make(struct weir_kafka_client *probe, struct kafka_topic *topic,
 static int find_topic(struct kafka_log *log, struct kafka_topic *topic, struct weir_error *err) {
     struct weir_kafka_client probe;
     int rc = kafka_probe_open(log, false, &probe, err);
-    if (rc == WEIR_OK) {
+    /* One made a moment ago is not known to every broker yet. */
+    int tries = topic->make != NULL ? 1 : SEEN_TRIES;
+    for (int i = 0; rc == WEIR_OK && topic->partitions == 0 && i < tries; i++) {
+        if (i > 0) {
+            rd_kafka_poll(probe.rk, SEEN_MS);
+        }
         rc = kafka_probe_topic(&probe, topic->name, &topic->partitions, err);
     }
     if (rc == WEIR_OK && topic->partitions == 0 && topic->make != NULL) {
@@ -377,17 +399,26 @@ struct kafka_request *kafka_log_take(struct kafka_log *log) {
     return all;
 }
 
-int kafka_log_apply(struct kafka_log *log, struct kafka_topic *topic, uint64_t record,
-                    const void *effect, size_t size, struct weir_error *err) {
-    struct kafka_request request = {
-        .topic = topic,
-        .record = record,
-        .effect = effect,
-        .size = size,
-    };
+/* In the order they came, and so all of them in one group. */
+static void enqueue_all(struct kafka_log *log, struct kafka_topic *topic,
+                        const struct weir_sink_record *records, int32_t count,
+                        struct kafka_request *requests) {
+    for (int32_t i = 0; i < count; i++) {
+        requests[i] = (struct kafka_request){.topic = topic, .record = records[i]};
+        enqueue(log, &requests[i]);
+    }
+}
+
+int kafka_log_apply(struct kafka_log *log, struct kafka_topic *topic,
+                    const struct weir_sink_record *records, int32_t count, struct weir_error *err) {
+    struct kafka_request *requests = calloc((size_t)count, sizeof(*requests));
+    if (requests == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    struct kafka_request *last = &requests[count - 1];
     pthread_mutex_lock(&log->lock);
-    enqueue(log, &request);
-    while (!request.done) {
+    enqueue_all(log, topic, records, count, requests);
+    while (!last->done) {
         if (log->leading) {
             pthread_cond_wait(&log->answered, &log->lock);
             continue;
@@ -408,8 +439,10 @@ int kafka_log_apply(struct kafka_log *log, struct kafka_topic *topic, uint64_t r
         pthread_cond_broadcast(&log->answered);
     }
     pthread_mutex_unlock(&log->lock);
-    if (request.rc != WEIR_OK && err != NULL) {
-        *err = request.err;
+    int rc = last->rc;
+    if (rc != WEIR_OK && err != NULL) {
+        *err = last->err;
     }
-    return request.rc;
+    free(requests);
+    return rc;
 }

@@ -40,9 +40,7 @@ struct kafka_topic {
 struct kafka_request { /* one record's effects of one sink, waiting for its transaction */
     struct kafka_request *next;
     struct kafka_topic *topic;
-    uint64_t record;
-    const void *effect;
-    size_t size;
+    struct weir_sink_record record;
     bool done;
     int rc;
     struct weir_error err;
@@ -77,7 +75,8 @@ struct kafka_log {
     struct weir_kafka_client client;
     bool open;
     rd_kafka_topic_t *markers;
-    int64_t timeout_ms; /* of a transaction */
+    rd_kafka_queue_t *reports; /* of messages that were not delivered */
+    int64_t timeout_ms;        /* of a transaction */
     int64_t began_ns;
     int64_t queue_max;
     struct kafka_failed failed;
@@ -93,9 +92,10 @@ void kafka_log_leave(struct kafka_log **logs, struct kafka_log *log, struct kafk
  * without transactions). Caller's thread, before any apply of this sink. */
 int kafka_log_start(struct kafka_log *log, struct kafka_topic *topic,
                     struct weir_error *err) WEIR_MUST_CHECK;
-/* Applier. Returns once the record's messages and marker are committed (or were already). */
-int kafka_log_apply(struct kafka_log *log, struct kafka_topic *topic, uint64_t record,
-                    const void *effect, size_t size, struct weir_error *err) WEIR_MUST_CHECK;
+/* Applier. Returns once the records' messages and markers are committed (or were already). */
+int kafka_log_apply(struct kafka_log *log, struct kafka_topic *topic,
+                    const struct weir_sink_record *records, int32_t count,
+                    struct weir_error *err) WEIR_MUST_CHECK;
 /* Applier, now and then: notices added partitions. */
 int kafka_log_refresh(struct kafka_log *log, struct kafka_topic *topic,
                       struct weir_error *err) WEIR_MUST_CHECK;
@@ -104,6 +104,8 @@ int kafka_log_refresh(struct kafka_log *log, struct kafka_topic *topic,
 
 /* kafka_log.c. Makes the producer anew, fences with it and reads the markers. */
 int kafka_log_open(struct kafka_log *log, struct weir_error *err) WEIR_MUST_CHECK;
+/* Takes delivery reports, waiting up to timeout_ms for one. */
+void kafka_log_serve(struct kafka_log *log, int timeout_ms);
 /* Purges and destroys the producer. */
 void kafka_log_close(struct kafka_log *log);
 int kafka_topic_open(struct kafka_log *log, struct kafka_topic *topic,

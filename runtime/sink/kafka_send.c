@@ -63,7 +63,7 @@ static int wait_for_room(struct kafka_log *log, int64_t count, struct weir_error
         if (log->stop(log->stop_context)) {
             return weir_error_set(err, WEIR_E_CLOSED, "stopped");
         }
-        rd_kafka_poll(log->client.rk, POLL_MS);
+        kafka_log_serve(log, POLL_MS);
         if (log->failed.code != RD_KAFKA_RESP_ERR_NO_ERROR) {
             return WEIR_OK; /* the commit says so */
         }

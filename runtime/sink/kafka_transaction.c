@@ -15,8 +15,8 @@
 #include "sink/kafka_log.h"
 
 enum {
-    COMMIT_MS = 1000,
-    ABORT_MS = 5000,
+    COMMIT_MS = 500,
+    ABORT_MS = 200, /* its reports must be taken in between */
     BACKOFF_MIN_MS = 100,
     BACKOFF_MAX_MS = 5000,
     DRAIN_MS = 10000,   /* a pipeline that is stopping waits no longer for brokers */
@@ -123,7 +123,7 @@ static int send_marker(struct kafka_log *log, const struct kafka_request *reques
     char key[2 * KAFKA_NAME_BYTES];
     char value[24];
     int key_size = kafka_marker_key(log, request->topic, key, sizeof(key));
-    int value_size = snprintf(value, sizeof(value), "%" PRIu64, request->record);
+    int value_size = snprintf(value, sizeof(value), "%" PRIu64, request->record.record);
     if (rd_kafka_produce(log->markers, 0, RD_KAFKA_MSG_F_COPY, value, (size_t)value_size, key,
                          (size_t)key_size, NULL) == 0) {
         return WEIR_OK;
@@ -134,12 +134,12 @@ static int send_marker(struct kafka_log *log, const struct kafka_request *reques
 
 static int send_request(struct kafka_log *log, struct kafka_request *request,
                         struct weir_error *err) {
-    if (log->transactional && request->topic->marker >= request->record) {
+    if (log->transactional && request->topic->marker >= request->record.record) {
         return WEIR_OK;
     }
     int rc = kafka_topic_open(log, request->topic, err);
     if (rc == WEIR_OK) {
-        rc = kafka_send(log, request->topic, request->effect, request->size, err);
+        rc = kafka_send(log, request->topic, request->record.effect, request->record.size, err);
     }
     if (rc == WEIR_OK && WEIR_FAULT(kafka_sent)) {
         rc = weir_error_set(err, WEIR_E_FAULT, "injected at kafka_sent");
@@ -170,6 +170,7 @@ static enum outcome abort_it(struct trying *t, enum outcome then, struct weir_er
             memset(&t->log->failed, 0, sizeof(t->log->failed));
             return then;
         }
+        kafka_log_serve(t->log, 0);
         bool again = rd_kafka_error_is_retriable(error);
         bool fenced = is_fencing(rd_kafka_error_code(error));
         rd_kafka_error_destroy(error);
@@ -188,6 +189,7 @@ static enum outcome commit(struct trying *t, struct weir_error *err) {
         if (error == NULL) {
             return DONE;
         }
+        kafka_log_serve(t->log, 0);
         if (rd_kafka_error_is_retriable(error)) {
             rd_kafka_error_destroy(error);
             if (gives_up(t)) {
@@ -231,11 +233,12 @@ static enum outcome try_plain(struct trying *t, struct weir_error *err) {
     int rc = send_all(t, err);
     enum outcome outcome = rc == WEIR_OK ? DONE : refused(log, rc);
     while (outcome != FAILED && rd_kafka_flush(log->client.rk, COMMIT_MS) != 0) {
+        kafka_log_serve(log, 0);
         if (gives_up(t)) {
             return stopped(t, err);
         }
     }
-    rd_kafka_poll(log->client.rk, 0);
+    kafka_log_serve(log, 0);
     char reason[256] = "";
     rd_kafka_resp_err_t fatal = rd_kafka_fatal_error(log->client.rk, reason, sizeof(reason));
     if (fatal != RD_KAFKA_RESP_ERR_NO_ERROR) {
@@ -285,8 +288,8 @@ static bool may_pass(const struct weir_error *err) {
 
 static void note_markers(const struct kafka_log *log, struct kafka_request *group) {
     for (; log->transactional && group != NULL; group = group->next) {
-        if (group->record > group->topic->marker) {
-            group->topic->marker = group->record;
+        if (group->record.record > group->topic->marker) {
+            group->topic->marker = group->record.record;
         }
     }
 }

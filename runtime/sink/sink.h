@@ -26,6 +26,12 @@ struct weir_store;
 /* What effects in the ledger are: recorded, append only. */
 enum weir_sink_effect_kind { WEIR_SINK_EFFECT_DELTA_APPEND = 1, WEIR_SINK_EFFECT_KAFKA = 2 };
 
+struct weir_sink_record { /* a record's effect, the digest's line left out */
+    uint64_t record;
+    const void *effect;
+    size_t size;
+};
+
 /* An effect's bytes and who gets them back. */
 struct weir_sink_effect {
     void *data; /* WEIR_SINK_HEAD_BYTES free, then the effect */
@@ -53,6 +59,14 @@ struct weir_sink_config {
     struct weir_schema *schema; /* one reference is taken; NULL: only old effects are applied */
     const struct weir_sink_partition *partitions;
     int32_t partition_count;
+    const char *const *keys; /* with key_count > 0 rows are merged by these columns; copied, as ... */
+    int32_t key_count;
+    const char *time; /* ... is the column by which the newest row wins; NULL: the last to come */
+    const struct weir_sink_property {
+        const char *name;
+        const char *value;
+    } * properties; /* a new table's; copied */
+    int32_t property_count;
     bool lazy;           /* the table is made by its first rows (quarantines), not at the start */
     size_t memory_bytes; /* what the encoder may hold */
     bool (*stop)(void *context); /* true: give up retrying, the pipeline is going down */
@@ -89,6 +103,10 @@ struct weir_sink_ops {
      * what the effect names still exists. Blocks, retries what can be retried. */
     int (*apply)(void *self, uint64_t record, const void *effect, size_t size, bool verify,
                  struct weir_error *err);
+    /* Applier, instead of apply (NULL then), where records that wait can share a transaction:
+     * ascending, all or none visible, the last one's number as marker. Else as apply. */
+    int (*apply_many)(void *self, const struct weir_sink_record *records, int32_t count,
+                      struct weir_error *err);
     /* Applier, after apply, off the commit path: checkpoints and the like. Failing is told and
      * tried again after a later effect. */
     int (*maintain)(void *self, struct weir_error *err);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "batch/digest.h"
+#include "core/block.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/thread.h"
@@ -16,7 +17,9 @@ enum {
     SINKS_MAX = 64,
     WORKERS_MAX = 8,
     KINDS_MAX = 16,
-    SEAL_BYTES = 16 << 20, /* of one sink's open effect: the epoch is sealed early */
+    TOGETHER_MAX = 32, /* records in one transaction, where a sink is behind */
+    TOGETHER_BYTES = 64 << 20,
+    SEAL_BYTES = 8 << 20, /* of one sink's open effect: the epoch is sealed early */
 };
 
 struct message {
@@ -177,7 +180,7 @@ static void fail(struct weir_sinks *sinks, const struct weir_error *err) {
 }
 
 static void free_owner(void *owner) {
-    free(owner);
+    weir_block_give(owner);
 }
 
 static int seal_buffered(struct weir_sinks *sinks, struct entry *entry, uint64_t epoch,
@@ -255,27 +258,67 @@ static void *work(void *context) {
     return NULL;
 }
 
+/* Up to `room` of the messages that wait, without waiting for any. */
+static int32_t pop_more(struct queue *queue, struct message **out, int32_t room) {
+    size_t bytes = 0;
+    int32_t count = 0;
+    pthread_mutex_lock(&queue->lock);
+    while (count < room && queue->head != NULL && !queue->stop && bytes < TOGETHER_BYTES) {
+        out[count] = queue->head;
+        queue->head = out[count]->next;
+        bytes += out[count++]->size;
+    }
+    pthread_mutex_unlock(&queue->lock);
+    return count;
+}
+
+static struct weir_sink_record without_digest(const struct message *message) {
+    const char *text = message->effect;
+    const char *newline = memchr(text, '\n', message->size);
+    size_t head = newline != NULL ? (size_t)(newline - text) + 1 : message->size;
+    return (struct weir_sink_record){message->epoch, text + head, message->size - head};
+}
+
+static int apply_messages(struct entry *entry, struct message *const *messages, int32_t count,
+                          bool *any, struct weir_error *err) {
+    struct weir_sink_record records[TOGETHER_MAX];
+    int32_t found = 0;
+    bool verify = false;
+    for (int32_t i = 0; i < count; i++) {
+        if (messages[i]->size > 0) {
+            records[found++] = without_digest(messages[i]);
+            verify |= messages[i]->verify;
+        }
+    }
+    *any = found > 0;
+    if (found == 0) {
+        return WEIR_OK;
+    }
+    return entry->ops->apply_many != NULL
+               ? entry->ops->apply_many(entry->self, records, found, err)
+               : entry->ops->apply(entry->self, records[0].record, records[0].effect,
+                                   records[0].size, verify, err);
+}
+
 static void *apply_effects(void *context) {
     struct entry *entry = context;
     struct weir_sinks *sinks = entry->sinks;
-    struct message *message;
+    struct message *messages[TOGETHER_MAX];
     weir_thread_name("commit", (int)entry->index);
-    while ((message = pop(&entry->queue)) != NULL) {
+    while ((messages[0] = pop(&entry->queue)) != NULL) {
         struct weir_error err = {0};
-        int rc = WEIR_OK;
+        int32_t count = 1;
+        if (entry->ops->apply_many != NULL) {
+            count += pop_more(&entry->queue, messages + 1, TOGETHER_MAX - 1);
+        }
+        bool any = false;
         bool skip = __atomic_load_n(&sinks->failed, __ATOMIC_ACQUIRE);
-        uint64_t epoch = message->epoch;
-        if (!skip && message->size > 0) {
-            const char *text = message->effect;
-            const char *newline = memchr(text, '\n', message->size);
-            size_t head = newline != NULL ? (size_t)(newline - text) + 1 : message->size;
-            rc = entry->ops->apply(entry->self, epoch, text + head, message->size - head,
-                                   message->verify, &err);
+        int rc = skip ? WEIR_OK : apply_messages(entry, messages, count, &any, &err);
+        for (int32_t i = 0; rc == WEIR_OK && !skip && i < count; i++) {
+            sinks->options.hooks.applied(sinks->options.hooks.context, entry->index,
+                                         messages[i]->epoch);
         }
-        if (rc == WEIR_OK && !skip) {
-            sinks->options.hooks.applied(sinks->options.hooks.context, entry->index, epoch);
-        }
-        if (rc == WEIR_OK && !skip && message->size > 0) {
+        if (rc == WEIR_OK && any) {
             struct weir_error why = {0};
             if (entry->ops->maintain(entry->self, &why) != WEIR_OK) { /* no effect depends on it */
                 weir_log_warn("sink", "upkeep of %s failed, going on error=\"%s\"", entry->name,
@@ -285,7 +328,9 @@ static void *apply_effects(void *context) {
         if (rc != WEIR_OK) {
             fail(sinks, &err);
         }
-        done(&entry->queue, message);
+        for (int32_t i = 0; i < count; i++) {
+            done(&entry->queue, messages[i]);
+        }
     }
     return NULL;
 }

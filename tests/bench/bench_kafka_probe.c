@@ -60,7 +60,7 @@ static rd_kafka_t *client(rd_kafka_type_t type, rd_kafka_conf_t *conf, const cha
 static rd_kafka_t *producer(const char *brokers, const char *transactional_id) {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     set(conf, "compression.type", "lz4");
-    set(conf, "linger.ms", transactional_id != NULL ? "5" : "0");
+    set(conf, "linger.ms", transactional_id != NULL ? "5" : "2");
     set(conf, "queue.buffering.max.messages", "1000000");
     if (transactional_id != NULL) {
         set(conf, "transactional.id", transactional_id);
@@ -80,11 +80,18 @@ static rd_kafka_t *reader(const char *brokers, const char *topic, int *open, con
     set(conf, "fetch.wait.max.ms", wait_ms);
     rd_kafka_t *rk = client(RD_KAFKA_CONSUMER, conf, brokers);
     rd_kafka_topic_t *from = rd_kafka_topic_new(rk, topic, NULL);
-    const struct rd_kafka_metadata *metadata;
-    if (rd_kafka_metadata(rk, 0, from, &metadata, WAIT_MS) != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        fail("no metadata");
+    const struct rd_kafka_metadata *metadata = NULL;
+    *open = 0;
+    for (int tries = 0; *open == 0 && tries < 50; tries++) { /* a new topic is not seen at once */
+        if (metadata != NULL) {
+            rd_kafka_metadata_destroy(metadata);
+            nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+        }
+        if (rd_kafka_metadata(rk, 0, from, &metadata, WAIT_MS) != RD_KAFKA_RESP_ERR_NO_ERROR) {
+            fail("no metadata");
+        }
+        *open = metadata->topics[0].partition_cnt;
     }
-    *open = metadata->topics[0].partition_cnt;
     rd_kafka_topic_partition_list_t *all = rd_kafka_topic_partition_list_new(*open);
     for (int i = 0; i < *open; i++) {
         rd_kafka_topic_partition_list_add(all, topic, i)->offset = RD_KAFKA_OFFSET_BEGINNING;

@@ -69,7 +69,7 @@ def read_all(broker, topic, **options):
 class Sink:
     """A pipeline from a generator to two topics."""
 
-    def __init__(self, project, broker, count=EVENTS, rate=0, options="", client=None, client_options=""):
+    def __init__(self, project, broker, count=EVENTS, rate=80_000, options="", client=None, client_options=""):
         self.project, self.broker = project, broker
         self.name = f"p{time.time_ns()}"
         self.clean, self.rejected = broker.create_topic(f"{self.name}.clean", partitions=4), broker.create_topic(f"{self.name}.rejected")
@@ -258,7 +258,7 @@ def test_markers_that_vanished_stop_and_ask(project, kafka):
 
 
 def test_effects_of_a_sink_that_is_gone_are_sent_all_the_same(project, kafka):
-    sink = Sink(project, kafka, count=3000)
+    sink = Sink(project, kafka, count=3000, rate=0)
     killed = sink.ended(sink.start(WEIR_FAULT="kafka_before_begin:1:kill"))
     assert killed.code == -signal.SIGKILL, killed
     assert not read_all(kafka, sink.clean)
