@@ -16,7 +16,7 @@ static const char *const point_names[] = {
 static _Atomic uint64_t hits[WEIR_FAULT_COUNT_];
 static enum weir_fault_point armed_point;
 static uint64_t armed_hit; /* 0 = nothing armed */
-static int armed_signal; /* 0: the call site fails */
+static int armed_signal;   /* 0: the call site fails */
 
 void weir_fault_arm(enum weir_fault_point point, uint64_t hit, bool kill_process) {
     armed_point = point;
@@ -41,7 +41,8 @@ bool weir_fault_init(void) {
             }
         }
     }
-    fprintf(stderr, "WEIR_FAULT=%s: expected name:hit:kill|stop|error with a name of fault.def\n", text);
+    fprintf(stderr, "WEIR_FAULT=%s: expected name:hit:kill|stop|error with a name of fault.def\n",
+            text);
     return false;
 }
 

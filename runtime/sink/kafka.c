@@ -43,6 +43,7 @@ struct kafka_sink {
     char *options_json;
     json_t *options;
     struct kafka_log *log;
+    char topic_name[KAFKA_NAME_BYTES];
     struct kafka_topic topic;
     bool transactional;
 
@@ -287,6 +288,18 @@ static int make_slabs(struct kafka_sink *sink, struct weir_error *err) {
     return WEIR_OK;
 }
 
+/* {dataset} stands for the dataset's name. False where the name gets too long for Kafka. */
+static bool name_topic(struct kafka_sink *sink) {
+    static const char mark[] = "{dataset}";
+    const char *text = text_option(sink, "topic");
+    const char *found = text != NULL ? strstr(text, mark) : NULL;
+    int before = found != NULL ? (int)(found - text) : (int)strlen(text != NULL ? text : "");
+    int length = snprintf(sink->topic_name, sizeof(sink->topic_name), "%.*s%s%s", before,
+                          text != NULL ? text : "", found != NULL ? sink->config.name : "",
+                          found != NULL ? found + sizeof(mark) - 1 : "");
+    return length > 0 && length < (int)sizeof(sink->topic_name);
+}
+
 static void read_topic(struct kafka_sink *sink) {
     const char *delivery = text_option(sink, "delivery");
     const char *partitioner = text_option(sink, "partitioner");
@@ -301,7 +314,7 @@ static void read_topic(struct kafka_sink *sink) {
     }
     sink->topic = (struct kafka_topic){
         .sink = sink->config.name,
-        .name = text_option(sink, "topic"),
+        .name = sink->topic_name,
         .compression = text_option(sink, "compression"),
         .partitioner =
             partitioner != NULL && strcmp(partitioner, "murmur2") != 0 ? partitioner : NULL,
@@ -325,8 +338,9 @@ static int create(const struct weir_sink_config *config, void **self, struct wei
                  : make_slabs(sink, err);
     if (rc == WEIR_OK) {
         read_topic(sink);
-        rc = sink->topic.name == NULL
-                 ? weir_error_set(err, WEIR_E_CONFIG, "%s: kafka needs a topic", config->name)
+        rc = !name_topic(sink)
+                 ? weir_error_set(err, WEIR_E_CONFIG,
+                                  "%s: kafka needs a topic of at most 249 letters", config->name)
                  : WEIR_OK;
     }
     if (rc == WEIR_OK && config->schema != NULL) {

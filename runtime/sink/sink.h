@@ -59,7 +59,8 @@ struct weir_sink_config {
     struct weir_schema *schema; /* one reference is taken; NULL: only old effects are applied */
     const struct weir_sink_partition *partitions;
     int32_t partition_count;
-    const char *const *keys; /* with key_count > 0 rows are merged by these columns; copied, as ... */
+    const char *const
+        *keys; /* with key_count > 0 rows are merged by these columns; copied, as ... */
     int32_t key_count;
     const char *time; /* ... is the column by which the newest row wins; NULL: the last to come */
     const struct weir_sink_property {

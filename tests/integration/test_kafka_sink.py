@@ -470,7 +470,7 @@ def test_a_wrong_password_is_told_and_not_shown(project, kafka, monkeypatch):
 
 
 @pytest.mark.parametrize(("options", "said"), [
-    ('key = "nam"', "did you mean `name`"),
+    ('key = "namee"', "did you mean `name`"),
     ('format = "xml"', 'kafka.format is one of'),
     ('delivery = "exactly_onc"', "did you mean `exactly_once`"),
     ('options = { ["enable.idempotence"] = false }', 'is not yours to set'),
