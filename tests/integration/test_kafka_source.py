@@ -386,3 +386,79 @@ def test_keys_and_headers_reach_rules_and_tables(project, kafka, topic):
     bronze = {row["id"]: row for row in pos.table("bronze.pos")}
     assert dict(bronze[0]["_headers"]) == {"trace": b"t0", "kind": b"sale"} and bronze[0]["_key"] == b"till-1"
     assert bronze[1]["_key"] is None and bronze[1]["_headers"] is None and bronze[2]["_key"] == b""
+
+
+GOLD = """return model "gold.perminute" {
+  from = "silver.pos", by = { "name" },
+  window = tumbling { size = "1m" },
+  measures = { n = count() },
+}
+"""
+TIMED = 'return stream "silver.pos" { from = "bronze.pos", time = { field = "_timestamp", out_of_order = "1s" } }'
+
+
+def test_partitions_read_one_after_the_other_make_no_late_rows(project, kafka, topic):
+    """An hour in each partition: whichever is read first, the others hold its windows open."""
+    kafka.produce(topic, [{"value": json.dumps({"id": i, "name": f"p{part}"}), "partition": part, "timestamp": 1_700_000_000_000 + i * 600}
+                          for part in range(4) for i in range(6000)])
+    pos = Pos(project, kafka, topic, rule=TIMED)
+    project.write("rules/gold.lua", GOLD)
+    summary = pos.run()
+    assert summary["datasets"]["gold.perminute"]["late"] == 0, summary
+    counts = {}
+    for row in pos.table("gold.perminute"):
+        counts[row["name"]] = counts.get(row["name"], 0) + row["n"]
+    assert counts == {f"p{part}": 6000 for part in range(4)}
+
+
+def test_an_epoch_is_replayed_from_the_topic(pos, kafka, topic):
+    pos.produce(range(500))
+    pos.run()
+    kafka.produce(topic, [{"value": "{", "partition": 0}])
+    pos.produce(range(500, 700))
+    pos.run()
+    for epoch in ("1", "2"):
+        outcome = pos.project.weir("replay", "pipelines/p.lua", "--epoch", epoch)
+        assert outcome.code == 0, outcome
+
+
+def test_a_static_member_comes_back_under_its_name(pos, kafka, topic):
+    from confluent_kafka import Consumer
+    pos.declare(f'brokers = "{kafka.plaintext}", topic = "{topic}", member = "till-reader-1"')
+    pos.produce(range(10))
+    first = pos.start()
+    pos.wait_for(first, lambda: len(pos.table()) == 10)
+    admin = kafka.admin()
+    group = f"weir.{pos.name}.bronze.pos"
+
+    def members():
+        return [(m.group_instance_id, len(m.assignment.topic_partitions)) for m in admin.describe_consumer_groups([group])[group].result(10).members]
+    pos.wait_for(first, lambda: members() == [("till-reader-1", 4)])
+    first.kill()
+    first.communicate()
+    again = pos.start()
+    pos.produce(range(10, 20))
+    pos.wait_for(again, lambda: len(pos.table()) == 20)
+    # Somebody takes the name elsewhere: this one is fenced, and says so.
+    thief = Consumer({**kafka.client(), "group.id": group, "group.instance.id": "till-reader-1",
+                      "partition.assignment.strategy": "cooperative-sticky"})
+    thief.subscribe([topic])
+    give_up = time.monotonic() + 40
+    while again.poll() is None and time.monotonic() < give_up:
+        thief.poll(0.1)
+    thief.close()
+    out, err = again.communicate(timeout=10)
+    assert again.returncode == 3 and "another process took this one's place" in out + err, (again.returncode, out, err)
+
+
+def test_status_shows_lag_and_tombstones(pos, kafka, topic):
+    kafka.produce(topic, [{"key": "a", "value": value, "partition": 0} for value in ('{"id": 1, "name": "x"}', None)])
+    process = pos.start()
+    pos.wait_for(process, lambda: len(pos.table()) == 1)
+
+    def figures():
+        text = pos.project.weir("status", "pipelines/p.lua", "--json").out
+        return json.loads(text) if text.startswith("{") else {}
+    pos.wait_for(process, lambda: '"tombstones":1' in json.dumps(figures(), separators=(",", ":")))
+    shown = json.dumps(figures(), separators=(",", ":"))
+    assert '"partitions":4' in shown and f'"group":"weir.{pos.name}.bronze.pos"' in shown, shown
