@@ -119,6 +119,14 @@ static struct weir_schema *schema(struct reader *r, const json_t *object, const 
     return out;
 }
 
+static void read_merge(struct reader *r, const json_t *into, struct weir_plan_sink *sink) {
+    sink->keys = text_list(r, into, "key", &sink->key_count);
+    sink->time = text(r, into, "time", false);
+    if (r->rc == WEIR_OK && sink->key_count == 0) {
+        fail(r, "key", "at least one column");
+    }
+}
+
 /* `key`: "into", or "quarantine" with kind "none" for nowhere. */
 static void read_sink(struct reader *r, const json_t *object, const char *key,
                       struct weir_plan_sink *sink) {
@@ -142,9 +150,25 @@ static void read_sink(struct reader *r, const json_t *object, const char *key,
         return;
     }
     const char *mode = text(r, into, "mode", false);
-    if (mode != NULL && strcmp(mode, "append") != 0) {
-        fail(r, key, "delta append");
+    bool merges = mode != NULL && strcmp(mode, "merge") == 0;
+    if (mode != NULL && !merges && strcmp(mode, "append") != 0) {
+        fail(r, key, "delta append or merge");
         return;
+    }
+    if (merges) {
+        read_merge(r, into, sink);
+    }
+    json_t *properties = member(into, "properties");
+    sink->properties = calloc(json_object_size(properties) + 1, sizeof(*sink->properties));
+    const char *property;
+    json_t *value;
+    if (sink->properties == NULL) {
+        r->rc = weir_error_set(r->err, WEIR_E_NOMEM, "plan: out of memory");
+        return;
+    }
+    json_object_foreach(properties, property, value) {
+        sink->properties[sink->property_count++] =
+            (struct weir_plan_property){property, json_string_value(value)};
     }
     sink->partition_by =
         list(r, into, "partition_by", sizeof(*sink->partition_by), &sink->partition_count);
@@ -485,6 +509,8 @@ static void fini_expectations(struct weir_plan_expectations *expectations) {
 
 static void fini_sink(struct weir_plan_sink *sink) {
     free(sink->partition_by);
+    free(sink->keys);
+    free(sink->properties);
     free(sink->options_json);
 }
 

@@ -17,6 +17,14 @@ struct weir_plan_sink {
         enum { WEIR_PARTITION_COLUMN, WEIR_PARTITION_DATE, WEIR_PARTITION_HOUR } kind;
     } * partition_by;
     int32_t partition_count;
+    const char **keys; /* rows are merged by them; none: appended */
+    int32_t key_count;
+    const char *time; /* the newest by it wins; or NULL */
+    struct weir_plan_property {
+        const char *name;
+        const char *value;
+    } * properties;
+    int32_t property_count;
 };
 
 struct weir_plan_time {

@@ -162,6 +162,12 @@ static int add_sink(struct weir_pipeline *p, const char *name, struct weir_schem
         partitions[i].column = into->partition_by[i].column;
         partitions[i].kind = (unsigned)into->partition_by[i].kind;
     }
+    struct weir_sink_property properties[16];
+    int32_t property_count = into != NULL ? into->property_count : 0;
+    for (int32_t i = 0; i < property_count && i < 16; i++) {
+        properties[i].name = into->properties[i].name;
+        properties[i].value = into->properties[i].value;
+    }
     struct weir_sink_config config = {
         .kind = into != NULL && into->kind != NULL ? into->kind : "delta",
         .options_json = into != NULL ? into->options_json : NULL,
@@ -175,6 +181,11 @@ static int add_sink(struct weir_pipeline *p, const char *name, struct weir_schem
         .schema = schema,
         .partitions = partitions,
         .partition_count = count,
+        .keys = into != NULL ? into->keys : NULL,
+        .key_count = into != NULL ? into->key_count : 0,
+        .time = into != NULL ? into->time : NULL,
+        .properties = properties,
+        .property_count = property_count,
         .lazy = strncmp(name, "quarantine.", 11) == 0,
         .memory_bytes = (size_t)48 << 20,
         .stop = stopping,

@@ -61,7 +61,7 @@ def test_expectations_over_windows_not_built_are_refused_by_name(project, word):
     in_stream(project, f'expectations = {{ {word} "fresh" }},', word, f"`{word}` is not built yet")
 
 
-@pytest.mark.parametrize("option, value", [("explode", '{ line = "items" }'), ("join", "{ }"), ("key", '"id"'), ("params", "{ }")])
+@pytest.mark.parametrize("option, value", [("explode", '{ line = "items" }'), ("join", "{ }"), ("params", "{ }")])
 def test_stream_options_not_built_are_refused_by_name(project, option, value):
     in_stream(project, f"{option} = {value},", option, f"`{option}`", "is not built yet")
 
@@ -71,8 +71,8 @@ def test_model_options_not_built_are_refused_by_name(project, option, value):
     in_model(project, f"{option} = {value},", option, f"`{option}`", "is not built yet")
 
 
-def test_merge_is_refused_by_name(project):
-    in_stream(project, 'into = delta { mode = "merge" },', '"merge"', '"merge"', "is not built yet", "append")
+def test_merge_without_a_key_is_refused(project):
+    in_stream(project, 'into = delta { mode = "merge" },', '"merge"', '"merge"', "which rows are the same", "key")
 
 
 @pytest.mark.parametrize("emit", ['"on_update"', 'every "1s"'])

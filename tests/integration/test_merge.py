@@ -242,7 +242,7 @@ def test_refusals_name_the_thing(build, tmp_path):
     changes = change_file(tmp_path / "c.parquet", random_changes(random.Random(1), 5, 5, 0))
     for options, words in [(["key=nope"], "there is no key column nope"),
                            (["key=id", "time=note"], "note, which is no column of times"),
-                           (["key=id", "change=id"], "no int8 column id")]:
+                           (["key=id", "change=note"], "no integer column note")]:
         result = merge(build, tmp_path, "t", options, changes, check=False)
         assert result.returncode == 1 and words in result.stderr
     write_deltalake(str(tmp_path / "a"), pa.table({"id": pa.array([1], pa.int64())}),

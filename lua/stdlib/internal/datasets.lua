@@ -85,7 +85,7 @@ function datasets.check_name(reader, node, at)
 end
 
 local delta_options = {
-    mode = true, partition_by = true, z_order_by = "later", compression = "later", every = "later", path = "later",
+    mode = true, partition_by = true, properties = true, z_order_by = "later", compression = "later", every = "later", path = "later",
     target_file_size = "later", keep = "later",
 }
 
@@ -101,8 +101,42 @@ local function other_sink(reader, node, field, columns, of)
     return { kind = node.word, options = options }
 end
 
--- SINK of an `into`; json.null for none. Where nothing is said: a table, if there is a place for tables.
-function datasets.sink(reader, field, columns, of, at)
+-- `mode` of a table: "append", or "merge" by the key of the dataset.
+local function read_mode(reader, field, merge)
+    local mode = reader:want(field, "string", "mode", '"append" or "merge"')
+    if mode and mode ~= "append" and mode ~= "merge" then
+        reader:error("type", field.value_at, ("no mode is called %q"):format(mode), 'it is "append" or "merge"')
+    elseif mode == "merge" and not merge.key then
+        reader:error("type", field.value_at, 'mode = "merge" needs to know which rows are the same', merge.hint)
+    end
+    return mode == "merge" and merge.key and "merge" or "append"
+end
+
+-- Table properties: texts under names with dots.
+local function read_properties(reader, field)
+    if not field then
+        return nil
+    end
+    local texts = {}
+    if type(field.value) ~= "table" or getmetatable(field.value) ~= nil then
+        reader:error("type", field.value_at, "properties is a table of texts", 'properties = { ["delta.enableDeletionVectors"] = "true" }')
+        return nil
+    end
+    for name, value in pairs(field.value) do
+        if type(name) ~= "string" or type(value) == "table" then
+            reader:error("type", field.value_at, "properties is a table of texts", 'properties = { ["delta.enableDeletionVectors"] = "true" }')
+            return nil
+        end
+        texts[name] = tostring(value)
+    end
+    return next(texts) and texts or nil
+end
+
+local APPEND_ONLY = { hint = 'give a stream a key = "…"; a source appends' }
+
+-- SINK of an `into`; json.null for none. Where nothing is said: a table, if there is a place for tables. `merge` says by which columns rows may
+-- be merged and which time makes one newer: { key =, time =, hint = what to add where there is no key }.
+function datasets.sink(reader, field, columns, of, at, merge)
     if not field and reader.project.without_tables then
         reader:error("type", at, ("there is no storage for a table of `%s`"):format(of),
             'say where it goes: into = kafka { … } or none; or storage = delta { root = "data/lake" } in the pipeline')
@@ -125,12 +159,8 @@ function datasets.sink(reader, field, columns, of, at)
     end
     at = reader:place_of(node, field.value_at)
     local named = reader:options(node.body, at, delta_options, "delta", false)
-    local mode = reader:want(named.mode, "string", "mode", '"append"')
-    if mode == "merge" then
-        reader:error("not-built", named.mode.value_at, 'mode = "merge" is not built yet', 'use mode = "append"')
-    elseif mode and mode ~= "append" then
-        reader:error("type", named.mode.value_at, ("no mode is called %q"):format(mode), 'it is "append"')
-    end
+    merge = merge or APPEND_ONLY
+    local mode = read_mode(reader, named.mode, merge)
     local parts = json.array {}
     if named.partition_by then
         local x = named.partition_by.value
@@ -158,7 +188,11 @@ function datasets.sink(reader, field, columns, of, at)
             end
         end
     end
-    return { kind = "delta", mode = "append", partition_by = parts }
+    local sink = { kind = "delta", mode = mode, partition_by = parts, properties = read_properties(reader, named.properties) }
+    if mode == "merge" then
+        sink.key, sink.time = merge.key, merge.time
+    end
+    return sink
 end
 
 -- SINK of rejected rows where a declaration says it; nil where the pipeline's (a table each) holds. `none`: they are counted only.
@@ -372,7 +406,7 @@ end
 local stream_options = {
     description = true, owner = true, from = true, where = true, time = true, expectations = true, dedup = true,
     columns = true, map = true, drop = true, keep = true, ensures = true, into = true, quarantine = true, version = true,
-    explode = "later", join = "later", key = "later", late = "later", params = "later", tests = "later",
+    key = true, explode = "later", join = "later", late = "later", params = "later", tests = "later",
 }
 
 local function read_version(reader, field)
@@ -382,6 +416,22 @@ local function read_version(reader, field)
         return 1
     end
     return version or 1
+end
+
+-- Of a changelog: what became of each row (0 +I, 1 -U, 2 +U, 3 -D). It goes with the rows whatever is kept.
+local CHANGE = "_change"
+
+-- The columns of `key`, which make a stream a table; nil where there is none.
+local function read_key(reader, field, out, of)
+    local key = json.array {}
+    for _, item in ipairs(reader:names(field, "key") or {}) do
+        local column = predicate.column(reader, out, item.name, item.at, of)
+        if column and (types.is_nested(column.type) or column.type.kind == "binary" or types.is_float(column.type)) then
+            reader:error("type", item.at, ("a key is no column of type %s"):format(column.type.text))
+        end
+        key[#key + 1] = item.name
+    end
+    return #key > 0 and key or nil
 end
 
 -- What leaves: pass-through columns as they came, then what `columns` adds.
@@ -409,9 +459,9 @@ local function stream_columns(reader, named, input, declared, of)
         local k = by_declared[column.name]
         local passes
         if named.keep then
-            passes = listed[column.name] or k
+            passes = listed[column.name] or k or column.name == CHANGE
         else
-            passes = not dropped[column.name] and (k or not column.name:match "^_")
+            passes = not dropped[column.name] and (k or column.name == CHANGE or not column.name:match "^_")
         end
         if k and dropped[column.name] then
             reader:error("type", declared[k].at, ("`%s` is both dropped and declared"):format(column.name))
@@ -503,13 +553,16 @@ function datasets.stream(project, reader, node, at)
     plan.columns = columns
     plan.ensures = predicate.list(reader, named.ensures, "ensures", out, of, functions, seen, json.array {}, true)
     plan.quality = json.array {}
-    plan.into = datasets.sink(reader, named.into, out, of, at)
-    plan.quarantine = datasets.quarantine(reader, named.quarantine)
     local event_time = has_time and has_time.field
     if time then
         event_time = time.field
     end
     local kept = event_time and find(out, event_time)
+    plan.into = datasets.sink(reader, named.into, out, of, at, {
+        key = named.key and read_key(reader, named.key, out, of), time = kept and event_time or nil,
+        hint = 'add key = "…" to the stream',
+    })
+    plan.quarantine = datasets.quarantine(reader, named.quarantine)
     return {
         kind = "stream", name = of, plan = plan, columns = out, seen = seen, functions = functions,
         time = has_time and { field = kept and types.is_timestamp(kept.type) and event_time or nil } or nil,

@@ -306,6 +306,10 @@ function models.model(project, reader, node, at)
         state_version = datasets.read_version(reader, named.version),
         emit = read_emit(reader, named.emit),
     }
+    if datasets.find(input, "_change") then
+        reader:error("not-built", at, ("model %q measures %s, whose rows change afterwards; measures that retract are not built yet"):format(of, from.name),
+            "measure the stream of events the changes come from")
+    end
     local late
     if named.window then
         plan.window, late = read_window(reader, named.window, of)
@@ -361,7 +365,14 @@ function models.model(project, reader, node, at)
     plan.derive = read_derives(reader, named.derive, columns, of, functions)
     plan.columns = datasets.fields_json(columns)
     plan.tests = read_tests(reader, named.tests, columns, of, functions, seen, by)
-    plan.into = datasets.sink(reader, named.into, columns, of, at)
+    local key = json.array {}
+    for i, name in ipairs(by) do
+        key[i] = name
+    end
+    if plan.window ~= json.null then
+        key[#key + 1] = "window_start"
+    end
+    plan.into = datasets.sink(reader, named.into, columns, of, at, { key = #key > 0 and key or nil, hint = 'add by = { "…" } to the model' })
     plan.quarantine = datasets.quarantine(reader, named.quarantine)
     local shape = { of }
     for _, name in ipairs(by) do

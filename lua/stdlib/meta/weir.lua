@@ -103,7 +103,7 @@ function quality(name) end
 ---@return fun(body: table): weir.node
 function expect(name) end
 
----@param options { root?: string, mode?: "append", partition_by?: any }
+---@param options { root?: string, mode?: "append"|"merge", partition_by?: any, properties?: table<string, string> }
 ---@return weir.node
 function delta(options) end
 ---@param options { path: string }

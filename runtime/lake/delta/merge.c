@@ -50,8 +50,9 @@ static int find_columns(struct delta_merge *merge, struct weir_error *err) {
     }
     if (options->change != NULL) {
         merge->change = weir_schema_find(schema, options->change);
-        if (merge->change < 0 || schema->fields[merge->change].type != WEIR_TYPE_INT8) {
-            return weir_error_set(err, WEIR_E_SCHEMA, "merge: there is no int8 column %s",
+        uint8_t type = merge->change >= 0 ? schema->fields[merge->change].type : WEIR_TYPE_NONE;
+        if (type < WEIR_TYPE_INT8 || type > WEIR_TYPE_INT64) {
+            return weir_error_set(err, WEIR_E_SCHEMA, "merge: there is no integer column %s",
                                   options->change);
         }
     }

@@ -31,7 +31,7 @@ struct weir_delta_merge_options {
     const char *const *keys; /* columns; null equals null */
     int32_t key_count;
     const char *time;   /* a date, timestamp or integer column; NULL: the last to come wins */
-    const char *change; /* an int8 column of the changes, not of the table; NULL: all inserts */
+    const char *change; /* an integer column of the changes, not of the table; NULL: all inserts */
     const struct weir_delta_partition
         *partitions; /* as the table was made: tells derived columns */
     int32_t partition_count;

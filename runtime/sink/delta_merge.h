@@ -1,0 +1,31 @@
+#pragma once
+/* The half of the Delta sink that merges. An effect is the epoch's net change set: one line of JSON
+ * that says how to merge (so that it can be applied after the rules have changed), then the
+ * changes, the last of every key, as a Parquet file:
+ *   {"merge":1,"key":["sku"],"time":"updated_at","change":"_change","partitions":[…]}\n  PAR1 …
+ * What it does to the table's files is derived when it is applied, from the table as it is then. */
+#include "lake/delta/merge.h"
+#include "sink/sink.h"
+
+#define SINK_CHANGE_COLUMN "_change"
+
+struct delta_changes;
+
+/* Rows of one sink, gathered until the seal. Keys, time and schema are those of the config, which
+ * stays; partitions are borrowed. */
+int delta_changes_create(const struct weir_sink_config *config,
+                         const struct weir_delta_partition *partitions, struct delta_changes **out,
+                         struct weir_error *err) WEIR_MUST_CHECK;
+void delta_changes_destroy(struct delta_changes *changes);
+int delta_changes_write(struct delta_changes *changes, struct weir_batch *batch, const int32_t *sel,
+                        int32_t count, struct weir_error *err) WEIR_MUST_CHECK;
+size_t delta_changes_bytes(const struct delta_changes *changes);
+/* Appends the effect; nothing when nothing was written. */
+int delta_changes_seal(struct delta_changes *changes, struct weir_buffer *effect,
+                       struct weir_error *err) WEIR_MUST_CHECK;
+
+bool delta_changes_is_effect(const void *effect, size_t size);
+int delta_changes_apply(struct weir_delta_table *table, const void *effect, size_t size,
+                        const struct weir_delta_commit_options *commit,
+                        struct weir_delta_merge_result *result,
+                        struct weir_error *err) WEIR_MUST_CHECK;

@@ -1,0 +1,133 @@
+"""Pipelines that merge: a stream with a key over files of changes becomes a table that deltalake, DuckDB and our own reader find
+equal to a model of the same changes, whatever the process dies of."""
+
+import datetime
+import json
+import random
+
+import duckdb
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, QueryBuilder
+
+START = datetime.datetime(2026, 3, 1, tzinfo=datetime.timezone.utc)
+PIPELINE = """
+return pipeline "shop" {
+  storage = delta { root = "lake" },
+  ledger  = { snapshot_every = "200ms" },
+  commit  = { every = "20ms" },
+  sources = {
+    source "bronze.product" { files { path = "landing/*.jsonl" }, json { schema = "schemas/product.avsc" }, into = none },
+  },
+}
+"""
+STREAM = """
+return stream "silver.product" {
+  from = "bronze.product",
+  key  = "sku",
+  time = { field = "updated_at", max_ahead = "100000h" },
+  drop = { "supplier" },
+  into = delta { mode = "merge"%s },
+}
+"""
+SCHEMA = {"type": "record", "name": "product", "fields": [
+    {"name": "sku", "type": "string"},
+    {"name": "price", "type": ["null", "double"], "default": None},
+    {"name": "supplier", "type": ["null", "string"], "default": None},
+    {"name": "updated_at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+    {"name": "_change", "type": "int"}]}
+OPTIONS = {"copy": "", "vectors": ', properties = { ["delta.enableDeletionVectors"] = "true" }',
+           "feed": ', properties = { ["delta.enableChangeDataFeed"] = "true" }', "partitioned": ', partition_by = { date "updated_at" }'}
+FAULTS = ["sink_file_written", "sink_file_synced", "ledger_after_sync", "delta_before_commit", "delta_merge_written", "delta_entry_written",
+          "delta_entry_linked", "delta_after_commit", "ledger_before_sync", "epoch_collected"]
+
+
+def make_changes(seed, count):
+    rng = random.Random(seed)
+    rows = []
+    for i in range(count):
+        at = START + datetime.timedelta(seconds=i + rng.randint(-50, 50))
+        rows.append({"sku": f"sku-{rng.randrange(120)}", "price": rng.choice([None, round(rng.random() * 100, 2)]), "supplier": "s",
+                     "updated_at": at, "_change": rng.choice([0, 2, 2, 2, 3])})
+    return rows
+
+
+def final(rows):
+    """One epoch or many: the newest row of a key is the table's. A delete leaves no time behind, so the model deletes only what is
+    newest of all, and the test gives every key a last word."""
+    table = {}
+    for row in rows:
+        held = table.get(row["sku"])
+        if held is None or row["updated_at"] >= held["updated_at"]:
+            table[row["sku"]] = row
+    return sorted((r["sku"], r["price"], r["updated_at"]) for r in table.values() if r["_change"] != 3)
+
+
+def last_words(rows):
+    """Every key once more, newer than anything before: what the table must end with."""
+    at = max(row["updated_at"] for row in rows) + datetime.timedelta(seconds=100)
+    keys = sorted({row["sku"] for row in rows})
+    return rows + [{"sku": key, "price": i + 0.5, "supplier": "s", "updated_at": at + datetime.timedelta(seconds=i), "_change": 3 if i % 3 == 0 else 2}
+                   for i, key in enumerate(keys)]
+
+
+def prepare(project, option, count=3000):
+    rows = last_words(make_changes(count, count))
+    project.write("pipelines/shop.lua", PIPELINE)
+    project.write("rules/silver/product.lua", STREAM % OPTIONS[option])
+    project.write("schemas/product.avsc", json.dumps(SCHEMA))
+    step = 400
+    for i in range(0, len(rows), step):
+        lines = [json.dumps({**row, "updated_at": int(row["updated_at"].timestamp() * 1e6)}) for row in rows[i:i + step]]
+        project.write(f"landing/c{i // step:03}.jsonl", "\n".join(lines) + "\n")
+    return rows
+
+
+def read(path):
+    query = QueryBuilder().register("t", DeltaTable(str(path)))
+    rows = pa.table(query.execute("select sku, price, updated_at from t").read_all()).to_pylist()
+    return sorted((r["sku"], r["price"], r["updated_at"].astimezone(datetime.timezone.utc)) for r in rows)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_stream_with_a_key_is_a_table(project, option):
+    rows = prepare(project, option)
+    project.run("pipelines/shop.lua")
+    table = project.root / "lake/silver/product"
+    assert read(table) == final(rows)
+    names = {field.name for field in DeltaTable(str(table)).schema().fields}
+    assert "_change" not in names and "supplier" not in names
+    printed = project.weir("table", "cat", str(table), "--json")
+    assert printed.code == 0, printed
+    assert len(printed.out.splitlines()) == len(final(rows))
+    if option == "copy":
+        files = [str(table / uri) for uri in DeltaTable(str(table)).file_uris()]
+        held = duckdb.execute("select sku, price from read_parquet(?) order by sku", [files]).fetchall()
+        assert held == [(sku, price) for sku, price, _ in final(rows)]
+
+
+@pytest.mark.parametrize("option", ["copy", "vectors"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_killed_merging_pipelines_go_on(project, fault, option):
+    rows = prepare(project, option, 1200)
+    killed = 0
+    for hit in (1, 2, 1):
+        outcome = project.weir("run", "pipelines/shop.lua", "--until-end", "--json", env={"WEIR_FAULT": f"{fault}:{hit}:kill"})
+        killed += outcome.code == -9
+        if outcome.code == 0:
+            break
+    assert killed > 0, fault
+    project.run("pipelines/shop.lua")
+    assert read(project.root / "lake/silver/product") == final(rows)
+
+
+def test_what_cannot_be_merged_is_refused(project):
+    prepare(project, "copy", 10)
+    project.write("rules/silver/product.lua", 'return stream "silver.product" { from = "bronze.product", into = delta { mode = "merge" } }')
+    outcome = project.weir("check")
+    assert outcome.code != 0 and "which rows are the same" in outcome.out + outcome.err and "key" in outcome.out + outcome.err, outcome
+    project.write("rules/silver/product.lua", STREAM % OPTIONS["copy"])
+    project.write("rules/gold/prices.lua", 'return model "gold.prices" { from = "silver.product", by = "sku", window = tumbling { size = "1m" }, '
+                  'measures = { n = count() } }')
+    outcome = project.weir("check")
+    assert outcome.code != 0 and "measures that retract are not built yet" in outcome.out + outcome.err, outcome
