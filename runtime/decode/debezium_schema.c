@@ -1,0 +1,56 @@
+#include "decode/debezium_schema.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void read_field(const json_t *said, struct debezium_field *field) {
+    static const struct {
+        const char *name;
+        enum debezium_form form;
+    } forms[] = {
+        {"org.apache.kafka.connect.data.Decimal", DEBEZIUM_DECIMAL},
+        {"org.apache.kafka.connect.data.Timestamp", DEBEZIUM_MILLIS},
+        {"io.debezium.time.Timestamp", DEBEZIUM_MILLIS},
+        {"io.debezium.time.MicroTimestamp", DEBEZIUM_MICROS},
+        {"io.debezium.time.NanoTimestamp", DEBEZIUM_NANOS},
+    };
+    const char *name = json_string_value(json_object_get(said, "name"));
+    for (size_t i = 0; name != NULL && i < sizeof(forms) / sizeof(forms[0]); i++) {
+        if (strcmp(name, forms[i].name) == 0) {
+            field->form = forms[i].form;
+        }
+    }
+    const char *scale =
+        json_string_value(json_object_get(json_object_get(said, "parameters"), "scale"));
+    field->scale = scale != NULL ? atoi(scale) : 0;
+}
+
+bool debezium_schema_read(const uint8_t *text, size_t length, const struct json_record *record,
+                          struct debezium_field *fields) {
+    memset(fields, 0, (size_t)record->count * sizeof(*fields));
+    json_t *schema = json_loadb((const char *)text, length, 0, NULL);
+    const json_t *members = json_object_get(schema, "fields");
+    const json_t *after = NULL;
+    for (size_t i = 0; i < json_array_size(members); i++) {
+        const json_t *member = json_array_get(members, i);
+        const char *name = json_string_value(json_object_get(member, "field"));
+        if (name != NULL && strcmp(name, "after") == 0) {
+            after = json_object_get(member, "fields");
+        }
+    }
+    for (size_t i = 0; i < json_array_size(after); i++) {
+        const json_t *member = json_array_get(after, i);
+        const json_t *name = json_object_get(member, "field");
+        int32_t field = json_is_string(name)
+                            ? json_record_find(record, (const uint8_t *)json_string_value(name),
+                                               json_string_length(name))
+                            : -1;
+        if (field >= 0) {
+            read_field(member, &fields[field]);
+        }
+    }
+    bool good = after != NULL;
+    json_decref(schema);
+    return good;
+}

@@ -1,0 +1,199 @@
+"""Debezium's change events as a changelog: events written by hand for each rule, and real ones where the samples are at hand."""
+
+import base64
+import datetime
+import decimal
+import json
+import pathlib
+
+import lake
+import pytest
+
+SAMPLES = pathlib.Path(__file__).resolve().parents[3] / "shared/samples/debezium"
+GONE = "__debezium_unavailable_value"
+ORDERS = [
+    {"name": "id", "type": "int"},
+    {"name": "customer", "type": "string"},
+    {"name": "amount", "type": {"type": "bytes", "logicalType": "decimal", "precision": 14, "scale": 4}},
+    {"name": "note", "type": ["null", "string"], "default": None},
+    {"name": "big", "type": ["null", "string"], "default": None},
+    {"name": "updated_at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+]
+AT = "2026-11-21T06:00:00.123456Z"
+INSERT, AFTER, DELETE = 0, 2, 3
+
+
+def row(**values):
+    return {"id": 1, "customer": "ann", "amount": "12.50", "note": None, "big": None, "updated_at": AT, **values}
+
+
+def event(op, before=None, after=None, transaction=None, **source):
+    return {"before": before, "after": after, "op": op, "ts_ms": 5, "transaction": transaction,
+            "source": {"lsn": 77, "txId": 9, "ts_ms": 1000, "snapshot": "false", **source}}
+
+
+def with_schema(payload, scale):
+    fields = [{"type": "int32", "field": "id"}, {"type": "string", "field": "customer"},
+              {"type": "bytes", "name": "org.apache.kafka.connect.data.Decimal", "parameters": {"scale": str(scale)}, "field": "amount"}]
+    return {"schema": {"type": "struct", "fields": [{"type": "struct", "fields": fields, "field": name} for name in ("before", "after")]},
+            "payload": payload}
+
+
+def unscaled(value):
+    return base64.b64encode(value.to_bytes(max(1, (value.bit_length() + 8) // 8), "big", signed=True)).decode()
+
+
+def read(project, events, fields=ORDERS, key='"id"', options=', decimals = "string"'):
+    """The changelog, in the order of the events, and the reasons of what was quarantined."""
+    project.write("schemas/orders.avsc", json.dumps({"type": "record", "name": "orders", "fields": fields}))
+    project.write("landing/a.jsonl", "".join((one if isinstance(one, str) else json.dumps(one)) + "\n" for one in events))
+    project.write("rules/r.lua", 'return stream "silver.orders" { from = "bronze.orders", keep = { "id" } }')
+    project.write("pipelines/p.lua", f"""return pipeline "p" {{ rules = "rules", storage = delta {{ root = "lake" }},
+  sources = {{ source "bronze.orders" {{ files {{ path = "landing/*.jsonl" }},
+    debezium {{ key = {key}, schema = "schemas/orders.avsc"{options} }} }} }} }}""")
+    project.run("pipelines/p.lua")
+    rows = lake.by_deltalake(project.root / "lake/bronze/orders").sort_by("_offset").to_pylist()
+    bad = project.root / "lake/quarantine/bronze/orders"
+    reasons = [one["_reasons"][0]["error"] for one in lake.by_deltalake(bad).sort_by("_offset").to_pylist()] if bad.exists() else []
+    return rows, reasons
+
+
+def test_each_op_is_a_change(project):
+    rows, reasons = read(project, [
+        event("r", after=row(), snapshot="first_in_data_collection", lsn=None),
+        event("c", after=row(id=2), transaction={"id": "501:9001", "total_order": 1}),
+        event("u", before=None, after=row(id=2, note="new")),
+        event("d", before={"id": 2, "customer": "", "amount": "0", "note": None, "big": None, "updated_at": "1970-01-01T00:00:00Z"}),
+        "null",
+        event("m"),
+    ])
+    assert reasons == []
+    assert [one["_change"] for one in rows] == [INSERT, INSERT, AFTER, DELETE]
+    assert [one["_source_lsn"] for one in rows] == [None, 77, 77, 77]
+    assert [one["_source_txid"] for one in rows] == [9, 501, 9, 9]
+    assert rows[0]["_source_time"] == datetime.datetime(1970, 1, 1, 0, 0, 1, tzinfo=datetime.timezone.utc)
+    assert rows[0]["amount"] == decimal.Decimal("12.5000")
+    assert rows[2]["note"] == "new"
+    assert rows[3]["id"] == 2
+    assert [rows[3][name] for name in ("customer", "amount", "note", "updated_at")] == [None] * 4, "only keys of a delete are true"
+
+
+def test_a_key_change_deletes_and_inserts(project):
+    rows, reasons = read(project, [event("d", before=row(id=1)), event("c", after=row(id=8))])
+    assert reasons == []
+    assert [(one["id"], one["_change"]) for one in rows] == [(1, DELETE), (8, INSERT)]
+
+
+def test_what_an_update_left_outside_the_row_is_named(project):
+    rows, reasons = read(project, [event("u", after=row(big=GONE, note="x")), event("u", after=row(big="there"))])
+    assert reasons == []
+    assert [one["_unavailable"] for one in rows] == [["big"], None]
+    assert [one["big"] for one in rows] == [None, "there"]
+
+
+def test_a_truncate_is_quarantined_with_what_to_do(project):
+    rows, reasons = read(project, [event("c", after=row()), event("t")])
+    assert len(rows) == 1
+    assert len(reasons) == 1 and "truncated" in reasons[0] and "skipped.operations" in reasons[0]
+
+
+def test_a_decimal_without_its_scale_is_refused_with_the_way_out(project):
+    rows, reasons = read(project, [event("c", after=row(amount=unscaled(1250)))], options="")
+    assert rows == []
+    assert "without its scale" in reasons[0] and "decimal.handling.mode=string" in reasons[0] and "schemas.enable=true" in reasons[0]
+
+
+def test_a_declared_scale_is_the_columns(project):
+    fields = [{**field, "type": {**field["type"], "scale": 2}} if field["name"] == "amount" else field for field in ORDERS]
+    rows, _ = read(project, [event("c", after=row(amount=unscaled(-1250)))], fields, options=', decimals = "declared"')
+    assert rows[0]["amount"] == decimal.Decimal("-12.50")
+
+
+def test_scales_go_with_the_schema_also_when_it_changes_in_flight(project):
+    rows, reasons = read(project, [
+        with_schema(event("c", after=row(amount=unscaled(10000))), 2),
+        with_schema(event("c", after=row(amount=unscaled(10000), added="x")), 4),
+        with_schema(event("c", after={name: value for name, value in row(amount=unscaled(1)).items() if name != "note"}), 2),
+        with_schema(event("c", after=row(amount=unscaled(12345))), 5),
+        with_schema(None, 2),
+    ], options="")
+    assert [one["amount"] for one in rows] == [decimal.Decimal("100"), decimal.Decimal("1"), decimal.Decimal("0.01")]
+    assert json.loads(rows[1]["_rescued"]) == {"added": "x"}
+    assert rows[2]["note"] is None
+    assert len(reasons) == 1 and "scale 5" in reasons[0]
+
+
+def test_a_numeric_of_free_scale_says_its_own(project):
+    rows, _ = read(project, [event("c", after=row(amount={"scale": 3, "value": unscaled(-1500)}))], options="")
+    assert rows[0]["amount"] == decimal.Decimal("-1.5")
+
+
+def test_infinities_are_refused(project):
+    fields = [*ORDERS, {"name": "day", "type": ["null", {"type": "int", "logicalType": "date"}], "default": None}]
+    rows, reasons = read(project, [
+        event("c", after=row(day=2146033979)), event("c", after=row(updated_at=9223372036825200000)),
+        event("c", after=row(updated_at="infinity")), event("c", after=row(day=1)),
+    ], fields)
+    assert len(rows) == 1 and rows[0]["day"] == datetime.date(1970, 1, 2)
+    assert "infinity, which date cannot hold" in reasons[0]
+    assert "infinity, which timestamp cannot hold" in reasons[1]
+    assert "infinity" in reasons[2]
+
+
+def test_what_is_no_change_event_is_said(project):
+    rows, reasons = read(project, [{"ts_ms": 1}, {"op": "c"}, {"op": "x", "after": row()}, event("d"), "[1]", "{", event("c", after={"customer": "a"})])
+    assert rows == []
+    assert len(reasons) == 7
+    assert "no op" in reasons[0] and "no row in after" in reasons[1] and "not known" in reasons[2] and "primary key" in reasons[3]
+    assert "missing field" in reasons[6]
+
+
+def test_a_key_may_have_several_columns(project):
+    fields = [{"name": "id", "type": "int"}, {"name": "line", "type": "int"}, {"name": "sku", "type": "string"}]
+    rows, reasons = read(project, [event("d", before={"id": 1, "line": 2, "sku": ""})], fields, key='{ "id", "line" }')
+    assert reasons == []
+    assert (rows[0]["id"], rows[0]["line"], rows[0]["sku"]) == (1, 2, None)
+
+
+def test_an_unknown_key_is_refused(project):
+    with pytest.raises(AssertionError):
+        read(project, [], key='"nope"')
+    assert "the key \"nope\" is no field of orders" in project.weir("check", "pipelines/p.lua").err
+
+
+def final(rows, key=("id",)):
+    """The table a changelog leaves."""
+    table = {}
+    for one in rows:
+        at = tuple(one[name] for name in key)
+        if one["_change"] == DELETE:
+            table.pop(at, None)
+            continue
+        kept = {name: value for name, value in one.items() if not name.startswith("_")}
+        for name in one["_unavailable"] or []:
+            kept[name] = table[at][name]
+        table[at] = kept
+    return table
+
+
+def sample(name, topic):
+    path = SAMPLES / name
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    return [one["value"] for one in events if one["topic"].endswith(topic) and one["value"] is not None]
+
+
+def test_real_events_with_schemas_and_with_texts_leave_the_same_table(new_project):
+    by_schema, said = read(new_project("schema"), sample("djs.jsonl", ".public.orders"), options="")
+    by_text, _ = read(new_project("text"), sample("dalt.jsonl", ".public.orders"))
+    assert final(by_schema) and len(said) == 1 and "truncated" in said[0]
+    wanted = {key: {**one, "updated_at": None} for key, one in final(by_text).items()}
+    assert {key: {**one, "updated_at": None} for key, one in final(by_schema).items()} == wanted
+    assert any(one["_unavailable"] == ["big"] for one in by_schema)
+
+
+def test_real_events_without_schemas_refuse_their_decimals(project):
+    rows, reasons = read(project, sample("dj.jsonl", ".public.orders"), options="")
+    assert all(one["_change"] == DELETE for one in rows)
+    assert sum("without its scale" in reason for reason in reasons) >= 10
