@@ -90,7 +90,7 @@ static int append_locked(struct weir_http_log *log, const struct weir_http_appen
     if (known != NULL) {
         return repeat(log, known, append, ticket, err);
     }
-    if (unread(log) + payload > log->options.unread_max) {
+    if (unread(log) > 0 && unread(log) + payload > log->options.unread_max) {
         return weir_error_set(err, WEIR_E_LIMIT,
                               "%" PRIu64 " MB wait to be read; the pipeline is behind",
                               unread(log) >> 20);

@@ -192,9 +192,13 @@ static bool parse_name(const char *name, const char *ending, uint64_t *first) {
     return *first > 0;
 }
 
+enum { LEFTOVERS_MAX = 16 };
+
 struct listing {
     struct weir_http_log *log;
     struct weir_error *err;
+    char leftovers[LEFTOVERS_MAX][64]; /* of a process that died while it wrote them */
+    int leftover_count;
 };
 
 static int see(void *context, const char *name) {
@@ -208,10 +212,9 @@ static int see(void *context, const char *name) {
         return weir_error_set(listing->err, WEIR_E_NOMEM, "out of memory");
     }
     size_t length = strlen(name);
-    if (!log->options.read_only && length > 4 && strcmp(name + length - 4, ".tmp") == 0) {
-        char path[4096];
-        snprintf(path, sizeof(path), "%s/%s", log->path, name);
-        (void)log->files->ops->unlink(log->files, path); /* of a process that died */
+    if (length > 4 && length < sizeof(listing->leftovers[0]) &&
+        strcmp(name + length - 4, ".tmp") == 0 && listing->leftover_count < LEFTOVERS_MAX) {
+        memcpy(listing->leftovers[listing->leftover_count++], name, length + 1);
     }
     return 0;
 }
@@ -415,8 +418,17 @@ static int open_newest(struct weir_http_log *log, struct weir_error *err) {
     return rc == 0 ? WEIR_OK : weir_error_system(err, WEIR_E_IO, -rc, "open %s", path);
 }
 
+static void remove_leftovers(const struct listing *listing) {
+    const struct weir_http_log *log = listing->log;
+    for (int i = 0; i < listing->leftover_count && !log->options.read_only; i++) {
+        char path[4096];
+        snprintf(path, sizeof(path), "%s/%s", log->path, listing->leftovers[i]);
+        (void)log->files->ops->unlink(log->files, path);
+    }
+}
+
 int http_log_recover(struct weir_http_log *log, struct weir_error *err) {
-    struct listing listing = {log, err};
+    struct listing listing = {.log = log, .err = err};
     log->group = 1;
     int rc = WEIR_OK;
     if (!log->options.read_only) {
@@ -430,6 +442,7 @@ int http_log_recover(struct weir_http_log *log, struct weir_error *err) {
         rc =
             failed >= 0 ? failed : weir_error_system(err, WEIR_E_IO, -failed, "list %s", log->path);
     }
+    remove_leftovers(&listing);
     if (rc == WEIR_OK && log->segment_count > 0) {
         qsort(log->segments, (size_t)log->segment_count, sizeof(*log->segments), by_first);
     }

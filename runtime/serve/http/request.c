@@ -457,56 +457,11 @@ static int bad_chunk(struct weir_http_server *server, struct request *r) {
     return refuse(server, r, 400, "the chunked coding is broken");
 }
 
-static int hex_of(uint8_t c) {
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
-/* A byte of the framing (RFC 9112 §7.1); false when it does not fit. */
-static bool chunk_byte(struct request *r, uint8_t byte) {
-    switch (r->chunk) {
-    case CHUNK_SIZE:
-        if (hex_of(byte) >= 0) {
-            r->chunk_left = r->chunk_left * 16 + (uint64_t)hex_of(byte);
-            return ++r->chunk_digits <= 15;
-        }
-        if (r->chunk_digits == 0) {
-            return false;
-        }
-        r->chunk = CHUNK_EXTENSION;
-        return chunk_byte(r, byte);
-    case CHUNK_EXTENSION:
-        if (byte == '\n') {
-            r->chunk = r->chunk_left > 0 ? CHUNK_DATA : CHUNK_TRAILER;
-            r->line_empty = true;
-            r->chunk_digits = 0;
-        }
-        return true;
-    case CHUNK_END:
-        if (byte == '\n') {
-            r->chunk = CHUNK_SIZE;
-        }
-        return byte == '\r' || byte == '\n';
-    case CHUNK_TRAILER:
-        if (byte == '\n') {
-            r->chunk = r->line_empty ? CHUNK_DONE : CHUNK_TRAILER;
-            r->line_empty = true;
-        } else if (byte != '\r') {
-            r->line_empty = false;
-        }
-        return true;
-    default:
-        return false;
-    }
-}
-
 static int take_chunks(struct weir_http_server *server, struct request *r, const uint8_t *bytes,
                        size_t size) {
     for (size_t at = 0; at < size && !r->answered && r->chunk != CHUNK_DONE;) {
         if (r->chunk != CHUNK_DATA) {
-            if (!chunk_byte(r, bytes[at++])) {
+            if (!request_chunk_byte(r, bytes[at++])) {
                 return bad_chunk(server, r);
             }
             continue;
@@ -587,7 +542,12 @@ static int append(struct weir_http_server *server, struct request *r) {
 }
 
 int request_complete(struct weir_http_server *server, struct request *r) {
-    if (r->answered || r->waiting) {
+    if (r->complete) { /* said ahead of the answer: libwebsockets takes it for more of this body */
+        r->closing = true;
+        return 0;
+    }
+    r->complete = true;
+    if (r->answered) {
         return 0;
     }
     if (r->refused != 0) {
@@ -676,11 +636,11 @@ int request_write(struct weir_http_server *server, struct request *r) {
     if (lws_write(r->wsi, r->answer.data + LWS_PRE, size, LWS_WRITE_HTTP_HEADERS) < 0) {
         return -1;
     }
-    bool closing = r->closing;
-    if (closing) { /* what is still on its way is read, or the answer is lost with the connection */
+    if (r->closing) { /* what is still on its way is read, or the answer is lost with the connection
+                       */
         r->lingering = true;
-        lws_set_timer_usecs(r->wsi, r->chunk == CHUNK_DONE ? 1 : LINGER_US);
-        return r->chunk == CHUNK_DONE ? -1 : 0;
+        lws_set_timer_usecs(r->wsi, LINGER_US);
+        return r->complete ? -1 : 0;
     }
     struct lws *wsi = r->wsi;
     request_end(server, r);

@@ -45,6 +45,7 @@ struct request {
     bool has_key;
     bool chunked;
     bool active;    /* a request is under way on the connection */
+    bool complete;  /* all of the body is here */
     bool waiting;   /* for its group */
     bool answered;  /* the answer is on its way, or gone */
     bool closing;   /* the connection ends with the answer */
@@ -97,6 +98,9 @@ int request_write(struct weir_http_server *server, struct request *request);
 void request_end(struct weir_http_server *server, struct request *request);
 /* Answers those that waited for the groups settled. */
 void request_settle(struct weir_http_server *server);
+
+/* chunk.c: a byte of the framing of a chunked body; false when it does not fit. */
+bool request_chunk_byte(struct request *request, uint8_t byte);
 
 /* metrics.c */
 int http_metrics(struct weir_http_server *server, struct weir_buffer *out);
