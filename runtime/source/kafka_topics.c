@@ -144,8 +144,10 @@ static struct kafka_part *add_part(struct kafka *kafka, struct kafka_topic *topi
     part->index = index;
     part->end = INT64_MAX;
     topic->parts[number] = part;
+    pthread_mutex_lock(&kafka->lock); /* status looks at them */
     kafka->parts[index] = part;
     kafka->part_count = index >= kafka->part_count ? index + 1 : kafka->part_count;
+    pthread_mutex_unlock(&kafka->lock);
     return part;
 }
 
@@ -269,6 +271,9 @@ static int settle(struct weir_source *source, struct kafka_part *part, int64_t w
         rc = kafka_lost(kafka, part, low, high, err);
     }
     part->has_input = part->next < high;
+    pthread_mutex_lock(&kafka->lock);
+    part->durable = part->next;
+    pthread_mutex_unlock(&kafka->lock);
     if (rc == WEIR_OK && source->until_end) {
         part->end = part->next < high ? high : part->next;
     }
