@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/block.h"
 #include "core/buffer.h"
 
 #define DEFAULT_INLINE_BYTES ((size_t)64 << 20)
@@ -74,13 +75,13 @@ static void section_fini(struct section *section) {
     for (size_t i = 0; i < section->part_count; i++) {
         weir_blob_release(&section->parts[i].blob);
     }
-    free(section->parts);
+    weir_block_give(section->parts);
     weir_buffer_fini(&section->bytes);
 }
 
 int weir_record_create(uint64_t epoch, const struct weir_record_limits *limits,
                        struct weir_record **out, struct weir_error *err) {
-    struct weir_record *record = calloc(1, sizeof *record);
+    struct weir_record *record = weir_block_take_zeroed(sizeof *record);
     if (record == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "record %llu: out of memory",
                               (unsigned long long)epoch);
@@ -112,8 +113,8 @@ void weir_record_destroy(struct weir_record *record) {
     section_fini(&record->images);
     section_fini(&record->effects);
     weir_buffer_fini(&record->heads);
-    free(record->iovecs);
-    free(record);
+    weir_block_give(record->iovecs);
+    weir_block_give(record);
 }
 
 uint64_t weir_record_epoch(const struct weir_record *record) {
@@ -285,8 +286,9 @@ static int add_part(struct weir_record *record, struct section *section, struct 
                     struct weir_error *err) {
     if (section->part_count == section->part_capacity) {
         size_t capacity = section->part_capacity == 0 ? 16 : section->part_capacity * 2;
-        struct part *parts =
-            capacity > MAX_PARTS ? NULL : realloc(section->parts, capacity * sizeof *parts);
+        struct part *parts = capacity > MAX_PARTS
+                                 ? NULL
+                                 : weir_block_regrow(section->parts, capacity * sizeof *parts);
         if (parts == NULL) {
             return weir_error_set(err, WEIR_E_LIMIT, "record %llu: more than %zu blobs",
                                   (unsigned long long)record->epoch, section->part_count);
@@ -404,10 +406,10 @@ int weir_record_finish(struct weir_record *record, const struct iovec **parts, i
         iovecs += 1 + 2 * sections[i]->part_count;
         pairs += sections[i]->entries > 0 ? 1 : 0;
     }
-    struct iovec *list = calloc(iovecs, sizeof *list);
+    struct iovec *list = weir_block_take_zeroed(iovecs * sizeof *list);
     /* Reserved whole, so that iovecs may point into it and packing cannot fail. */
     if (list == NULL || weir_buffer_reserve(&record->heads, 1024) != WEIR_OK) {
-        free(list);
+        weir_block_give(list);
         return weir_error_set(err, WEIR_E_NOMEM, "record %llu: out of memory",
                               (unsigned long long)record->epoch);
     }

@@ -36,6 +36,7 @@ struct header {
 struct weir_pool {
     pthread_mutex_t lock;
     struct header *free_lists[CLASS_COUNT];
+    uint32_t made[CLASS_COUNT]; /* and not freed */
     size_t limit;
     size_t held;  /* handed out + on free lists */
     size_t spare; /* on free lists */
@@ -84,6 +85,7 @@ static void trim(struct weir_pool *pool, size_t need) {
             pool->free_lists[c] = head->next;
             pool->held -= head->usable;
             pool->spare -= head->usable;
+            pool->made[c]--;
             release(head);
         }
     }
@@ -109,12 +111,45 @@ static uint32_t size_class(size_t size) {
     return bits <= SMALLEST_CLASS ? 0 : bits - SMALLEST_CLASS;
 }
 
+static struct header *make(struct weir_pool *pool, uint32_t class_) {
+    size_t usable = (size_t)1 << (class_ + SMALLEST_CLASS);
+    atomic_fetch_add_explicit(&pool->malloc_count, 1, memory_order_relaxed);
+    struct header *head = aligned_alloc(ALIGNMENT, ALIGNMENT + usable + SLACK_BYTES);
+    if (head != NULL) {
+        head->usable = usable;
+        head->class_ = class_;
+    }
+    return head;
+}
+
+/* A class found empty has seen a new high: some more are made, in proportion, so that a demand that
+ * swings ever a little higher stops reaching malloc soon. What is not written to costs no memory.
+ */
+static void make_ahead(struct weir_pool *pool, uint32_t class_, uint32_t count) {
+    size_t usable = (size_t)1 << (class_ + SMALLEST_CLASS);
+    for (; count > 0; count--) {
+        struct header *head = make(pool, class_);
+        if (head == NULL) {
+            return;
+        }
+        taken_back(head);
+        pthread_mutex_lock(&pool->lock);
+        head->next = pool->free_lists[class_];
+        pool->free_lists[class_] = head;
+        pool->held += usable;
+        pool->spare += usable;
+        pool->made[class_]++;
+        pthread_mutex_unlock(&pool->lock);
+    }
+}
+
 void *weir_pool_take(struct weir_pool *pool, size_t size) {
     uint32_t class_ = size_class(size);
     if (class_ >= CLASS_COUNT) {
         return NULL;
     }
     size_t usable = (size_t)1 << (class_ + SMALLEST_CLASS);
+    uint32_t ahead = 0;
     pthread_mutex_lock(&pool->lock);
     struct header *head = pool->free_lists[class_];
     if (head != NULL) {
@@ -129,19 +164,22 @@ void *weir_pool_take(struct weir_pool *pool, size_t size) {
         }
         trim(pool, usable);
         pool->held += usable;
+        ahead = pool->made[class_]++ / 4;
+        if (pool->held + ahead * usable > pool->limit / 2) {
+            ahead = 0;
+        }
     }
     pthread_mutex_unlock(&pool->lock);
     if (head == NULL) {
-        atomic_fetch_add_explicit(&pool->malloc_count, 1, memory_order_relaxed);
-        head = aligned_alloc(ALIGNMENT, ALIGNMENT + usable + SLACK_BYTES);
+        make_ahead(pool, class_, ahead);
+        head = make(pool, class_);
         if (head == NULL) {
             pthread_mutex_lock(&pool->lock);
             pool->held -= usable;
+            pool->made[class_]--;
             pthread_mutex_unlock(&pool->lock);
             return NULL;
         }
-        head->usable = usable;
-        head->class_ = class_;
     }
     head->next = NULL;
     atomic_fetch_add_explicit(&pool->used, usable, memory_order_relaxed);

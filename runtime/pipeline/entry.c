@@ -29,7 +29,7 @@ int node_init(struct weir_node *node, struct weir_graph *graph, struct weir_erro
         node->note_head == NULL || node->note_tail == NULL || node->noted_rows == NULL ||
         node->verdict == NULL || node->term_verdict == NULL || node->worst == NULL ||
         node->duplicate == NULL || node->flags == NULL || node->times == NULL ||
-        node->wm_before == NULL) {
+        node->wm_before == NULL || change_init(node) != WEIR_OK) {
         return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", node->name);
     }
     memset(node->note_head, 0xff, ROWS_MAX * sizeof(int32_t));
@@ -74,6 +74,7 @@ void node_fini(struct weir_node *node) {
     free(node->worst);
     free(node->duplicate);
     free(node->flags);
+    free(node->exempt);
     free(node->times);
     free(node->wm_before);
     free(node->in);
@@ -130,7 +131,9 @@ static int enter_time(struct weir_node *node, const struct weir_flow *flow, int3
     int32_t kept = 0;
     for (int32_t i = 0; i < *count; i++) {
         int32_t row = sel[i];
-        if (node->flags[row] == WEIR_TIME_OK) {
+        if (node->flags[row] == WEIR_TIME_OK ||
+            (node->change_column >= 0 &&
+             node->exempt[row] != 0)) { /* a delete may know its key alone */
             sel[kept++] = row;
             continue;
         }
@@ -148,10 +151,12 @@ static int enter_time(struct weir_node *node, const struct weir_flow *flow, int3
 static int enter_where(struct weir_node *node, const struct weir_flow *flow, int32_t *sel,
                        int32_t *count, struct weir_error *err) {
     struct weir_counters *counters = &node->dataset->counters;
-    int rc = node_predicate(node, node->where, flow->batch, sel, *count, node->verdict, TALLY_WHERE,
+    struct change_split split;
+    int32_t judged = change_split(node, sel, *count, &split);
+    int rc = node_predicate(node, node->where, flow->batch, sel, judged, node->verdict, TALLY_WHERE,
                             err);
     int32_t kept = 0;
-    for (int32_t i = 0; rc == WEIR_OK && i < *count; i++) {
+    for (int32_t i = 0; rc == WEIR_OK && i < judged; i++) {
         if (node->verdict[i] == 1) {
             sel[kept++] = sel[i];
         } else if (node->verdict[i] == 4) { /* threw: noted already */
@@ -162,9 +167,10 @@ static int enter_where(struct weir_node *node, const struct weir_flow *flow, int
             rc = node_reject(node, sel[i], TALLY_BUDGET, node->dataset->breach_text);
         } else {
             counters->filtered++;
+            change_leaves(node, flow, sel[i]);
         }
     }
-    *count = kept;
+    *count = change_join(node, flow, &split, sel, kept);
     return rc;
 }
 
@@ -178,6 +184,7 @@ int node_enter(struct weir_node *node, const struct weir_flow *flow, int32_t *se
     *wm_before = flow->watermark_before_us;
     *watermark = flow->watermark_us;
     int rc = WEIR_OK;
+    change_begin(node, flow);
     if (node->watermark != NULL) {
         rc = enter_time(node, flow, sel, count, err);
         *times = node->times;

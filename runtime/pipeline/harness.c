@@ -501,11 +501,7 @@ WEIR_EXPORT const char *weir_harness_counters(struct weir_harness *h, const char
     if (dataset == NULL) {
         return NULL;
     }
-    json_t *object = weir_dataset_json(dataset);
-    char *text = json_dumps(object, JSON_COMPACT | JSON_PRESERVE_ORDER);
-    json_decref(object);
     weir_buffer_clear(&h->answer);
-    int rc = text != NULL ? weir_buffer_append_text(&h->answer, text) : WEIR_E_NOMEM;
-    free(text);
+    int rc = weir_dataset_json(dataset, &h->answer);
     return rc == WEIR_OK ? answer(h) : NULL;
 }

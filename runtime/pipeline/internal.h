@@ -17,7 +17,7 @@ enum { POSITION_TOLD_MAX = 320, CELLS_MAX = 512 };
 
 struct partition_state {
     char name[256];    /* "<source>/<partition>" */
-    uint8_t *position; /* after the last batch taken; owned */
+    uint8_t *position; /* after the last batch taken; a weir_block */
     uint32_t position_size;
     uint32_t told_size;
     uint8_t told[POSITION_TOLD_MAX]; /* at the seal of told_epoch */
@@ -47,6 +47,7 @@ struct collection {
 };
 
 struct snapshotter;
+struct status_writer;
 struct reload;
 
 struct sink_route { /* the commit room's callbacks, one a sink */
@@ -71,6 +72,7 @@ struct weir_pipeline {
     struct weir_snapshots *snapshots;
     struct weir_commit *commit;
     struct snapshotter *snapshotter;
+    struct status_writer *status_writer;
     struct schedule schedule;
     struct collection collection;
     char application_id[96];
@@ -123,6 +125,12 @@ int pipeline_make_graph(struct weir_pipeline *p, const struct weir_plan *plan,
                         struct weir_error *err) WEIR_MUST_CHECK;
 
 /* progress.c */
+int pipeline_status_text(struct weir_pipeline *p, struct weir_buffer *out) WEIR_MUST_CHECK;
+
+/* status.c */
+int status_writer_create(struct weir_pipeline *p, struct status_writer **out,
+                         struct weir_error *err) WEIR_MUST_CHECK;
+void status_writer_destroy(struct status_writer *w);
 /* <ledger>/status.json for `weir status`, and the request file `weir rollback` leaves. */
 void pipeline_write_status(struct weir_pipeline *p);
 bool pipeline_take_request(struct weir_pipeline *p);

@@ -474,12 +474,9 @@ static int judge_one(struct weir_node *node, struct check *check, const struct w
     return rc == WEIR_OK ? rc : weir_error_set(err, rc, "%s: too many reasons", node->name);
 }
 
-int checks_apply(struct weir_node *node, struct checks *checks, struct weir_batch *batch,
-                 const struct weir_flow *flow, int32_t *sel, int32_t *count,
-                 struct weir_error *err) {
-    if (checks->count == 0 || *count == 0) {
-        return WEIR_OK;
-    }
+static int judge_rows(struct weir_node *node, struct checks *checks, struct weir_batch *batch,
+                      const struct weir_flow *flow, int32_t *sel, int32_t *count,
+                      struct weir_error *err) {
     bool any = false;
     memset(node->worst, 0, (size_t)*count);
     for (int32_t k = 0; k < checks->count; k++) {
@@ -517,4 +514,17 @@ int checks_apply(struct weir_node *node, struct checks *checks, struct weir_batc
     }
     *count = kept;
     return WEIR_OK;
+}
+
+int checks_apply(struct weir_node *node, struct checks *checks, struct weir_batch *batch,
+                 const struct weir_flow *flow, int32_t *sel, int32_t *count,
+                 struct weir_error *err) {
+    if (checks->count == 0 || *count == 0) {
+        return WEIR_OK;
+    }
+    struct change_split split;
+    *count = change_split(node, sel, *count, &split);
+    int rc = *count > 0 ? judge_rows(node, checks, batch, flow, sel, count, err) : WEIR_OK;
+    *count = change_join(node, flow, &split, sel, *count);
+    return rc;
 }

@@ -87,6 +87,9 @@ struct weir_node {
     /* scratch, ROWS_MAX each */
     int32_t *sel;
     int32_t *sel2;
+    int32_t change_column; /* of a stream's input that is a changelog, or -1 */
+    uint8_t *exempt;       /* by row of the batch: not judged; see change.c */
+    bool leaving;          /* some rows of the batch leave as deletes */
     int32_t *rejected;
     uint8_t *verdict;
     uint8_t *term_verdict;
@@ -170,6 +173,24 @@ int graph_emit(struct weir_graph *graph, struct weir_dataset *dataset, const str
                struct weir_error *err) WEIR_MUST_CHECK;
 int node_advance(struct weir_node *node, int64_t watermark_us,
                  struct weir_error *err) WEIR_MUST_CHECK;
+
+/* change.c. Rows of a changelog that are not judged are split off before judging and joined with
+ * those that passed after it, in order; `sel` holds the rows, the count is returned. */
+struct change_split {
+    int32_t rows[ROWS_MAX];
+    int32_t count;
+};
+
+int change_init(struct weir_node *node) WEIR_MUST_CHECK;
+void change_begin(struct weir_node *node, const struct weir_flow *flow);
+/* `where` leaves the row out; true: it goes on, as the delete of what it updates. */
+bool change_leaves(struct weir_node *node, const struct weir_flow *flow, int32_t row);
+int32_t change_split(const struct weir_node *node, int32_t *sel, int32_t count,
+                     struct change_split *split);
+int32_t change_join(const struct weir_node *node, const struct weir_flow *flow,
+                    const struct change_split *split, int32_t *sel, int32_t count);
+/* Says of rows that leave that they do, in the output's own copy of the column. */
+int change_mark(const struct weir_node *node, struct weir_batch *out) WEIR_MUST_CHECK;
 
 /* judge.c */
 int checks_init(struct checks *checks, const struct weir_plan_expectations *plan,

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/block.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "lake/store/open.h"
@@ -70,7 +71,7 @@ static int push_rejects(struct weir_pipeline *p, int32_t s, struct weir_source_b
 
 static int keep_position(struct partition_state *partition, const struct weir_position *position,
                          struct weir_error *err) {
-    uint8_t *copy = realloc(partition->position, position->size + 1);
+    uint8_t *copy = weir_block_regrow(partition->position, position->size);
     if (copy == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "position: out of memory");
     }
@@ -408,6 +409,9 @@ int weir_pipeline_create(const struct weir_pipeline_options *options, struct wei
     if (rc == WEIR_OK) {
         rc = snapshotter_create(p, &p->snapshotter, err);
     }
+    if (rc == WEIR_OK) {
+        rc = status_writer_create(p, &p->status_writer, err);
+    }
     if (rc == WEIR_OK && options->watch) {
         rc = reload_create(p, &p->reload, err);
     }
@@ -428,7 +432,7 @@ void weir_pipeline_destroy(struct weir_pipeline *p) {
         weir_source_destroy(p->sources[s].source);
         for (int32_t i = 0; p->sources[s].partitions != NULL && i < p->sources[s].partition_count;
              i++) {
-            free(p->sources[s].partitions[i].position);
+            weir_block_give(p->sources[s].partitions[i].position);
         }
         free(p->sources[s].partitions);
     }
@@ -437,6 +441,7 @@ void weir_pipeline_destroy(struct weir_pipeline *p) {
         weir_commit_stop(p->commit);
     }
     snapshotter_destroy(p->snapshotter);
+    status_writer_destroy(p->status_writer);
     weir_sinks_destroy(p->sinks);
     weir_store_destroy(p->remote);
     if (p->commit != NULL) {

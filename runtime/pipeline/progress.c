@@ -1,6 +1,7 @@
-/* What a pipeline says of itself: figures for the terminal, and the summary object. */
+/* What a pipeline says of itself: figures for the terminal, and the summary object. The loop writes
+ * it as it runs, so it is put together without a JSON library's many allocations. */
+#include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -10,13 +11,16 @@
 #include "pipeline/summary.h"
 
 static int64_t resident_bytes(void) {
-    FILE *file = fopen("/proc/self/statm", "r");
+    char text[128] = "";
     long long pages = 0;
-    if (file != NULL) {
-        if (fscanf(file, "%*s %lld", &pages) != 1) {
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        ssize_t size = read(fd, text, sizeof(text) - 1);
+        text[size > 0 ? size : 0] = '\0';
+        close(fd);
+        if (sscanf(text, "%*s %lld", &pages) != 1) {
             pages = 0;
         }
-        fclose(file);
     }
     return pages * sysconf(_SC_PAGESIZE);
 }
@@ -61,121 +65,167 @@ void weir_pipeline_progress(struct weir_pipeline *p, struct weir_pipeline_progre
     out->note = p->note[0] != '\0' ? p->note : NULL;
 }
 
-static json_t *tallies(const struct weir_counters *counters, bool warned) {
-    json_t *object = json_object();
+/* Text that is put together piece by piece: the first failure stays. */
+struct text {
+    struct weir_buffer *out;
+    int rc;
+};
+
+static void keep(struct text *text, int rc) {
+    text->rc = text->rc == WEIR_OK ? rc : text->rc;
+}
+
+static void put(struct text *text, const char *literal) {
+    keep(text, weir_buffer_append_text(text->out, literal));
+}
+
+static void put_text(struct text *text, const char *value) {
+    keep(text, weir_buffer_append_json(text->out, value, strlen(value)));
+}
+
+static void put_int(struct text *text, const char *name, int64_t value) {
+    keep(text, weir_buffer_printf(text->out, "\"%s\":%lld,", name, (long long)value));
+}
+
+/* The comma after the last member becomes the end. */
+static void put_end(struct text *text) {
+    if (text->rc == WEIR_OK && text->out->data[text->out->size - 1] == ',') {
+        text->out->size--;
+    }
+    put(text, "}");
+}
+
+static void put_tallies(struct text *text, const char *name, const struct weir_counters *counters,
+                        bool warned) {
+    keep(text, weir_buffer_printf(text->out, "\"%s\":{", name));
     for (int32_t i = 0; i < counters->tally_count; i++) {
         const struct weir_tally *tally = &counters->tallies[i];
         int64_t n = warned ? tally->warned : tally->rejected;
         if (n > 0) {
-            json_object_set_new(object, tally->name, json_integer(n));
+            put_text(text, tally->name);
+            keep(text, weir_buffer_printf(text->out, ":%lld,", (long long)n));
         }
     }
-    return object;
+    put_end(text);
+    put(text, ",");
 }
 
-json_t *weir_dataset_json(const struct weir_dataset *dataset) {
+static void put_dataset(struct text *text, const struct weir_dataset *dataset) {
     const struct weir_counters *c = &dataset->counters;
-    json_t *object = json_object();
-    json_object_set_new(object, "in", json_integer(c->in));
-    json_object_set_new(object, "out", json_integer(c->out));
-    json_object_set_new(object, "rejected", tallies(c, false));
-    json_object_set_new(object, "late", json_integer(c->late));
-    json_object_set_new(object, "duplicates", json_integer(c->duplicates));
-    json_object_set_new(object, "filtered", json_integer(c->filtered));
-    json_object_set_new(object, "dropped", json_integer(c->dropped));
-    json_object_set_new(object, "quarantined", json_integer(c->quarantined));
-    json_object_set_new(object, "warned", tallies(c, true));
-    json_object_set_new(object, "derive_errors", json_integer(c->derive_errors));
-    json_object_set_new(object, "ns", json_integer(dataset->ns));
+    put(text, "{");
+    put_int(text, "in", c->in);
+    put_int(text, "out", c->out);
+    put_tallies(text, "rejected", c, false);
+    put_int(text, "late", c->late);
+    put_int(text, "duplicates", c->duplicates);
+    put_int(text, "filtered", c->filtered);
+    put_int(text, "dropped", c->dropped);
+    put_int(text, "quarantined", c->quarantined);
+    put_tallies(text, "warned", c, true);
+    put_int(text, "derive_errors", c->derive_errors);
+    put_int(text, "ns", dataset->ns);
     if (dataset->breached) {
-        json_object_set_new(object, "over_budget", json_string(dataset->breach_text));
+        put(text, "\"over_budget\":");
+        put_text(text, dataset->breach_text);
     }
-    return object;
+    put_end(text);
 }
 
-static json_t *summary_json(struct weir_pipeline *p) {
+int weir_dataset_json(const struct weir_dataset *dataset, struct weir_buffer *out) {
+    struct text text = {out, WEIR_OK};
+    put_dataset(&text, dataset);
+    return text.rc;
+}
+
+static void put_figures(struct text *text, const struct weir_pipeline_progress *progress) {
+    put(text, "\"figures\":{");
+    put_int(text, "commit_p50_us", progress->commit_p50_us);
+    put_int(text, "commit_max_us", progress->commit_max_us);
+    put_int(text, "seal_max_us", progress->seal_max_us);
+    put_int(text, "resident_bytes", progress->resident_bytes);
+    put_int(text, "resident_peak_bytes", progress->resident_peak_bytes);
+    put_int(text, "state_bytes", progress->state_bytes);
+    put_int(text, "state_keys", progress->state_keys);
+    put_int(text, "loop_cpu_ns", progress->loop_cpu_ns);
+    put_int(text, "source_cpu_ns", progress->source_cpu_ns);
+    put_int(text, "encode_cpu_ns", progress->encode_cpu_ns);
+    put_int(text, "apply_cpu_ns", progress->apply_cpu_ns);
+    put_int(text, "blocked_ns", progress->blocked_ns);
+    put_int(text, "mallocs", (int64_t)progress->mallocs);
+    put_end(text);
+}
+
+/* The members of the summary, the last without its comma, and no closing brace. */
+static int put_summary(struct weir_pipeline *p, struct weir_buffer *out) {
+    struct text text = {out, WEIR_OK};
     struct weir_pipeline_progress progress;
     weir_pipeline_progress(p, &progress);
-    json_t *root = json_object();
-    json_object_set_new(root, "events", json_integer(progress.events));
-    json_object_set_new(root, "seconds", json_real(progress.seconds));
-    json_object_set_new(root, "epochs", json_integer((json_int_t)progress.epochs));
-    json_t *datasets = json_object();
+    put(&text, "{");
+    put_int(&text, "events", progress.events);
+    keep(&text, weir_buffer_printf(out, "\"seconds\":%.6g,", progress.seconds));
+    put_int(&text, "epochs", (int64_t)progress.epochs);
+    put(&text, "\"datasets\":{");
     for (int32_t i = 0; i < weir_graph_dataset_count(p->graph); i++) {
-        struct weir_dataset *dataset = weir_graph_dataset(p->graph, i);
+        const struct weir_dataset *dataset = weir_graph_dataset(p->graph, i);
         bool quarantine = strncmp(dataset->name, "quarantine.", 11) == 0;
         if (!quarantine || dataset->counters.in > 0) {
-            json_object_set_new(datasets, dataset->name, weir_dataset_json(dataset));
+            put_text(&text, dataset->name);
+            put(&text, ":");
+            put_dataset(&text, dataset);
+            put(&text, ",");
         }
     }
-    json_object_set_new(root, "datasets", datasets);
-    json_object_set_new(root, "rule_set", json_string(progress.rule_set));
-    json_t *figures = json_object();
-    json_object_set_new(figures, "commit_p50_us", json_integer(progress.commit_p50_us));
-    json_object_set_new(figures, "commit_max_us", json_integer(progress.commit_max_us));
-    json_object_set_new(figures, "seal_max_us", json_integer(progress.seal_max_us));
-    json_object_set_new(figures, "resident_bytes", json_integer(progress.resident_bytes));
-    json_object_set_new(figures, "resident_peak_bytes", json_integer(progress.resident_peak_bytes));
-    json_object_set_new(figures, "state_bytes", json_integer(progress.state_bytes));
-    json_object_set_new(figures, "state_keys", json_integer(progress.state_keys));
-    json_object_set_new(figures, "loop_cpu_ns", json_integer(progress.loop_cpu_ns));
-    json_object_set_new(figures, "source_cpu_ns", json_integer(progress.source_cpu_ns));
-    json_object_set_new(figures, "encode_cpu_ns", json_integer(progress.encode_cpu_ns));
-    json_object_set_new(figures, "apply_cpu_ns", json_integer(progress.apply_cpu_ns));
-    json_object_set_new(figures, "blocked_ns", json_integer(progress.blocked_ns));
-    json_object_set_new(figures, "mallocs", json_integer((json_int_t)progress.mallocs));
-    json_object_set_new(root, "figures", figures);
-    return root;
+    put_end(&text);
+    put(&text, ",\"rule_set\":");
+    put_text(&text, progress.rule_set);
+    put(&text, ",");
+    put_figures(&text, &progress);
+    return text.rc;
 }
 
 int weir_pipeline_summary(struct weir_pipeline *p, struct weir_buffer *out) {
-    json_t *root = summary_json(p);
-    char *text = json_dumps(root, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(6));
-    json_decref(root);
-    if (text == NULL) {
-        return WEIR_E_NOMEM;
-    }
-    int rc = weir_buffer_append_text(out, text);
-    free(text);
-    return rc;
+    int rc = put_summary(p, out);
+    return rc == WEIR_OK ? weir_buffer_append_text(out, "}") : rc;
 }
 
-enum { STATUS_EVERY_MS = 500 };
-
-void pipeline_write_status(struct weir_pipeline *p) {
-    int64_t now = weir_clock_mono_ns();
-    if (now - p->last_status_ns < STATUS_EVERY_MS * INT64_C(1000000)) {
-        return;
+/* What kinds of source show of themselves. */
+static void put_sources(struct text *text, struct weir_pipeline *p) {
+    put(text, ",\"sources\":{");
+    for (int32_t i = 0; i < p->source_count; i++) {
+        put_text(text, p->plan->sources[i].name);
+        put(text, ":{");
+        keep(text, weir_source_figures(p->sources[i].source, text->out));
+        put(text, "},");
     }
-    p->last_status_ns = now;
-    json_t *root = summary_json(p);
-    json_object_set_new(root, "pid", json_integer(getpid()));
-    json_object_set_new(root, "pipeline", json_string(p->plan->pipeline));
-    json_object_set_new(root, "note", p->note[0] != '\0' ? json_string(p->note) : json_null());
+    put_end(text);
+    if (p->url[0] != '\0') {
+        put(text, ",\"serve\":");
+        put_text(text, p->url);
+    }
+}
+
+int pipeline_status_text(struct weir_pipeline *p, struct weir_buffer *out) {
+    struct text text = {out, put_summary(p, out)};
+    keep(&text, weir_buffer_printf(out, ",\"pid\":%d,\"pipeline\":", (int)getpid()));
+    put_text(&text, p->plan->pipeline);
+    put(&text, ",\"note\":");
+    if (p->note[0] != '\0') {
+        put_text(&text, p->note);
+    } else {
+        put(&text, "null");
+    }
     int64_t watermark = weir_graph_watermark(p->graph);
     bool known = watermark != WEIR_WATERMARK_NONE && watermark != WEIR_WATERMARK_END;
-    json_object_set_new(root, "watermark_us", known ? json_integer(watermark) : json_null());
+    keep(&text, known ? weir_buffer_printf(out, ",\"watermark_us\":%lld", (long long)watermark)
+                      : weir_buffer_append_text(out, ",\"watermark_us\":null"));
     struct weir_buffer why;
     weir_buffer_init(&why, 1 << 20);
     if (weir_graph_why_waiting(p->graph, &why) == WEIR_OK && weir_buffer_text(&why) != NULL) {
-        json_object_set_new(root, "why_waiting", json_string((const char *)why.data));
+        put(&text, ",\"why_waiting\":");
+        put_text(&text, (const char *)why.data);
     }
     weir_buffer_fini(&why);
-    char temporary[1300];
-    char path[1200];
-    snprintf(path, sizeof(path), "%s/status.json", p->ledger_path);
-    snprintf(temporary, sizeof(temporary), "%s.tmp", path);
-    /* Information only: a full disk must not stop the pipeline here. */
-    if (json_dump_file(root, temporary, JSON_INDENT(2) | JSON_PRESERVE_ORDER) == 0) {
-        if (rename(temporary, path) != 0) {
-            unlink(temporary);
-        }
-    }
-    json_decref(root);
-}
-
-bool pipeline_take_request(struct weir_pipeline *p) {
-    char path[1200];
-    snprintf(path, sizeof(path), "%s/rollback.request", p->ledger_path);
-    return unlink(path) == 0;
+    put_sources(&text, p);
+    put(&text, "}\n");
+    return text.rc;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/block.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "lake/store/open.h"
@@ -345,7 +346,7 @@ static int keep_positions(struct source_state *source, const char *name,
         struct partition_state *partition = &source->partitions[i];
         snprintf(partition->name, sizeof(partition->name), "%s/%d", name, i);
         if (i < known && positions[i].size > 0) {
-            partition->position = malloc(positions[i].size);
+            partition->position = weir_block_take(positions[i].size);
             if (partition->position == NULL) {
                 return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
             }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/block.h"
 #include "core/clock.h"
 #include "core/fault.h"
 #include "pipeline/internal.h"
@@ -76,7 +77,7 @@ static int fill_record(struct weir_pipeline *p, struct weir_record *record,
 }
 
 static void free_owner(void *owner) {
-    free(owner);
+    weir_block_give(owner);
 }
 
 int pipeline_collect(struct weir_pipeline *p, int64_t budget_ns, struct weir_error *err) {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/block.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/thread.h"
@@ -75,7 +76,7 @@ static int write_one(struct snapshotter *s, struct weir_error *err) {
             rc = weir_snapshot_append(writer, slice->table, strlen(slice->table), slice->bytes.data,
                                       slice->bytes.size, err);
             weir_buffer_fini(&slice->bytes);
-            free(slice);
+            weir_block_give(slice);
         }
         if (stop) {
             weir_snapshot_abandon(writer);
@@ -203,7 +204,7 @@ static int dump_slice(struct weir_pipeline *p, struct snapshotter *s, bool *more
         return finish(p, s, err);
     }
     struct weir_cell *cell = s->cells[s->at];
-    struct slice *slice = calloc(1, sizeof(*slice));
+    struct slice *slice = weir_block_take_zeroed(sizeof(*slice));
     if (slice == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "snapshot: out of memory");
     }
@@ -213,7 +214,7 @@ static int dump_slice(struct weir_pipeline *p, struct snapshotter *s, bool *more
     int rc = cell->ops->dump(cell->self, &s->cursor, &slice->bytes, SLICE_SLOTS, &done, err);
     if (rc != WEIR_OK || slice->bytes.size == 0) {
         weir_buffer_fini(&slice->bytes);
-        free(slice);
+        weir_block_give(slice);
         slice = NULL;
     }
     if (rc != WEIR_OK) {
@@ -280,7 +281,7 @@ void snapshotter_destroy(struct snapshotter *s) {
         struct slice *slice = s->head;
         s->head = slice->next;
         weir_buffer_fini(&slice->bytes);
-        free(slice);
+        weir_block_give(slice);
     }
     weir_record_destroy(s->state);
     pthread_mutex_destroy(&s->lock);

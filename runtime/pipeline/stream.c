@@ -111,7 +111,10 @@ static int transform(struct weir_node *node, const struct weir_flow *flow, int32
     struct out_columns mapped = {0};
     int rc = WEIR_OK;
     if (stream->map >= 0) {
+        struct change_split split;
+        *count = change_split(node, sel, *count, &split);
         rc = run_map(node, flow, out, &mapped, sel, count, err);
+        *count = change_join(node, flow, &split, sel, *count);
     }
     for (int32_t c = 0; rc == WEIR_OK && c < stream->output->count; c++) {
         const struct weir_plan_out_column *from = &stream->out_columns[c];
@@ -124,6 +127,9 @@ static int transform(struct weir_node *node, const struct weir_flow *flow, int32
             rc = out_merge(out, &out->columns[c], mapped.assigned[from->map],
                            &flow->batch->columns[from->input]);
         }
+    }
+    if (rc == WEIR_OK) {
+        rc = change_mark(node, out);
     }
     if (rc != WEIR_OK) {
         return err != NULL && err->code != WEIR_OK

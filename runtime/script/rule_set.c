@@ -54,19 +54,7 @@ static const char *push_field(lua_State *lua, const char *key, size_t *length) {
 }
 
 static void add_json_text(struct load *load, const char *text, size_t length) {
-    keep_first(&load->rc, weir_buffer_append(load->report_json, "\"", 1));
-    for (size_t i = 0; i < length; i++) {
-        uint8_t c = (uint8_t)text[i];
-        if (c == '"' || c == '\\') {
-            char escape[2] = {'\\', (char)c};
-            keep_first(&load->rc, weir_buffer_append(load->report_json, escape, 2));
-        } else if (c < 0x20) {
-            keep_first(&load->rc, weir_buffer_printf(load->report_json, "\\u%04x", c));
-        } else {
-            keep_first(&load->rc, weir_buffer_append(load->report_json, &text[i], 1));
-        }
-    }
-    keep_first(&load->rc, weir_buffer_append(load->report_json, "\"", 1));
+    keep_first(&load->rc, weir_buffer_append_json(load->report_json, text, length));
 }
 
 static void add_json_item(lua_State *lua, struct load *load, bool is_first) {

@@ -46,7 +46,17 @@ int delta_changes_create(const struct weir_sink_config *config,
         weir_schema_find(config->schema, SINK_CHANGE_COLUMN) >= 0 ? SINK_CHANGE_COLUMN : NULL;
     weir_parquet_writer_options_init(&options);
     options.page_index = false;
-    int rc = weir_parquet_writer_create(&changes->writer, config->schema, &options, err);
+    struct weir_schema *schema = weir_schema_create();
+    int rc = schema != NULL ? WEIR_OK : no_memory(err);
+    for (int32_t i = 0; rc == WEIR_OK && i < config->schema->count; i++) {
+        struct weir_field field = config->schema->fields[i];
+        field.nullable = true; /* a delete may know its key alone */
+        rc = weir_schema_add(schema, &field) == WEIR_OK ? rc : no_memory(err);
+    }
+    if (rc == WEIR_OK) {
+        rc = weir_parquet_writer_create(&changes->writer, schema, &options, err);
+    }
+    weir_schema_unref(schema);
     if (rc != WEIR_OK) {
         delta_changes_destroy(changes);
         return rc;

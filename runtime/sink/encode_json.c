@@ -169,7 +169,17 @@ static char *put_decimal(char *at, __int128 value, int32_t scale) {
     return at + (ENCODE_DECIMAL_BYTES - from);
 }
 
+enum { DATE_BYTES = 10 };
+
 static char *put_date(char *at, int64_t days) {
+    /* Times that follow each other are mostly of one day. */
+    static _Thread_local int64_t last_days = INT64_MIN;
+    static _Thread_local char last[DATE_BYTES];
+    if (days == last_days) {
+        memcpy(at, last, DATE_BYTES);
+        return at + DATE_BYTES;
+    }
+    char *start = at;
     struct weir_civil civil = weir_civil_from_days(days);
     if (civil.year >= 0 && civil.year <= 9999) {
         at = weir_encode_pair(at, (uint32_t)civil.year / 100);
@@ -185,7 +195,12 @@ static char *put_date(char *at, int64_t days) {
     *at++ = '-';
     at = weir_encode_pair(at, (uint32_t)civil.month);
     *at++ = '-';
-    return weir_encode_pair(at, (uint32_t)civil.day);
+    at = weir_encode_pair(at, (uint32_t)civil.day);
+    if (at - start == DATE_BYTES) {
+        memcpy(last, start, DATE_BYTES);
+        last_days = days;
+    }
+    return at;
 }
 
 /* Seconds with no, three, six or nine digits behind the point: as few as hold the time. */

@@ -4,6 +4,7 @@
 #include <glob.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -73,6 +74,20 @@ static int by_bytes(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+static struct timespec time_of(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 ? st.st_mtim : (struct timespec){0};
+}
+
+static int by_time(const void *a, const void *b) {
+    struct timespec x = time_of(*(char *const *)a);
+    struct timespec y = time_of(*(char *const *)b);
+    if (x.tv_sec != y.tv_sec) {
+        return x.tv_sec < y.tv_sec ? -1 : 1;
+    }
+    return x.tv_nsec != y.tv_nsec ? (x.tv_nsec < y.tv_nsec ? -1 : 1) : by_bytes(a, b);
+}
+
 static int by_value(const void *a, const void *b) {
     uint64_t x = *(const uint64_t *)a;
     uint64_t y = *(const uint64_t *)b;
@@ -138,7 +153,8 @@ int file_list_scan(struct file_list *list, const char *current, struct weir_erro
     }
     globfree(&found);
     if (list->path_count > 1) {
-        qsort(list->paths, list->path_count, sizeof(*list->paths), by_bytes);
+        qsort(list->paths, list->path_count, sizeof(*list->paths),
+              list->by_time ? by_time : by_bytes);
     }
     return rc;
 }

@@ -17,6 +17,7 @@ struct file_list {
     uint64_t *done; /* hashes, ascending */
     size_t done_count;
     size_t matches; /* of the last scan */
+    bool by_time;   /* `paths` go by the time of their last change, then by name */
 };
 
 uint64_t file_list_hash(const char *path);

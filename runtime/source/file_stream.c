@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -187,4 +188,13 @@ bool file_stream_is_cut(const struct file_stream *stream) {
 bool file_stream_shrank(const struct file_stream *stream) {
     struct stat st;
     return fstat(stream->fd, &st) == 0 && (uint64_t)st.st_size < stream->raw_offset;
+}
+
+int64_t file_stream_age_us(const struct file_stream *stream) {
+    struct stat st;
+    struct timespec now;
+    if (fstat(stream->fd, &st) != 0 || clock_gettime(CLOCK_REALTIME, &now) != 0) {
+        return INT64_MAX;
+    }
+    return (now.tv_sec - st.st_mtim.tv_sec) * 1000000 + (now.tv_nsec - st.st_mtim.tv_nsec) / 1000;
 }

@@ -17,5 +17,7 @@ int file_stream_read(struct file_stream *stream, uint8_t *to, size_t room, size_
                      struct weir_error *err) WEIR_MUST_CHECK;
 /* After a read of 0: true when the file stops inside a compressed member or frame. */
 bool file_stream_is_cut(const struct file_stream *stream);
+/* Microseconds since the file was last changed. */
+int64_t file_stream_age_us(const struct file_stream *stream);
 /* After a read of 0: true when the file is shorter than what was read of it. */
 bool file_stream_shrank(const struct file_stream *stream);

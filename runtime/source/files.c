@@ -27,9 +27,16 @@ static int read_options(struct files *files, const char *options_json, struct we
             files->list.pattern = strdup(json_string_value(value));
             rc = files->list.pattern != NULL ? WEIR_OK
                                              : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+        } else if (strcmp(key, "order") == 0) {
+            files->list.by_time = strcmp(json_string_value(value), "time") == 0;
+        } else if (strcmp(key, "settle") == 0) {
+            files->settle_us = json_integer_value(value);
         } else if (rc == WEIR_OK) {
-            rc = weir_error_set(err, WEIR_E_CONFIG,
-                                "files: bad option %s; it has path = \"landing/*.jsonl\"", key);
+            rc =
+                weir_error_set(err, WEIR_E_CONFIG,
+                               "files: bad option %s; it has path = \"landing/*.jsonl\", order and "
+                               "settle",
+                               key);
         }
     }
     json_decref(options);
@@ -46,6 +53,7 @@ static int init(struct weir_source *source, const char *options_json, struct wei
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
     source->state = files;
+    files->settle_us = SETTLE_US;
     int rc = read_options(files, options_json, err);
     if (rc == WEIR_OK) {
         rc = weir_decoder_create(&files->decoder, source->decoder_kind, source->decoder_options,
@@ -88,6 +96,7 @@ static void fini(struct weir_source *source) {
     }
     close_file(files);
     free(files->topic);
+    file_watch_destroy(files->watch);
     file_list_fini(&files->list);
     weir_decoder_destroy(files->decoder);
     if (files->has_builder) {
@@ -266,6 +275,13 @@ static int judge_end(struct weir_source *source, struct files *files, bool *wait
             *last = false;
             return WEIR_OK;
         }
+        /* Another file is there, but this one may still be in the making. */
+        if ((files->begin < files->end || file_stream_is_cut(files->stream)) &&
+            file_stream_age_us(files->stream) < files->settle_us) {
+            *wait = true;
+            *last = false;
+            return WEIR_OK;
+        }
     }
     if (file_stream_is_cut(files->stream)) {
         return weir_error_set(
@@ -341,7 +357,7 @@ static int deliver(struct weir_source *source, struct files *files, int32_t part
     files_write_position(files, source_position(made));
     made->hash = XXH3_64bits_digest(work->hash);
     made->partition = made->number = partition;
-    made->rows = work->taken;
+    made->rows = made->batch->rows + (made->rejects != NULL ? made->rejects->count : 0);
     made->end = end;
     *out = made;
     return WEIR_OK;
@@ -355,6 +371,12 @@ static int next(struct weir_source *source, int32_t partition, int32_t max_rows,
     struct batch_work work = {.hash = &hash};
     if (files->ended) {
         return WEIR_OK;
+    }
+    if (files->failed != WEIR_OK) {
+        if (err != NULL) {
+            *err = files->failure;
+        }
+        return files->failed;
     }
     /* Nothing is read before there is memory for it: a batch that cannot be begun loses nothing. */
     int rc = weir_batch_builder_begin(&files->builder);
@@ -383,6 +405,11 @@ static int next(struct weir_source *source, int32_t partition, int32_t max_rows,
             break; /* waiting for the file to grow */
         }
     }
+    if (rc == WEIR_E_CORRUPT && work.taken > 0) {
+        files->failed = rc; /* what is good goes first */
+        files->failure = err != NULL ? *err : (struct weir_error){.code = rc};
+        rc = WEIR_OK;
+    }
     if (rc == WEIR_E_LIMIT && work.taken > 0) {
         rc = WEIR_OK; /* the pool is exhausted: give what there is */
     }
@@ -407,11 +434,53 @@ static int wait_ms(struct weir_source *source, int32_t partition) {
     return POLL_MS;
 }
 
+static int begin(struct weir_source *source, int32_t *lanes, struct weir_error *err) {
+    struct files *files = source->state;
+    *lanes = 1;
+    return source->until_end ? WEIR_OK : file_watch_create(&files->watch, files->list.pattern, err);
+}
+
+/* One batch, or a wait for the folder to change. */
+static int serve(struct weir_source *source, int32_t lane, struct source_outlet *outlet,
+                 bool *ended, struct weir_error *err) {
+    struct files *files = source->state;
+    struct weir_source_batch *batch = NULL;
+    int rc = next(source, lane, source->batch_rows, &batch, err);
+    if (rc == WEIR_E_LIMIT) { /* backpressure by memory */
+        *ended = source_outlet_wait(outlet, 1);
+        return WEIR_OK;
+    }
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    if (batch != NULL) {
+        bool end = batch->end;
+        *ended = !source_outlet_push(outlet, batch) || end;
+    } else if (files->watch != NULL) {
+        /* With another file there, this one waits for its age, which no change tells. */
+        file_watch_wait(files->watch, files->list.path_count > 0 ? POLL_MS : LIST_MS);
+    } else {
+        *ended = source_outlet_wait(outlet, POLL_MS);
+    }
+    return WEIR_OK;
+}
+
+static void interrupt(struct weir_source *source) {
+    struct files *files = source->state;
+    if (files->watch != NULL) {
+        file_watch_wake(files->watch);
+    }
+}
+
+static const char *const orders[] = {"name", "time", NULL};
+
 static const struct weir_option options[] = {
     {.name = "path",
      .form = WEIR_OPTION_PATH,
      .required = true,
      .example = "\"landing/pos_sale/*.jsonl\""},
+    {.name = "order", .form = WEIR_OPTION_TEXT, .example = "\"time\"", .choices = orders},
+    {.name = "settle", .form = WEIR_OPTION_DURATION, .example = "\"5s\""},
     {0},
 };
 
@@ -423,6 +492,9 @@ const struct weir_source_vtable weir_source_files = {
     .open = open_source,
     .next = next,
     .wait_ms = wait_ms,
+    .begin = begin,
+    .serve = serve,
+    .interrupt = interrupt,
     .fini = fini,
     .describe = files_describe,
 };

@@ -6,6 +6,7 @@
 
 #include "source/file_list.h"
 #include "source/file_stream.h"
+#include "source/file_watch.h"
 #include "source/internal.h"
 
 enum {
@@ -15,6 +16,8 @@ enum {
     HEAD_BYTES = 1024, /* of a file's text, hashed to know it again */
     BATCH_BYTES_MAX = 16 << 20,
     POLL_MS = 100,
+    LIST_MS = 1000, /* where changes are watched */
+    SETTLE_US = 1000000,
     POSITION_VERSION = 1,
     POSITION_FIXED_BYTES = 40,
     PATH_BYTES_MAX = 4096,
@@ -45,6 +48,10 @@ struct files {
     size_t begin;
     size_t end;
     bool ended;
+    struct file_watch *watch; /* of a run that follows; NULL else */
+    int64_t settle_us;        /* a file without an end of line stays so for that long */
+    int failed;               /* what was read before goes first, then this */
+    struct weir_error failure;
 };
 
 /* 0 'f' · 1 version · 2 flags (1: a file is open) · 3 zero · 4 u32 files read · 8 u64 offset ·

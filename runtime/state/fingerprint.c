@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/block.h"
 #include "state/fingerprint_private.h"
 
 enum {
@@ -72,9 +73,10 @@ static void *chunk_take(struct chunk_list *list, uint32_t *total, size_t bytes) 
     return chunk;
 }
 
-/* Keeps a quarter of what is in use for the buckets to come; the rest goes back to the system. */
+/* Keeps half of what is in use for the buckets to come (two are remembered while one more dies);
+ * the rest goes back to the system. */
 static void chunk_give(struct chunk_list *list, uint32_t *total, void *part) {
-    if (list->count > 16 && list->count > (*total - list->count) / 4) {
+    if (list->count > 16 && list->count > (*total - list->count) / 2) {
         (*total)--;
         free(part);
         return;
@@ -100,7 +102,7 @@ static void *directory_grow(struct weir_fingerprints *store, void *directory, ui
         return directory;
     }
     uint32_t wanted = *capacity == 0 ? 4 : *capacity * 2;
-    void *grown = realloc(directory, wanted * sizeof(void *));
+    void *grown = weir_block_regrow(directory, wanted * sizeof(void *));
     if (grown != NULL) {
         store->small_bytes += (size_t)(wanted - *capacity) * sizeof(void *);
         *capacity = wanted;
@@ -114,13 +116,13 @@ static void *grow_first(void *first, uint32_t *room, uint32_t full, size_t item_
     uint32_t wanted = *room * 2;
     void *chunk;
     if (wanted < full) {
-        chunk = realloc(first, wanted * item_bytes);
+        chunk = weir_block_regrow(first, wanted * item_bytes);
         *small_bytes += chunk != NULL ? (wanted - *room) * item_bytes : 0;
     } else {
         chunk = chunk_take(list, total, full * item_bytes);
         if (chunk != NULL) {
             memcpy(chunk, first, *room * item_bytes);
-            free(first);
+            weir_block_give(first);
             *small_bytes -= *room * item_bytes;
         }
     }
@@ -150,7 +152,7 @@ static bool grow_entries(struct weir_fingerprints *store, struct bucket *bucket)
     uint32_t room = bucket->entry_room == 0 ? FIRST : ENTRY_CHUNK;
     struct entry *chunk;
     if (room == FIRST) {
-        chunk = malloc(room * sizeof *chunk);
+        chunk = weir_block_take(room * sizeof *chunk);
         store->small_bytes += chunk != NULL ? room * sizeof *chunk : 0;
     } else {
         chunk = chunk_take(&store->free_entries, &store->entry_chunks, room * sizeof *chunk);
@@ -183,7 +185,7 @@ static bool grow_heads(struct weir_fingerprints *store, struct bucket *bucket) {
     uint32_t room = bucket->head_room == 0 ? FIRST : HEAD_CHUNK;
     uint32_t *chunk;
     if (room == FIRST) {
-        chunk = malloc(room * sizeof *chunk);
+        chunk = weir_block_take(room * sizeof *chunk);
         store->small_bytes += chunk != NULL ? room * sizeof *chunk : 0;
     } else {
         chunk = chunk_take(&store->free_heads, &store->head_chunks, room * sizeof *chunk);
@@ -202,7 +204,7 @@ static bool bucket_reap(struct weir_fingerprints *store, struct bucket *bucket, 
         struct entry *chunk = bucket->entries[--bucket->entry_chunks];
         if (bucket->entry_room < ENTRY_CHUNK) {
             store->small_bytes -= bucket->entry_room * sizeof *chunk;
-            free(chunk);
+            weir_block_give(chunk);
         } else {
             chunk_give(&store->free_entries, &store->entry_chunks, chunk);
         }
@@ -212,7 +214,7 @@ static bool bucket_reap(struct weir_fingerprints *store, struct bucket *bucket, 
         uint32_t *chunk = bucket->heads[--bucket->head_chunks];
         if (bucket->head_room < HEAD_CHUNK) {
             store->small_bytes -= bucket->head_room * sizeof *chunk;
-            free(chunk);
+            weir_block_give(chunk);
         } else {
             chunk_give(&store->free_heads, &store->head_chunks, chunk);
         }
@@ -223,9 +225,9 @@ static bool bucket_reap(struct weir_fingerprints *store, struct bucket *bucket, 
     }
     store->small_bytes -=
         sizeof *bucket + (bucket->entry_directory + bucket->head_directory) * sizeof(void *);
-    free(bucket->entries);
-    free(bucket->heads);
-    free(bucket);
+    weir_block_give(bucket->entries);
+    weir_block_give(bucket->heads);
+    weir_block_give(bucket);
     return true;
 }
 
@@ -253,7 +255,7 @@ void weir_fingerprints_destroy(struct weir_fingerprints *store) {
     chunk_list_fini(&store->free_heads);
     weir_spill_fini(&store->operations);
     weir_spill_fini(&store->sealed_operations);
-    free(store->buckets);
+    weir_block_give(store->buckets);
     free(store->name);
     free(store->declaration);
     free(store->option);
@@ -304,7 +306,8 @@ struct bucket *weir_bucket_find(struct weir_fingerprints *store, int64_t number)
 struct bucket *weir_bucket_create(struct weir_fingerprints *store, int64_t number) {
     if (store->bucket_count == store->bucket_capacity) {
         uint32_t capacity = store->bucket_capacity == 0 ? 8 : store->bucket_capacity * 2;
-        struct bucket **buckets = realloc(store->buckets, capacity * sizeof(struct bucket *));
+        struct bucket **buckets =
+            weir_block_regrow(store->buckets, capacity * sizeof(struct bucket *));
         if (buckets == NULL) {
             return NULL;
         }
@@ -312,7 +315,7 @@ struct bucket *weir_bucket_create(struct weir_fingerprints *store, int64_t numbe
         store->buckets = buckets;
         store->bucket_capacity = capacity;
     }
-    struct bucket *bucket = calloc(1, sizeof *bucket);
+    struct bucket *bucket = weir_block_take_zeroed(sizeof *bucket);
     if (bucket == NULL) {
         return NULL;
     }

@@ -1,14 +1,15 @@
 #include "state/image.h"
 
 #include <inttypes.h>
-#include <stdlib.h>
+
+#include "core/block.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "images are little-endian memory");
 
 static void free_blocks(struct weir_spill_block *block) {
     while (block != NULL) {
         struct weir_spill_block *next = block->next;
-        free(block);
+        weir_block_give(block);
         block = next;
     }
 }
@@ -30,7 +31,7 @@ struct weir_spill_block *weir_spill_grow(struct weir_spill *spill, size_t size) 
             return NULL;
         }
         capacity = size > capacity ? size : capacity;
-        block = malloc(sizeof *block + capacity);
+        block = weir_block_take(sizeof *block + capacity);
         if (block == NULL) {
             return NULL;
         }
@@ -63,7 +64,7 @@ void weir_spill_pop(struct weir_spill *spill) {
         spill->kept_count++;
     } else {
         spill->reserved_bytes -= bytes;
-        free(block);
+        weir_block_give(block);
     }
 }
 

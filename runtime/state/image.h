@@ -22,7 +22,11 @@ enum weir_image_op {
     WEIR_IMAGE_FORGET = 5  /* u64 lo, u64 hi, i64 time */
 };
 
-enum { WEIR_VARINT_MAX = 10, WEIR_SPILL_BLOCK_BYTES = 64 * 1024, WEIR_SPILL_KEEP = 8 };
+enum {
+    WEIR_VARINT_MAX = 10,
+    WEIR_SPILL_BLOCK_BYTES = 64 * 1024 - 16 /* a weir_block of 64 KiB */,
+    WEIR_SPILL_KEEP = 8
+};
 
 struct weir_spill_block {
     struct weir_spill_block *next;

@@ -614,7 +614,7 @@ def test_health_metrics_and_status(web):
     assert w.status()["serve"] == f"http://127.0.0.1:{w.port}"
     promtool = shutil.which("promtool")
     if promtool is None:
-        pytest.skip("promtool is not installed (apt install prometheus); the rest was checked")
+        pytest.skip("promtool is not installed (tools/deps test); the rest was checked")
     checked = subprocess.run([promtool, "check", "metrics"], input=text.body, capture_output=True)
     assert checked.returncode == 0, checked.stderr.decode()
 
