@@ -10,7 +10,8 @@
 #include "lake/store/open.h"
 #include "pipeline/internal.h"
 
-enum { ORPHANS_MAX = 32 };
+/* Effects that are durable and not applied stay in memory: messages for Kafka are long. */
+enum { ORPHANS_MAX = 32, LAG_BYTES_MAX = 64 << 20 };
 
 struct recovering {
     struct weir_pipeline *p;
@@ -465,6 +466,7 @@ static int start_sinks(struct weir_pipeline *p, struct recovering *r,
     }
     struct weir_commit_options commit_options = {
         .ledger = p->ledger,
+        .max_lag_bytes = LAG_BYTES_MAX,
         .keep_us = p->plan->ledger_keep_us,
         .context = p,
         .durable = commit_durable,

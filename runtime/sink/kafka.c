@@ -13,7 +13,7 @@
 #include "sink/kafka_log.h"
 
 enum {
-    FREE_MAX = 4,              /* buffers kept for the next epochs */
+    FREE_MAX = 12,             /* buffers kept for the next epochs */
     KEEP_BYTES_MAX = 48 << 20, /* larger ones go back to the system */
     FIRST_BYTES = 16 << 20,    /* of a buffer: address space until it is written */
     EFFECT_BYTES_MAX = 1 << 30,
