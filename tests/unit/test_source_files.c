@@ -1,10 +1,13 @@
 /* The files source: every way a file may look, and resuming after every batch. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 /* cmocka wants the first four above */
 #include <cmocka.h>
@@ -14,6 +17,7 @@
 #include "source/source.h"
 
 static char folder[64];
+static const char *more_options = "";
 static struct weir_pool *pool;
 static struct weir_schema *schema;
 
@@ -48,6 +52,14 @@ static void write_plain(const char *name, const char *text, size_t length, const
     assert_int_equal(fclose(file), 0);
 }
 
+/* Last changed that many seconds ago. */
+static void age(const char *name, int seconds) {
+    char path[128];
+    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    struct timespec times[2] = {{.tv_sec = time(NULL) - seconds}, {.tv_sec = time(NULL) - seconds}};
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
 static void put(const char *name, const char *text) {
     write_plain(name, text, strlen(text), "wb");
 }
@@ -79,7 +91,7 @@ static struct weir_source *open_files(const char *pattern, bool until_end,
                                       const struct weir_position *position, int expect,
                                       struct weir_error *err) {
     char options[256];
-    snprintf(options, sizeof(options), "{\"path\":\"%s/%s\"}", folder, pattern);
+    snprintf(options, sizeof(options), "{\"path\":\"%s/%s\"%s}", folder, pattern, more_options);
     struct weir_source_config config = {.name = "bronze.x",
                                         .kind = "files",
                                         .options_json = options,
@@ -271,7 +283,61 @@ static void test_following_waits_for_a_whole_line_and_for_new_files(void **state
     assert_string_equal(got, "1 2 ");
     put("b.jsonl", "{\"v\":4}\n");
     assert_false(read_some(source, 10, 10, got, NULL));
+    assert_string_equal(got, "1 2 "); /* its writer may come back */
+    age("a.jsonl", 10);
+    assert_false(read_some(source, 10, 10, got, NULL));
     assert_string_equal(got, "1 2 3 4 ");
+    weir_source_destroy(source);
+}
+
+static void test_a_cut_file_gives_its_good_rows_before_its_error(void **state) {
+    (void)state;
+    static const char *const names[] = {"a.jsonl.gz", "a.jsonl.zst"};
+    for (int n = 0; n < 2; n++) {
+        char text[4096] = "";
+        for (int i = 1; i <= 100; i++) {
+            snprintf(text + strlen(text), sizeof(text) - strlen(text), "{\"v\":%d}\n", i);
+        }
+        put_compressed(names[n], text);
+        char path[128];
+        snprintf(path, sizeof(path), "%s/%s", folder, names[n]);
+        struct stat st;
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(truncate(path, st.st_size - 9), 0);
+        struct weir_error err = {0};
+        struct weir_source *source = open_files(names[n], true, NULL, WEIR_OK, &err);
+        struct weir_source_batch *batch;
+        int32_t rows = 0;
+        int rc;
+        while ((rc = weir_source_next(source, 0, 1000, &batch, &err)) == WEIR_OK) {
+            assert_non_null(batch);
+            assert_false(batch->end);
+            rows += batch->rows;
+            weir_source_batch_release(batch);
+        }
+        assert_int_equal(rc, WEIR_E_CORRUPT);
+        assert_non_null(strstr(err.message, "ends in the middle of its compressed text"));
+        assert_true(rows >= 50); /* the first member is whole */
+        weir_source_destroy(source);
+        assert_int_equal(unlink(path), 0);
+    }
+}
+
+static void test_reads_by_time_when_asked(void **state) {
+    (void)state;
+    struct weir_error err = {0};
+    put("a.jsonl", "{\"v\":3}\n");
+    put("b.jsonl", "{\"v\":1}\n");
+    put("c.jsonl", "{\"v\":2}\n");
+    age("a.jsonl", 10);
+    age("b.jsonl", 30);
+    age("c.jsonl", 20);
+    more_options = ",\"order\":\"time\"";
+    struct weir_source *source = open_files("*.jsonl", true, NULL, WEIR_OK, &err);
+    more_options = "";
+    char got[64] = "";
+    assert_true(read_some(source, 10, 10, got, NULL));
+    assert_string_equal(got, "1 2 3 ");
     weir_source_destroy(source);
 }
 
@@ -347,6 +413,8 @@ int main(void) {
         TEST(test_a_smaller_name_that_appears_later_is_read_once),
         TEST(test_a_replaced_or_truncated_file_is_noticed),
         TEST(test_following_waits_for_a_whole_line_and_for_new_files),
+        TEST(test_a_cut_file_gives_its_good_rows_before_its_error),
+        TEST(test_reads_by_time_when_asked),
         TEST(test_a_line_past_the_cap_is_one_reject),
         TEST(test_threads_deliver_the_same_and_stop_when_asked),
     };
