@@ -1,0 +1,135 @@
+/* Changelogs in streams (batch/change.h). A row that takes something back, -U or -D, is not judged:
+ * where, expectations and map see after-images alone, and a delete always passes. An update that
+ * `where` leaves out takes its row out of the dataset, so it leaves as a delete; one that is
+ * quarantined or dropped leaves the old row as it was, so the -U in front of it goes too. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "batch/change.h"
+#include "pipeline/node.h"
+
+enum { JUDGED, TAKES_BACK, LEAVES };
+
+static int64_t change_of(const struct weir_column *column, int32_t row) {
+    if (weir_column_is_null(column, row)) {
+        return WEIR_CHANGE_INSERT;
+    }
+    switch (weir_type_width(column->type)) {
+    case 1:
+        return ((const int8_t *)column->values)[row];
+    case 2:
+        return ((const int16_t *)column->values)[row];
+    case 4:
+        return ((const int32_t *)column->values)[row];
+    default:
+        return ((const int64_t *)column->values)[row];
+    }
+}
+
+int change_init(struct weir_node *node) {
+    node->change_column =
+        node->stream != NULL ? weir_schema_find(node->input, WEIR_CHANGE_COLUMN) : -1;
+    if (node->change_column >= 0) {
+        uint8_t type = node->input->fields[node->change_column].type;
+        if (type < WEIR_TYPE_INT8 || type > WEIR_TYPE_INT64) {
+            node->change_column = -1;
+        }
+    }
+    if (node->change_column < 0) {
+        return WEIR_OK;
+    }
+    node->exempt = calloc(ROWS_MAX, 1);
+    return node->exempt != NULL ? WEIR_OK : WEIR_E_NOMEM;
+}
+
+void change_begin(struct weir_node *node, const struct weir_flow *flow) {
+    node->leaving = false;
+    if (node->change_column < 0) {
+        return;
+    }
+    const struct weir_column *column = &flow->batch->columns[node->change_column];
+    for (int32_t i = 0; i < flow->count; i++) {
+        int32_t row = flow->sel[i];
+        node->exempt[row] = (change_of(column, row) & 1) != 0 ? TAKES_BACK : JUDGED;
+    }
+}
+
+bool change_leaves(struct weir_node *node, const struct weir_flow *flow, int32_t row) {
+    if (node->change_column < 0 ||
+        change_of(&flow->batch->columns[node->change_column], row) != WEIR_CHANGE_AFTER) {
+        return false;
+    }
+    node->exempt[row] = LEAVES;
+    node->leaving = true;
+    return true;
+}
+
+int32_t change_split(const struct weir_node *node, int32_t *sel, int32_t count,
+                     struct change_split *split) {
+    split->count = 0;
+    if (node->change_column < 0) {
+        return count;
+    }
+    memcpy(split->rows, sel, (size_t)count * sizeof(*sel));
+    split->count = count;
+    int32_t judged = 0;
+    for (int32_t i = 0; i < count; i++) {
+        if (node->exempt[sel[i]] == JUDGED) {
+            sel[judged++] = sel[i];
+        }
+    }
+    return judged;
+}
+
+/* The -U of the update that follows it in the batch. */
+static bool is_before_of(const struct weir_node *node, const struct weir_flow *flow, int32_t row,
+                         int32_t next) {
+    const struct weir_column *column = &flow->batch->columns[node->change_column];
+    return next == row + 1 && change_of(column, row) == WEIR_CHANGE_BEFORE &&
+           change_of(column, next) == WEIR_CHANGE_AFTER;
+}
+
+int32_t change_join(const struct weir_node *node, const struct weir_flow *flow,
+                    const struct change_split *split, int32_t *sel, int32_t count) {
+    int32_t alive[ROWS_MAX];
+    int32_t next = 0;
+    int32_t kept = 0;
+    if (node->change_column < 0) {
+        return count;
+    }
+    memcpy(alive, sel, (size_t)count * sizeof(*sel));
+    for (int32_t i = 0; i < split->count; i++) {
+        int32_t row = split->rows[i];
+        if (node->exempt[row] != JUDGED) {
+            sel[kept++] = row;
+        } else if (next < count && alive[next] == row) {
+            next++;
+            sel[kept++] = row;
+        } else if (kept > 0 && is_before_of(node, flow, sel[kept - 1], row)) {
+            kept--;
+        }
+    }
+    return kept;
+}
+
+int change_mark(const struct weir_node *node, struct weir_batch *out) {
+    int32_t at = node->leaving ? weir_schema_find(out->schema, WEIR_CHANGE_COLUMN) : -1;
+    if (at < 0) {
+        return WEIR_OK;
+    }
+    struct weir_column *column = &out->columns[at];
+    size_t width = (size_t)weir_type_width(column->type);
+    uint8_t *values = weir_batch_alloc(out, width * (size_t)out->rows + 8);
+    if (values == NULL) {
+        return WEIR_E_LIMIT;
+    }
+    memcpy(values, column->values, width * (size_t)out->rows);
+    for (int32_t row = 0; row < out->rows; row++) {
+        if (node->exempt[row] == LEAVES) {
+            memset(values + (size_t)row * width, 0, width);
+            values[(size_t)row * width] = WEIR_CHANGE_DELETE; /* little-endian, as columns are */
+        }
+    }
+    column->values = values;
+    return WEIR_OK;
+}
