@@ -75,7 +75,8 @@ function serve.check_sources(reader, plan, sources)
     for _, source in ipairs(sources) do
         if source.connector.kind == "http" and not plan.serve then
             reader:error("type", { file = source.file, line = source.line, col = source.column },
-                ("source %q takes HTTP requests, but the pipeline does not listen"):format(source.name), "add serve = { http = { port = 8080 } } to the pipeline")
+                ("source %q takes HTTP requests, but the pipeline does not listen"):format(source.name),
+                "add serve = { http = { port = 8080 } } to the pipeline")
         end
     end
 end

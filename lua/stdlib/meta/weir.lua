@@ -72,6 +72,14 @@
 ---@field into? weir.node
 ---@field version? integer
 
+---@class weir.listener
+---@field port integer
+---@field address? string
+---@field tls? { cert: string, key: string, client_ca?: string }
+---@field connections? integer
+---@field timeout? string
+---@field idle? string
+
 ---@class weir.pipeline
 ---@field description? string
 ---@field owner? string
@@ -81,7 +89,7 @@
 ---@field ledger? { keep: string, path: string }
 ---@field memory? { data: string, state: string }
 ---@field time_zone? string
----@field serve? { http: { port: integer, address?: string, tls?: { cert: string, key: string, client_ca?: string }, connections?: integer, timeout?: string, idle?: string } }
+---@field serve? { http: weir.listener }
 ---@field sources weir.node[]
 
 ---@param name string

@@ -611,6 +611,7 @@ void request_settle(struct weir_http_server *server) {
         int groups = path->settled_count;
         memcpy(settled, path->settled, sizeof(settled));
         path->settled_count = 0;
+        pthread_cond_broadcast(&server->taken);
         pthread_mutex_unlock(&server->lock);
         for (int s = 0; s < groups; s++) {
             if (settled[s].code == WEIR_OK) {

@@ -82,6 +82,7 @@ struct weir_http_server {
     struct request waiting;         /* head of the list */
     struct weir_http_counts counts; /* of requests for no path of a source */
     pthread_mutex_t lock;           /* settled groups, and what is below */
+    pthread_cond_t taken;           /* settled groups were */
     struct weir_buffer metrics;
     _Atomic int64_t alive_ns;
 };

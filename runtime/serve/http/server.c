@@ -82,22 +82,22 @@ static void settled(void *context, uint32_t group, int code, const char *why) {
     struct server_path *path = context;
     struct weir_http_server *server = path->server;
     (void)why;
-    for (bool put = false; !put;) {
-        pthread_mutex_lock(&server->lock);
+    pthread_mutex_lock(&server->lock);
+    for (;;) {
         struct settled *last =
             path->settled_count > 0 ? &path->settled[path->settled_count - 1] : NULL;
-        bool same = last != NULL && (last->code == WEIR_OK) == (code == WEIR_OK);
-        put = same || path->settled_count < HTTP_SETTLED_MAX;
-        if (put) {
-            path->settled[same ? path->settled_count - 1 : path->settled_count++] =
-                (struct settled){group, code};
+        if (last != NULL && (last->code == WEIR_OK) == (code == WEIR_OK)) {
+            *last = (struct settled){group, code};
+            break;
         }
-        pthread_mutex_unlock(&server->lock);
-        lws_cancel_service(server->context);
-        if (!put) {
-            usleep(1000); /* the server's thread takes them */
+        if (path->settled_count < HTTP_SETTLED_MAX) {
+            path->settled[path->settled_count++] = (struct settled){group, code};
+            break;
         }
+        pthread_cond_wait(&server->taken, &server->lock);
     }
+    pthread_mutex_unlock(&server->lock);
+    lws_cancel_service(server->context);
 }
 
 static void emit(int level, const char *line) {
@@ -262,6 +262,7 @@ int weir_http_server_create(struct weir_http_server **out,
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
     pthread_mutex_init(&server->lock, NULL);
+    pthread_cond_init(&server->taken, NULL);
     http_events_init(&server->events);
     weir_buffer_init(&server->metrics, 32 << 20);
     server->waiting.next = server->waiting.previous = &server->waiting;
@@ -312,6 +313,7 @@ void weir_http_server_destroy(struct weir_http_server *server) {
     }
     http_events_fini(&server->events);
     weir_buffer_fini(&server->metrics);
+    pthread_cond_destroy(&server->taken);
     pthread_mutex_destroy(&server->lock);
     free(server->pipeline);
     free(server);

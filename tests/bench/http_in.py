@@ -1,5 +1,5 @@
 """HTTP in: a storm of 10,000 requests on 200 connections and a steady load, POST to 2xx, beside a bare write and fdatasync in the same run.
-usage: http.py   (WEIR_BUILD names the build directory, default build/release)"""
+usage: http_in.py   (WEIR_BUILD names the build directory, default build/release)"""
 
 import json
 import os
@@ -66,4 +66,5 @@ def main():
             weir.wait(60)
 
 
-main()
+if __name__ == "__main__":
+    main()
