@@ -131,3 +131,43 @@ def test_what_cannot_be_merged_is_refused(project):
                   'measures = { n = count() } }')
     outcome = project.weir("check")
     assert outcome.code != 0 and "measures that retract are not built yet" in outcome.out + outcome.err, outcome
+
+
+CHANGELOG = """
+return stream "silver.product" {
+  from = "bronze.product",
+  key  = "sku",
+  time = { field = "updated_at", max_ahead = "100000h" },
+  where = function(e) return e.supplier == "s" end,
+  expectations = { expect "has a price" { not_null "price" }, expect "is cheap" { function(e) return e.price < 100 end } },
+  columns = { twice = "double" },
+  map  = function(e, out) out.twice = e.price * 2 end,
+  into = delta { mode = "merge" },
+}
+"""
+
+
+def test_expectations_judge_what_comes_after_a_change(project):
+    """A delete knows its key alone and passes; a quarantined update leaves the old row; one that `where` leaves out takes the row away."""
+    prepare(project, "copy", 1)
+    project.write("rules/silver/product.lua", CHANGELOG)
+    for path in (project.root / "landing").iterdir():
+        path.unlink()
+    schema = {**SCHEMA, "fields": [{**f, "type": ["null", f["type"]]} if f["name"] == "updated_at" else f for f in SCHEMA["fields"]]}
+    project.write("schemas/product.avsc", json.dumps(schema))
+    at = int(START.timestamp() * 1e6)
+    new = [{"sku": key, "price": 1.0, "supplier": "s", "updated_at": at, "_change": 0} for key in ("stays", "deleted", "dear", "left", "pair", "pair left")]
+    then = [{"sku": "deleted", "price": None, "supplier": None, "updated_at": None, "_change": 3},
+            {"sku": "dear", "price": 500.0, "supplier": "s", "updated_at": at + 1, "_change": 2},
+            {"sku": "left", "price": 2.0, "supplier": "other", "updated_at": at + 1, "_change": 2},
+            {"sku": "pair", "price": 1.0, "supplier": "s", "updated_at": at, "_change": 1},
+            {"sku": "pair", "price": None, "supplier": "s", "updated_at": at + 1, "_change": 2},
+            {"sku": "pair left", "price": 1.0, "supplier": "s", "updated_at": at, "_change": 1},
+            {"sku": "pair left", "price": 1.0, "supplier": "other", "updated_at": at + 1, "_change": 2},
+            {"sku": "stays", "price": 3.0, "supplier": "s", "updated_at": at + 2, "_change": 2}]
+    project.write("landing/a.jsonl", "".join(json.dumps(row) + "\n" for row in new + then))
+    project.run("pipelines/shop.lua")
+    table = DeltaTable(str(project.root / "lake/silver/product")).to_pyarrow_table().to_pylist()
+    assert sorted((r["sku"], r["price"], r["twice"]) for r in table) == [("dear", 1.0, 2.0), ("pair", 1.0, 2.0), ("stays", 3.0, 6.0)]
+    refused = DeltaTable(str(project.root / "lake/quarantine/silver/product")).to_pyarrow_table().to_pylist()
+    assert len(refused) == 2
