@@ -23,7 +23,10 @@ static void read_field(const json_t *said, struct debezium_field *field) {
     }
     const char *scale =
         json_string_value(json_object_get(json_object_get(said, "parameters"), "scale"));
-    field->scale = scale != NULL ? atoi(scale) : 0;
+    char *end = NULL;
+    long value = scale != NULL ? strtol(scale, &end, 10) : 0;
+    bool good = scale == NULL || (end != scale && *end == '\0' && value > -1000 && value < 1000);
+    field->scale = good ? (int32_t)value : DEBEZIUM_SCALE_BAD;
 }
 
 bool debezium_schema_read(const uint8_t *text, size_t length, const struct json_record *record,

@@ -13,8 +13,10 @@ enum debezium_form {
 
 struct debezium_field {
     enum debezium_form form;
-    int32_t scale;
+    int32_t scale; /* or DEBEZIUM_SCALE_BAD */
 };
+
+enum { DEBEZIUM_SCALE_BAD = 1000 }; /* no decimal has it */
 
 /* Reads the schema's text for the fields of `after`, one to a field of the record; those it does
  * not name are plain. False when it is not a schema of an envelope. */

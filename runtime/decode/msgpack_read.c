@@ -22,7 +22,11 @@ static bool take(struct msgpack_reader *r, size_t bytes, uint64_t *value) {
 static void take_bytes(struct msgpack_reader *r, struct msgpack_item *item, enum msgpack_kind kind,
                        uint64_t length) {
     item->kind = MSGPACK_END;
+#ifdef WEIR_PLANT_BUG
+    if ((size_t)(r->end - r->p) + 64 >= length) {
+#else
     if ((size_t)(r->end - r->p) >= length) {
+#endif
         item->kind = kind;
         item->bytes = r->p;
         item->length = (uint32_t)length;
