@@ -3,6 +3,7 @@
  * search. */
 #include "lake/parquet/compress.h"
 
+#define ZSTD_STATIC_LINKING_ONLY /* for ZSTD_c_literalCompressionMode */
 #include <brotli/decode.h>
 #include <lz4.h>
 #include <snappy-c.h>
@@ -18,6 +19,8 @@ enum { ZSTD_RAW_BLOCK_MAX = 128 * 1024, GZIP_WINDOW = 15 + 16, GZIP_STORED_MAX =
 struct parquet_compressor {
     enum weir_parquet_codec codec;
     ZSTD_CCtx *zstd;
+    bool quick; /* level 1 */
+    bool hasty;
     z_stream gzip;
     bool gzip_ready;
 };
@@ -31,6 +34,7 @@ struct parquet_compressor *parquet_compressor_create(enum weir_parquet_codec cod
     bool good = true;
     if (codec == WEIR_PARQUET_ZSTD) {
         level = level == 0 ? 1 : level;
+        compressor->quick = level == 1;
         compressor->zstd = ZSTD_createCCtx();
         good =
             compressor->zstd != NULL &&
@@ -62,6 +66,23 @@ void parquet_compressor_destroy(struct parquet_compressor *compressor) {
         }
         free(compressor);
     }
+}
+
+bool parquet_compress_can_hurry(const struct parquet_compressor *compressor) {
+    return compressor->quick;
+}
+
+/* Long steps would also turn off the coding of literals, which is wanted all the more. A library
+ * that knows one of these not keeps to its ways: that costs time only. */
+void parquet_compress_hastily(struct parquet_compressor *compressor, bool hasty) {
+    if (!compressor->quick || compressor->hasty == hasty) {
+        return;
+    }
+    (void)ZSTD_CCtx_setParameter(compressor->zstd, ZSTD_c_literalCompressionMode,
+                                 hasty ? ZSTD_lcm_huffman : ZSTD_lcm_auto);
+    (void)ZSTD_CCtx_setParameter(compressor->zstd, ZSTD_c_targetLength, hasty ? 8 : 0);
+    (void)ZSTD_CCtx_setParameter(compressor->zstd, ZSTD_c_hashLog, hasty ? 12 : 13);
+    compressor->hasty = hasty;
 }
 
 size_t parquet_compress_bound(enum weir_parquet_codec codec, size_t size) {

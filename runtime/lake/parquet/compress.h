@@ -14,6 +14,10 @@ struct parquet_compressor *parquet_compressor_create(enum weir_parquet_codec cod
 void parquet_compressor_destroy(struct parquet_compressor *compressor);
 /* Largest output for `size` input bytes, of either function below. */
 size_t parquet_compress_bound(enum weir_parquet_codec codec, size_t size);
+/* zstd at level 1 can take longer steps where it finds nothing, which is quicker and on texts with
+ * random parts finds more: for the calls that follow. Others ignore it. */
+void parquet_compress_hastily(struct parquet_compressor *compressor, bool hasty);
+bool parquet_compress_can_hurry(const struct parquet_compressor *compressor);
 /* Compresses into `to` (parquet_compress_bound bytes). */
 int parquet_compress(struct parquet_compressor *compressor, const void *from, size_t size, void *to,
                      size_t *to_size) WEIR_MUST_CHECK;

@@ -77,6 +77,8 @@ struct parquet_leaf {
     int64_t compressed_bytes;
     uint32_t encodings; /* bit per enum parquet_encoding of data pages */
     int32_t data_pages[PARQUET_BYTE_STREAM_SPLIT + 1];
+    bool search_tried; /* whether hasty compression was compared in this chunk */
+    bool hasty;
     int32_t store_pages; /* pages to store uncompressed before trying again */
 };
 

@@ -8,12 +8,14 @@
 #include "lake/parquet/thrift.h"
 
 enum {
-    HEADER_MAX = 64,      /* a page header: a few varints */
-    STORE_PAGES = 7,      /* pages stored plainly after one that did not compress */
-    STORE_MIN = 1024,     /* smaller pages say nothing about the column */
-    TRIAL_VALUES = 4096,  /* values looked at before a dictionary is built over a whole page */
-    DICTIONARY_COST = 40, /* header and frame of the extra page */
-    PREFIX_SAMPLE = 256,  /* pairs of values looked at for common beginnings */
+    HEADER_MAX = 64,          /* a page header: a few varints */
+    STORE_PAGES = 7,          /* pages stored plainly after one that did not compress */
+    STORE_MIN = 1024,         /* smaller pages say nothing about the column */
+    TRIAL_VALUES = 4096,      /* values looked at before a dictionary is built over a whole page */
+    DICTIONARY_COST = 40,     /* header and frame of the extra page */
+    SEARCH_MIN = 256 << 10,   /* pages worth trying two ways of compression on */
+    SEARCH_SAMPLE = 64 << 10, /* of their middle */
+    PREFIX_SAMPLE = 256,      /* pairs of values looked at for common beginnings */
 };
 
 static int no_memory(const struct parquet_leaf *leaf, struct weir_error *err) {
@@ -43,6 +45,8 @@ void parquet_leaf_clear_chunk(struct parquet_leaf *leaf) {
     weir_buffer_clear(&leaf->pages);
     weir_buffer_clear(&leaf->bounds);
     leaf->indexed = true;
+    leaf->search_tried = false;
+    leaf->hasty = false;
     leaf->uncompressed_bytes = 0;
     leaf->compressed_bytes = 0;
     leaf->encodings = 0;
@@ -166,6 +170,28 @@ int parquet_leaf_leave_dictionary(struct weir_parquet_writer *writer, struct par
 
 /* --- compression and headers -------------------------------------------------------------- */
 
+/* Once a chunk: does hasty compression find more in this column? `scratch` holds a compressed page.
+ */
+static int try_search(struct weir_parquet_writer *writer, struct parquet_leaf *leaf,
+                      const uint8_t *raw, size_t size, uint8_t *scratch) {
+    if (leaf->search_tried || size < SEARCH_MIN ||
+        !parquet_compress_can_hurry(writer->compressor)) {
+        return WEIR_OK;
+    }
+    size_t careful;
+    size_t hasty;
+    const uint8_t *sample = raw + (size - SEARCH_SAMPLE) / 2;
+    parquet_compress_hastily(writer->compressor, false);
+    int rc = parquet_compress(writer->compressor, sample, SEARCH_SAMPLE, scratch, &careful);
+    if (rc == WEIR_OK) {
+        parquet_compress_hastily(writer->compressor, true);
+        rc = parquet_compress(writer->compressor, sample, SEARCH_SAMPLE, scratch, &hasty);
+    }
+    leaf->search_tried = true;
+    leaf->hasty = rc == WEIR_OK && hasty < careful - careful / 64;
+    return rc;
+}
+
 /* Compresses raw bytes into the leaf's held buffer behind a header. Dictionary pages pass
  * encoding PARQUET_PLAIN and is_dictionary. */
 static int hold_page(struct weir_parquet_writer *writer, struct parquet_leaf *leaf,
@@ -186,7 +212,9 @@ static int hold_page(struct weir_parquet_writer *writer, struct parquet_leaf *le
         leaf->store_pages--;
         packed = parquet_store(codec, raw, size, payload);
     } else {
-        int rc = parquet_compress(writer->compressor, raw, size, payload, &packed);
+        int rc = is_dictionary ? WEIR_OK : try_search(writer, leaf, raw, size, payload);
+        parquet_compress_hastily(writer->compressor, leaf->hasty && !is_dictionary);
+        rc = rc == WEIR_OK ? parquet_compress(writer->compressor, raw, size, payload, &packed) : rc;
         if (rc != WEIR_OK) {
             return parquet_leaf_error(leaf, rc, err, "compression failed");
         }
