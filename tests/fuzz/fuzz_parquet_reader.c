@@ -34,7 +34,9 @@ static int read_view(void *ctx, uint64_t offset, void *bytes, size_t size, struc
     if (offset > view->size || size > view->size - offset) {
         return weir_error_set(err, WEIR_E_IO, "read past the end");
     }
-    memcpy(bytes, view->bytes + offset, size);
+    if (size > 0) {
+        memcpy(bytes, view->bytes + offset, size);
+    }
     return WEIR_OK;
 }
 

@@ -128,7 +128,9 @@ static int view(struct parquet_column *column, size_t size, const uint8_t **byte
         window->size = want;
         column->window_offset = column->offset;
     }
-    *bytes = window->data + (column->offset - column->window_offset);
+    static const uint8_t nothing[1]; /* an empty page before anything was read */
+    *bytes =
+        window->data == NULL ? nothing : window->data + (column->offset - column->window_offset);
     return WEIR_OK;
 }
 

@@ -37,17 +37,19 @@ int parquet_index_page(const struct weir_parquet_writer *writer, struct parquet_
 
 static void write_bounds(struct thrift_writer *thrift, const struct parquet_leaf *leaf,
                          const struct parquet_held_page *pages, int64_t count) {
+    static const uint8_t nothing[1]; /* pages of nulls have no bounds at all */
+    const uint8_t *bounds = leaf->bounds.data != NULL ? leaf->bounds.data : nothing;
     thrift_write_list(thrift, 1, THRIFT_TRUE, count);
     for (int64_t i = 0; i < count; i++) {
         thrift_element_bool(thrift, pages[i].null_page);
     }
     thrift_write_list(thrift, 2, THRIFT_BINARY, count);
     for (int64_t i = 0; i < count; i++) {
-        thrift_element_binary(thrift, leaf->bounds.data + pages[i].min_at, pages[i].min_size);
+        thrift_element_binary(thrift, bounds + pages[i].min_at, pages[i].min_size);
     }
     thrift_write_list(thrift, 3, THRIFT_BINARY, count);
     for (int64_t i = 0; i < count; i++) {
-        thrift_element_binary(thrift, leaf->bounds.data + pages[i].min_at + pages[i].min_size,
+        thrift_element_binary(thrift, bounds + pages[i].min_at + pages[i].min_size,
                               pages[i].max_size);
     }
     thrift_write_i32(thrift, 4, 0); /* no order promised */

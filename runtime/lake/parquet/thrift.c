@@ -132,7 +132,8 @@ void thrift_struct_end(struct thrift_writer *writer) {
 
 void thrift_reader_init(struct thrift_reader *reader, const void *bytes, size_t size) {
     memset(reader, 0, sizeof(*reader));
-    reader->at = bytes;
+    static const uint8_t nothing[1];
+    reader->at = bytes != NULL ? bytes : nothing;
     reader->end = reader->at + size;
 }
 
