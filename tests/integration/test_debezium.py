@@ -5,6 +5,7 @@ import datetime
 import decimal
 import json
 import pathlib
+import random
 
 import lake
 import pytest
@@ -197,3 +198,60 @@ def test_real_events_without_schemas_refuse_their_decimals(project):
     rows, reasons = read(project, sample("dj.jsonl", ".public.orders"), options="")
     assert all(one["_change"] == DELETE for one in rows)
     assert sum("without its scale" in reason for reason in reasons) >= 10
+
+
+def test_changes_merge_into_a_table_equal_to_the_source(project):
+    """Random inserts, updates, deletes and key changes, with rows that turn invalid and valid again."""
+    rng = random.Random(11)
+    source, wanted, events = {}, {}, []
+
+    def change(op, key, values):
+        if op == "d":
+            events.append(event("d", before={"id": key, "customer": "", "amount": "0", "note": None, "big": None, "updated_at": 0}))
+            source.pop(key)
+            wanted.pop(key, None)
+            return
+        events.append(event(op, after=row(id=key, **values)))
+        source[key] = values
+        if decimal.Decimal(values["amount"]) >= 0:
+            wanted[key] = values  # else the old row stays
+
+    for _ in range(3000):
+        key = rng.randrange(60)
+        values = {"customer": rng.choice(["ann", "bob", "Ω"]), "amount": f"{rng.randrange(-300, 2000) / 100:.2f}", "note": rng.choice([None, "", "n"])}
+        if key not in source:
+            change("c", key, values)
+        elif rng.random() < 0.25:
+            change("d", key, None)
+        elif rng.random() < 0.2 and key + 100 not in source:
+            change("d", key, None)
+            change("c", key + 100, values)
+        else:
+            change("u", key, values)
+    project.write("schemas/orders.avsc", json.dumps({"type": "record", "name": "orders", "fields": ORDERS}))
+    project.write("landing/a.jsonl", "".join(json.dumps(one) + "\n" for one in events))
+    project.write("rules/r.lua", """return stream "silver.orders" { from = "bronze.orders", key = "id",
+  expectations = { expect "not owed" { function(e) return e.amount >= 0 end } }, into = delta { mode = "merge" } }""")
+    project.write("pipelines/p.lua", """return pipeline "p" { rules = "rules", storage = delta { root = "lake" }, commit = { every = "20ms" },
+  sources = { source "bronze.orders" { files { path = "landing/*.jsonl" },
+    debezium { key = "id", schema = "schemas/orders.avsc", decimals = "string" } } } }""")
+    project.run("pipelines/p.lua")
+    table = lake.by_deltalake(project.root / "lake/silver/orders").to_pylist()
+    assert len(table) == len({one["id"] for one in table})
+    got = {one["id"]: {"customer": one["customer"], "amount": f'{one["amount"]:.2f}', "note": one["note"]} for one in table}
+    assert got == wanted
+
+
+def test_an_expectation_keeps_rows_that_are_not_whole_out_of_the_table(project):
+    project.write("schemas/orders.avsc", json.dumps({"type": "record", "name": "orders", "fields": ORDERS}))
+    project.write("landing/a.jsonl", "".join(json.dumps(one) + "\n" for one in [
+        event("c", after=row(big="long")), event("u", after=row(big=GONE, note="x")), event("c", after=row(id=2))]))
+    project.write("rules/r.lua", """return stream "silver.orders" { from = "bronze.orders", key = "id",
+  expectations = { expect "row is whole" { function(e) return e._unavailable == nil end } }, into = delta { mode = "merge" } }""")
+    project.write("pipelines/p.lua", """return pipeline "p" { rules = "rules", storage = delta { root = "lake" },
+  sources = { source "bronze.orders" { files { path = "landing/*.jsonl" },
+    debezium { key = "id", schema = "schemas/orders.avsc", decimals = "string" } } } }""")
+    outcome = project.run("pipelines/p.lua")
+    assert outcome["datasets"]["silver.orders"]["rejected"] == {"row is whole": 1}
+    table = lake.by_deltalake(project.root / "lake/silver/orders").sort_by("id").to_pylist()
+    assert [(one["id"], one["big"], one["note"]) for one in table] == [(1, "long", None), (2, None, None)]
