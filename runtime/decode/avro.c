@@ -1,0 +1,406 @@
+/* The Avro decoder: bodies by one schema, or messages of a schema registry's wire format (a zero
+ * byte, the writer's schema id in four bytes, big-endian, then the body). Each writer's schema is
+ * compiled with the columns into a field plan, once. */
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "decode/avro_plan.h"
+#include "decode/avro_registry.h"
+
+enum { WIRE_BYTES = 5, SUBJECT_BYTES = 512, WRITERS_MAX = 100000 };
+
+#define ASK_AGAIN_NS (INT64_C(10) * 1000000000) /* an id nobody knew may be registered since */
+#define TELL_AGAIN_NS (INT64_C(10) * 1000000000)
+
+/* One writer's schema. */
+struct writer {
+    int32_t id;
+    bool readable;
+    struct avro_schema schema;
+    struct avro_node plan;
+    char *reason;     /* not readable: why */
+    int64_t until_ns; /* not known to the registry: when to ask again; 0: for good */
+};
+
+struct avro {
+    struct weir_decoder head;
+    struct decode_plan plan;
+    struct avro_schema reader; /* empty where only columns are known */
+    struct avro_registry *registry;
+    struct writer **writers; /* by id, ascending */
+    int32_t writer_count;
+    int32_t writer_capacity;
+    struct writer *last;
+    int64_t told_ns; /* when waiting for the registry was last told */
+};
+
+/* --- life
+ * ----------------------------------------------------------------------------------------- */
+
+static void free_writer(struct writer *writer) {
+    avro_plan_fini(&writer->plan);
+    avro_schema_fini(&writer->schema);
+    free(writer->reason);
+    free(writer);
+}
+
+static void destroy(struct weir_decoder *base) {
+    struct avro *avro = (struct avro *)base;
+    for (int32_t i = 0; i < avro->writer_count; i++) {
+        free_writer(avro->writers[i]);
+    }
+    free(avro->writers);
+    avro_registry_destroy(avro->registry);
+    avro_schema_fini(&avro->reader);
+    decode_plan_fini(&avro->plan);
+    free(avro);
+}
+
+static int read_file(const char *path, struct weir_buffer *text, struct weir_error *err) {
+    FILE *file = fopen(path, "rbe");
+    char chunk[16 * 1024];
+    size_t got;
+    int rc = file != NULL ? WEIR_OK : weir_error_set(err, WEIR_E_NOTFOUND, "cannot read %s", path);
+    while (rc == WEIR_OK && (got = fread(chunk, 1, sizeof(chunk), file)) > 0) {
+        rc = weir_buffer_append(text, chunk, got);
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    return rc;
+}
+
+/* The reader's own schema, for what columns do not say. */
+static int load_reader(struct avro *avro, const char *path, struct weir_error *err) {
+    struct weir_buffer text;
+    weir_buffer_init(&text, 4 << 20);
+    int rc = decode_plan_load(&avro->plan, path, err);
+    rc = rc == WEIR_OK ? read_file(path, &text, err) : rc;
+    rc = rc == WEIR_OK
+             ? avro_schema_parse(&avro->reader, (const char *)text.data, text.size, path, err)
+             : rc;
+    weir_buffer_fini(&text);
+    return rc;
+}
+
+static int create(struct weir_decoder **out, const char *options_json, struct weir_schema *schema,
+                  struct weir_error *err) {
+    struct avro *avro = calloc(1, sizeof(*avro));
+    json_t *options = json_loads(options_json != NULL ? options_json : "{}", 0, NULL);
+    const char *path = json_string_value(json_object_get(options, "schema"));
+    if (avro == NULL) {
+        json_decref(options);
+        return weir_error_set(err, WEIR_E_NOMEM, "avro decoder: out of memory");
+    }
+    int rc = path != NULL ? load_reader(avro, path, err) : WEIR_OK;
+    rc = rc == WEIR_OK ? decode_plan_settle(&avro->plan, "avro", schema, -1, err) : rc;
+    if (rc == WEIR_OK && json_object_get(options, "registry") != NULL) {
+        rc = avro_registry_create(options, &avro->registry, err);
+    } else if (rc == WEIR_OK && path == NULL) {
+        rc = weir_error_set(err, WEIR_E_CONFIG,
+                            "avro says where its schemas are: avro { registry = env \"REGISTRY\" } "
+                            "or avro { schema = \"schemas/x.avsc\" }");
+    } else if (rc == WEIR_OK) {
+        avro->last = calloc(1, sizeof(*avro->last));
+        rc = avro->last == NULL ? weir_error_set(err, WEIR_E_NOMEM, "avro decoder: out of memory")
+                                : avro_plan_compile(avro->reader.top, avro->reader.top,
+                                                    &avro->plan.record, &avro->last->plan, err);
+        avro->writers = rc == WEIR_OK ? calloc(1, sizeof(*avro->writers)) : NULL;
+        if (avro->writers == NULL) {
+            rc = rc == WEIR_OK ? weir_error_set(err, WEIR_E_NOMEM, "avro decoder: out of memory")
+                               : rc;
+            free(avro->last);
+        } else {
+            avro->writers[0] = avro->last;
+            avro->writer_count = avro->writer_capacity = 1;
+            avro->last->readable = true;
+        }
+    }
+    json_decref(options);
+    if (rc != WEIR_OK) {
+        destroy(&avro->head);
+        return rc;
+    }
+    *out = &avro->head;
+    return WEIR_OK;
+}
+
+static struct weir_schema *schema_of(const struct weir_decoder *base) {
+    return ((const struct avro *)base)->plan.schema;
+}
+
+/* --- columns
+ * -------------------------------------------------------------------------------------- */
+
+/* The subject a topic's values are registered under (TopicNameStrategy). */
+static int subject_of(const json_t *options, const char *source_options_json,
+                      char subject[SUBJECT_BYTES], struct weir_error *err) {
+    const char *given = json_string_value(json_object_get(options, "subject"));
+    json_t *source = json_loads(source_options_json != NULL ? source_options_json : "{}", 0, NULL);
+    const json_t *topic = json_object_get(source, "topic");
+    topic = topic != NULL ? topic : json_object_get(source, "hub");
+    topic = json_is_array(topic) && json_array_size(topic) == 1 ? json_array_get(topic, 0) : topic;
+    int rc = WEIR_OK;
+    if (given != NULL) {
+        snprintf(subject, SUBJECT_BYTES, "%s", given);
+    } else if (json_is_string(topic) && json_string_value(topic)[0] != '^') {
+        snprintf(subject, SUBJECT_BYTES, "%s-value", json_string_value(topic));
+    } else {
+        rc = weir_error_set(err, WEIR_E_CONFIG,
+                            "avro cannot tell the columns from several topics; say the subject, or "
+                            "give them: avro { registry = …, schema = \"schemas/x.avsc\" }");
+    }
+    json_decref(source);
+    return rc;
+}
+
+static int columns_of_registry(const json_t *options, const char *source_options_json,
+                               struct weir_avsc *avsc, struct weir_error *err) {
+    char subject[SUBJECT_BYTES];
+    struct avro_registry *registry = NULL;
+    struct weir_buffer text;
+    weir_buffer_init(&text, 16 << 20);
+    int rc = subject_of(options, source_options_json, subject, err);
+    rc = rc == WEIR_OK ? avro_registry_create(options, &registry, err) : rc;
+    rc = rc == WEIR_OK ? avro_registry_latest(registry, subject, &text, err) : rc;
+    if (rc == WEIR_E_UNAVAILABLE || rc == WEIR_E_NOTFOUND) {
+        rc = err != NULL ? (err->code = WEIR_E_ENVIRONMENT) : WEIR_E_ENVIRONMENT;
+    }
+    rc = rc == WEIR_OK ? weir_avsc_parse(subject, (const char *)text.data, text.size, avsc, err)
+                       : rc;
+    avro_registry_destroy(registry);
+    weir_buffer_fini(&text);
+    return rc;
+}
+
+static int columns(const char *options_json, const char *source_kind,
+                   const char *source_options_json, struct weir_schema **out,
+                   struct weir_error *err) {
+    json_t *options = json_loads(options_json, 0, NULL);
+    const char *path = json_string_value(json_object_get(options, "schema"));
+    struct weir_avsc avsc = {0};
+    int rc;
+    if (strcmp(source_kind, "files") == 0) {
+        rc = weir_error_set(err, WEIR_E_UNSUPPORTED,
+                            "Avro in files lies in containers, which are not read yet; avro takes "
+                            "messages, of kafka and http");
+    } else if (path != NULL) {
+        rc = weir_avsc_load(path, &avsc, err);
+    } else if (json_object_get(options, "registry") != NULL) {
+        rc = columns_of_registry(options, source_options_json, &avsc, err);
+    } else {
+        rc = weir_error_set(err, WEIR_E_CONFIG,
+                            "avro says where its schemas are: avro { registry = env \"REGISTRY\" } "
+                            "or avro { schema = \"schemas/x.avsc\" }");
+    }
+    if (rc == WEIR_OK) {
+        *out = weir_schema_ref(avsc.schema);
+        weir_avsc_fini(&avsc);
+    }
+    json_decref(options);
+    return rc;
+}
+
+/* --- writers
+ * -------------------------------------------------------------------------------------- */
+
+/* Where the id is, or would be. */
+static int32_t place_of(const struct avro *avro, int32_t id) {
+    int32_t low = 0;
+    int32_t high = avro->writer_count;
+    while (low < high) {
+        int32_t middle = (low + high) / 2;
+        if (avro->writers[middle]->id < id) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+static int add_writer(struct avro *avro, int32_t id, struct writer **out) {
+    if (avro->writer_count == avro->writer_capacity) {
+        int32_t capacity = avro->writer_capacity == 0 ? 16 : avro->writer_capacity * 2;
+        struct writer **larger = capacity > WRITERS_MAX
+                                     ? NULL
+                                     : realloc(avro->writers, (size_t)capacity * sizeof(*larger));
+        if (larger == NULL) {
+            return WEIR_E_NOMEM;
+        }
+        avro->writers = larger;
+        avro->writer_capacity = capacity;
+    }
+    struct writer *writer = calloc(1, sizeof(*writer));
+    if (writer == NULL) {
+        return WEIR_E_NOMEM;
+    }
+    int32_t at = place_of(avro, id);
+    memmove(avro->writers + at + 1, avro->writers + at,
+            (size_t)(avro->writer_count - at) * sizeof(*avro->writers));
+    writer->id = id;
+    avro->writers[at] = writer;
+    avro->writer_count++;
+    *out = writer;
+    return WEIR_OK;
+}
+
+/* Asks the registry. WEIR_E_LIMIT: it cannot be reached now; the frames wait. */
+static int fetch(struct avro *avro, struct writer *writer) {
+    struct weir_error err = {0};
+    int rc = avro_registry_by_id(avro->registry, writer->id, &writer->schema, &err);
+    if (rc == WEIR_E_UNAVAILABLE || rc == WEIR_E_ENVIRONMENT) {
+        avro_schema_fini(&writer->schema);
+        if (weir_clock_mono_ns() - avro->told_ns > TELL_AGAIN_NS) {
+            avro->told_ns = weir_clock_mono_ns();
+            weir_log_warn("decode", "avro waits for schema %d: %s", (int)writer->id, err.message);
+        }
+        return WEIR_E_LIMIT;
+    }
+    if (rc == WEIR_OK) {
+        rc = avro_plan_compile(writer->schema.top, avro->reader.top, &avro->plan.record,
+                               &writer->plan, &err);
+    }
+    writer->readable = rc == WEIR_OK;
+    free(writer->reason);
+    writer->reason = NULL;
+    if (rc != WEIR_OK) {
+        avro_schema_fini(&writer->schema);
+        writer->until_ns = rc == WEIR_E_NOTFOUND ? weir_clock_mono_ns() + ASK_AGAIN_NS : 0;
+        if (asprintf(&writer->reason, "schema id %d: %s", (int)writer->id, err.message) < 0) {
+            writer->reason = NULL;
+            return WEIR_E_NOMEM;
+        }
+        weir_log_warn("decode", "avro messages go to quarantine: %s", writer->reason);
+    }
+    return WEIR_OK;
+}
+
+static int find_writer(struct avro *avro, int32_t id, struct writer **out) {
+    int32_t at = place_of(avro, id);
+    struct writer *writer =
+        at < avro->writer_count && avro->writers[at]->id == id ? avro->writers[at] : NULL;
+    int rc = WEIR_OK;
+    if (writer == NULL) {
+        rc = add_writer(avro, id, &writer);
+    }
+    bool ask = rc == WEIR_OK && !writer->readable &&
+               (writer->reason == NULL ||
+                (writer->until_ns != 0 && weir_clock_mono_ns() > writer->until_ns));
+    rc = ask ? fetch(avro, writer) : rc;
+    *out = writer;
+    return rc;
+}
+
+/* --- frames
+ * --------------------------------------------------------------------------------------- */
+
+/* The writer of a message, and the body behind its id. *writer NULL with a reason: none. */
+static int open_frame(struct avro *avro, struct avro_in *in, struct writer **writer) {
+    struct json_reader *r = &avro->plan.reader;
+    *writer = NULL;
+    if (avro->registry == NULL) {
+        *writer = avro->last;
+        return WEIR_OK;
+    }
+    if (in->end - in->p < WIRE_BYTES || in->p[0] != 0) {
+        return json_fail(r, 0,
+                         "not a message of a schema registry: it begins with a zero byte and "
+                         "the schema's id");
+    }
+    int32_t id = (int32_t)((uint32_t)in->p[1] << 24 | (uint32_t)in->p[2] << 16 |
+                           (uint32_t)in->p[3] << 8 | in->p[4]);
+    if (avro->last == NULL || avro->last->id != id || !avro->last->readable) {
+        int rc = find_writer(avro, id, &avro->last);
+        if (rc != WEIR_OK) {
+            avro->last = NULL;
+            return rc;
+        }
+    }
+    if (!avro->last->readable) {
+        return json_fail(r, 1, "%s", avro->last->reason);
+    }
+    in->p += WIRE_BYTES;
+    *writer = avro->last;
+    return WEIR_OK;
+}
+
+static int decode_frame(struct avro *avro, const uint8_t *block, const struct weir_frame *frame,
+                        struct weir_batch_builder *builder) {
+    struct json_reader *r = &avro->plan.reader;
+    struct avro_in in = {.begin = block + frame->start,
+                         .p = block + frame->start,
+                         .end = block + frame->start + frame->length};
+    struct writer *writer;
+    weir_buffer_clear(&r->rescued);
+    r->depth = 1;
+    r->objects = 0;
+    json_keys_clear(&r->keys);
+    r->path[0] = '\0';
+    int rc = open_frame(avro, &in, &writer);
+    if (rc == WEIR_OK) {
+        rc = avro_plan_read(&writer->plan, r, &in, builder->columns);
+    }
+    return rc == WEIR_OK
+               ? decode_finish_row(builder, avro->plan.record.count, frame->offset, &r->rescued)
+               : rc;
+}
+
+static int decode(struct weir_decoder *base, const uint8_t *block, const struct weir_frame *frames,
+                  int32_t count, struct weir_batch_builder *builder,
+                  struct weir_reject_batch **rejects, int32_t *consumed) {
+    struct avro *avro = (struct avro *)base;
+    struct json_reader *r = &avro->plan.reader;
+    size_t bytes = 0;
+    int rc = WEIR_OK;
+    int32_t i = 0;
+    for (; i < count && !decode_is_full(builder, bytes); i++) {
+        rc = decode_frame(avro, block, &frames[i], builder);
+        if (rc != WEIR_OK) {
+            decode_undo_row(builder);
+        }
+        if (rc == WEIR_E_DATA) {
+            rc =
+                decode_reject(builder, rejects, block, &frames[i], r->path, r->reason, r->error_at);
+        }
+        if (rc != WEIR_OK) {
+            break;
+        }
+        bytes += frames[i].length;
+    }
+    *consumed = i;
+    return rc;
+}
+
+static int split(struct weir_decoder *base, struct weir_split *work, struct weir_error *err) {
+    (void)base;
+    (void)work;
+    return weir_error_set(err, WEIR_E_UNSUPPORTED, "Avro containers are not read yet");
+}
+
+static const struct weir_option options[] = {
+    {.name = "registry", .form = WEIR_OPTION_TEXT, .example = "env \"REGISTRY\""},
+    {.name = "schema", .form = WEIR_OPTION_FILE, .example = "\"schemas/pos_sale.avsc\""},
+    {.name = "subject", .form = WEIR_OPTION_TEXT, .example = "\"pos-value\""},
+    {.name = "username", .form = WEIR_OPTION_TEXT},
+    {.name = "password", .form = WEIR_OPTION_SECRET},
+    {.name = "token", .form = WEIR_OPTION_SECRET},
+    {.name = "ca_file", .form = WEIR_OPTION_PATH},
+    {0},
+};
+
+const struct weir_decoder_vtable weir_decoder_avro = {
+    .name = "avro",
+    .options = options,
+    .columns = columns,
+    .create = create,
+    .schema = schema_of,
+    .decode = decode,
+    .destroy = destroy,
+    .split = split,
+    .is_binary = true,
+};
