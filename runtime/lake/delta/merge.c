@@ -310,15 +310,17 @@ static int attempt(struct delta_merge *merge, struct weir_error *err) {
     if (rc == WEIR_OK && WEIR_FAULT(delta_merge_written)) {
         rc = weir_error_set(err, WEIR_E_FAULT, "injected at delta_merge_written");
     }
-    if (rc == WEIR_OK) {
+    bool tried = rc == WEIR_OK;
+    if (tried) {
         rc = commit(merge, &timestamp_ms, err);
     }
+    /* files go only where surely no commit names them: an attempt that failed otherwise may yet
+     * turn out to have been made */
+    bool lost = !tried || rc == WEIR_E_CONFLICT;
     if (rc == WEIR_OK) {
         rc = apply_own(merge, timestamp_ms, err);
-        delta_merge_discard(merge, false);
-    } else {
-        delta_merge_discard(merge, true);
     }
+    delta_merge_discard(merge, lost);
     return rc;
 }
 

@@ -32,8 +32,12 @@ static void read_option(struct arguments *arguments, char *option) {
     char *value = strchr(option, '=');
     *value++ = '\0';
     if (strcmp(option, "key") == 0) {
-        for (char *key = strtok(value, ","); key != NULL; key = strtok(NULL, ",")) {
-            arguments->keys[arguments->key_count++] = key;
+        while (value != NULL && arguments->key_count < ITEMS_MAX) {
+            arguments->keys[arguments->key_count++] = value;
+            value = strchr(value, ',');
+            if (value != NULL) {
+                *value++ = '\0';
+            }
         }
     } else if (strcmp(option, "time") == 0) {
         arguments->time = value;
