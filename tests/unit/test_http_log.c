@@ -20,7 +20,8 @@ struct heard {
     pthread_mutex_t lock;
     pthread_cond_t more;
     uint32_t group;
-    int code;
+    uint32_t failed; /* the newest group that was not kept */
+    int code;        /* why; WEIR_OK: none was */
     bool any;
 };
 
@@ -29,7 +30,8 @@ static void hear(void *context, uint32_t group, int code, const char *why) {
     (void)why;
     pthread_mutex_lock(&heard->lock);
     heard->group = group;
-    heard->code = heard->any && heard->code != WEIR_OK ? heard->code : code;
+    heard->failed = code != WEIR_OK ? group : heard->failed;
+    heard->code = code != WEIR_OK ? code : heard->code;
     heard->any = true;
     pthread_cond_broadcast(&heard->more);
     pthread_mutex_unlock(&heard->lock);
@@ -40,7 +42,7 @@ static int wait_for(struct heard *heard, uint32_t group) {
     while (!heard->any || (int32_t)(heard->group - group) < 0) {
         pthread_cond_wait(&heard->more, &heard->lock);
     }
-    int code = heard->code;
+    int code = (int32_t)(heard->failed - group) >= 0 ? heard->code : WEIR_OK;
     pthread_mutex_unlock(&heard->lock);
     return code;
 }
@@ -254,7 +256,6 @@ static void test_a_full_disk_refuses_and_goes_on_when_there_is_room(void **state
     weir_files_sim_set_space(sim, 0);
     assert_int_not_equal(put(log, &heard, 2, 1, "b", &ticket), WEIR_OK);
     weir_files_sim_set_space(sim, UINT64_MAX);
-    heard.code = WEIR_OK;
     assert_int_equal(put(log, &heard, 2, 1, "b", &ticket), WEIR_OK);
     assert_false(ticket.repeated);
     assert_int_equal(ticket.first, 2);
@@ -305,13 +306,12 @@ static void test_old_segments_go_and_their_keys_stay(void **state) {
     int64_t give_up = weir_clock_mono_ns() + INT64_C(20000000000);
     while (weir_http_log_first(log) < 15 && weir_clock_mono_ns() < give_up) {
     }
-    uint64_t first = weir_http_log_first(log);
-    assert_true(first > 14 && first <= 21);
     weir_http_log_close(log);
     log = open_log(files, 400, NULL);
     init_heard(&heard);
     weir_http_log_listen(log, hear, &heard);
-    assert_int_equal(weir_http_log_first(log), first);
+    uint64_t first = weir_http_log_first(log);
+    assert_true(first > 14 && first <= 21);
     for (uint64_t i = 1; i <= 30; i++) {
         snprintf(key, sizeof(key), "k%llu", (unsigned long long)i);
         assert_int_equal(put(log, &heard, i, 1, key, &ticket), WEIR_OK);

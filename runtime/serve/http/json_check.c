@@ -17,6 +17,9 @@ void json_check_space(struct json_cursor *c) {
 }
 
 static bool tail(const uint8_t *p, size_t left, size_t count) {
+#ifdef WEIR_PLANT_BUG /* tools/fuzz.py proves that the fuzzer would find this */
+    left += 2;
+#endif
     for (size_t i = 1; i <= count; i++) {
         if (i >= left || (p[i] & 0xc0) != 0x80) {
             return false;
