@@ -165,12 +165,12 @@ static void receive(struct connection *c) {
     if (end == NULL || length == NULL) {
         return;
     }
-    size_t whole = (size_t)(end + 4 - c->in) + (size_t)atoi(length + 15);
+    size_t whole = (size_t)(end + 4 - c->in) + (size_t)strtol(length + 15, NULL, 10);
     if (c->in_size < whole) {
         return;
     }
     bool close_it = strcasestr(c->in, "connection: close") != NULL;
-    int code = atoi(c->in + 9);
+    int code = (int)strtol(c->in + 9, NULL, 10);
     c->in_size = 0;
     if (c->event >= 0) {
         take_answer(c, code);
@@ -207,12 +207,13 @@ int main(int argc, char **argv) {
         return 2;
     }
     address = (struct sockaddr_in){.sin_family = AF_INET,
-                                   .sin_port = htons((uint16_t)atoi(argv[1])),
+                                   .sin_port = htons((uint16_t)strtol(argv[1], NULL, 10)),
                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     path = argv[2];
-    events = atoi(argv[3]);
-    int count = atoi(argv[4]) < CONNECTIONS_MAX ? atoi(argv[4]) : CONNECTIONS_MAX;
-    double seconds = argc > 5 ? atof(argv[5]) : 60;
+    events = (int)strtol(argv[3], NULL, 10);
+    int count = (int)strtol(argv[4], NULL, 10) < CONNECTIONS_MAX ? (int)strtol(argv[4], NULL, 10)
+                                                                 : CONNECTIONS_MAX;
+    double seconds = argc > 5 ? strtod(argv[5], NULL) : 60;
     keys = argc <= 6 || strcmp(argv[6], "nokeys") != 0;
     poll_fd = epoll_create1(EPOLL_CLOEXEC);
     waiting = calloc((size_t)events + CONNECTIONS_MAX, sizeof(*waiting));
