@@ -160,7 +160,7 @@ static void test_a_power_loss_at_any_operation_keeps_what_was_told_durable(void 
         weir_http_log_listen(log, hear, &heard);
         weir_files_sim_crash_after(sim, 1 + seed % 37);
         uint64_t told = 1;
-        char key[16];
+        char key[32];
         for (int i = 0; i < 30; i++) {
             struct weir_http_ticket ticket;
             snprintf(key, sizeof(key), "k%llu", (unsigned long long)told);
@@ -297,7 +297,7 @@ static void test_old_segments_go_and_their_keys_stay(void **state) {
     struct weir_http_log *log = open_log(files, 400, NULL);
     weir_http_log_listen(log, hear, &heard);
     struct weir_http_ticket ticket;
-    char key[16];
+    char key[32];
     for (uint64_t i = 1; i <= 30; i++) {
         snprintf(key, sizeof(key), "k%llu", (unsigned long long)i);
         assert_int_equal(put(log, &heard, i, 1, key, &ticket), WEIR_OK);
