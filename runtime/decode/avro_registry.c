@@ -177,7 +177,7 @@ static int basic_header(const char *user, const char *password, char **out,
         return weir_error_set(err, WEIR_E_NOMEM, "registry: out of memory");
     }
     snprintf((char *)plain, length + 1, "%s:%s", user, password);
-    int at = sprintf(line, "Authorization: Basic ");
+    int at = snprintf(line, 64, "Authorization: Basic ");
     for (size_t i = 0; i < length; i += 3) {
         uint32_t bits = (uint32_t)plain[i] << 16;
         bits |= i + 1 < length ? (uint32_t)plain[i + 1] << 8 : 0;
