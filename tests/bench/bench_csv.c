@@ -18,14 +18,14 @@ static const char avsc[] =
     "micros\"}},"
     "{\"name\":\"note\",\"type\":[\"null\",\"string\"]}]}";
 
-static size_t write_records(char *text, bool quoted) {
+static size_t write_records(char *text, size_t room, bool quoted) {
     size_t size = 0;
     for (int i = 0; i < RECORDS; i++) {
         const char *q = quoted ? "\"" : "";
-        size += (size_t)sprintf(text + size,
-                                "%d,%sSKU-%06d%s,%d,%d.%02d,2026-11-21T06:%02d:%02dZ,%s%s%s\n", i,
-                                q, i % 5000, q, i % 9, i % 300, i % 100, i % 60, i % 60, q,
-                                i % 3 == 0 ? "a note of some words" : "", q);
+        size += (size_t)snprintf(text + size, room - size,
+                                 "%d,%sSKU-%06d%s,%d,%d.%02d,2026-11-21T06:%02d:%02dZ,%s%s%s\n", i,
+                                 q, i % 5000, q, i % 9, i % 300, i % 100, i % 60, i % 60, q,
+                                 i % 3 == 0 ? "a note of some words" : "", q);
     }
     return size;
 }
@@ -89,7 +89,7 @@ static int64_t decode_ns(const char *text, size_t size, int32_t *rows) {
 int main(void) {
     char *text = calloc(RECORDS, 128);
     for (int quoted = 0; quoted < 2; quoted++) {
-        size_t size = write_records(text, quoted);
+        size_t size = write_records(text, (size_t)RECORDS * 128, quoted);
         int64_t found = 0;
         int32_t rows;
         (void)floor_ns(text, size, &found);
