@@ -18,7 +18,7 @@ def later_words():
     return re.findall(r"(\w+) = \"", table[:table.index("\n}")])
 
 
-LANGUAGE = """rule decision pattern job policy kafka http avro csv msgpack debezium raw hopping session calendar every temporal_join interval_join regular_join
+LANGUAGE = """rule decision pattern job policy session calendar every temporal_join interval_join regular_join
   window_join lookup async_lookup copy approx_distinct approx_quantile quantile arg_max arg_min expect_over max_null_ratio max_lag ring value step reject""".split()
 
 

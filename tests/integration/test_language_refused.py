@@ -34,13 +34,6 @@ def test_kinds_not_built_are_refused_by_name(project, word):
     refused(project, f'return {word} "x.y" {{ on = "bronze.row" }}', word, f"`{word}` is not built yet")
 
 
-@pytest.mark.parametrize("word", ["http", "avro", "csv", "msgpack", "debezium", "raw"])
-def test_connectors_and_decoders_not_built_are_refused_by_name(project, word):
-    world = World(project, COLUMNS, 'return stream "silver.x" { from = "bronze.row" }', source=f", {word} {{ }}")
-    pipeline = (project.root / "pipelines/p.lua").read_text()
-    assert_refused(world, place(pipeline, word + " {", "pipelines/p.lua"), f"`{word}` is not built yet", line=word)
-
-
 @pytest.mark.parametrize("word", ["session", "calendar", "sliding"])
 def test_windows_not_built_are_refused_by_name(project, word):
     refused(project, MODEL.replace("@", "").replace("tumbling", word), word, f"`{word}` is not built yet", "use `")

@@ -19,8 +19,6 @@ words.built = {
 -- Words of the language that are refused by name. The text is what to do meanwhile, if anything.
 words.later = {
     rule = "", decision = "", pattern = "", job = "", policy = "",
-    kafka = "use `files` or `generator`", http = "use `files`", avro = "use `json`", csv = "use `json`",
-    msgpack = "use `json`", debezium = "use `json`", raw = "use `json`",
     sliding = "use `hopping`", session = "use `tumbling`",
     calendar = "use `tumbling`", every = "use `emit = \"on_close\"`",
     temporal_join = "", interval_join = "", regular_join = "", window_join = "", lookup = "", async_lookup = "", copy = "",
@@ -35,7 +33,6 @@ words.later = {
 for _, kinds in pairs(native.connectors()) do -- by role
     for kind in pairs(kinds) do
         words.built[kind] = "table"
-        words.later[kind] = nil
     end
 end
 
