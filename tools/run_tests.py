@@ -244,10 +244,10 @@ def suite(name):
     if name == "lint":
         return [lints()]
     if name == "check":
-        return [build("dev"), unit("dev"), abi("dev"), specs("dev"), busted("jit", "tests/jit"), lints("build dev")]
+        return [build("dev"), unit("dev"), abi("dev"), specs("dev"), busted("jit", "tests/jit"), busted("stdlib", "spec/stdlib"), lints("build dev")]
     if name == "test":
         return [
-            build("release"), judges(), abi("release"), specs("release"), busted("jit", "tests/jit"), unit("release"), build("asan"), lints("build release"),
+            build("release"), judges(), abi("release"), specs("release"), busted("jit", "tests/jit"), busted("stdlib", "spec/stdlib"), unit("release"), build("asan"), lints("build release"),
             build("tsan", "weir"),
             pytest("integration", "build/release/weir", INTEGRATION, *ALONE, needs=("build release",)),
             pytest("services", "build/release/weir", SERVICES, needs=("build release",), minutes=25),

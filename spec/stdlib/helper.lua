@@ -72,6 +72,13 @@ struct weir_schema *weir_source_own_schema(const char *kind) {
     (void)kind;
     return NULL;
 }
+/* No source of the specs adds columns. */
+int weir_source_columns(const char *kind, const char *options_json, struct weir_schema *decoded,
+                        struct weir_schema **out, struct weir_error *err) {
+    (void)kind, (void)options_json, (void)err;
+    *out = decoded;
+    return WEIR_OK;
+}
 /* As decode/registry.c does it for decoders with a schema file. */
 int weir_decoder_columns(const char *kind, const char *options_json, const char *source_kind,
                          const char *source_options_json, struct weir_schema **out,
