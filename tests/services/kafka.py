@@ -68,7 +68,9 @@ SETTINGS = {
     "group.initial.rebalance.delay.ms": "0",
     # After kill -9 the controller holds the dead incarnation's registration for this long.
     "broker.session.timeout.ms": "2000", "broker.heartbeat.interval.ms": "400",
-    "auto.create.topics.enable": "false", "log.retention.check.interval.ms": "500", "log.segment.delete.delay.ms": "100",
+    "auto.create.topics.enable": "false", "log.retention.check.interval.ms": "500",
+    "log.retention.ms": "-1",  # tests write times of years ago; those about retention set their topic's own
+    "log.segment.delete.delay.ms": "100",
     "num.network.threads": "2", "num.io.threads": "4", "background.threads": "2",
     "log.cleaner.dedupe.buffer.size": "8388608", "log.cleaner.io.buffer.size": "65536", "log.index.size.max.bytes": "262144",
     "listener.name.sasl.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
