@@ -91,3 +91,21 @@ def kafka():
     broker = service.start()
     yield broker
     broker.stop()
+
+
+@pytest.fixture(scope="session")
+def database():
+    """A PostgreSQL all tests of the session share: schemas have names of their own."""
+    import postgres
+    server = postgres.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def connect(kafka):
+    """Kafka Connect with Debezium, writing to the session's broker."""
+    import debezium
+    worker = debezium.start(kafka)
+    yield worker
+    worker.stop()

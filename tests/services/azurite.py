@@ -30,7 +30,7 @@ def install():
     with locked(home):
         if not (home / f"installed-{VERSION}").exists():
             if shutil.which("npm") is None:
-                raise RuntimeError("azurite needs Node.js; run tools/deps services")
+                raise RuntimeError("azurite needs Node.js; run tools/deps test")
             (home / "package.json").write_text('{"private":true}')
             quiet("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", f"azurite@{VERSION}", cwd=home)
             (home / f"installed-{VERSION}").touch()

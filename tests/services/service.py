@@ -46,12 +46,12 @@ def end_with_parent():
 class Process:
     """A server: started, waited for, ended."""
 
-    def __init__(self, command, log, ready, env=None, cwd=None, seconds=60):
-        """`ready()` says when it serves."""
+    def __init__(self, command, log, ready, env=None, cwd=None, seconds=60, **how):
+        """`ready()` says when it serves; `how` goes to Popen (user, group)."""
         self.log = pathlib.Path(log)
         with open(self.log, "ab") as out:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, cwd=cwd,
-                                            start_new_session=True, preexec_fn=end_with_parent)
+                                            start_new_session=True, preexec_fn=end_with_parent, **how)
         give_up = time.monotonic() + seconds
         while not ready():
             if self.process.poll() is not None or time.monotonic() > give_up:
