@@ -60,8 +60,19 @@ static int push_columns(lua_State *lua, struct box *box) {
     return 1;
 }
 
-/* (decoder, its options, the source's kind, its options; options as JSON). nil, message, true where
- * the environment is at fault, not the declaration. */
+/* nil, message, true where the environment is at fault, not the declaration. */
+static int push_columns_or_why(lua_State *lua, struct box *box, int rc,
+                               const struct weir_error *err) {
+    if (rc == WEIR_OK) {
+        return push_columns(lua, box);
+    }
+    lua_pushnil(lua);
+    lua_pushstring(lua, err->message);
+    lua_pushboolean(lua, rc == WEIR_E_ENVIRONMENT || rc == WEIR_E_UNAVAILABLE);
+    return 3;
+}
+
+/* (decoder, its options, the source's kind, its options; options as JSON). */
 static int native_decoder_columns(lua_State *lua) {
     const char *kind = luaL_checkstring(lua, 1);
     const char *options = luaL_checkstring(lua, 2);
@@ -74,23 +85,17 @@ static int native_decoder_columns(lua_State *lua) {
     if (rc == WEIR_OK) {
         rc = weir_source_columns(source, source_options, decoded, &box->schema, &err);
     }
-    if (rc != WEIR_OK) {
-        lua_pushnil(lua);
-        lua_pushstring(lua, err.message);
-        lua_pushboolean(lua, rc == WEIR_E_ENVIRONMENT);
-        return 3;
-    }
-    return push_columns(lua, box);
+    return push_columns_or_why(lua, box, rc, &err);
 }
 
+/* (kind, its options as JSON); as above. */
 static int native_source_columns(lua_State *lua) {
     const char *kind = luaL_checkstring(lua, 1);
+    const char *options = luaL_checkstring(lua, 2);
     struct box *box = push_box(lua);
-    box->schema = weir_source_own_schema(kind);
-    if (box->schema == NULL) {
-        return 0;
-    }
-    return push_columns(lua, box);
+    struct weir_error err = {0};
+    int rc = weir_source_own_schema(kind, options, &box->schema, &err);
+    return push_columns_or_why(lua, box, rc, &err);
 }
 
 void weir_script_open_schemas(lua_State *lua) {

@@ -230,6 +230,12 @@ struct weir_schema *weir_generator_schema(void) {
     return schema;
 }
 
+static int own_schema(const char *options_json, struct weir_schema **out, struct weir_error *err) {
+    (void)options_json;
+    *out = weir_generator_schema();
+    return *out != NULL ? WEIR_OK : weir_error_set(err, WEIR_E_NOMEM, "generator: out of memory");
+}
+
 const char *weir_generator_avsc(void) {
     return avsc_text;
 }
@@ -579,7 +585,7 @@ const struct weir_source_vtable weir_source_generator = {
     .name = "generator",
     .options = options,
     .needs_decoder = false,
-    .own_schema = weir_generator_schema,
+    .own_schema = own_schema,
     .init = init,
     .open = open,
     .next = next,

@@ -47,3 +47,5 @@ extern const struct weir_source_vtable weir_source_generator;
 extern const struct weir_source_vtable weir_source_kafka;
 extern const struct weir_source_vtable weir_source_event_hubs;
 extern const struct weir_source_vtable weir_source_http;
+extern const struct weir_source_vtable weir_source_delta;
+extern const struct weir_source_vtable weir_source_parquet;

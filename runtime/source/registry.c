@@ -12,8 +12,8 @@
 enum { QUEUE_BATCHES = 8, LIMIT_WAIT_MS = 1 };
 
 static const struct weir_source_vtable *const sources[] = {
-    &weir_source_files, &weir_source_generator, &weir_source_kafka, &weir_source_event_hubs,
-    &weir_source_http};
+    &weir_source_files, &weir_source_generator, &weir_source_kafka,  &weir_source_event_hubs,
+    &weir_source_http,  &weir_source_delta,     &weir_source_parquet};
 
 struct source_outlet { /* a lane: its thread and its ring */
     struct weir_source *source;
@@ -42,9 +42,12 @@ const struct weir_source_vtable *weir_source_kind(size_t index) {
     return index < sizeof(sources) / sizeof(sources[0]) ? sources[index] : NULL;
 }
 
-struct weir_schema *weir_source_own_schema(const char *kind) {
+int weir_source_own_schema(const char *kind, const char *options_json, struct weir_schema **out,
+                           struct weir_error *err) {
     const struct weir_source_vtable *vtable = find(kind);
-    return vtable != NULL && vtable->own_schema != NULL ? vtable->own_schema() : NULL;
+    *out = NULL;
+    return vtable != NULL && vtable->own_schema != NULL ? vtable->own_schema(options_json, out, err)
+                                                        : WEIR_OK;
 }
 
 int weir_source_columns(const char *kind, const char *options_json, struct weir_schema *decoded,
@@ -107,9 +110,9 @@ static int settle_schema(struct weir_source *source, const char *options_json,
     struct weir_decoder *decoder = NULL;
     int rc = WEIR_OK;
     if (source->user_schema == NULL && source->vtable->own_schema != NULL) {
-        source->user_schema = source->vtable->own_schema();
+        rc = source->vtable->own_schema(options_json, &source->user_schema, err);
     }
-    if (source->user_schema == NULL && source->decoder_kind != NULL) {
+    if (rc == WEIR_OK && source->user_schema == NULL && source->decoder_kind != NULL) {
         rc =
             weir_decoder_create(&decoder, source->decoder_kind, source->decoder_options, NULL, err);
         if (rc == WEIR_OK) {

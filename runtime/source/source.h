@@ -105,9 +105,10 @@ int weir_source_figures(struct weir_source *source, struct weir_buffer *out) WEI
 /* CPU nanoseconds of the source's threads so far, for the per-stage budget. */
 int64_t weir_source_cpu_ns(const struct weir_source *source);
 
-/* The user's columns a source of its own brings (generator); NULL when the kind has none. One
- * reference for the caller. */
-struct weir_schema *weir_source_own_schema(const char *kind);
+/* The user's columns a source of its own brings (generator, delta: the table's); *out is one
+ * reference for the caller, NULL when the kind has none. May block on storage. */
+int weir_source_own_schema(const char *kind, const char *options_json, struct weir_schema **out,
+                           struct weir_error *err) WEIR_MUST_CHECK;
 /* The user's columns of a source whose decoder has `decoded` (a reference taken over, also by a
  * failure). One reference for the caller. */
 int weir_source_columns(const char *kind, const char *options_json, struct weir_schema *decoded,
@@ -131,7 +132,8 @@ struct weir_source_vtable {
     const char *name;
     const struct weir_option *options; /* what `name { … }` takes, ended by a NULL name */
     bool needs_decoder;
-    struct weir_schema *(*own_schema)(void); /* NULL without; may fail for memory (NULL) */
+    /* As weir_source_own_schema; NULL: columns are the decoder's. */
+    int (*own_schema)(const char *options_json, struct weir_schema **out, struct weir_error *err);
     /* The user's columns when the decoder has `decoded`: those the options add come last (keys,
      * headers). One reference for the caller. NULL: the decoder's. */
     int (*columns)(const char *options_json, struct weir_schema *decoded, struct weir_schema **out,

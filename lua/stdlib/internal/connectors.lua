@@ -239,13 +239,20 @@ end
 -- The plan's connector and decoder, and the columns; columns nil after a complaint.
 function connectors.source(project, reader, node, at, connector, decoder)
     local kind = connector.node.word
-    local options, _, whole = connectors.options(project, reader, "sources", connector)
+    local options, written, whole = connectors.options(project, reader, "sources", connector)
     local made = { connector = { kind = kind, options = options }, decoder = json.null }
     if not kinds.sources[kind].needs_decoder then
         if decoder then
             reader:error("type", decoder.at, ("the %s makes columns itself and takes no decoder"):format(kind))
         end
-        local columns = native.source_columns(kind)
+        if not whole then
+            return made, nil
+        end
+        local columns, why, environment = native.source_columns(kind, json.encode(options))
+        if not columns then
+            project.environment_at_fault = project.environment_at_fault or environment
+            reader:error(environment and "environment" or "schema", written.path and written.path.value_at or connector.at, tostring(why))
+        end
         return made, columns and typed(columns)
     end
     if not decoder then

@@ -34,7 +34,7 @@ static int32_t find_column(const struct weir_parquet_reader *reader, const struc
 
 static const struct weir_delta_pair *partition_value(const struct weir_delta_add *add,
                                                      const char *name) {
-    for (int32_t i = 0; i < add->partition_count; i++) {
+    for (int32_t i = 0; add != NULL && i < add->partition_count; i++) {
         if (strcmp(add->partition_values[i].key, name) == 0) {
             return &add->partition_values[i];
         }
@@ -42,8 +42,12 @@ static const struct weir_delta_pair *partition_value(const struct weir_delta_add
     return NULL;
 }
 
+static const struct weir_delta_metadata *metadata_of(const struct delta_cursor *cursor) {
+    return cursor->snapshot != NULL ? &cursor->snapshot->metadata : NULL;
+}
+
 static bool is_partition(const struct weir_delta_metadata *metadata, const char *name) {
-    for (int32_t i = 0; i < metadata->partition_count; i++) {
+    for (int32_t i = 0; metadata != NULL && i < metadata->partition_count; i++) {
         if (strcasecmp(metadata->partition_columns[i], name) == 0) {
             return true;
         }
@@ -64,7 +68,7 @@ static int shape_batch(const struct delta_cursor *cursor, struct weir_batch *fro
         const struct weir_field *field = &cursor->schema->fields[i];
         const struct weir_delta_pair *value =
             partition_value(cursor->add, cursor->columns[i].physical_name);
-        if (is_partition(&cursor->snapshot->metadata, field->name)) {
+        if (is_partition(metadata_of(cursor), field->name)) {
             rc = delta_partition_column(field, value != NULL ? value->value : NULL, from->rows,
                                         batch, &batch->columns[i], err);
             continue;
@@ -92,9 +96,11 @@ static int shape_batch(const struct delta_cursor *cursor, struct weir_batch *fro
 /* Which columns of the file are read, and where each of the table's is among them. */
 static int choose_columns(struct delta_cursor *cursor, struct weir_error *err) {
     struct weir_parquet_reader *reader = cursor->file.reader;
-    const struct weir_delta_metadata *metadata = &cursor->snapshot->metadata;
+    const struct weir_delta_metadata *metadata = metadata_of(cursor);
     const struct weir_schema *schema = weir_parquet_reader_schema(reader);
-    const char *mapping = weir_delta_metadata_property(metadata, "delta.columnMapping.mode");
+    const char *mapping = metadata != NULL
+                              ? weir_delta_metadata_property(metadata, "delta.columnMapping.mode")
+                              : NULL;
     bool by_id = mapping != NULL && strcmp(mapping, "id") == 0;
     int32_t *wanted = calloc((size_t)cursor->schema->count + 1, sizeof(*wanted));
     if (wanted == NULL) {
@@ -119,6 +125,15 @@ static int choose_columns(struct delta_cursor *cursor, struct weir_error *err) {
     return rc;
 }
 
+static int open_at(struct delta_cursor *cursor, struct weir_store *store, const char *path,
+                   struct weir_error *err) {
+    cursor->sources = calloc((size_t)cursor->schema->count + 1, sizeof(*cursor->sources));
+    int rc = cursor->sources != NULL
+                 ? delta_parquet_open(&cursor->file, store, path, -1, cursor->pool, err)
+                 : weir_error_set(err, WEIR_E_NOMEM, "read table: out of memory");
+    return rc == WEIR_OK ? choose_columns(cursor, err) : rc;
+}
+
 int delta_cursor_open(struct delta_cursor *cursor, struct weir_delta_snapshot *snapshot,
                       const struct weir_delta_add *add, struct weir_schema *schema,
                       const struct weir_delta_column *columns, struct weir_pool *pool,
@@ -126,15 +141,9 @@ int delta_cursor_open(struct delta_cursor *cursor, struct weir_delta_snapshot *s
     *cursor = (struct delta_cursor){
         .snapshot = snapshot, .add = add, .schema = schema, .columns = columns, .pool = pool};
     char *path = NULL;
-    cursor->sources = calloc((size_t)schema->count + 1, sizeof(*cursor->sources));
-    int rc = cursor->sources != NULL
-                 ? delta_file_path(snapshot->store, snapshot->dir, add->path, &path, err)
-                 : weir_error_set(err, WEIR_E_NOMEM, "read table: out of memory");
+    int rc = delta_file_path(snapshot->store, snapshot->dir, add->path, &path, err);
     if (rc == WEIR_OK) {
-        rc = delta_parquet_open(&cursor->file, snapshot->store, path, -1, pool, err);
-    }
-    if (rc == WEIR_OK) {
-        rc = choose_columns(cursor, err);
+        rc = open_at(cursor, snapshot->store, path, err);
     }
     if (rc == WEIR_OK && add->dv.storage_type != 0) {
         rc = delta_dv_read(snapshot->store, snapshot->dir, &add->dv,
@@ -142,6 +151,30 @@ int delta_cursor_open(struct delta_cursor *cursor, struct weir_delta_snapshot *s
     }
     free(path);
     return rc;
+}
+
+int delta_cursor_open_file(struct delta_cursor *cursor, struct weir_store *store, const char *path,
+                           struct weir_schema *schema, const struct weir_delta_column *columns,
+                           struct weir_pool *pool, struct weir_error *err) {
+    *cursor = (struct delta_cursor){.schema = schema, .columns = columns, .pool = pool};
+    return open_at(cursor, store, path, err);
+}
+
+struct weir_delta_column *delta_plain_columns(const struct weir_field *fields, int32_t count) {
+    struct weir_delta_column *columns = calloc((size_t)count + 1, sizeof(*columns));
+    bool whole = columns != NULL;
+    for (int32_t i = 0; whole && i < count; i++) {
+        columns[i].field_id = -1;
+        columns[i].physical_name = strdup(fields[i].name != NULL ? fields[i].name : "");
+        columns[i].child_count = fields[i].child_count;
+        columns[i].children = delta_plain_columns(fields[i].children, fields[i].child_count);
+        whole = columns[i].physical_name != NULL && columns[i].children != NULL;
+    }
+    if (!whole && columns != NULL) {
+        weir_delta_columns_free(columns, count);
+        columns = NULL;
+    }
+    return columns;
 }
 
 void delta_cursor_close(struct delta_cursor *cursor) {
@@ -161,8 +194,8 @@ int delta_cursor_seek(struct delta_cursor *cursor, int64_t row, struct weir_erro
         begin += weir_parquet_reader_row_group_rows(reader, group++);
     }
     if (group == groups) {
-        return weir_error_set(err, WEIR_E_CORRUPT, "%s: has no row %lld; was the file replaced?",
-                              cursor->add->path, (long long)row);
+        return weir_error_set(err, WEIR_E_CORRUPT, "%s has no row %lld; was the file replaced?",
+                              cursor->file.path, (long long)row);
     }
     int rc = weir_parquet_reader_seek(reader, group, err);
     cursor->next_row = begin;

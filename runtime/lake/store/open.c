@@ -11,32 +11,7 @@
 
 #define IDENTITY_ENDPOINT "http://169.254.169.254/metadata/identity/oauth2/token"
 
-const struct weir_option weir_store_options[] = {
-    {.name = "endpoint",
-     .form = WEIR_OPTION_TEXT,
-     .example = "\"https://s3.eu-west-1.amazonaws.com\""},
-    {.name = "retry_for", .form = WEIR_OPTION_DURATION, .example = "\"10m\""},
-    {.name = "ca_file", .form = WEIR_OPTION_PATH},
-    /* Azure */
-    {.name = "account", .form = WEIR_OPTION_TEXT},
-    {.name = "account_key", .form = WEIR_OPTION_SECRET},
-    {.name = "sas", .form = WEIR_OPTION_SECRET},
-    {.name = "tenant", .form = WEIR_OPTION_TEXT},
-    {.name = "client_id", .form = WEIR_OPTION_TEXT},
-    {.name = "client_secret", .form = WEIR_OPTION_SECRET},
-    {.name = "authority", .form = WEIR_OPTION_TEXT},
-    {.name = "managed_identity", .form = WEIR_OPTION_FLAG},
-    {.name = "encryption_scope", .form = WEIR_OPTION_TEXT},
-    /* S3 */
-    {.name = "region", .form = WEIR_OPTION_TEXT},
-    {.name = "access_key_id", .form = WEIR_OPTION_TEXT},
-    {.name = "secret_access_key", .form = WEIR_OPTION_SECRET},
-    {.name = "session_token", .form = WEIR_OPTION_SECRET},
-    {.name = "path_style", .form = WEIR_OPTION_FLAG},
-    {.name = "encryption", .form = WEIR_OPTION_TEXT, .example = "\"aws:kms\""},
-    {.name = "encryption_key", .form = WEIR_OPTION_TEXT},
-    {0},
-};
+const struct weir_option weir_store_options[] = {WEIR_STORE_OPTIONS, {0}};
 
 enum { SECRETS_MAX = 4, TEXTS_MAX = 8 };
 

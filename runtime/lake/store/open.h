@@ -9,7 +9,32 @@
 #include "core/option.h"
 #include "lake/store/store.h"
 
-/* Ended by a NULL name. */
+/* What every opening of a store takes, for tables of options: Azure's from `account` on, S3's from
+ * `region` on. */
+#define WEIR_STORE_OPTIONS                                                                         \
+    {.name = "endpoint",                                                                           \
+     .form = WEIR_OPTION_TEXT,                                                                     \
+     .example = "\"https://s3.eu-west-1.amazonaws.com\""},                                         \
+        {.name = "retry_for", .form = WEIR_OPTION_DURATION, .example = "\"10m\""},                 \
+        {.name = "ca_file", .form = WEIR_OPTION_PATH},                                             \
+        {.name = "account", .form = WEIR_OPTION_TEXT},                                             \
+        {.name = "account_key", .form = WEIR_OPTION_SECRET},                                       \
+        {.name = "sas", .form = WEIR_OPTION_SECRET}, {.name = "tenant", .form = WEIR_OPTION_TEXT}, \
+        {.name = "client_id", .form = WEIR_OPTION_TEXT},                                           \
+        {.name = "client_secret", .form = WEIR_OPTION_SECRET},                                     \
+        {.name = "authority", .form = WEIR_OPTION_TEXT},                                           \
+        {.name = "managed_identity", .form = WEIR_OPTION_FLAG},                                    \
+        {.name = "encryption_scope", .form = WEIR_OPTION_TEXT},                                    \
+        {.name = "region", .form = WEIR_OPTION_TEXT},                                              \
+        {.name = "access_key_id", .form = WEIR_OPTION_TEXT},                                       \
+        {.name = "secret_access_key", .form = WEIR_OPTION_SECRET},                                 \
+        {.name = "session_token", .form = WEIR_OPTION_SECRET},                                     \
+        {.name = "path_style", .form = WEIR_OPTION_FLAG},                                          \
+        {.name = "encryption", .form = WEIR_OPTION_TEXT, .example = "\"aws:kms\""}, {              \
+        .name = "encryption_key", .form = WEIR_OPTION_TEXT                                         \
+    }
+
+/* Those alone, ended by a NULL name. */
 extern const struct weir_option weir_store_options[];
 
 /* True for a URL of an object store: no folder, no ledger beside the tables. */
