@@ -22,5 +22,6 @@ static inline int64_t weir_floor_div(int64_t a, int64_t b) {
     return a / b - (a % b < 0);
 }
 
+const char *weir_zone_name(const struct weir_zone *zone); /* as it was asked for */
 /* A zone's abbreviation at an instant ("GMT", "BST", "+02"). Lives as long as the zone. */
 const char *weir_zone_abbreviation(const struct weir_zone *zone, int64_t utc_seconds);

@@ -465,6 +465,10 @@ int32_t weir_zone_offset(const struct weir_zone *zone, int64_t utc_seconds) {
     return type_at(zone, utc_seconds)->offset;
 }
 
+const char *weir_zone_name(const struct weir_zone *zone) {
+    return zone->name;
+}
+
 const char *weir_zone_abbreviation(const struct weir_zone *zone, int64_t utc_seconds) {
     return type_at(zone, utc_seconds)->abbreviation;
 }

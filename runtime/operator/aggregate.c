@@ -7,15 +7,16 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include "operator/aggregate_private.h"
+#include "core/time.h"
+#include "operator/members.h"
+#include "operator/session.h"
 
 enum {
-    MEMBER_BYTES = 8 + 2, /* owner's sequence and measure before the value in a member's key */
     INDEX_AHEAD = 24,
     SLOT_AHEAD = 12,
-    REAP_MEMBERS = 2048, /* members of emitted windows freed a call */
     KEY_INLINE_MAX = 64,
-    INDEX_BYTES_A_KEY = 16
+    INDEX_BYTES_A_KEY = 16,
+    MOVED_KEY_MAX = 1 << 30
 };
 
 /* --- creation ------------------------------------------------------------------------------ */
@@ -56,6 +57,13 @@ static uint64_t shape_of(const struct weir_aggregate *aggregate,
     if (config->every_us != 0) {
         int64_t hops[2] = {config->every_us, config->cumulate};
         shape = XXH3_64bits_withSeed(hops, sizeof hops, shape);
+    }
+    if (config->gap_us != 0 || config->calendar != NULL) {
+        int64_t other[3] = {config->gap_us, aggregate->calendar.unit,
+                            aggregate->calendar.week_start};
+        shape = XXH3_64bits_withSeed(other, sizeof other, shape);
+        const char *zone = config->calendar != NULL ? weir_zone_name(config->calendar->zone) : "";
+        shape = XXH3_64bits_withSeed(zone, strlen(zone), shape);
     }
     for (int32_t m = 0; m < aggregate->measures.count; m++) {
         const struct weir_measure *measure = &aggregate->measures.cells[m].measure;
@@ -105,8 +113,10 @@ static int make_tables(struct weir_aggregate *aggregate, const struct weir_aggre
 
 struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config *config,
                                              struct weir_error *err) {
-    if (config->size_us <= 0 || config->lateness_us < 0 || config->every_us < 0 ||
-        config->every_us > config->size_us ||
+    bool sized = config->gap_us == 0 && config->calendar == NULL;
+    if ((sized && config->size_us <= 0) || config->gap_us < 0 || config->lateness_us < 0 ||
+        config->every_us < 0 ||
+        (config->every_us > 0 && (!sized || config->every_us > config->size_us)) ||
         (config->cumulate && (config->every_us == 0 || config->size_us % config->every_us != 0))) {
         weir_error_set(err, WEIR_E_CONFIG,
                        "%s: a window's size must be positive, its allowed_lateness not negative, "
@@ -122,7 +132,11 @@ struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config 
     weir_windows_init(&aggregate->windows);
     weir_keys_init(&aggregate->keys);
     weir_keys_init(&aggregate->member_keys);
+    weir_buffer_init(&aggregate->moved_key, MOVED_KEY_MAX);
     aggregate->size = config->size_us;
+    if (config->calendar != NULL) {
+        aggregate->calendar = *config->calendar;
+    }
     aggregate->lateness = config->lateness_us;
     aggregate->by_count = config->by_count;
     aggregate->prefix_bytes = config->every_us != 0 ? HOP_BYTES : WINDOW_BYTES;
@@ -133,8 +147,8 @@ struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config 
     }
     aggregate->key = weir_key_create(config->input, config->by, config->by_count, err);
     if (aggregate->key == NULL ||
-        weir_measures_init(&aggregate->measures, config->measures, config->measure_count, err) !=
-            WEIR_OK ||
+        weir_measures_init(&aggregate->measures, config->measures, config->measure_count,
+                           config->gap_us != 0 ? WINDOW_BYTES * 2 : 0, err) != WEIR_OK ||
         make_output(aggregate, config, err) != WEIR_OK) {
         goto fail;
     }
@@ -145,6 +159,12 @@ struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config 
     if (config->every_us != 0) {
         aggregate->hops = weir_hops_create(aggregate, config, err);
         if (aggregate->hops == NULL) {
+            goto fail;
+        }
+    }
+    if (config->gap_us != 0) {
+        aggregate->sessions = weir_sessions_create(aggregate, config, err);
+        if (aggregate->sessions == NULL) {
             goto fail;
         }
     }
@@ -170,6 +190,7 @@ void weir_aggregate_destroy(struct weir_aggregate *aggregate) {
         return;
     }
     weir_hops_destroy(aggregate->hops);
+    weir_sessions_destroy(aggregate->sessions);
     weir_table_destroy(aggregate->table);
     weir_table_destroy(aggregate->members);
     weir_measures_fini(&aggregate->measures);
@@ -178,6 +199,7 @@ void weir_aggregate_destroy(struct weir_aggregate *aggregate) {
     weir_windows_fini(&aggregate->windows);
     weir_keys_fini(&aggregate->keys);
     weir_keys_fini(&aggregate->member_keys);
+    weir_buffer_fini(&aggregate->moved_key);
     free_scratch(aggregate);
     free(aggregate->graves);
     free(aggregate->declaration);
@@ -210,6 +232,23 @@ static int reserve_scratch(struct weir_aggregate *aggregate, int32_t count) {
     return WEIR_OK;
 }
 
+/* The window of tumbling and calendar windows a time lies in. */
+static void window_of(const struct weir_aggregate *aggregate, int64_t time, int64_t *start,
+                      int64_t *end) {
+    if (aggregate->calendar.unit != WEIR_CALENDAR_NONE) {
+        weir_calendar_window(&aggregate->calendar, time, start, end);
+        return;
+    }
+    *start = weir_window_start(time, aggregate->size);
+    *end = weir_time_add(*start, aggregate->size);
+}
+
+static int64_t end_of(const struct weir_aggregate *aggregate, int64_t start) {
+    int64_t end;
+    window_of(aggregate, start, &start, &end);
+    return end;
+}
+
 /* Splits the rows into late ones and those with a window. Returns how many have one. */
 static int32_t find_windows(struct weir_aggregate *aggregate, const int32_t *sel, int32_t count,
                             const int64_t *times, const int64_t *watermarks, int32_t *late_sel,
@@ -223,8 +262,7 @@ static int32_t find_windows(struct weir_aggregate *aggregate, const int32_t *sel
         int32_t row = sel != NULL ? sel[i] : i;
         int64_t time = times[row];
         if (time < start || time >= end) {
-            start = weir_window_start(time, aggregate->size);
-            end = weir_time_add(start, aggregate->size);
+            window_of(aggregate, time, &start, &end);
             closes = weir_time_add(end, aggregate->lateness);
         }
         if (closes <= watermarks[row]) {
@@ -297,99 +335,50 @@ static int find_slots(struct weir_aggregate *aggregate, int32_t count, struct we
     return WEIR_OK;
 }
 
-static int add_members(struct weir_aggregate *aggregate, int32_t m, int32_t count,
-                       const struct weir_column *input, const uint8_t *mask,
-                       struct weir_error *err) {
-    const struct weir_measure_cell *cell = &aggregate->measures.cells[m];
-    struct weir_keys *keys = &aggregate->member_keys;
-    struct weir_table *members = aggregate->members;
-    int rc = weir_key_encode_columns(cell->member_key, &input, aggregate->rows, count, MEMBER_BYTES,
-                                     keys);
-    if (rc != WEIR_OK) {
-        return weir_error_set(err, rc, "%s: no memory for the keys of %d rows",
-                              weir_table_name(members), count);
-    }
-    uint16_t measure = (uint16_t)m;
-    for (int32_t i = 0; i < count; i++) {
-        uint8_t *at = keys->bytes + keys->offsets[i];
-        memcpy(at, &aggregate->slots[i]->sequence, sizeof(uint64_t));
-        memcpy(at + sizeof(uint64_t), &measure, sizeof measure);
-    }
-    weir_keys_hash(keys, weir_table_view(members)->seed);
-    for (int32_t i = 0; i < count; i++) {
-        if (i + INDEX_AHEAD < count) {
-            weir_table_prefetch(members, keys->hashes[i + INDEX_AHEAD]);
-        }
-        if (i + SLOT_AHEAD < count) {
-            weir_table_prefetch_slot(members, keys->hashes[i + SLOT_AHEAD]);
-        }
-        if (keys->any_null[i] || (mask != NULL && mask[aggregate->positions[i]] != 1)) {
-            continue;
-        }
-        bool created;
-        struct weir_slot *member =
-            weir_table_get(members, keys->hashes[i], keys->bytes + keys->offsets[i],
-                           keys->offsets[i + 1] - keys->offsets[i], &created, err);
-        if (member == NULL) {
-            return err != NULL ? err->code : WEIR_E_LIMIT;
-        }
-        if (created) {
-            struct weir_distinct_cell distinct;
-            memcpy(&distinct, aggregate->values[i] + cell->offset, sizeof distinct);
-            member->link = distinct.head;
-            distinct.head = member->number;
-            distinct.count++;
-            memcpy(aggregate->values[i] + cell->offset, &distinct, sizeof distinct);
+int weir_aggregate_add(struct weir_aggregate *aggregate, const struct weir_feed *feed, int32_t from,
+                       int32_t to, struct weir_error *err) {
+    struct weir_measure_rows rows = {
+        .rows = aggregate->rows + from,
+        .positions = aggregate->positions + from,
+        .values = aggregate->values + from,
+        .count = to - from,
+    };
+    int rc = WEIR_OK;
+    for (int32_t m = 0; m < aggregate->measures.count && rc == WEIR_OK && from < to; m++) {
+        const uint8_t *mask = feed->masks != NULL ? feed->masks[m] : NULL;
+        if (aggregate->measures.cells[m].measure.kind == WEIR_MEASURE_DISTINCT) {
+            rc = weir_members_add(aggregate, m, from, to, feed->inputs[m], mask, err);
+        } else {
+            const struct weir_column *input =
+                aggregate->measures.cells[m].measure.has_input ? feed->inputs[m] : NULL;
+            rc = weir_measures_add(&aggregate->measures, m, &rows, input, mask, err);
         }
     }
-    return WEIR_OK;
+    return rc;
 }
 
-/* Frees members of slots that are gone; silently, for the owner's tombstone says it all. */
-static int reap_members(struct weir_aggregate *aggregate, struct weir_error *err) {
-    for (int left = REAP_MEMBERS; left > 0 && aggregate->grave_count > 0; left--) {
-        uint32_t *head = &aggregate->graves[aggregate->grave_count - 1];
-        struct weir_slot *member = weir_table_slot(aggregate->members, *head);
-        uint32_t next = member->link;
-        int rc = weir_table_delete(aggregate->members, member, true);
-        if (rc != WEIR_OK) {
-            return weir_error_set(err, rc, "%s: no memory to delete",
-                                  weir_table_name(aggregate->members));
-        }
-        *head = next;
-        aggregate->grave_count -= next == 0;
-    }
-    return WEIR_OK;
+static int encode_keys(struct weir_aggregate *aggregate, const struct weir_batch *batch,
+                       const int32_t *rows, int32_t count, struct weir_error *err) {
+    int rc = weir_key_encode(aggregate->key, batch, rows, count, aggregate->prefix_bytes,
+                             &aggregate->keys);
+    return rc == WEIR_OK ? rc
+                         : weir_error_set(err, rc, "%s: no memory for the keys of %d rows",
+                                          aggregate->declaration, count);
 }
 
-int weir_aggregate_feed(struct weir_aggregate *aggregate, const struct weir_batch *batch,
-                        const int32_t *sel, int32_t count, const int64_t *times_us,
-                        const int64_t *watermark_before_us, const struct weir_column *const *inputs,
-                        const uint8_t *const *masks, int32_t *late_sel, int32_t *late_count,
-                        struct weir_error *err) {
-    *late_count = 0;
-    int rc = reserve_scratch(aggregate, count);
-    if (rc != WEIR_OK) {
-        return weir_error_set(err, rc, "%s: no memory for %d rows", aggregate->declaration, count);
-    }
-    rc = reap_members(aggregate, err);
-    if (rc != WEIR_OK) {
-        return rc;
-    }
-    int32_t taken = aggregate->hops != NULL
-                        ? weir_hops_find(aggregate, sel, count, times_us, watermark_before_us,
-                                         late_sel, late_count)
-                        : find_windows(aggregate, sel, count, times_us, watermark_before_us,
-                                       late_sel, late_count);
+/* Windows that a row's time alone tells. */
+static int feed_windows(struct weir_aggregate *aggregate, const struct weir_feed *feed,
+                        int32_t *late_sel, int32_t *late_count, struct weir_error *err) {
+    struct weir_keys *keys = &aggregate->keys;
+    int32_t taken = (aggregate->hops != NULL ? weir_hops_find : find_windows)(
+        aggregate, feed->sel, feed->count, feed->times_us, feed->watermark_before_us, late_sel,
+        late_count);
     if (taken == 0) {
         return WEIR_OK;
     }
-    struct weir_keys *keys = &aggregate->keys;
-    rc = weir_key_encode(aggregate->key, batch, aggregate->rows, taken, aggregate->prefix_bytes,
-                         keys);
+    int rc = encode_keys(aggregate, feed->batch, aggregate->rows, taken, err);
     if (rc != WEIR_OK) {
-        return weir_error_set(err, rc, "%s: no memory for the keys of %d rows",
-                              aggregate->declaration, taken);
+        return rc;
     }
     for (int32_t i = 0; i < taken; i++) {
         memcpy(keys->bytes + keys->offsets[i], &aggregate->starts[i], WINDOW_BYTES);
@@ -400,23 +389,29 @@ int weir_aggregate_feed(struct weir_aggregate *aggregate, const struct weir_batc
     }
     weir_keys_hash(keys, weir_table_view(aggregate->table)->seed);
     rc = find_slots(aggregate, taken, err);
-    struct weir_measure_rows rows = {
-        .rows = aggregate->rows,
-        .positions = aggregate->positions,
-        .values = aggregate->values,
-        .count = taken,
-    };
-    for (int32_t m = 0; m < aggregate->measures.count && rc == WEIR_OK; m++) {
-        const uint8_t *mask = masks != NULL ? masks[m] : NULL;
-        if (aggregate->measures.cells[m].measure.kind == WEIR_MEASURE_DISTINCT) {
-            rc = add_members(aggregate, m, taken, inputs[m], mask, err);
-        } else {
-            const struct weir_column *input =
-                aggregate->measures.cells[m].measure.has_input ? inputs[m] : NULL;
-            rc = weir_measures_add(&aggregate->measures, m, &rows, input, mask, err);
-        }
+    return rc == WEIR_OK ? weir_aggregate_add(aggregate, feed, 0, taken, err) : rc;
+}
+
+int weir_aggregate_feed(struct weir_aggregate *aggregate, const struct weir_batch *batch,
+                        const int32_t *sel, int32_t count, const int64_t *times_us,
+                        const int64_t *watermark_before_us, const struct weir_column *const *inputs,
+                        const uint8_t *const *masks, int32_t *late_sel, int32_t *late_count,
+                        struct weir_error *err) {
+    struct weir_feed feed = {batch, sel, count, times_us, watermark_before_us, inputs, masks};
+    *late_count = 0;
+    int rc = reserve_scratch(aggregate, count);
+    if (rc != WEIR_OK) {
+        return weir_error_set(err, rc, "%s: no memory for %d rows", aggregate->declaration, count);
     }
-    return rc;
+    rc = weir_members_reap(aggregate, err);
+    if (rc != WEIR_OK || count == 0) {
+        return rc;
+    }
+    if (aggregate->sessions == NULL) {
+        return feed_windows(aggregate, &feed, late_sel, late_count, err);
+    }
+    rc = encode_keys(aggregate, batch, sel, count, err);
+    return rc == WEIR_OK ? weir_sessions_feed(aggregate, &feed, late_sel, late_count, err) : rc;
 }
 
 /* --- fire ---------------------------------------------------------------------------------- */
@@ -426,9 +421,12 @@ bool weir_aggregate_ready(const struct weir_aggregate *aggregate, int64_t waterm
     if (aggregate->hops != NULL) {
         return weir_hops_ready(aggregate, watermark_us);
     }
+    if (aggregate->sessions != NULL) {
+        return weir_sessions_ready(aggregate, watermark_us);
+    }
     return windows->count > 0 &&
-           weir_window_closed(windows->windows[windows->heap[0]].start_us, aggregate->size,
-                              aggregate->lateness, watermark_us);
+           weir_time_add(end_of(aggregate, windows->windows[windows->heap[0]].start_us),
+                         aggregate->lateness) <= watermark_us;
 }
 
 int weir_aggregate_append_row(struct weir_aggregate *aggregate, const uint8_t *key, size_t length,
@@ -459,43 +457,25 @@ static int append_row(struct weir_aggregate *aggregate, struct weir_slot *slot, 
                       struct weir_batch_builder *out, struct weir_error *err) {
     return weir_aggregate_append_row(
         aggregate, weir_slot_key(aggregate->table, slot) + WINDOW_BYTES,
-        slot->key_bytes - WINDOW_BYTES, start, weir_time_add(start, aggregate->size),
+        slot->key_bytes - WINDOW_BYTES, start, end_of(aggregate, start),
         weir_slot_value(aggregate->table, slot), out, err);
 }
 
-/* The slot's members wait for reap_members. */
-static int bury_members(struct weir_aggregate *aggregate, const uint8_t *value,
-                        struct weir_error *err) {
-    for (int32_t m = 0; m < aggregate->measures.count; m++) {
-        const struct weir_measure_cell *cell = &aggregate->measures.cells[m];
-        struct weir_distinct_cell distinct;
-        if (cell->measure.kind != WEIR_MEASURE_DISTINCT) {
-            continue;
-        }
-        memcpy(&distinct, value + cell->offset, sizeof distinct);
-        if (distinct.head == 0) {
-            continue;
-        }
-        if (aggregate->grave_count == aggregate->grave_capacity) {
-            size_t capacity = aggregate->grave_capacity == 0 ? 64 : aggregate->grave_capacity * 2;
-            uint32_t *graves = realloc(aggregate->graves, capacity * sizeof *graves);
-            if (graves == NULL) {
-                return weir_error_set(err, WEIR_E_NOMEM, "%s: no memory to delete",
-                                      weir_table_name(aggregate->members));
-            }
-            aggregate->graves = graves;
-            aggregate->grave_capacity = capacity;
-        }
-        aggregate->graves[aggregate->grave_count++] = distinct.head;
-    }
-    return WEIR_OK;
+int weir_aggregate_row_failed(const struct weir_aggregate *aggregate, int rc,
+                              struct weir_batch_builder *out, bool *full, struct weir_error *err) {
+    weir_batch_builder_undo_row(out);
+    *full = rc == WEIR_E_LIMIT && out->rows > 0;
+    return rc == WEIR_E_LIMIT || rc == WEIR_E_NOMEM
+               ? weir_error_set(err, rc, "%s: no room for one row of output",
+                                aggregate->declaration)
+               : rc;
 }
 
 int weir_aggregate_delete_slot(struct weir_aggregate *aggregate, struct weir_slot *slot,
                                struct weir_error *err) {
     int rc = WEIR_OK;
     if (aggregate->members != NULL) {
-        rc = bury_members(aggregate, weir_slot_value(aggregate->table, slot), err);
+        rc = weir_members_bury(aggregate, weir_slot_value(aggregate->table, slot), err);
     }
     if (rc == WEIR_OK) {
         rc = weir_table_delete(aggregate->table, slot, false);
@@ -511,9 +491,12 @@ int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
                         struct weir_batch_builder *out, int32_t max_rows, bool *done,
                         struct weir_error *err) {
     *done = false;
-    int rc = reap_members(aggregate, err);
+    int rc = weir_members_reap(aggregate, err);
     if (rc == WEIR_OK && aggregate->hops != NULL) {
         return weir_hops_fire(aggregate, watermark_us, out, max_rows, done, err);
+    }
+    if (rc == WEIR_OK && aggregate->sessions != NULL) {
+        return weir_sessions_fire(aggregate, watermark_us, out, max_rows, done, err);
     }
     int32_t emitted = 0;
     while (rc == WEIR_OK && weir_aggregate_ready(aggregate, watermark_us)) {
@@ -524,15 +507,9 @@ int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
         struct weir_slot *slot = weir_table_slot(aggregate->table, window->head);
         rc = append_row(aggregate, slot, window->start_us, out, err);
         if (rc != WEIR_OK) {
-            weir_batch_builder_undo_row(out);
-            if (rc == WEIR_E_LIMIT && out->rows > 0) {
-                return WEIR_OK; /* the builder is full: the caller takes the batch and comes again
-                                 */
-            }
-            return rc == WEIR_E_LIMIT || rc == WEIR_E_NOMEM
-                       ? weir_error_set(err, rc, "%s: no room for one row of output",
-                                        aggregate->declaration)
-                       : rc;
+            bool full;
+            rc = weir_aggregate_row_failed(aggregate, rc, out, &full, err);
+            return full ? WEIR_OK : rc;
         }
         weir_batch_builder_finish_row(out);
         emitted++;
@@ -563,7 +540,8 @@ size_t weir_aggregate_keys(const struct weir_aggregate *aggregate) {
 size_t weir_aggregate_bytes(const struct weir_aggregate *aggregate) {
     return weir_table_bytes(aggregate->table) + weir_windows_bytes(&aggregate->windows) +
            (aggregate->members != NULL ? weir_table_bytes(aggregate->members) : 0) +
-           (aggregate->hops != NULL ? weir_hops_bytes(aggregate->hops) : 0);
+           (aggregate->hops != NULL ? weir_hops_bytes(aggregate->hops) : 0) +
+           (aggregate->sessions != NULL ? weir_sessions_bytes(aggregate->sessions) : 0);
 }
 
 size_t weir_aggregate_estimate(const struct weir_aggregate *aggregate) {
@@ -590,13 +568,10 @@ int32_t weir_aggregate_cells(struct weir_aggregate *aggregate, struct weir_cell 
     if (aggregate->hops != NULL) {
         count += weir_hops_cells(aggregate, cells + count, capacity - count);
     }
+    if (aggregate->sessions != NULL && count < capacity) {
+        cells[count++] = weir_sessions_cell(aggregate->sessions);
+    }
     return count;
-}
-
-static int compare_sequence(const void *a, const void *b) {
-    const struct weir_ordered_slot *x = a;
-    const struct weir_ordered_slot *y = b;
-    return (x->sequence > y->sequence) - (x->sequence < y->sequence);
 }
 
 struct weir_ordered_slot *weir_slots_in_order(struct weir_table *table, size_t *count) {
@@ -609,67 +584,9 @@ struct weir_ordered_slot *weir_slots_in_order(struct weir_table *table, size_t *
         }
     }
     if (list != NULL) {
-        qsort(list, *count, sizeof *list, compare_sequence);
+        qsort(list, *count, sizeof *list, weir_compare_sequence);
     }
     return list;
-}
-
-/* Gives a member back to its owner; one without an owner (it was emitted) is dropped. */
-static int restore_member(struct weir_aggregate *aggregate, struct weir_slot *member,
-                          const struct weir_ordered_slot *owners, size_t owner_count,
-                          struct weir_error *err) {
-    const uint8_t *key = weir_slot_key(aggregate->members, member);
-    struct weir_ordered_slot wanted = {0};
-    uint16_t m = UINT16_MAX;
-    if (member->key_bytes > MEMBER_BYTES) {
-        memcpy(&wanted.sequence, key, sizeof wanted.sequence);
-        memcpy(&m, key + sizeof wanted.sequence, sizeof m);
-    }
-    if (m >= aggregate->measures.count ||
-        aggregate->measures.cells[m].measure.kind != WEIR_MEASURE_DISTINCT) {
-        return weir_error_set(err, WEIR_E_CORRUPT, "%s: a key in the state does not parse",
-                              weir_table_name(aggregate->members));
-    }
-    const struct weir_ordered_slot *owner =
-        bsearch(&wanted, owners, owner_count, sizeof *owners, compare_sequence);
-    if (owner == NULL) {
-        return weir_table_delete(aggregate->members, member, true);
-    }
-    uint8_t *value =
-        weir_slot_value(aggregate->table, weir_table_slot(aggregate->table, owner->number));
-    struct weir_distinct_cell distinct;
-    uint8_t *at = value + aggregate->measures.cells[m].offset;
-    memcpy(&distinct, at, sizeof distinct);
-    member->link = distinct.head;
-    distinct.head = member->number;
-    distinct.unused++; /* counts members for check_members; cleared there */
-    memcpy(at, &distinct, sizeof distinct);
-    return WEIR_OK;
-}
-
-static int check_members(struct weir_aggregate *aggregate, const struct weir_ordered_slot *owners,
-                         size_t owner_count, struct weir_error *err) {
-    for (size_t i = 0; i < owner_count; i++) {
-        uint8_t *value =
-            weir_slot_value(aggregate->table, weir_table_slot(aggregate->table, owners[i].number));
-        for (int32_t m = 0; m < aggregate->measures.count; m++) {
-            const struct weir_measure_cell *cell = &aggregate->measures.cells[m];
-            struct weir_distinct_cell distinct;
-            if (cell->measure.kind != WEIR_MEASURE_DISTINCT) {
-                continue;
-            }
-            memcpy(&distinct, value + cell->offset, sizeof distinct);
-            if (distinct.count != distinct.unused) {
-                return weir_error_set(err, WEIR_E_CORRUPT,
-                                      "%s: measure '%s' counts %" PRIu64 " members, %u are there",
-                                      weir_table_name(aggregate->members), cell->measure.name,
-                                      distinct.count, distinct.unused);
-            }
-            distinct.unused = 0;
-            memcpy(value + cell->offset, &distinct, sizeof distinct);
-        }
-    }
-    return WEIR_OK;
 }
 
 int weir_aggregate_restore(struct weir_aggregate *aggregate, struct weir_error *err) {
@@ -704,17 +621,22 @@ int weir_aggregate_restore(struct weir_aggregate *aggregate, struct weir_error *
                                 weir_table_name(aggregate->table), start);
             break;
         }
-        rc = join_window(aggregate, slot, start, err);
+        if (aggregate->sessions == NULL) {
+            rc = join_window(aggregate, slot, start, err);
+        }
         if (rc == WEIR_OK && aggregate->hops != NULL) {
             rc = weir_hops_created(aggregate, slot, err);
         }
     }
+    if (rc == WEIR_OK && aggregate->sessions != NULL) {
+        rc = weir_sessions_restore(aggregate, slots, count, err);
+    }
     for (size_t i = 0; i < member_count && rc == WEIR_OK; i++) {
-        rc = restore_member(aggregate, weir_table_slot(aggregate->members, members[i].number),
-                            slots, count, err);
+        rc = weir_members_restore(aggregate, weir_table_slot(aggregate->members, members[i].number),
+                                  slots, count, err);
     }
     if (rc == WEIR_OK) {
-        rc = check_members(aggregate, slots, count, err);
+        rc = weir_members_check(aggregate, slots, count, err);
     }
 out:
     free(slots);

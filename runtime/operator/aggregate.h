@@ -1,12 +1,12 @@
 #pragma once
-/* Keyed aggregation in windows (tumbling, hopping, cumulate), on state slots (state/table.h). One
- * slot a (window, key), measures as fixed cells in it; the members of exact distinct sets are slots
- * of a table of their own, so an epoch logs only new members. Rows are taken in order; which window
- * a row joins and whether it is late depend on the row's own watermark_before only, and windows are
- * emitted in (start, creation sequence) order: no result depends on batch size or epoch length.
- * Hopping and cumulate windows are put together from panes (hopping.c): a slot a (pane, key); a row
- * late for some windows counts in the others. Their double sums are of panes, each summed in row
- * order.
+/* Keyed aggregation in windows (tumbling, calendar, hopping, cumulate, session), on state slots
+ * (state/table.h). One slot a (window, key), measures as fixed cells in it; the members of exact
+ * distinct sets are slots of a table of their own, so an epoch logs only new members. Rows are
+ * taken in order; which window a row joins and whether it is late depend on the row's own
+ * watermark_before only, and windows are emitted in (start, creation sequence) order: no result
+ * depends on batch size or epoch length. Hopping and cumulate windows are put together from panes
+ * (hopping.c): a slot a (pane, key); a row late for some windows counts in the others. Their double
+ * sums are of panes, each summed in row order.
  *
  * Small print (docs: language): nulls are ignored, aggregates of nothing are null, count and
  * distinct 0. Sums of ints are int64, summed in 128 bits; of decimal(p,s) decimal(38,s), summed in
@@ -15,6 +15,7 @@
  * double. NaN sorts above all numbers. One thread (the loop). */
 #include "batch/batch.h"
 #include "batch/builder.h"
+#include "operator/calendar.h"
 #include "state/cell.h"
 
 #ifdef __cplusplus
@@ -46,7 +47,9 @@ struct weir_aggregate_config {
     const struct weir_schema *input;
     const int32_t *by; /* columns of input */
     int32_t by_count;
-    int64_t size_us; /* > 0 */
+    int64_t size_us;                      /* > 0, or one of the next two */
+    const struct weir_calendar *calendar; /* windows of a wall calendar; NULL: of size_us */
+    int64_t gap_us;                       /* > 0: sessions */
     int64_t
         every_us;  /* 0: tumbling; else a window starts (cumulate: ends) every so often, <= size */
     bool cumulate; /* windows share their start and grow by every_us, which divides size_us */
@@ -105,8 +108,8 @@ size_t weir_aggregate_bytes(const struct weir_aggregate *aggregate);
 size_t weir_aggregate_estimate(const struct weir_aggregate *aggregate);
 uint64_t weir_aggregate_shape(const struct weir_aggregate *aggregate);
 
-/* Its cells: 1; one more with a distinct measure, two more with every_us. All are sealed at the
- * same instant. */
+/* Its cells: 1; one more with a distinct measure, two more with every_us, one more of sessions. All
+ * are sealed at the same instant. */
 int32_t weir_aggregate_cells(struct weir_aggregate *aggregate, struct weir_cell **cells,
                              int32_t capacity);
 /* After the last apply to its cells, before the first feed. */

@@ -2,6 +2,7 @@
 /* The inside of an aggregate, shared by aggregate.c (tumbling, and what all kinds do) and hopping.c
  * (windows made of panes). */
 #include "operator/aggregate.h"
+#include "operator/calendar.h"
 #include "operator/key.h"
 #include "operator/measure.h"
 #include "operator/window.h"
@@ -13,10 +14,23 @@ enum {
 };
 
 struct weir_hops;
+struct weir_sessions;
+
+/* What weir_aggregate_feed is given. */
+struct weir_feed {
+    const struct weir_batch *batch;
+    const int32_t *sel; /* NULL: rows 0..count */
+    int32_t count;
+    const int64_t *times_us;
+    const int64_t *watermark_before_us;
+    const struct weir_column *const *inputs;
+    const uint8_t *const *masks;
+};
 
 struct weir_aggregate {
     char *declaration;
-    int64_t size;
+    int64_t size;                  /* 0: of another length each */
+    struct weir_calendar calendar; /* unit NONE: windows of `size` */
     int64_t lateness;
     uint64_t shape;
     struct weir_key *key;
@@ -24,10 +38,11 @@ struct weir_aggregate {
     struct weir_measures measures;
     struct weir_schema *output;
     struct weir_table *table;
-    struct weir_table *members;  /* NULL without a distinct measure */
-    struct weir_windows windows; /* tumbling: the windows; hopping, cumulate: their panes */
-    struct weir_hops *hops;      /* NULL for tumbling */
-    uint32_t prefix_bytes;       /* before the by columns in a key */
+    struct weir_table *members;     /* NULL without a distinct measure */
+    struct weir_windows windows;    /* tumbling: the windows; hopping, cumulate: their panes */
+    struct weir_hops *hops;         /* NULL for other windows */
+    struct weir_sessions *sessions; /* likewise */
+    uint32_t prefix_bytes;          /* before the by columns in a key */
     /* Member lists of emitted slots, by first member. */
     uint32_t *graves;
     size_t grave_count;
@@ -35,6 +50,7 @@ struct weir_aggregate {
     /* Scratch of a feed, by row fed and not late. */
     struct weir_keys keys;
     struct weir_keys member_keys;
+    struct weir_buffer moved_key; /* of a member of two sets joined */
     int32_t capacity;
     int32_t *rows;
     int32_t *positions;
@@ -50,6 +66,12 @@ struct weir_ordered_slot {
     uint32_t number;
 };
 
+static inline int weir_compare_sequence(const void *a, const void *b) {
+    const struct weir_ordered_slot *x = (const struct weir_ordered_slot *)a;
+    const struct weir_ordered_slot *y = (const struct weir_ordered_slot *)b;
+    return (x->sequence > y->sequence) - (x->sequence < y->sequence);
+}
+
 /* Live slots of a table in creation order; owned by the caller, NULL without memory. */
 struct weir_ordered_slot *weir_slots_in_order(struct weir_table *table, size_t *count);
 
@@ -58,6 +80,13 @@ int weir_aggregate_append_row(struct weir_aggregate *aggregate, const uint8_t *k
                               int64_t start_us, int64_t end_us, const uint8_t *value,
                               struct weir_batch_builder *out,
                               struct weir_error *err) WEIR_MUST_CHECK;
+/* The row did not go out: it is undone. *full: the builder is, and the caller takes the batch and
+ * comes again; else returns the error to go on with. */
+int weir_aggregate_row_failed(const struct weir_aggregate *aggregate, int rc,
+                              struct weir_batch_builder *out, bool *full, struct weir_error *err);
+/* Adds rows[from..to) to the values of their slots, measure by measure. */
+int weir_aggregate_add(struct weir_aggregate *aggregate, const struct weir_feed *feed, int32_t from,
+                       int32_t to, struct weir_error *err) WEIR_MUST_CHECK;
 /* Deletes a slot of the window table; its distinct members follow in time. */
 int weir_aggregate_delete_slot(struct weir_aggregate *aggregate, struct weir_slot *slot,
                                struct weir_error *err) WEIR_MUST_CHECK;

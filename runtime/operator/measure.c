@@ -163,7 +163,7 @@ static int cell_init(struct weir_measures *measures, struct weir_measure_cell *c
 }
 
 int weir_measures_init(struct weir_measures *measures, const struct weir_measure *list,
-                       int32_t count, struct weir_error *err) {
+                       int32_t count, uint32_t tail_bytes, struct weir_error *err) {
     memset(measures, 0, sizeof *measures);
     if (count < 0 || count > WEIR_MEASURES_MAX) {
         return weir_error_set(err, WEIR_E_CONFIG, "%d measures: at most %d are possible", count,
@@ -181,6 +181,8 @@ int weir_measures_init(struct weir_measures *measures, const struct weir_measure
             return rc;
         }
     }
+    measures->tail_offset = measures->value_bytes;
+    measures->value_bytes += tail_bytes;
     return WEIR_OK;
 }
 
@@ -495,40 +497,77 @@ static bool is_better(const struct weir_measure_cell *cell, const uint8_t *into,
     return maximum ? a < b : b < a;
 }
 
+static void merge_cell(const struct weir_measures *measures, int32_t m, uint8_t *into,
+                       const uint8_t *from) {
+    const struct weir_measure_cell *cell = &measures->cells[m];
+    uint8_t *a = into + cell->offset;
+    const uint8_t *b = from + cell->offset;
+    uint64_t count;
+    switch (cell->measure.kind) {
+    case WEIR_MEASURE_COUNT:
+        memcpy(&count, b, sizeof count);
+        add_u64(a, count);
+        break;
+    case WEIR_MEASURE_SUM:
+        if (is_present(from, m)) {
+            merge_sum(cell, a, b);
+            set_present(into, m);
+        }
+        break;
+    case WEIR_MEASURE_AVG:
+        memcpy(&count, from + cell->count_offset, sizeof count);
+        if (count > 0) {
+            merge_sum(cell, a, b);
+            add_u64(into + cell->count_offset, count);
+        }
+        break;
+    case WEIR_MEASURE_MIN:
+    case WEIR_MEASURE_MAX:
+        if (is_present(from, m) && (!set_present(into, m) || is_better(cell, a, b))) {
+            memcpy(a, b, extreme_bytes(cell->measure.type));
+        }
+        break;
+    case WEIR_MEASURE_DISTINCT:
+        break;
+    }
+}
+
 void weir_measures_merge(const struct weir_measures *measures, uint8_t *into, const uint8_t *from) {
     for (int32_t m = 0; m < measures->count; m++) {
-        const struct weir_measure_cell *cell = &measures->cells[m];
-        uint8_t *a = into + cell->offset;
-        const uint8_t *b = from + cell->offset;
-        uint64_t count;
-        switch (cell->measure.kind) {
-        case WEIR_MEASURE_COUNT:
-            memcpy(&count, b, sizeof count);
-            add_u64(a, count);
-            break;
-        case WEIR_MEASURE_SUM:
-            if (is_present(from, m)) {
-                merge_sum(cell, a, b);
-                set_present(into, m);
-            }
-            break;
-        case WEIR_MEASURE_AVG:
-            memcpy(&count, from + cell->count_offset, sizeof count);
-            if (count > 0) {
-                merge_sum(cell, a, b);
-                add_u64(into + cell->count_offset, count);
-            }
-            break;
-        case WEIR_MEASURE_MIN:
-        case WEIR_MEASURE_MAX:
-            if (is_present(from, m) && (!set_present(into, m) || is_better(cell, a, b))) {
-                memcpy(a, b, extreme_bytes(cell->measure.type));
-            }
-            break;
-        case WEIR_MEASURE_DISTINCT:
-            break;
-        }
+        merge_cell(measures, m, into, from);
     }
+}
+
+static bool holds_bytes(const struct weir_measure_cell *cell) {
+    return (cell->measure.kind == WEIR_MEASURE_MIN || cell->measure.kind == WEIR_MEASURE_MAX) &&
+           weir_type_is_bytes(cell->measure.type);
+}
+
+int weir_measures_absorb(struct weir_measures *measures, uint8_t *into, const uint8_t *from,
+                         struct weir_error *err) {
+    for (int32_t m = 0; m < measures->count; m++) {
+        const struct weir_measure_cell *cell = &measures->cells[m];
+        if (!holds_bytes(cell)) {
+            merge_cell(measures, m, into, from);
+            continue;
+        }
+        struct bytes_cell a;
+        struct bytes_cell b;
+        uint8_t *at = into + cell->offset;
+        memcpy(&a, at, sizeof a);
+        memcpy(&b, from + cell->offset, sizeof b);
+        if (!is_present(from, m) ||
+            (is_present(into, m) && !is_better(cell, at, from + cell->offset))) {
+            continue;
+        }
+        int rc = hold_bytes(measures, &a, (const char *)b.bytes, b.length, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+        memcpy(at, &a, sizeof a);
+        set_present(into, m);
+    }
+    return WEIR_OK;
 }
 
 /* --- results ------------------------------------------------------------------------------- */
@@ -643,11 +682,6 @@ int weir_measures_emit(const struct weir_measures *measures, int32_t m, const ui
 }
 
 /* --- images -------------------------------------------------------------------------------- */
-
-static bool holds_bytes(const struct weir_measure_cell *cell) {
-    return (cell->measure.kind == WEIR_MEASURE_MIN || cell->measure.kind == WEIR_MEASURE_MAX) &&
-           weir_type_is_bytes(cell->measure.type);
-}
 
 static int codec_encode(void *context, const void *value, struct weir_buffer *out) {
     const struct weir_measures *measures = context;

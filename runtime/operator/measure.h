@@ -32,7 +32,8 @@ struct weir_measures {
     struct weir_measure_cell *cells;
     int32_t count;
     uint32_t value_bytes;
-    bool has_parts; /* some cell needs the codec */
+    uint32_t tail_offset; /* of what the owner keeps behind the cells */
+    bool has_parts;       /* some cell needs the codec */
     bool has_distinct;
     struct weir_table *table; /* whose heap holds strings; set after creation */
 };
@@ -45,8 +46,9 @@ struct weir_measure_rows {
     int32_t count;
 };
 
+/* tail_bytes: of the owner's, in every value and image. */
 int weir_measures_init(struct weir_measures *measures, const struct weir_measure *list,
-                       int32_t count, struct weir_error *err) WEIR_MUST_CHECK;
+                       int32_t count, uint32_t tail_bytes, struct weir_error *err) WEIR_MUST_CHECK;
 void weir_measures_fini(struct weir_measures *measures);
 
 /* Adds the rows to measure m (not distinct). mask NULL: all count. */
@@ -57,6 +59,9 @@ int weir_measures_add(struct weir_measures *measures, int32_t m,
  * Texts of min and max stay `from`'s or `into`'s: the result borrows them and must not be given to
  * the codec. */
 void weir_measures_merge(const struct weir_measures *measures, uint8_t *into, const uint8_t *from);
+/* The same for values that are slots': texts are copied. */
+int weir_measures_absorb(struct weir_measures *measures, uint8_t *into, const uint8_t *from,
+                         struct weir_error *err) WEIR_MUST_CHECK;
 /* Appends measure m's result. WEIR_E_DATA: out of range (err names the measure). */
 int weir_measures_emit(const struct weir_measures *measures, int32_t m, const uint8_t *value,
                        struct weir_column_builder *out, struct weir_error *err) WEIR_MUST_CHECK;

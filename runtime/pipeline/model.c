@@ -81,6 +81,14 @@ static int init_aggregate(struct weir_node *node, struct weir_error *err) {
     for (int32_t m = 0; rc == WEIR_OK && m < model->measure_count; m++) {
         rc = init_measure(node, m, &measures[m], err);
     }
+    struct weir_calendar calendar;
+    if (rc == WEIR_OK && model->calendar_unit != NULL) {
+        enum weir_calendar_unit unit;
+        rc = weir_calendar_unit_parse(model->calendar_unit, &unit)
+                 ? weir_calendar_init(&calendar, unit, model->calendar_week_start,
+                                      model->calendar_zone, err)
+                 : weir_error_set(err, WEIR_E_BUG, "no calendar unit '%s'", model->calendar_unit);
+    }
     if (rc == WEIR_OK) {
         struct weir_aggregate_config config = {
             .declaration = node->name,
@@ -88,6 +96,8 @@ static int init_aggregate(struct weir_node *node, struct weir_error *err) {
             .by = by,
             .by_count = model->by_count,
             .size_us = model->window_size_us,
+            .calendar = model->calendar_unit != NULL ? &calendar : NULL,
+            .gap_us = model->window_gap_us,
             .every_us = model->window_every_us,
             .cumulate = model->window_cumulates,
             .lateness_us = model->allowed_lateness_us,

@@ -356,6 +356,30 @@ static void read_type(struct reader *r, const json_t *value, const char *key,
     }
 }
 
+static void read_window(struct reader *r, const json_t *window, struct weir_plan_model *model) {
+    static const char *const kinds[] = {"tumbling", "hopping", "cumulate", "session", "calendar"};
+    const char *kind = window != NULL ? text(r, window, "kind", true) : "";
+    bool known = false;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        known |= strcmp(kind, kinds[i]) == 0;
+    }
+    if (!known) {
+        fail(r, "window", "a tumbling, hopping, cumulate, session or calendar window");
+        return;
+    }
+    model->window_cumulates = strcmp(kind, "cumulate") == 0;
+    model->window_every_us = integer(r, window, "every_us", 0);
+    model->window_size_us = integer(r, window, "size_us", 0);
+    model->window_gap_us = integer(r, window, "gap_us", 0);
+    model->allowed_lateness_us = integer(r, window, "allowed_lateness_us", 0);
+    model->late = text(r, window, "late", false);
+    if (strcmp(kind, "calendar") == 0) {
+        model->calendar_unit = text(r, window, "unit", true);
+        model->calendar_zone = text(r, window, "time_zone", true);
+        model->calendar_week_start = (int32_t)integer(r, window, "week_start", 0);
+    }
+}
+
 static void read_model(struct reader *r, const json_t *value, struct weir_plan_model *model) {
     model->name = text(r, value, "name", true);
     r->where = model->name;
@@ -366,18 +390,7 @@ static void read_model(struct reader *r, const json_t *value, struct weir_plan_m
     read_expectations(r, value, "expectations", &model->expectations);
     read_dedup(r, value, &model->dedup);
     model->by = text_list(r, value, "by", &model->by_count);
-    json_t *window = member(value, "window");
-    const char *window_kind = window != NULL ? text(r, window, "kind", true) : "";
-    model->window_cumulates = strcmp(window_kind, "cumulate") == 0;
-    if (strcmp(window_kind, "tumbling") != 0 && strcmp(window_kind, "hopping") != 0 &&
-        !model->window_cumulates) {
-        fail(r, "window", "a tumbling, hopping or cumulate window");
-        return;
-    }
-    model->window_every_us = integer(r, window, "every_us", 0);
-    model->window_size_us = integer(r, window, "size_us", 0);
-    model->allowed_lateness_us = integer(r, window, "allowed_lateness_us", 0);
-    model->late = text(r, window, "late", false);
+    read_window(r, member(value, "window"), model);
     model->measures = list(r, value, "measures", sizeof(*model->measures), &model->measure_count);
     for (int32_t i = 0; i < model->measure_count; i++) {
         json_t *item = json_array_get(member(value, "measures"), (size_t)i);

@@ -139,8 +139,12 @@ struct weir_plan_model {
     struct weir_plan_dedup dedup;
     const char **by;
     int32_t by_count;
-    int64_t window_size_us;
-    int64_t window_every_us; /* hopping, cumulate; 0: tumbling */
+    int64_t window_size_us;    /* 0: session, calendar */
+    int64_t window_every_us;   /* hopping, cumulate; 0: tumbling */
+    int64_t window_gap_us;     /* session */
+    const char *calendar_unit; /* calendar: "day" .. "year"; NULL: other windows */
+    const char *calendar_zone;
+    int32_t calendar_week_start; /* 0: Monday */
     bool window_cumulates;
     int64_t allowed_lateness_us;
     const char *late; /* dataset name or NULL */

@@ -1,6 +1,7 @@
 -- `weir explain`: one dataset's plan, guarantees and generated code, as text or JSON.
 local json = require "weir.internal.json"
 local time = require "weir.internal.time"
+local windows = require "weir.internal.windows"
 
 local explain = {}
 
@@ -163,9 +164,7 @@ function explain.dataset(result, name, options)
         line("by", table.concat(dataset.by, ", "))
     end
     if said(dataset.window) then
-        local window = dataset.window
-        local hop = window.every_us > 0 and (", %s %s"):format(window.kind == "hopping" and "every" or "step", duration(window.every_us)) or ""
-        line("window", ("%s %s%s, allowed lateness %s"):format(window.kind, duration(window.size_us), hop, duration(window.allowed_lateness_us)))
+        line("window", ("%s, allowed lateness %s"):format(windows.text(dataset.window, duration), duration(dataset.window.allowed_lateness_us)))
     end
     for _, measure in ipairs(dataset.measures or {}) do
         local over = said(measure.column) and measure.column or said(measure["function"]) and "function " .. measure["function"] or "rows"

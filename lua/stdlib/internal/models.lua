@@ -6,6 +6,8 @@ local predicate = require "weir.internal.predicate"
 local types = require "weir.internal.types"
 local words = require "weir.internal.words"
 
+local windows = require "weir.internal.windows"
+
 local models = {}
 
 local model_options = {
@@ -13,77 +15,6 @@ local model_options = {
     by = true, window = true, measures = true, derive = true, tests = true, emit = true, into = true, quarantine = true, version = true,
     join = "later", top = "later", having = "later", explode = "later", ensures = "later", key = "later", params = "later",
 }
-
--- kind -> the option beside size that says how often, and how it is written
-local window_kinds = {
-    tumbling = { form = 'tumbling { size = "1m" }' },
-    hopping = { hop = "every", form = 'hopping { size = "1h", every = "1m" }' },
-    cumulate = { hop = "step", form = 'cumulate { size = "1d", step = "1h" }' },
-}
-
--- The microseconds between one window and the next; 0 for tumbling, nil after a complaint.
-local function read_hop(reader, node, named, field, size)
-    local kind = window_kinds[node.word]
-    if not kind.hop then
-        return 0
-    elseif not named[kind.hop] then
-        reader:error("type", field.value_at, ("a %s window says its `%s`"):format(node.word, kind.hop), kind.form)
-        return nil
-    end
-    local hop = reader:duration(named[kind.hop], kind.hop)
-    if hop == 0 or hop and hop > size then
-        reader:error("type", named[kind.hop].value_at, ("`%s` is longer than nothing and not longer than size"):format(kind.hop),
-            hop == 0 and kind.form or "rows between two windows would count nowhere")
-        return nil
-    elseif hop and node.word == "cumulate" and size % hop ~= 0 then
-        reader:error("type", named.step.value_at, "steps divide the size", kind.form)
-        return nil
-    end
-    return hop
-end
-
-local function read_window(reader, field, of)
-    local node = reader:node(field, "window", "tumbling", "hopping", "cumulate")
-    if not node then
-        return nil
-    end
-    local kind = window_kinds[node.word]
-    local options = { size = true, allowed_lateness = true, late = true, offset = "later" }
-    if kind.hop then
-        options[kind.hop] = true
-    end
-    local named
-    if node.body then
-        named = reader:options(node.body, reader:place_of(node, field.value_at), options, node.word, false)
-    elseif type(node.args[1]) == "string" then
-        local at = reader:argument_at(field.value_at, 1)
-        named = { size = { value = node.args[1], at = at, value_at = at } }
-    else
-        reader:left_open({ word = node.word }, field.value_at)
-        return nil
-    end
-    if not named.size then
-        reader:error("type", field.value_at, "a window has a size", kind.form)
-        return nil
-    end
-    local size = reader:duration(named.size, "size")
-    if size == 0 then
-        reader:error("type", named.size.value_at, "a window is longer than nothing")
-        return nil
-    end
-    local hop = size and read_hop(reader, node, named, field, size)
-    local late = reader:want(named.late, "string", "late", "a dataset's name")
-    if late and not datasets.check_name(reader, { name = late }, named.late.value_at) then
-        late = nil
-    end
-    return hop and {
-        kind = node.word,
-        size_us = size,
-        every_us = hop,
-        allowed_lateness_us = reader:duration(named.allowed_lateness, "allowed_lateness") or 0,
-        late = late or json.null,
-    }, late and { name = late, at = named.late.value_at, of = of }
-end
 
 local measure_options = { where = true, over = "later" }
 
@@ -312,7 +243,7 @@ function models.model(project, reader, node, at)
     end
     local late
     if named.window then
-        plan.window, late = read_window(reader, named.window, of)
+        plan.window, late = windows.read(reader, named.window, of)
         if plan.window and not (time or from.time) then
             reader:error("no-time", named.window.at, "a window needs event time, and nothing here or upstream declares it", 'add time = { field = "…" }')
         end
@@ -380,8 +311,7 @@ function models.model(project, reader, node, at)
         shape[#shape + 1] = column and name .. ":" .. column.type.text or name -- refused above
     end
     if plan.window ~= json.null then
-        local hop = plan.window.every_us > 0 and " " .. plan.window.every_us or ""
-        shape[#shape + 1] = plan.window.kind .. " " .. plan.window.size_us .. hop
+        shape[#shape + 1] = windows.shape(plan.window)
     end
     for _, measure in ipairs(measures) do
         shape[#shape + 1] = ("%s=%s(%s):%s"):format(measure.name, measure.kind, tostring(measure.input_type), measure.type)

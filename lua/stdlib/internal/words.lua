@@ -11,7 +11,7 @@ local words = {}
 words.built = {
     pipeline = "named", source = "named", stream = "named", model = "named", quality = "named", expect = "named",
     delta = "table", -- and the kinds of source, decoder and sink, below
-    tumbling = "size", hopping = "args", cumulate = "args",
+    tumbling = "size", hopping = "args", cumulate = "args", session = "args", calendar = "args",
     not_null = "args", one_of = "args", between = "args", matches = "args", unique = "args",
     sum = "args", count = "args", avg = "args", min = "args", max = "args", distinct = "args",
 }
@@ -19,8 +19,7 @@ words.built = {
 -- Words of the language that are refused by name. The text is what to do meanwhile, if anything.
 words.later = {
     rule = "", decision = "", pattern = "", job = "", policy = "",
-    sliding = "use `hopping`", session = "use `tumbling`",
-    calendar = "use `tumbling`", every = "use `emit = \"on_close\"`",
+    sliding = "use `hopping`", every = "use `emit = \"on_close\"`",
     temporal_join = "", interval_join = "", regular_join = "", window_join = "", lookup = "", async_lookup = "", copy = "",
     top = "", over = "",
     approx_distinct = "use `distinct`", approx_quantile = "", quantile = "", stddev = "", first = "", last = "",

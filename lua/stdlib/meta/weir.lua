@@ -134,6 +134,14 @@ function hopping(options) end
 ---@param options { size: string, step: string, allowed_lateness?: string, late?: string }
 ---@return weir.node
 function cumulate(options) end
+---Rows of a key no further apart than `gap` are one window.
+---@param options string|{ gap: string, allowed_lateness?: string, late?: string }
+---@return weir.node
+function session(options) end
+---Days, weeks, months, quarters or years of a time zone: `calendar { "day", time_zone = "Europe/London" }`.
+---@param options string|{ [1]: string, time_zone?: string, week_start?: string, allowed_lateness?: string, late?: string }
+---@return weir.node
+function calendar(options) end
 
 ---@param column string
 ---@return weir.node
