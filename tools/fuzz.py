@@ -88,11 +88,13 @@ def coverage(name, sources):
     raw, merged = FUZZ / f"{name}.profraw", FUZZ / f"{name}.profdata"
     run(FUZZ, name, 0, "coverage", profile=raw, runs=0)
     subprocess.run(["llvm-profdata-14", "merge", "-sparse", str(raw), "-o", str(merged)], check=True)
-    text = subprocess.run(["llvm-cov-14", "export", "-summary-only", str(FUZZ / "fuzz" / name), f"-instr-profile={merged}",
-                           *[str(ROOT / source) for source in sources]], check=True, capture_output=True, text=True).stdout
-
-    files = json.loads(text)["data"][0]["files"]
-    lines = [(pathlib.Path(f["filename"]).relative_to(ROOT), f["summary"]["lines"]) for f in files]
+    text = subprocess.run(["llvm-cov-14", "export", "-summary-only", str(FUZZ / "fuzz" / name), f"-instr-profile={merged}"], check=True,
+                          capture_output=True, text=True).stdout
+    wanted = {ROOT / source for source in sources}  # the compiler's names may be relative to the build folder
+    files = [(pathlib.Path(os.path.normpath(FUZZ / f["filename"])), f["summary"]["lines"]) for f in json.loads(text)["data"][0]["files"]]
+    lines = [(path.relative_to(ROOT), line) for path, line in files if path in wanted]
+    if len(lines) != len(wanted):
+        return 0.0, f"coverage knows {len(lines)} of the {len(wanted)} sources"
     count, covered = sum(line["count"] for _, line in lines), sum(line["covered"] for _, line in lines)
     detail = "\n".join(f"{path}: {line['covered']} of {line['count']} lines, {line['percent']:.1f} %" for path, line in lines)
     return 100.0 * covered / count if count else 0.0, detail

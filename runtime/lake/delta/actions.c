@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "lake/delta/text.h"
+
 /* --- adds ---------------------------------------------------------------------------------- */
 
 static size_t text_size(const char *text) {
@@ -202,34 +204,6 @@ const char *weir_delta_metadata_property(const struct weir_delta_metadata *metad
 
 /* --- JSON ---------------------------------------------------------------------------------- */
 
-/* Length of the UTF-8 sequence at `text`, or 0 when it is malformed (overlong, surrogate, past
- * U+10FFFF, cut). */
-static size_t utf8_length(const unsigned char *text, size_t left) {
-    unsigned char c = text[0];
-    if (c < 0x80) {
-        return 1;
-    }
-    if (c >= 0xC2 && c <= 0xDF) {
-        return left >= 2 && (text[1] & 0xC0) == 0x80 ? 2 : 0;
-    }
-    if (c >= 0xE0 && c <= 0xEF) {
-        if (left < 3 || (text[1] & 0xC0) != 0x80 || (text[2] & 0xC0) != 0x80 ||
-            (c == 0xE0 && text[1] < 0xA0) || (c == 0xED && text[1] > 0x9F)) {
-            return 0;
-        }
-        return 3;
-    }
-    if (c >= 0xF0 && c <= 0xF4) {
-        if (left < 4 || (text[1] & 0xC0) != 0x80 || (text[2] & 0xC0) != 0x80 ||
-            (text[3] & 0xC0) != 0x80 || (c == 0xF0 && text[1] < 0x90) ||
-            (c == 0xF4 && text[1] > 0x8F)) {
-            return 0;
-        }
-        return 4;
-    }
-    return 0;
-}
-
 int weir_delta_json_string(struct weir_buffer *out, const char *text, size_t length) {
     const unsigned char *bytes = (const unsigned char *)text;
     /* worst case: every byte becomes \u00XX */
@@ -241,7 +215,7 @@ int weir_delta_json_string(struct weir_buffer *out, const char *text, size_t len
     for (size_t i = 0; i < length && rc == WEIR_OK;) {
         unsigned char c = bytes[i];
         if (c >= 0x20 && c != '"' && c != '\\' && c != 0x7F) {
-            size_t n = utf8_length(bytes + i, length - i);
+            size_t n = delta_text_utf8_length(bytes + i, length - i);
             if (n == 0) {
                 return WEIR_E_DATA;
             }

@@ -6,6 +6,7 @@
 
 #include "lake/delta/parquet_file.h"
 #include "lake/delta/state.h"
+#include "lake/delta/text.h"
 
 #define POOL_BYTES ((size_t)2 << 30)
 #define SIDECARS_MAX 100000
@@ -63,7 +64,8 @@ struct reading {
     struct scratch scratch;
     struct weir_pool *pool;
     struct weir_error *err;
-    bool failed; /* the scratch ran out of memory */
+    bool failed;   /* the scratch ran out of memory */
+    bool bad_text; /* a text is not UTF-8 */
     char **sidecars;
     int32_t sidecar_count;
 };
@@ -78,6 +80,7 @@ static char *text_at(struct reading *reading, const struct weir_column *column, 
     }
     memcpy(text, bytes, (size_t)length);
     text[length] = '\0';
+    reading->bad_text = reading->bad_text || !delta_text_is_utf8(text, (size_t)length);
     return text;
 }
 
@@ -142,6 +145,10 @@ static int32_t view_pairs(struct reading *reading, struct delta_view view, int64
 static int done(struct reading *reading, const char *what, const void *required) {
     if (reading->failed) {
         return weir_error_set(reading->err, WEIR_E_NOMEM, "read checkpoint: out of memory");
+    }
+    if (reading->bad_text) {
+        return weir_error_set(reading->err, WEIR_E_CORRUPT,
+                              "checkpoint: an action has a text that is not UTF-8");
     }
     return required != NULL ? WEIR_OK
                             : weir_error_set(reading->err, WEIR_E_CORRUPT,

@@ -257,3 +257,49 @@ bool delta_parse_timestamp(const char *text, int64_t *us) {
     return !__builtin_mul_overflow(seconds, (int64_t)1000000, us) &&
            !__builtin_add_overflow(*us, fraction, us);
 }
+
+size_t delta_text_utf8_length(const unsigned char *text, size_t left) {
+    unsigned char c = text[0];
+    if (c < 0x80) {
+        return 1;
+    }
+    if (c >= 0xC2 && c <= 0xDF) {
+        return left >= 2 && (text[1] & 0xC0) == 0x80 ? 2 : 0;
+    }
+    if (c >= 0xE0 && c <= 0xEF) {
+        if (left < 3 || (text[1] & 0xC0) != 0x80 || (text[2] & 0xC0) != 0x80 ||
+            (c == 0xE0 && text[1] < 0xA0) || (c == 0xED && text[1] > 0x9F)) {
+            return 0;
+        }
+        return 3;
+    }
+    if (c >= 0xF0 && c <= 0xF4) {
+        if (left < 4 || (text[1] & 0xC0) != 0x80 || (text[2] & 0xC0) != 0x80 ||
+            (text[3] & 0xC0) != 0x80 || (c == 0xF0 && text[1] < 0x90) ||
+            (c == 0xF4 && text[1] > 0x8F)) {
+            return 0;
+        }
+        return 4;
+    }
+    return 0;
+}
+
+bool delta_text_is_utf8(const char *text, size_t length) {
+    const unsigned char *bytes = (const unsigned char *)text;
+    for (size_t i = 0; i < length;) {
+        uint64_t eight;
+        if (i + 8 <= length) { /* paths and statistics are ASCII nearly always */
+            memcpy(&eight, bytes + i, 8);
+            if ((eight & UINT64_C(0x8080808080808080)) == 0) {
+                i += 8;
+                continue;
+            }
+        }
+        size_t n = delta_text_utf8_length(bytes + i, length - i);
+        if (n == 0) {
+            return false;
+        }
+        i += n;
+    }
+    return true;
+}

@@ -17,6 +17,10 @@ int delta_text_base64(struct weir_buffer *out, const void *bytes, size_t size) W
 /* What a cell of a text table shows: JSON without the quotes around a text. */
 int delta_cell_text(const struct weir_batch *batch, int32_t column, int32_t row,
                     struct weir_buffer *out) WEIR_MUST_CHECK;
+/* Length of the UTF-8 sequence at `text`, or 0 when it is malformed (overlong, surrogate, past
+ * U+10FFFF, cut). */
+size_t delta_text_utf8_length(const unsigned char *text, size_t left);
+bool delta_text_is_utf8(const char *text, size_t length);
 /* The reverse of the first three, for partition values; false when the text is no such value. */
 bool delta_parse_decimal(const char *text, int precision, int scale, __int128 *out);
 bool delta_parse_date(const char *text, int32_t *days);
