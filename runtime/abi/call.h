@@ -2,6 +2,7 @@
  * walks sel[begin..end). All pointers are borrowed for the duration of the call. */
 
 struct weir_out;                 /* growing output column; opaque, see weir_out_* */
+struct weir_nested;              /* a column of list, struct or map values being built; opaque */
 
 struct weir_call {
     struct weir_column *in;      /* input columns in schema order, NaN-canonical where Lua may load them */
@@ -20,3 +21,17 @@ struct weir_call {
  * assignment to the same row replaces the first. Return 0, or an error code when the cap is hit. */
 int weir_out_set_bytes(struct weir_out *out, int32_t row, const char *bytes, int64_t length);
 int weir_out_set_null(struct weir_out *out, int32_t row);
+
+/* The value of row `row` of a list, struct or map column is built part by part, innermost first:
+ * values go to the children, then the list, struct or map is ended. NULL when the cap is hit. */
+struct weir_nested *weir_out_nested(struct weir_out *out, int32_t row);
+struct weir_nested *weir_nested_child(struct weir_nested *node, int32_t child); /* list: 0; struct: its fields; map: key, value */
+/* Append one value; 0, or an error code: the cap is hit, or a text is not UTF-8. The caller knows the type and has
+ * checked the range. */
+int weir_nested_null(struct weir_nested *node);
+int weir_nested_int(struct weir_nested *node, int64_t value); /* int8..64, date, timestamps */
+int weir_nested_double(struct weir_nested *node, double value); /* float too */
+int weir_nested_bool(struct weir_nested *node, int32_t value);
+int weir_nested_decimal(struct weir_nested *node, int64_t lo, int64_t hi);
+int weir_nested_bytes(struct weir_nested *node, const char *bytes, int64_t length);
+int weir_nested_end(struct weir_nested *node); /* a list or map of what its children got since the last, or a struct of their last values */

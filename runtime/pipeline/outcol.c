@@ -13,13 +13,10 @@ int outs_create(const struct weir_schema *schema, struct weir_out ***outs, struc
     }
     for (int32_t i = 0; i < schema->count; i++) {
         uint8_t type = schema->fields[i].type;
-        if (weir_type_is_nested(type)) {
-            return weir_error_set(err, WEIR_E_UNSUPPORTED,
-                                  "column %s: a map cannot assign a %s yet; pass it through",
-                                  schema->fields[i].name, weir_type_name((enum weir_type)type));
-        }
-        if (weir_type_is_bytes(type)) {
-            (*outs)[i] = weir_out_create(type, OUT_BYTES_MAX);
+        bool nested = weir_type_is_nested(type);
+        if (nested || weir_type_is_bytes(type)) {
+            (*outs)[i] = nested ? weir_out_create_nested(&schema->fields[i], OUT_BYTES_MAX)
+                                : weir_out_create(type, OUT_BYTES_MAX);
             if ((*outs)[i] == NULL) {
                 return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
             }

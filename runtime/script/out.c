@@ -4,7 +4,10 @@
 
 #include <stdlib.h>
 
+#include "script/nested.h"
+
 struct weir_out {
+    struct weir_nested *nested; /* list, struct, map: then all but `rows` and `type` is unused */
     struct weir_buffer bytes;
     int32_t *offsets; /* rows + 1 */
     uint8_t *validity;
@@ -23,8 +26,18 @@ struct weir_out *weir_out_create(uint8_t type, size_t limit_bytes) {
     return out;
 }
 
+struct weir_out *weir_out_create_nested(const struct weir_field *field, size_t limit_bytes) {
+    struct weir_out *out = weir_out_create(field->type, limit_bytes);
+    if (out != NULL && (out->nested = weir_nested_create(field, limit_bytes)) == NULL) {
+        weir_out_destroy(out);
+        out = NULL;
+    }
+    return out;
+}
+
 void weir_out_destroy(struct weir_out *out) {
     if (out != NULL) {
+        weir_nested_destroy(out->nested);
         weir_buffer_fini(&out->bytes);
         free(out->offsets);
         free(out->validity);
@@ -33,6 +46,11 @@ void weir_out_destroy(struct weir_out *out) {
 }
 
 int weir_out_begin(struct weir_out *out, int32_t rows) {
+    if (out->nested != NULL) {
+        weir_nested_cut(out->nested, 0);
+        out->rows = rows;
+        return WEIR_OK;
+    }
     if (out->offsets == NULL || rows > out->capacity) {
         int32_t capacity = rows > WEIR_BATCH_ROWS_MAX ? rows : WEIR_BATCH_ROWS_MAX;
         int32_t *offsets = realloc(out->offsets, sizeof(*offsets) * ((size_t)capacity + 1));
@@ -73,8 +91,9 @@ static int seek(struct weir_out *out, int32_t row) {
     return WEIR_OK;
 }
 
-/* Bytes of the valid UTF-8 prefix. ASCII goes eight bytes at a time. */
-static bool is_utf8(const uint8_t *s, int64_t n) {
+/* ASCII goes eight bytes at a time. */
+bool weir_out_is_utf8(const char *bytes, int64_t n) {
+    const uint8_t *s = (const uint8_t *)bytes;
     int64_t i = 0;
     while (i < n) {
         uint64_t word;
@@ -112,7 +131,7 @@ int weir_out_set_bytes(struct weir_out *out, int32_t row, const char *bytes, int
     if (length < 0) {
         return WEIR_E_BUG;
     }
-    if (out->type == WEIR_TYPE_STRING && !is_utf8((const uint8_t *)bytes, length)) {
+    if (out->type == WEIR_TYPE_STRING && !weir_out_is_utf8(bytes, length)) {
         return WEIR_E_DATA;
     }
     int rc = seek(out, row);
@@ -128,7 +147,18 @@ int weir_out_set_bytes(struct weir_out *out, int32_t row, const char *bytes, int
     return WEIR_OK;
 }
 
+struct weir_nested *weir_out_nested(struct weir_out *out, int32_t row) {
+    if (row < 0 || row >= out->rows || row < weir_nested_length(out->nested) - 1) {
+        return NULL;
+    }
+    weir_nested_cut(out->nested, row);
+    return weir_nested_pad(out->nested, row) == WEIR_OK ? out->nested : NULL;
+}
+
 int weir_out_set_null(struct weir_out *out, int32_t row) {
+    if (out->nested != NULL) {
+        return weir_out_nested(out, row) != NULL ? weir_nested_null(out->nested) : WEIR_E_LIMIT;
+    }
     int rc = seek(out, row);
     if (rc == WEIR_OK) {
         out->offsets[row + 1] = out->offsets[row];
@@ -138,6 +168,10 @@ int weir_out_set_null(struct weir_out *out, int32_t row) {
 }
 
 void weir_out_rewind(struct weir_out *out, int32_t row) {
+    if (out->nested != NULL) {
+        weir_nested_cut(out->nested, row);
+        return;
+    }
     while (out->filled > row) {
         out->filled--;
         weir_bit_clear(out->validity, out->filled);
@@ -156,6 +190,11 @@ const char *weir_out_get(const struct weir_out *out, int32_t row, int32_t *lengt
 }
 
 int weir_out_finish(struct weir_out *out, struct weir_batch *batch, struct weir_column *column) {
+    if (out->nested != NULL) {
+        weir_nested_cut(out->nested, out->rows);
+        int rc = weir_nested_pad(out->nested, out->rows);
+        return rc == WEIR_OK ? weir_nested_finish(out->nested, batch, column) : rc;
+    }
     for (; out->filled < out->rows; out->filled++) {
         out->offsets[out->filled + 1] = out->offsets[out->filled];
     }

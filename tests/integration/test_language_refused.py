@@ -113,11 +113,6 @@ def test_what_is_refused_does_not_run(project):
     assert outcome.code == 1 and "`rule` is not built yet" in outcome.err and not world.exists("silver.x")
 
 
-@pytest.mark.parametrize("kind", ["list<int32>", "struct<a: int64>", "map<string, int32>"])
-def test_a_map_that_makes_nested_values_is_refused_by_name(project, kind):
-    in_stream(project, f'columns = {{ m = "{kind}" }}, map = function(e, out) out.m = nil end,', f'"{kind}"', kind, "not built yet")
-
-
 def test_quality_of_a_source_is_refused_by_name(project):
     refused(project, 'return quality "bronze.row" { expect "q" { not_null "n" } }', "quality", "not built yet", "stream")
 

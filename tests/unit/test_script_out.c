@@ -132,8 +132,77 @@ static void invalid_text_wrong_order_and_the_cap_are_refused(void **state) {
     set(f, 3, "fits");
 }
 
+static void nested_values_are_cut_padded_and_finished(void **state) {
+    struct fixture *f = *state;
+    struct weir_error err = {0};
+    struct weir_field field = {.name = (char *)(uintptr_t) "l", .nullable = true};
+    assert_int_equal(weir_field_parse_type(&field, "list<struct<n: int64, s: string>>", &err), 0);
+    struct weir_out *out = weir_out_create_nested(&field, 1000);
+    assert_non_null(out);
+    assert_int_equal(weir_out_begin(out, 6), WEIR_OK);
+    /* Row 1: assigned twice; row 2 is left in the middle; row 3 is empty; row 5 holds a null. */
+    for (int64_t n = 1; n <= 2; n++) {
+        struct weir_nested *list = weir_out_nested(out, 1);
+        struct weir_nested *item = weir_nested_child(list, 0);
+        for (int64_t k = 0; k < n; k++) {
+            assert_int_equal(weir_nested_int(weir_nested_child(item, 0), INT64_MIN + n), 0);
+            assert_int_equal(weir_nested_bytes(weir_nested_child(item, 1), "abc", 3), 0);
+            assert_int_equal(weir_nested_end(item), 0);
+        }
+        assert_int_equal(weir_nested_end(list), 0);
+    }
+    struct weir_nested *list = weir_out_nested(out, 2);
+    struct weir_nested *item = weir_nested_child(list, 0);
+    assert_int_equal(weir_nested_int(weir_nested_child(item, 0), 9), 0);
+    assert_int_equal(weir_nested_bytes(weir_nested_child(item, 1), "\xff", 1), WEIR_E_DATA);
+    assert_int_equal(weir_nested_end(weir_out_nested(out, 3)), 0);
+    assert_null(weir_out_nested(out, 6));
+    assert_null(weir_out_nested(out, 2)); /* rows ascend */
+    list = weir_out_nested(out, 4);
+    assert_int_equal(weir_nested_null(weir_nested_child(list, 0)), 0);
+    assert_int_equal(weir_nested_end(list), 0);
+    weir_out_rewind(out, 4); /* the loop threw */
+    list = weir_out_nested(out, 5);
+    assert_int_equal(weir_nested_null(weir_nested_child(list, 0)), 0);
+    assert_int_equal(weir_nested_end(list), 0);
+
+    struct weir_column made;
+    assert_int_equal(weir_out_finish(out, f->batch, &made), WEIR_OK);
+    assert_int_equal(made.length, 6);
+    assert_int_equal(made.null_count, 3);
+    const int32_t offsets[] = {0, 0, 2, 2, 2, 2, 3};
+    assert_memory_equal(made.offsets, offsets, sizeof(offsets));
+    assert_false(weir_column_is_null(&made, 3));
+    assert_true(weir_column_is_null(&made, 4));
+    const struct weir_column *structs = &made.children[0];
+    assert_int_equal(structs->length, 3);
+    assert_true(weir_column_is_null(structs, 2));
+    assert_int_equal(((const int64_t *)structs->children[0].values)[1], INT64_MIN + 2);
+    assert_int_equal(structs->children[0].null_count, 1);
+    is(&structs->children[1], 1, "abc");
+    is(&structs->children[1], 2, NULL);
+
+    /* The cap holds, and the next batch is whole again. */
+    assert_int_equal(weir_out_begin(out, 2), WEIR_OK);
+    item = weir_nested_child(weir_nested_child(weir_out_nested(out, 0), 0), 0);
+    int rc = WEIR_OK;
+    for (int i = 0; i < 2000 && rc == WEIR_OK; i++) {
+        rc = weir_nested_int(item, i);
+    }
+    assert_int_equal(rc, WEIR_E_LIMIT);
+    weir_out_rewind(out, 0);
+    assert_int_equal(weir_nested_end(weir_out_nested(out, 1)), 0);
+    assert_int_equal(weir_out_finish(out, f->batch, &made), WEIR_OK);
+    assert_int_equal(made.null_count, 1);
+    assert_int_equal(made.children[0].length, 0);
+    weir_out_destroy(out);
+    field.name = NULL;
+    weir_field_fini(&field);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(nested_values_are_cut_padded_and_finished, setup, teardown),
         cmocka_unit_test_setup_teardown(skipped_rows_are_null_and_the_last_assignment_counts, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_full_column_has_no_validity, setup, teardown),

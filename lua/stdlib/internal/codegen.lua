@@ -20,16 +20,39 @@ local codegen = {}
 
 -- ---------------------------------------------------------------- conversion on assignment
 
+-- Throws with the place in the rule's own file: between it and here lie the stdlib and generated code.
+local function blame(message)
+    for level = 3, 64 do
+        local info = debug.getinfo(level, "Sl")
+        if not info then
+            break
+        end
+        local source = info.source
+        if source:sub(1, 1) == "@" and not source:find("^@weir/") and not source:find "lua/stdlib/" and info.currentline > 0 then
+            error(format("%s:%d: %s", info.short_src, info.currentline, message), 0)
+        end
+    end
+    error(message, 0)
+end
+
+-- `name` of a part of a nested value is a place that knows how to print itself (nested.lua).
 local function bad(x, name, type_text)
-    error(format("column `%s` is %s: it does not take %s", name, type_text, value.kind(x)), 4)
+    if type(name) == "table" then
+        blame(format("%s: expected %s, got %s", tostring(name), type_text, type(x) == "table" and "a table" or value.kind(x)))
+    end
+    blame(format("column `%s` is %s: it does not take %s", name, type_text, value.kind(x)))
+end
+
+local function about(name, type_text)
+    return type(name) == "table" and format("%s is %s", tostring(name), type_text) or format("column `%s` is %s", name, type_text)
 end
 
 local function outside(x, name, type_text)
-    error(format("column `%s` is %s: %s is outside its range", name, type_text, tostring(x)), 4)
+    blame(format("%s: %s is outside its range", about(name, type_text), tostring(x)))
 end
 
 local function fraction(x, name, type_text)
-    error(format("column `%s` is %s: %s has a fraction (round it first)", name, type_text, tostring(x)), 4)
+    blame(format("%s: %s has a fraction (round it first)", about(name, type_text), tostring(x)))
 end
 
 -- int64_t of any whole value.
@@ -129,7 +152,7 @@ local function to_timestamp(x, name, type_text)
     elseif istype(time.TimestampNs, x) then
         local us = x.ns / 1000
         if us * 1000 ~= x.ns then
-            error(format("column `%s` is %s: %s has nanoseconds (trunc it first)", name, type_text, tostring(x)), 3)
+            blame(format("%s: %s has nanoseconds (trunc it first)", about(name, type_text), tostring(x)))
         end
         return us
     end
@@ -157,7 +180,7 @@ local function to_date(x, name, type_text)
 end
 
 local function refused_bytes(name)
-    error(format("column `%s`: the text is not valid UTF-8, or the batch holds too much text", name), 3)
+    blame(format("column `%s`: the text is not valid UTF-8, or the batch holds too much", name))
 end
 
 local W = {
@@ -178,6 +201,7 @@ local W = {
     refused_bytes = refused_bytes,
     set_bytes = ffi.C.weir_out_set_bytes, -- resolved here: the JIT calls no symbol it has not seen
     set_null = ffi.C.weir_out_set_null,
+    begin_nested = ffi.C.weir_out_nested,
     int8_w = ffi.typeof "int8_t *",
     int16_w = ffi.typeof "int16_t *",
     int32_w = ffi.typeof "int32_t *",
@@ -207,56 +231,88 @@ end
 
 local ranges = { int8 = { -128, 127 }, int16 = { -32768, 32767 }, int32 = { -2147483648, 2147483647 } }
 
--- The statements that store `v` (not null) as row `i` of column `c`; false for what has no setter.
-local function store_text(t, name)
-    local n, ty = format("%q", name), format("%q", t.text)
+-- The statements that make `x` (a decimal: `lo` and `hi`) of `v`, not null, or throw. `n` and `ty`: what
+-- names the column and its type there.
+local function convert_text(t, n, ty)
     local kind = t.kind
     if ranges[kind] then
         local low, high = ranges[kind][1], ranges[kind][2]
         return format(
-            "if type(v) ~= \"number\" or v ~= floor(v) or v < %d or v > %d then v = to_small(v, %d, %d, %s, %s) end\n    cast(%s_w, c.values)[i] = v",
-            low, high, low, high, n, ty, kind
+            "local x = v\n    if type(v) ~= \"number\" or v ~= floor(v) or v < %d or v > %d then x = to_small(v, %d, %d, %s, %s) end",
+            low, high, low, high, n, ty
         )
-    elseif kind == "int64" then
-        return format("local x = to_int64(v, %s, %s)\n    cast(int64_w, c.values)[i] = x", n, ty)
-    elseif kind == "double" or kind == "float" then
-        return format("local x = to_%s(v, %s, %s)\n    cast(%s_w, c.values)[i] = x", kind, n, ty, kind)
-    elseif kind == "bool" then
-        return format(
-            [[if v ~= true and v ~= false then bad(v, %s, %s) end
-    local bits = cast(uint8_w, c.values)
-    if v then bits[rshift(i, 3)] = bor(bits[rshift(i, 3)], m) else bits[rshift(i, 3)] = band(bits[rshift(i, 3)], bnot(m)) end]],
-            n,
-            ty
-        )
-    elseif kind == "decimal" then
-        return format(
-            "local lo, hi = to_decimal(v, %d, %d, %s, %s)\n    local w = cast(int64_w, c.values)\n    w[i * 2] = lo\n    w[i * 2 + 1] = hi",
-            t.precision, t.scale, n, ty
-        )
+    elseif kind == "int64" or kind == "double" or kind == "float" or kind == "date" then
+        return format("local x = to_%s(v, %s, %s)", kind, n, ty)
     elseif kind == "timestamp" or kind == "timestamp_ntz" then
-        return format("local x = to_timestamp(v, %s, %s)\n    cast(int64_w, c.values)[i] = x", n, ty)
+        return format("local x = to_timestamp(v, %s, %s)", n, ty)
     elseif kind == "timestamp_ns" or kind == "timestamp_ns_ntz" then
-        return format("local x = to_timestamp_ns(v, %s, %s)\n    cast(int64_w, c.values)[i] = x", n, ty)
-    elseif kind == "date" then
-        return format("local x = to_date(v, %s, %s)\n    cast(int32_w, c.values)[i] = x", n, ty)
+        return format("local x = to_timestamp_ns(v, %s, %s)", n, ty)
+    elseif kind == "bool" then
+        return format("local x = v\n    if x ~= true and x ~= false then bad(x, %s, %s) end", n, ty)
+    elseif kind == "decimal" then
+        return format("local lo, hi = to_decimal(v, %d, %d, %s, %s)", t.precision, t.scale, n, ty)
+    elseif kind == "string" or kind == "binary" then
+        return format("local x = v\n    if type(x) ~= \"string\" then bad(x, %s, %s) end", n, ty)
     end
-    return false
+end
+
+local stored = { -- the C type of what is not itself
+    int64 = "int64", timestamp = "int64", timestamp_ntz = "int64", timestamp_ns = "int64", timestamp_ns_ntz = "int64", date = "int32",
+}
+
+-- The statements that store `v` (not null) as row `i` of column `c`.
+local function store_text(t, name)
+    local convert = convert_text(t, format("%q", name), format("%q", t.text))
+    if t.kind == "bool" then
+        return convert .. [[
+
+    local bits = cast(uint8_w, c.values)
+    if x then bits[rshift(i, 3)] = bor(bits[rshift(i, 3)], m) else bits[rshift(i, 3)] = band(bits[rshift(i, 3)], bnot(m)) end]]
+    elseif t.kind == "decimal" then
+        return convert .. "\n    local w = cast(int64_w, c.values)\n    w[i * 2] = lo\n    w[i * 2 + 1] = hi"
+    end
+    return format("%s\n    cast(%s_w, c.values)[i] = x", convert, stored[t.kind] or t.kind)
 end
 
 local function is_bytes(t)
     return t.kind == "string" or t.kind == "binary"
 end
 
--- Whether map may assign a column of this type.
-function codegen.assignable(t)
-    return is_bytes(t) or ranges[t.kind] ~= nil or store_text(t, "x") ~= false
+local function is_nested(t)
+    return t.kind == "list" or t.kind == "struct" or t.kind == "map"
 end
 
--- function(o, v): assigns column k. `S` keeps the texts assigned to the current row, for reading back.
+-- The function that writes values of column k part by part.
+local function writer(column)
+    local nested = require "weir.internal.nested"
+    local function convert(t)
+        return convert_text(t, "P", "T")
+    end
+    return nested.writer(column.type, column.name, { convert = convert, head = setter_prologue, blame = blame })
+end
+
+-- function(o, v): assigns column k. `S` keeps what was assigned to the current row where it cannot be read back; `N` has the
+-- writers of nested columns.
 local function setter_text(k, column)
     local t, name = column.type, column.name
-    if is_bytes(t) then
+    if is_nested(t) then
+        return format(
+            [[function(o, v)
+    local i = o._weir_i
+    if v == nil then
+        set_null(o._weir_call.out_var[%d], i)
+        S[%d] = false
+    else
+        local n = begin_nested(o._weir_call.out_var[%d], i)
+        if n == nil then refused_bytes(%q) end
+        N[%d](n, v)
+        S[%d] = v
+    end
+    o._weir_call.assigned[%d][i] = 1
+end]],
+            k, k, k, name, k, k, k
+        )
+    elseif is_bytes(t) then
         return format(
             [[function(o, v)
     local i = o._weir_i
@@ -291,7 +347,7 @@ end]],
     )
 end
 
--- A text assigned to this row, or nil: the builder in C cannot be read.
+-- A text or nested value assigned to this row, or nil: the builder in C cannot be read.
 local function shadow_text(k)
     return format(
         [[function(o)
@@ -308,13 +364,13 @@ end
 local outs = {} -- schema text -> ctype
 
 function codegen.out_source(columns)
-    local parts = { "local S = {}\n" .. setter_prologue .. "return {" }
+    local parts = { "local S, N = {}, V.N or {}\n" .. setter_prologue .. "return {" }
     for k, column in ipairs(columns) do
         parts[#parts + 1] = format("[%q] = %s,", column.name, setter_text(k - 1, column))
     end
     parts[#parts + 1] = "}, {"
     for k, column in ipairs(columns) do
-        local text = is_bytes(column.type) and shadow_text(k - 1)
+        local text = (is_bytes(column.type) or is_nested(column.type)) and shadow_text(k - 1)
             or row.getter_text(k - 1, column.type)
         parts[#parts + 1] = format("[%q] = %s,", column.name, text)
     end
@@ -328,7 +384,11 @@ function codegen.out_view(columns)
     if outs[key] then
         return outs[key]
     end
-    local set, get = row.compile(codegen.out_source(columns), "output row", row.views)
+    local writers = {}
+    for k, column in ipairs(columns) do
+        writers[k - 1] = is_nested(column.type) and writer(column) or nil
+    end
+    local set, get = row.compile(codegen.out_source(columns), "output row", setmetatable({ N = writers }, { __index = row.views }))
     local View = row.declare "struct weir_column *_weir_c; int32_t _weir_i; struct weir_call *_weir_call;"
     ffi.metatype(View, {
         __newindex = function(o, name, v)

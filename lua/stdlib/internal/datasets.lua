@@ -1,7 +1,6 @@
 -- Turns declarations into plan entries: sources, streams and models with their columns typed from
 -- what they read. Everything that can be wrong with one is said here, with its place.
 local diagnostic = require "weir.internal.diagnostic"
-local codegen = require "weir.internal.codegen"
 local connectors = require "weir.internal.connectors"
 local function_check = require "weir.internal.function_check"
 local json = require "weir.internal.json"
@@ -307,8 +306,6 @@ local function read_columns(reader, field)
             local parsed, why, unknown = types.parse(item.value)
             if not parsed then
                 reader:error("type", item.value_at, why, unknown and diagnostic.did_you_mean(unknown, types.names) or nil)
-            elseif not codegen.assignable(parsed) then
-                reader:error("not-built", item.value_at, ("a map that makes %s is not built yet"):format(parsed.text))
             else
                 columns[#columns + 1] = { name = item.key, type = parsed, nullable = true, at = item.at }
             end
@@ -519,7 +516,7 @@ function datasets.stream(project, reader, node, at)
     local out = stream_columns(reader, named, input, declared, from.name)
     local retyped = {}
     for _, column in ipairs(out) do
-        if column.input and column.map and column.from.text ~= column.type.text then
+        if column.input and column.map and (column.from.text ~= column.type.text or types.is_nested(column.type)) then
             retyped[#retyped + 1] = column.map
         end
     end

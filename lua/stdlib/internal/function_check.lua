@@ -331,9 +331,51 @@ function Walk:undeclared(node, name)
     )
 end
 
+local literal_tags = { Number = true, String = true, True = true, False = true }
+
+-- A part of a table written out, to a part of a list, struct or map.
+function Walk:part(node, name, t)
+    if node.tag == "Table" or literal_tags[node.tag] and not node.suffix then
+        self:assignable(node, node.tag ~= "Table" and self:expression(node) or nil, { name = name, type = t })
+    end
+end
+
+-- A table written out: the names of structs are known, and what is no list has no places.
+function Walk:table_of(node, column)
+    local name, t = column.name, column.type
+    if not types.is_nested(t) then
+        self:error("type", node, ("column `%s` is %s: it does not take a table"):format(name, t.text))
+        return
+    end
+    local fields = {}
+    for _, field in ipairs(t.fields or {}) do
+        fields[field.name] = field.type
+    end
+    for place, field in ipairs(node.fields) do
+        local key = type(field.key) == "string" and field.key or type(field.key) == "table" and field.key.tag == "String" and field.key.value or nil
+        if t.kind == "map" and field.kind ~= "positional" then
+            self:part(field.value, ("%s[%s]"):format(name, key or "…"), t.value)
+        elseif t.kind == "list" and field.kind == "positional" then
+            self:part(field.value, ("%s[%d]"):format(name, place), t.element)
+        elseif t.kind == "list" and key and key ~= "n" then
+            self:error("type", field.value, ("`%s` is %s: a list has no field `%s`"):format(name, t.text, key), "its elements are written { a, b }")
+        elseif t.kind == "struct" and key and not fields[key] then
+            self:error("unknown-column", field.value, ("`%s` is %s: it has no field `%s`"):format(name, t.text, key),
+                diagnostic.did_you_mean(key, names_of(t.fields)))
+        elseif t.kind == "struct" and key then
+            self:part(field.value, name .. "." .. key, fields[key])
+        elseif t.kind == "struct" and field.kind == "positional" then
+            self:error("type", field.value, ("`%s` is %s: its fields have names"):format(name, t.text), "write { name = value }")
+        end
+    end
+end
+
 -- Whether a value of this kind can be what a column holds.
 function Walk:assignable(node, kind, column)
-    if not kind then
+    if node.tag == "Table" then
+        self:table_of(node, column)
+        return
+    elseif not kind then
         return
     end
     local t = column.type

@@ -150,6 +150,7 @@ end]],
 end
 
 local views = {} -- type text -> ctype of nested views
+local kinds = {} -- { ctype, "list" | "struct" | "map", entries of a map } of each
 
 local serial = 0
 
@@ -190,7 +191,7 @@ function make_view(t)
     if t.kind == "list" then
         need_views(t.element)
         local View = declare "const struct weir_column *_weir_c; int32_t _weir_begin; int32_t _weir_length; int32_t _weir_call;"
-        views[text] = View
+        views[text], kinds[#kinds + 1] = View, { View, "list" }
         local item = compile("return " .. item_text(t.element), "list view", views)
         ffi.metatype(View, {
             __len = function(v)
@@ -212,7 +213,7 @@ function make_view(t)
             need_views(field.type)
         end
         local View = declare "const struct weir_column *_weir_c; int32_t _weir_i; int32_t _weir_call;"
-        views[text] = View
+        views[text], kinds[#kinds + 1] = View, { View, "struct" }
         local parts = { "return {" }
         for k, field in ipairs(t.fields) do
             parts[#parts + 1] = format("[%q] = %s,", field.name, getter_text(k - 1, field.type))
@@ -237,6 +238,12 @@ function make_view(t)
         views[text] = View
         local key = compile("return " .. item_text(t.key), "map view", views)
         local item = compile("return " .. item_text(t.value), "map view", views)
+        kinds[#kinds + 1] = { View, "map", function(v, entries)
+            alive(v)
+            for n = v[BEGIN], v[BEGIN] + v[LENGTH] - 1 do
+                entries[#entries + 1] = { key = key(v[COLUMNS][0], n), value = item(v[COLUMNS][1], n) }
+            end
+        end }
         ffi.metatype(View, {
             __len = function(v)
                 return v[LENGTH]
@@ -253,6 +260,33 @@ function make_view(t)
             __newindex = no_write "a map of a row",
         })
     end
+end
+
+-- The ctype of views of a list, struct or map type.
+function row.nested_view(t)
+    need_views(t)
+    return views[t.text]
+end
+
+local function known_view(x)
+    if type(x) == "cdata" then
+        for _, known in ipairs(kinds) do
+            if ffi.istype(known[1], x) then
+                return known
+            end
+        end
+    end
+end
+
+-- "list", "struct" or "map" of a value taken from a row; nil of anything else.
+function row.view_kind(x)
+    local known = known_view(x)
+    return known and known[2]
+end
+
+-- Adds { key =, value = } of each entry, as they come.
+function row.map_entries(x, entries)
+    known_view(x)[3](x, entries)
 end
 
 local function schema_text(columns)
