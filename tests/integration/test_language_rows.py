@@ -2,7 +2,7 @@
 
 import pytest
 
-from language import D, World, at, moment
+from language import D, World, assert_refused, at, moment, place
 
 ID = {"id": "long!", "n": "int", "s": "string", "at": "timestamp"}
 
@@ -17,6 +17,38 @@ def rows(*values, **more):
 
 def ids(world, name="silver.x"):
     return sorted(world.rows(name, "id"))
+
+
+# --- columns and map ----------------------------------------------------------------------------
+
+
+def test_map_assigns_columns_of_the_input_without_declaring_them(project):
+    body = 'map = function(e, out) if e.id == 1 then out.n = e.n * 2 end out.s = "new" end'
+    world = World(project, ID, stream(body), rows(1, 2, None)).run()
+    assert world.rows("silver.x", "id", "n", "s") == [(0, 1, "new"), (1, 4, "new"), (2, None, "new")]
+    assert world.table("silver.x").schema.names == ["id", "n", "s", "at"]
+
+
+def test_columns_declared_and_not_come_out_where_they_belong(project):
+    body = 'columns = { more = "int64" }, map = function(e, out) out.more = e.n; out.n = 7 end'
+    world = World(project, ID, stream(body), rows(1)).run()
+    assert world.rows("silver.x", "id", "n", "more") == [(0, 7, 1)]
+    assert world.table("silver.x").schema.names == ["id", "n", "s", "at", "more"]
+
+
+@pytest.mark.parametrize("value, type_text", [("e.n", "int32"), ("e.id * 2", "int64"), ('"x"', "string"), ("e.at", "timestamp"), ("e.n > 1", "bool")])
+def test_a_new_column_that_is_not_declared_is_refused_with_its_type(project, value, type_text):
+    rule = stream(f"map = function(e, out) out.brandnew = {value} end")
+    assert_refused(World(project, ID, rule), place(rule, "brandnew"), "declares no column `brandnew`", f'columns = {{ brandnew = "{type_text}" }}')
+
+
+def test_a_value_that_does_not_fit_names_the_place_in_the_rules_own_file(project):
+    body = 'columns = { a = "int8", b = "bool", c = "decimal(4,2)", d = "timestamp", w = "string" }, map = function(e, out)\n if e.id == 0 then out.a = e.n + 127\n' \
+        ' elseif e.id == 1 then out.b = ({ e.s })[1]\n elseif e.id == 2 then out.c = e.n * 100\n elseif e.id == 3 then out.d = ({ e.s })[1]\n' \
+        ' elseif e.id == 4 then out.w = "\\255" end end'
+    world = World(project, ID, stream(body), rows(1, 1, 1, 1, 1, s="x")).run()
+    errors = [reason["error"] for reason in world.reasons("silver.x")]
+    assert [error.split(": ")[0] for error in errors] == [f"rules/r0.lua:{line}" for line in (2, 3, 4, 5, 6)], errors
 
 
 # --- where --------------------------------------------------------------------------------------

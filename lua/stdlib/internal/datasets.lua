@@ -461,7 +461,7 @@ local function stream_columns(reader, named, input, declared, of)
             passes = not dropped[column.name] and (k or column.name == CHANGE or not column.name:match "^_")
         end
         if k and dropped[column.name] then
-            reader:error("type", declared[k].at, ("`%s` is both dropped and declared"):format(column.name))
+            reader:error("type", declared[k].at, ("`%s` is both dropped and assigned"):format(column.name))
         end
         if passes and k then
             local to = declared[k]
@@ -487,6 +487,16 @@ local function stream_columns(reader, named, input, declared, of)
     return out
 end
 
+-- A map may assign a column of the input that `columns` does not name: it keeps its type and its place.
+local function add_assigned(declared, map, input)
+    for _, assigned in ipairs(map and function_check.assigned(map) or {}) do
+        local column = find(input, assigned.name)
+        if column and not find(declared, assigned.name) then
+            declared[#declared + 1] = { name = column.name, type = column.type, nullable = true, at = assigned.at }
+        end
+    end
+end
+
 function datasets.stream(project, reader, node, at)
     local of = node.name
     local named = reader:options(node.body, at, stream_options, ("stream %q"):format(of), false)
@@ -501,6 +511,8 @@ function datasets.stream(project, reader, node, at)
     local where = reader:func(named.where, "where")
     local seen = {}
     local declared = read_columns(reader, named.columns)
+    local map = reader:func(named.map, "map")
+    add_assigned(declared, map, input)
     local plan = {
         name = of, file = at.file, line = at.line, column = at.col,
         description = text_of(reader, named.description, "description"),
@@ -520,8 +532,7 @@ function datasets.stream(project, reader, node, at)
             retyped[#retyped + 1] = column.map
         end
     end
-    local map = reader:func(named.map, "map")
-    if named.map and #declared == 0 and not named.columns then
+    if map and #declared == 0 and not named.columns and #function_check.assigned(map) == 0 then
         reader:error("type", named.map.at, "map has nothing to assign to", 'declare what it adds: columns = { net = "decimal(12,2)" }')
     end
     if map or #retyped > 0 then

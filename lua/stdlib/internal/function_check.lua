@@ -322,12 +322,23 @@ function Walk:call(node)
     return nil
 end
 
-function Walk:undeclared(node, name)
+-- A type that holds a value of this kind, for a way out.
+local fitting = {
+    small = "int32", literal = "int32", double = "double", double_result = "double", int64 = "int64", decimal = "decimal(12,2)", string = "string",
+    bool = "bool", timestamp = "timestamp", date = "date",
+}
+
+function Walk:undeclared(node, name, kind)
+    local type_text = kind and (kind.type and kind.type.text or fitting[kind.k]) or "…"
+    local known = names_of(self.out_columns)
+    for _, column in ipairs(self.columns) do
+        known[#known + 1] = column.name
+    end
     self:error(
         "undeclared-column",
         node,
         ("`columns` of %s declares no column `%s`"):format(self.of, name),
-        diagnostic.did_you_mean(name, names_of(self.out_columns)) or ('declare it: columns = { %s = "…" }'):format(name)
+        diagnostic.did_you_mean(name, known) or ('declare it: columns = { %s = "%s" }'):format(name, type_text)
     )
 end
 
@@ -426,7 +437,7 @@ function Walk:assign(target, kind, value_node)
         if name then
             local column = self.out_by_name[name]
             if not column then
-                self:undeclared(target.key, name)
+                self:undeclared(target.key, name, kind)
             elseif value_node then
                 self:assignable(value_node, kind, column)
             end
@@ -550,6 +561,25 @@ local function reads_of(walk, node)
     end
     table.sort(order)
     return order
+end
+
+-- The names a map function assigns, { name =, at = } in written order; none where its text is not known.
+function check.assigned(f)
+    local found, seen = {}, {}
+    local out = f.node and f.node.params[2]
+    if not out then
+        return found
+    end
+    syntax.walk(f.node.body, function(n)
+        for _, target in ipairs(n.tag == "Assign" and n.targets or {}) do
+            local name = field_name(target)
+            if name and target.object.tag == "Name" and target.object.name == out.name and not seen[name] then
+                seen[name] = true
+                found[#found + 1] = { name = name, at = syntax.place(f.info, target.key) }
+            end
+        end
+    end)
+    return found
 end
 
 -- Checks one row function. `f`: { fn, node, info, at } (Reader:func). `about`: { of = dataset, columns =,
