@@ -81,6 +81,9 @@ int weir_builder_bytes(struct weir_column_builder *column, const void *bytes,
                        size_t length) WEIR_MUST_CHECK;
 int weir_builder_list(struct weir_column_builder *column) WEIR_MUST_CHECK; /* list and map */
 int weir_builder_struct(struct weir_column_builder *column) WEIR_MUST_CHECK;
+/* Appends a value, null or nested too, of a column of the same type. */
+int weir_builder_copy(struct weir_column_builder *to, const struct weir_column *from,
+                      int64_t row) WEIR_MUST_CHECK;
 
 #ifdef __cplusplus
 }

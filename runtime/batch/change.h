@@ -3,6 +3,9 @@
  * takes back the old row where it is known; the +U that follows is the new one. A source that knows
  * only the new row (Debezium) gives +U alone, which replaces by key. */
 #define WEIR_CHANGE_COLUMN "_change"
+/* Beside it, list<string>: the columns a +U leaves out (null in the row), which keep their value.
+ */
+#define WEIR_UNAVAILABLE_COLUMN "_unavailable"
 
 enum weir_change {
     WEIR_CHANGE_INSERT = 0, /* +I */

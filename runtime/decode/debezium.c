@@ -63,9 +63,11 @@ static int extend_schema(struct debezium *d, const json_t *keys, struct weir_err
         const char *name;
         const char *type;
     } extras[EXTRA_COUNT] = {
-        {WEIR_CHANGE_COLUMN, "int8"},     {"_source_lsn", "int64"},
-        {"_source_time", "timestamp"},    {"_source_txid", "int64"},
-        {"_unavailable", "list<string>"},
+        {WEIR_CHANGE_COLUMN, "int8"},
+        {"_source_lsn", "int64"},
+        {"_source_time", "timestamp"},
+        {"_source_txid", "int64"},
+        {WEIR_UNAVAILABLE_COLUMN, "list<string>"},
     };
     struct weir_schema *table = d->plan.avsc.schema;
     struct weir_schema *schema = weir_schema_create();

@@ -81,14 +81,14 @@ static int make_table_schema(struct delta_sink *sink) {
     if (schema == NULL) {
         return WEIR_OK;
     }
-    if (sink->config.key_count == 0 || weir_schema_find(schema, SINK_CHANGE_COLUMN) < 0) {
+    if (sink->config.key_count == 0) {
         sink->table_schema = weir_schema_ref(schema);
         return WEIR_OK;
     }
     sink->table_schema = weir_schema_create();
     int rc = sink->table_schema != NULL ? WEIR_OK : WEIR_E_NOMEM;
     for (int32_t i = 0; i < schema->count && rc == WEIR_OK; i++) {
-        if (strcmp(schema->fields[i].name, SINK_CHANGE_COLUMN) != 0) {
+        if (!delta_changes_is_note(&schema->fields[i])) {
             rc = weir_schema_add(sink->table_schema, &schema->fields[i]);
         }
     }
@@ -349,6 +349,13 @@ static int apply(void *self, uint64_t record, const void *effect, size_t size, b
         rc = merges
                  ? delta_changes_apply(sink->table, effect, size, &options, &merged, err)
                  : weir_delta_append(sink->table, adds.items, adds.count, &options, &result, err);
+        if (rc == WEIR_OK && merges && merged.unknown > 0) {
+            weir_log_warn("sink",
+                          "changes left out columns of rows the table did not have; they are null "
+                          "until they change (REPLICA IDENTITY FULL sends them) table=%s "
+                          "values=%" PRId64,
+                          sink->config.name, merged.unknown);
+        }
     }
     pthread_mutex_unlock(&sink->lock);
     if (rc == WEIR_OK && WEIR_FAULT(delta_after_commit)) {

@@ -44,6 +44,10 @@ int delta_changes_create(const struct weir_sink_config *config,
     changes->options.time = config->time;
     changes->options.change =
         weir_schema_find(config->schema, SINK_CHANGE_COLUMN) >= 0 ? SINK_CHANGE_COLUMN : NULL;
+    int32_t unavailable = weir_schema_find(config->schema, SINK_UNAVAILABLE_COLUMN);
+    if (unavailable >= 0 && delta_changes_is_note(&config->schema->fields[unavailable])) {
+        changes->options.unavailable = SINK_UNAVAILABLE_COLUMN;
+    }
     weir_parquet_writer_options_init(&options);
     options.page_index = false;
     struct weir_schema *schema = weir_schema_create();
@@ -140,6 +144,9 @@ static int put_head(const struct delta_changes *changes, struct weir_buffer *eff
     if (options->change != NULL) {
         json_object_set_new(head, "change", json_string(options->change));
     }
+    if (options->unavailable != NULL) {
+        json_object_set_new(head, "unavailable", json_string(options->unavailable));
+    }
     json_object_set_new(head, "partitions", partitions);
     char *text = json_dumps(head, JSON_COMPACT | JSON_ENSURE_ASCII);
     int rc = text != NULL ? weir_buffer_append_text(effect, text) : WEIR_E_NOMEM;
@@ -205,6 +212,12 @@ int delta_changes_seal(struct delta_changes *changes, struct weir_buffer *effect
 
 /* --- applying ------------------------------------------------------------------------------ */
 
+bool delta_changes_is_note(const struct weir_field *field) {
+    return strcmp(field->name, SINK_CHANGE_COLUMN) == 0 ||
+           (strcmp(field->name, SINK_UNAVAILABLE_COLUMN) == 0 && field->type == WEIR_TYPE_LIST &&
+            field->children[0].type == WEIR_TYPE_STRING);
+}
+
 bool delta_changes_is_effect(const void *effect, size_t size) {
     return size > sizeof(effect_start) &&
            memcmp(effect, effect_start, sizeof(effect_start) - 1) == 0;
@@ -251,6 +264,7 @@ static int read_head(const json_t *head, struct how *how, struct weir_error *err
     how->options.partitions = how->partitions;
     how->options.time = json_string_value(json_object_get(head, "time"));
     how->options.change = json_string_value(json_object_get(head, "change"));
+    how->options.unavailable = json_string_value(json_object_get(head, "unavailable"));
     return good ? WEIR_OK
                 : weir_error_set(err, WEIR_E_CORRUPT,
                                  "the record's changes do not say how to "

@@ -1,13 +1,15 @@
 #pragma once
 /* The half of the Delta sink that merges. An effect is the epoch's net change set: one line of JSON
  * that says how to merge (so that it can be applied after the rules have changed), then the
- * changes, the last of every key, as a Parquet file:
- *   {"merge":1,"key":["sku"],"time":"updated_at","change":"_change","partitions":[…]}\n  PAR1 …
+ * changes, the last of every key and those that have what it leaves out, as a Parquet file:
+ *   {"merge":1,"key":["sku"],"time":"updated_at","change":"_change","unavailable":"_unavailable",
+ *    "partitions":[…]}\n  PAR1 …
  * What it does to the table's files is derived when it is applied, from the table as it is then. */
 #include "lake/delta/merge.h"
 #include "sink/sink.h"
 
 #define SINK_CHANGE_COLUMN "_change"
+#define SINK_UNAVAILABLE_COLUMN "_unavailable"
 
 struct delta_changes;
 
@@ -24,6 +26,8 @@ size_t delta_changes_bytes(const struct delta_changes *changes);
 int delta_changes_seal(struct delta_changes *changes, struct weir_buffer *effect,
                        struct weir_error *err) WEIR_MUST_CHECK;
 
+/* Columns of merged rows that say what became of them are none of the table's. */
+bool delta_changes_is_note(const struct weir_field *field);
 bool delta_changes_is_effect(const void *effect, size_t size);
 int delta_changes_apply(struct weir_delta_table *table, const void *effect, size_t size,
                         const struct weir_delta_commit_options *commit,

@@ -8,7 +8,9 @@ import pathlib
 import random
 
 import lake
+import pyarrow as pa
 import pytest
+from deltalake import DeltaTable, QueryBuilder
 
 SAMPLES = pathlib.Path(__file__).resolve().parents[3] / "shared/samples/debezium"
 GONE = "__debezium_unavailable_value"
@@ -255,3 +257,72 @@ def test_an_expectation_keeps_rows_that_are_not_whole_out_of_the_table(project):
     assert outcome["datasets"]["silver.orders"]["rejected"] == {"row is whole": 1}
     table = lake.by_deltalake(project.root / "lake/silver/orders").sort_by("id").to_pylist()
     assert [(one["id"], one["big"], one["note"]) for one in table] == [(1, "long", None), (2, None, None)]
+
+
+TOASTED = """return stream "silver.orders" { from = "bronze.orders", key = "id",
+  expectations = { expect "not owed" { function(e) return e.amount >= 0 end } }, into = delta { mode = "merge"@ } }"""
+FORMS = {"copy": "", "vectors": ', properties = { ["delta.enableDeletionVectors"] = "true" }',
+         "feed": ', properties = { ["delta.enableChangeDataFeed"] = "true" }', "partitioned": ', partition_by = { "customer" }'}
+
+
+def merged(project, events, form, runs=1):
+    """The silver table that those events leave, read in so many runs."""
+    project.write("schemas/orders.avsc", json.dumps({"type": "record", "name": "orders", "fields": ORDERS}))
+    project.write("rules/r.lua", TOASTED.replace("@", FORMS[form]))
+    project.write("pipelines/p.lua", f"""return pipeline "p" {{ rules = "rules", storage = delta {{ root = "lake" }}, commit = {{ every = "20ms" }},
+  sources = {{ source "bronze.orders" {{ files {{ path = "landing/*.jsonl" }},
+    debezium {{ key = "id", schema = "schemas/orders.avsc", decimals = "string" }} }} }} }}""")
+    size = -(-len(events) // runs)
+    for i in range(runs):
+        project.write(f"landing/{i:03}.jsonl", "".join(json.dumps(one) + "\n" for one in events[i * size:(i + 1) * size]))
+        project.run("pipelines/p.lua")
+    table = DeltaTable(str(project.root / "lake/silver/orders"))
+    query = QueryBuilder().register("t", table)
+    return table, {row["id"]: row for row in pa.table(query.execute("select * from t").read_all()).to_pylist()}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_an_update_left_outside_the_row_stays_in_the_table(project, form):
+    """Rows of an epoch before, of the same epoch, of a chain of updates in one, and beside a key that is deleted and made anew."""
+    first = [event("c", after=row(id=i, big=f"big {i}" * 9, note="first")) for i in range(6)]
+    then = [event("u", after=row(id=0, big=GONE, note="then")),
+            event("u", after=row(id=1, big=GONE, note="then")), event("u", after=row(id=1, big=GONE, note=GONE, customer="bob")),
+            event("u", after=row(id=2, big="new", note="then")), event("u", after=row(id=2, big=GONE, note="x")), event("u", after=row(id=2, big=GONE, note=GONE)),
+            event("d", before=row(id=3)), event("c", after=row(id=3, big="again")), event("u", after=row(id=3, big=GONE)),
+            event("u", after=row(id=4, big=None)), event("u", after=row(id=4, big=GONE, note="odd")),
+            event("c", after=row(id=9, big="nine")), event("u", after=row(id=9, big=GONE, note="then"))]
+    table, rows = merged(project, [*first, *then], form)
+    project.write("landing/z.jsonl", "".join(json.dumps(one) + "\n" for one in [event("u", after=row(id=i, big=GONE, note="last")) for i in (0, 2, 5, 9)]))
+    project.run("pipelines/p.lua")
+    table.update_incremental()
+    rows = {one["id"]: one for one in pa.table(QueryBuilder().register("t", table).execute("select * from t").read_all()).to_pylist()}
+    assert {key: (one["big"], one["note"]) for key, one in rows.items()} == {
+        0: ("big 0" * 9, "last"), 1: ("big 1" * 9, "then"), 2: ("new", "last"), 3: ("again", None), 4: (None, "odd"), 5: ("big 5" * 9, "last"), 9: ("nine", "last")}
+    assert {"_change", "_unavailable"}.isdisjoint(field.name for field in table.schema().fields)
+    if form == "feed":
+        told = pa.table(table.load_cdf(starting_version=table.version()).read_all()).to_pylist()
+        assert {(one["id"], one["big"], one["note"]) for one in told if one["_change_type"] == "update_postimage"} == {
+            (0, "big 0" * 9, "last"), (2, "new", "last"), (5, "big 5" * 9, "last"), (9, "nine", "last")}
+        assert (2, "new", "x") in {(one["id"], one["big"], one["note"]) for one in told if one["_change_type"] == "update_preimage"}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_random_updates_that_leave_columns_out_merge_into_the_source(project, form):
+    rng = random.Random(form)
+    source, events = {}, []
+    for _ in range(4000):
+        key = rng.randrange(80)
+        values = {"customer": rng.choice("ab"), "amount": str(rng.randrange(10)), "note": rng.choice([None, "n" * rng.randrange(50)]),
+                  "big": rng.choice([None, "b" * rng.randrange(50)])}
+        if key not in source:
+            events.append(event("c", after=row(id=key, **values)))
+            source[key] = values
+        elif rng.random() < 0.1:
+            events.append(event("d", before=row(id=key)))
+            del source[key]
+        else:
+            left = {name: source[key][name] for name in ("note", "big") if rng.random() < 0.6 and source[key][name] is not None}
+            source[key] = {**values, **left}
+            events.append(event("u", after=row(id=key, **{**values, **dict.fromkeys(left, GONE)})))
+    _, rows = merged(project, events, form, runs=8)
+    assert {key: {**{name: one[name] for name in ("customer", "note", "big")}, "amount": str(int(one["amount"]))} for key, one in rows.items()} == source

@@ -415,8 +415,8 @@ local function read_version(reader, field)
     return version or 1
 end
 
--- Of a changelog: what became of each row (0 +I, 1 -U, 2 +U, 3 -D). It goes with the rows whatever is kept.
-local CHANGE = "_change"
+-- Of a changelog: what became of each row (0 +I, 1 -U, 2 +U, 3 -D), and which columns an update left out. They go with the rows whatever is kept.
+local CHANGE = { _change = true, _unavailable = true }
 
 -- The columns of `key`, which make a stream a table; nil where there is none.
 local function read_key(reader, field, out, of)
@@ -456,9 +456,9 @@ local function stream_columns(reader, named, input, declared, of)
         local k = by_declared[column.name]
         local passes
         if named.keep then
-            passes = listed[column.name] or k or column.name == CHANGE
+            passes = listed[column.name] or k or CHANGE[column.name]
         else
-            passes = not dropped[column.name] and (k or column.name == CHANGE or not column.name:match "^_")
+            passes = not dropped[column.name] and (k or CHANGE[column.name] or not column.name:match "^_")
         end
         if k and dropped[column.name] then
             reader:error("type", declared[k].at, ("`%s` is both dropped and assigned"):format(column.name))

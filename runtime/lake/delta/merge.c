@@ -23,6 +23,14 @@ static int find_columns(struct delta_merge *merge, struct weir_error *err) {
     const struct weir_schema *schema = merge->changes[0]->schema;
     merge->time = -1;
     merge->change = -1;
+    merge->unavailable =
+        options->unavailable != NULL ? weir_schema_find(schema, options->unavailable) : -1;
+    if (merge->unavailable >= 0 &&
+        (schema->fields[merge->unavailable].type != WEIR_TYPE_LIST ||
+         schema->fields[merge->unavailable].children[0].type != WEIR_TYPE_STRING)) {
+        return weir_error_set(err, WEIR_E_SCHEMA, "merge: %s is no list of columns",
+                              options->unavailable);
+    }
     if (options->key_count < 1 || options->key_count > DELTA_MERGE_KEYS_MAX) {
         return weir_error_set(err, WEIR_E_SCHEMA, "merge: a key has 1 to %d columns",
                               DELTA_MERGE_KEYS_MAX);
@@ -68,7 +76,7 @@ static int read_changes(struct delta_merge *merge, struct weir_batch *const *cha
     int rc = find_columns(merge, err);
     if (rc == WEIR_OK) {
         rc = delta_keys_init(&merge->keys, changes, change_count, merge->key_columns,
-                             merge->key_count, merge->time, merge->change, err);
+                             merge->key_count, merge->time, merge->change, merge->unavailable, err);
     }
     return rc;
 }
@@ -77,6 +85,18 @@ static int compare_rows(const void *a, const void *b) {
     int64_t left = *(const int64_t *)a;
     int64_t right = *(const int64_t *)b;
     return left < right ? -1 : left > right;
+}
+
+/* Ascending, each once; how many are left. */
+static int64_t sort_rows(int64_t *rows, int64_t count) {
+    int64_t kept = 0;
+    qsort(rows, (size_t)count, sizeof(*rows), compare_rows);
+    for (int64_t i = 0; i < count; i++) {
+        if (kept == 0 || rows[i] != rows[kept - 1]) {
+            rows[kept++] = rows[i];
+        }
+    }
+    return kept;
 }
 
 int weir_delta_net(struct weir_batch *const *changes, int32_t change_count,
@@ -90,7 +110,8 @@ int weir_delta_net(struct weir_batch *const *changes, int32_t change_count,
     }
     int rc = read_changes(&merge, changes, change_count, options, err);
     int64_t *starts = calloc((size_t)change_count + 1, sizeof(*starts));
-    *rows = rc == WEIR_OK ? malloc(((size_t)merge.keys.count + 1) * sizeof(**rows)) : NULL;
+    size_t most = (size_t)merge.keys.count + (size_t)merge.keys.part_count + 1;
+    *rows = rc == WEIR_OK ? malloc(most * sizeof(**rows)) : NULL;
     if (rc == WEIR_OK && (starts == NULL || *rows == NULL)) {
         rc = delta_merge_no_memory(err);
     }
@@ -100,9 +121,15 @@ int weir_delta_net(struct weir_batch *const *changes, int32_t change_count,
     for (int64_t i = 0; rc == WEIR_OK && i < merge.keys.count; i++) {
         const struct delta_entry *entry = &merge.keys.entries[i];
         (*rows)[(*count)++] = starts[entry->batch] + entry->row;
+        for (int32_t k = 0; k < entry->part_count; k++) {
+            const struct delta_part *part = &merge.keys.parts[entry->first_part + k];
+            if (part->batch >= 0) {
+                (*rows)[(*count)++] = starts[part->batch] + part->row;
+            }
+        }
     }
     if (rc == WEIR_OK) {
-        qsort(*rows, (size_t)*count, sizeof(**rows), compare_rows);
+        *count = sort_rows(*rows, *count);
     } else {
         free(*rows);
         *rows = NULL;
@@ -357,6 +384,7 @@ int weir_delta_merge(struct weir_delta_table *table, struct weir_batch *const *c
     forget_table(&merge);
     free(merge.matches);
     free(merge.touched);
+    free(merge.old);
     weir_buffer_fini(&merge.actions);
     delta_keys_fini(&merge.keys);
     return rc == WEIR_OK ? rc : weir_error_wrap(err, "merge into table %s", table->dir);

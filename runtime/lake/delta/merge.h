@@ -32,6 +32,9 @@ struct weir_delta_merge_options {
     int32_t key_count;
     const char *time;   /* a date, timestamp or integer column; NULL: the last to come wins */
     const char *change; /* an integer column of the changes, not of the table; NULL: all inserts */
+    /* a list of strings, not of the table: columns a change leaves out, whose value stays; or NULL
+     */
+    const char *unavailable;
     const struct weir_delta_partition
         *partitions; /* as the table was made: tells derived columns */
     int32_t partition_count;
@@ -45,6 +48,7 @@ struct weir_delta_merge_result {
     int64_t updated;
     int64_t deleted;
     int64_t outdated; /* changes older than what the table holds of their key */
+    int64_t unknown;  /* columns left out of rows that had no value before: null */
     int64_t files_read;
     int64_t files_changed;
 };
@@ -55,8 +59,9 @@ int weir_delta_merge(struct weir_delta_table *table, struct weir_batch *const *c
                      struct weir_delta_merge_result *result,
                      struct weir_error *err) WEIR_MUST_CHECK;
 
-/* Appends the last change of every key, in the order they came, as row numbers into the
- * concatenation of the batches: what a record has to hold. `*rows` is the caller's, free(). */
+/* Appends the last change of every key, and those that have what it leaves out, in the order they
+ * came, as row numbers into the concatenation of the batches: what a record has to hold. `*rows` is
+ * the caller's, free(). */
 int weir_delta_net(struct weir_batch *const *changes, int32_t change_count,
                    const struct weir_delta_merge_options *options, int64_t **rows, int64_t *count,
                    struct weir_error *err) WEIR_MUST_CHECK;

@@ -139,6 +139,7 @@ int delta_merge_match(struct delta_merge *merge, struct weir_error *err) {
     for (int64_t i = 0; i < merge->keys.count; i++) {
         merge->keys.entries[i].outdated = false;
         merge->keys.entries[i].matched = false;
+        merge->keys.entries[i].old = -1;
     }
     int rc = weir_delta_snapshot_schema(snapshot, &schema, &columns, err);
     if (rc != WEIR_OK) {
@@ -172,7 +173,7 @@ int delta_merge_match(struct delta_merge *merge, struct weir_error *err) {
 /* --- writing ------------------------------------------------------------------------------- */
 
 /* Rows of a batch of the table's, in the order of the matches, that go to the feed. */
-static int feed_rows(struct delta_merge *merge, struct weir_batch *batch, const int32_t *sel,
+int delta_merge_feed(struct delta_merge *merge, struct weir_batch *batch, const int32_t *sel,
                      int32_t count, const char *kind, struct weir_error *err) {
     if (!merge->feed || count == 0) {
         return WEIR_OK;
@@ -226,8 +227,9 @@ static int rewrite_rows(void *context, struct weir_batch **batch, int64_t first_
     int32_t kept_count = 0;
     int32_t updated_count = 0;
     int32_t removed_count = 0;
-    for (int32_t i = 0; i < (*batch)->rows; i++) {
-        const struct delta_entry *entry = NULL;
+    int rc = WEIR_OK;
+    for (int32_t i = 0; i < (*batch)->rows && rc == WEIR_OK; i++) {
+        struct delta_entry *entry = NULL;
         if (rewriting->match < rewriting->end && rewriting->match->row == first_row + i) {
             entry = rewriting->match++->entry;
         }
@@ -240,16 +242,17 @@ static int rewrite_rows(void *context, struct weir_batch **batch, int64_t first_
             removed[removed_count++] = i;
         } else {
             updated[updated_count++] = i;
+            rc = delta_parts_keep(merge, *batch, i, entry, err);
         }
     }
-    int rc = WEIR_OK;
-    if (rewriting->keep && kept_count > 0) {
+    if (rc == WEIR_OK && rewriting->keep && kept_count > 0) {
         rc = weir_delta_writer_append(merge->writer, *batch, kept, kept_count, err);
     }
     if (rc == WEIR_OK) {
-        rc = feed_rows(merge, *batch, updated, updated_count, "update_preimage", err);
+        rc = delta_merge_feed(merge, *batch, updated, updated_count, "update_preimage", err);
     }
-    return rc == WEIR_OK ? feed_rows(merge, *batch, removed, removed_count, "delete", err) : rc;
+    return rc == WEIR_OK ? delta_merge_feed(merge, *batch, removed, removed_count, "delete", err)
+                         : rc;
 }
 
 static int format_remove(struct delta_merge *merge, const struct weir_delta_add *add,
@@ -345,7 +348,7 @@ static int change_file(struct delta_merge *merge, const struct delta_touched *to
     if (rc == WEIR_OK && merge->use_vectors && !whole) {
         rc = put_vector(merge, touched, err);
     }
-    if (rc == WEIR_OK && (keep || merge->feed)) {
+    if (rc == WEIR_OK && (keep || merge->feed || delta_parts_in(merge, touched))) {
         rc = rewrite_file(merge, touched, keep, err);
     }
     return rc;
@@ -396,6 +399,9 @@ static int put_changes(struct delta_merge *merge, struct weir_batch *from,
             merge->result->deleted += entry->matched;
             continue;
         }
+        if (entry->part_count > 0) {
+            continue; /* delta_parts_write's */
+        }
         rows[row_count++] = entry->row;
         if (entry->matched) {
             updated[updated_count++] = entry->row;
@@ -409,10 +415,10 @@ static int put_changes(struct delta_merge *merge, struct weir_batch *from,
         rc = weir_delta_writer_append(merge->writer, batch, rows, row_count, err);
     }
     if (rc == WEIR_OK) {
-        rc = feed_rows(merge, batch, inserted, inserted_count, "insert", err);
+        rc = delta_merge_feed(merge, batch, inserted, inserted_count, "insert", err);
     }
     if (rc == WEIR_OK) {
-        rc = feed_rows(merge, batch, updated, updated_count, "update_postimage", err);
+        rc = delta_merge_feed(merge, batch, updated, updated_count, "update_postimage", err);
     }
     if (batch != NULL) {
         weir_batch_unref(batch);
@@ -448,6 +454,9 @@ static int put_all_changes(struct delta_merge *merge, struct weir_error *err) {
         }
         rc = put_changes(merge, merge->changes[entries[i]->batch], &entries[i], end - i, err);
         i = end;
+    }
+    if (rc == WEIR_OK && merge->keys.part_count > 0) {
+        rc = delta_parts_write(merge, entries, count, err);
     }
     free(entries);
     return rc;
@@ -545,6 +554,7 @@ void delta_merge_discard(struct delta_merge *merge, bool remove_files) {
         delta_dv_writer_fini(&merge->vectors);
         merge->has_vectors = false;
     }
+    delta_parts_forget(merge);
     merge->match_count = 0;
     merge->touched_count = 0;
 }

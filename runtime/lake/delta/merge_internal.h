@@ -32,8 +32,9 @@ struct delta_merge {
     struct weir_delta_merge_result *result;
     int32_t key_columns[DELTA_MERGE_KEYS_MAX]; /* of the changes */
     int32_t key_count;
-    int32_t time;   /* column of the changes, or -1 */
-    int32_t change; /* column of the changes, or -1 */
+    int32_t time;        /* column of the changes, or -1 */
+    int32_t change;      /* column of the changes, or -1 */
+    int32_t unavailable; /* likewise */
     struct delta_keys keys;
     /* of the table, redone when its schema moved */
     struct weir_schema *schema; /* what data files are written from: all but derived columns */
@@ -50,6 +51,9 @@ struct delta_merge {
     struct delta_touched *touched;
     int32_t touched_count;
     int32_t touched_capacity;
+    struct weir_batch **old; /* rows of the table whose values changes leave out, one a batch */
+    int64_t old_count;
+    int64_t old_capacity;
     struct weir_delta_writer *writer; /* kept from attempt to attempt */
     struct weir_delta_writer *feed_writer;
     struct weir_schema *feed_schema;
@@ -65,5 +69,20 @@ int delta_merge_no_memory(struct weir_error *err);
 int delta_merge_match(struct delta_merge *merge, struct weir_error *err) WEIR_MUST_CHECK;
 /* Writes data files, vectors and the feed, durable on return, and formats the actions. */
 int delta_merge_write(struct delta_merge *merge, struct weir_error *err) WEIR_MUST_CHECK;
+/* Rows sel[0..count) of a batch as data files have it, to the feed if there is one. */
+int delta_merge_feed(struct delta_merge *merge, struct weir_batch *batch, const int32_t *sel,
+                     int32_t count, const char *kind, struct weir_error *err) WEIR_MUST_CHECK;
+
+/* merge_parts.c: changes that leave columns out. Does the table hold something of them in this
+ * file? */
+bool delta_parts_in(const struct delta_merge *merge, const struct delta_touched *touched);
+/* Keeps row `row` of the table for the entry, if its change leaves out what the table has. */
+int delta_parts_keep(struct delta_merge *merge, struct weir_batch *batch, int32_t row,
+                     struct delta_entry *entry, struct weir_error *err) WEIR_MUST_CHECK;
+/* Writes the entries whose changes leave columns out, whole. */
+int delta_parts_write(struct delta_merge *merge, struct delta_entry *const *entries, int64_t count,
+                      struct weir_error *err) WEIR_MUST_CHECK;
+void delta_parts_forget(struct delta_merge *merge);
+
 /* Removes what delta_merge_write made, and forgets the matches. */
 void delta_merge_discard(struct delta_merge *merge, bool remove_files);

@@ -141,28 +141,103 @@ static void insert(struct delta_keys *keys, const struct delta_entry *entry) {
     keys->slots[at] = (uint32_t)++keys->count;
 }
 
+static struct delta_part *find_part(const struct delta_keys *keys, const struct delta_entry *entry,
+                                    int32_t column) {
+    for (int32_t i = 0; i < entry->part_count; i++) {
+        if (keys->parts[entry->first_part + i].column == column) {
+            return &keys->parts[entry->first_part + i];
+        }
+    }
+    return NULL;
+}
+
+static int push_part(struct delta_keys *keys, struct delta_entry *entry, struct delta_part part) {
+    if (keys->part_count == keys->part_capacity) {
+        int64_t capacity = keys->part_capacity > 0 ? keys->part_capacity * 2 : 64;
+        struct delta_part *parts = realloc(keys->parts, (size_t)capacity * sizeof(*parts));
+        if (parts == NULL) {
+            return WEIR_E_NOMEM;
+        }
+        keys->parts = parts;
+        keys->part_capacity = capacity;
+    }
+    entry->part_count++;
+    keys->parts[keys->part_count++] = part;
+    return WEIR_OK;
+}
+
+static int32_t find_column(const struct weir_schema *schema, const char *name, size_t length) {
+    for (int32_t i = 0; i < schema->count; i++) {
+        const char *own = schema->fields[i].name;
+        if (strncmp(own, name, length) == 0 && own[length] == '\0') {
+            return i;
+        }
+    }
+    return -1;
+}
+
+/* Says of each column the entry's row leaves out who has its value: the change before it that has
+ * one, else the table. `known` is what came before of the key, or NULL. */
+static int take_parts(struct delta_keys *keys, struct delta_entry *entry,
+                      const struct delta_entry *known) {
+    const struct weir_batch *batch = keys->changes[entry->batch];
+    const struct weir_column *list =
+        keys->unavailable >= 0 ? &batch->columns[keys->unavailable] : NULL;
+    int rc = WEIR_OK;
+    entry->first_part = keys->part_count;
+    if (list == NULL || entry->is_delete || weir_column_is_null(list, entry->row)) {
+        return rc;
+    }
+    for (int32_t i = list->offsets[entry->row]; rc == WEIR_OK && i < list->offsets[entry->row + 1];
+         i++) {
+        int32_t length;
+        const char *name = weir_column_bytes(&list->children[0], i, &length);
+        struct delta_part part = {.column = find_column(batch->schema, name, (size_t)length),
+                                  .batch = DELTA_PART_TABLE};
+        const struct delta_part *before =
+            known != NULL ? find_part(keys, known, part.column) : NULL;
+        if (known != NULL && known->is_delete && !known->is_before) {
+            part.batch = DELTA_PART_NOWHERE;
+        } else if (before != NULL) {
+            part = *before;
+        } else if (known != NULL) {
+            part.batch = known->batch;
+            part.row = known->row;
+        }
+        rc = part.column >= 0 ? push_part(keys, entry, part) : WEIR_OK;
+    }
+    return rc;
+}
+
 /* Takes row `row` of change `index` in: a new key, or in place of what is known of it. */
-static void take_row(struct delta_keys *keys, int32_t index, int32_t row, uint64_t hash,
-                     int32_t change) {
+static int take_row(struct delta_keys *keys, int32_t index, int32_t row, uint64_t hash,
+                    int32_t change) {
     const struct weir_batch *batch = keys->changes[index];
-    struct delta_entry entry = {.hash = hash, .batch = index, .row = row};
+    struct delta_entry entry = {.hash = hash, .batch = index, .row = row, .old = -1};
     int64_t kind = 0;
     entry.has_time =
         keys->time >= 0 && delta_int_value(&batch->columns[keys->time], row, &entry.time);
     entry.is_delete =
         change >= 0 && delta_int_value(&batch->columns[change], row, &kind) && (kind & 1) != 0;
+    entry.is_before = kind == 1;
     struct delta_entry *known = delta_keys_find(keys, batch, keys->columns, row, hash);
-    if (known == NULL) {
+    if (known != NULL && known->has_time && entry.has_time && entry.time < known->time) {
+        return WEIR_OK;
+    }
+    int rc = take_parts(keys, &entry, known);
+    if (rc == WEIR_OK && known == NULL) {
         insert(keys, &entry);
-    } else if (!known->has_time || !entry.has_time || entry.time >= known->time) {
+    } else if (rc == WEIR_OK) {
         *known = entry;
     }
+    return rc;
 }
 
 int delta_keys_init(struct delta_keys *keys, struct weir_batch *const *changes,
                     int32_t change_count, const int32_t *columns, int32_t column_count,
-                    int32_t time, int32_t change, struct weir_error *err) {
+                    int32_t time, int32_t change, int32_t unavailable, struct weir_error *err) {
     int64_t rows = 0;
+    int rc = WEIR_OK;
     int32_t most = 0;
     for (int32_t i = 0; i < change_count; i++) {
         rows += changes[i]->rows;
@@ -173,6 +248,7 @@ int delta_keys_init(struct delta_keys *keys, struct weir_batch *const *changes,
     keys->columns = columns;
     keys->column_count = column_count;
     keys->time = time;
+    keys->unavailable = unavailable;
     if (rows >= INT32_MAX) {
         return weir_error_set(err, WEIR_E_LIMIT, "merge: more than 2^31 changes at once");
     }
@@ -190,19 +266,25 @@ int delta_keys_init(struct delta_keys *keys, struct weir_batch *const *changes,
         return weir_error_set(err, WEIR_E_NOMEM, "merge: out of memory for %lld keys",
                               (long long)rows);
     }
-    for (int32_t i = 0; i < change_count; i++) {
+    for (int32_t i = 0; rc == WEIR_OK && i < change_count; i++) {
         delta_keys_hash(changes[i], columns, column_count, hashes);
-        for (int32_t row = 0; row < changes[i]->rows; row++) {
-            take_row(keys, i, row, hashes[row], change);
+        for (int32_t row = 0; rc == WEIR_OK && row < changes[i]->rows; row++) {
+            rc = take_row(keys, i, row, hashes[row], change);
         }
     }
     free(hashes);
-    return WEIR_OK;
+    if (rc != WEIR_OK) {
+        delta_keys_fini(keys);
+        weir_error_set(err, rc, "merge: out of memory for the columns that changes leave out");
+    }
+    return rc;
 }
 
 void delta_keys_fini(struct delta_keys *keys) {
     free(keys->entries);
     free(keys->slots);
+    free(keys->parts);
+    keys->parts = NULL;
     keys->entries = NULL;
     keys->slots = NULL;
 }
