@@ -18,19 +18,28 @@ struct avro_registry {
 struct asked {
     struct avro_registry *registry;
     const char *path;
+    bool sends;
 };
+
+/* Frees the list where it cannot grow. */
+static struct curl_slist *with(struct curl_slist *list, const char *line) {
+    struct curl_slist *longer = list != NULL ? curl_slist_append(list, line) : NULL;
+    if (list != NULL && longer == NULL) {
+        curl_slist_free_all(list);
+    }
+    return longer;
+}
 
 static int prepare(void *context, struct weir_buffer *url, struct curl_slist **headers,
                    struct weir_error *err) {
     const struct asked *asked = context;
     struct curl_slist *list =
         curl_slist_append(NULL, "Accept: application/vnd.schemaregistry.v1+json, application/json");
-    if (list != NULL && asked->registry->authorization != NULL) {
-        struct curl_slist *longer = curl_slist_append(list, asked->registry->authorization);
-        if (longer == NULL) {
-            curl_slist_free_all(list);
-        }
-        list = longer;
+    if (asked->registry->authorization != NULL) {
+        list = with(list, asked->registry->authorization);
+    }
+    if (asked->sends) {
+        list = with(list, "Content-Type: application/vnd.schemaregistry.v1+json");
     }
     *headers = list;
     int rc = list == NULL ? WEIR_E_NOMEM
@@ -38,21 +47,30 @@ static int prepare(void *context, struct weir_buffer *url, struct curl_slist **h
     return rc != WEIR_OK ? weir_error_set(err, rc, "registry: out of memory") : WEIR_OK;
 }
 
-/* GETs `path` and reads the answer as JSON. */
-static int ask(struct avro_registry *registry, const char *path, json_t **out,
-               struct weir_error *err) {
+int avro_registry_call(struct avro_registry *registry, const char *method, const char *path,
+                       const char *body, json_t **out, struct weir_error *err) {
     struct weir_buffer answer;
-    struct asked asked = {registry, path};
+    struct asked asked = {registry, path, body != NULL};
     char what[512];
     snprintf(what, sizeof(what), "registry %s%s", registry->url, path);
     weir_buffer_init(&answer, ANSWER_BYTES_MAX);
     struct weir_http_request request = {
-        .method = "GET", .prepare = prepare, .context = &asked, .out = &answer, .what = what};
+        .method = method,
+        .body = body,
+        .size = body != NULL ? strlen(body) : 0,
+        .prepare = prepare,
+        .context = &asked,
+        .out = &answer,
+        .what = what,
+    };
     struct weir_http_response response;
     *out = NULL;
     int rc = weir_http_call(registry->http, &request, &response, err);
     if (rc == WEIR_OK && response.status == 404) {
         rc = weir_error_set(err, WEIR_E_NOTFOUND, "%s: not there", what);
+    } else if (rc == WEIR_OK && (response.status == 409 || response.status == 422)) {
+        rc = weir_error_set(err, response.status == 409 ? WEIR_E_CONFLICT : WEIR_E_SCHEMA, "%s: %s",
+                            what, response.message);
     } else if (rc == WEIR_OK && response.status != 200) {
         rc = weir_error_set(err, WEIR_E_ENVIRONMENT, "%s: HTTP %ld %s%s", what, response.status,
                             response.message,
@@ -62,14 +80,25 @@ static int ask(struct avro_registry *registry, const char *path, json_t **out,
     }
     if (rc == WEIR_OK) {
         *out = json_loadb((const char *)answer.data, answer.size, 0, NULL);
-        if (!json_is_object(*out)) {
-            json_decref(*out);
-            *out = NULL;
+        if (*out == NULL) {
             rc = weir_error_set(err, WEIR_E_ENVIRONMENT,
-                                "%s answered no JSON object; is it a schema registry?", what);
+                                "%s answered no JSON; is it a schema registry?", what);
         }
     }
     weir_buffer_fini(&answer);
+    return rc;
+}
+
+static int ask(struct avro_registry *registry, const char *path, json_t **out,
+               struct weir_error *err) {
+    int rc = avro_registry_call(registry, "GET", path, NULL, out, err);
+    if (rc == WEIR_OK && !json_is_object(*out)) {
+        json_decref(*out);
+        *out = NULL;
+        rc = weir_error_set(err, WEIR_E_ENVIRONMENT,
+                            "registry %s%s answered no JSON object; is it a schema registry?",
+                            registry->url, path);
+    }
     return rc;
 }
 
@@ -240,6 +269,11 @@ int avro_registry_create(const struct json_t *options, struct avro_registry **ou
     }
     *out = registry;
     return WEIR_OK;
+}
+
+void avro_registry_set_stop(struct avro_registry *registry, bool (*stop)(void *context),
+                            void *context) {
+    weir_http_client_set_stop(registry->http, stop, context);
 }
 
 void avro_registry_destroy(struct avro_registry *registry) {

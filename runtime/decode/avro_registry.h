@@ -1,7 +1,6 @@
 #pragma once
 /* A client of a Confluent-compatible schema registry (docs.confluent.io, "Schema Registry API"):
- * schemas by id and by subject, with the schemas they refer to. Private to the Avro decoder. One
- * thread at a time. */
+ * schemas by id and by subject, with the schemas they refer to. One thread at a time. */
 #include "core/http.h"
 #include "decode/avro_type.h"
 
@@ -11,6 +10,16 @@ struct avro_registry;
 int avro_registry_create(const struct json_t *options, struct avro_registry **out,
                          struct weir_error *err) WEIR_MUST_CHECK;
 void avro_registry_destroy(struct avro_registry *registry);
+/* True: a request gives up at once (WEIR_E_CLOSED). */
+void avro_registry_set_stop(struct avro_registry *registry, bool (*stop)(void *context),
+                            void *context);
+
+/* One request, answered with JSON; *out is the caller's. `body` NULL: none. WEIR_E_NOTFOUND,
+ * WEIR_E_CONFLICT (409), WEIR_E_SCHEMA (422), WEIR_E_ENVIRONMENT (other refusals),
+ * WEIR_E_UNAVAILABLE (no answer in three seconds). */
+int avro_registry_call(struct avro_registry *registry, const char *method, const char *path,
+                       const char *body, struct json_t **out,
+                       struct weir_error *err) WEIR_MUST_CHECK;
 
 /* The schema with that id, its references parsed before it. WEIR_E_NOTFOUND: the registry says
  * there is none. WEIR_E_UNAVAILABLE: it says nothing. */

@@ -192,6 +192,11 @@ static int parse_record(struct parser *p, struct avro_type *type, const json_t *
                                   type->name);
         }
         rc = copy_texts(p, json_object_get(field, "aliases"), &out->aliases, &out->alias_count);
+        const json_t *otherwise = json_object_get(field, "default");
+        if (rc == WEIR_OK && otherwise != NULL) {
+            out->default_json = json_dumps(otherwise, JSON_ENCODE_ANY | JSON_COMPACT);
+            rc = out->default_json == NULL ? out_of_memory(p) : WEIR_OK;
+        }
         rc = rc == WEIR_OK ? parse(p, json_object_get(field, "type"), space, depth + 1, &out->type)
                            : rc;
         if (rc == WEIR_E_SCHEMA) {
@@ -335,6 +340,7 @@ void avro_schema_fini(struct avro_schema *schema) {
         struct avro_type *next = type->next;
         for (int32_t i = 0; i < type->field_count; i++) {
             free(type->fields[i].name);
+            free(type->fields[i].default_json);
             free_texts(type->fields[i].aliases, type->fields[i].alias_count);
         }
         free(type->fields);

@@ -1,6 +1,6 @@
 #pragma once
 /* Avro schemas as trees (Avro 1.11 specification, "Schema Declaration"): what is on the wire, types
- * that contain themselves included. Private to the Avro decoder. */
+ * that contain themselves included. */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -39,6 +39,7 @@ struct avro_field {
     char *name;
     char **aliases;
     int32_t alias_count;
+    char *default_json; /* JSON text, NULL: none */
     const struct avro_type *type;
 };
 

@@ -8,6 +8,7 @@
 static const struct weir_encoder_ops *const registry[] = {
     &weir_encoder_json,
     &weir_encoder_raw,
+    &weir_encoder_avro,
 };
 
 const struct weir_encoder_ops *weir_encoder_find(const char *format) {

@@ -19,7 +19,9 @@ struct weir_encoder_config {
     /* Which columns belong to the message (headers and change marks do not); schema->count of
      * them, borrowed for `create`. */
     const bool *included;
-    bool (*stop)(void *context); /* true: give up retrying */
+    bool key;                        /* they are the message's key: none of them is null */
+    bool (*stop)(void *context);     /* true: give up retrying */
+    bool (*draining)(void *context); /* true: the pipeline ends and waits for this; may be NULL */
     void *stop_context;
 };
 
@@ -42,6 +44,7 @@ const struct weir_encoder_ops *weir_encoder_find(const char *format);
 
 extern const struct weir_encoder_ops weir_encoder_json;
 extern const struct weir_encoder_ops weir_encoder_raw;
+extern const struct weir_encoder_ops weir_encoder_avro;
 
 /* A value as text without quotes, as JSON has it: what a key or header of one column is. Bytes and
  * strings as they are; WEIR_E_DATA for lists, structs and maps, whose text is JSON. Null appends

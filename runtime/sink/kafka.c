@@ -50,6 +50,8 @@ struct kafka_sink {
     /* worker */
     const struct weir_encoder_ops *encoder_ops;
     void *encoder;
+    const struct weir_encoder_ops *key_ops; /* NULL: keys are texts */
+    void *key_encoder;
     struct slabs *slabs;
     struct slab *slab; /* of the epoch at hand; NULL until its first row */
     uint32_t messages;
@@ -150,6 +152,9 @@ static void destroy(void *self) {
     if (sink->encoder_ops != NULL) {
         sink->encoder_ops->destroy(sink->encoder);
     }
+    if (sink->key_ops != NULL) {
+        sink->key_ops->destroy(sink->key_encoder);
+    }
     weir_schema_unref(sink->config.schema);
     json_decref(sink->options);
     free(sink->options_json);
@@ -238,6 +243,39 @@ static int read_columns(struct kafka_sink *sink, struct weir_error *err) {
     return rc == WEIR_OK ? read_time(sink, err) : rc;
 }
 
+/* Of keys that are more than text. */
+static int make_key_encoder(struct kafka_sink *sink, struct weir_error *err) {
+    const char *format = text_option(sink, "key_format");
+    if (format == NULL || strcmp(format, "text") == 0 || sink->key_count == 0) {
+        return WEIR_OK;
+    }
+    const struct weir_encoder_ops *ops = weir_encoder_find(format);
+    bool *included = calloc((size_t)sink->config.schema->count + 1, sizeof(*included));
+    if (included == NULL || ops == NULL) {
+        free(included);
+        return weir_error_set(err, ops == NULL ? WEIR_E_CONFIG : WEIR_E_NOMEM,
+                              "%s: keys cannot be \"%s\"", sink->config.name, format);
+    }
+    for (int32_t i = 0; i < sink->key_count; i++) {
+        included[sink->keys[i]] = true;
+    }
+    struct weir_encoder_config config = {
+        .name = sink->config.name,
+        .options_json = sink->options_json,
+        .subject = sink->topic.name,
+        .schema = sink->config.schema,
+        .included = included,
+        .key = true,
+        .stop = sink->config.stop,
+        .draining = sink->config.draining,
+        .stop_context = sink->config.stop_context,
+    };
+    int rc = ops->create(&config, &sink->key_encoder, err);
+    sink->key_ops = rc == WEIR_OK ? ops : NULL;
+    free(included);
+    return rc;
+}
+
 static int make_encoder(struct kafka_sink *sink, struct weir_error *err) {
     const char *format = text_option(sink, "format");
     const struct weir_schema *schema = sink->config.schema;
@@ -267,6 +305,7 @@ static int make_encoder(struct kafka_sink *sink, struct weir_error *err) {
         .schema = sink->config.schema,
         .included = included,
         .stop = sink->config.stop,
+        .draining = sink->config.draining,
         .stop_context = sink->config.stop_context,
     };
     int rc = ops->create(&config, &sink->encoder, err);
@@ -346,6 +385,7 @@ static int create(const struct weir_sink_config *config, void **self, struct wei
     if (rc == WEIR_OK && config->schema != NULL) {
         rc = read_columns(sink, err);
         rc = rc == WEIR_OK ? make_encoder(sink, err) : rc;
+        rc = rc == WEIR_OK ? make_key_encoder(sink, err) : rc;
     }
     if (rc == WEIR_OK) {
         rc = kafka_log_join((struct kafka_log **)config->shared, config, sink->options,
@@ -365,6 +405,9 @@ static int start(void *self, uint64_t *marker, struct weir_error *err) {
     if (rc == WEIR_OK && sink->encoder_ops != NULL && sink->encoder_ops->start != NULL) {
         rc = sink->encoder_ops->start(sink->encoder, err);
     }
+    if (rc == WEIR_OK && sink->key_ops != NULL && sink->key_ops->start != NULL) {
+        rc = sink->key_ops->start(sink->key_encoder, err);
+    }
     *marker = sink->transactional ? sink->topic.marker : WEIR_SINK_NO_MARKER;
     sink->refreshed_ns = weir_clock_mono_ns();
     return rc;
@@ -380,7 +423,10 @@ static int put_u32(struct weir_buffer *out, size_t at, size_t value) {
 
 /* A key of one column is its text; of several, a JSON object. */
 static int put_key(const struct kafka_sink *sink, const struct weir_batch *batch, int32_t row,
-                   struct weir_buffer *out) {
+                   struct weir_buffer *out, struct weir_error *err) {
+    if (sink->key_ops != NULL) {
+        return sink->key_ops->row(sink->key_encoder, row, out, err);
+    }
     if (sink->key_count == 1) {
         return weir_encode_plain(&batch->columns[sink->keys[0]], row, out);
     }
@@ -458,7 +504,7 @@ static int put_message(struct kafka_sink *sink, const struct weir_batch *batch, 
     size_t key = out->size;
     if (rc == WEIR_OK && sink->key_count > 0 &&
         (sink->key_count > 1 || !weir_column_is_null(&batch->columns[sink->keys[0]], row))) {
-        rc = put_key(sink, batch, row, out);
+        rc = put_key(sink, batch, row, out, err);
         rc = rc == WEIR_OK ? put_u32(out, at, out->size - key) : rc;
     }
     size_t value = out->size;
@@ -495,6 +541,9 @@ static int write_rows(void *self, struct weir_batch *batch, const int32_t *sel, 
     int rc = sink->slab == NULL ? begin_epoch(sink, &why) : WEIR_OK;
     if (rc == WEIR_OK) {
         rc = sink->encoder_ops->begin(sink->encoder, batch, &why);
+    }
+    if (rc == WEIR_OK && sink->key_ops != NULL) {
+        rc = sink->key_ops->begin(sink->key_encoder, batch, &why);
     }
     for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
         rc = put_message(sink, batch, sel != NULL ? sel[i] : i, &why);
@@ -563,7 +612,9 @@ int weir_sink_kafka_options(const void *effect, size_t size, const char **option
     return rc;
 }
 
-static const char *const formats[] = {"json", "raw", NULL};
+static const char *const formats[] = {"json", "avro", "raw", NULL};
+static const char *const key_formats[] = {"text", "json", "avro", NULL};
+static const char *const strategies[] = {"topic", "record", "topic_record", NULL};
 static const char *const compressions[] = {"none", "gzip", "snappy", "lz4", "zstd", NULL};
 static const char *const deliveries[] = {"exactly_once", "at_least_once", NULL};
 
@@ -573,6 +624,17 @@ static const struct weir_option options[] = {
     {.name = "headers", .form = WEIR_OPTION_COLUMNS},
     {.name = "timestamp", .form = WEIR_OPTION_COLUMNS},
     {.name = "format", .form = WEIR_OPTION_TEXT, .choices = formats},
+    {.name = "key_format", .form = WEIR_OPTION_TEXT, .choices = key_formats},
+    {.name = "registry", .form = WEIR_OPTION_TEXT, .example = "env \"REGISTRY\""},
+    {.name = "registry_username", .form = WEIR_OPTION_TEXT},
+    {.name = "registry_password", .form = WEIR_OPTION_SECRET},
+    {.name = "registry_token", .form = WEIR_OPTION_SECRET},
+    {.name = "registry_ca", .form = WEIR_OPTION_PATH},
+    {.name = "schema", .form = WEIR_OPTION_FILE, .example = "\"schemas/pos_sale.avsc\""},
+    {.name = "subject", .form = WEIR_OPTION_TEXT, .example = "\"pos.clean-value\""},
+    {.name = "subject_by", .form = WEIR_OPTION_TEXT, .choices = strategies},
+    {.name = "record", .form = WEIR_OPTION_TEXT, .example = "\"shop.sale\""},
+    {.name = "register", .form = WEIR_OPTION_FLAG},
     {.name = "compression", .form = WEIR_OPTION_TEXT, .choices = compressions},
     {.name = "partitioner", .form = WEIR_OPTION_TEXT},
     {.name = "delivery", .form = WEIR_OPTION_TEXT, .choices = deliveries},

@@ -94,7 +94,10 @@ function read.flag(x)
     if x == "true" or x == "false" then
         return x == "true"
     end
-    return type(x) == "boolean" and x or nil
+    if type(x) == "boolean" then
+        return x -- `and … or nil` would lose false
+    end
+    return nil
 end
 function read.time(x)
     return type(x) == "string" and time.parse_timestamp(x) and x or nil

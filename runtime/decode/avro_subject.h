@@ -1,0 +1,10 @@
+#pragma once
+/* What a registry keeps under a subject: versions of a schema, and what may follow them. One thread
+ * at a time; blocks on the registry. */
+#include "decode/avro_registry.h"
+
+/* Registers the schema, or finds it registered; *id is its number. `make` false: only finds it.
+ * WEIR_E_CONFIG where the registry refuses it (the message names subject, field and way out) or,
+ * without `make`, does not know it. */
+int avro_subject_register(struct avro_registry *registry, const char *subject, const char *schema,
+                          bool make, int32_t *id, struct weir_error *err) WEIR_MUST_CHECK;
