@@ -218,4 +218,4 @@ def test_killed_and_started_again_each_message_is_there_once(out, registry, poin
     assert process.returncode == -signal.SIGKILL
     out.project.run("pipelines/p.lua")
     found = collections.Counter(registry_stub.decoded(registry, message.value())["id"] for message in out.messages())
-    assert found == collections.Counter(range(400))
+    assert not {number: times for number, times in found.items() if times != 1} and len(found) == len(rows), len(found)
