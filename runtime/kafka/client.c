@@ -284,13 +284,14 @@ static const struct advice {
      "another process took over; leave this one stopped, or stop the other"},
 };
 
-/* Before 2.2.0 the last message of a SCRAM login repeats the client's nonce, which brokers let pass
- * until 3.5.1. */
+/* Before 2.6.1 (its pull request 4895) the last message of a SCRAM login repeats the client's
+ * nonce, which 3.8.1 and 3.9 let pass, and brokers from 4.0 on do not. */
 static const char *old_scram(const struct weir_kafka_client *client, rd_kafka_resp_err_t code) {
     bool refused = code == RD_KAFKA_RESP_ERR__AUTHENTICATION ||
                    code == RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED;
-    return refused && client->scram && rd_kafka_version() < 0x020200ff
-               ? "brokers from 3.5.1 on refuse SCRAM of librdkafka before 2.2.0, which this is; "
+    return refused && client->scram && rd_kafka_version() < 0x020601ff
+               ? "brokers from Kafka 4.0 on refuse SCRAM of librdkafka before 2.6.1, which this "
+                 "is; "
                  "install a newer one, or log in with sasl = \"plain\" over TLS"
                : NULL;
 }
