@@ -31,6 +31,13 @@ struct weir_arguments {
     bool no_reload;
     bool code;
     bool quiet;
+    bool dry_run;
+    bool allow_short_retention;
+    bool ignore_pending;
+    const char *where;       /* of `weir table optimize`, as the next two */
+    const char *zorder;      /* --zorder a,b */
+    const char *target_size; /* --target-size 256mb */
+    const char *retain;      /* --retain 168h of `weir table vacuum` */
     const char *epoch;
     const char *version;
     const char *as_of;

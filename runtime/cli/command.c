@@ -26,8 +26,12 @@ static const struct weir_command commands[] = {
      "run a recorded epoch again and say where it differs", weir_cli_replay},
     {"table",
      "table ls|show|history|cat [NAME-OR-PATH] [--version N | --as-of T] [--limit N] "
-     "[--columns A,B]",
-     "look at Delta tables", weir_cli_table},
+     "[--columns A,B]\n"
+     "  weir table optimize NAME-OR-PATH [--where P] [--zorder A,B] [--target-size 256mb]\n"
+     "  weir table vacuum NAME-OR-PATH [--dry-run] [--retain 168h] [--allow-short-retention] "
+     "[--ignore-pending]\n"
+     "  weir table restore NAME-OR-PATH --version N | --as-of T [--dry-run]",
+     "look at Delta tables, and keep them in order", weir_cli_table},
     {"status", "status [PIPELINE] [--set k=v]…", "what a running instance says of itself",
      weir_cli_status},
     {"rollback", "rollback [PIPELINE] [--set k=v]…",
@@ -181,6 +185,9 @@ static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i)
         {"--no-reload", offsetof(struct weir_arguments, no_reload)},
         {"--code", offsetof(struct weir_arguments, code)},
         {"--quiet", offsetof(struct weir_arguments, quiet)},
+        {"--dry-run", offsetof(struct weir_arguments, dry_run)},
+        {"--allow-short-retention", offsetof(struct weir_arguments, allow_short_retention)},
+        {"--ignore-pending", offsetof(struct weir_arguments, ignore_pending)},
     };
     static const struct {
         const char *name;
@@ -192,6 +199,10 @@ static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i)
         {"--limit", offsetof(struct weir_arguments, limit)},
         {"--columns", offsetof(struct weir_arguments, columns)},
         {"--output", offsetof(struct weir_arguments, output)},
+        {"--where", offsetof(struct weir_arguments, where)},
+        {"--zorder", offsetof(struct weir_arguments, zorder)},
+        {"--target-size", offsetof(struct weir_arguments, target_size)},
+        {"--retain", offsetof(struct weir_arguments, retain)},
     };
     for (size_t f = 0; f < sizeof(flags) / sizeof(flags[0]); f++) {
         if (strcmp(argv[*i], flags[f].name) == 0) {
@@ -238,7 +249,7 @@ static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i)
             return WEIR_EXIT_USER;
         }
     }
-    const char *names[16] = {"--set"};
+    const char *names[32] = {"--set"};
     size_t count = 1;
     for (size_t f = 0; f < sizeof(flags) / sizeof(flags[0]); f++) {
         names[count++] = flags[f].name;

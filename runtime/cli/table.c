@@ -1,12 +1,10 @@
-/* weir table ls | show | history | cat */
+/* weir table ls | show | history | cat, and the way to the others */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#include "cli/cli.h"
-#include "core/pool.h"
-#include "lake/delta/table.h"
+#include "cli/table.h"
 #include "lake/store/open.h"
 
 static bool is_folder(const char *path) {
@@ -107,7 +105,8 @@ static int list(struct weir_arguments *arguments, const char *root) {
 
 int weir_cli_table(struct weir_arguments *arguments) {
     if (arguments->positional_count < 1) {
-        return weir_cli_usage(arguments, "table wants ls, show, history or cat");
+        return weir_cli_usage(arguments, "table wants ls, show, history, cat, optimize, vacuum or "
+                                         "restore");
     }
     const char *what = arguments->positionals[0];
     const char *name = arguments->positional_count > 1 ? arguments->positionals[1] : NULL;
@@ -117,14 +116,14 @@ int weir_cli_table(struct weir_arguments *arguments) {
                                : lake != NULL && *lake != '\0' ? lake
                                                                : "data/lake");
     }
-    static const char *const later[] = {"diff", "optimize", "vacuum", "restore"};
-    for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
-        if (strcmp(what, later[i]) == 0) {
-            fprintf(stderr, "weir: 'table %s' is not built yet\n", what);
-            return WEIR_EXIT_USER;
-        }
+    if (strcmp(what, "diff") == 0) {
+        fprintf(stderr, "weir: 'table %s' is not built yet\n", what);
+        return WEIR_EXIT_USER;
     }
-    if (strcmp(what, "show") != 0 && strcmp(what, "history") != 0 && strcmp(what, "cat") != 0) {
+    bool maintains = strcmp(what, "optimize") == 0 || strcmp(what, "vacuum") == 0 ||
+                     strcmp(what, "restore") == 0;
+    if (!maintains && strcmp(what, "show") != 0 && strcmp(what, "history") != 0 &&
+        strcmp(what, "cat") != 0) {
         return weir_cli_usage(arguments, "there is no 'table %s'", what);
     }
     if (name == NULL) {
@@ -132,5 +131,5 @@ int weir_cli_table(struct weir_arguments *arguments) {
     }
     char path[4096];
     resolve(name, path, sizeof(path));
-    return show(arguments, what, path);
+    return maintains ? weir_cli_table_maintain(arguments, what, path) : show(arguments, what, path);
 }

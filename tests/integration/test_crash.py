@@ -16,7 +16,7 @@ import standard
 # Reached only when a rule file is saved while the pipeline runs.
 BY_RELOAD = ("reload_staged", "reload_swapped")
 # What the crash pipeline does not do has tests of its own: test_kafka_sink.py, test_merge_pipeline.py, test_http.py.
-ELSEWHERE = ("kafka_", "delta_merge_", "http_")
+ELSEWHERE = ("kafka_", "delta_merge_", "delta_compaction_", "delta_vacuum_", "http_")
 POINTS = [point for point in crash.fault_points() if point not in BY_RELOAD and not point.startswith(ELSEWHERE)]
 # An error there is told and the run goes on: what it was about is done again another time.
 SURVIVED = {"checkpoint_before_rename", "checkpoint_before_hint", "ledger_trim", "reload_staged"}

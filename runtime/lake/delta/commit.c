@@ -73,13 +73,22 @@ static int format_commit(struct weir_buffer *out, const struct weir_delta_table 
         rc = weir_buffer_printf(out, ",\"readVersion\":%" PRId64, table->snapshot->version);
     }
     if (rc == WEIR_OK) {
+        rc = weir_buffer_printf(out,
+                                ",\"isolationLevel\":\"Serializable\",\"isBlindAppend\":%s,"
+                                "\"operationMetrics\":",
+                                body->blind ? "true" : "false");
+    }
+    if (rc == WEIR_OK && body->metrics_json != NULL) {
+        rc = weir_buffer_append_text(out, body->metrics_json);
+    } else if (rc == WEIR_OK) {
+        rc = weir_buffer_printf(out,
+                                "{\"numFiles\":\"%d\",\"numOutputRows\":\"%" PRId64
+                                "\",\"numOutputBytes\":\"%" PRId64 "\"}",
+                                body->file_count, body->row_count, body->byte_count);
+    }
+    if (rc == WEIR_OK) {
         rc = weir_buffer_printf(
-            out,
-            ",\"isolationLevel\":\"Serializable\",\"isBlindAppend\":%s,\"operationMetrics\":{"
-            "\"numFiles\":\"%d\",\"numOutputRows\":\"%" PRId64 "\",\"numOutputBytes\":\"%" PRId64
-            "\"},\"engineInfo\":\"weir/" WEIR_VERSION "\",\"txnId\":\"%s\"}}\n",
-            body->blind ? "true" : "false", body->file_count, body->row_count, body->byte_count,
-            txn_id);
+            out, ",\"engineInfo\":\"weir/" WEIR_VERSION "\",\"txnId\":\"%s\"}}\n", txn_id);
     }
     if (rc == WEIR_OK && txn != NULL && txn->app_id != NULL) {
         rc = weir_buffer_append_text(out, "{\"txn\":{\"appId\":");

@@ -135,7 +135,7 @@ static int damaged(const struct weir_delta_dv *dv, const char *why, struct weir_
 }
 
 /* The store path of the file that a 'u' vector lies in. */
-static char *vector_path(const char *dir, const struct weir_delta_dv *dv) {
+char *delta_dv_path(const char *dir, const struct weir_delta_dv *dv) {
     size_t length = strlen(dv->path_or_inline);
     uint8_t id[16];
     if (length < 20 || !z85_decode(dv->path_or_inline + length - 20, 20, id)) {
@@ -160,7 +160,7 @@ static int read_file(struct weir_store *store, const char *dir, const struct wei
     char *path = NULL;
     int rc = WEIR_OK;
     if (dv->storage_type == 'u') {
-        path = vector_path(dir, dv);
+        path = delta_dv_path(dir, dv);
         rc = path != NULL ? WEIR_OK : damaged(dv, "its name is no identifier", err);
     } else {
         rc = delta_file_path(store, dir, dv->path_or_inline, &path, err);

@@ -9,6 +9,10 @@
 int delta_dv_read(struct weir_store *store, const char *dir, const struct weir_delta_dv *dv,
                   int64_t rows, uint8_t **bits, struct weir_error *err) WEIR_MUST_CHECK;
 
+/* The store path of the file that holds the vector (storage type 'u'); NULL for inline and absolute
+ * ones, damaged names, and without memory. The caller frees. */
+char *delta_dv_path(const char *dir, const struct weir_delta_dv *dv);
+
 /* Vectors of several files, gathered into one file of the table's folder. */
 struct delta_dv_writer {
     struct weir_buffer bytes;

@@ -284,6 +284,13 @@ void delta_files_each(const struct delta_files *files, int (*visit)(void *contex
     }
 }
 
+const struct weir_delta_add *delta_snapshot_find(const struct weir_delta_snapshot *snapshot,
+                                                 const struct weir_delta_add *add) {
+    struct file_key key = add_key(add);
+    struct delta_file_slot *slot = files_find(&snapshot->files, &key, key_hash(&key), add_key);
+    return slot != NULL ? slot->item : NULL;
+}
+
 void delta_tombstones_expire(struct weir_delta_snapshot *snapshot, int64_t limit_ms) {
     struct delta_files *files = &snapshot->tombstones;
     for (size_t i = 0; i < files->capacity; i++) {

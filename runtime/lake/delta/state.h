@@ -78,6 +78,9 @@ int delta_apply_domain(void *snapshot, const struct weir_delta_domain *domain,
 void delta_snapshot_reset(struct weir_delta_snapshot *snapshot);
 void delta_files_each(const struct delta_files *files, int (*visit)(void *context, void *item),
                       void *context, int *rc);
+/* The live file with this one's path and deletion vector, or NULL. Borrowed. */
+const struct weir_delta_add *delta_snapshot_find(const struct weir_delta_snapshot *snapshot,
+                                                 const struct weir_delta_add *add);
 /* Drops tombstones deleted before `limit_ms`. */
 void delta_tombstones_expire(struct weir_delta_snapshot *snapshot, int64_t limit_ms);
 

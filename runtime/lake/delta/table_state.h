@@ -25,6 +25,7 @@ int delta_uuid(char out[DELTA_UUID_BYTES], struct weir_error *err) WEIR_MUST_CHE
 struct delta_commit_body {
     const char *operation;
     const char *parameters_json;       /* or NULL: taken from the txn */
+    const char *metrics_json;          /* or NULL: the counts below */
     const struct weir_buffer *actions; /* whole lines */
     int32_t file_count;
     int64_t row_count;

@@ -1,0 +1,7 @@
+#pragma once
+/* The parts of `weir table`. `path` is a folder or a URL. */
+#include "cli/cli.h"
+#include "lake/delta/table.h"
+
+/* optimize, vacuum, restore: they write to the table. */
+int weir_cli_table_maintain(struct weir_arguments *arguments, const char *what, const char *path);

@@ -1,0 +1,145 @@
+/* The writing of a compaction: the live rows of a group's files, in their order, into one file. */
+#include "lake/delta/compaction.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MEMORY_BYTES ((size_t)256 << 20)
+
+static int no_memory(struct weir_error *err) {
+    return weir_error_set(err, WEIR_E_NOMEM, "optimize: out of memory");
+}
+
+int delta_compaction_pace(struct weir_delta_compaction *compaction, int64_t bytes,
+                          struct weir_error *err) {
+    const struct weir_delta_optimize_options *options = compaction->options;
+    if (options->pace != NULL && !options->pace(options->context, bytes)) {
+        return weir_error_set(err, WEIR_E_CLOSED, "optimize: stopped");
+    }
+    return WEIR_OK;
+}
+
+void delta_compaction_advance(struct weir_delta_compaction *compaction, int64_t bytes) {
+    const struct weir_delta_optimize_options *options = compaction->options;
+    compaction->done_bytes += bytes;
+    if (options->progress != NULL) {
+        options->progress(options->context, compaction->done_bytes, compaction->bytes);
+    }
+}
+
+int delta_group_writer(struct weir_delta_compaction *compaction, const struct delta_group *group,
+                       size_t memory_bytes, int64_t file_bytes, struct weir_delta_writer **out,
+                       struct weir_error *err) {
+    struct weir_delta_table settings = {.store = compaction->head->store,
+                                        .dir = compaction->head->dir,
+                                        .snapshot = compaction->head};
+    char *folder = delta_add_folder(compaction->inputs.items[group->first]);
+    struct weir_delta_writer_options options = {
+        .memory_bytes = memory_bytes, .target_file_bytes = (size_t)file_bytes, .folder = folder};
+    int rc = folder != NULL ? weir_delta_writer_create(&settings, compaction->schema, NULL, 0,
+                                                       &options, out, err)
+                            : no_memory(err);
+    free(folder);
+    return rc;
+}
+
+int delta_group_seal(struct delta_group *group, const struct weir_delta_add *like,
+                     struct weir_delta_writer *writer, struct weir_error *err) {
+    struct weir_delta_adds adds = {0};
+    int rc = weir_delta_writer_seal(writer, &adds, err);
+    for (int32_t i = 0; i < adds.count && rc == WEIR_OK; i++) {
+        struct weir_delta_add add = *adds.items[i];
+        add.partition_values = like->partition_values;
+        add.partition_count = like->partition_count;
+        add.data_change = false;
+        struct weir_delta_add *copy = weir_delta_add_dup(&add);
+        rc = copy != NULL ? weir_delta_adds_push(&group->outputs, copy) : WEIR_E_NOMEM;
+        rc = rc == WEIR_OK ? rc : no_memory(err);
+    }
+    weir_delta_adds_fini(&adds);
+    return rc;
+}
+
+struct copying {
+    struct weir_delta_compaction *compaction;
+    struct weir_delta_writer *writer;
+};
+
+static int copy_rows(void *context, struct weir_batch **batch, int64_t first_row,
+                     const uint8_t *deleted, struct weir_error *err) {
+    const struct copying *copying = context;
+    int32_t sel[WEIR_BATCH_ROWS_MAX];
+    int32_t count = 0;
+    int rc = delta_compaction_pace(copying->compaction, (int64_t)weir_batch_bytes(*batch), err);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    if (deleted == NULL) {
+        return weir_delta_writer_append(copying->writer, *batch, NULL, (*batch)->rows, err);
+    }
+    for (int32_t i = 0; i < (*batch)->rows; i++) {
+        if (!weir_bit_get(deleted, first_row + i)) {
+            sel[count++] = i;
+        }
+    }
+    return weir_delta_writer_append(copying->writer, *batch, sel, count, err);
+}
+
+static int write_group(struct weir_delta_compaction *compaction, struct delta_group *group,
+                       struct weir_error *err) {
+    size_t memory = compaction->options->memory_bytes;
+    struct copying copying = {.compaction = compaction};
+    /* the group's files fit the target; a new file a little over it is better than two */
+    int rc = delta_group_writer(compaction, group, memory > 0 ? memory : MEMORY_BYTES,
+                                compaction->target_bytes + compaction->target_bytes / 4,
+                                &copying.writer, err);
+    for (int32_t i = 0; i < group->count && rc == WEIR_OK; i++) {
+        const struct weir_delta_add *add = compaction->inputs.items[group->first + i];
+        rc = delta_scan_file(compaction->head, add, compaction->positions,
+                             compaction->schema->count, compaction->pool, copy_rows, &copying, err);
+        delta_compaction_advance(compaction, add->size_bytes);
+    }
+    if (rc == WEIR_OK) {
+        rc = delta_group_seal(group, compaction->inputs.items[group->first], copying.writer, err);
+    }
+    weir_delta_writer_destroy(copying.writer);
+    return rc;
+}
+
+/* The columns the new files hold. */
+static int plan_columns(struct weir_delta_compaction *compaction, struct weir_error *err) {
+    const struct weir_delta_metadata *metadata = &compaction->head->metadata;
+    const struct weir_schema *schema;
+    int rc = weir_delta_snapshot_schema(compaction->head, &schema, NULL, err);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    compaction->schema = weir_schema_create();
+    compaction->positions = calloc((size_t)schema->count + 1, sizeof(*compaction->positions));
+    rc = compaction->schema != NULL && compaction->positions != NULL ? WEIR_OK : WEIR_E_NOMEM;
+    for (int32_t i = 0; i < schema->count && rc == WEIR_OK; i++) {
+        bool is_partition = false;
+        for (int32_t p = 0; p < metadata->partition_count; p++) {
+            is_partition =
+                is_partition || strcmp(metadata->partition_columns[p], schema->fields[i].name) == 0;
+        }
+        if (!is_partition) {
+            compaction->positions[compaction->schema->count] = i;
+            rc = weir_schema_add(compaction->schema, &schema->fields[i]);
+        }
+    }
+    return rc == WEIR_OK ? rc : no_memory(err);
+}
+
+int weir_delta_compaction_write(struct weir_delta_compaction *compaction, struct weir_error *err) {
+    int rc = plan_columns(compaction, err);
+    for (int32_t i = 0; i < compaction->group_count && rc == WEIR_OK; i++) {
+        rc = compaction->options->zorder_count > 0
+                 ? delta_zorder_write(compaction, &compaction->groups[i], err)
+                 : write_group(compaction, &compaction->groups[i], err);
+    }
+    return rc == WEIR_OK
+               ? rc
+               : weir_error_wrap(err, "optimize table %s",
+                                 *compaction->head->dir != '\0' ? compaction->head->dir : ".");
+}

@@ -1,0 +1,423 @@
+"""weir table optimize, vacuum, restore and diff: tables of our own and of others hold the same rows before and after, for
+deltalake, DuckDB, pyarrow and ourselves; nothing is deleted that a version worth keeping needs."""
+
+import datetime
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+
+import deltalake
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import lake
+from test_merge import SCHEMA, build, change_file, merge, random_changes  # noqa: F401 (build is a fixture)
+
+COLUMNS = ["id", "day", "country", "amount", "note"]
+START = datetime.date(2026, 11, 1)
+
+
+def weir(binary, *arguments, code=0, env=None):
+    done = subprocess.run([str(binary), "table", *map(str, arguments)], capture_output=True, text=True, env={**os.environ, **(env or {})}, timeout=300)
+    assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def result(binary, *arguments):
+    return json.loads(weir(binary, *arguments, "--json").stdout.strip().split("\n")[-1])
+
+
+def rows(rng, first, count):
+    return pa.table({
+        "id": pa.array(range(first, first + count), pa.int64()),
+        "day": pa.array([START + datetime.timedelta(days=rng.randrange(3)) for _ in range(count)], pa.date32()),
+        "country": pa.array([rng.choice(["DE", "a/b=c d%e", "", None]) for _ in range(count)], pa.string()),
+        "amount": pa.array([rng.random() if rng.random() < 0.9 else None for _ in range(count)], pa.float64()),
+        "note": pa.array([f"note {rng.randrange(10**6)}" for _ in range(count)], pa.string())})
+
+
+def small_files(path, appends, partition_by=None, seed=1, count=200):
+    rng = random.Random(seed)
+    for i in range(appends):
+        deltalake.write_deltalake(str(path), rows(rng, i * count, count), mode="append", partition_by=partition_by)
+
+
+def by_weir(binary, path, *arguments):
+    return [json.loads(line) for line in weir(binary, "cat", path, "--json", *arguments).stdout.splitlines()]
+
+
+def by_duckdb(path):
+    """Rows by DuckDB from the files deltalake names; partition columns from the paths."""
+    database = duckdb.connect()
+    files = deltalake.DeltaTable(str(path)).file_uris()
+    return database.sql("SELECT id, amount, note FROM read_parquet($files, hive_partitioning = false, union_by_name = true)",
+                        params={"files": files}).fetchall()
+
+
+def by_pyarrow(path):
+    out = []
+    for name in deltalake.DeltaTable(str(path)).file_uris():
+        out += pq.ParquetFile(name).read(columns=["id", "amount", "note"]).to_pylist()
+    return out
+
+
+def everything(binary, path):
+    """The table's rows, after its readers agree on them."""
+    table = deltalake.DeltaTable(str(path)).to_pyarrow_table()
+    columns = table.column_names
+    theirs = lake.rows_of(table, columns)
+    ours = by_weir(binary, path)
+    if "id" in columns:
+        assert sorted(row["id"] for row in ours) == sorted(table.column("id").to_pylist())
+    if columns[:1] == ["id"] and "amount" in columns and "note" in columns:
+        key = lambda row: str(row)  # noqa: E731
+        wanted = sorted(zip(*[table.column(c).to_pylist() for c in ("id", "amount", "note")]), key=key)
+        assert sorted(by_duckdb(path), key=key) == wanted
+        assert sorted((tuple(row.values()) for row in by_pyarrow(path)), key=key) == wanted
+    return sorted(theirs, key=str)
+
+
+def ids_by_deltalake(path):
+    """Deletion vectors applied."""
+    found = pa.table(deltalake.QueryBuilder().register("t", deltalake.DeltaTable(str(path))).execute("SELECT id FROM t ORDER BY id").read_all())
+    return found.column("id").to_pylist()
+
+
+def live_files(path):
+    return sorted(deltalake.DeltaTable(str(path)).file_uris())
+
+
+def disk_files(path):
+    return {str(p.relative_to(path)) for p in path.rglob("*.parquet") if "_delta_log" not in p.parts}
+
+
+def actions(path, version):
+    return [json.loads(line) for line in (path / "_delta_log" / f"{version:020}.json").read_text().splitlines()]
+
+
+# --- optimize ---
+
+
+@pytest.mark.parametrize("partition_by", [None, ["day"], ["day", "country"]])
+def test_many_small_files_become_few_and_the_rows_stay(binary, tmp_path, partition_by):
+    path = tmp_path / "t"
+    small_files(path, 12, partition_by)
+    before = everything(binary, path)
+    done = result(binary, "optimize", path)
+    table = deltalake.DeltaTable(str(path))
+    partitions = len(table.partitions()) if partition_by else 1
+    assert done["filesAdded"] == len(table.file_uris()) == partitions
+    assert done["rows"] == 2400 and done["commits"] == 1 and done["groupsLost"] == 0
+    assert everything(binary, path) == before
+    entry = actions(path, table.version())
+    assert all(not a[kind]["dataChange"] for a in entry for kind in ("add", "remove") if kind in a)
+    info = entry[0]["commitInfo"]
+    assert info["operation"] == "OPTIMIZE" and not info["isBlindAppend"] and info["operationMetrics"]["numAddedFiles"] == str(partitions)
+    # done once, it is done
+    again = result(binary, "optimize", path)
+    assert again["commits"] == 0 and deltalake.DeltaTable(str(path)).version() == table.version()
+    assert "nothing to do" in weir(binary, "optimize", path).stdout
+
+
+def test_statistics_of_the_new_files_are_true(binary, tmp_path):
+    path = tmp_path / "t"
+    small_files(path, 6, ["day"])
+    weir(binary, "optimize", path)
+    table = deltalake.DeltaTable(str(path))
+    for add in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+        held = pq.ParquetFile(path / add["path"]).read()
+        ids = held.column("id").to_pylist()
+        assert (add["num_records"], add["min.id"], add["max.id"], add["null_count.amount"]) == (
+            len(ids), min(ids), max(ids), held.column("amount").null_count)
+
+
+def test_files_reach_the_target_and_no_more(binary, tmp_path):
+    path = tmp_path / "t"
+    small_files(path, 30, count=2000)
+    whole = sum(os.path.getsize(f) for f in live_files(path))
+    weir(binary, "optimize", path, "--target-size", "200kb")
+    sizes = [os.path.getsize(f) for f in live_files(path)]
+    assert whole / 200_000 / 2 <= len(sizes) <= 30 / 2 and max(sizes) < 260 * 1024
+    assert result(binary, "optimize", path, "--target-size", "200kb")["commits"] == 0
+
+
+def test_only_the_partitions_asked_for_are_rewritten(binary, tmp_path):
+    path = tmp_path / "t"
+    small_files(path, 6, ["day", "country"])
+    before = everything(binary, path)
+    untouched = {f for f in live_files(path) if "day=2026-11-02" not in f or "country=DE" not in f}
+    done = result(binary, "optimize", path, "--where", "day = '2026-11-02' AND country IN ('DE', 'FR')")
+    assert done["partitions"] == 1 and done["filesAdded"] == 1
+    assert untouched <= set(live_files(path)) and everything(binary, path) == before
+    assert result(binary, "optimize", path, "--where", "day > 2026-11-02 and country is not null")["partitions"] == 2
+    assert "no partition column" in weir(binary, "optimize", path, "--where", "amount > 3", code=1).stderr
+    assert "is no date" in weir(binary, "optimize", path, "--where", "day > 'soon'", code=2).stderr
+    for wrong in ("day", "day >", "day = '1", "day = 2026-11-02 or country = 'DE'", ""):
+        weir(binary, "optimize", path, "--where", wrong, code=2)
+
+
+def test_deleted_rows_leave_the_files(binary, build, tmp_path):  # noqa: F811
+    """Deletion vectors are folded in, and the vector's file is garbage for vacuum."""
+    rng = random.Random(7)
+    for i in range(6):
+        merge(build, tmp_path, "t", ["key=id", "time=at", "change=_change", "partition=region", "property=delta.enableDeletionVectors=true"],
+              change_file(tmp_path / f"{i}.parquet", random_changes(rng, 300, 400, i * 60)))
+    path = tmp_path / "t"
+    before = sorted(by_weir(binary, path), key=str)
+    assert any("deletionVector" in a.get("add", {}) for v in range(7) for a in actions(path, v))
+    done = result(binary, "optimize", path)
+    assert done["deletedRows"] > 0 and done["rows"] == len(before)
+    assert sorted(by_weir(binary, path), key=str) == before
+    table = deltalake.DeltaTable(str(path))
+    assert ids_by_deltalake(path) == sorted(row["id"] for row in before)
+    weir(binary, "vacuum", path, "--retain", "0h", "--allow-short-retention", "--ignore-pending")
+    assert not list(path.glob("*.bin")) and disk_files(path) == {os.path.relpath(f, path) for f in map(os.path.realpath, table.file_uris())}
+    assert sorted(by_weir(binary, path), key=str) == before
+
+
+def test_zorder_lets_readers_skip_files_by_either_column(binary, tmp_path):
+    path = tmp_path / "t"
+    rng = random.Random(3)
+    for i in range(8):
+        deltalake.write_deltalake(str(path), pa.table({
+            "id": pa.array(range(i * 5000, i * 5000 + 5000), pa.int64()), "x": pa.array([rng.randrange(10**6) for _ in range(5000)], pa.int64()),
+            "sku": pa.array([f"article-{rng.randrange(10**6):07}" for _ in range(5000)])}), mode="append")
+    size = sum(os.path.getsize(f) for f in live_files(path))
+
+    def files_read(column, low, high):
+        adds = pa.table(deltalake.DeltaTable(str(path)).get_add_actions(flatten=True)).to_pylist()
+        return sum(a[f"max.{column}"] >= low and a[f"min.{column}"] <= high for a in adds), len(adds)
+
+    before = sorted(lake.rows_of(deltalake.DeltaTable(str(path)).to_pyarrow_table(), ["id", "x", "sku"]))
+    assert files_read("x", 500_000, 505_000) == (8, 8) and files_read("sku", "article-0500000", "article-0505000") == (8, 8)
+    done = result(binary, "optimize", path, "--zorder", "x,sku", "--target-size", f"{size // 16 // 1024}kb")
+    assert done["filesAdded"] >= 16 and done["rows"] == 40_000
+    for column, low, high in (("x", 500_000, 505_000), ("sku", "article-0500000", "article-0505000")):
+        read, of = files_read(column, low, high)
+        assert read <= of / 2, (column, read, of)
+    assert sorted(lake.rows_of(deltalake.DeltaTable(str(path)).to_pyarrow_table(), ["id", "x", "sku"])) == before
+    counts = [a["num_records"] for a in pa.table(deltalake.DeltaTable(str(path)).get_add_actions(flatten=True)).to_pylist()]
+    assert max(counts) < 2 * min(counts)
+    assert "is no column" in weir(binary, "optimize", path, "--zorder", "y", code=1).stderr
+
+
+def test_appends_go_on_while_files_are_rewritten(binary, tmp_path):
+    """A foreign writer appends throughout: nothing of its rows is lost, and the optimizing ends."""
+    path = tmp_path / "t"
+    small_files(path, 20, count=2000)
+    stop = threading.Event()
+    written = []
+
+    def append():
+        while not stop.is_set():
+            first = 10**6 + len(written) * 10
+            deltalake.write_deltalake(str(path), rows(random.Random(first), first, 10), mode="append")
+            written.append(first)
+
+    writer = threading.Thread(target=append)
+    writer.start()
+    try:
+        for _ in range(6):
+            weir(binary, "optimize", path, "--target-size", "100kb")
+    finally:
+        stop.set()
+        writer.join()
+    ids = sorted(row["id"] for row in by_weir(binary, path))
+    assert ids == sorted(list(range(40_000)) + [first + i for first in written for i in range(10)])
+    everything(binary, path)
+
+
+def stopped_at(binary, fault, *arguments):
+    """The command, held at a fault point; os.kill(pid, SIGCONT) lets it go on."""
+    process = subprocess.Popen([str(binary), "table", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, "WEIR_FAULT": f"{fault}:1:stop"})
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status), status
+    return process
+
+
+def test_a_group_another_writer_changed_is_left_to_it(binary, tmp_path):
+    """The foreign delete wins: its rows do not come back with the rewritten file. The other partitions are committed."""
+    path = tmp_path / "t"
+    small_files(path, 10, ["day"])
+    process = stopped_at(binary, "delta_compaction_written", "optimize", path, "--json")
+    deltalake.DeltaTable(str(path)).delete("day = '2026-11-02' and id < 700")
+    deltalake.write_deltalake(str(path), rows(random.Random(5), 9000, 30), mode="append")
+    left = everything(binary, path)
+    os.kill(process.pid, signal.SIGCONT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    done = json.loads(out)
+    assert done["groupsLost"] == 1 and done["commits"] == 2
+    assert everything(binary, path) == left
+
+
+def test_a_column_added_meanwhile_sends_the_work_back(binary, tmp_path):
+    path = tmp_path / "t"
+    small_files(path, 4)
+    process = stopped_at(binary, "delta_compaction_written", "optimize", path, "--json")
+    deltalake.write_deltalake(str(path), pa.table({"id": pa.array([-1], pa.int64()), "extra": pa.array(["new"])}), mode="append", schema_mode="merge")
+    left = everything(binary, path)
+    os.kill(process.pid, signal.SIGCONT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert json.loads(out)["groupsLost"] == 1 and len(live_files(path)) == 1
+    assert everything(binary, path) == left
+
+
+@pytest.mark.parametrize("fault", ["sink_file_written", "sink_file_synced", "delta_compaction_written", "delta_entry_written", "delta_entry_linked"])
+def test_a_kill_while_optimizing_loses_nothing(binary, tmp_path, fault):
+    path = tmp_path / "t"
+    small_files(path, 8, ["day"])
+    before = everything(binary, path)
+    killed = subprocess.run([str(binary), "table", "optimize", str(path)], capture_output=True, env={**os.environ, "WEIR_FAULT": f"{fault}:1:kill"})
+    assert killed.returncode == -signal.SIGKILL
+    assert everything(binary, path) == before
+    weir(binary, "optimize", path)
+    assert everything(binary, path) == before
+    weir(binary, "vacuum", path, "--retain", "0h", "--allow-short-retention")
+    assert everything(binary, path) == before
+    assert len(disk_files(path)) == len(live_files(path)) == 3
+
+
+def test_a_table_that_tracks_rows_is_refused_by_name(binary, tmp_path):
+    path = tmp_path / "t"
+    small_files(path, 2)
+    deltalake.DeltaTable(str(path)).alter.add_feature([deltalake.TableFeatures.RowTracking], allow_protocol_versions_increase=True)
+    assert "rowTracking" in weir(binary, "optimize", path, code=1).stderr
+
+
+# --- vacuum ---
+
+
+def age(path, hours):
+    """As if everything but the last commit had been written so long ago."""
+    then = time.time() - hours * 3600
+    for file in path.rglob("*"):
+        if file.is_file():
+            os.utime(file, (then, then))
+
+
+def test_vacuum_refuses_a_retention_readers_are_not_safe_under(binary, tmp_path):
+    path = tmp_path / "t"
+    small_files(path, 3)
+    for retain in ("0h", "167h", "6d"):
+        assert "--allow-short-retention" in weir(binary, "vacuum", path, "--retain", retain, code=2).stderr
+    weir(binary, "vacuum", path, "--retain", "7d")
+    weir(binary, "vacuum", path, "--retain", "soon", code=2)
+    deltalake.DeltaTable(str(path)).alter.set_table_properties({"delta.deletedFileRetentionDuration": "interval 30 days"})
+    weir(binary, "vacuum", path, "--retain", "168h", code=2)
+
+
+def test_vacuum_deletes_what_nothing_needs_and_nothing_else(binary, tmp_path):
+    path = tmp_path / "t"
+    small_files(path, 8, ["day"])
+    live = everything(binary, path)
+    weir(binary, "optimize", path)
+    (path / "day=2026-11-01" / "part-99999-orphan.parquet").write_bytes(b"a writer died")
+    (path / "_hidden").mkdir()
+    (path / "_hidden" / "x.parquet").write_bytes(b"not ours")
+    (path / "inner" / "_delta_log").mkdir(parents=True)
+    (path / "inner" / "y.parquet").write_bytes(b"another table's")
+    others = {"_hidden/x.parquet", "inner/y.parquet"}
+    before = disk_files(path)
+    # younger than the retention: all stay
+    assert result(binary, "vacuum", path)["files"] == 0 and disk_files(path) == before
+    wanted = {os.path.relpath(f, path) for f in live_files(path)} | others
+    dry = weir(binary, "vacuum", path, "--retain", "0h", "--allow-short-retention", "--dry-run").stdout.splitlines()
+    assert set(dry[:-1]) == before - wanted and disk_files(path) == before
+    version = deltalake.DeltaTable(str(path)).version()
+    done = result(binary, "vacuum", path, "--retain", "0h", "--allow-short-retention")
+    assert done["files"] == len(before - wanted) and disk_files(path) == wanted
+    assert everything(binary, path) == live
+    assert [actions(path, version + i)[0]["commitInfo"]["operation"] for i in (1, 2)] == ["VACUUM START", "VACUUM END"]
+    assert "vacuumed" in weir(binary, "restore", path, "--version", "3", code=1).stderr
+
+
+def test_versions_within_the_retention_can_be_read_after_a_vacuum(binary, tmp_path):
+    """Files written long ago but removed lately are kept: they are of a version that was current in the retention."""
+    path = tmp_path / "t"
+    small_files(path, 4)
+    age(path, 24 * 30)
+    weir(binary, "optimize", path)
+    before = disk_files(path)
+    done = result(binary, "vacuum", path)
+    assert done["files"] == 0 and disk_files(path) == before
+    assert len(by_weir(binary, path, "--version", "3")) == 800
+    deltalake.DeltaTable(str(path)).create_checkpoint()
+    assert result(binary, "vacuum", path)["files"] == 0
+
+
+def test_files_a_pipelines_ledger_may_still_name_are_kept(binary, tmp_path):
+    """A pipeline that is down for longer than the retention wrote a file whose commit is still in its ledger."""
+    path = tmp_path / "t"
+    small_files(path, 1)
+    table = deltalake.DeltaTable(str(path))
+    week = 8 * 24 * 3600
+    last = int((time.time() - week) * 1000)
+    deltalake.write_deltalake(table, rows(random.Random(2), 500, 5), mode="append", commit_properties=deltalake.CommitProperties(
+        app_transactions=[deltalake.Transaction("weir/shop/1", 5, last)]))
+    pending, old = path / "part-1-pending.parquet", path / "part-1-old.parquet"
+    for file, when in ((pending, time.time() - week + 10), (old, time.time() - week - 48 * 3600)):
+        file.write_bytes(b"x")
+        os.utime(file, (when, when))
+    assert result(binary, "vacuum", path)["pending"] == 1
+    assert pending.exists() and not old.exists()
+    weir(binary, "vacuum", path, "--ignore-pending")
+    assert not pending.exists()
+
+
+# --- restore ---
+
+
+def test_restore_goes_back_to_a_version_and_forward_again(binary, tmp_path):
+    path = tmp_path / "t"
+    small_files(path, 3, ["day"])
+    states = {2: everything(binary, path)}
+    weir(binary, "optimize", path)
+    deltalake.DeltaTable(str(path)).delete("id < 100")
+    states[4] = everything(binary, path)
+    deltalake.write_deltalake(str(path), pa.table({"id": pa.array([-1], pa.int64()), "extra": pa.array(["new"])}), mode="append", schema_mode="merge")
+    states[5] = everything(binary, path)
+    assert "extra" in by_weir(binary, path)[0]
+    for version in (2, 5, 4):
+        dry = result(binary, "restore", path, "--version", version, "--dry-run")
+        assert dry["changed"] and deltalake.DeltaTable(str(path)).version() == dry["version"]
+        done = result(binary, "restore", path, "--version", version)
+        assert done["restored"] == version and everything(binary, path) == states[version]
+        assert actions(path, done["version"])[0]["commitInfo"]["operation"] == "RESTORE"
+        assert not result(binary, "restore", path, "--version", version)["changed"]
+    assert "does not exist" in weir(binary, "restore", path, "--version", "99", code=1).stderr
+    weir(binary, "restore", path, code=2)
+
+
+def test_restore_takes_deletion_vectors_back(binary, build, tmp_path):  # noqa: F811
+    rng = random.Random(11)
+    options = ["key=id", "time=at", "change=_change", "property=delta.enableDeletionVectors=true"]
+    seen = {}
+    path = tmp_path / "t"
+    for i in range(5):
+        merge(build, tmp_path, "t", options, change_file(tmp_path / f"{i}.parquet", random_changes(rng, 100, 150, i * 60)))
+        seen[i + 1] = sorted(by_weir(binary, path), key=str)
+    for version in (3, 5, 1, 4):
+        weir(binary, "restore", path, "--version", version)
+        assert sorted(by_weir(binary, path), key=str) == seen[version]
+        assert ids_by_deltalake(path) == sorted(row["id"] for row in seen[version])
+
+
+def test_history_tells_what_was_done(binary, tmp_path):
+    path = tmp_path / "t"
+    small_files(path, 3)
+    weir(binary, "optimize", path)
+    weir(binary, "restore", path, "--version", "1")
+    weir(binary, "vacuum", path, "--retain", "0h", "--allow-short-retention")
+    told = [json.loads(line) for line in weir(binary, "history", path, "--json").stdout.splitlines()]
+    assert [line["operation"] for line in told] == ["VACUUM END", "VACUUM START", "RESTORE", "OPTIMIZE", "WRITE", "WRITE", "WRITE"]
+    assert told[3]["operationMetrics"]["numRemovedFiles"] == "3"
+    assert [h["operation"] for h in deltalake.DeltaTable(str(path)).history()] == [line["operation"] for line in told]
