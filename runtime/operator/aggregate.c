@@ -7,7 +7,9 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "batch/change.h"
 #include "core/time.h"
+#include "operator/changes.h"
 #include "operator/members.h"
 #include "operator/session.h"
 
@@ -32,7 +34,7 @@ static int make_output(struct weir_aggregate *aggregate, const struct weir_aggre
         rc = weir_schema_add(aggregate->output, &config->input->fields[config->by[i]]);
     }
     const char *const bounds[] = {"window_start", "window_end"};
-    for (int i = 0; i < 2 && rc == WEIR_OK; i++) {
+    for (int i = 0; i < 2 && rc == WEIR_OK && !config->unwindowed; i++) {
         rc = weir_schema_add_text(aggregate->output, bounds[i], "timestamp", false, err);
     }
     for (int32_t m = 0; m < aggregate->measures.count && rc == WEIR_OK; m++) {
@@ -45,6 +47,9 @@ static int make_output(struct weir_aggregate *aggregate, const struct weir_aggre
         field.name = name;
         rc = weir_schema_add(aggregate->output, &field);
         free(name);
+    }
+    if (rc == WEIR_OK && config->unwindowed) {
+        rc = weir_schema_add_text(aggregate->output, WEIR_CHANGE_COLUMN, "int8", false, err);
     }
     return rc == WEIR_OK ? rc : weir_error_set(err, rc, "cannot make the output's schema");
 }
@@ -64,6 +69,10 @@ static uint64_t shape_of(const struct weir_aggregate *aggregate,
         shape = XXH3_64bits_withSeed(other, sizeof other, shape);
         const char *zone = config->calendar != NULL ? weir_zone_name(config->calendar->zone) : "";
         shape = XXH3_64bits_withSeed(zone, strlen(zone), shape);
+    }
+    if (config->unwindowed || config->retracts) {
+        uint8_t changing[2] = {config->unwindowed, config->retracts};
+        shape = XXH3_64bits_withSeed(changing, sizeof changing, shape);
     }
     for (int32_t m = 0; m < aggregate->measures.count; m++) {
         const struct weir_measure *measure = &aggregate->measures.cells[m].measure;
@@ -96,13 +105,14 @@ static int make_tables(struct weir_aggregate *aggregate, const struct weir_aggre
         return WEIR_E_CONFIG;
     }
     aggregate->measures.table = aggregate->table;
-    if (!aggregate->measures.has_distinct) {
+    if (!aggregate->measures.has_members) {
         return WEIR_OK;
     }
     struct weir_table_config members = {
         .declaration = config->declaration,
         .cell = "distinct",
         .shape = aggregate->shape,
+        .value_bytes = config->retracts ? sizeof(int64_t) : 0,
         .key_inline_bytes = 24,
         .max_bytes = config->max_bytes,
         .option = config->option,
@@ -113,8 +123,9 @@ static int make_tables(struct weir_aggregate *aggregate, const struct weir_aggre
 
 struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config *config,
                                              struct weir_error *err) {
-    bool sized = config->gap_us == 0 && config->calendar == NULL;
-    if ((sized && config->size_us <= 0) || config->gap_us < 0 || config->lateness_us < 0 ||
+    bool sized = config->gap_us == 0 && config->calendar == NULL && !config->unwindowed;
+    if ((config->retracts && (config->every_us != 0 || config->gap_us != 0)) ||
+        (sized && config->size_us <= 0) || config->gap_us < 0 || config->lateness_us < 0 ||
         config->every_us < 0 ||
         (config->every_us > 0 && (!sized || config->every_us > config->size_us)) ||
         (config->cumulate && (config->every_us == 0 || config->size_us % config->every_us != 0))) {
@@ -139,16 +150,23 @@ struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config 
     }
     aggregate->lateness = config->lateness_us;
     aggregate->by_count = config->by_count;
-    aggregate->prefix_bytes = config->every_us != 0 ? HOP_BYTES : WINDOW_BYTES;
+    aggregate->unwindowed = config->unwindowed;
+    aggregate->prefix_bytes = config->unwindowed      ? 0
+                              : config->every_us != 0 ? HOP_BYTES
+                                                      : WINDOW_BYTES;
     aggregate->declaration = strdup(config->declaration);
     if (aggregate->declaration == NULL) {
         weir_error_set(err, WEIR_E_NOMEM, "no memory");
         goto fail;
     }
+    uint32_t tail_bytes = config->gap_us != 0 ? WINDOW_BYTES * 2
+                          : config->unwindowed || config->retracts
+                              ? (uint32_t)sizeof(uint64_t) /* rows of the group */
+                              : 0;
     aggregate->key = weir_key_create(config->input, config->by, config->by_count, err);
     if (aggregate->key == NULL ||
         weir_measures_init(&aggregate->measures, config->measures, config->measure_count,
-                           config->gap_us != 0 ? WINDOW_BYTES * 2 : 0, err) != WEIR_OK ||
+                           config->retracts, tail_bytes, err) != WEIR_OK ||
         make_output(aggregate, config, err) != WEIR_OK) {
         goto fail;
     }
@@ -168,6 +186,13 @@ struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config 
             goto fail;
         }
     }
+    if (config->unwindowed) {
+        aggregate->changes = weir_changes_create();
+        if (aggregate->changes == NULL) {
+            weir_error_set(err, WEIR_E_NOMEM, "no memory");
+            goto fail;
+        }
+    }
     return aggregate;
 fail:
     weir_error_wrap(err, "%s", config->declaration);
@@ -182,6 +207,10 @@ static void free_scratch(struct weir_aggregate *aggregate) {
     free(aggregate->min_ends);
     free(aggregate->values);
     free(aggregate->slots);
+    free(aggregate->sorted_rows);
+    free(aggregate->sorted_positions);
+    free(aggregate->sorted_values);
+    free(aggregate->sorted_slots);
     aggregate->capacity = 0;
 }
 
@@ -191,6 +220,7 @@ void weir_aggregate_destroy(struct weir_aggregate *aggregate) {
     }
     weir_hops_destroy(aggregate->hops);
     weir_sessions_destroy(aggregate->sessions);
+    weir_changes_destroy(aggregate->changes);
     weir_table_destroy(aggregate->table);
     weir_table_destroy(aggregate->members);
     weir_measures_fini(&aggregate->measures);
@@ -224,8 +254,14 @@ static int reserve_scratch(struct weir_aggregate *aggregate, int32_t count) {
     aggregate->min_ends = malloc(rows * sizeof *aggregate->min_ends);
     aggregate->values = malloc(rows * sizeof *aggregate->values);
     aggregate->slots = malloc(rows * sizeof *aggregate->slots);
+    aggregate->sorted_rows = malloc(rows * sizeof *aggregate->sorted_rows);
+    aggregate->sorted_positions = malloc(rows * sizeof *aggregate->sorted_positions);
+    aggregate->sorted_values = malloc(rows * sizeof *aggregate->sorted_values);
+    aggregate->sorted_slots = malloc(rows * sizeof *aggregate->sorted_slots);
     if (aggregate->rows == NULL || aggregate->positions == NULL || aggregate->starts == NULL ||
-        aggregate->min_ends == NULL || aggregate->values == NULL || aggregate->slots == NULL) {
+        aggregate->min_ends == NULL || aggregate->values == NULL || aggregate->slots == NULL ||
+        aggregate->sorted_rows == NULL || aggregate->sorted_positions == NULL ||
+        aggregate->sorted_values == NULL || aggregate->sorted_slots == NULL) {
         return WEIR_E_NOMEM;
     }
     aggregate->capacity = (int32_t)rows;
@@ -319,8 +355,9 @@ static int find_slots(struct weir_aggregate *aggregate, int32_t count, struct we
         if (slot == NULL) {
             return err != NULL ? err->code : WEIR_E_LIMIT;
         }
-        int rc = created ? join_window(aggregate, slot, aggregate->starts[i], err)
-                         : weir_table_touch(table, slot);
+        int rc = !created                ? weir_table_touch(table, slot)
+                 : aggregate->unwindowed ? WEIR_OK
+                                         : join_window(aggregate, slot, aggregate->starts[i], err);
         if (created && rc == WEIR_OK && aggregate->hops != NULL) {
             rc = weir_hops_created(aggregate, slot, err);
         }
@@ -335,19 +372,20 @@ static int find_slots(struct weir_aggregate *aggregate, int32_t count, struct we
     return WEIR_OK;
 }
 
-int weir_aggregate_add(struct weir_aggregate *aggregate, const struct weir_feed *feed, int32_t from,
-                       int32_t to, struct weir_error *err) {
+static int add_measures(struct weir_aggregate *aggregate, const struct weir_feed *feed,
+                        int32_t from, int32_t to, bool take_back, struct weir_error *err) {
     struct weir_measure_rows rows = {
         .rows = aggregate->rows + from,
         .positions = aggregate->positions + from,
         .values = aggregate->values + from,
         .count = to - from,
+        .take_back = take_back,
     };
     int rc = WEIR_OK;
     for (int32_t m = 0; m < aggregate->measures.count && rc == WEIR_OK && from < to; m++) {
         const uint8_t *mask = feed->masks != NULL ? feed->masks[m] : NULL;
-        if (aggregate->measures.cells[m].measure.kind == WEIR_MEASURE_DISTINCT) {
-            rc = weir_members_add(aggregate, m, from, to, feed->inputs[m], mask, err);
+        if (aggregate->measures.cells[m].of_members) {
+            rc = weir_members_add(aggregate, m, from, to, feed->inputs[m], mask, take_back, err);
         } else {
             const struct weir_column *input =
                 aggregate->measures.cells[m].measure.has_input ? feed->inputs[m] : NULL;
@@ -357,6 +395,40 @@ int weir_aggregate_add(struct weir_aggregate *aggregate, const struct weir_feed 
     return rc;
 }
 
+/* Puts rows that are taken back behind the others: what they take back was added before. Returns
+ * how many are added. */
+static int32_t sort_by_sign(struct weir_aggregate *aggregate, const int8_t *signs, int32_t from,
+                            int32_t to) {
+    int32_t added = from;
+    int32_t taken = 0;
+    for (int32_t i = from; i < to; i++) {
+        bool back = signs[aggregate->rows[i]] < 0;
+        int32_t *rows = back ? aggregate->sorted_rows : aggregate->rows;
+        int32_t *positions = back ? aggregate->sorted_positions : aggregate->positions;
+        uint8_t **values = back ? aggregate->sorted_values : aggregate->values;
+        struct weir_slot **slots = back ? aggregate->sorted_slots : aggregate->slots;
+        int32_t at = back ? taken++ : added++;
+        rows[at] = aggregate->rows[i];
+        positions[at] = aggregate->positions[i];
+        values[at] = aggregate->values[i];
+        slots[at] = aggregate->slots[i];
+    }
+    memcpy(aggregate->rows + added, aggregate->sorted_rows, (size_t)taken * sizeof(int32_t));
+    memcpy(aggregate->positions + added, aggregate->sorted_positions,
+           (size_t)taken * sizeof(int32_t));
+    memcpy(aggregate->values + added, aggregate->sorted_values, (size_t)taken * sizeof(uint8_t *));
+    memcpy(aggregate->slots + added, aggregate->sorted_slots,
+           (size_t)taken * sizeof(struct weir_slot *));
+    return added;
+}
+
+int weir_aggregate_add(struct weir_aggregate *aggregate, const struct weir_feed *feed, int32_t from,
+                       int32_t to, struct weir_error *err) {
+    int32_t added = feed->signs != NULL ? sort_by_sign(aggregate, feed->signs, from, to) : to;
+    int rc = add_measures(aggregate, feed, from, added, false, err);
+    return rc == WEIR_OK ? add_measures(aggregate, feed, added, to, true, err) : rc;
+}
+
 static int encode_keys(struct weir_aggregate *aggregate, const struct weir_batch *batch,
                        const int32_t *rows, int32_t count, struct weir_error *err) {
     int rc = weir_key_encode(aggregate->key, batch, rows, count, aggregate->prefix_bytes,
@@ -364,6 +436,15 @@ static int encode_keys(struct weir_aggregate *aggregate, const struct weir_batch
     return rc == WEIR_OK ? rc
                          : weir_error_set(err, rc, "%s: no memory for the keys of %d rows",
                                           aggregate->declaration, count);
+}
+
+/* A group none of whose rows is left is no group. */
+static void count_row(struct weir_aggregate *aggregate, const struct weir_feed *feed, int32_t i) {
+    uint8_t *at = aggregate->values[i] + aggregate->measures.tail_offset;
+    int64_t rows;
+    memcpy(&rows, at, sizeof rows);
+    rows += feed->signs != NULL && feed->signs[aggregate->rows[i]] < 0 ? -1 : 1;
+    memcpy(at, &rows, sizeof rows);
 }
 
 /* Windows that a row's time alone tells. */
@@ -389,15 +470,43 @@ static int feed_windows(struct weir_aggregate *aggregate, const struct weir_feed
     }
     weir_keys_hash(keys, weir_table_view(aggregate->table)->seed);
     rc = find_slots(aggregate, taken, err);
+    for (int32_t i = 0; i < taken && rc == WEIR_OK && aggregate->measures.retracts; i++) {
+        count_row(aggregate, feed, i);
+    }
     return rc == WEIR_OK ? weir_aggregate_add(aggregate, feed, 0, taken, err) : rc;
 }
 
-int weir_aggregate_feed(struct weir_aggregate *aggregate, const struct weir_batch *batch,
-                        const int32_t *sel, int32_t count, const int64_t *times_us,
-                        const int64_t *watermark_before_us, const struct weir_column *const *inputs,
-                        const uint8_t *const *masks, int32_t *late_sel, int32_t *late_count,
-                        struct weir_error *err) {
-    struct weir_feed feed = {batch, sel, count, times_us, watermark_before_us, inputs, masks};
+/* One row a key: all rows have their slot. */
+static int feed_groups(struct weir_aggregate *aggregate, const struct weir_feed *feed,
+                       struct weir_error *err) {
+    weir_changes_begin(aggregate);
+    for (int32_t i = 0; i < feed->count; i++) {
+        aggregate->rows[i] = feed->sel != NULL ? feed->sel[i] : i;
+        aggregate->positions[i] = i;
+    }
+    int rc = encode_keys(aggregate, feed->batch, aggregate->rows, feed->count, err);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    weir_keys_hash(&aggregate->keys, weir_table_view(aggregate->table)->seed);
+    rc = find_slots(aggregate, feed->count, err);
+    for (int32_t i = 0; i < feed->count && rc == WEIR_OK; i++) {
+        rc =
+            weir_changes_note(aggregate, aggregate->slots[i],
+                              feed->times_us != NULL ? feed->times_us[aggregate->rows[i]] : 0, err);
+        count_row(aggregate, feed, i);
+    }
+    return rc == WEIR_OK ? weir_aggregate_add(aggregate, feed, 0, feed->count, err) : rc;
+}
+
+int weir_aggregate_feed_changes(struct weir_aggregate *aggregate, const struct weir_batch *batch,
+                                const int32_t *sel, int32_t count, const int64_t *times_us,
+                                const int64_t *watermark_before_us, const int8_t *signs,
+                                const struct weir_column *const *inputs,
+                                const uint8_t *const *masks, int32_t *late_sel, int32_t *late_count,
+                                struct weir_error *err) {
+    struct weir_feed feed = {batch,  sel,   count, times_us, watermark_before_us,
+                             inputs, masks, signs};
     *late_count = 0;
     int rc = reserve_scratch(aggregate, count);
     if (rc != WEIR_OK) {
@@ -407,11 +516,23 @@ int weir_aggregate_feed(struct weir_aggregate *aggregate, const struct weir_batc
     if (rc != WEIR_OK || count == 0) {
         return rc;
     }
+    if (aggregate->unwindowed) {
+        return feed_groups(aggregate, &feed, err);
+    }
     if (aggregate->sessions == NULL) {
         return feed_windows(aggregate, &feed, late_sel, late_count, err);
     }
     rc = encode_keys(aggregate, batch, sel, count, err);
     return rc == WEIR_OK ? weir_sessions_feed(aggregate, &feed, late_sel, late_count, err) : rc;
+}
+
+int weir_aggregate_feed(struct weir_aggregate *aggregate, const struct weir_batch *batch,
+                        const int32_t *sel, int32_t count, const int64_t *times_us,
+                        const int64_t *watermark_before_us, const struct weir_column *const *inputs,
+                        const uint8_t *const *masks, int32_t *late_sel, int32_t *late_count,
+                        struct weir_error *err) {
+    return weir_aggregate_feed_changes(aggregate, batch, sel, count, times_us, watermark_before_us,
+                                       NULL, inputs, masks, late_sel, late_count, err);
 }
 
 /* --- fire ---------------------------------------------------------------------------------- */
@@ -429,36 +550,44 @@ bool weir_aggregate_ready(const struct weir_aggregate *aggregate, int64_t waterm
                          aggregate->lateness) <= watermark_us;
 }
 
-int weir_aggregate_append_row(struct weir_aggregate *aggregate, const uint8_t *key, size_t length,
-                              int64_t start_us, int64_t end_us, const uint8_t *value,
+int weir_aggregate_append_row(struct weir_aggregate *aggregate, const struct weir_row *row,
                               struct weir_batch_builder *out, struct weir_error *err) {
-    int32_t at = aggregate->by_count;
-    int rc = weir_key_decode(aggregate->key, key, length, out->columns);
+    struct weir_column_builder *column = out->columns + aggregate->by_count;
+    int rc = weir_key_decode(aggregate->key, row->key, row->key_bytes, out->columns);
     if (rc == WEIR_E_CORRUPT) {
         return weir_error_set(err, rc, "%s: a key in the state does not parse",
                               weir_table_name(aggregate->table));
     }
-    if (rc == WEIR_OK) {
-        rc = weir_builder_int(&out->columns[at], start_us);
-    }
-    if (rc == WEIR_OK) {
-        rc = weir_builder_int(&out->columns[at + 1], end_us);
+    if (rc == WEIR_OK && !aggregate->unwindowed) {
+        rc = weir_builder_int(column++, row->start_us);
+        if (rc == WEIR_OK) {
+            rc = weir_builder_int(column++, row->end_us);
+        }
     }
     for (int32_t m = 0; m < aggregate->measures.count && rc == WEIR_OK; m++) {
-        rc = weir_measures_emit(&aggregate->measures, m, value, &out->columns[at + 2 + m], err);
+        rc = weir_measures_emit(&aggregate->measures, m, row->value, column++, err);
     }
-    if (rc == WEIR_E_DATA) {
-        weir_error_wrap(err, "%s: window of %" PRId64 " us", aggregate->declaration, start_us);
+    if (rc == WEIR_OK && aggregate->changes != NULL) {
+        rc = weir_builder_int(column, row->change);
+    }
+    if (rc == WEIR_E_DATA && aggregate->unwindowed) {
+        weir_error_wrap(err, "%s", aggregate->declaration);
+    } else if (rc == WEIR_E_DATA) {
+        weir_error_wrap(err, "%s: window of %" PRId64 " us", aggregate->declaration, row->start_us);
     }
     return rc;
 }
 
 static int append_row(struct weir_aggregate *aggregate, struct weir_slot *slot, int64_t start,
                       struct weir_batch_builder *out, struct weir_error *err) {
-    return weir_aggregate_append_row(
-        aggregate, weir_slot_key(aggregate->table, slot) + WINDOW_BYTES,
-        slot->key_bytes - WINDOW_BYTES, start, end_of(aggregate, start),
-        weir_slot_value(aggregate->table, slot), out, err);
+    struct weir_row row = {
+        .key = weir_slot_key(aggregate->table, slot) + WINDOW_BYTES,
+        .key_bytes = slot->key_bytes - WINDOW_BYTES,
+        .start_us = start,
+        .end_us = end_of(aggregate, start),
+        .value = weir_slot_value(aggregate->table, slot),
+    };
+    return weir_aggregate_append_row(aggregate, &row, out, err);
 }
 
 int weir_aggregate_row_failed(const struct weir_aggregate *aggregate, int rc,
@@ -487,6 +616,14 @@ int weir_aggregate_delete_slot(struct weir_aggregate *aggregate, struct weir_slo
     return rc;
 }
 
+static bool has_no_rows(const struct weir_aggregate *aggregate, struct weir_slot *slot) {
+    int64_t rows;
+    memcpy(&rows,
+           (uint8_t *)weir_slot_value(aggregate->table, slot) + aggregate->measures.tail_offset,
+           sizeof rows);
+    return rows <= 0;
+}
+
 int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
                         struct weir_batch_builder *out, int32_t max_rows, bool *done,
                         struct weir_error *err) {
@@ -505,14 +642,17 @@ int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
         }
         struct weir_window *window = weir_windows_first(&aggregate->windows);
         struct weir_slot *slot = weir_table_slot(aggregate->table, window->head);
-        rc = append_row(aggregate, slot, window->start_us, out, err);
+        bool empty = aggregate->measures.retracts && has_no_rows(aggregate, slot);
+        rc = empty ? WEIR_OK : append_row(aggregate, slot, window->start_us, out, err);
         if (rc != WEIR_OK) {
             bool full;
             rc = weir_aggregate_row_failed(aggregate, rc, out, &full, err);
             return full ? WEIR_OK : rc;
         }
-        weir_batch_builder_finish_row(out);
-        emitted++;
+        if (!empty) {
+            weir_batch_builder_finish_row(out);
+            emitted++;
+        }
         uint32_t next = slot->link;
         if (next != 0) { /* its place in the index, for the delete to come */
             weir_table_prefetch(aggregate->table, weir_table_slot(aggregate->table, next)->hash);
@@ -541,7 +681,13 @@ size_t weir_aggregate_bytes(const struct weir_aggregate *aggregate) {
     return weir_table_bytes(aggregate->table) + weir_windows_bytes(&aggregate->windows) +
            (aggregate->members != NULL ? weir_table_bytes(aggregate->members) : 0) +
            (aggregate->hops != NULL ? weir_hops_bytes(aggregate->hops) : 0) +
-           (aggregate->sessions != NULL ? weir_sessions_bytes(aggregate->sessions) : 0);
+           (aggregate->sessions != NULL ? weir_sessions_bytes(aggregate->sessions) : 0) +
+           (aggregate->changes != NULL ? weir_changes_bytes(aggregate->changes) : 0);
+}
+
+bool weir_measure_retracts(const struct weir_measure *measure) {
+    bool adds = measure->kind == WEIR_MEASURE_SUM || measure->kind == WEIR_MEASURE_AVG;
+    return !adds || (measure->type != WEIR_TYPE_FLOAT && measure->type != WEIR_TYPE_DOUBLE);
 }
 
 size_t weir_aggregate_estimate(const struct weir_aggregate *aggregate) {
@@ -610,6 +756,9 @@ int weir_aggregate_restore(struct weir_aggregate *aggregate, struct weir_error *
     for (size_t i = 0; i < count && rc == WEIR_OK; i++) {
         struct weir_slot *slot = weir_table_slot(aggregate->table, slots[i].number);
         int64_t start;
+        if (aggregate->unwindowed) {
+            break;
+        }
         if (slot->key_bytes < aggregate->prefix_bytes) {
             rc = weir_error_set(err, WEIR_E_CORRUPT, "%s: a key in the state does not parse",
                                 weir_table_name(aggregate->table));

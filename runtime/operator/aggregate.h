@@ -54,6 +54,9 @@ struct weir_aggregate_config {
         every_us;  /* 0: tumbling; else a window starts (cumulate: ends) every so often, <= size */
     bool cumulate; /* windows share their start and grow by every_us, which divides size_us */
     int64_t lateness_us; /* >= 0 */
+    bool unwindowed;     /* none of the above: one row a key, that changes */
+    bool retracts; /* rows fed may be taken back (signs); not in windows made of panes, nor sessions
+                    */
     const struct weir_measure *measures;
     int32_t measure_count;
     uint32_t state_version; /* as declared; part of the shape */
@@ -74,8 +77,11 @@ struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config 
                                              struct weir_error *err);
 void weir_aggregate_destroy(struct weir_aggregate *aggregate);
 
-/* The schema of what fire emits: by columns, window_start, window_end (timestamp), measures.
- * Borrowed. */
+/* Can rows be taken back from the measure? Sums of floats cannot be un-added. */
+bool weir_measure_retracts(const struct weir_measure *measure);
+
+/* The schema of what fire emits: by columns, window_start, window_end (timestamp), measures; where
+ * there is no window: by columns, measures, `_change` (batch/change.h). Borrowed. */
 struct weir_schema *weir_aggregate_output(const struct weir_aggregate *aggregate);
 
 /* Takes rows sel[0..count) in order.
@@ -90,6 +96,19 @@ int weir_aggregate_feed(struct weir_aggregate *aggregate, const struct weir_batc
                         const int64_t *watermark_before_us, const struct weir_column *const *inputs,
                         const uint8_t *const *masks, int32_t *late_sel, int32_t *late_count,
                         struct weir_error *err) WEIR_MUST_CHECK;
+/* The same where rows may be taken back: signs[row] < 0. */
+int weir_aggregate_feed_changes(struct weir_aggregate *aggregate, const struct weir_batch *batch,
+                                const int32_t *sel, int32_t count, const int64_t *times_us,
+                                const int64_t *watermark_before_us, const int8_t *signs,
+                                const struct weir_column *const *inputs,
+                                const uint8_t *const *masks, int32_t *late_sel, int32_t *late_count,
+                                struct weir_error *err) WEIR_MUST_CHECK;
+/* Unwindowed: what the batch fed last did to its groups, as a changelog in the order they were
+ * first touched, until the builder is full or nothing is left (*done). times_us[i], room for
+ * out->rows_max: time of the row that changed output row i. To be called until done before the next
+ * feed. Errors as fire's. */
+int weir_aggregate_changes(struct weir_aggregate *aggregate, struct weir_batch_builder *out,
+                           int64_t *times_us, bool *done, struct weir_error *err) WEIR_MUST_CHECK;
 
 /* Emits rows of closed windows into `out` (begun, of weir_aggregate_output's schema) until max_rows
  * were added, the builder is full, or nothing closed is left (*done). Emitted slots are deleted.

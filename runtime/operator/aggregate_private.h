@@ -15,6 +15,7 @@ enum {
 
 struct weir_hops;
 struct weir_sessions;
+struct weir_changes;
 
 /* What weir_aggregate_feed is given. */
 struct weir_feed {
@@ -25,6 +26,17 @@ struct weir_feed {
     const int64_t *watermark_before_us;
     const struct weir_column *const *inputs;
     const uint8_t *const *masks;
+    const int8_t *signs;
+};
+
+/* One row of output. */
+struct weir_row {
+    const uint8_t *key; /* by columns only */
+    size_t key_bytes;
+    int64_t start_us;
+    int64_t end_us;
+    const uint8_t *value;
+    int change; /* enum weir_change, where rows change */
 };
 
 struct weir_aggregate {
@@ -42,6 +54,8 @@ struct weir_aggregate {
     struct weir_windows windows;    /* tumbling: the windows; hopping, cumulate: their panes */
     struct weir_hops *hops;         /* NULL for other windows */
     struct weir_sessions *sessions; /* likewise */
+    bool unwindowed;                /* one row a key */
+    struct weir_changes *changes;   /* NULL: rows leave once, when their window is over */
     uint32_t prefix_bytes;          /* before the by columns in a key */
     /* Member lists of emitted slots, by first member. */
     uint32_t *graves;
@@ -59,6 +73,11 @@ struct weir_aggregate {
     uint8_t **values;
     struct weir_slot **slots;
     size_t key_estimate;
+    /* Of rows that may be taken back: those that are, apart from the others. */
+    int32_t *sorted_rows;
+    int32_t *sorted_positions;
+    uint8_t **sorted_values;
+    struct weir_slot **sorted_slots;
 };
 
 struct weir_ordered_slot {
@@ -75,9 +94,7 @@ static inline int weir_compare_sequence(const void *a, const void *b) {
 /* Live slots of a table in creation order; owned by the caller, NULL without memory. */
 struct weir_ordered_slot *weir_slots_in_order(struct weir_table *table, size_t *count);
 
-/* One row of output: key (by columns only), bounds, measures out of `value`. */
-int weir_aggregate_append_row(struct weir_aggregate *aggregate, const uint8_t *key, size_t length,
-                              int64_t start_us, int64_t end_us, const uint8_t *value,
+int weir_aggregate_append_row(struct weir_aggregate *aggregate, const struct weir_row *row,
                               struct weir_batch_builder *out,
                               struct weir_error *err) WEIR_MUST_CHECK;
 /* The row did not go out: it is undone. *full: the builder is, and the caller takes the batch and

@@ -406,17 +406,18 @@ static int emit(struct weir_aggregate *aggregate, int64_t end, struct weir_batch
         }
         hops_combine(aggregate, at->number);
         const struct weir_slot *group = weir_table_slot(hops->groups, at->number);
-        int rc = weir_aggregate_append_row(aggregate, weir_slot_key(hops->groups, group),
-                                           group->key_bytes, start, end, hops->value, out, err);
+        struct weir_row row = {
+            .key = weir_slot_key(hops->groups, group),
+            .key_bytes = group->key_bytes,
+            .start_us = start,
+            .end_us = end,
+            .value = hops->value,
+        };
+        int rc = weir_aggregate_append_row(aggregate, &row, out, err);
         if (rc != WEIR_OK) {
-            weir_batch_builder_undo_row(out);
-            if (rc == WEIR_E_LIMIT && out->rows > 0) {
-                return WEIR_OK; /* full: the caller takes the batch and comes again */
-            }
-            return rc == WEIR_E_LIMIT || rc == WEIR_E_NOMEM
-                       ? weir_error_set(err, rc, "%s: no room for one row of output",
-                                        aggregate->declaration)
-                       : rc;
+            bool full;
+            rc = weir_aggregate_row_failed(aggregate, rc, out, &full, err);
+            return full ? WEIR_OK : rc;
         }
         weir_batch_builder_finish_row(out);
         (*left)--;

@@ -293,7 +293,7 @@ int hops_prepare(struct weir_aggregate *aggregate, int64_t end, struct weir_erro
     hops->until = end;
     make_extras(aggregate, from, end);
     int rc = order_window(aggregate, err);
-    if (rc == WEIR_OK && aggregate->measures.has_distinct) {
+    if (rc == WEIR_OK && aggregate->measures.has_members) {
         rc = make_distinct(aggregate, from, end, err);
     }
     hops->valid = rc == WEIR_OK;

@@ -113,6 +113,22 @@ static uint32_t extreme_bytes(uint8_t type) {
     return weir_type_is_bytes(type) || type == WEIR_TYPE_DECIMAL ? 16 : 8;
 }
 
+static int make_member_key(struct weir_measures *measures, struct weir_measure_cell *cell,
+                           struct weir_error *err) {
+    const struct weir_measure *measure = &cell->measure;
+    struct weir_field field = {.name = NULL,
+                               .type = measure->type,
+                               .precision = measure->precision,
+                               .scale = measure->scale};
+    struct weir_schema schema = {.references = 1, .count = 1, .fields = &field};
+    int32_t column = 0;
+    measures->value_bytes += sizeof(struct weir_distinct_cell);
+    measures->has_parts = true;
+    measures->has_members = true;
+    cell->member_key = weir_key_create(&schema, &column, 1, err);
+    return cell->member_key != NULL ? WEIR_OK : weir_error_wrap(err, "measure '%s'", measure->name);
+}
+
 static int cell_init(struct weir_measures *measures, struct weir_measure_cell *cell,
                      const struct weir_measure *measure, struct weir_error *err) {
     cell->measure = *measure;
@@ -126,45 +142,39 @@ static int cell_init(struct weir_measures *measures, struct weir_measure_cell *c
     }
     cell->wide = measure->type == WEIR_TYPE_DECIMAL && measure->precision > NARROW_DIGITS;
     cell->offset = measures->value_bytes;
+    bool extreme = measure->kind == WEIR_MEASURE_MIN || measure->kind == WEIR_MEASURE_MAX;
+    cell->of_members = measure->kind == WEIR_MEASURE_DISTINCT || (extreme && measures->retracts);
+    if (cell->of_members) {
+        rc = make_member_key(measures, cell, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
     switch (measure->kind) {
     case WEIR_MEASURE_COUNT:
         measures->value_bytes += 8;
         break;
     case WEIR_MEASURE_SUM:
-        measures->value_bytes += sum_bytes(cell);
-        break;
     case WEIR_MEASURE_AVG:
+        cell->counted = measure->kind == WEIR_MEASURE_AVG || measures->retracts;
         cell->count_offset = cell->offset + sum_bytes(cell);
-        measures->value_bytes += sum_bytes(cell) + 8;
+        measures->value_bytes += sum_bytes(cell) + (cell->counted ? 8 : 0);
         break;
     case WEIR_MEASURE_MIN:
     case WEIR_MEASURE_MAX:
         measures->value_bytes += extreme_bytes(measure->type);
         measures->has_parts |= weir_type_is_bytes(measure->type);
         break;
-    case WEIR_MEASURE_DISTINCT: {
-        measures->value_bytes += sizeof(struct weir_distinct_cell);
-        measures->has_parts = true;
-        measures->has_distinct = true;
-        struct weir_field field = {.name = NULL,
-                                   .type = measure->type,
-                                   .precision = measure->precision,
-                                   .scale = measure->scale};
-        struct weir_schema schema = {.references = 1, .count = 1, .fields = &field};
-        int32_t column = 0;
-        cell->member_key = weir_key_create(&schema, &column, 1, err);
-        if (cell->member_key == NULL) {
-            return weir_error_wrap(err, "measure '%s'", measure->name);
-        }
+    case WEIR_MEASURE_DISTINCT:
         break;
-    }
     }
     return WEIR_OK;
 }
 
 int weir_measures_init(struct weir_measures *measures, const struct weir_measure *list,
-                       int32_t count, uint32_t tail_bytes, struct weir_error *err) {
+                       int32_t count, bool retracts, uint32_t tail_bytes, struct weir_error *err) {
     memset(measures, 0, sizeof *measures);
+    measures->retracts = retracts;
     if (count < 0 || count > WEIR_MEASURES_MAX) {
         return weir_error_set(err, WEIR_E_CONFIG, "%d measures: at most %d are possible", count,
                               WEIR_MEASURES_MAX);
@@ -210,6 +220,13 @@ static inline bool set_present(uint8_t *value, int32_t m) {
     word |= UINT64_C(1) << (m & 63);
     memcpy(value + (m >> 6) * 8, &word, sizeof word);
     return before;
+}
+
+static inline void clear_present(uint8_t *value, int32_t m) {
+    uint64_t word;
+    memcpy(&word, value + (m >> 6) * 8, sizeof word);
+    word &= ~(UINT64_C(1) << (m & 63));
+    memcpy(value + (m >> 6) * 8, &word, sizeof word);
 }
 
 /* --- adding -------------------------------------------------------------------------------- */
@@ -258,16 +275,20 @@ static void add_count(const struct weir_measure_cell *cell, const struct weir_me
                       const struct weir_column *input, const uint8_t *mask) {
     FOR_EACH_VALUE({
         (void)row;
-        add_u64(value + cell->offset, 1);
+        add_u64(value + cell->offset, rows->take_back ? UINT64_MAX : 1);
     })
 }
 
 /* sum and avg; `add` puts input[row] into the sum cell. */
 #define ADD_SUMS(add, load)                                                                        \
     FOR_EACH_VALUE({                                                                               \
-        add(value + cell->offset, load);                                                           \
-        if (counted) {                                                                             \
-            add_u64(value + cell->count_offset, 1);                                                \
+        if (rows->take_back) {                                                                     \
+            add(value + cell->offset, -(load));                                                    \
+        } else {                                                                                   \
+            add(value + cell->offset, load);                                                       \
+        }                                                                                          \
+        if (cell->counted) {                                                                       \
+            add_u64(value + cell->count_offset, rows->take_back ? UINT64_MAX : 1);                 \
         } else {                                                                                   \
             set_present(value, m);                                                                 \
         }                                                                                          \
@@ -276,7 +297,6 @@ static void add_count(const struct weir_measure_cell *cell, const struct weir_me
 static void add_sum(const struct weir_measure_cell *cell, int32_t m,
                     const struct weir_measure_rows *rows, const struct weir_column *input,
                     const uint8_t *mask) {
-    bool counted = cell->measure.kind == WEIR_MEASURE_AVG;
     const void *in = input->values;
     switch (cell->measure.type) {
     case WEIR_TYPE_INT8:
@@ -286,10 +306,10 @@ static void add_sum(const struct weir_measure_cell *cell, int32_t m,
         ADD_SUMS(add_i128, ((const int16_t *)in)[row])
         break;
     case WEIR_TYPE_INT32:
-        ADD_SUMS(add_i128, ((const int32_t *)in)[row])
+        ADD_SUMS(add_i128, (weir_int128)((const int32_t *)in)[row])
         break;
     case WEIR_TYPE_INT64:
-        ADD_SUMS(add_i128, ((const int64_t *)in)[row])
+        ADD_SUMS(add_i128, (weir_int128)((const int64_t *)in)[row])
         break;
     case WEIR_TYPE_FLOAT:
         ADD_SUMS(add_double, (double)((const float *)in)[row])
@@ -389,6 +409,19 @@ static int hold_bytes(struct weir_measures *measures, struct bytes_cell *held, c
     return WEIR_OK;
 }
 
+static int extreme_slot_bytes(struct weir_measures *measures, const struct weir_measure_cell *cell,
+                              uint8_t *value, const char *bytes, uint32_t length,
+                              struct weir_error *err) {
+    struct bytes_cell held;
+    uint8_t *at = value + weir_extreme_offset(cell);
+    memcpy(&held, at, sizeof held);
+    int rc = hold_bytes(measures, &held, bytes, length, err);
+    if (rc == WEIR_OK) {
+        memcpy(at, &held, sizeof held);
+    }
+    return rc;
+}
+
 static int add_bytes(struct weir_measures *measures, int32_t m,
                      const struct weir_measure_rows *rows, const struct weir_column *input,
                      const uint8_t *mask, struct weir_error *err) {
@@ -406,12 +439,11 @@ static int add_bytes(struct weir_measures *measures, int32_t m,
                 continue;
             }
         }
-        int rc = hold_bytes(measures, &held, bytes, (uint32_t)length, err);
+        int rc = extreme_slot_bytes(measures, cell, value, bytes, (uint32_t)length, err);
         if (rc != WEIR_OK) {
             return rc;
         }
         set_present(value, m);
-        memcpy(value + cell->offset, &held, sizeof held);
     })
     return WEIR_OK;
 }
@@ -423,6 +455,10 @@ int weir_measures_add(struct weir_measures *measures, int32_t m,
     if (cell->measure.kind != WEIR_MEASURE_COUNT && input->codes != NULL &&
         !weir_type_is_bytes(cell->measure.type)) {
         return weir_error_set(err, WEIR_E_BUG, "measure '%s': its column is not plain",
+                              cell->measure.name);
+    }
+    if (cell->of_members) {
+        return weir_error_set(err, WEIR_E_BUG, "measure '%s': its members are fed by its owner",
                               cell->measure.name);
     }
     switch (cell->measure.kind) {
@@ -443,8 +479,117 @@ int weir_measures_add(struct weir_measures *measures, int32_t m,
     case WEIR_MEASURE_DISTINCT:
         break;
     }
-    return weir_error_set(err, WEIR_E_BUG, "measure '%s': distinct is fed by its owner",
-                          cell->measure.name);
+    return WEIR_E_BUG;
+}
+
+static bool take_varint(const uint8_t **at, const uint8_t *end, uint32_t *value) {
+    uint64_t result = 0;
+    for (int shift = 0; shift < 35 && *at < end; shift += 7) {
+        uint8_t byte = *(*at)++;
+        result |= (uint64_t)(byte & 0x7f) << shift;
+        if ((byte & 0x80) == 0) {
+            *value = (uint32_t)result;
+            return result <= INT32_MAX;
+        }
+    }
+    return false;
+}
+
+/* Of what two cells of min or max hold: > 0 when `from` is better than `into`, 0 when as good. */
+static int compare_held(const struct weir_measure_cell *cell, const uint8_t *into,
+                        const uint8_t *from) {
+    int sign = cell->measure.kind == WEIR_MEASURE_MAX ? 1 : -1;
+    if (weir_type_is_bytes(cell->measure.type)) {
+        struct bytes_cell a;
+        struct bytes_cell b;
+        memcpy(&a, into, sizeof a);
+        memcpy(&b, from, sizeof b);
+        return sign * compare_bytes(b.bytes, b.length, a.bytes, a.length);
+    }
+    if (cell->measure.type == WEIR_TYPE_DECIMAL) {
+        weir_int128 a = weir_int128_load(into);
+        weir_int128 b = weir_int128_load(from);
+        return sign * ((b > a) - (b < a));
+    }
+    if (is_float(cell->measure.type)) {
+        double a;
+        double b;
+        memcpy(&a, into, sizeof a);
+        memcpy(&b, from, sizeof b);
+        return sign * (double_less(a, b) - double_less(b, a));
+    }
+    int64_t a;
+    int64_t b;
+    memcpy(&a, into, sizeof a);
+    memcpy(&b, from, sizeof b);
+    return sign * ((b > a) - (b < a));
+}
+
+/* --- extremes whose rows may be taken back -------------------------------------------------- */
+
+/* A key's value (operator/key.h: 0x01, then the value) as min and max hold it. */
+static void fixed_of_key(uint8_t type, const uint8_t *key, size_t length, uint8_t *out) {
+    int64_t whole = 0;
+    double number = 0;
+    float narrow = 0;
+    size_t bytes = length - 1;
+    switch (type) {
+    case WEIR_TYPE_DECIMAL:
+        memcpy(out, key + 1, 16);
+        return;
+    case WEIR_TYPE_FLOAT:
+        memcpy(&narrow, key + 1, sizeof narrow);
+        number = (double)narrow;
+        memcpy(out, &number, sizeof number);
+        return;
+    default:
+        memcpy(&whole, key + 1, bytes);
+        if (type != WEIR_TYPE_DOUBLE && bytes < sizeof whole) { /* little-endian: extend the sign */
+            int shift = 64 - 8 * (int)bytes;
+            whole = (int64_t)((uint64_t)whole << shift) >> shift;
+        }
+        memcpy(out, &whole, sizeof whole);
+    }
+}
+
+static const uint8_t *text_of_key(const uint8_t *key, size_t length, uint32_t *size) {
+    const uint8_t *at = key + 1;
+    *size = 0;
+    (void)take_varint(&at, key + length, size);
+    return at;
+}
+
+int weir_extreme_compare(const struct weir_measure_cell *cell, const uint8_t *value,
+                         const uint8_t *key, size_t length) {
+    const uint8_t *at = value + weir_extreme_offset(cell);
+    if (weir_type_is_bytes(cell->measure.type)) {
+        struct bytes_cell held;
+        struct bytes_cell other = {0};
+        memcpy(&held, at, sizeof held);
+        /* Only compared: nothing is written through it. */
+        other.bytes = (uint8_t *)(uintptr_t)text_of_key(key, length, &other.length);
+        return compare_held(cell, (const uint8_t *)&held, (const uint8_t *)&other);
+    }
+    uint8_t fixed[16];
+    fixed_of_key(cell->measure.type, key, length, fixed);
+    return compare_held(cell, at, fixed);
+}
+
+int weir_extreme_set(struct weir_measures *measures, int32_t m, uint8_t *value, const uint8_t *key,
+                     size_t length, struct weir_error *err) {
+    const struct weir_measure_cell *cell = &measures->cells[m];
+    if (key == NULL) {
+        clear_present(value, m);
+        return WEIR_OK;
+    }
+    set_present(value, m);
+    if (!weir_type_is_bytes(cell->measure.type)) {
+        fixed_of_key(cell->measure.type, key, length, value + weir_extreme_offset(cell));
+        return WEIR_OK;
+    }
+    uint32_t size;
+    const char *text = (const char *)text_of_key(key, length, &size);
+    return extreme_slot_bytes(measures, cell, value, text, size, err);
 }
 
 /* --- merging ------------------------------------------------------------------------------- */
@@ -466,35 +611,10 @@ static void merge_sum(const struct weir_measure_cell *cell, uint8_t *into, const
     }
 }
 
-/* Is what `from` holds better than what `into` holds? Equals stay: the earlier one is kept. */
+/* Equals stay: the earlier one is kept. */
 static bool is_better(const struct weir_measure_cell *cell, const uint8_t *into,
                       const uint8_t *from) {
-    bool maximum = cell->measure.kind == WEIR_MEASURE_MAX;
-    if (weir_type_is_bytes(cell->measure.type)) {
-        struct bytes_cell a;
-        struct bytes_cell b;
-        memcpy(&a, into, sizeof a);
-        memcpy(&b, from, sizeof b);
-        int order = compare_bytes(b.bytes, b.length, a.bytes, a.length);
-        return maximum ? order > 0 : order < 0;
-    }
-    if (cell->measure.type == WEIR_TYPE_DECIMAL) {
-        weir_int128 a = weir_int128_load(into);
-        weir_int128 b = weir_int128_load(from);
-        return maximum ? a < b : b < a;
-    }
-    if (is_float(cell->measure.type)) {
-        double a;
-        double b;
-        memcpy(&a, into, sizeof a);
-        memcpy(&b, from, sizeof b);
-        return maximum ? double_less(a, b) : double_less(b, a);
-    }
-    int64_t a;
-    int64_t b;
-    memcpy(&a, into, sizeof a);
-    memcpy(&b, from, sizeof b);
-    return maximum ? a < b : b < a;
+    return compare_held(cell, into, from) > 0;
 }
 
 static void merge_cell(const struct weir_measures *measures, int32_t m, uint8_t *into,
@@ -509,16 +629,16 @@ static void merge_cell(const struct weir_measures *measures, int32_t m, uint8_t 
         add_u64(a, count);
         break;
     case WEIR_MEASURE_SUM:
-        if (is_present(from, m)) {
+    case WEIR_MEASURE_AVG:
+        if (cell->counted) {
+            memcpy(&count, from + cell->count_offset, sizeof count);
+            if (count > 0) {
+                merge_sum(cell, a, b);
+                add_u64(into + cell->count_offset, count);
+            }
+        } else if (is_present(from, m)) {
             merge_sum(cell, a, b);
             set_present(into, m);
-        }
-        break;
-    case WEIR_MEASURE_AVG:
-        memcpy(&count, from + cell->count_offset, sizeof count);
-        if (count > 0) {
-            merge_sum(cell, a, b);
-            add_u64(into + cell->count_offset, count);
         }
         break;
     case WEIR_MEASURE_MIN:
@@ -594,6 +714,15 @@ static struct weir_wide load_sum(const struct weir_measure_cell *cell, const uin
     return weir_wide_from(weir_int128_load(value + cell->offset));
 }
 
+static bool sum_has_values(const struct weir_measure_cell *cell, int32_t m, const uint8_t *value) {
+    int64_t count;
+    if (!cell->counted) {
+        return is_present(value, m);
+    }
+    memcpy(&count, value + cell->count_offset, sizeof count);
+    return count > 0;
+}
+
 static int emit_sum(const struct weir_measure_cell *cell, const uint8_t *value,
                     struct weir_column_builder *out, struct weir_error *err) {
     if (is_float(cell->measure.type)) {
@@ -620,7 +749,7 @@ static int emit_average(const struct weir_measure_cell *cell, const uint8_t *val
                         struct weir_column_builder *out, struct weir_error *err) {
     uint64_t count;
     memcpy(&count, value + cell->count_offset, sizeof count);
-    if (count == 0) {
+    if ((int64_t)count <= 0) {
         return weir_builder_null(out);
     }
     if (is_float(cell->measure.type)) {
@@ -639,7 +768,7 @@ static int emit_average(const struct weir_measure_cell *cell, const uint8_t *val
 
 static int emit_extreme(const struct weir_measure_cell *cell, const uint8_t *value,
                         struct weir_column_builder *out) {
-    const uint8_t *at = value + cell->offset;
+    const uint8_t *at = value + weir_extreme_offset(cell);
     if (weir_type_is_bytes(cell->measure.type)) {
         struct bytes_cell held;
         memcpy(&held, at, sizeof held);
@@ -673,7 +802,8 @@ int weir_measures_emit(const struct weir_measures *measures, int32_t m, const ui
     case WEIR_MEASURE_AVG:
         return emit_average(cell, value, out, err);
     case WEIR_MEASURE_SUM:
-        return is_present(value, m) ? emit_sum(cell, value, out, err) : weir_builder_null(out);
+        return sum_has_values(cell, m, value) ? emit_sum(cell, value, out, err)
+                                              : weir_builder_null(out);
     case WEIR_MEASURE_MIN:
     case WEIR_MEASURE_MAX:
         return is_present(value, m) ? emit_extreme(cell, value, out) : weir_builder_null(out);
@@ -689,15 +819,16 @@ static int codec_encode(void *context, const void *value, struct weir_buffer *ou
     int rc = weir_buffer_append(out, value, measures->value_bytes);
     for (int32_t m = 0; m < measures->count && rc == WEIR_OK; m++) {
         const struct weir_measure_cell *cell = &measures->cells[m];
-        if (cell->measure.kind == WEIR_MEASURE_DISTINCT) {
+        if (cell->of_members) {
             memset(out->data + start + cell->offset + sizeof(uint64_t), 0, sizeof(uint64_t));
-        } else if (holds_bytes(cell)) {
-            memset(out->data + start + cell->offset, 0, sizeof(struct bytes_cell));
+        }
+        if (holds_bytes(cell)) {
+            memset(out->data + start + weir_extreme_offset(cell), 0, sizeof(struct bytes_cell));
             if (!is_present(value, m)) {
                 continue;
             }
             struct bytes_cell held;
-            memcpy(&held, (const uint8_t *)value + cell->offset, sizeof held);
+            memcpy(&held, (const uint8_t *)value + weir_extreme_offset(cell), sizeof held);
             uint8_t varint[5];
             size_t varint_bytes = 0;
             uint32_t length = held.length;
@@ -714,19 +845,6 @@ static int codec_encode(void *context, const void *value, struct weir_buffer *ou
     return rc;
 }
 
-static bool take_varint(const uint8_t **at, const uint8_t *end, uint32_t *value) {
-    uint64_t result = 0;
-    for (int shift = 0; shift < 35 && *at < end; shift += 7) {
-        uint8_t byte = *(*at)++;
-        result |= (uint64_t)(byte & 0x7f) << shift;
-        if ((byte & 0x80) == 0) {
-            *value = (uint32_t)result;
-            return result <= INT32_MAX;
-        }
-    }
-    return false;
-}
-
 static int codec_decode(void *context, void *value, const uint8_t *bytes, size_t length,
                         struct weir_error *err) {
     struct weir_measures *measures = context;
@@ -740,10 +858,11 @@ static int codec_decode(void *context, void *value, const uint8_t *bytes, size_t
     /* Nothing that came from outside may be taken for a pointer. */
     for (int32_t m = 0; m < measures->count; m++) {
         const struct weir_measure_cell *cell = &measures->cells[m];
-        if (cell->measure.kind == WEIR_MEASURE_DISTINCT) {
+        if (cell->of_members) {
             memset((uint8_t *)value + cell->offset + sizeof(uint64_t), 0, sizeof(uint64_t));
-        } else if (holds_bytes(cell)) {
-            memset((uint8_t *)value + cell->offset, 0, sizeof(struct bytes_cell));
+        }
+        if (holds_bytes(cell)) {
+            memset((uint8_t *)value + weir_extreme_offset(cell), 0, sizeof(struct bytes_cell));
         }
     }
     for (int32_t m = 0; m < measures->count; m++) {
@@ -763,7 +882,7 @@ static int codec_decode(void *context, void *value, const uint8_t *bytes, size_t
                                   cell->measure.name, size);
         }
         memcpy(held.bytes, at, size);
-        memcpy((uint8_t *)value + cell->offset, &held, sizeof held);
+        memcpy((uint8_t *)value + weir_extreme_offset(cell), &held, sizeof held);
         at += size;
     }
     if (at != end) {
@@ -773,16 +892,49 @@ static int codec_decode(void *context, void *value, const uint8_t *bytes, size_t
     return WEIR_OK;
 }
 
-static void codec_fini(void *context, void *value) {
-    struct weir_measures *measures = context;
+void weir_measures_release(const struct weir_measures *measures, uint8_t *value,
+                           struct weir_heap *heap) {
     for (int32_t m = 0; m < measures->count; m++) {
         const struct weir_measure_cell *cell = &measures->cells[m];
         if (holds_bytes(cell)) {
             struct bytes_cell held;
-            memcpy(&held, (uint8_t *)value + cell->offset, sizeof held);
-            weir_heap_give(weir_table_heap(measures->table), held.bytes, held.capacity);
+            memcpy(&held, value + weir_extreme_offset(cell), sizeof held);
+            weir_heap_give(heap, held.bytes, held.capacity);
         }
     }
+}
+
+int weir_measures_copy(const struct weir_measures *measures, uint8_t *into, const uint8_t *from,
+                       struct weir_heap *heap) {
+    int rc = WEIR_OK;
+    memcpy(into, from, measures->value_bytes);
+    for (int32_t m = 0; m < measures->count && measures->has_parts; m++) {
+        const struct weir_measure_cell *cell = &measures->cells[m];
+        if (!holds_bytes(cell)) {
+            continue;
+        }
+        struct bytes_cell held;
+        memcpy(&held, from + weir_extreme_offset(cell), sizeof held);
+        struct bytes_cell own = {0};
+        if (held.bytes != NULL) {
+            own.length = held.length;
+            own.capacity = held.length > 0 ? held.length : 1;
+            own.bytes = weir_heap_take(heap, own.capacity);
+            if (own.bytes == NULL) {
+                own = (struct bytes_cell){0};
+                rc = WEIR_E_NOMEM; /* the rest is made whole, so that it may be released */
+            } else {
+                memcpy(own.bytes, held.bytes, held.length);
+            }
+        }
+        memcpy(into + weir_extreme_offset(cell), &own, sizeof own);
+    }
+    return rc;
+}
+
+static void codec_fini(void *context, void *value) {
+    struct weir_measures *measures = context;
+    weir_measures_release(measures, value, weir_table_heap(measures->table));
 }
 
 const struct weir_table_codec weir_measures_codec = {

@@ -23,7 +23,9 @@ struct weir_measure_cell {
     struct weir_measure measure; /* name owned */
     struct weir_field output;    /* type only */
     uint32_t offset;
-    uint32_t count_offset;       /* avg */
+    uint32_t count_offset;       /* avg; and sum that retracts */
+    bool counted;                /* it has one */
+    bool of_members;             /* distinct; and min, max that retract: their cell comes first */
     bool wide;                   /* decimals: 192 bits */
     struct weir_key *member_key; /* distinct: owned */
 };
@@ -32,9 +34,10 @@ struct weir_measures {
     struct weir_measure_cell *cells;
     int32_t count;
     uint32_t value_bytes;
-    uint32_t tail_offset; /* of what the owner keeps behind the cells */
-    bool has_parts;       /* some cell needs the codec */
-    bool has_distinct;
+    uint32_t tail_offset;     /* of what the owner keeps behind the cells */
+    bool has_parts;           /* some cell needs the codec */
+    bool has_members;         /* some cell is of members (members.h) */
+    bool retracts;            /* rows may be taken back */
     struct weir_table *table; /* whose heap holds strings; set after creation */
 };
 
@@ -44,11 +47,14 @@ struct weir_measure_rows {
     const int32_t *positions;
     uint8_t *const *values;
     int32_t count;
+    bool take_back; /* the rows were added before and count no more */
 };
 
-/* tail_bytes: of the owner's, in every value and image. */
+/* tail_bytes: of the owner's, in every value and image. retracts: rows may be taken back, which
+ * some measures cannot (weir_measure_retracts). */
 int weir_measures_init(struct weir_measures *measures, const struct weir_measure *list,
-                       int32_t count, uint32_t tail_bytes, struct weir_error *err) WEIR_MUST_CHECK;
+                       int32_t count, bool retracts, uint32_t tail_bytes,
+                       struct weir_error *err) WEIR_MUST_CHECK;
 void weir_measures_fini(struct weir_measures *measures);
 
 /* Adds the rows to measure m (not distinct). mask NULL: all count. */
@@ -59,6 +65,11 @@ int weir_measures_add(struct weir_measures *measures, int32_t m,
  * Texts of min and max stay `from`'s or `into`'s: the result borrows them and must not be given to
  * the codec. */
 void weir_measures_merge(const struct weir_measures *measures, uint8_t *into, const uint8_t *from);
+/* A value with parts of its own, in `heap`. WEIR_E_NOMEM. */
+int weir_measures_copy(const struct weir_measures *measures, uint8_t *into, const uint8_t *from,
+                       struct weir_heap *heap) WEIR_MUST_CHECK;
+void weir_measures_release(const struct weir_measures *measures, uint8_t *value,
+                           struct weir_heap *heap);
 /* The same for values that are slots': texts are copied. */
 int weir_measures_absorb(struct weir_measures *measures, uint8_t *into, const uint8_t *from,
                          struct weir_error *err) WEIR_MUST_CHECK;
@@ -66,11 +77,23 @@ int weir_measures_absorb(struct weir_measures *measures, uint8_t *into, const ui
 int weir_measures_emit(const struct weir_measures *measures, int32_t m, const uint8_t *value,
                        struct weir_column_builder *out, struct weir_error *err) WEIR_MUST_CHECK;
 
-/* Distinct cells. */
+/* Cells of members. */
 struct weir_distinct_cell {
-    uint64_t count;
-    uint32_t head; /* first member's slot number */
-    uint32_t unused;
+    uint64_t count; /* of members that some row still has */
+    uint32_t head;  /* first member's slot number */
+    uint32_t dead;  /* members in the list that no row has */
 };
+
+/* min, max that retract: the best value, behind the cell of members. */
+static inline uint32_t weir_extreme_offset(const struct weir_measure_cell *cell) {
+    return cell->offset + (cell->of_members ? (uint32_t)sizeof(struct weir_distinct_cell) : 0);
+}
+/* Is the value with these key bytes (operator/key.h) better than what the cell holds, or as good?
+ */
+int weir_extreme_compare(const struct weir_measure_cell *cell, const uint8_t *value,
+                         const uint8_t *key, size_t length);
+/* The cell holds the value with these key bytes; NULL: none. */
+int weir_extreme_set(struct weir_measures *measures, int32_t m, uint8_t *value, const uint8_t *key,
+                     size_t length, struct weir_error *err) WEIR_MUST_CHECK;
 
 extern const struct weir_table_codec weir_measures_codec; /* context: the struct weir_measures */

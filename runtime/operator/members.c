@@ -7,58 +7,193 @@
 enum {
     INDEX_AHEAD = 24,
     SLOT_AHEAD = 12,
-    REAP_MEMBERS = 2048 /* members of emitted windows freed a call */
+    REAP_MEMBERS = 2048, /* members of emitted windows freed a call */
+    DEAD_MAX = 64        /* members no row has, beside as many as some row has */
 };
 
-int weir_members_add(struct weir_aggregate *aggregate, int32_t m, int32_t from, int32_t to,
-                     const struct weir_column *input, const uint8_t *mask, struct weir_error *err) {
-    int32_t count = to - from;
-    struct weir_slot *const *slots = aggregate->slots + from;
-    uint8_t *const *values = aggregate->values + from;
-    const int32_t *positions = aggregate->positions + from;
+static struct weir_distinct_cell load(const uint8_t *value, const struct weir_measure_cell *cell) {
+    struct weir_distinct_cell distinct;
+    memcpy(&distinct, value + cell->offset, sizeof distinct);
+    return distinct;
+}
+
+static void store(uint8_t *value, const struct weir_measure_cell *cell,
+                  struct weir_distinct_cell distinct) {
+    memcpy(value + cell->offset, &distinct, sizeof distinct);
+}
+
+static int64_t rows_of(const struct weir_aggregate *aggregate, struct weir_slot *member) {
+    int64_t rows = 1;
+    if (aggregate->measures.retracts) {
+        memcpy(&rows, weir_slot_value(aggregate->members, member), sizeof rows);
+    }
+    return rows;
+}
+
+static void set_rows(const struct weir_aggregate *aggregate, struct weir_slot *member,
+                     int64_t rows) {
+    memcpy(weir_slot_value(aggregate->members, member), &rows, sizeof rows);
+}
+
+static int no_memory(const struct weir_aggregate *aggregate, struct weir_error *err) {
+    return weir_error_set(err, WEIR_E_NOMEM, "%s: no memory to note a change",
+                          weir_table_name(aggregate->members));
+}
+
+static bool is_extreme(const struct weir_measure_cell *cell) {
+    return cell->measure.kind != WEIR_MEASURE_DISTINCT;
+}
+
+static int set_extreme(struct weir_aggregate *aggregate, int32_t m, uint8_t *value,
+                       const struct weir_slot *member, struct weir_error *err) {
+    const uint8_t *key = member != NULL ? weir_slot_key(aggregate->members, member) : NULL;
+    return weir_extreme_set(&aggregate->measures, m, value, key != NULL ? key + MEMBER_BYTES : NULL,
+                            member != NULL ? member->key_bytes - MEMBER_BYTES : 0, err);
+}
+
+static int compare_extreme(const struct weir_aggregate *aggregate,
+                           const struct weir_measure_cell *cell, const uint8_t *value,
+                           const struct weir_slot *member) {
+    return weir_extreme_compare(cell, value,
+                                weir_slot_key(aggregate->members, member) + MEMBER_BYTES,
+                                member->key_bytes - MEMBER_BYTES);
+}
+
+/* Drops the members no row has, and finds the best of the others. */
+static int go_through(struct weir_aggregate *aggregate, int32_t m, uint8_t *value,
+                      struct weir_error *err) {
     const struct weir_measure_cell *cell = &aggregate->measures.cells[m];
+    struct weir_distinct_cell distinct = load(value, cell);
+    uint32_t *at = &distinct.head;
+    int rc = is_extreme(cell) ? set_extreme(aggregate, m, value, NULL, err) : WEIR_OK;
+    bool any = false;
+    while (*at != 0 && rc == WEIR_OK) {
+        struct weir_slot *member = weir_table_slot(aggregate->members, *at);
+        if (rows_of(aggregate, member) > 0) {
+            if (is_extreme(cell) && (!any || compare_extreme(aggregate, cell, value, member) > 0)) {
+                rc = set_extreme(aggregate, m, value, member, err);
+            }
+            any = true;
+            at = &member->link;
+            continue;
+        }
+        *at = member->link;
+        if (weir_table_delete(aggregate->members, member, false) != WEIR_OK) {
+            rc = no_memory(aggregate, err);
+        }
+    }
+    distinct.dead = 0;
+    store(value, cell, distinct);
+    return rc;
+}
+
+static int add_row(struct weir_aggregate *aggregate, int32_t m, uint8_t *value,
+                   struct weir_slot *member, bool created, struct weir_error *err) {
+    const struct weir_measure_cell *cell = &aggregate->measures.cells[m];
+    struct weir_distinct_cell distinct = load(value, cell);
+    if (created) {
+        member->link = distinct.head;
+        distinct.head = member->number;
+    }
+    if (!aggregate->measures.retracts) {
+        distinct.count += created;
+        store(value, cell, distinct);
+        return WEIR_OK;
+    }
+    if (weir_table_touch(aggregate->members, member) != WEIR_OK) {
+        return no_memory(aggregate, err);
+    }
+    int64_t rows = rows_of(aggregate, member);
+    set_rows(aggregate, member, rows + 1);
+    if (rows > 0) {
+        return WEIR_OK;
+    }
+    distinct.count++;
+    distinct.dead -= !created;
+    store(value, cell, distinct);
+    if (is_extreme(cell) &&
+        (distinct.count == 1 || compare_extreme(aggregate, cell, value, member) > 0)) {
+        return set_extreme(aggregate, m, value, member, err);
+    }
+    return WEIR_OK;
+}
+
+static int take_row(struct weir_aggregate *aggregate, int32_t m, uint8_t *value,
+                    struct weir_slot *member, struct weir_error *err) {
+    const struct weir_measure_cell *cell = &aggregate->measures.cells[m];
+    int64_t rows = member != NULL ? rows_of(aggregate, member) : 0;
+    if (rows <= 0) {
+        return WEIR_OK; /* it was never added */
+    }
+    if (weir_table_touch(aggregate->members, member) != WEIR_OK) {
+        return no_memory(aggregate, err);
+    }
+    set_rows(aggregate, member, rows - 1);
+    if (rows > 1) {
+        return WEIR_OK;
+    }
+    struct weir_distinct_cell distinct = load(value, cell);
+    distinct.count--;
+    distinct.dead++;
+    store(value, cell, distinct);
+    bool best = is_extreme(cell) && compare_extreme(aggregate, cell, value, member) == 0;
+    return best || distinct.dead > distinct.count + DEAD_MAX ? go_through(aggregate, m, value, err)
+                                                             : WEIR_OK;
+}
+
+static int encode(struct weir_aggregate *aggregate, int32_t m, int32_t from, int32_t count,
+                  const struct weir_column *input, struct weir_error *err) {
     struct weir_keys *keys = &aggregate->member_keys;
-    struct weir_table *members = aggregate->members;
-    int rc = weir_key_encode_columns(cell->member_key, &input, aggregate->rows + from, count,
-                                     MEMBER_BYTES, keys);
+    int rc = weir_key_encode_columns(aggregate->measures.cells[m].member_key, &input,
+                                     aggregate->rows + from, count, MEMBER_BYTES, keys);
     if (rc != WEIR_OK) {
         return weir_error_set(err, rc, "%s: no memory for the keys of %d rows",
-                              weir_table_name(members), count);
+                              weir_table_name(aggregate->members), count);
     }
     uint16_t measure = (uint16_t)m;
     for (int32_t i = 0; i < count; i++) {
         uint8_t *at = keys->bytes + keys->offsets[i];
-        memcpy(at, &slots[i]->sequence, sizeof(uint64_t));
+        memcpy(at, &aggregate->slots[from + i]->sequence, sizeof(uint64_t));
         memcpy(at + sizeof(uint64_t), &measure, sizeof measure);
     }
-    weir_keys_hash(keys, weir_table_view(members)->seed);
-    for (int32_t i = 0; i < count; i++) {
+    weir_keys_hash(keys, weir_table_view(aggregate->members)->seed);
+    return WEIR_OK;
+}
+
+int weir_members_add(struct weir_aggregate *aggregate, int32_t m, int32_t from, int32_t to,
+                     const struct weir_column *input, const uint8_t *mask, bool take_back,
+                     struct weir_error *err) {
+    const struct weir_keys *keys = &aggregate->member_keys;
+    struct weir_table *members = aggregate->members;
+    int32_t count = to - from;
+    int rc = encode(aggregate, m, from, count, input, err);
+    for (int32_t i = 0; i < count && rc == WEIR_OK; i++) {
         if (i + INDEX_AHEAD < count) {
             weir_table_prefetch(members, keys->hashes[i + INDEX_AHEAD]);
         }
         if (i + SLOT_AHEAD < count) {
             weir_table_prefetch_slot(members, keys->hashes[i + SLOT_AHEAD]);
         }
-        if (keys->any_null[i] || (mask != NULL && mask[positions[i]] != 1)) {
+        if (keys->any_null[i] || (mask != NULL && mask[aggregate->positions[from + i]] != 1)) {
+            continue;
+        }
+        const uint8_t *key = keys->bytes + keys->offsets[i];
+        size_t length = keys->offsets[i + 1] - keys->offsets[i];
+        uint8_t *value = aggregate->values[from + i];
+        if (take_back) {
+            rc = take_row(aggregate, m, value,
+                          weir_table_find(members, keys->hashes[i], key, length), err);
             continue;
         }
         bool created;
         struct weir_slot *member =
-            weir_table_get(members, keys->hashes[i], keys->bytes + keys->offsets[i],
-                           keys->offsets[i + 1] - keys->offsets[i], &created, err);
+            weir_table_get(members, keys->hashes[i], key, length, &created, err);
         if (member == NULL) {
             return err != NULL ? err->code : WEIR_E_LIMIT;
         }
-        if (created) {
-            struct weir_distinct_cell distinct;
-            memcpy(&distinct, values[i] + cell->offset, sizeof distinct);
-            member->link = distinct.head;
-            distinct.head = member->number;
-            distinct.count++;
-            memcpy(values[i] + cell->offset, &distinct, sizeof distinct);
-        }
+        rc = add_row(aggregate, m, value, member, created, err);
     }
-    return WEIR_OK;
+    return rc;
 }
 
 int weir_members_move(struct weir_aggregate *aggregate, struct weir_slot *into,
@@ -66,7 +201,7 @@ int weir_members_move(struct weir_aggregate *aggregate, struct weir_slot *into,
     struct weir_table *members = aggregate->members;
     for (int32_t m = 0; m < aggregate->measures.count; m++) {
         const struct weir_measure_cell *cell = &aggregate->measures.cells[m];
-        if (cell->measure.kind != WEIR_MEASURE_DISTINCT) {
+        if (!cell->of_members) {
             continue;
         }
         uint8_t *at = (uint8_t *)weir_slot_value(aggregate->table, into) + cell->offset;
@@ -111,7 +246,7 @@ int weir_members_bury(struct weir_aggregate *aggregate, const uint8_t *value,
     for (int32_t m = 0; m < aggregate->measures.count; m++) {
         const struct weir_measure_cell *cell = &aggregate->measures.cells[m];
         struct weir_distinct_cell distinct;
-        if (cell->measure.kind != WEIR_MEASURE_DISTINCT) {
+        if (!cell->of_members) {
             continue;
         }
         memcpy(&distinct, value + cell->offset, sizeof distinct);
@@ -159,14 +294,13 @@ int weir_members_restore(struct weir_aggregate *aggregate, struct weir_slot *mem
         memcpy(&wanted.sequence, key, sizeof wanted.sequence);
         memcpy(&m, key + sizeof wanted.sequence, sizeof m);
     }
-    if (m >= aggregate->measures.count ||
-        aggregate->measures.cells[m].measure.kind != WEIR_MEASURE_DISTINCT) {
+    if (m >= aggregate->measures.count || !aggregate->measures.cells[m].of_members) {
         return weir_error_set(err, WEIR_E_CORRUPT, "%s: a key in the state does not parse",
                               weir_table_name(aggregate->members));
     }
     const struct weir_ordered_slot *owner =
         bsearch(&wanted, owners, owner_count, sizeof *owners, weir_compare_sequence);
-    if (owner == NULL) {
+    if (owner == NULL || rows_of(aggregate, member) <= 0) {
         return weir_table_delete(aggregate->members, member, true);
     }
     uint8_t *value =
@@ -176,7 +310,7 @@ int weir_members_restore(struct weir_aggregate *aggregate, struct weir_slot *mem
     memcpy(&distinct, at, sizeof distinct);
     member->link = distinct.head;
     distinct.head = member->number;
-    distinct.unused++; /* counts members for weir_members_check; cleared there */
+    distinct.dead++; /* counts members for weir_members_check; cleared there */
     memcpy(at, &distinct, sizeof distinct);
     return WEIR_OK;
 }
@@ -193,13 +327,13 @@ int weir_members_check(struct weir_aggregate *aggregate, const struct weir_order
                 continue;
             }
             memcpy(&distinct, value + cell->offset, sizeof distinct);
-            if (distinct.count != distinct.unused) {
+            if (distinct.count != distinct.dead) {
                 return weir_error_set(err, WEIR_E_CORRUPT,
                                       "%s: measure '%s' counts %" PRIu64 " members, %u are there",
                                       weir_table_name(aggregate->members), cell->measure.name,
-                                      distinct.count, distinct.unused);
+                                      distinct.count, distinct.dead);
             }
-            distinct.unused = 0;
+            distinct.dead = 0;
             memcpy(value + cell->offset, &distinct, sizeof distinct);
         }
     }

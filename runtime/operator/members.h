@@ -6,9 +6,9 @@
 
 enum { MEMBER_BYTES = 8 + 2 }; /* owner's sequence and measure, before the value in a key */
 
-/* Adds rows[from..to) to measure m. */
+/* Adds rows[from..to) to measure m, or takes them back. */
 int weir_members_add(struct weir_aggregate *aggregate, int32_t m, int32_t from, int32_t to,
-                     const struct weir_column *input, const uint8_t *mask,
+                     const struct weir_column *input, const uint8_t *mask, bool take_back,
                      struct weir_error *err) WEIR_MUST_CHECK;
 /* The members of from's sets become into's; from's stay until it is deleted. */
 int weir_members_move(struct weir_aggregate *aggregate, struct weir_slot *into,

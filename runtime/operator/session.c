@@ -385,10 +385,14 @@ bool weir_sessions_ready(const struct weir_aggregate *aggregate, int64_t waterma
 
 static int emit(struct weir_aggregate *aggregate, struct weir_slot *slot,
                 struct weir_batch_builder *out, struct weir_error *err) {
-    return weir_aggregate_append_row(
-        aggregate, weir_slot_key(aggregate->table, slot) + WINDOW_BYTES,
-        slot->key_bytes - WINDOW_BYTES, span_of(aggregate, slot).first, end_of(aggregate, slot),
-        weir_slot_value(aggregate->table, slot), out, err);
+    struct weir_row row = {
+        .key = weir_slot_key(aggregate->table, slot) + WINDOW_BYTES,
+        .key_bytes = slot->key_bytes - WINDOW_BYTES,
+        .start_us = span_of(aggregate, slot).first,
+        .end_us = end_of(aggregate, slot),
+        .value = weir_slot_value(aggregate->table, slot),
+    };
+    return weir_aggregate_append_row(aggregate, &row, out, err);
 }
 
 static int leave(struct weir_aggregate *aggregate, struct weir_slot *slot, struct weir_error *err) {

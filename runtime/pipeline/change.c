@@ -1,7 +1,10 @@
 /* Changelogs in streams (batch/change.h). A row that takes something back, -U or -D, is not judged:
  * where, expectations and map see after-images alone, and a delete always passes. An update that
  * `where` leaves out takes its row out of the dataset, so it leaves as a delete; one that is
- * quarantined or dropped leaves the old row as it was, so the -U in front of it goes too. */
+ * quarantined or dropped leaves the old row as it was, so the -U in front of it goes too.
+ *
+ * The changelog of a model has whole rows in front of its updates: there both are judged and mapped
+ * alike, so that what measures take back downstream is what they added. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,8 +30,10 @@ static int64_t change_of(const struct weir_column *column, int32_t row) {
 }
 
 int change_init(struct weir_node *node) {
+    bool takes_back = node->model != NULL && node->model->retracts;
+    node->change_whole = takes_back || (node->stream != NULL && node->stream->changes_whole);
     node->change_column =
-        node->stream != NULL ? weir_schema_find(node->input, WEIR_CHANGE_COLUMN) : -1;
+        node->stream != NULL || takes_back ? weir_schema_find(node->input, WEIR_CHANGE_COLUMN) : -1;
     if (node->change_column >= 0) {
         uint8_t type = node->input->fields[node->change_column].type;
         if (type < WEIR_TYPE_INT8 || type > WEIR_TYPE_INT64) {
@@ -39,7 +44,8 @@ int change_init(struct weir_node *node) {
         return WEIR_OK;
     }
     node->exempt = calloc(ROWS_MAX, 1);
-    return node->exempt != NULL ? WEIR_OK : WEIR_E_NOMEM;
+    node->signs = calloc(ROWS_MAX, 1);
+    return node->exempt != NULL && node->signs != NULL ? WEIR_OK : WEIR_E_NOMEM;
 }
 
 void change_begin(struct weir_node *node, const struct weir_flow *flow) {
@@ -50,7 +56,8 @@ void change_begin(struct weir_node *node, const struct weir_flow *flow) {
     const struct weir_column *column = &flow->batch->columns[node->change_column];
     for (int32_t i = 0; i < flow->count; i++) {
         int32_t row = flow->sel[i];
-        node->exempt[row] = (change_of(column, row) & 1) != 0 ? TAKES_BACK : JUDGED;
+        bool takes_back = (change_of(column, row) & 1) != 0;
+        node->exempt[row] = takes_back && !node->change_whole ? TAKES_BACK : JUDGED;
     }
 }
 
@@ -59,15 +66,32 @@ bool change_leaves(struct weir_node *node, const struct weir_flow *flow, int32_t
         change_of(&flow->batch->columns[node->change_column], row) != WEIR_CHANGE_AFTER) {
         return false;
     }
+    if (node->change_whole) { /* its old row, judged just before, is all there is to say */
+        int32_t before = row - 1;
+        if (before >= 0 &&
+            change_of(&flow->batch->columns[node->change_column], before) == WEIR_CHANGE_BEFORE) {
+            node->exempt[before] = LEAVES;
+            node->leaving = true;
+        }
+        return false;
+    }
     node->exempt[row] = LEAVES;
     node->leaving = true;
     return true;
 }
 
+void change_signs(struct weir_node *node, const struct weir_flow *flow) {
+    const struct weir_column *column = &flow->batch->columns[node->change_column];
+    for (int32_t i = 0; i < flow->count; i++) {
+        int32_t row = flow->sel[i];
+        node->signs[row] = (change_of(column, row) & 1) != 0 ? -1 : 1;
+    }
+}
+
 int32_t change_split(const struct weir_node *node, int32_t *sel, int32_t count,
                      struct change_split *split) {
     split->count = 0;
-    if (node->change_column < 0) {
+    if (node->change_column < 0 || node->change_whole) {
         return count;
     }
     memcpy(split->rows, sel, (size_t)count * sizeof(*sel));
@@ -94,7 +118,7 @@ int32_t change_join(const struct weir_node *node, const struct weir_flow *flow,
     int32_t alive[ROWS_MAX];
     int32_t next = 0;
     int32_t kept = 0;
-    if (node->change_column < 0) {
+    if (node->change_column < 0 || node->change_whole) {
         return count;
     }
     memcpy(alive, sel, (size_t)count * sizeof(*sel));
@@ -131,5 +155,36 @@ int change_mark(const struct weir_node *node, struct weir_batch *out) {
         }
     }
     column->values = values;
+    return WEIR_OK;
+}
+
+int change_having(struct weir_batch *out, const uint8_t *verdict, int32_t *sel, int32_t *count) {
+    int32_t at = weir_schema_find(out->schema, WEIR_CHANGE_COLUMN);
+    int32_t kept = 0;
+    int8_t *changes = NULL;
+    if (at >= 0) {
+        changes = weir_batch_alloc(out, (size_t)out->rows + 8);
+        if (changes == NULL) {
+            return WEIR_E_LIMIT;
+        }
+        memcpy(changes, out->columns[at].values, (size_t)out->rows);
+        out->columns[at].values = changes;
+    }
+    for (int32_t row = 0; row < *count; row++) {
+        bool leaves = verdict[row] == 1;
+        bool pair = changes != NULL && changes[row] == WEIR_CHANGE_BEFORE && row + 1 < *count;
+        if (pair && leaves != (verdict[row + 1] == 1)) {
+            int32_t one = leaves ? row : row + 1;
+            changes[one] = leaves ? WEIR_CHANGE_DELETE : WEIR_CHANGE_INSERT;
+            sel[kept++] = one;
+        } else if (leaves) {
+            sel[kept++] = row;
+            if (pair) {
+                sel[kept++] = row + 1;
+            }
+        }
+        row += pair;
+    }
+    *count = kept;
     return WEIR_OK;
 }

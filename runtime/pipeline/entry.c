@@ -75,6 +75,7 @@ void node_fini(struct weir_node *node) {
     free(node->duplicate);
     free(node->flags);
     free(node->exempt);
+    free(node->signs);
     free(node->times);
     free(node->wm_before);
     free(node->in);
@@ -132,7 +133,7 @@ static int enter_time(struct weir_node *node, const struct weir_flow *flow, int3
     for (int32_t i = 0; i < *count; i++) {
         int32_t row = sel[i];
         if (node->flags[row] == WEIR_TIME_OK ||
-            (node->change_column >= 0 &&
+            (node->change_column >= 0 && !node->change_whole &&
              node->exempt[row] != 0)) { /* a delete may know its key alone */
             sel[kept++] = row;
             continue;

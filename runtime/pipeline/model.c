@@ -101,6 +101,8 @@ static int init_aggregate(struct weir_node *node, struct weir_error *err) {
             .every_us = model->window_every_us,
             .cumulate = model->window_cumulates,
             .lateness_us = model->allowed_lateness_us,
+            .unwindowed = model->unwindowed,
+            .retracts = model->retracts,
             .measures = measures,
             .measure_count = model->measure_count,
             .state_version = 1,
@@ -318,6 +320,7 @@ static int measure_inputs(struct weir_node *node, const struct weir_flow *flow,
 static int feed(struct weir_node *node, const struct weir_flow *flow, struct weir_batch *owner,
                 int32_t *sel, int32_t count, const int64_t *times, const int64_t *wm_before,
                 struct weir_error *err) {
+    const struct weir_plan_model *model = node->model;
     struct weir_counters *counters = &node->dataset->counters;
     if (node->dedup != NULL) {
         int rc = weir_dedup_feed(node->dedup, flow->batch, sel, count, times, wm_before,
@@ -337,9 +340,13 @@ static int feed(struct weir_node *node, const struct weir_flow *flow, struct wei
     int rc = measure_inputs(node, flow, owner, sel, &count, err);
     int32_t late = 0;
     if (rc == WEIR_OK) {
-        rc = weir_aggregate_feed(node->aggregate, flow->batch, sel, count, times, wm_before,
-                                 node->inputs, (const uint8_t *const *)node->masks, node->late_sel,
-                                 &late, err);
+        if (model->retracts) {
+            change_signs(node, flow);
+        }
+        rc = weir_aggregate_feed_changes(node->aggregate, flow->batch, sel, count, times, wm_before,
+                                         model->retracts ? node->signs : NULL, node->inputs,
+                                         (const uint8_t *const *)node->masks, node->late_sel, &late,
+                                         err);
     }
     counters->late += late;
     if (rc == WEIR_OK && late > 0 && node->late != NULL) {
@@ -347,40 +354,6 @@ static int feed(struct weir_node *node, const struct weir_flow *flow, struct wei
         node->late->counters.out += late;
         rc = node->graph->callbacks.output(node->graph->callbacks.context, node->late, flow->batch,
                                            node->late_sel, late, err);
-    }
-    return rc;
-}
-
-int model_process(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
-    int32_t *sel = node->sel;
-    int32_t count = 0;
-    const int64_t *times;
-    const int64_t *wm_before;
-    int64_t watermark;
-    struct weir_batch *owner = weir_batch_create(node->graph->pool, node->input);
-    if (owner == NULL) {
-        return weir_error_set(err, WEIR_E_LIMIT, "%s: the memory cap is reached", node->name);
-    }
-    int rc = flow->count > 0 ? node_view(node, flow->batch, owner, err) : WEIR_OK;
-    if (rc == WEIR_OK) {
-        rc = node_enter(node, flow, sel, &count, &times, &wm_before, &watermark, err);
-    }
-    if (rc == WEIR_OK && count > 0) {
-        if (times == NULL) {
-            rc = weir_error_set(err, WEIR_E_CONFIG,
-                                "%s: no event time reaches this model; declare `time` here or "
-                                "upstream",
-                                node->name);
-        } else {
-            rc = feed(node, flow, owner, sel, count, times, wm_before, err);
-        }
-    }
-    if (rc == WEIR_OK) {
-        rc = node_leave(node, flow, err);
-    }
-    weir_batch_unref(owner);
-    if (rc == WEIR_OK) {
-        rc = model_advance(node, watermark, err);
     }
     return rc;
 }
@@ -411,8 +384,26 @@ static int quarantine_fired(struct weir_node *node, struct weir_batch *out,
     return rc == WEIR_OK ? quarantine_flush(node->graph, &node->quarantine, err) : rc;
 }
 
-static int finish_fired(struct weir_node *node, struct weir_batch *fired, int64_t watermark_us,
+/* Rows for which `having` is not true stay: windows' are filtered, of changes see change.c. */
+static int apply_having(struct weir_node *node, struct weir_batch *out, int32_t *count,
                         struct weir_error *err) {
+    int32_t before = *count;
+    int rc = node_view(node, out, out, err);
+    if (rc == WEIR_OK) {
+        rc = node_predicate(node, node->model->having, out, node->sel2, *count, node->verdict, -1,
+                            err);
+    }
+    if (rc == WEIR_OK && change_having(out, node->verdict, node->sel2, count) != WEIR_OK) {
+        rc = weir_error_set(err, WEIR_E_LIMIT, "%s: the memory cap is reached", node->name);
+    }
+    node->dataset->counters.filtered += before - *count;
+    return rc;
+}
+
+/* Rows on their way out: derives, having, tests. row_times: of rows without a window; NULL where no
+ * event time is known. */
+static int finish_fired(struct weir_node *node, struct weir_batch *fired, const int64_t *row_times,
+                        int64_t watermark_us, struct weir_error *err) {
     const struct weir_plan_model *model = node->model;
     struct weir_batch *out = weir_batch_create(node->graph->pool, model->output);
     if (out == NULL) {
@@ -438,17 +429,21 @@ static int finish_fired(struct weir_node *node, struct weir_batch *fired, int64_
     }
     int64_t times[ROWS_MAX];
     int64_t before[ROWS_MAX];
-    const int64_t *ends = out->columns[model->by_count + 1].values;
+    const int64_t *ends = model->unwindowed ? NULL : out->columns[model->by_count + 1].values;
     for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
-        times[i] = ends[i] - 1;
+        times[i] = ends != NULL ? ends[i] - 1 : row_times != NULL ? row_times[i] : 0;
         before[i] = node->downstream_watermark;
+    }
+    bool timed = ends != NULL || row_times != NULL;
+    if (rc == WEIR_OK && model->having >= 0) {
+        rc = apply_having(node, out, &count, err);
     }
     struct weir_flow flow = {
         .batch = out,
         .sel = node->sel2,
         .count = count,
-        .times_us = times,
-        .watermark_before_us = before,
+        .times_us = timed ? times : NULL,
+        .watermark_before_us = timed ? before : NULL,
         .watermark_us = watermark_us,
         .source = -1,
         .partition = node->name,
@@ -470,6 +465,69 @@ static int finish_fired(struct weir_node *node, struct weir_batch *fired, int64_
     return rc;
 }
 
+/* What the rows just fed did to a model without a window. */
+static int leave_changes(struct weir_node *node, bool timed, int64_t watermark_us,
+                         struct weir_error *err) {
+    int64_t times[ROWS_MAX];
+    bool done = false;
+    while (!done) {
+        int rc = weir_batch_builder_begin(&node->fired);
+        if (rc != WEIR_OK) {
+            return weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
+        }
+        rc = weir_aggregate_changes(node->aggregate, &node->fired, times, &done, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+        struct weir_batch *fired = weir_batch_builder_take(&node->fired);
+        if (fired->rows > 0) {
+            rc = finish_fired(node, fired, timed ? times : NULL, watermark_us, err);
+        }
+        weir_batch_unref(fired);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    return WEIR_OK;
+}
+
+int model_process(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
+    int32_t *sel = node->sel;
+    int32_t count = 0;
+    const int64_t *times;
+    const int64_t *wm_before;
+    int64_t watermark;
+    struct weir_batch *owner = weir_batch_create(node->graph->pool, node->input);
+    if (owner == NULL) {
+        return weir_error_set(err, WEIR_E_LIMIT, "%s: the memory cap is reached", node->name);
+    }
+    int rc = flow->count > 0 ? node_view(node, flow->batch, owner, err) : WEIR_OK;
+    if (rc == WEIR_OK) {
+        rc = node_enter(node, flow, sel, &count, &times, &wm_before, &watermark, err);
+    }
+    if (rc == WEIR_OK && count > 0) {
+        if (times == NULL && !node->model->unwindowed) {
+            rc = weir_error_set(err, WEIR_E_CONFIG,
+                                "%s: no event time reaches this model; declare `time` here or "
+                                "upstream",
+                                node->name);
+        } else {
+            rc = feed(node, flow, owner, sel, count, times, wm_before, err);
+        }
+    }
+    if (rc == WEIR_OK) {
+        rc = node_leave(node, flow, err);
+    }
+    weir_batch_unref(owner);
+    if (rc == WEIR_OK && count > 0 && node->model->unwindowed) {
+        rc = leave_changes(node, times != NULL, watermark, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = model_advance(node, watermark, err);
+    }
+    return rc;
+}
+
 int model_advance(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
     bool advanced = watermark_us != node->last_watermark;
     node->last_watermark = watermark_us;
@@ -484,7 +542,7 @@ int model_advance(struct weir_node *node, int64_t watermark_us, struct weir_erro
             return rc;
         }
         struct weir_batch *fired = weir_batch_builder_take(&node->fired);
-        rc = finish_fired(node, fired, node->downstream_watermark, err);
+        rc = finish_fired(node, fired, NULL, node->downstream_watermark, err);
         weir_batch_unref(fired);
         if (rc != WEIR_OK) {
             return rc;

@@ -88,8 +88,10 @@ struct weir_node {
     int32_t *sel;
     int32_t *sel2;
     int32_t change_column; /* of a stream's input that is a changelog, or -1 */
-    uint8_t *exempt;       /* by row of the batch: not judged; see change.c */
-    bool leaving;          /* some rows of the batch leave as deletes */
+    bool change_whole; /* its −U and −D are whole rows, judged and mapped as the others are */
+    uint8_t *exempt;   /* by row of the batch: not judged; see change.c */
+    int8_t *signs;     /* of a model that takes rows back, by row: -1 */
+    bool leaving;      /* some rows of the batch leave as deletes */
     int32_t *rejected;
     uint8_t *verdict;
     uint8_t *term_verdict;
@@ -191,6 +193,14 @@ int32_t change_join(const struct weir_node *node, const struct weir_flow *flow,
                     const struct change_split *split, int32_t *sel, int32_t count);
 /* Says of rows that leave that they do, in the output's own copy of the column. */
 int change_mark(const struct weir_node *node, struct weir_batch *out) WEIR_MUST_CHECK;
+
+/* Of a model: -1 for rows that take something back, by row, into node->signs. */
+void change_signs(struct weir_node *node, const struct weir_flow *flow);
+/* Which rows of a model's output leave, by what `having` says of each (1: it does): an update whose
+ * old row had not left is an insert, one whose new row does not leave is a delete. The batch gets a
+ * change column of its own. sel gets the rows, *count how many. */
+int change_having(struct weir_batch *out, const uint8_t *verdict, int32_t *sel,
+                  int32_t *count) WEIR_MUST_CHECK;
 
 /* judge.c */
 int checks_init(struct checks *checks, const struct weir_plan_expectations *plan,

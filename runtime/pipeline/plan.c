@@ -323,6 +323,7 @@ static void read_source(struct reader *r, const json_t *value, struct weir_plan_
 
 static void read_stream(struct reader *r, const json_t *value, struct weir_plan_stream *stream) {
     stream->name = text(r, value, "name", true);
+    stream->changes_whole = json_is_true(member(value, "changes_whole"));
     r->where = stream->name;
     stream->from = read_from(r, value);
     stream->input = schema(r, value, "input");
@@ -358,8 +359,12 @@ static void read_type(struct reader *r, const json_t *value, const char *key,
 
 static void read_window(struct reader *r, const json_t *window, struct weir_plan_model *model) {
     static const char *const kinds[] = {"tumbling", "hopping", "cumulate", "session", "calendar"};
-    const char *kind = window != NULL ? text(r, window, "kind", true) : "";
     bool known = false;
+    if (window == NULL) {
+        model->unwindowed = true;
+        return;
+    }
+    const char *kind = text(r, window, "kind", true);
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         known |= strcmp(kind, kinds[i]) == 0;
     }
@@ -391,6 +396,8 @@ static void read_model(struct reader *r, const json_t *value, struct weir_plan_m
     read_dedup(r, value, &model->dedup);
     model->by = text_list(r, value, "by", &model->by_count);
     read_window(r, member(value, "window"), model);
+    model->retracts = json_is_true(member(value, "retracts"));
+    model->having = (int32_t)integer(r, value, "having", -1);
     model->measures = list(r, value, "measures", sizeof(*model->measures), &model->measure_count);
     for (int32_t i = 0; i < model->measure_count; i++) {
         json_t *item = json_array_get(member(value, "measures"), (size_t)i);

@@ -104,7 +104,8 @@ struct weir_plan_stream {
     int32_t where; /* function or -1 */
     struct weir_plan_expectations expectations;
     struct weir_plan_dedup dedup;
-    int32_t map; /* function or -1 */
+    bool changes_whole; /* what it reads is a changelog in which −U and −D are whole rows */
+    int32_t map;        /* function or -1 */
     struct weir_schema *map_out;
     struct weir_schema *output;
     struct weir_plan_out_column *out_columns; /* one per output column */
@@ -139,7 +140,10 @@ struct weir_plan_model {
     struct weir_plan_dedup dedup;
     const char **by;
     int32_t by_count;
-    int64_t window_size_us;    /* 0: session, calendar */
+    bool unwindowed; /* one row a key, that changes */
+    bool retracts;   /* what it reads is a changelog with old rows: −U, −D are taken back */
+    int32_t having;  /* function over what leaves, or -1 */
+    int64_t window_size_us;    /* 0: session, calendar, none */
     int64_t window_every_us;   /* hopping, cumulate; 0: tumbling */
     int64_t window_gap_us;     /* session */
     const char *calendar_unit; /* calendar: "day" .. "year"; NULL: other windows */

@@ -14,7 +14,7 @@ import lake
 import standard
 
 PIPELINE = "pipelines/standard.lua"
-TABLES = ("bronze/sale", "silver/sale", "gold/velocity", "gold/by_store", "gold/hops", "gold/visits", "gold/till", "quarantine/silver/sale", "quarantine/bronze/sale",
+TABLES = ("bronze/sale", "silver/sale", "gold/velocity", "gold/by_store", "gold/hops", "gold/visits", "gold/levels", "gold/till", "quarantine/silver/sale", "quarantine/bronze/sale",
           "quarantine/late_sale")
 # Small epochs and segments and frequent snapshots, so that a run of a second passes every point.
 OPTIONS = ("--set", "commit.every=20ms", "--set", "ledger.segment=64KB", "--set", "ledger.snapshot_every=30ms", "--set", "ledger.keep=0s")
@@ -65,6 +65,21 @@ return model "gold.visits" {
   measures = { weight = sum "weight", mean = avg "weight", sales = count(), kinds = distinct "currency", sku = max "sku" },
 }
 """
+TOTALS = """\
+return {
+  model "gold.totals" {
+    from     = "silver.sale",
+    by       = { "store_id", "sku" },
+    measures = { weight = sum "weight", sales = count(), lightest = min "weight", kinds = distinct "currency", unit = max "unit_price" },
+    into     = none,
+  },
+  model "gold.levels" {
+    from     = "gold.totals",
+    by       = { "store_id" },
+    measures = { skus = count(), sales = sum "sales", least = min "sales", most = max "sales", lightest = min "lightest", sku = max "sku" },
+  },
+}
+"""
 TILL_SOURCE = '    source "bronze.till" { generator { seed = 9, count = %d, rate = 0 }, into = none },\n  },\n}\n' % TILL_EVENTS
 
 
@@ -91,6 +106,7 @@ def prepare(project, landing):
     project.write("rules/gold/by_store.lua", BY_STORE)
     project.write("rules/gold/hops.lua", HOPS)
     project.write("rules/gold/visits.lua", VISITS)
+    project.write("rules/gold/totals.lua", TOTALS)
     project.write("rules/silver/till.lua", SILVER_TILL)
     project.write("rules/gold/till.lua", GOLD_TILL)
     (project.root / "landing").symlink_to(landing)

@@ -87,9 +87,6 @@ class Orders:
     def run(self, script):
         return self.database.sql(script.replace("@", self.schema))
 
-    def alter(self, how):
-        self.run(f"begin; alter table @.orders {how}; alter table @.wanted {how}; commit;")
-
     def values(self):
         """What an update sets, in part."""
         rng = self.rng
@@ -178,22 +175,19 @@ class Weir:
         self.process.kill()
         self.process.communicate()
 
-    def table(self, name):
+    def rows(self, name="silver/orders"):
         path = self.project.root / "lake" / name
         if not any(path.glob("_delta_log/*.json")):
             return []
         query = QueryBuilder().register("t", DeltaTable(str(path)))  # the reader that knows deletion vectors
-        return pa.table(query.execute("select * from t").read_all()).to_pylist()
-
-    def rows(self):
-        rows = [{key: value for key, value in row.items() if not key.startswith("_")} for row in self.table("silver/orders")]
-        return sorted(map(plain, rows), key=lambda row: row["id"])
+        rows = pa.table(query.execute("select * from t").read_all()).to_pylist()
+        return sorted((plain({key: value for key, value in row.items() if not key.startswith("_")}) for row in rows), key=lambda row: row["id"])
 
     def wait_for(self, check, seconds=90):
         give_up = time.monotonic() + seconds
         while not check():
             assert self.process.poll() is None, self.process.communicate()
-            assert time.monotonic() < give_up, (f"not in {seconds} s", self.rows()[-3:], self.process.terminate(), self.process.communicate())
+            assert time.monotonic() < give_up, f"not in {seconds} s"
             time.sleep(0.05)
 
     def wait_for_row(self, key):
@@ -261,63 +255,3 @@ def test_the_table_equals_the_source_after_kills(kafka, database, connect, weir,
     run.stop()
     connect.remove(name)
     print(f"{form}: {len(run.rows())} rows equal after {orders.changes} changes and {KILLS} kills; {invalid} were invalid")
-
-
-def by_id(rows):
-    return {row["id"]: row for row in rows}
-
-
-def test_what_a_real_connector_sends(kafka, database, connect, weir):
-    """Snapshot, changed keys, values outside the row, lying deletes, transactions, a truncate, infinities, an added column: each as its rule says."""
-    orders = Orders(database, seed=1)
-    name = orders.schema
-    big = "0123456789" * 500
-    orders.run(f"insert into @.orders (id, customer, amount, big) values (1, 'snapshot', 1.50, '{big}'), (2, 'snapshot', -0.01, null);")
-    connect.capture(name, database, "postgres", [f"{name}.orders"], schemas=True, provide_transaction_metadata=True, skipped_operations="none")
-    run = weir(f"{name}.{name}.orders", "copy", "")
-    run.start()
-    orders.run("update @.orders set note = 'big stays' where id = 1;")
-    txid = int(orders.run("begin; insert into @.orders (id, customer, amount) values (3, 'tx', 3), (4, 'tx', 4); update @.orders set amount = 5 where id = 3; "
-                          "select txid_current(); commit;").split()[-1])
-    orders.run("begin; insert into @.orders (id, customer, amount) values (99, 'never', 1); rollback;")
-    orders.run("update @.orders set id = 40 where id = 4;")
-    orders.run("insert into @.orders (id, customer, amount, qty, day) values (5, 'deleted', 5, 5, '2024-01-01'); delete from @.orders where id = 5;")
-    orders.run("insert into @.orders (id, customer, amount, at) values (6, 'early', 6, '-infinity'), (7, 'late', 7, 'infinity');"
-               "insert into @.orders (id, customer, amount, day) values (8, 'never', 8, 'infinity');")
-    orders.alter("add column region text default 'EU'")
-    orders.run("insert into @.orders (id, customer, amount, region) values (10, 'added', 10, 'US');")
-    orders.alter("alter column amount type numeric(14,4)")
-    orders.run("insert into @.orders (id, customer, amount) values (11, 'scale 4', 7.1200);")
-    run.wait_for_row(orders.mark())
-    rows = by_id(run.rows())
-    assert rows[1]["note"] == "big stays" and rows[1]["big"] == big
-    assert rows[3]["amount"] == 5 and rows[40]["customer"] == "tx"
-    assert not {2, 4, 5, 6, 7, 8, 99} & set(rows), sorted(rows)
-    assert rows[11]["amount"] == decimal.Decimal("7.12"), "the scale goes with the schema, also when it changes in flight"
-    run.stop()
-    events = run.table("bronze/orders")
-    assert [one["_change"] for one in events if one["id"] == 1] == [0, 2], "a row of the snapshot is an insert"
-    assert {one["id"] for one in events if one["_source_txid"] == txid} == {3, 4}, "the transaction is PostgreSQL's own number"
-    gone, = [one for one in events if one["id"] == 5 and one["_change"] == 3]
-    assert (gone["customer"], gone["qty"], gone["day"]) == (None, None, None), "a delete's other columns are made up"
-    added, = [one for one in events if one["id"] == 10]
-    assert json.loads(added["_rescued"]) == {"region": "US"}
-    refused = [one["_reasons"][0]["error"] for one in run.table("quarantine/bronze/orders")]
-    assert len([text for text in refused if "infinity" in text]) == 3, refused
-
-    # the column is added to the .avsc while changes go on: the next start reads and merges it
-    run.project.write("schemas/orders.avsc", json.dumps({"type": "record", "name": "orders", "fields": [
-        *COLUMNS, {"name": "region", "type": ["null", "string"], "default": None}]}))
-    run.start()
-    orders.run("insert into @.orders (id, customer, amount, region) values (12, 'known', 12, 'APAC'); update @.orders set note = 'x' where id = 10;")
-    run.wait_for_row(orders.mark())
-    rows = by_id(run.rows())
-    assert (rows[12]["region"], rows[10]["region"], rows[3]["region"]) == ("APAC", "US", None)
-    orders.run("truncate @.orders;")
-    orders.run("insert into @.orders (id, customer, amount) values (1, 'after', 1);")
-    run.wait_for_row(orders.mark())
-    assert by_id(run.rows())[1]["customer"] == "after"
-    run.stop()
-    refused = [one["_reasons"][0]["error"] for one in run.table("quarantine/bronze/orders")]
-    assert len([text for text in refused if "truncated" in text]) == 1, refused
-    connect.remove(name)

@@ -59,7 +59,7 @@ def test_stream_options_not_built_are_refused_by_name(project, option, value):
     in_stream(project, f"{option} = {value},", option, f"`{option}`", "is not built yet")
 
 
-@pytest.mark.parametrize("option, value", [("having", "function(m) return true end"), ("top", '{ n = 1, by = "n" }'), ("join", "{ }")])
+@pytest.mark.parametrize("option, value", [("top", '{ n = 1, by = "n" }'), ("join", "{ }")])
 def test_model_options_not_built_are_refused_by_name(project, option, value):
     in_model(project, f"{option} = {value},", option, f"`{option}`", "is not built yet")
 
@@ -71,11 +71,6 @@ def test_merge_without_a_key_is_refused(project):
 @pytest.mark.parametrize("emit", ['"on_update"', 'every "1s"'])
 def test_emit_other_than_on_close_is_refused_by_name(project, emit):
     in_model(project, f"emit = {emit},", emit.split('"')[0] or emit, "is not built yet", "on_close")
-
-
-def test_a_model_without_window_is_refused_by_name(project):
-    rule = 'return model "gold.m" { from = "bronze.row", by = "id", measures = { n = count() } }'
-    refused(project, rule, "model", "no window", "not built yet", "tumbling")
 
 
 def test_a_union_is_refused_by_name(project):

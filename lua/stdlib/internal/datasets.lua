@@ -141,7 +141,11 @@ function datasets.sink(reader, field, columns, of, at, merge)
             'say where it goes: into = kafka { … } or none; or storage = delta { root = "data/lake" } in the pipeline')
         return json.null
     elseif not field then
-        return { kind = "delta", mode = "append", partition_by = json.array {} }
+        if merge and merge.merges and not merge.key then
+            reader:error("type", at, ("the rows of `%s` change, and a table of them needs to know which are the same"):format(of), merge.hint)
+        end
+        local merges = merge and merge.merges and merge.key
+        return { kind = "delta", mode = merges and "merge" or "append", key = merges or nil, partition_by = json.array {} }
     end
     local node = reader:node(field, "into", "delta", "none", unpack(connectors.names "sinks"))
     if not node then
@@ -160,6 +164,9 @@ function datasets.sink(reader, field, columns, of, at, merge)
     local named = reader:options(node.body, at, delta_options, "delta", false)
     merge = merge or APPEND_ONLY
     local mode = read_mode(reader, named.mode, merge)
+    if merge.merges and not named.mode and merge.key then
+        mode = "merge"
+    end
     local parts = json.array {}
     if named.partition_by then
         local x = named.partition_by.value
@@ -525,6 +532,7 @@ function datasets.stream(project, reader, node, at)
         dedup = named.dedup and read_dedup(reader, named.dedup, input, from.name, has_time) or json.null,
         state_version = read_version(reader, named.version),
     }
+    plan.changes_whole = from.changelog == "whole"
     local out = stream_columns(reader, named, input, declared, from.name)
     local retyped = {}
     for _, column in ipairs(out) do
@@ -573,6 +581,7 @@ function datasets.stream(project, reader, node, at)
     plan.quarantine = datasets.quarantine(reader, named.quarantine)
     return {
         kind = "stream", name = of, plan = plan, columns = out, seen = seen, functions = functions,
+        changelog = not named.dedup and from.changelog or nil,
         time = has_time and { field = kept and types.is_timestamp(kept.type) and event_time or nil } or nil,
     }
 end

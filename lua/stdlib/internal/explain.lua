@@ -85,6 +85,9 @@ function explain.guarantees(dataset, kind)
         list[#list + 1] = ("one row a group and window, once its lateness of %s is over"):format(duration(dataset.window.allowed_lateness_us))
         list[#list + 1] = said(dataset.window.late) and "late rows go to " .. dataset.window.late or "late rows are counted and left out"
     end
+    if kind == "model" and not said(dataset.window) then
+        list[#list + 1] = "one row a group, that changes: readers get a changelog (+I -U +U -D); how many updates it shows depends on batches, what they add up to does not"
+    end
     if said(dataset.dedup) then
         list[#list + 1] = ("of rows equal in %s less than %s apart the first to arrive passes"):format(
             table.concat(dataset.dedup.by, ", "), duration(dataset.dedup.within_us))
@@ -170,6 +173,9 @@ function explain.dataset(result, name, options)
         local over = said(measure.column) and measure.column or said(measure["function"]) and "function " .. measure["function"] or "rows"
         line("measures", ("%s = %s of %s: %s%s"):format(measure.name, measure.kind, over, measure.type,
             said(measure.where) and ", where function " .. measure.where or ""))
+    end
+    if said(dataset.having) then
+        line("having", ("function %d"):format(dataset.having))
     end
     for _, derive in ipairs(dataset.derive or {}) do
         line("derives", ("%s = function %d: %s"):format(derive.name, derive["function"], derive.type))

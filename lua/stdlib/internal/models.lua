@@ -13,7 +13,7 @@ local models = {}
 local model_options = {
     description = true, owner = true, from = true, where = true, time = true, expectations = true, dedup = true,
     by = true, window = true, measures = true, derive = true, tests = true, emit = true, into = true, quarantine = true, version = true,
-    join = "later", top = "later", having = "later", explode = "later", ensures = "later", key = "later", params = "later",
+    having = true, join = "later", top = "later", explode = "later", ensures = "later", key = "later", params = "later",
 }
 
 local measure_options = { where = true, over = "later" }
@@ -141,7 +141,7 @@ end
 
 -- A model writes one row a group and window: what names both is unique, anything less would need memory
 -- of every row that left.
-local function check_unique(reader, names, by, at, of)
+local function check_unique(reader, names, by, at, of, windowed)
     local given = {}
     for _, name in ipairs(names) do
         given[name] = true
@@ -152,7 +152,7 @@ local function check_unique(reader, names, by, at, of)
             missing[#missing + 1] = "`" .. name .. "`"
         end
     end
-    if not given.window_start and not given.window_end then
+    if windowed and not given.window_start and not given.window_end then
         missing[#missing + 1] = "`window_start`"
     end
     if #missing > 0 then
@@ -177,7 +177,7 @@ local function read_tests(reader, field, columns, of, functions, seen, by)
                 end
             end
             if #names > 0 then
-                check_unique(reader, names, by, item.value_at, of)
+                check_unique(reader, names, by, item.value_at, of, datasets.find(columns, "window_start") ~= nil)
             end
             tests[#tests + 1] = { kind = "unique", columns = names }
         elseif node then
@@ -195,20 +195,43 @@ local function read_tests(reader, field, columns, of, functions, seen, by)
     return tests
 end
 
-local function read_emit(reader, field)
-    if not field then
-        return "on_close"
+local function read_emit(reader, field, windowed)
+    local default = windowed and "on_close" or "on_update"
+    if not field or words.is_node(field.value) and field.value.later then -- refused by name already
+        return default
     end
-    if words.is_node(field.value) and field.value.later then
-        return "on_close" -- refused by name already
+    local emit = reader:want(field, "string", "emit", ("%q"):format(default))
+    if emit and emit ~= "on_update" and emit ~= "on_close" then
+        reader:error("type", field.value_at, ("no emit is called %q"):format(emit), 'it is "on_close" or "on_update"')
+    elseif emit and not windowed and emit ~= "on_update" then
+        reader:error("type", field.value_at, "a model without a window is never closed", 'its emit = "on_update"')
+    elseif emit and windowed and emit ~= "on_close" then
+        reader:error("not-built", field.value_at, 'emit = "on_update" of a window is not built yet', 'use emit = "on_close"')
     end
-    local emit = reader:want(field, "string", "emit", '"on_close"')
-    if emit == "on_update" then
-        reader:error("not-built", field.value_at, 'emit = "on_update" is not built yet', 'use emit = "on_close"')
-    elseif emit and emit ~= "on_close" then
-        reader:error("type", field.value_at, ("no emit is called %q"):format(emit), 'it is "on_close"')
+    return default
+end
+
+-- A model over rows that change takes old ones back: whether it can.
+local function check_retracts(reader, plan, named, from, at)
+    local of = plan.name
+    if from.changelog ~= "whole" then
+        reader:error("not-built", at, ("model %q measures %s, whose changes do not carry the old rows whole; taking them back is not built yet"):format(of, from.name),
+            "measure the stream of events the changes come from, or a model")
+        return
     end
-    return "on_close"
+    if plan.window ~= json.null and plan.window.kind ~= "tumbling" and plan.window.kind ~= "calendar" then
+        reader:error("not-built", named.window.at, ("%s windows over rows that change are not built yet"):format(plan.window.kind), 'use `tumbling`, or none')
+    end
+    if named.dedup then
+        reader:error("type", named.dedup.at, ("the rows of %s change; a dedup would keep what is taken back"):format(from.name))
+    end
+    for _, measure in ipairs(plan.measures) do
+        local floats = measure.input_type == "double" or measure.input_type == "float"
+        if floats and (measure.kind == "sum" or measure.kind == "avg") then
+            reader:error("type", measure.at, ("%s of a %s cannot take back a row of %s: it would not come out the same"):format(measure.kind, measure.input_type, from.name),
+                "make the column a decimal")
+        end
+    end
 end
 
 function models.model(project, reader, node, at)
@@ -235,22 +258,18 @@ function models.model(project, reader, node, at)
         expectations = predicate.list(reader, named.expectations, "expectations", input, from.name, functions, seen, json.array {}),
         dedup = named.dedup and datasets.read_dedup(reader, named.dedup, input, from.name, time or from.time) or json.null,
         state_version = datasets.read_version(reader, named.version),
-        emit = read_emit(reader, named.emit),
+        emit = read_emit(reader, named.emit, named.window ~= nil),
+        retracts = datasets.find(input, "_change") ~= nil,
     }
-    if datasets.find(input, "_change") then
-        reader:error("not-built", at, ("model %q measures %s, whose rows change afterwards; measures that retract are not built yet"):format(of, from.name),
-            "measure the stream of events the changes come from")
-    end
     local late
     if named.window then
         plan.window, late = windows.read(reader, named.window, of)
         if plan.window and not (time or from.time) then
             reader:error("no-time", named.window.at, "a window needs event time, and nothing here or upstream declares it", 'add time = { field = "…" }')
         end
-    else
-        reader:error("not-built", at, ("model %q has no window: models without one are not built yet"):format(of), 'add window = tumbling { size = "1m" }')
     end
     plan.window = plan.window or json.null
+    local windowed = named.window ~= nil
     local columns = {}
     local by = json.array {}
     for _, item in ipairs(reader:names(named.by, "by") or {}) do
@@ -263,27 +282,34 @@ function models.model(project, reader, node, at)
             else
                 columns[#columns + 1] = { name = item.name, type = column.type, nullable = column.nullable ~= false }
             end
-            if item.name == "window_start" or item.name == "window_end" then
+            if windowed and (item.name == "window_start" or item.name == "window_end") then
                 reader:error("repeated-name", item.at, ("`%s` is a column of the window"):format(item.name))
+            elseif item.name == "_change" then
+                reader:error("type", item.at, "`_change` says what became of a row; rows are not grouped by it")
             end
             by[#by + 1] = item.name
         end
     end
     plan.by = by
-    columns[#columns + 1] = { name = "window_start", type = types.of "timestamp", nullable = false }
-    columns[#columns + 1] = { name = "window_end", type = types.of "timestamp", nullable = false }
+    if windowed then
+        columns[#columns + 1] = { name = "window_start", type = types.of "timestamp", nullable = false }
+        columns[#columns + 1] = { name = "window_end", type = types.of "timestamp", nullable = false }
+    end
     local measures = json.array {}
     local list = reader:want(named.measures, "table", "measures", '{ units = sum "qty" }')
     for _, item in ipairs(list and reader:fields(list, named.measures.value_at) or {}) do
         if type(item.key) ~= "string" then
             reader:error("type", item.at, 'a measure has a name: { units = sum "qty" }')
-        elseif item.key == "window_start" or item.key == "window_end" then
+        elseif item.key == "_change" then
+            reader:error("repeated-name", item.at, "`_change` says what became of a row; name the measure otherwise")
+        elseif windowed and (item.key == "window_start" or item.key == "window_end") then
             reader:error("repeated-name", item.at, ("the measure `%s` is named like a column of the window"):format(item.key), "name it otherwise")
         elseif datasets.find(columns, item.key) then
             reader:error("repeated-name", item.at, ("the measure `%s` is named like a column of `by`"):format(item.key), "name it otherwise")
         else
             local measure, result = read_measure(reader, item, input, from.name, functions)
             if measure then
+                measure.at = item.value_at
                 measures[#measures + 1] = measure
                 columns[#columns + 1] = { name = item.key, type = result, nullable = measure.kind ~= "count" and measure.kind ~= "distinct" }
             end
@@ -293,9 +319,27 @@ function models.model(project, reader, node, at)
         reader:error("type", at, ("model %q measures nothing"):format(of), 'measures = { units = sum "qty" }')
     end
     plan.measures = measures
+    if plan.retracts then
+        check_retracts(reader, plan, named, from, at)
+    end
+    for _, measure in ipairs(measures) do
+        measure.at = nil
+    end
+    if not windowed then
+        columns[#columns + 1] = { name = "_change", type = types.of "int8", nullable = false }
+    end
     plan.derive = read_derives(reader, named.derive, columns, of, functions)
     plan.columns = datasets.fields_json(columns)
+    local having = reader:func(named.having, "having")
+    plan.having = having and functions("predicate", having, "having", columns, nil, true) or json.null
     plan.tests = read_tests(reader, named.tests, columns, of, functions, seen, by)
+    for _, test in ipairs(not windowed and plan.tests or {}) do
+        if test.action == "quarantine" or test.action == "drop" then
+            reader:error("not-built", named.tests.at, ("the rows of %q change; a test that takes some out is not built yet"):format(of),
+                'on_violation = "warn" or "fail", or having = function(m) … end')
+            break
+        end
+    end
     local key = json.array {}
     for i, name in ipairs(by) do
         key[i] = name
@@ -303,15 +347,16 @@ function models.model(project, reader, node, at)
     if plan.window ~= json.null then
         key[#key + 1] = "window_start"
     end
-    plan.into = datasets.sink(reader, named.into, columns, of, at, { key = #key > 0 and key or nil, hint = 'add by = { "…" } to the model' })
+    plan.into = datasets.sink(reader, named.into, columns, of, at, { key = #key > 0 and key or nil, hint = 'add by = { "…" } to the model', merges = not windowed })
     plan.quarantine = datasets.quarantine(reader, named.quarantine)
     local shape = { of }
     for _, name in ipairs(by) do
         local column = datasets.find(columns, name)
         shape[#shape + 1] = column and name .. ":" .. column.type.text or name -- refused above
     end
-    if plan.window ~= json.null then
-        shape[#shape + 1] = windows.shape(plan.window)
+    shape[#shape + 1] = windowed and plan.window ~= json.null and windows.shape(plan.window) or "changes"
+    if plan.retracts then
+        shape[#shape + 1] = "retracts"
     end
     for _, measure in ipairs(measures) do
         shape[#shape + 1] = ("%s=%s(%s):%s"):format(measure.name, measure.kind, tostring(measure.input_type), measure.type)
@@ -319,8 +364,9 @@ function models.model(project, reader, node, at)
     plan.state_shape = native.hash(table.concat(shape, "\n"))
     return {
         kind = "model", name = of, plan = plan, columns = columns, seen = seen, functions = functions, late = late,
-        -- A window's row has event time window_end - 1 µs; the next model reads it from there.
-        time = { field = nil },
+        -- A window's row has event time window_end - 1 µs, another's that of the row that changed it; the next model reads it from there.
+        time = (windowed or time or from.time) and { field = nil } or nil,
+        changelog = not windowed and "whole" or nil,
     }
 end
 

@@ -1,0 +1,201 @@
+#include "operator/changes.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "batch/change.h"
+
+enum { FIRST_CAPACITY = 256 };
+
+struct change {
+    uint32_t number;
+    int64_t time; /* of the last row that changed it */
+};
+
+struct mark {
+    uint32_t round;
+    uint32_t at; /* in the list */
+};
+
+struct weir_changes {
+    struct change *list;
+    uint8_t *before; /* a value each */
+    size_t count;
+    size_t capacity;
+    size_t left;        /* how many have left */
+    struct mark *marks; /* by number of slot */
+    size_t mark_capacity;
+    uint32_t round;
+    struct weir_heap heap; /* texts of `before` */
+};
+
+struct weir_changes *weir_changes_create(void) {
+    struct weir_changes *changes = calloc(1, sizeof *changes);
+    if (changes != NULL) {
+        weir_heap_init(&changes->heap);
+    }
+    return changes;
+}
+
+void weir_changes_destroy(struct weir_changes *changes) {
+    if (changes != NULL) {
+        weir_heap_fini(&changes->heap);
+        free(changes->list);
+        free(changes->before);
+        free(changes->marks);
+        free(changes);
+    }
+}
+
+size_t weir_changes_bytes(const struct weir_changes *changes) {
+    return changes->mark_capacity * sizeof *changes->marks;
+}
+
+void weir_changes_begin(struct weir_aggregate *aggregate) {
+    struct weir_changes *changes = aggregate->changes;
+    if (aggregate->measures.has_parts) {
+        for (size_t i = 0; i < changes->count; i++) {
+            weir_measures_release(&aggregate->measures,
+                                  changes->before + i * aggregate->measures.value_bytes,
+                                  &changes->heap);
+        }
+    }
+    changes->count = changes->left = 0;
+    if (++changes->round == 0) { /* marks of 2^32 batches ago would count as this one's */
+        memset(changes->marks, 0, changes->mark_capacity * sizeof *changes->marks);
+        changes->round = 1;
+    }
+}
+
+static bool make_room(struct weir_changes *changes, uint32_t number, size_t value_bytes) {
+    if (number >= changes->mark_capacity) {
+        size_t capacity = changes->mark_capacity == 0 ? FIRST_CAPACITY : changes->mark_capacity;
+        while (capacity <= number) {
+            capacity *= 2;
+        }
+        struct mark *marks = realloc(changes->marks, capacity * sizeof *marks);
+        if (marks == NULL) {
+            return false;
+        }
+        memset(marks + changes->mark_capacity, 0,
+               (capacity - changes->mark_capacity) * sizeof *marks);
+        changes->marks = marks;
+        changes->mark_capacity = capacity;
+    }
+    if (changes->count < changes->capacity) {
+        return true;
+    }
+    size_t capacity = changes->capacity == 0 ? FIRST_CAPACITY : changes->capacity * 2;
+    struct change *list = realloc(changes->list, capacity * sizeof *list);
+    if (list == NULL) {
+        return false;
+    }
+    changes->list = list;
+    uint8_t *before = realloc(changes->before, capacity * value_bytes);
+    if (before == NULL) {
+        return false;
+    }
+    changes->before = before;
+    changes->capacity = capacity;
+    return true;
+}
+
+int weir_changes_note(struct weir_aggregate *aggregate, struct weir_slot *slot, int64_t time_us,
+                      struct weir_error *err) {
+    struct weir_changes *changes = aggregate->changes;
+    size_t value_bytes = aggregate->measures.value_bytes;
+    if (slot->number < changes->mark_capacity &&
+        changes->marks[slot->number].round == changes->round) {
+        changes->list[changes->marks[slot->number].at].time = time_us;
+        return WEIR_OK;
+    }
+    int rc = make_room(changes, slot->number, value_bytes)
+                 ? weir_measures_copy(&aggregate->measures,
+                                      changes->before + changes->count * value_bytes,
+                                      weir_slot_value(aggregate->table, slot), &changes->heap)
+                 : WEIR_E_NOMEM;
+    if (rc != WEIR_OK) {
+        return weir_error_set(err, rc, "%s: no memory to note a change", aggregate->declaration);
+    }
+    changes->marks[slot->number] = (struct mark){changes->round, (uint32_t)changes->count};
+    changes->list[changes->count++] = (struct change){slot->number, time_us};
+    return WEIR_OK;
+}
+
+static int64_t rows_of(const struct weir_aggregate *aggregate, const uint8_t *value) {
+    int64_t rows;
+    memcpy(&rows, value + aggregate->measures.tail_offset, sizeof rows);
+    return rows;
+}
+
+static int append(struct weir_aggregate *aggregate, const struct weir_slot *slot,
+                  const uint8_t *value, enum weir_change kind, int64_t time_us, int64_t *times_us,
+                  struct weir_batch_builder *out, struct weir_error *err) {
+    struct weir_row row = {
+        .key = weir_slot_key(aggregate->table, slot),
+        .key_bytes = slot->key_bytes,
+        .value = value,
+        .change = kind,
+    };
+    int rc = weir_aggregate_append_row(aggregate, &row, out, err);
+    if (rc == WEIR_OK) {
+        times_us[out->rows] = time_us;
+        weir_batch_builder_finish_row(out);
+    }
+    return rc;
+}
+
+/* The rows of one change; a full builder leaves none of them. */
+static int leave(struct weir_aggregate *aggregate, size_t at, int64_t *times_us,
+                 struct weir_batch_builder *out, struct weir_error *err) {
+    struct weir_changes *changes = aggregate->changes;
+    const struct change *change = &changes->list[at];
+    struct weir_slot *slot = weir_table_slot(aggregate->table, change->number);
+    const uint8_t *before = changes->before + at * aggregate->measures.value_bytes;
+    const uint8_t *after = weir_slot_value(aggregate->table, slot);
+    bool was = rows_of(aggregate, before) > 0;
+    bool is = rows_of(aggregate, after) > 0;
+    int rc = WEIR_OK;
+    if (was && is) {
+        if (!aggregate->measures.has_parts &&
+            memcmp(before, after, aggregate->measures.tail_offset) == 0) {
+            return WEIR_OK;
+        }
+        rc = append(aggregate, slot, before, WEIR_CHANGE_BEFORE, change->time, times_us, out, err);
+        if (rc == WEIR_OK) {
+            rc =
+                append(aggregate, slot, after, WEIR_CHANGE_AFTER, change->time, times_us, out, err);
+            if (rc != WEIR_OK) {
+                out->rows--; /* both or none; undo_row cuts columns back to the rows */
+            }
+        }
+    } else if (was || is) {
+        rc =
+            append(aggregate, slot, was ? before : after,
+                   was ? WEIR_CHANGE_DELETE : WEIR_CHANGE_INSERT, change->time, times_us, out, err);
+    }
+    if (rc == WEIR_OK && !is) {
+        rc = weir_aggregate_delete_slot(aggregate, slot, err);
+    }
+    return rc;
+}
+
+int weir_aggregate_changes(struct weir_aggregate *aggregate, struct weir_batch_builder *out,
+                           int64_t *times_us, bool *done, struct weir_error *err) {
+    struct weir_changes *changes = aggregate->changes;
+    *done = false;
+    while (changes != NULL && changes->left < changes->count) {
+        if (out->rows + 2 > out->rows_max) {
+            return WEIR_OK;
+        }
+        int rc = leave(aggregate, changes->left, times_us, out, err);
+        if (rc != WEIR_OK) {
+            bool full;
+            rc = weir_aggregate_row_failed(aggregate, rc, out, &full, err);
+            return full ? WEIR_OK : rc;
+        }
+        changes->left++;
+    }
+    *done = true;
+    return WEIR_OK;
+}
