@@ -454,6 +454,12 @@ static bool has_dictionary(const struct weir_column *column) {
     return has;
 }
 
+int weir_batch_gather_column(struct weir_batch *batch, int32_t to, struct weir_batch *parent,
+                             const struct weir_column *from, const int32_t *sel, int64_t count) {
+    int rc = has_dictionary(from) ? add_parent(batch, parent) : WEIR_OK;
+    return rc == WEIR_OK ? gather_column(batch, &batch->columns[to], from, sel, count) : rc;
+}
+
 struct weir_batch *weir_batch_gather(struct weir_batch *batch, const int32_t *sel, int32_t count) {
     struct weir_batch *out = weir_batch_create(batch->pool, batch->schema);
     if (out == NULL) {
@@ -461,12 +467,7 @@ struct weir_batch *weir_batch_gather(struct weir_batch *batch, const int32_t *se
     }
     out->rows = count;
     for (int32_t c = 0; c < batch->column_count; c++) {
-        const struct weir_column *from = &batch->columns[c];
-        /* A dictionary lives in the parent; keep it alive. */
-        int rc = has_dictionary(from) ? add_parent(out, batch) : WEIR_OK;
-        if (rc == WEIR_OK) {
-            rc = gather_column(out, &out->columns[c], from, sel, count);
-        }
+        int rc = weir_batch_gather_column(out, c, batch, &batch->columns[c], sel, count);
         if (rc != WEIR_OK) {
             weir_batch_unref(out);
             return NULL;

@@ -47,6 +47,11 @@ int weir_batch_borrow(struct weir_batch *batch, int32_t to, struct weir_batch *p
 struct weir_batch *weir_batch_slice(struct weir_batch *batch, int32_t start, int32_t rows);
 /* The rows sel[0..count) copied into a new, dense batch. NULL at the cap. */
 struct weir_batch *weir_batch_gather(struct weir_batch *batch, const int32_t *sel, int32_t count);
+/* Values sel[0..count) of a column of `parent`, copied into column `to` of `batch`; a dictionary
+ * keeps the parent alive. */
+int weir_batch_gather_column(struct weir_batch *batch, int32_t to, struct weir_batch *parent,
+                             const struct weir_column *from, const int32_t *sel,
+                             int64_t count) WEIR_MUST_CHECK;
 /* Bytes of value, offset and validity data of the batch's rows, counting borrowed columns. */
 size_t weir_batch_bytes(const struct weir_batch *batch);
 

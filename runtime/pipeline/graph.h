@@ -5,7 +5,8 @@
  *
  * A *flow* is what travels an edge: a frozen batch, the rows of it still alive (`sel`, ascending),
  * and per row what event time needs. Streams never renumber rows, so a flow also still knows where
- * each row came from (`origin`: the source batch with the same row numbers). */
+ * each row came from (`origin`: the source batch with the same row numbers; explode makes both
+ * anew). */
 #include "batch/batch.h"
 #include "operator/watermark.h"
 #include "pipeline/plan.h"

@@ -166,7 +166,7 @@ static int run_rows(struct running *run, struct weir_call *call, struct weir_err
         snprintf(node->dataset->breach_text, sizeof(node->dataset->breach_text), "%.250s",
                  thrown.message);
         return graph->callbacks.breach(graph->callbacks.context, node->dataset, run->function,
-                                       call->sel[call->cursor], err);
+                                       node->row_base + call->sel[call->cursor], err);
     }
     return WEIR_OK;
 }
@@ -237,7 +237,7 @@ int node_call(struct weir_node *node, int32_t function, struct weir_call *call,
     for (int32_t b = 0; b < graph->expected_count; b++) {
         for (int32_t i = call->begin; graph->expected[b].function == function && i < call->end;
              i++) {
-            if (call->sel[i] == graph->expected[b].row) {
+            if (node->row_base + call->sel[i] == graph->expected[b].row) {
                 call->end = i;
                 expected = &graph->expected[b];
             }

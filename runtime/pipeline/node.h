@@ -64,7 +64,9 @@ struct weir_node {
     struct quarantine quarantine;
 
     /* stream */
-    struct weir_out **outs; /* by map column, NULL for fixed width */
+    struct explode *explode; /* explode.c; NULL without */
+    int32_t row_base;        /* what a piece's rows are counted from in the schedule */
+    struct weir_out **outs;  /* by map column, NULL for fixed width */
     struct checks ensures;
     struct checks quality;
 
@@ -269,6 +271,9 @@ int quarantine_raw(struct weir_graph *graph, struct quarantine *quarantine,
 /* With the reasons noted on the node against `row`. */
 int quarantine_noted_raw(struct weir_node *node, int32_t row, const struct raw_row *raw,
                          struct weir_error *err) WEIR_MUST_CHECK;
+/* A column of nothing but nulls, in a buffer of `batch`. */
+int column_all_null(struct weir_batch *batch, struct weir_column *column,
+                    int32_t rows) WEIR_MUST_CHECK;
 int quarantine_flush(struct weir_graph *graph, struct quarantine *quarantine,
                      struct weir_error *err) WEIR_MUST_CHECK;
 
@@ -276,8 +281,9 @@ int quarantine_flush(struct weir_graph *graph, struct quarantine *quarantine,
 int node_init(struct weir_node *node, struct weir_graph *graph,
               struct weir_error *err) WEIR_MUST_CHECK;
 void node_fini(struct weir_node *node);
-/* time, where, expectations. On return sel[0..*count) are the rows left; times and watermarks are
- * in *times and *wm_before (NULL when no time is known); quarantined rows are still noted. */
+/* time, where, and, but for rows that are exploded first, expectations. On return sel[0..*count)
+ * are the rows left; times and watermarks are in *times and *wm_before (NULL when no time is
+ * known); quarantined rows are still noted. */
 int node_enter(struct weir_node *node, const struct weir_flow *flow, int32_t *sel, int32_t *count,
                const int64_t **times, const int64_t **wm_before, int64_t *watermark,
                struct weir_error *err) WEIR_MUST_CHECK;
@@ -303,7 +309,16 @@ int outs_create(const struct weir_schema *schema, struct weir_out ***outs,
                 struct weir_error *err) WEIR_MUST_CHECK;
 void outs_destroy(struct weir_out **outs, int32_t count);
 
+/* explode.c. `sel`: the rows `where` keeps; each piece goes to stream_entered. */
+int explode_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+void explode_fini(struct weir_node *node);
+int explode_process(struct weir_node *node, const struct weir_flow *flow, const int32_t *sel,
+                    int32_t count, struct weir_error *err) WEIR_MUST_CHECK;
+
 /* stream.c, model.c */
+/* What comes after explode, for one piece: expectations, dedup, map. */
+int stream_entered(struct weir_node *node, const struct weir_flow *flow,
+                   struct weir_error *err) WEIR_MUST_CHECK;
 int stream_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 void stream_fini(struct weir_node *node);
 int stream_process(struct weir_node *node, const struct weir_flow *flow,

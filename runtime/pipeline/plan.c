@@ -321,6 +321,20 @@ static void read_source(struct reader *r, const json_t *value, struct weir_plan_
     read_sink(r, value, "quarantine", &source->quarantine);
 }
 
+static void read_explode(struct reader *r, const json_t *object,
+                         struct weir_plan_explode *explode) {
+    json_t *value = member(object, "explode");
+    if (value != NULL) {
+        explode->present = true;
+        explode->index = json_is_true(member(value, "index"));
+        explode->keep_empty = json_is_true(member(value, "keep_empty"));
+        explode->column = (int32_t)integer(r, value, "column", -1);
+        explode->function = (int32_t)integer(r, value, "function", -1);
+        explode->first = (int32_t)integer(r, value, "first", -1);
+        explode->made = schema(r, value, "made");
+    }
+}
+
 static void read_stream(struct reader *r, const json_t *value, struct weir_plan_stream *stream) {
     stream->name = text(r, value, "name", true);
     stream->changes_whole = json_is_true(member(value, "changes_whole"));
@@ -329,6 +343,7 @@ static void read_stream(struct reader *r, const json_t *value, struct weir_plan_
     stream->input = schema(r, value, "input");
     read_time(r, value, &stream->time);
     stream->where = (int32_t)integer(r, value, "where", -1);
+    read_explode(r, value, &stream->explode);
     read_expectations(r, value, "expectations", &stream->expectations);
     read_dedup(r, value, &stream->dedup);
     json_t *map = member(value, "map");
@@ -548,6 +563,7 @@ void weir_plan_destroy(struct weir_plan *plan) {
     for (int32_t i = 0; i < plan->stream_count; i++) {
         struct weir_plan_stream *stream = &plan->streams[i];
         weir_schema_unref(stream->input);
+        weir_schema_unref(stream->explode.made);
         weir_schema_unref(stream->map_out);
         weir_schema_unref(stream->output);
         fini_expectations(&stream->expectations);

@@ -96,12 +96,23 @@ struct weir_plan_out_column {
     int32_t map;   /* index in map_out, or -1 */
 };
 
+struct weir_plan_explode {
+    bool present;
+    bool index;               /* a column behind the element's has its place, from 1 */
+    bool keep_empty;          /* a null or empty list leaves one row, without an element */
+    int32_t column;           /* of input: the list; -1 when a function makes it */
+    int32_t function;         /* or -1 */
+    int32_t first;            /* column of input that takes the element */
+    struct weir_schema *made; /* one column: what the function makes */
+};
+
 struct weir_plan_stream {
     const char *name;
     const char *from;
     struct weir_schema *input;
     struct weir_plan_time time;
     int32_t where; /* function or -1 */
+    struct weir_plan_explode explode;
     struct weir_plan_expectations expectations;
     struct weir_plan_dedup dedup;
     bool changes_whole; /* what it reads is a changelog in which −U and −D are whole rows */

@@ -170,6 +170,17 @@ static void all_null(struct weir_column *column, int32_t rows, void *zeros) {
     }
 }
 
+int column_all_null(struct weir_batch *batch, struct weir_column *column, int32_t rows) {
+    size_t bytes = ((size_t)rows + 1) * 16;
+    void *zeros = weir_batch_alloc(batch, bytes);
+    if (zeros == NULL) {
+        return WEIR_E_LIMIT;
+    }
+    memset(zeros, 0, bytes);
+    all_null(column, rows, zeros);
+    return WEIR_OK;
+}
+
 /* Input columns of `rows`, or all null when rows is NULL, beside the extra columns built. */
 static int write_out(struct weir_graph *graph, struct quarantine *quarantine,
                      struct weir_batch *input, const int32_t *rows, struct weir_error *err) {
@@ -183,18 +194,10 @@ static int write_out(struct weir_graph *graph, struct quarantine *quarantine,
         rc = gathered == NULL ? WEIR_E_LIMIT : WEIR_OK;
     }
     for (int32_t i = 0; rc == WEIR_OK && i < quarantine->kept_columns; i++) {
-        if (gathered != NULL) {
-            rc = weir_batch_borrow(out, i, gathered, quarantine->columns[i]);
-            continue;
-        }
-        size_t bytes = ((size_t)count + 1) * 16;
-        void *zeros = weir_batch_alloc(out, bytes);
-        if (zeros == NULL) {
-            rc = WEIR_E_LIMIT;
-            break;
-        }
-        memset(zeros, 0, bytes);
-        all_null(&out->columns[i], count, zeros);
+        /* Before explode a row has no columns of an element. */
+        bool has = gathered != NULL && quarantine->columns[i] < gathered->column_count;
+        rc = has ? weir_batch_borrow(out, i, gathered, quarantine->columns[i])
+                 : column_all_null(out, &out->columns[i], count);
     }
     for (int32_t i = 0; rc == WEIR_OK && i < EXTRA_COUNT; i++) {
         rc = weir_batch_borrow(out, quarantine->kept_columns + i, extra, i);

@@ -15,6 +15,9 @@ int stream_init(struct weir_node *node, struct weir_error *err) {
     if (rc == WEIR_OK) {
         rc = checks_init(&node->quality, &stream->quality, stream->output, node->dataset, err);
     }
+    if (rc == WEIR_OK) {
+        rc = explode_init(node, err);
+    }
     if (rc == WEIR_OK && stream->map >= 0) {
         rc = outs_create(stream->map_out, &node->outs, err);
     }
@@ -24,6 +27,7 @@ int stream_init(struct weir_node *node, struct weir_error *err) {
 void stream_fini(struct weir_node *node) {
     checks_fini(&node->ensures);
     checks_fini(&node->quality);
+    explode_fini(node);
     if (node->outs != NULL) {
         outs_destroy(node->outs, node->stream->map_out->count);
     }
@@ -324,13 +328,55 @@ static int process_deduplicated(struct weir_node *node, const struct weir_flow *
     return rc;
 }
 
+/* dedup, map, ensures, quality over what entry left in sel. */
+static int after_entry(struct weir_node *node, const struct weir_flow *flow, int32_t *sel,
+                       int32_t count, const int64_t *times, const int64_t *wm_before,
+                       int64_t watermark, struct weir_error *err) {
+    struct weir_batch *out = NULL;
+    int rc;
+    if (count == 0) {
+        rc = node_advance(node, watermark, err);
+    } else if (node->dedup != NULL) {
+        rc = process_deduplicated(node, flow, sel, count, times, wm_before, watermark, err);
+    } else {
+        rc = transform(node, flow, sel, &count, &out, err);
+        if (rc == WEIR_OK) {
+            rc = emit(node, flow, out, sel, count, times, wm_before, watermark, err);
+        }
+    }
+    weir_batch_unref(out);
+    return rc;
+}
+
+int stream_entered(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
+    int32_t count = flow->count;
+    memcpy(node->sel, flow->sel, (size_t)count * sizeof(*node->sel));
+    int rc = WEIR_OK;
+    if (node->dataset->breached) { /* by an earlier piece */
+        for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
+            rc = node_reject(node, node->sel[i], TALLY_BUDGET, node->dataset->breach_text);
+        }
+        count = 0;
+    }
+    if (rc == WEIR_OK && node->expectations.any_function && count > 0) {
+        rc = node_view(node, flow->batch, flow->batch, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = checks_apply(node, &node->expectations, flow->batch, flow, node->sel, &count, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = after_entry(node, flow, node->sel, count, flow->times_us, flow->watermark_before_us,
+                         flow->watermark_us, err);
+    }
+    return rc == WEIR_OK ? node_leave(node, flow, err) : rc;
+}
+
 int stream_process(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
     int32_t *sel = node->sel;
     int32_t count;
     const int64_t *times;
     const int64_t *wm_before;
     int64_t watermark;
-    struct weir_batch *out = NULL;
     bool functions = node->where >= 0 || node->expectations.any_function;
     struct weir_batch *owner = NULL;
     int rc = WEIR_OK;
@@ -343,21 +389,19 @@ int stream_process(struct weir_node *node, const struct weir_flow *flow, struct 
     if (rc == WEIR_OK) {
         rc = node_enter(node, flow, sel, &count, &times, &wm_before, &watermark, err);
     }
-    if (rc == WEIR_OK && count > 0 && node->dedup != NULL) {
-        rc = process_deduplicated(node, flow, sel, count, times, wm_before, watermark, err);
-    } else if (rc == WEIR_OK && count > 0) {
-        rc = transform(node, flow, sel, &count, &out, err);
-        if (rc == WEIR_OK) {
-            rc = emit(node, flow, out, sel, count, times, wm_before, watermark, err);
-        }
+    if (rc == WEIR_OK && node->explode != NULL) {
+        struct weir_flow entered = *flow;
+        entered.times_us = times;
+        entered.watermark_before_us = wm_before;
+        entered.watermark_us = watermark;
+        rc = explode_process(node, &entered, sel, count, err);
     } else if (rc == WEIR_OK) {
-        rc = node_advance(node, watermark, err);
+        rc = after_entry(node, flow, sel, count, times, wm_before, watermark, err);
     }
     node->last_watermark = watermark;
     if (rc == WEIR_OK) {
         rc = node_leave(node, flow, err);
     }
-    weir_batch_unref(out);
     weir_batch_unref(owner);
     return rc;
 }

@@ -54,7 +54,7 @@ def test_expectations_over_windows_not_built_are_refused_by_name(project, word):
     in_stream(project, f'expectations = {{ {word} "fresh" }},', word, f"`{word}` is not built yet")
 
 
-@pytest.mark.parametrize("option, value", [("explode", '{ line = "items" }'), ("join", "{ }"), ("params", "{ }")])
+@pytest.mark.parametrize("option, value", [("join", "{ }"), ("params", "{ }")])
 def test_stream_options_not_built_are_refused_by_name(project, option, value):
     in_stream(project, f"{option} = {value},", option, f"`{option}`", "is not built yet")
 

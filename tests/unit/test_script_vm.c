@@ -106,7 +106,7 @@ static void every_declared_native_function_can_be_called_from_lua(void **state) 
         }
         fclose(file);
     }
-    assert_int_equal(count, 69);
+    assert_int_equal(count, 78);
 }
 
 static void math_gives_the_same_bits_compiled_and_interpreted(void **state) {

@@ -1,6 +1,7 @@
 -- Turns declarations into plan entries: sources, streams and models with their columns typed from
 -- what they read. Everything that can be wrong with one is said here, with its place.
 local diagnostic = require "weir.internal.diagnostic"
+local explode = require "weir.internal.explode"
 local connectors = require "weir.internal.connectors"
 local function_check = require "weir.internal.function_check"
 local json = require "weir.internal.json"
@@ -61,9 +62,10 @@ local function adder(project, reader, of, from)
     end
 end
 
+-- A list that explode took apart is no column any more.
 local function find(columns, name)
     for i, column in ipairs(columns) do
-        if column.name == name then
+        if column.name == name and not column.exploded then
             return column, i
         end
     end
@@ -410,7 +412,7 @@ end
 local stream_options = {
     description = true, owner = true, from = true, where = true, time = true, expectations = true, dedup = true,
     columns = true, map = true, drop = true, keep = true, ensures = true, into = true, quarantine = true, version = true,
-    key = true, explode = "later", join = "later", late = "later", params = "later", tests = "later",
+    key = true, explode = true, join = "later", late = "later", params = "later", tests = "later",
 }
 
 local function read_version(reader, field)
@@ -438,6 +440,14 @@ local function read_key(reader, field, out, of)
     return #key > 0 and key or nil
 end
 
+local function of_exploded(columns, name)
+    for _, column in ipairs(columns) do
+        if column.exploded and column.name == name then
+            return true
+        end
+    end
+end
+
 -- What leaves: pass-through columns as they came, then what `columns` adds.
 local function stream_columns(reader, named, input, declared, of)
     local listed = {} -- `keep` or nil
@@ -451,7 +461,9 @@ local function stream_columns(reader, named, input, declared, of)
         end
     end
     for _, item in ipairs(reader:names(named.drop, "drop") or {}) do
-        if predicate.column(reader, input, item.name, item.at, of) then
+        if of_exploded(input, item.name) then
+            dropped[item.name] = true -- gone already
+        elseif predicate.column(reader, input, item.name, item.at, of) then
             dropped[item.name] = true
         end
     end
@@ -462,12 +474,14 @@ local function stream_columns(reader, named, input, declared, of)
     for i, column in ipairs(input) do
         local k = by_declared[column.name]
         local passes
-        if named.keep then
+        if column.exploded then
+            passes, k = false, nil
+        elseif named.keep then
             passes = listed[column.name] or k or CHANGE[column.name]
         else
             passes = not dropped[column.name] and (k or CHANGE[column.name] or not column.name:match "^_")
         end
-        if k and dropped[column.name] then
+        if k and dropped[column.name] and not column.exploded then
             reader:error("type", declared[k].at, ("`%s` is both dropped and assigned"):format(column.name))
         end
         if passes and k then
@@ -517,23 +531,30 @@ function datasets.stream(project, reader, node, at)
     local has_time = time or from.time
     local where = reader:func(named.where, "where")
     local seen = {}
+    local where_function = where and functions("predicate", where, "where", input) or json.null
+    local exploded, entered = nil, input
+    if named.explode then
+        exploded, entered = explode.read(reader, named.explode, input, from.name, functions)
+        entered = entered or input
+    end
     local declared = read_columns(reader, named.columns)
     local map = reader:func(named.map, "map")
-    add_assigned(declared, map, input)
+    add_assigned(declared, map, entered)
     local plan = {
         name = of, file = at.file, line = at.line, column = at.col,
         description = text_of(reader, named.description, "description"),
         owner = text_of(reader, named.owner, "owner"),
         from = json.array { from.name },
-        input = fields_json(input),
+        input = fields_json(entered),
         time = time or json.null,
-        where = where and functions("predicate", where, "where", input) or json.null,
-        expectations = predicate.list(reader, named.expectations, "expectations", input, from.name, functions, seen, json.array {}),
-        dedup = named.dedup and read_dedup(reader, named.dedup, input, from.name, has_time) or json.null,
+        where = where_function,
+        explode = exploded or json.null,
+        expectations = predicate.list(reader, named.expectations, "expectations", entered, from.name, functions, seen, json.array {}),
+        dedup = named.dedup and read_dedup(reader, named.dedup, entered, from.name, has_time) or json.null,
         state_version = read_version(reader, named.version),
     }
     plan.changes_whole = from.changelog == "whole"
-    local out = stream_columns(reader, named, input, declared, from.name)
+    local out = stream_columns(reader, named, entered, declared, from.name)
     local retyped = {}
     for _, column in ipairs(out) do
         if column.input and column.map and (column.from.text ~= column.type.text or types.is_nested(column.type)) then
@@ -546,12 +567,12 @@ function datasets.stream(project, reader, node, at)
     if map or #retyped > 0 then
         local made = map or { fn = nil, at = named.columns.at }
         plan.map = {
-            ["function"] = functions("map", made, "map", input, { out = declared, retyped = retyped }),
+            ["function"] = functions("map", made, "map", entered, { out = declared, retyped = retyped }),
             out = fields_json(declared),
         }
     elseif #declared > 0 then
         for _, column in ipairs(declared) do
-            if not find(input, column.name) then
+            if not find(entered, column.name) then
                 reader:error("type", column.at, ("nothing assigns column `%s`"):format(column.name), "add map = function(e, out) … end")
             end
         end

@@ -101,6 +101,9 @@ function Walk:column(node)
             ("%s has no column `%s`"):format(self.from, name),
             diagnostic.did_you_mean(name, names_of(self.columns)) or "it has: " .. table.concat(names_of(self.columns), ", ")
         )
+    elseif column.exploded then
+        self:error("unknown-column", node.key, ("`%s` was taken apart by explode"):format(name), ("its element is `%s.%s`"):format(self.row, column.exploded))
+        return nil
     end
     return column
 end

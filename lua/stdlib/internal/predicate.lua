@@ -23,7 +23,10 @@ end
 -- The column of that name, or nil after a complaint with a suggestion.
 function predicate.column(reader, columns, name, at, of)
     for index, column in ipairs(columns) do
-        if column.name == name then
+        if column.name == name and column.exploded then
+            reader:error("unknown-column", at, ("`%s` was taken apart by explode"):format(name), ("its element is `%s`"):format(column.exploded))
+            return nil
+        elseif column.name == name then
             return column, index
         end
     end

@@ -50,6 +50,7 @@
 ---@field columns? table<string, string> what map adds, in this order, with its type
 ---@field map? fun(e: weir.row, out: weir.row)
 ---@field drop? weir.names
+---@field explode? table the column that takes an element and its list, { line = "lines" }; index = "line_no", keep_empty = true
 ---@field keep? weir.names
 ---@field ensures? weir.node[]
 ---@field into? weir.node
