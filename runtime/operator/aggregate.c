@@ -18,7 +18,8 @@ enum {
     SLOT_AHEAD = 12,
     KEY_INLINE_MAX = 64,
     INDEX_BYTES_A_KEY = 16,
-    MOVED_KEY_MAX = 1 << 30
+    MOVED_KEY_MAX = 1 << 30,
+    FIRE_WORK = 2048 /* slots a call */
 };
 
 /* --- creation ------------------------------------------------------------------------------ */
@@ -625,19 +626,23 @@ static bool has_no_rows(const struct weir_aggregate *aggregate, struct weir_slot
 }
 
 int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
-                        struct weir_batch_builder *out, int32_t max_rows, bool *done,
+                        struct weir_batch_builder *out, int32_t max_rows, enum weir_fired *fired,
                         struct weir_error *err) {
-    *done = false;
+    int32_t work = FIRE_WORK;
+    *fired = WEIR_FIRED_FULL;
     int rc = weir_members_reap(aggregate, err);
     if (rc == WEIR_OK && aggregate->hops != NULL) {
-        return weir_hops_fire(aggregate, watermark_us, out, max_rows, done, err);
+        return weir_hops_fire(aggregate, watermark_us, out, max_rows, fired, err);
     }
     if (rc == WEIR_OK && aggregate->sessions != NULL) {
-        return weir_sessions_fire(aggregate, watermark_us, out, max_rows, done, err);
+        return weir_sessions_fire(aggregate, watermark_us, out, max_rows, fired, err);
     }
-    int32_t emitted = 0;
     while (rc == WEIR_OK && weir_aggregate_ready(aggregate, watermark_us)) {
-        if (emitted == max_rows || out->rows == out->rows_max) {
+        if (out->rows >= max_rows || out->rows == out->rows_max) {
+            return WEIR_OK;
+        }
+        if (work-- <= 0) { /* of windows that all was taken back from there may be very many */
+            *fired = WEIR_FIRED_SOME;
             return WEIR_OK;
         }
         struct weir_window *window = weir_windows_first(&aggregate->windows);
@@ -651,7 +656,6 @@ int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
         }
         if (!empty) {
             weir_batch_builder_finish_row(out);
-            emitted++;
         }
         uint32_t next = slot->link;
         if (next != 0) { /* its place in the index, for the delete to come */
@@ -667,7 +671,7 @@ int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
             weir_windows_remove_first(&aggregate->windows);
         }
     }
-    *done = rc == WEIR_OK;
+    *fired = WEIR_FIRED_ALL;
     return rc;
 }
 

@@ -63,6 +63,7 @@ struct weir_aggregate_config {
     size_t max_keys;        /* 0: none */
     size_t max_bytes;       /* 0: none */
     const char *option;     /* that raises the cap, for the message */
+    int32_t work; /* slots, groups and members a fire goes over; 0: some hundred microseconds */
 };
 
 struct weir_aggregate;
@@ -110,13 +111,21 @@ int weir_aggregate_feed_changes(struct weir_aggregate *aggregate, const struct w
 int weir_aggregate_changes(struct weir_aggregate *aggregate, struct weir_batch_builder *out,
                            int64_t *times_us, bool *done, struct weir_error *err) WEIR_MUST_CHECK;
 
-/* Emits rows of closed windows into `out` (begun, of weir_aggregate_output's schema) until max_rows
- * were added, the builder is full, or nothing closed is left (*done). Emitted slots are deleted.
- * watermark_us WEIR_WATERMARK_END closes everything. WEIR_E_DATA means what a failed
- * expectation of action `fail` means: a sum ended out of range (measure, window and type are
- * named); the slot stays. */
+/* How a call of weir_aggregate_fire ended. */
+enum weir_fired {
+    WEIR_FIRED_ALL,  /* nothing closed is left */
+    WEIR_FIRED_FULL, /* the builder holds max_rows, or no more: take its batch and come again */
+    WEIR_FIRED_SOME  /* as much work as a call does: come again with the same builder */
+};
+
+/* Emits rows of closed windows into `out` (begun, of weir_aggregate_output's schema; it may hold
+ * rows of calls before) until it holds max_rows or is full. A call does some hundred microseconds
+ * of work at most, however large the windows; where it stops changes nothing of what comes out, nor
+ * which rows a builder holds. Emitted slots are deleted. watermark_us WEIR_WATERMARK_END closes
+ * everything. WEIR_E_DATA means what a failed expectation of action `fail` means: a sum ended out
+ * of range (measure, window and type are named); the slot stays. */
 int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
-                        struct weir_batch_builder *out, int32_t max_rows, bool *done,
+                        struct weir_batch_builder *out, int32_t max_rows, enum weir_fired *fired,
                         struct weir_error *err) WEIR_MUST_CHECK;
 /* True when fire would emit something. */
 bool weir_aggregate_ready(const struct weir_aggregate *aggregate, int64_t watermark_us);

@@ -124,7 +124,7 @@ int weir_hops_created(struct weir_aggregate *aggregate, struct weir_slot *slot,
 bool weir_hops_is_pane(const struct weir_aggregate *aggregate, int64_t start_us);
 bool weir_hops_ready(const struct weir_aggregate *aggregate, int64_t watermark_us);
 int weir_hops_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
-                   struct weir_batch_builder *out, int32_t max_rows, bool *done,
+                   struct weir_batch_builder *out, int32_t max_rows, enum weir_fired *fired,
                    struct weir_error *err) WEIR_MUST_CHECK;
 int32_t weir_hops_cells(struct weir_aggregate *aggregate, struct weir_cell **cells,
                         int32_t capacity);

@@ -17,11 +17,17 @@
  * A window's groups come out in the order in which the first of their slots in it were made, which
  * the rows alone decide, not when earlier windows were fired.
  *
+ * Making a window goes over all groups, and entering a block over all slots: both go in slices
+ * (hops->making says where), and so does dropping panes.
+ *
  * State: the slots; "group", the keys they share; "fired", how far firing came. All else here is
  * made again from them. */
 #include "operator/hopping.h"
 
-enum { SIDE_FIRST = 256 };
+enum {
+    SIDE_FIRST = 256,
+    WORK = 2048 /* a call of fire: some hundred microseconds */
+};
 
 static struct fired fired_of(const struct weir_aggregate *aggregate) {
     struct weir_hops *hops = aggregate->hops;
@@ -53,6 +59,7 @@ struct weir_hops *weir_hops_create(struct weir_aggregate *aggregate,
     }
     hops->every = config->every_us;
     hops->cumulate = config->cumulate;
+    hops->work = config->work > 0 ? config->work : WORK;
     hops->pane = common_divisor(config->size_us, config->every_us);
     struct weir_table_config groups = {
         .declaration = config->declaration,
@@ -90,6 +97,7 @@ void weir_hops_destroy(struct weir_hops *hops) {
     free(hops->suffix);
     free(hops->suffix_first);
     free(hops->window);
+    free(hops->spare);
     free(hops->sides);
     free(hops->prefix);
     free(hops->extra);
@@ -324,44 +332,57 @@ bool weir_hops_is_pane(const struct weir_aggregate *aggregate, int64_t start_us)
     return start_us % aggregate->hops->pane == 0;
 }
 
-bool weir_hops_ready(const struct weir_aggregate *aggregate, int64_t watermark_us) {
+static bool window_closed(const struct weir_aggregate *aggregate, int64_t watermark_us) {
     int64_t end;
     return next_window(aggregate, &end) && weir_time_add(end, aggregate->lateness) <= watermark_us;
 }
 
-/* Deletes panes no window to come is over. */
-static int expire(struct weir_aggregate *aggregate, int64_t fired_end, struct weir_error *err) {
+bool weir_hops_ready(const struct weir_aggregate *aggregate, int64_t watermark_us) {
+    return aggregate->hops->expiring || window_closed(aggregate, watermark_us);
+}
+
+static void forget_late(struct weir_hops *hops, uint32_t number) {
+    size_t i = 0;
+    while (i < hops->late_count && hops->late[i] != number) {
+        i++;
+    }
+    if (i < hops->late_count) {
+        memmove(hops->late + i, hops->late + i + 1,
+                (hops->late_count - i - 1) * sizeof *hops->late);
+        hops->late_count--;
+    }
+}
+
+/* Deletes panes no window to come is over, as far as *work goes. */
+static int expire(struct weir_aggregate *aggregate, int32_t *work, struct weir_error *err) {
     struct weir_hops *hops = aggregate->hops;
+    int64_t fired_end = fired_of(aggregate).end;
     struct weir_window *pane;
-    bool late_gone = false;
-    int rc = WEIR_OK;
-    while (rc == WEIR_OK && (pane = weir_windows_first(&aggregate->windows)) != NULL &&
+    while ((pane = weir_windows_first(&aggregate->windows)) != NULL &&
            last_end(aggregate, pane->start_us) <= fired_end) {
-        for (uint32_t n = pane->head; n != 0 && rc == WEIR_OK;) {
-            struct weir_slot *slot = weir_table_slot(aggregate->table, n);
-            uint32_t next = slot->link;
-            late_gone |= hops_min_end_of(aggregate, slot) != ALL_WINDOWS;
-            if (late_gone) {
-                for (size_t i = 0; i < hops->late_count; i++) {
-                    hops->late[i] = hops->late[i] == n ? 0 : hops->late[i];
-                }
+        while (pane->head != 0) {
+            if ((*work)-- <= 0) {
+                return WEIR_OK;
             }
-            rc = leave_group(aggregate, n, err);
+            struct weir_slot *slot = weir_table_slot(aggregate->table, pane->head);
+            uint32_t next = slot->link;
+            if (hops_min_end_of(aggregate, slot) != ALL_WINDOWS) {
+                forget_late(hops, slot->number);
+            }
+            int rc = leave_group(aggregate, slot->number, err);
             if (rc == WEIR_OK) {
                 rc = weir_aggregate_delete_slot(aggregate, slot, err);
             }
-            n = next;
+            if (rc != WEIR_OK) {
+                return rc;
+            }
+            pane->head = next;
+            pane->slots--;
         }
         weir_windows_remove_first(&aggregate->windows);
     }
-    size_t kept = 0;
-    for (size_t i = 0; late_gone && i < hops->late_count; i++) {
-        if (hops->late[i] != 0) {
-            hops->late[kept++] = hops->late[i];
-        }
-    }
-    hops->late_count = late_gone ? kept : hops->late_count;
-    return rc;
+    hops->expiring = false;
+    return WEIR_OK;
 }
 
 static int set_fired(struct weir_aggregate *aggregate, int64_t end, int64_t emitting,
@@ -383,7 +404,7 @@ static int set_fired(struct weir_aggregate *aggregate, int64_t end, int64_t emit
 
 /* Rows of the window from the group after `fired->after` on. *whole: all are out. */
 static int emit(struct weir_aggregate *aggregate, int64_t end, struct weir_batch_builder *out,
-                int32_t *left, bool *whole, struct weir_error *err) {
+                int32_t max_rows, bool *whole, struct weir_error *err) {
     struct weir_hops *hops = aggregate->hops;
     uint64_t after = fired_of(aggregate).after;
     size_t low = 0;
@@ -401,7 +422,7 @@ static int emit(struct weir_aggregate *aggregate, int64_t end, struct weir_batch
     *whole = false;
     for (size_t i = low; i < hops->window_count; i++) {
         const struct weir_ordered_slot *at = &hops->window[i];
-        if (*left == 0 || out->rows == out->rows_max) {
+        if (out->rows >= max_rows || out->rows == out->rows_max) {
             return WEIR_OK;
         }
         hops_combine(aggregate, at->number);
@@ -420,7 +441,6 @@ static int emit(struct weir_aggregate *aggregate, int64_t end, struct weir_batch
             return full ? WEIR_OK : rc;
         }
         weir_batch_builder_finish_row(out);
-        (*left)--;
         rc = set_fired(aggregate, fired_of(aggregate).end, end, at->sequence, err);
         if (rc != WEIR_OK) {
             return rc;
@@ -431,31 +451,40 @@ static int emit(struct weir_aggregate *aggregate, int64_t end, struct weir_batch
 }
 
 int weir_hops_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
-                   struct weir_batch_builder *out, int32_t max_rows, bool *done,
+                   struct weir_batch_builder *out, int32_t max_rows, enum weir_fired *fired,
                    struct weir_error *err) {
-    int32_t left = max_rows;
-    *done = false;
-    while (weir_hops_ready(aggregate, watermark_us)) {
-        int64_t end;
-        bool whole;
-        (void)next_window(aggregate, &end);
-        int rc = hops_prepare(aggregate, end, err);
-        if (rc == WEIR_OK) {
-            rc = emit(aggregate, end, out, &left, &whole, err);
+    struct weir_hops *hops = aggregate->hops;
+    int32_t work = hops->work;
+    for (;;) {
+        int rc = hops->expiring ? expire(aggregate, &work, err) : WEIR_OK;
+        *fired = WEIR_FIRED_SOME;
+        if (rc != WEIR_OK || hops->expiring) {
+            return rc;
         }
+        if (!window_closed(aggregate, watermark_us)) {
+            *fired = WEIR_FIRED_ALL;
+            return WEIR_OK;
+        }
+        int64_t end;
+        bool made = false;
+        bool whole = false;
+        (void)next_window(aggregate, &end);
+        rc = hops_prepare(aggregate, end, &work, &made, err);
+        if (rc != WEIR_OK || !made) {
+            return rc;
+        }
+        *fired = WEIR_FIRED_FULL;
+        rc = emit(aggregate, end, out, max_rows, &whole, err);
         if (rc != WEIR_OK || !whole) {
             return rc;
         }
         rc = set_fired(aggregate, end, INT64_MIN, 0, err);
-        if (rc == WEIR_OK) {
-            rc = expire(aggregate, end, err);
-        }
         if (rc != WEIR_OK) {
             return rc;
         }
+        hops->expiring = true;
+        work--; /* windows without groups are work too */
     }
-    *done = true;
-    return WEIR_OK;
 }
 
 /* --- state -------------------------------------------------------------------------------------
@@ -476,6 +505,8 @@ int32_t weir_hops_cells(struct weir_aggregate *aggregate, struct weir_cell **cel
 int weir_hops_restore(struct weir_aggregate *aggregate, struct weir_error *err) {
     struct weir_hops *hops = aggregate->hops;
     hops->valid = false;
+    hops->expiring = true; /* a crash may have come in between */
+    hops->making.step = HOPS_MADE;
     hops->late_count = hops->order_count = 0;
     if (hops->group_capacity > 0) {
         memset(hops->sides, 0, hops->group_capacity * sizeof *hops->sides);

@@ -15,6 +15,46 @@ struct fired {
     uint64_t after;   /* ... whose groups up to this sequence of their first slot are out */
 };
 
+/* A window is made step by step, each in slices. */
+enum hops_step {
+    HOPS_MADE,
+    HOPS_RESET,  /* the groups forget the block before */
+    HOPS_SUFFIX, /* panes of the block, back to front */
+    HOPS_PREFIX, /* panes of the next one so far */
+    HOPS_UNMARK, /* the groups forget the late rows of the window before */
+    HOPS_LATE,   /* late rows' slots that count in the window */
+    HOPS_ORDER,  /* the groups that have something in it */
+    HOPS_SORT,   /* ... by their first slot */
+    HOPS_SIZE,   /* exact distinct: how many members there may be */
+    HOPS_ROOM,   /* room for them */
+    HOPS_CLEAR,  /* the groups' counts */
+    HOPS_COUNT   /* the members */
+};
+
+/* Slots of consecutive panes. */
+struct hops_walk {
+    int64_t pane;  /* the next one */
+    int64_t left;  /* panes */
+    uint32_t slot; /* the next one of the pane before; 0: none is left */
+};
+
+struct hops_making {
+    enum hops_step step;
+    int64_t end; /* of the window */
+    size_t at;   /* group, late slot or place in the set */
+    struct hops_walk walk;
+    /* sorting: runs of `width` are merged two by two from `window` to `spare` */
+    size_t width;
+    size_t left;
+    size_t right;
+    size_t out;
+    /* counting: the slot at hand, its measure, the member */
+    uint32_t slot;
+    int32_t measure;
+    uint32_t member;
+    size_t members;
+};
+
 struct group_side {
     uint64_t sequence; /* of the group's slot; 0: none */
     uint32_t slots;    /* of the window table */
@@ -29,6 +69,7 @@ struct weir_hops {
     int64_t every;
     int64_t pane;
     bool cumulate;
+    int32_t work; /* a call of fire */
     struct weir_table *groups;
     struct weir_table *cursor;
     struct weir_slot *fired; /* NULL before the first window */
@@ -49,6 +90,7 @@ struct weir_hops {
     size_t order_capacity;
     /* Those of the window at hand, by their first slot. */
     struct weir_ordered_slot *window;
+    struct weir_ordered_slot *spare; /* for sorting them */
     size_t window_count;
     size_t window_capacity;
     /* Slots of late rows. */
@@ -58,6 +100,8 @@ struct weir_hops {
     /* What the running values are of. */
     bool valid;
     bool any_extra;
+    bool expiring; /* panes that no window to come is over are still there */
+    struct hops_making making;
     int64_t block;  /* start of the suffix block (cumulate: of the block) */
     int64_t until;  /* end of the window they were last brought to */
     uint8_t *value; /* scratch: one row's */
@@ -99,9 +143,10 @@ static inline bool hops_grow(void **array, size_t capacity, size_t bytes) {
     return true;
 }
 
-/* Brings the running values to the window that ends at `end`, and hops->window with them. What is
- * fed while its rows leave in chunks is late for it and changes none of them. */
-int hops_prepare(struct weir_aggregate *aggregate, int64_t end,
+/* Brings the running values to the window that ends at `end`, and hops->window with them, as far as
+ * *work goes (it is counted down); *made: all the way. What is fed while its rows leave in chunks
+ * is late for it and changes none of them. */
+int hops_prepare(struct weir_aggregate *aggregate, int64_t end, int32_t *work, bool *made,
                  struct weir_error *err) WEIR_MUST_CHECK;
 /* The window's value of a group into hops->value. */
 void hops_combine(struct weir_aggregate *aggregate, uint32_t group);

@@ -7,7 +7,7 @@
 enum {
     INDEX_AHEAD = 24,
     SLOT_AHEAD = 12,
-    REAP_MEMBERS = 2048, /* members of emitted windows freed a call */
+    REAP_MEMBERS = 1024, /* members of emitted windows freed a call */
     DEAD_MAX = 64        /* members no row has, beside as many as some row has */
 };
 

@@ -408,11 +408,11 @@ static int leave(struct weir_aggregate *aggregate, struct weir_slot *slot, struc
 }
 
 int weir_sessions_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
-                       struct weir_batch_builder *out, int32_t max_rows, bool *done,
+                       struct weir_batch_builder *out, int32_t max_rows, enum weir_fired *fired,
                        struct weir_error *err) {
-    int32_t emitted = 0;
+    *fired = WEIR_FIRED_FULL;
     while (weir_sessions_ready(aggregate, watermark_us)) {
-        if (emitted == max_rows || out->rows == out->rows_max) {
+        if (out->rows >= max_rows || out->rows == out->rows_max) {
             return WEIR_OK;
         }
         struct weir_slot *slot = first_closing(aggregate);
@@ -423,14 +423,13 @@ int weir_sessions_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
             return full ? WEIR_OK : rc;
         }
         weir_batch_builder_finish_row(out);
-        emitted++;
         closing_remove_first(aggregate->sessions);
         rc = leave(aggregate, slot, err);
         if (rc != WEIR_OK) {
             return rc;
         }
     }
-    *done = true;
+    *fired = WEIR_FIRED_ALL;
     return WEIR_OK;
 }
 

@@ -21,7 +21,7 @@ int weir_sessions_feed(struct weir_aggregate *aggregate, const struct weir_feed 
                        struct weir_error *err) WEIR_MUST_CHECK;
 bool weir_sessions_ready(const struct weir_aggregate *aggregate, int64_t watermark_us);
 int weir_sessions_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
-                       struct weir_batch_builder *out, int32_t max_rows, bool *done,
+                       struct weir_batch_builder *out, int32_t max_rows, enum weir_fired *fired,
                        struct weir_error *err) WEIR_MUST_CHECK;
 struct weir_cell *weir_sessions_cell(struct weir_sessions *sessions);
 /* All slots are there: chains and the order of closing are made from them. */

@@ -294,6 +294,43 @@ int graph_emit(struct weir_graph *graph, struct weir_dataset *dataset, const str
     return WEIR_OK;
 }
 
+/* The most downstream first, so that what fires above it finds it empty. */
+static struct weir_node *last_firing(const struct weir_graph *graph) {
+    for (int32_t i = graph->node_count; graph->firing > 0 && i > 0; i--) {
+        if (graph->nodes[i - 1]->firing) {
+            return graph->nodes[i - 1];
+        }
+    }
+    return NULL;
+}
+
+bool weir_graph_firing(const struct weir_graph *graph) {
+    return graph->firing > 0;
+}
+
+int weir_graph_fire(struct weir_graph *graph, int64_t budget_ns, bool *done,
+                    struct weir_error *err) {
+    struct weir_node *node;
+    int64_t began = graph->firing > 0 ? weir_clock_mono_ns() : 0;
+    int64_t at = began;
+    *done = false;
+    while ((node = last_firing(graph)) != NULL) {
+        graph->downstream_ns = 0;
+        int rc = model_fire(node, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+        int64_t now = weir_clock_mono_ns();
+        node->dataset->ns += now - at - graph->downstream_ns;
+        at = now;
+        if (budget_ns >= 0 && now - began >= budget_ns) {
+            break;
+        }
+    }
+    *done = graph->firing == 0;
+    return WEIR_OK;
+}
+
 /* A watermark without rows. */
 int node_advance(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
     for (int32_t i = 0; i < node->dataset->consumer_count; i++) {

@@ -94,6 +94,14 @@ void weir_graph_expect_none(struct weir_graph *graph);
 /* In replay: the hash rows go to quarantine under, as recorded; `length` <= 39 bytes are copied. */
 void weir_graph_set_rule_set_hash(struct weir_graph *graph, const char *hash, size_t length);
 
+/* The calls below take rows and time in. Windows that time closes are emitted afterwards, in
+ * slices: call this until *done before the next of them, and before a seal. budget_ns: about how
+ * long it may take; < 0: all at once. Where slices end changes nothing of what comes out. */
+int weir_graph_fire(struct weir_graph *graph, int64_t budget_ns, bool *done,
+                    struct weir_error *err) WEIR_MUST_CHECK;
+/* Windows wait to be emitted. */
+bool weir_graph_firing(const struct weir_graph *graph);
+
 /* Rows of source `source` (index in the plan), good rows only, in the source's full schema.
  * WEIR_E_DATA: an expectation with action `fail` (or a sum out of range): stop at the last whole
  * epoch. */

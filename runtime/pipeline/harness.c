@@ -317,6 +317,11 @@ static int fill_meta(struct weir_harness *h, struct weir_batch *batch) {
     return WEIR_OK;
 }
 
+static int fire(struct weir_harness *h, int rc) {
+    bool done;
+    return rc == WEIR_OK ? weir_graph_fire(h->graph, -1, &done, &last_error) : rc;
+}
+
 static int push_batch(struct weir_harness *h, struct weir_dataset *dataset, int32_t source,
                       struct weir_batch *batch) {
     int rc = fill_meta(h, batch);
@@ -324,7 +329,7 @@ static int push_batch(struct weir_harness *h, struct weir_dataset *dataset, int3
         return rc;
     }
     if (source >= 0) {
-        return weir_graph_push(h->graph, source, "spec/0", batch, &last_error);
+        return fire(h, weir_graph_push(h->graph, source, "spec/0", batch, &last_error));
     }
     struct weir_batch *narrow = weir_batch_create(h->pool, dataset->schema);
     rc = narrow == NULL ? weir_error_set(&last_error, WEIR_E_LIMIT, "too many rows for a spec")
@@ -334,7 +339,7 @@ static int push_batch(struct weir_harness *h, struct weir_dataset *dataset, int3
     }
     if (rc == WEIR_OK) {
         narrow->rows = batch->rows;
-        rc = weir_graph_inject(h->graph, dataset, "spec/0", narrow, &last_error);
+        rc = fire(h, weir_graph_inject(h->graph, dataset, "spec/0", narrow, &last_error));
     }
     weir_batch_unref(narrow);
     return rc;
@@ -471,18 +476,19 @@ WEIR_EXPORT int weir_harness_feed(struct weir_harness *h, const char *name, cons
 }
 
 WEIR_EXPORT int weir_harness_finish(struct weir_harness *h) {
-    return weir_graph_finish_all(h->graph, &last_error) == WEIR_OK ? 0 : -1;
+    return fire(h, weir_graph_finish_all(h->graph, &last_error)) == WEIR_OK ? 0 : -1;
 }
 
 WEIR_EXPORT int weir_harness_advance(struct weir_harness *h, int64_t us) {
     h->clock_us += us > 0 ? us : 0;
     weir_script_set_clock(h->clock_us);
     weir_graph_set_moment(h->graph, h->clock_us, 1);
-    return weir_graph_tick(h->graph, &last_error) == WEIR_OK ? 0 : -1;
+    return fire(h, weir_graph_tick(h->graph, &last_error)) == WEIR_OK ? 0 : -1;
 }
 
 WEIR_EXPORT int weir_harness_watermark(struct weir_harness *h, int64_t time_us) {
-    return weir_graph_move_watermark(h->graph, "spec/0", time_us, &last_error) == WEIR_OK ? 0 : -1;
+    int rc = weir_graph_move_watermark(h->graph, "spec/0", time_us, &last_error);
+    return fire(h, rc) == WEIR_OK ? 0 : -1;
 }
 
 WEIR_EXPORT const char *weir_harness_rows(struct weir_harness *h, const char *name) {

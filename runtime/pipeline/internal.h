@@ -1,5 +1,5 @@
 #pragma once
-/* Private to pipeline.c, seal.c, recovery.c, snapshotter.c and reload.c. */
+/* Private to pipeline.c, intake.c, seal.c, recovery.c, snapshotter.c and reload.c. */
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -10,6 +10,7 @@
 #include "core/signal.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/plan.h"
+#include "pipeline/slice.h"
 #include "sink/sinks.h"
 #include "source/source.h"
 
@@ -28,6 +29,19 @@ struct source_state {
     struct weir_source *source;
     struct partition_state *partitions;
     int32_t partition_count;
+    double row_ns; /* CPU of the loop a row, lately */
+};
+
+/* The batch being taken in: over several turns when it closes windows or much of it is refused. */
+enum intake_stage { INTAKE_REJECTS, INTAKE_POSITION, INTAKE_END, INTAKE_END_ALL, INTAKE_DONE };
+struct intake {
+    struct weir_source_batch *batch; /* NULL: none */
+    int32_t source;
+    enum intake_stage stage;
+    int32_t rejects; /* of the batch, quarantined so far */
+    /* whose turn it is next */
+    int32_t turn_source;
+    int32_t turn_lane;
 };
 
 /* What the loop did since the last seal, for the record's schedule. */
@@ -44,6 +58,7 @@ struct collection {
     struct weir_cell *cells[CELLS_MAX];
     int32_t cell_count;
     int32_t at;
+    bool cell_done; /* the one looked at last */
 };
 
 struct snapshotter;
@@ -75,6 +90,8 @@ struct weir_pipeline {
     struct status_writer *status_writer;
     struct schedule schedule;
     struct collection collection;
+    struct intake intake;
+    struct slices slices;
     char application_id[96];
     char lineage[33]; /* of the ledger, as hex */
     char log[33];
@@ -93,8 +110,9 @@ struct weir_pipeline {
     int64_t started_ns;
     int64_t last_progress_ns;
     int64_t last_status_ns;
-    int64_t seal_max_ns;
     int64_t loop_cpu_ns;
+    int64_t blocked_since_ns; /* sinks have no room for more rows; 0: they have */
+    int64_t blocked_ns;
     atomic_bool stop;
     atomic_bool rollback;
     atomic_bool failed; /* a thread failed; failure says why */
@@ -110,6 +128,7 @@ struct weir_pipeline {
 
 /* seal.c */
 int schedule_add(struct weir_pipeline *p, const struct weir_message *message) WEIR_MUST_CHECK;
+/* The epoch before is collected, and nothing is half taken in. */
 int pipeline_seal(struct weir_pipeline *p, struct weir_error *err) WEIR_MUST_CHECK;
 /* Up to budget_ns of collecting; all of it when budget_ns < 0. */
 int pipeline_collect(struct weir_pipeline *p, int64_t budget_ns,
@@ -118,6 +137,17 @@ int pipeline_collect(struct weir_pipeline *p, int64_t budget_ns,
 void pipeline_note_positions(struct weir_pipeline *p, uint64_t epoch);
 void pipeline_tell_sources(struct weir_pipeline *p);
 void pipeline_fail(struct weir_pipeline *p, const struct weir_error *err);
+
+/* intake.c */
+void pipeline_move_clock(struct weir_pipeline *p);
+/* Goes on with what was begun, then takes more if it may, for about half a millisecond. */
+int intake_step(struct weir_pipeline *p, bool may_take, bool *worked,
+                struct weir_error *err) WEIR_MUST_CHECK;
+/* Rows are half taken in or windows half emitted: no epoch may end here. */
+bool intake_busy(const struct weir_pipeline *p);
+/* Bounded sources have given all they have. */
+bool intake_ended(const struct weir_pipeline *p);
+void intake_fini(struct weir_pipeline *p);
 
 /* pipeline.c */
 int pipeline_make_graph(struct weir_pipeline *p, const struct weir_plan *plan,

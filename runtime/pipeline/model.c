@@ -1,12 +1,13 @@
 /* A model: keyed aggregation over windows. Rows are judged and fed in order; windows the watermark
- * has closed are emitted in chunks, derived, tested and passed on as rows of their own. */
+ * has closed are emitted in chunks, derived, tested and passed on as rows of their own. A chunk is
+ * always FIRED_ROWS rows, but for the last, so what leaves does not tell how long a slice was. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "lake/delta/table.h"
 #include "pipeline/node.h"
 
-enum { FIRED_BYTES_MAX = 64 << 20 };
+enum { FIRED_BYTES_MAX = 64 << 20, FIRED_ROWS = 512 };
 
 static int one_column(const char *name, const struct weir_field *type, struct weir_schema **out) {
     struct weir_schema *schema = weir_schema_create();
@@ -528,26 +529,11 @@ int model_process(struct weir_node *node, const struct weir_flow *flow, struct w
     return rc;
 }
 
-int model_advance(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
-    bool advanced = watermark_us != node->last_watermark;
-    node->last_watermark = watermark_us;
-    bool done = !weir_aggregate_ready(node->aggregate, watermark_us);
-    while (!done) {
-        int rc = weir_batch_builder_begin(&node->fired);
-        if (rc != WEIR_OK) {
-            return weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
-        }
-        rc = weir_aggregate_fire(node->aggregate, watermark_us, &node->fired, ROWS_MAX, &done, err);
-        if (rc != WEIR_OK) {
-            return rc;
-        }
-        struct weir_batch *fired = weir_batch_builder_take(&node->fired);
-        rc = finish_fired(node, fired, NULL, node->downstream_watermark, err);
-        weir_batch_unref(fired);
-        if (rc != WEIR_OK) {
-            return rc;
-        }
-    }
+/* Every window before the watermark is out: what reads this model may go on. */
+static int pass_watermark(struct weir_node *node, struct weir_error *err) {
+    bool advanced = node->advanced;
+    int64_t watermark_us = node->last_watermark;
+    node->advanced = false;
     if (!advanced || watermark_us == WEIR_WATERMARK_NONE) {
         return WEIR_OK;
     }
@@ -557,4 +543,50 @@ int model_advance(struct weir_node *node, int64_t watermark_us, struct weir_erro
             ? watermark_us
             : weir_time_add(watermark_us, -node->model->allowed_lateness_us);
     return node_advance(node, node->downstream_watermark, err);
+}
+
+int model_advance(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
+    node->advanced = node->advanced || watermark_us != node->last_watermark;
+    node->last_watermark = watermark_us;
+    if (node->firing) {
+        return WEIR_OK;
+    }
+    if (weir_aggregate_ready(node->aggregate, watermark_us)) {
+        node->firing = true;
+        node->graph->firing++;
+        return WEIR_OK;
+    }
+    return pass_watermark(node, err);
+}
+
+static int pass_fired(struct weir_node *node, struct weir_error *err) {
+    struct weir_batch *fired = weir_batch_builder_take(&node->fired);
+    node->fired_begun = false;
+    int rc = fired->rows > 0 ? finish_fired(node, fired, NULL, node->downstream_watermark, err)
+                             : WEIR_OK;
+    weir_batch_unref(fired);
+    return rc;
+}
+
+int model_fire(struct weir_node *node, struct weir_error *err) {
+    enum weir_fired fired;
+    if (!node->fired_begun) {
+        int rc = weir_batch_builder_begin_rows(&node->fired, FIRED_ROWS);
+        if (rc != WEIR_OK) {
+            return weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
+        }
+        node->fired_begun = true;
+    }
+    int rc = weir_aggregate_fire(node->aggregate, node->last_watermark, &node->fired, FIRED_ROWS,
+                                 &fired, err);
+    if (rc != WEIR_OK || fired == WEIR_FIRED_SOME) {
+        return rc;
+    }
+    rc = pass_fired(node, err);
+    if (rc == WEIR_OK && fired == WEIR_FIRED_ALL) {
+        node->firing = false;
+        node->graph->firing--;
+        rc = pass_watermark(node, err);
+    }
+    return rc;
 }

@@ -74,6 +74,9 @@ struct weir_node {
     struct weir_aggregate *aggregate;
     struct weir_batch_builder fired;
     bool has_fired;
+    bool firing;      /* windows the watermark has closed are still to be emitted */
+    bool fired_begun; /* the builder holds, or may take, rows of them */
+    bool advanced;    /* the watermark moved: what reads this model hears of it after them */
     int64_t downstream_watermark;
     struct weir_dataset *late;
     int32_t *measure_columns;             /* by measure: input column, -1 */
@@ -155,6 +158,7 @@ struct weir_graph {
     struct expected_breach expected[EXPECTED_BREACHES_MAX];
     int32_t expected_count;
     int64_t downstream_ns; /* spent in datasets downstream of the one being processed */
+    int32_t firing;        /* models that are */
 };
 
 /* Tallies every dataset has, in this order; expectations follow. */
@@ -327,5 +331,8 @@ int model_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 void model_fini(struct weir_node *node);
 int model_process(struct weir_node *node, const struct weir_flow *flow,
                   struct weir_error *err) WEIR_MUST_CHECK;
+/* A model's watermark moved. Windows it closes are emitted by model_fire, slice by slice. */
 int model_advance(struct weir_node *node, int64_t watermark_us,
                   struct weir_error *err) WEIR_MUST_CHECK;
+/* A slice of a model that is firing; after the last one it is not. */
+int model_fire(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;

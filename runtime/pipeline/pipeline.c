@@ -1,6 +1,6 @@
-/* The loop: takes batches from the sources in turn, pushes them through the graph, seals epochs,
- * and between batches does the small work that must not pause it: collecting images, dumping
- * snapshots, looking at rule files. */
+/* The loop: takes batches in (intake.c), seals epochs, and between batches does the small work that
+ * must not pause it: collecting images, dumping snapshots, looking at rule files. A turn is about a
+ * millisecond: each part of it does what its share of time allows and goes on in the next. */
 #include "pipeline/pipeline.h"
 
 #include <stdio.h>
@@ -14,14 +14,12 @@
 #include "lake/store/open.h"
 #include "pipeline/internal.h"
 
-enum { IDLE_WAIT_MS = 20, SLICE_NS = 1000000, TICK_NS = 100000000 };
-
-static void move_clock(struct weir_pipeline *p) {
-    int64_t wall = weir_clock_wall_us();
-    p->clock_us = wall > p->clock_us ? wall : p->clock_us; /* recorded clock never goes back */
-    weir_graph_set_moment(p->graph, p->clock_us, (int64_t)p->epoch);
-    weir_script_set_clock(p->clock_us);
-}
+enum {
+    IDLE_WAIT_MS = 20,
+    COLLECT_NS = 300000,
+    TICK_NS = 100000000,
+    FIRST_BATCH_ROWS = 1024 /* until it is known what a row costs */
+};
 
 /* --- graph callbacks -------------------------------------------------------------------------- */
 
@@ -55,151 +53,7 @@ static int breach(void *context, const struct weir_dataset *dataset, int32_t fun
     return rc == WEIR_OK ? rc : weir_error_set(err, rc, "schedule: out of memory");
 }
 
-/* --- batches ------------------------------------------------------------------------------------
- */
-
-static int push_rejects(struct weir_pipeline *p, int32_t s, struct weir_source_batch *batch,
-                        struct weir_error *err) {
-    for (int32_t i = 0; i < batch->rejects->count; i++) {
-        int rc = weir_graph_reject_of(p->graph, s, batch->number, batch->rejects, i, err);
-        if (rc != WEIR_OK) {
-            return rc;
-        }
-    }
-    return weir_graph_flush_rejects(p->graph, err);
-}
-
-static int keep_position(struct partition_state *partition, const struct weir_position *position,
-                         struct weir_error *err) {
-    uint8_t *copy = weir_block_regrow(partition->position, position->size);
-    if (copy == NULL) {
-        return weir_error_set(err, WEIR_E_NOMEM, "position: out of memory");
-    }
-    memcpy(copy, position->bytes, position->size);
-    partition->position = copy;
-    partition->position_size = position->size;
-    return WEIR_OK;
-}
-
-/* Bounded sources have given all they have. */
-static bool all_ended(const struct weir_pipeline *p) {
-    if (!p->options.until_end) {
-        return false;
-    }
-    for (int32_t s = 0; s < p->source_count; s++) {
-        for (int32_t i = 0; i < p->sources[s].partition_count; i++) {
-            if (!p->sources[s].partitions[i].ended) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
-/* Partitions may be added while a source runs. */
-static int know_partition(struct weir_pipeline *p, int32_t s, int32_t number,
-                          struct weir_error *err) {
-    struct source_state *source = &p->sources[s];
-    if (number < source->partition_count) {
-        return WEIR_OK;
-    }
-    struct partition_state *grown =
-        realloc(source->partitions, (size_t)(number + 1) * sizeof(*grown));
-    if (grown == NULL) {
-        return weir_error_set(err, WEIR_E_NOMEM, "out of memory for a partition");
-    }
-    source->partitions = grown;
-    for (int32_t i = source->partition_count; i <= number; i++) {
-        memset(&grown[i], 0, sizeof(grown[i]));
-        snprintf(grown[i].name, sizeof(grown[i].name), "%s/%d", p->plan->sources[s].name, i);
-    }
-    source->partition_count = number + 1;
-    return WEIR_OK;
-}
-
-static int take_batch(struct weir_pipeline *p, int32_t s, struct weir_source_batch *batch,
-                      struct weir_error *err) {
-    struct source_state *source = &p->sources[s];
-    if (batch->code != WEIR_OK) {
-        const struct weir_error *cause = weir_source_error(source->source, batch->lane);
-        if (err != NULL) {
-            *err = *cause;
-        }
-        return weir_error_wrap(err, "source %s", p->plan->sources[s].name);
-    }
-    int rc = know_partition(p, s, batch->partition, err);
-    if (rc != WEIR_OK) {
-        return rc;
-    }
-    struct partition_state *partition = &source->partitions[batch->partition];
-    move_clock(p);
-    struct weir_message message = {
-        .kind = WEIR_MESSAGE_BATCH,
-        .clock_us = p->clock_us,
-        .subject = p->plan->sources[s].name,
-        .subject_size = strlen(p->plan->sources[s].name),
-        .partition = (uint32_t)batch->partition,
-        .rows = (uint64_t)batch->rows,
-        .hash = batch->hash,
-    };
-    if (batch->rows > 0 || batch->opens) {
-        rc = schedule_add(p, &message);
-        p->events += batch->rows;
-    }
-    if (rc == WEIR_OK && batch->opens) {
-        rc = weir_graph_open_partition(p->graph, s, partition->name, err);
-    }
-    if (rc == WEIR_OK && batch->batch->rows > 0) {
-        weir_batch_fill_int64(batch->batch,
-                              batch->batch->column_count - WEIR_META_COUNT + WEIR_META_INGESTED_AT,
-                              p->clock_us);
-        rc = weir_graph_push(p->graph, s, partition->name, batch->batch, err);
-    }
-    if (rc == WEIR_OK && batch->rejects != NULL) {
-        rc = push_rejects(p, s, batch, err);
-    }
-    if (rc == WEIR_OK && batch->position.size > 0) {
-        p->dirty = true; /* where a partition begins is recorded too */
-        rc = keep_position(partition, &batch->position, err);
-    }
-    if (rc == WEIR_OK && batch->end) {
-        partition->ended = true;
-        message.kind = WEIR_MESSAGE_END;
-        message.rows = 0;
-        rc = schedule_add(p, &message);
-        if (rc == WEIR_OK) {
-            rc = weir_graph_finish(p->graph, s, partition->name, err);
-        }
-        if (rc == WEIR_OK && all_ended(p)) {
-            message.kind = WEIR_MESSAGE_ADMIN; /* the end of all input closes every window */
-            rc = schedule_add(p, &message);
-            if (rc == WEIR_OK) {
-                rc = weir_graph_finish_all(p->graph, err);
-            }
-        }
-    }
-    return rc;
-}
-
-/* One batch from each lane that has one. */
-static int take_round(struct weir_pipeline *p, bool *worked, struct weir_error *err) {
-    *worked = false;
-    for (int32_t s = 0; s < p->source_count; s++) {
-        for (int32_t i = 0; i < weir_source_lanes(p->sources[s].source); i++) {
-            struct weir_source_batch *batch = weir_source_poll(p->sources[s].source, i);
-            if (batch == NULL) {
-                continue;
-            }
-            *worked = true;
-            int rc = take_batch(p, s, batch, err);
-            weir_source_batch_release(batch);
-            if (rc != WEIR_OK) {
-                return rc;
-            }
-        }
-    }
-    return WEIR_OK;
-}
+/* --- the loop -------------------------------------------------------------------------------- */
 
 static int tick(struct weir_pipeline *p, struct weir_error *err) {
     int64_t now = weir_clock_mono_ns();
@@ -211,7 +65,10 @@ static int tick(struct weir_pipeline *p, struct weir_error *err) {
     if (p->reload != NULL && pipeline_take_request(p)) {
         atomic_store(&p->rollback, true);
     }
-    move_clock(p);
+    if (intake_busy(p)) {
+        return WEIR_OK; /* time moves between batches; it will again soon */
+    }
+    pipeline_move_clock(p);
     int64_t before = weir_graph_watermark(p->graph);
     int rc = weir_graph_tick(p->graph, err);
     if (rc == WEIR_OK && weir_graph_watermark(p->graph) != before) {
@@ -243,41 +100,78 @@ static void show_progress(struct weir_pipeline *p) {
     p->options.progress(p->options.context, &progress);
 }
 
+/* Nothing taken is half done: an epoch may end here. */
+static bool settled(const struct weir_pipeline *p) {
+    return !intake_busy(p) && !p->collection.active;
+}
+
+static int take_rows(struct weir_pipeline *p, bool may_take, bool *worked, struct weir_error *err) {
+    *worked = false;
+    if (!may_take && !intake_busy(p)) {
+        return WEIR_OK;
+    }
+    if (!weir_sinks_have_room(p->sinks)) {
+        p->blocked_since_ns = p->blocked_since_ns != 0 ? p->blocked_since_ns : weir_clock_mono_ns();
+        return WEIR_OK;
+    }
+    if (p->blocked_since_ns != 0) {
+        p->blocked_ns += weir_clock_mono_ns() - p->blocked_since_ns;
+        p->blocked_since_ns = 0;
+    }
+    return intake_step(p, may_take, worked, err);
+}
+
+static int seal_when_due(struct weir_pipeline *p, bool due, struct weir_error *err) {
+    if (!p->dirty || !due || !settled(p) || !weir_commit_may_seal(p->commit)) {
+        return WEIR_OK;
+    }
+    int rc = pipeline_seal(p, err);
+    slice_mark(&p->slices, SLICE_SEAL);
+    if (rc == WEIR_OK && p->reload != NULL) {
+        rc = reload_at_seal(p, err);
+        slice_mark(&p->slices, SLICE_RELOAD);
+    }
+    return rc;
+}
+
 static int step(struct weir_pipeline *p, bool *ended, struct weir_error *err) {
+    slice_begin(&p->slices);
     int64_t every_ns = 1000 * (p->options.commit_every_us > 0 ? p->options.commit_every_us
                                                               : p->plan->commit_every_us);
     bool full = weir_sinks_want_seal(p->sinks); /* a record holds only so much */
     bool overdue = p->dirty && (full || weir_clock_mono_ns() - p->sealed_at_ns >= every_ns);
-    bool may_seal = weir_commit_may_seal(p->commit);
     bool worked = false;
-    int rc = WEIR_OK;
     bool stopping = atomic_load(&p->stop);
-    if (!stopping && (!overdue || may_seal)) { /* two epochs wait: take no more rows */
-        rc = take_round(p, &worked, err);
-    }
+    /* An epoch that is to end takes no more rows, also while it must wait for those before it. */
+    int rc = take_rows(p, !stopping && !overdue, &worked, err);
+    slice_mark(&p->slices, SLICE_ROWS);
     if (rc == WEIR_OK) {
         rc = tick(p, err);
     }
-    *ended = all_ended(p) || stopping;
+    *ended = !intake_busy(p) && (intake_ended(p) || stopping);
     bool due = full || weir_clock_mono_ns() - p->sealed_at_ns >= every_ns;
-    if (rc == WEIR_OK && p->dirty && (due || *ended) && weir_commit_may_seal(p->commit)) {
-        rc = pipeline_seal(p, err);
-        if (rc == WEIR_OK && p->reload != NULL) {
-            rc = reload_at_seal(p, err);
-        }
+    if (rc == WEIR_OK) {
+        rc = seal_when_due(p, due || *ended, err);
     }
     if (rc == WEIR_OK) {
-        rc = pipeline_collect(p, SLICE_NS, err);
+        rc = pipeline_collect(p, COLLECT_NS, err);
+        slice_mark(&p->slices, SLICE_COLLECT);
     }
     if (rc == WEIR_OK) {
         rc = snapshotter_step(p, err);
+        slice_mark(&p->slices, SLICE_SNAPSHOT);
     }
     if (rc == WEIR_OK && p->reload != NULL) {
         rc = reload_step(p, err);
+        slice_mark(&p->slices, SLICE_RELOAD);
     }
     show_progress(p);
     pipeline_write_status(p);
-    if (rc == WEIR_OK && !worked && !p->collection.active && (p->dirty || !*ended)) {
+    slice_mark(&p->slices, SLICE_STATUS);
+    slice_end(&p->slices);
+    bool wait = !worked && !p->collection.active &&
+                (p->blocked_since_ns != 0 || (!intake_busy(p) && (p->dirty || !*ended)));
+    if (rc == WEIR_OK && wait) {
         int64_t wait_ms = IDLE_WAIT_MS;
         if (p->dirty) {
             int64_t left = (every_ns - (weir_clock_mono_ns() - p->sealed_at_ns)) / 1000000 + 1;
@@ -293,6 +187,7 @@ int weir_pipeline_run(struct weir_pipeline *p, struct weir_error *err) {
     p->started_ns = p->sealed_at_ns = p->last_progress_ns = p->snapshot_at_ns =
         weir_clock_mono_ns();
     for (int32_t s = 0; rc == WEIR_OK && s < p->source_count; s++) {
+        weir_source_set_batch_rows(p->sources[s].source, FIRST_BATCH_ROWS);
         rc = weir_source_start(p->sources[s].source, err);
         if (rc != WEIR_OK) {
             weir_error_wrap(err, "source %s", p->plan->sources[s].name);
@@ -419,7 +314,7 @@ int weir_pipeline_create(const struct weir_pipeline_options *options, struct wei
         weir_pipeline_destroy(p);
         return rc;
     }
-    move_clock(p);
+    pipeline_move_clock(p);
     *out = p;
     return WEIR_OK;
 }
@@ -428,6 +323,7 @@ void weir_pipeline_destroy(struct weir_pipeline *p) {
     if (p == NULL) {
         return;
     }
+    intake_fini(p);
     for (int32_t s = 0; p->sources != NULL && s < p->source_count; s++) {
         weir_source_destroy(p->sources[s].source);
         for (int32_t i = 0; p->sources[s].partitions != NULL && i < p->sources[s].partition_count;

@@ -38,7 +38,10 @@ void weir_pipeline_progress(struct weir_pipeline *p, struct weir_pipeline_progre
     out->clock_us = p->clock_us;
     out->commit_p50_us = (int64_t)status.latency_p50_us;
     out->commit_max_us = (int64_t)status.latency_max_us;
-    out->seal_max_us = p->seal_max_ns / 1000;
+    out->seal_max_us = p->slices.max_ns[SLICE_SEAL] / 1000;
+    out->turn_max_us = p->slices.turn_max_ns / 1000;
+    out->turn_max_cpu_us = p->slices.turn_max_cpu_ns / 1000;
+    out->turn_max_in = slice_name(p->slices.turn_max_in);
     out->resident_bytes = resident_bytes();
     struct rusage usage;
     if (getrusage(RUSAGE_SELF, &usage) == 0) {
@@ -58,7 +61,7 @@ void weir_pipeline_progress(struct weir_pipeline *p, struct weir_pipeline_progre
     }
     out->encode_cpu_ns = sinks.encode_cpu_ns;
     out->apply_cpu_ns = sinks.apply_cpu_ns;
-    out->blocked_ns = sinks.blocked_ns;
+    out->blocked_ns = sinks.blocked_ns + p->blocked_ns;
     out->mallocs = weir_pool_malloc_count(p->pool) + weir_pool_malloc_count(p->source_pool);
     out->graph = p->graph;
     out->rule_set = weir_rule_set_hash(p->rule_set);
@@ -142,6 +145,11 @@ static void put_figures(struct text *text, const struct weir_pipeline_progress *
     put_int(text, "commit_p50_us", progress->commit_p50_us);
     put_int(text, "commit_max_us", progress->commit_max_us);
     put_int(text, "seal_max_us", progress->seal_max_us);
+    put_int(text, "turn_max_us", progress->turn_max_us);
+    put_int(text, "turn_max_cpu_us", progress->turn_max_cpu_us);
+    put(text, "\"turn_max_in\":");
+    put_text(text, progress->turn_max_in);
+    put(text, ",");
     put_int(text, "resident_bytes", progress->resident_bytes);
     put_int(text, "resident_peak_bytes", progress->resident_peak_bytes);
     put_int(text, "state_bytes", progress->state_bytes);

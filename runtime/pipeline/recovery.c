@@ -222,6 +222,11 @@ int pipeline_bind_sinks(struct weir_pipeline *p, struct weir_graph *graph, struc
     return WEIR_OK;
 }
 
+static void sink_room(void *context) {
+    struct weir_pipeline *p = context;
+    weir_signal_raise(&p->signal);
+}
+
 static void sink_failed(void *context, const struct weir_error *err) {
     struct weir_pipeline *p = context;
     pipeline_fail(p, err);
@@ -444,6 +449,7 @@ static int start_sinks(struct weir_pipeline *p, struct recovering *r,
         .hooks = {.context = p,
                   .sealed = sink_sealed,
                   .applied = sink_applied,
+                  .room = sink_room,
                   .failed = sink_failed},
     };
     int rc = WEIR_OK;

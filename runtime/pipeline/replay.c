@@ -362,6 +362,8 @@ static int replay_messages(struct replay *r, const struct weir_record_view *reco
         default:
             break; /* verdicts are applied with their batch; rule sets are compared at the start */
         }
+        bool fired;
+        rc = rc == WEIR_OK ? weir_graph_fire(r->graph, -1, &fired, err) : rc;
     }
     return rc;
 }

@@ -11,11 +11,11 @@
 #include "pipeline/internal.h"
 
 enum {
-    SLICE_SLOTS = 4096,
+    SLICE_SLOTS = 512,
     SLICE_BYTES_MAX = 64 << 20,
-    QUEUE_SLICES_MAX = 32, /* waiting for the disk; the dump pauses beyond it */
+    QUEUE_SLICES_MAX = 256, /* waiting for the disk; the dump pauses beyond it */
     EVERY_IMAGE_BYTES = 64 << 20,
-    STEP_NS = 300000, /* of dumping between two batches, at least one slice */
+    STEP_NS = 200000, /* of dumping between two batches, at least one slice */
 };
 
 struct slice {

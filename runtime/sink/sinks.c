@@ -161,17 +161,21 @@ static struct message *pop(struct queue *queue) {
     return message;
 }
 
-static void done(struct queue *queue, struct message *message) {
+/* True when the queue held more than `most` bytes and no longer does. */
+static bool done(struct queue *queue, struct message *message, size_t most) {
     size_t bytes = message->bytes;
     drop(message);
     pthread_mutex_lock(&queue->lock);
     message->next = queue->free_list;
     queue->free_list = message;
+    bool was_full = queue->bytes > most;
     queue->bytes -= bytes;
+    bool room = was_full && queue->bytes <= most;
     queue->busy = false;
     queue->cpu_ns = weir_clock_thread_cpu_ns();
     pthread_cond_broadcast(&queue->changed);
     pthread_mutex_unlock(&queue->lock);
+    return room;
 }
 
 static void fail(struct weir_sinks *sinks, const struct weir_error *err) {
@@ -253,7 +257,10 @@ static void *work(void *context) {
         if (rc != WEIR_OK) {
             fail(sinks, &err); /* before done: who waits for the queue then asks for failures */
         }
-        done(&worker->queue, message);
+        size_t most = sinks->options.queue_bytes;
+        if (done(&worker->queue, message, most) && sinks->options.hooks.room != NULL) {
+            sinks->options.hooks.room(sinks->options.hooks.context);
+        }
     }
     return NULL;
 }
@@ -329,7 +336,7 @@ static void *apply_effects(void *context) {
             fail(sinks, &err);
         }
         for (int32_t i = 0; i < count; i++) {
-            done(&entry->queue, messages[i]);
+            (void)done(&entry->queue, messages[i], SIZE_MAX);
         }
     }
     return NULL;
@@ -448,6 +455,17 @@ enum weir_sink_effect_kind weir_sinks_effect_kind(const struct weir_sinks *sinks
     return sinks->entries[sink]->ops->effect_kind;
 }
 
+bool weir_sinks_have_room(struct weir_sinks *sinks) {
+    bool room = true;
+    for (int32_t i = 0; i < sinks->worker_count; i++) {
+        struct queue *queue = &sinks->workers[i].queue;
+        pthread_mutex_lock(&queue->lock);
+        room = room && queue->bytes <= sinks->options.queue_bytes;
+        pthread_mutex_unlock(&queue->lock);
+    }
+    return room || __atomic_load_n(&sinks->failed, __ATOMIC_ACQUIRE);
+}
+
 bool weir_sinks_want_seal(struct weir_sinks *sinks) {
     return __atomic_load_n(&sinks->want_seal, __ATOMIC_ACQUIRE);
 }
@@ -466,10 +484,10 @@ int weir_sinks_write(struct weir_sinks *sinks, int32_t sink, struct weir_batch *
     }
     size_t bytes = weir_batch_held_bytes(batch);
     pthread_mutex_lock(&queue->lock);
-    if (queue->bytes > sinks->options.queue_bytes) {
+    size_t most = sinks->options.queue_bytes + sinks->options.queue_bytes / 2;
+    if (queue->bytes > most) {
         int64_t start = weir_clock_mono_ns();
-        while (queue->bytes > sinks->options.queue_bytes &&
-               !__atomic_load_n(&sinks->failed, __ATOMIC_ACQUIRE)) {
+        while (queue->bytes > most && !__atomic_load_n(&sinks->failed, __ATOMIC_ACQUIRE)) {
             pthread_cond_wait(&queue->changed, &queue->lock);
         }
         sinks->blocked_ns += weir_clock_mono_ns() - start;

@@ -2,8 +2,8 @@
 /* All sinks of a pipeline and the threads that serve them: a few workers that encode (a sink stays
  * with one worker, so its rows keep their order), and one applier per sink that ever had an effect.
  *
- * The loop writes and seals; a full queue blocks it: that is the backpressure. Hooks carry what
- * comes out to the commit room. */
+ * The loop writes and seals, and asks for room before it takes more rows in: that is the
+ * backpressure. Hooks carry what comes out to the commit room. */
 #include <inttypes.h>
 
 #include "sink/sink.h"
@@ -22,6 +22,8 @@ struct weir_sinks_hooks {
                    const struct weir_sink_effect *effect);
     /* Applier (or the thread that called apply, when there was nothing to apply). */
     void (*applied)(void *context, int32_t sink, uint64_t epoch);
+    /* Worker: a queue that was full has room again. May be NULL. */
+    void (*room)(void *context);
     /* Any thread. Final: the pipeline must stop. */
     void (*failed)(void *context, const struct weir_error *err);
 };
@@ -34,7 +36,7 @@ struct weir_sinks_options {
 };
 
 struct weir_sinks_stats {
-    int64_t blocked_ns;    /* the loop waited for room */
+    int64_t blocked_ns;    /* writes waited for room */
     int64_t encode_cpu_ns; /* all workers */
     int64_t apply_cpu_ns;  /* all appliers */
     int64_t queued_bytes;
@@ -59,8 +61,10 @@ enum weir_sink_effect_kind weir_sinks_effect_kind(const struct weir_sinks *sinks
  * before its time. */
 bool weir_sinks_want_seal(struct weir_sinks *sinks);
 
-/* Loop thread. References the batch, copies sel (NULL: all rows); blocks while the worker's queue
- * is full. */
+/* Loop thread: no queue is full. */
+bool weir_sinks_have_room(struct weir_sinks *sinks);
+/* Loop thread. References the batch, copies sel (NULL: all rows). What one batch becomes is taken
+ * beyond a full queue; it blocks only while the queue holds half as much again. */
 int weir_sinks_write(struct weir_sinks *sinks, int32_t sink, struct weir_batch *batch,
                      const int32_t *sel, int32_t count, struct weir_error *err) WEIR_MUST_CHECK;
 /* Loop thread: ends the epoch in every sink; each answers by hooks.sealed (at once, on this thread,

@@ -379,7 +379,7 @@ static int next(struct weir_source *source, int32_t partition, int32_t max_rows,
         return files->failed;
     }
     /* Nothing is read before there is memory for it: a batch that cannot be begun loses nothing. */
-    int rc = weir_batch_builder_begin(&files->builder);
+    int rc = weir_batch_builder_begin_rows(&files->builder, max_rows);
     if (rc != WEIR_OK) {
         return WEIR_E_LIMIT;
     }
@@ -445,7 +445,7 @@ static int serve(struct weir_source *source, int32_t lane, struct source_outlet 
                  bool *ended, struct weir_error *err) {
     struct files *files = source->state;
     struct weir_source_batch *batch = NULL;
-    int rc = next(source, lane, source->batch_rows, &batch, err);
+    int rc = next(source, lane, source_wanted_rows(source), &batch, err);
     if (rc == WEIR_E_LIMIT) { /* backpressure by memory */
         *ended = source_outlet_wait(outlet, 1);
         return WEIR_OK;

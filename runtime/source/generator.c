@@ -521,7 +521,7 @@ static int next(struct weir_source *source, int32_t partition, int32_t max_rows,
     if ((rows == 0 && !end) || generator->ended) {
         return WEIR_OK;
     }
-    int rc = weir_batch_builder_begin(&generator->builder);
+    int rc = weir_batch_builder_begin_rows(&generator->builder, rows);
     for (int32_t i = 0; rc == WEIR_OK && i < rows; i++) {
         struct event event;
         make_event(settings, generator->next + (uint64_t)i, true, &event);

@@ -1,5 +1,7 @@
 #pragma once
 /* What registry.c and the kinds of source share. Private to the room. */
+#include <stdatomic.h>
+
 #include "core/ring.h"
 #include "source/source.h"
 
@@ -17,7 +19,8 @@ struct weir_source {
     struct weir_pool *pool;
     struct weir_signal *signal;
     bool until_end;
-    int32_t batch_rows;
+    int32_t batch_rows;          /* at most */
+    _Atomic int32_t wanted_rows; /* of a batch, by threads */
     uint32_t queue_batches;
     int32_t partitions;            /* set by open */
     void *state;                   /* the kind's own */
@@ -25,6 +28,11 @@ struct weir_source {
     int32_t lanes;
     bool started;
 };
+
+/* Rows a batch made by a thread should have at most. */
+static inline int32_t source_wanted_rows(const struct weir_source *source) {
+    return atomic_load_explicit(&source->wanted_rows, memory_order_relaxed);
+}
 
 /* A batch wrapped for delivery, with room for a position of `position_bytes` that the caller fills
  * through position.bytes. Steals `batch` and `rejects` when it succeeds. NULL at the pool's cap. */

@@ -527,7 +527,7 @@ static void on_message(rd_kafka_message_t *message, void *opaque) {
         return;
     }
     lane->served++;
-    if (part != lane->part || lane->frame_count == lane->frames_max) {
+    if (part != lane->part || lane->frame_count >= lane->frames_max) {
         if (lane->frame_count > 0 && !flush(lane)) {
             return;
         }
@@ -553,7 +553,7 @@ static void on_message(rd_kafka_message_t *message, void *opaque) {
             part->next = part->end;
             finish_part(lane, part);
         }
-    } else if (lane->outlet == NULL && lane->frame_count == lane->frames_max) {
+    } else if (lane->outlet == NULL && lane->frame_count >= lane->frames_max) {
         stop_serving(lane);
     }
 }
@@ -581,6 +581,7 @@ int kafka_lane_serve(struct kafka_lane *lane, struct source_outlet *outlet, bool
     *ended = lane->source->until_end && lane->ended_count == lane->part_count;
     if (lane->rc == WEIR_OK && !lane->closed && !*ended) {
         note_queue(lane);
+        lane->frames_max = source_wanted_rows(lane->source);
         (void)rd_kafka_consume_callback_queue(lane->queue, SERVE_MS, on_message, lane);
         note_queue(lane);
         (void)flush(lane);

@@ -171,6 +171,7 @@ int weir_source_create(struct weir_source **out, const struct weir_source_config
     source->batch_rows = config->batch_rows > 0 && config->batch_rows <= WEIR_BATCH_ROWS_MAX
                              ? config->batch_rows
                              : WEIR_BATCH_ROWS_MAX;
+    source->wanted_rows = source->batch_rows;
     source->queue_batches = config->queue_batches > 0 ? config->queue_batches : QUEUE_BATCHES;
     if (rc != WEIR_OK) {
         weir_error_set(err, rc, "out of memory");
@@ -272,7 +273,7 @@ static void push_failure(struct source_outlet *t, int rc) {
 static int serve_partition(struct source_outlet *t, bool *ended) {
     struct weir_source *source = t->source;
     struct weir_source_batch *batch = NULL;
-    int rc = weir_source_next(source, t->number, 0, &batch, &t->error);
+    int rc = weir_source_next(source, t->number, source_wanted_rows(source), &batch, &t->error);
     if (rc == WEIR_E_LIMIT) { /* backpressure by memory */
         *ended = source_outlet_wait(t, LIMIT_WAIT_MS);
         return WEIR_OK;
@@ -342,6 +343,11 @@ int weir_source_start(struct weir_source *source, struct weir_error *err) {
         }
     }
     return WEIR_OK;
+}
+
+void weir_source_set_batch_rows(struct weir_source *source, int32_t rows) {
+    rows = rows < 1 ? 1 : rows > source->batch_rows ? source->batch_rows : rows;
+    atomic_store_explicit(&source->wanted_rows, rows, memory_order_relaxed);
 }
 
 struct weir_source_batch *weir_source_poll(struct weir_source *source, int32_t lane) {

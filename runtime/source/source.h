@@ -59,7 +59,7 @@ struct weir_source_config {
     struct weir_pool *pool;     /* borrowed */
     struct weir_signal *signal; /* borrowed, raised when a batch is ready; NULL in pull mode */
     bool until_end;             /* bounded: ends where the input ends, else followed */
-    int32_t batch_rows;         /* 0: WEIR_BATCH_ROWS_MAX */
+    int32_t batch_rows;         /* at most; 0: WEIR_BATCH_ROWS_MAX */
     uint32_t queue_batches;     /* ring size a partition; 0: 8 */
 };
 
@@ -87,6 +87,9 @@ int weir_source_next(struct weir_source *source, int32_t partition, int32_t max_
                      struct weir_source_batch **out, struct weir_error *err) WEIR_MUST_CHECK;
 
 int weir_source_start(struct weir_source *source, struct weir_error *err) WEIR_MUST_CHECK;
+/* Any thread: threads make batches of at most so many rows from now on (those that wait stay as
+ * they are), so that one batch is little work for who takes it. */
+void weir_source_set_batch_rows(struct weir_source *source, int32_t rows);
 /* Consumer thread; NULL when nothing is ready. The caller releases. */
 struct weir_source_batch *weir_source_poll(struct weir_source *source, int32_t lane);
 /* The next batch without taking it (rows, end and times can be looked at), NULL when none. */

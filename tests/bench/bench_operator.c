@@ -189,11 +189,11 @@ static void bench_aggregate(struct weir_schema *schema, uint64_t keys, int32_t b
     double rows = (double)weir_aggregate_keys(aggregate);
     int64_t longest = 0;
     int64_t start = weir_clock_thread_cpu_ns();
-    bool done = false;
-    while (!done) {
+    enum weir_fired fired = WEIR_FIRED_SOME;
+    while (fired != WEIR_FIRED_ALL) {
         check(weir_batch_builder_begin(&builder), &err);
         int64_t call = weir_clock_thread_cpu_ns();
-        check(weir_aggregate_fire(aggregate, WEIR_WATERMARK_END, &builder, 1024, &done, &err),
+        check(weir_aggregate_fire(aggregate, WEIR_WATERMARK_END, &builder, 1024, &fired, &err),
               &err);
         call = weir_clock_thread_cpu_ns() - call;
         longest = call > longest ? call : longest;

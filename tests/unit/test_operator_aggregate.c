@@ -296,6 +296,7 @@ static struct weir_aggregate *make_aggregate(struct weir_schema *schema) {
         .measures = measures,
         .measure_count = MEASURES,
         .option = "memory.state",
+        .work = 1 + (int32_t)below(50), /* windows are made in many slices */
     };
     struct weir_aggregate *aggregate = weir_aggregate_create(&config, &err);
     if (aggregate == NULL) {
@@ -567,10 +568,10 @@ static void fire(struct world *world, int64_t watermark, int limit) {
                                              weir_aggregate_output(world->aggregate), 64, 1 << 16,
                                              &err),
                      WEIR_OK);
-    bool done = false;
-    while (!done && limit > 0) {
+    enum weir_fired fired = WEIR_FIRED_SOME;
+    while (fired != WEIR_FIRED_ALL && limit > 0) {
         assert_int_equal(weir_batch_builder_begin(&builder), WEIR_OK);
-        int rc = weir_aggregate_fire(world->aggregate, watermark, &builder, limit, &done, &err);
+        int rc = weir_aggregate_fire(world->aggregate, watermark, &builder, limit, &fired, &err);
         if (rc != WEIR_OK) {
             fail_msg("%s", err.message);
         }
@@ -827,9 +828,9 @@ static int aggregate_one(enum weir_measure_kind kind, struct weir_batch *batch,
         weir_batch_builder_init(&builder, pool, weir_aggregate_output(aggregate), 8, 4096, NULL),
         WEIR_OK);
     assert_int_equal(weir_batch_builder_begin(&builder), WEIR_OK);
-    bool done;
+    enum weir_fired fired;
     if (rc == WEIR_OK) {
-        rc = weir_aggregate_fire(aggregate, WEIR_WATERMARK_END, &builder, 8, &done, err);
+        rc = weir_aggregate_fire(aggregate, WEIR_WATERMARK_END, &builder, 8, &fired, err);
     }
     struct weir_batch *taken = weir_batch_builder_take(&builder);
     if (rc == WEIR_OK) {
@@ -1059,9 +1060,9 @@ static void damage(void) {
                                                  1 << 20, &err),
                          WEIR_OK);
         assert_int_equal(weir_batch_builder_begin(&builder), WEIR_OK);
-        bool done = false;
-        if (rc == WEIR_OK) {
-            rc = weir_aggregate_fire(world->aggregate, WEIR_WATERMARK_END, &builder, 4096, &done,
+        enum weir_fired fired = WEIR_FIRED_SOME;
+        while (rc == WEIR_OK && fired == WEIR_FIRED_SOME) {
+            rc = weir_aggregate_fire(world->aggregate, WEIR_WATERMARK_END, &builder, 4096, &fired,
                                      &err);
         }
         refused += rc != WEIR_OK;

@@ -1,0 +1,250 @@
+/* Rows come in: a batch from each lane in turn, into the graph. A turn of the loop does about
+ * TURN_NS of it. How many rows a batch has is asked of the sources by what rows have cost lately;
+ * what else may be long (windows that close, many refused rows) goes on where it stopped in the
+ * turn before. Only what the schedule records decides what comes out: which batch came, how many
+ * rows it had, at what clock; never where a turn ended. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/block.h"
+#include "core/clock.h"
+#include "pipeline/internal.h"
+
+enum {
+    TURN_NS = 500000,
+    ROWS_LEAST = 256, /* a batch; fewer cost more in being handed over than they save */
+    ROWS_MOST = WEIR_BATCH_ROWS_MAX,
+    ROWS_TELLING = 64, /* fewer say little of what a row costs */
+    REJECTS_A_SLICE = 128
+};
+
+void pipeline_move_clock(struct weir_pipeline *p) {
+    int64_t wall = weir_clock_wall_us();
+    p->clock_us = wall > p->clock_us ? wall : p->clock_us; /* recorded clock never goes back */
+    weir_graph_set_moment(p->graph, p->clock_us, (int64_t)p->epoch);
+    weir_script_set_clock(p->clock_us);
+}
+
+static int keep_position(struct partition_state *partition, const struct weir_position *position,
+                         struct weir_error *err) {
+    uint8_t *copy = weir_block_regrow(partition->position, position->size);
+    if (copy == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "position: out of memory");
+    }
+    memcpy(copy, position->bytes, position->size);
+    partition->position = copy;
+    partition->position_size = position->size;
+    return WEIR_OK;
+}
+
+bool intake_ended(const struct weir_pipeline *p) {
+    if (!p->options.until_end) {
+        return false;
+    }
+    for (int32_t s = 0; s < p->source_count; s++) {
+        for (int32_t i = 0; i < p->sources[s].partition_count; i++) {
+            if (!p->sources[s].partitions[i].ended) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* Partitions may be added while a source runs. */
+static int know_partition(struct weir_pipeline *p, int32_t s, int32_t number,
+                          struct weir_error *err) {
+    struct source_state *source = &p->sources[s];
+    if (number < source->partition_count) {
+        return WEIR_OK;
+    }
+    struct partition_state *grown =
+        realloc(source->partitions, (size_t)(number + 1) * sizeof(*grown));
+    if (grown == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory for a partition");
+    }
+    source->partitions = grown;
+    for (int32_t i = source->partition_count; i <= number; i++) {
+        memset(&grown[i], 0, sizeof(grown[i]));
+        snprintf(grown[i].name, sizeof(grown[i].name), "%s/%d", p->plan->sources[s].name, i);
+    }
+    source->partition_count = number + 1;
+    return WEIR_OK;
+}
+
+static struct weir_message message_of(const struct weir_pipeline *p, enum weir_message_kind kind) {
+    const struct weir_source_batch *batch = p->intake.batch;
+    const char *name = p->plan->sources[p->intake.source].name;
+    return (struct weir_message){
+        .kind = (uint8_t)kind,
+        .clock_us = p->clock_us,
+        .subject = name,
+        .subject_size = strlen(name),
+        .partition = (uint32_t)batch->partition,
+        .hash = batch->hash,
+    };
+}
+
+/* As many rows as take about a turn: dearer rows are believed sooner than cheaper ones. */
+static void ask_for_rows(struct source_state *source, int64_t cpu_ns, int32_t rows) {
+    if (rows < ROWS_TELLING) {
+        return;
+    }
+    double seen = (double)cpu_ns / rows;
+    double share = seen > source->row_ns ? 0.5 : 0.125;
+    source->row_ns = source->row_ns == 0 ? seen : source->row_ns + share * (seen - source->row_ns);
+    double wanted = source->row_ns > 0 ? TURN_NS / source->row_ns : ROWS_MOST;
+    weir_source_set_batch_rows(source->source, wanted < ROWS_LEAST  ? ROWS_LEAST
+                                               : wanted > ROWS_MOST ? ROWS_MOST
+                                                                    : (int32_t)wanted);
+}
+
+/* The batch polled last, as far as its rows. */
+static int begin_batch(struct weir_pipeline *p, struct weir_error *err) {
+    struct weir_source_batch *batch = p->intake.batch;
+    int32_t s = p->intake.source;
+    struct source_state *source = &p->sources[s];
+    if (batch->code != WEIR_OK) {
+        const struct weir_error *cause = weir_source_error(source->source, batch->lane);
+        if (err != NULL) {
+            *err = *cause;
+        }
+        return weir_error_wrap(err, "source %s", p->plan->sources[s].name);
+    }
+    int rc = know_partition(p, s, batch->partition, err);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    const char *partition = source->partitions[batch->partition].name;
+    pipeline_move_clock(p);
+    if (batch->rows > 0 || batch->opens) {
+        struct weir_message message = message_of(p, WEIR_MESSAGE_BATCH);
+        message.rows = (uint64_t)batch->rows;
+        rc = schedule_add(p, &message);
+        p->events += batch->rows;
+    }
+    if (rc == WEIR_OK && batch->opens) {
+        rc = weir_graph_open_partition(p->graph, s, partition, err);
+    }
+    if (rc == WEIR_OK && batch->batch->rows > 0) {
+        int64_t cpu_ns = weir_clock_thread_cpu_ns();
+        weir_batch_fill_int64(batch->batch,
+                              batch->batch->column_count - WEIR_META_COUNT + WEIR_META_INGESTED_AT,
+                              p->clock_us);
+        rc = weir_graph_push(p->graph, s, partition, batch->batch, err);
+        ask_for_rows(source, weir_clock_thread_cpu_ns() - cpu_ns, batch->batch->rows);
+    }
+    return rc;
+}
+
+static int push_rejects(struct weir_pipeline *p, struct weir_error *err) {
+    struct intake *in = &p->intake;
+    const struct weir_reject_batch *rejects = in->batch->rejects;
+    int32_t count = rejects != NULL ? rejects->count : 0;
+    for (int32_t i = 0; i < REJECTS_A_SLICE && in->rejects < count; i++) {
+        int rc = weir_graph_reject_of(p->graph, in->source, in->batch->number, rejects,
+                                      in->rejects++, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    if (in->rejects < count) {
+        return WEIR_OK;
+    }
+    in->stage++;
+    return count > 0 ? weir_graph_flush_rejects(p->graph, err) : WEIR_OK;
+}
+
+/* What comes after a batch's rows, one thing a call. */
+static int go_on(struct weir_pipeline *p, struct weir_error *err) {
+    struct intake *in = &p->intake;
+    struct weir_source_batch *batch = in->batch;
+    struct partition_state *partition = &p->sources[in->source].partitions[batch->partition];
+    struct weir_message message;
+    int rc = WEIR_OK;
+    switch (in->stage) {
+    case INTAKE_REJECTS:
+        return push_rejects(p, err);
+    case INTAKE_POSITION:
+        if (batch->position.size > 0) {
+            p->dirty = true; /* where a partition begins is recorded too */
+            rc = keep_position(partition, &batch->position, err);
+        }
+        in->stage = batch->end ? INTAKE_END : INTAKE_DONE;
+        return rc;
+    case INTAKE_END:
+        partition->ended = true;
+        message = message_of(p, WEIR_MESSAGE_END);
+        rc = schedule_add(p, &message);
+        in->stage = intake_ended(p) ? INTAKE_END_ALL : INTAKE_DONE;
+        return rc == WEIR_OK ? weir_graph_finish(p->graph, in->source, partition->name, err) : rc;
+    case INTAKE_END_ALL:
+        message = message_of(p, WEIR_MESSAGE_ADMIN); /* the end of all input closes every window */
+        rc = schedule_add(p, &message);
+        in->stage = INTAKE_DONE;
+        return rc == WEIR_OK ? weir_graph_finish_all(p->graph, err) : rc;
+    case INTAKE_DONE:
+        weir_source_batch_release(batch);
+        in->batch = NULL;
+    }
+    return rc;
+}
+
+/* Lanes take turns. */
+static bool poll_next(struct weir_pipeline *p) {
+    struct intake *in = &p->intake;
+    int32_t seen = 0;
+    while (seen <= p->source_count) {
+        if (in->turn_lane >= weir_source_lanes(p->sources[in->turn_source].source)) {
+            in->turn_lane = 0;
+            in->turn_source = (in->turn_source + 1) % p->source_count;
+            seen++;
+            continue;
+        }
+        in->source = in->turn_source;
+        in->batch = weir_source_poll(p->sources[in->source].source, in->turn_lane++);
+        if (in->batch != NULL) {
+            in->stage = INTAKE_REJECTS;
+            in->rejects = 0;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool intake_busy(const struct weir_pipeline *p) {
+    return p->intake.batch != NULL || weir_graph_firing(p->graph);
+}
+
+int intake_step(struct weir_pipeline *p, bool may_take, bool *worked, struct weir_error *err) {
+    int64_t began = weir_clock_mono_ns();
+    int64_t now = began;
+    int64_t longest = 0;
+    int rc = WEIR_OK;
+    while (rc == WEIR_OK && now - began < TURN_NS) {
+        bool done;
+        if (weir_graph_firing(p->graph)) {
+            rc = weir_graph_fire(p->graph, TURN_NS - (now - began), &done, err);
+        } else if (p->intake.batch != NULL) {
+            rc = go_on(p, err);
+        } else if (may_take && now - began + longest <= TURN_NS && poll_next(p)) {
+            /* Going by what was done so far, it ends within the turn. */
+            rc = begin_batch(p, err);
+        } else {
+            break;
+        }
+        *worked = true;
+        int64_t then = now;
+        now = weir_clock_mono_ns();
+        longest = now - then > longest ? now - then : longest;
+    }
+    return rc;
+}
+
+void intake_fini(struct weir_pipeline *p) {
+    if (p->intake.batch != NULL) {
+        weir_source_batch_release(p->intake.batch);
+        p->intake.batch = NULL;
+    }
+}
