@@ -1,17 +1,21 @@
-/* A list and a lock for each power of two. Under AddressSanitizer nothing is kept, so that it sees
+/* Lists and a lock for each power of two. Under AddressSanitizer nothing is kept, so that it sees
  * uses after a give. */
 #include "core/block.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/region.h"
+
 enum {
-    SMALLEST = 6, /* 64 bytes with the header */
-    LARGEST = 26, /* 64 MiB; what is larger is malloc's */
-    AHEAD_MAX = 8
+    SMALLEST = 6,     /* 64 bytes with the header */
+    LARGEST = 26,     /* 64 MiB; what is larger is malloc's */
+    DROPPED_FROM = 16 /* smaller blocks keep their pages: they are few bytes, or soon used again */
 };
+#define REGION_BYTES ((size_t)8 << 30)
 
 struct header {
     struct header *next;
@@ -21,12 +25,19 @@ struct header {
 static struct shelf {
     pthread_mutex_t lock;
     struct header *free;
-    uint32_t made;
+    struct header *bare; /* their pages are given up */
 } shelves[LARGEST + 1] = {
     [0 ... LARGEST] = {.lock = PTHREAD_MUTEX_INITIALIZER},
 };
 static _Atomic size_t kept_bytes;
-static _Atomic uint64_t malloc_count;
+static struct weir_region region;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void take_region(void) {
+#ifndef __SANITIZE_ADDRESS__
+    weir_region_init(&region, REGION_BYTES);
+#endif
+}
 
 /* LARGEST + 1 when there is no shelf for it. */
 static int shelf_of(size_t total) {
@@ -37,44 +48,32 @@ static int shelf_of(size_t total) {
 static struct header *take_kept(int shelf) {
     pthread_mutex_lock(&shelves[shelf].lock);
     struct header *head = shelves[shelf].free;
-    if (head != NULL) {
+    bool kept = head != NULL;
+    if (kept) {
         shelves[shelf].free = head->next;
+    } else if (shelves[shelf].bare != NULL) {
+        head = shelves[shelf].bare;
+        shelves[shelf].bare = head->next;
     }
     pthread_mutex_unlock(&shelves[shelf].lock);
-    if (head != NULL) {
+    if (kept) {
         atomic_fetch_sub_explicit(&kept_bytes, (size_t)1 << shelf, memory_order_relaxed);
     }
     return head;
 }
 
-static struct header *make(size_t total) {
-    atomic_fetch_add_explicit(&malloc_count, 1, memory_order_relaxed);
-    struct header *head = malloc(total);
+static struct header *make(int shelf, size_t total) {
+    struct header *head = NULL;
+    if (shelf <= LARGEST) {
+        total = (size_t)1 << shelf;
+        pthread_once(&once, take_region);
+        head = weir_region_take(&region, total);
+    }
+    head = head != NULL ? head : malloc(total);
     if (head != NULL) {
         head->usable = total - sizeof(struct header);
     }
     return head;
-}
-
-/* A shelf found empty has seen a new high: some more than was asked are made, in proportion, so
- * that a demand that swings ever a little higher stops reaching malloc soon. What is not written to
- * costs no memory. */
-static struct header *make_for(int shelf) {
-    size_t total = (size_t)1 << shelf;
-    pthread_mutex_lock(&shelves[shelf].lock);
-    uint32_t ahead = shelves[shelf].made / 4;
-    ahead = ahead > AHEAD_MAX ? AHEAD_MAX : ahead;
-    shelves[shelf].made += 1 + ahead;
-    pthread_mutex_unlock(&shelves[shelf].lock);
-#ifndef __SANITIZE_ADDRESS__
-    for (; ahead > 0; ahead--) {
-        struct header *spare = make(total);
-        if (spare != NULL) {
-            weir_block_give(spare + 1);
-        }
-    }
-#endif
-    return make(total);
 }
 
 void *weir_block_take(size_t bytes) {
@@ -85,7 +84,7 @@ void *weir_block_take(size_t bytes) {
     int shelf = shelf_of(total);
     struct header *head = shelf <= LARGEST ? take_kept(shelf) : NULL;
     if (head == NULL) {
-        head = shelf <= LARGEST ? make_for(shelf) : make(total);
+        head = make(shelf, total);
     }
     return head != NULL ? head + 1 : NULL;
 }
@@ -106,31 +105,32 @@ size_t weir_block_usable(const void *block) {
     return header_of(block)->usable;
 }
 
+/* Waits for the next of its size, with or without its pages. */
+static void keep(struct header *head, int shelf) {
+    size_t total = (size_t)1 << shelf;
+    size_t kept = atomic_fetch_add_explicit(&kept_bytes, total, memory_order_relaxed) + total;
+    bool bare = shelf >= DROPPED_FROM && kept > WEIR_BLOCK_KEEP_BYTES;
+    if (bare) {
+        atomic_fetch_sub_explicit(&kept_bytes, total, memory_order_relaxed);
+        weir_region_drop(head + 1, head->usable);
+    }
+    pthread_mutex_lock(&shelves[shelf].lock);
+    struct header **list = bare ? &shelves[shelf].bare : &shelves[shelf].free;
+    head->next = *list;
+    *list = head;
+    pthread_mutex_unlock(&shelves[shelf].lock);
+}
+
 void weir_block_give(void *block) {
     if (block == NULL) {
         return;
     }
     struct header *head = header_of(block);
-#ifndef __SANITIZE_ADDRESS__
-    size_t total = head->usable + sizeof(struct header);
-    int shelf = shelf_of(total);
-    if (shelf <= LARGEST &&
-        atomic_fetch_add_explicit(&kept_bytes, total, memory_order_relaxed) + total <=
-            WEIR_BLOCK_KEEP_BYTES) {
-        pthread_mutex_lock(&shelves[shelf].lock);
-        head->next = shelves[shelf].free;
-        shelves[shelf].free = head;
-        pthread_mutex_unlock(&shelves[shelf].lock);
-        return;
+    if (weir_region_has(&region, head)) {
+        keep(head, shelf_of(head->usable + sizeof(struct header)));
+    } else {
+        free(head);
     }
-    if (shelf <= LARGEST) {
-        atomic_fetch_sub_explicit(&kept_bytes, total, memory_order_relaxed);
-        pthread_mutex_lock(&shelves[shelf].lock);
-        shelves[shelf].made--;
-        pthread_mutex_unlock(&shelves[shelf].lock);
-    }
-#endif
-    free(head);
 }
 
 void *weir_block_regrow(void *block, size_t bytes) {
@@ -146,8 +146,4 @@ void *weir_block_regrow(void *block, size_t bytes) {
         weir_block_give(block);
     }
     return wider;
-}
-
-uint64_t weir_block_malloc_count(void) {
-    return atomic_load_explicit(&malloc_count, memory_order_relaxed);
 }

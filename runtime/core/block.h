@@ -1,8 +1,9 @@
 #pragma once
 /* Recycled memory for what is small, uneven and passes between threads: buffers that grow, parts of
  * records, state's blocks. Sizes are powers of two; a block given back waits for the next of its
- * size, so that steady state does not call malloc. One store a process, thread-safe, never more
- * than WEIR_BLOCK_KEEP_BYTES waiting. (Columns come from a weir_pool, which has a cap.) */
+ * size, and new ones are cut from address space taken once, so that steady state does not call
+ * malloc. One store a process, thread-safe; of large blocks that wait beyond WEIR_BLOCK_KEEP_BYTES
+ * only the address space is kept. (Columns come from a weir_pool, which has a cap.) */
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,7 +20,6 @@ void *weir_block_take_zeroed(size_t bytes);
 void *weir_block_regrow(void *block, size_t bytes);
 void weir_block_give(void *block); /* NULL is ignored */
 size_t weir_block_usable(const void *block);
-uint64_t weir_block_malloc_count(void); /* takes that reached malloc */
 
 #ifdef __cplusplus
 }

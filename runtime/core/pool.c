@@ -19,12 +19,15 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
+#include "core/region.h"
+
 enum {
     SMALLEST_CLASS = 10, /* 1 KiB */
     CLASS_COUNT = 26,    /* up to 32 GiB */
     ALIGNMENT = 64,
     SLACK_BYTES = 64,
 };
+#define REGION_MOST ((size_t)1 << 40)
 
 /* Sits in the 64 bytes before the buffer; `next` links free buffers of a class. */
 struct header {
@@ -36,12 +39,13 @@ struct header {
 struct weir_pool {
     pthread_mutex_t lock;
     struct header *free_lists[CLASS_COUNT];
-    uint32_t made[CLASS_COUNT]; /* and not freed */
+    struct header *bare[CLASS_COUNT]; /* cut from the region, their pages given up */
+    struct weir_region region;
     size_t limit;
     size_t held;  /* handed out + on free lists */
     size_t spare; /* on free lists */
     _Atomic size_t used;
-    _Atomic uint64_t malloc_count;
+    _Atomic uint64_t made_count;
 };
 
 struct weir_pool *weir_pool_create(size_t limit_bytes) {
@@ -49,6 +53,12 @@ struct weir_pool *weir_pool_create(size_t limit_bytes) {
     if (pool != NULL) {
         pthread_mutex_init(&pool->lock, NULL);
         pool->limit = limit_bytes;
+#ifndef POOL_POISONS /* it should know each buffer */
+        /* Twice: what one class gave up is not another's. */
+        if (limit_bytes <= REGION_MOST / 2) {
+            weir_region_init(&pool->region, limit_bytes * 2);
+        }
+#endif
     }
     return pool;
 }
@@ -70,11 +80,18 @@ static void taken_back(struct header *head) {
 #endif
 }
 
-static void release(struct header *head) {
+/* Its memory is the system's again. Lock held. */
+static void release(struct weir_pool *pool, struct header *head) {
 #ifdef POOL_POISONS
     __asan_unpoison_memory_region((uint8_t *)head + ALIGNMENT, head->usable + SLACK_BYTES);
 #endif
-    free(head);
+    if (!weir_region_has(&pool->region, head)) {
+        free(head);
+        return;
+    }
+    weir_region_drop((uint8_t *)head + ALIGNMENT, head->usable);
+    head->next = pool->bare[head->class_];
+    pool->bare[head->class_] = head;
 }
 
 /* Frees free buffers, largest first, until `need` more bytes fit under the cap. Lock held. */
@@ -85,8 +102,7 @@ static void trim(struct weir_pool *pool, size_t need) {
             pool->free_lists[c] = head->next;
             pool->held -= head->usable;
             pool->spare -= head->usable;
-            pool->made[c]--;
-            release(head);
+            release(pool, head);
         }
     }
 }
@@ -99,9 +115,10 @@ void weir_pool_destroy(struct weir_pool *pool) {
         while (pool->free_lists[c] != NULL) {
             struct header *head = pool->free_lists[c];
             pool->free_lists[c] = head->next;
-            release(head);
+            release(pool, head);
         }
     }
+    weir_region_fini(&pool->region);
     pthread_mutex_destroy(&pool->lock);
     free(pool);
 }
@@ -113,34 +130,25 @@ static uint32_t size_class(size_t size) {
 
 static struct header *make(struct weir_pool *pool, uint32_t class_) {
     size_t usable = (size_t)1 << (class_ + SMALLEST_CLASS);
-    atomic_fetch_add_explicit(&pool->malloc_count, 1, memory_order_relaxed);
-    struct header *head = aligned_alloc(ALIGNMENT, ALIGNMENT + usable + SLACK_BYTES);
+    size_t total = ALIGNMENT + usable + SLACK_BYTES;
+    atomic_fetch_add_explicit(&pool->made_count, 1, memory_order_relaxed);
+    pthread_mutex_lock(&pool->lock);
+    struct header *head = pool->bare[class_];
+    if (head != NULL) {
+        pool->bare[class_] = head->next;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (head == NULL) {
+        head = weir_region_take(&pool->region, total);
+    }
+    if (head == NULL) {
+        head = aligned_alloc(ALIGNMENT, total);
+    }
     if (head != NULL) {
         head->usable = usable;
         head->class_ = class_;
     }
     return head;
-}
-
-/* A class found empty has seen a new high: some more are made, in proportion, so that a demand that
- * swings ever a little higher stops reaching malloc soon. What is not written to costs no memory.
- */
-static void make_ahead(struct weir_pool *pool, uint32_t class_, uint32_t count) {
-    size_t usable = (size_t)1 << (class_ + SMALLEST_CLASS);
-    for (; count > 0; count--) {
-        struct header *head = make(pool, class_);
-        if (head == NULL) {
-            return;
-        }
-        taken_back(head);
-        pthread_mutex_lock(&pool->lock);
-        head->next = pool->free_lists[class_];
-        pool->free_lists[class_] = head;
-        pool->held += usable;
-        pool->spare += usable;
-        pool->made[class_]++;
-        pthread_mutex_unlock(&pool->lock);
-    }
 }
 
 void *weir_pool_take(struct weir_pool *pool, size_t size) {
@@ -149,7 +157,6 @@ void *weir_pool_take(struct weir_pool *pool, size_t size) {
         return NULL;
     }
     size_t usable = (size_t)1 << (class_ + SMALLEST_CLASS);
-    uint32_t ahead = 0;
     pthread_mutex_lock(&pool->lock);
     struct header *head = pool->free_lists[class_];
     if (head != NULL) {
@@ -164,19 +171,13 @@ void *weir_pool_take(struct weir_pool *pool, size_t size) {
         }
         trim(pool, usable);
         pool->held += usable;
-        ahead = pool->made[class_]++ / 4;
-        if (pool->held + ahead * usable > pool->limit / 2) {
-            ahead = 0;
-        }
     }
     pthread_mutex_unlock(&pool->lock);
     if (head == NULL) {
-        make_ahead(pool, class_, ahead);
         head = make(pool, class_);
         if (head == NULL) {
             pthread_mutex_lock(&pool->lock);
             pool->held -= usable;
-            pool->made[class_]--;
             pthread_mutex_unlock(&pool->lock);
             return NULL;
         }
@@ -212,6 +213,6 @@ size_t weir_pool_used_bytes(const struct weir_pool *pool) {
     return atomic_load_explicit(&pool->used, memory_order_relaxed);
 }
 
-uint64_t weir_pool_malloc_count(const struct weir_pool *pool) {
-    return atomic_load_explicit(&pool->malloc_count, memory_order_relaxed);
+uint64_t weir_pool_made_count(const struct weir_pool *pool) {
+    return atomic_load_explicit(&pool->made_count, memory_order_relaxed);
 }

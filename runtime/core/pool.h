@@ -1,7 +1,8 @@
 #pragma once
-/* Buffers for the data plane, recycled by power-of-two size class, so that steady state does not
- * call malloc. One pool per pipeline, shared by all its threads; the cap is the pipeline's data
- * memory budget: a take past it returns NULL and the caller applies backpressure. */
+/* Buffers for the data plane, recycled by power-of-two size class and first cut from address space
+ * taken at creation, so that steady state does not call malloc, new highs included. One pool per
+ * pipeline, shared by all its threads; the cap is the pipeline's data memory budget: a take past it
+ * returns NULL and the caller applies backpressure. */
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,8 +25,8 @@ size_t weir_pool_usable(const void *buffer);
 /* Gives a buffer back; NULL is ignored. Thread-safe. */
 void weir_pool_give(struct weir_pool *pool, void *buffer);
 
-size_t weir_pool_used_bytes(const struct weir_pool *pool);     /* handed out */
-uint64_t weir_pool_malloc_count(const struct weir_pool *pool); /* calls that reached malloc */
+size_t weir_pool_used_bytes(const struct weir_pool *pool);   /* handed out */
+uint64_t weir_pool_made_count(const struct weir_pool *pool); /* takes no free buffer answered */
 
 #ifdef __cplusplus
 }

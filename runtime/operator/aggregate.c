@@ -247,7 +247,7 @@ static int reserve_scratch(struct weir_aggregate *aggregate, int32_t count) {
     if (count <= aggregate->capacity) {
         return WEIR_OK;
     }
-    size_t rows = (size_t)(count < 256 ? 256 : count);
+    size_t rows = (size_t)(count < WEIR_BATCH_ROWS_MAX ? WEIR_BATCH_ROWS_MAX : count);
     free_scratch(aggregate);
     aggregate->rows = malloc(rows * sizeof *aggregate->rows);
     aggregate->positions = malloc(rows * sizeof *aggregate->positions);

@@ -81,7 +81,7 @@ static int reserve(struct weir_dedup *dedup, int32_t count) {
     if (count <= dedup->capacity) {
         return WEIR_OK;
     }
-    size_t rows = (size_t)(count < 256 ? 256 : count);
+    size_t rows = (size_t)(count < WEIR_BATCH_ROWS_MAX ? WEIR_BATCH_ROWS_MAX : count);
     free_rows(dedup);
     dedup->fingerprints = malloc(rows * sizeof *dedup->fingerprints);
     dedup->times = malloc(rows * sizeof *dedup->times);

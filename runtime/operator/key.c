@@ -7,6 +7,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "core/block.h"
+
 enum { KEYS_BYTES_MAX = 1 << 30, STRING_ESTIMATE = 12, VARINT_MAX = 5 };
 
 struct key_column {
@@ -87,7 +89,7 @@ void weir_keys_init(struct weir_keys *keys) {
 }
 
 void weir_keys_fini(struct weir_keys *keys) {
-    free(keys->bytes);
+    weir_block_give(keys->bytes);
     free(keys->offsets);
     free(keys->hashes);
     free(keys->fingerprints);
@@ -100,7 +102,7 @@ static int keys_reserve_rows(struct weir_keys *keys, int32_t count) {
     if (count <= keys->capacity) {
         return WEIR_OK;
     }
-    size_t rows = (size_t)(count < 256 ? 256 : count);
+    size_t rows = (size_t)(count < WEIR_BATCH_ROWS_MAX ? WEIR_BATCH_ROWS_MAX : count);
     struct weir_keys old = *keys;
     keys->offsets = malloc((rows + 1) * sizeof *keys->offsets);
     keys->hashes = malloc(rows * sizeof *keys->hashes);
@@ -127,11 +129,11 @@ static int keys_reserve_bytes(struct weir_keys *keys, size_t bytes) {
         return WEIR_OK;
     }
     size_t capacity = bytes + bytes / 2;
-    uint8_t *room = malloc(capacity);
+    uint8_t *room = weir_block_take(capacity);
     if (room == NULL) {
         return WEIR_E_NOMEM;
     }
-    free(keys->bytes);
+    weir_block_give(keys->bytes);
     keys->bytes = room;
     keys->bytes_capacity = capacity;
     return WEIR_OK;

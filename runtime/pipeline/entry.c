@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/block.h"
 #include "pipeline/node.h"
 
 static int32_t *int32_scratch(void) {
@@ -67,7 +68,7 @@ void node_fini(struct weir_node *node) {
     free(node->note_head);
     free(node->note_tail);
     free(node->noted_rows);
-    free(node->notes);
+    weir_block_give(node->notes);
     free(node->tallies_before);
     free(node->verdict);
     free(node->term_verdict);

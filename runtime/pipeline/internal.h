@@ -111,6 +111,7 @@ struct weir_pipeline {
     int64_t last_progress_ns;
     int64_t last_status_ns;
     int64_t loop_cpu_ns;
+    int64_t seal_max_cpu_ns;
     int64_t blocked_since_ns; /* sinks have no room for more rows; 0: they have */
     int64_t blocked_ns;
     atomic_bool stop;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/block.h"
 #include "pipeline/node.h"
 
 static int init_term(struct check *check, int32_t t, const struct weir_schema *schema,
@@ -81,7 +82,7 @@ void checks_fini(struct checks *checks) {
 int node_note(struct weir_node *node, int32_t row, int32_t tally, const char *error) {
     if (node->note_count == node->note_capacity) {
         int32_t capacity = node->note_capacity == 0 ? 256 : node->note_capacity * 2;
-        struct note *notes = realloc(node->notes, (size_t)capacity * sizeof(*notes));
+        struct note *notes = weir_block_regrow(node->notes, (size_t)capacity * sizeof(*notes));
         if (notes == NULL) {
             return WEIR_E_NOMEM;
         }

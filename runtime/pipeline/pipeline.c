@@ -125,7 +125,10 @@ static int seal_when_due(struct weir_pipeline *p, bool due, struct weir_error *e
     if (!p->dirty || !due || !settled(p) || !weir_commit_may_seal(p->commit)) {
         return WEIR_OK;
     }
+    int64_t cpu_ns = weir_clock_thread_cpu_ns();
     int rc = pipeline_seal(p, err);
+    cpu_ns = weir_clock_thread_cpu_ns() - cpu_ns;
+    p->seal_max_cpu_ns = cpu_ns > p->seal_max_cpu_ns ? cpu_ns : p->seal_max_cpu_ns;
     slice_mark(&p->slices, SLICE_SEAL);
     if (rc == WEIR_OK && p->reload != NULL) {
         rc = reload_at_seal(p, err);
@@ -354,7 +357,7 @@ void weir_pipeline_destroy(struct weir_pipeline *p) {
     for (int32_t i = 0; i < p->orphan_count; i++) {
         free(p->orphans[i]);
     }
-    free(p->schedule.messages);
+    weir_block_give(p->schedule.messages);
     weir_plan_destroy(p->plan);
     weir_rule_set_unref(p->rule_set);
     weir_script_destroy(p->script);

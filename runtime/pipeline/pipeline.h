@@ -20,8 +20,9 @@ struct weir_pipeline_progress { /* a moment of a run, for the terminal and metri
     int64_t commit_p50_us; /* seal to durable */
     int64_t commit_max_us;
     int64_t seal_max_us;     /* longest pause of the loop at a seal */
+    int64_t seal_max_cpu_us; /* of its own doing: what the machine did meanwhile is left out */
     int64_t turn_max_us;     /* longest it was away from its duties */
-    int64_t turn_max_cpu_us; /* of its own doing: what the machine did meanwhile is left out */
+    int64_t turn_max_cpu_us; /* of its own doing */
     const char *turn_max_in; /* what took most of the longest */
     int64_t resident_bytes;
     int64_t resident_peak_bytes;

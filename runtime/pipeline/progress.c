@@ -39,6 +39,7 @@ void weir_pipeline_progress(struct weir_pipeline *p, struct weir_pipeline_progre
     out->commit_p50_us = (int64_t)status.latency_p50_us;
     out->commit_max_us = (int64_t)status.latency_max_us;
     out->seal_max_us = p->slices.max_ns[SLICE_SEAL] / 1000;
+    out->seal_max_cpu_us = p->seal_max_cpu_ns / 1000;
     out->turn_max_us = p->slices.turn_max_ns / 1000;
     out->turn_max_cpu_us = p->slices.turn_max_cpu_ns / 1000;
     out->turn_max_in = slice_name(p->slices.turn_max_in);
@@ -62,7 +63,7 @@ void weir_pipeline_progress(struct weir_pipeline *p, struct weir_pipeline_progre
     out->encode_cpu_ns = sinks.encode_cpu_ns;
     out->apply_cpu_ns = sinks.apply_cpu_ns;
     out->blocked_ns = sinks.blocked_ns + p->blocked_ns;
-    out->mallocs = weir_pool_malloc_count(p->pool) + weir_pool_malloc_count(p->source_pool);
+    out->mallocs = weir_pool_made_count(p->pool) + weir_pool_made_count(p->source_pool);
     out->graph = p->graph;
     out->rule_set = weir_rule_set_hash(p->rule_set);
     out->note = p->note[0] != '\0' ? p->note : NULL;
@@ -145,6 +146,7 @@ static void put_figures(struct text *text, const struct weir_pipeline_progress *
     put_int(text, "commit_p50_us", progress->commit_p50_us);
     put_int(text, "commit_max_us", progress->commit_max_us);
     put_int(text, "seal_max_us", progress->seal_max_us);
+    put_int(text, "seal_max_cpu_us", progress->seal_max_cpu_us);
     put_int(text, "turn_max_us", progress->turn_max_us);
     put_int(text, "turn_max_cpu_us", progress->turn_max_cpu_us);
     put(text, "\"turn_max_in\":");

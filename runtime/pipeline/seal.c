@@ -24,7 +24,8 @@ int schedule_add(struct weir_pipeline *p, const struct weir_message *message) {
     struct schedule *s = &p->schedule;
     if (s->count == s->capacity) {
         size_t capacity = s->capacity == 0 ? 1024 : s->capacity * 2;
-        struct weir_message *messages = realloc(s->messages, capacity * sizeof(*messages));
+        struct weir_message *messages =
+            weir_block_regrow(s->messages, capacity * sizeof(*messages));
         if (messages == NULL) {
             return WEIR_E_NOMEM;
         }

@@ -46,7 +46,6 @@ struct queue {
     pthread_cond_t changed; /* room, or drained */
     struct message *head;
     struct message *tail;
-    struct message *free_list;
     size_t bytes;
     bool busy; /* its thread works on a message */
     bool stop;
@@ -111,27 +110,15 @@ static void queue_fini(struct queue *queue) {
         struct message *message = queue->head;
         queue->head = message->next;
         drop(message);
-        free(message);
-    }
-    while (queue->free_list != NULL) {
-        struct message *message = queue->free_list;
-        queue->free_list = message->next;
-        free(message);
+        weir_block_give(message);
     }
     pthread_mutex_destroy(&queue->lock);
     pthread_cond_destroy(&queue->not_empty);
     pthread_cond_destroy(&queue->changed);
 }
 
-/* With the lock held; NULL without memory. */
-static struct message *new_message(struct queue *queue) {
-    struct message *message = queue->free_list;
-    if (message != NULL) {
-        queue->free_list = message->next;
-        memset(message, 0, sizeof(*message));
-        return message;
-    }
-    return calloc(1, sizeof(*message));
+static struct message *new_message(void) {
+    return weir_block_take_zeroed(sizeof(struct message));
 }
 
 static void push(struct queue *queue, struct message *message) {
@@ -165,9 +152,8 @@ static struct message *pop(struct queue *queue) {
 static bool done(struct queue *queue, struct message *message, size_t most) {
     size_t bytes = message->bytes;
     drop(message);
+    weir_block_give(message);
     pthread_mutex_lock(&queue->lock);
-    message->next = queue->free_list;
-    queue->free_list = message;
     bool was_full = queue->bytes > most;
     queue->bytes -= bytes;
     bool room = was_full && queue->bytes <= most;
@@ -492,7 +478,7 @@ int weir_sinks_write(struct weir_sinks *sinks, int32_t sink, struct weir_batch *
         }
         sinks->blocked_ns += weir_clock_mono_ns() - start;
     }
-    struct message *message = new_message(queue);
+    struct message *message = new_message();
     if (message != NULL) {
         message->sink = sink;
         message->batch = weir_batch_ref(batch);
@@ -523,7 +509,7 @@ void weir_sinks_seal(struct weir_sinks *sinks, uint64_t epoch) {
         entry->dirty = false;
         struct queue *queue = &entry->worker->queue;
         pthread_mutex_lock(&queue->lock);
-        struct message *message = new_message(queue);
+        struct message *message = new_message();
         if (message != NULL) {
             message->sink = i;
             message->epoch = epoch;
@@ -544,7 +530,7 @@ void weir_sinks_apply(struct weir_sinks *sinks, int32_t sink, uint64_t epoch, co
     struct queue *queue = &entry->queue;
     pthread_mutex_lock(&queue->lock);
     bool idle = queue->head == NULL && !queue->busy;
-    struct message *message = size > 0 || !idle ? new_message(queue) : NULL;
+    struct message *message = size > 0 || !idle ? new_message() : NULL;
     if (message != NULL) {
         message->sink = sink;
         message->epoch = epoch;

@@ -11,12 +11,13 @@
 #include "state/fingerprint_private.h"
 
 enum {
-    FIRST = 32,        /* entries and heads of a new bucket */
-    REAP_CHUNKS = 256, /* chunks of expired buckets taken back a call: well under 1 ms */
-    GROUP = 32,        /* rows looked up together, so that their cache misses overlap */
-    SPLIT_AHEAD = 8    /* splits to come whose chain is prefetched, an entry each so many splits */
+    FIRST = 32,       /* entries and heads of a new bucket */
+    REAP_CHUNKS = 64, /* chunks of expired buckets taken back a call: well under 1 ms */
+    GROUP = 32,       /* rows looked up together, so that their cache misses overlap */
+    SPLIT_AHEAD = 8   /* splits to come whose chain is prefetched, an entry each so many splits */
 };
 #define WITHIN_MAX_US (INT64_C(3000) * 86400 * 1000000) /* fits 48 bits with dead to spare */
+#define REGION_BYTES ((size_t)64 << 30)
 #define BUCKET_KEYS_MAX (UINT32_C(1) << 31)
 
 struct weir_fingerprints *weir_fingerprints_create(const struct weir_fingerprints_config *config,
@@ -46,6 +47,10 @@ struct weir_fingerprints *weir_fingerprints_create(const struct weir_fingerprint
     store->within = config->within_us;
     store->max_keys = config->max_keys != 0 ? config->max_keys : SIZE_MAX;
     store->max_bytes = config->max_bytes != 0 ? config->max_bytes : SIZE_MAX;
+#ifndef __SANITIZE_ADDRESS__ /* it should know each chunk */
+    weir_region_init(&store->region,
+                     store->max_bytes < REGION_BYTES / 2 ? store->max_bytes * 2 : REGION_BYTES);
+#endif
     /* Entries live in buckets of this width: another width is another shape. */
     store->shape = (config->shape ^ (uint64_t)config->within_us) * UINT64_C(0x9E3779B97F4A7C15);
     store->cell =
@@ -59,14 +64,21 @@ nomem:
 
 /* --- chunks -------------------------------------------------------------------------------- */
 
-static void *chunk_take(struct chunk_list *list, uint32_t *total, size_t bytes) {
+static void *chunk_take(struct weir_fingerprints *store, struct chunk_list *list, uint32_t *total,
+                        size_t bytes) {
     struct chunk *chunk = list->head;
     if (chunk != NULL) {
         list->head = chunk->next;
         list->count--;
         return chunk;
     }
-    chunk = malloc(bytes);
+    chunk = list->bare;
+    if (chunk != NULL) {
+        list->bare = chunk->next;
+    } else {
+        chunk = weir_region_take(&store->region, bytes);
+    }
+    chunk = chunk != NULL ? chunk : malloc(bytes);
     if (chunk != NULL) {
         (*total)++;
     }
@@ -75,22 +87,31 @@ static void *chunk_take(struct chunk_list *list, uint32_t *total, size_t bytes) 
 
 /* Keeps half of what is in use for the buckets to come (two are remembered while one more dies);
  * the rest goes back to the system. */
-static void chunk_give(struct chunk_list *list, uint32_t *total, void *part) {
+static void chunk_give(struct weir_fingerprints *store, struct chunk_list *list, uint32_t *total,
+                       size_t bytes, void *part) {
+    struct chunk *chunk = part;
     if (list->count > 16 && list->count > (*total - list->count) / 2) {
         (*total)--;
-        free(part);
+        if (weir_region_has(&store->region, chunk)) {
+            weir_region_drop(chunk + 1, bytes - sizeof *chunk);
+            chunk->next = list->bare;
+            list->bare = chunk;
+        } else {
+            free(part);
+        }
         return;
     }
-    struct chunk *chunk = part;
     chunk->next = list->head;
     list->head = chunk;
     list->count++;
 }
 
-static void chunk_list_fini(struct chunk_list *list) {
+static void chunk_list_fini(struct weir_fingerprints *store, struct chunk_list *list) {
     while (list->head != NULL) {
         struct chunk *next = list->head->next;
-        free(list->head);
+        if (!weir_region_has(&store->region, list->head)) {
+            free(list->head);
+        }
         list->head = next;
     }
 }
@@ -111,19 +132,19 @@ static void *directory_grow(struct weir_fingerprints *store, void *directory, ui
 }
 
 /* Doubles a bucket's first chunk; at full size it moves to a chunk like all others. */
-static void *grow_first(void *first, uint32_t *room, uint32_t full, size_t item_bytes,
-                        struct chunk_list *list, uint32_t *total, size_t *small_bytes) {
+static void *grow_first(struct weir_fingerprints *store, void *first, uint32_t *room, uint32_t full,
+                        size_t item_bytes, struct chunk_list *list, uint32_t *total) {
     uint32_t wanted = *room * 2;
     void *chunk;
     if (wanted < full) {
         chunk = weir_block_regrow(first, wanted * item_bytes);
-        *small_bytes += chunk != NULL ? (wanted - *room) * item_bytes : 0;
+        store->small_bytes += chunk != NULL ? (wanted - *room) * item_bytes : 0;
     } else {
-        chunk = chunk_take(list, total, full * item_bytes);
+        chunk = chunk_take(store, list, total, full * item_bytes);
         if (chunk != NULL) {
             memcpy(chunk, first, *room * item_bytes);
             weir_block_give(first);
-            *small_bytes -= *room * item_bytes;
+            store->small_bytes -= *room * item_bytes;
         }
     }
     if (chunk != NULL) {
@@ -135,8 +156,8 @@ static void *grow_first(void *first, uint32_t *room, uint32_t full, size_t item_
 static bool grow_entries(struct weir_fingerprints *store, struct bucket *bucket) {
     if (bucket->entry_room > 0 && bucket->entry_room < ENTRY_CHUNK) {
         struct entry *chunk =
-            grow_first(bucket->entries[0], &bucket->entry_room, ENTRY_CHUNK, sizeof *chunk,
-                       &store->free_entries, &store->entry_chunks, &store->small_bytes);
+            grow_first(store, bucket->entries[0], &bucket->entry_room, ENTRY_CHUNK, sizeof *chunk,
+                       &store->free_entries, &store->entry_chunks);
         if (chunk == NULL) {
             return false;
         }
@@ -155,7 +176,7 @@ static bool grow_entries(struct weir_fingerprints *store, struct bucket *bucket)
         chunk = weir_block_take(room * sizeof *chunk);
         store->small_bytes += chunk != NULL ? room * sizeof *chunk : 0;
     } else {
-        chunk = chunk_take(&store->free_entries, &store->entry_chunks, room * sizeof *chunk);
+        chunk = chunk_take(store, &store->free_entries, &store->entry_chunks, room * sizeof *chunk);
     }
     if (chunk == NULL) {
         return false;
@@ -167,9 +188,8 @@ static bool grow_entries(struct weir_fingerprints *store, struct bucket *bucket)
 
 static bool grow_heads(struct weir_fingerprints *store, struct bucket *bucket) {
     if (bucket->head_room > 0 && bucket->head_room < HEAD_CHUNK) {
-        uint32_t *chunk =
-            grow_first(bucket->heads[0], &bucket->head_room, HEAD_CHUNK, sizeof *chunk,
-                       &store->free_heads, &store->head_chunks, &store->small_bytes);
+        uint32_t *chunk = grow_first(store, bucket->heads[0], &bucket->head_room, HEAD_CHUNK,
+                                     sizeof *chunk, &store->free_heads, &store->head_chunks);
         if (chunk == NULL) {
             return false;
         }
@@ -188,7 +208,7 @@ static bool grow_heads(struct weir_fingerprints *store, struct bucket *bucket) {
         chunk = weir_block_take(room * sizeof *chunk);
         store->small_bytes += chunk != NULL ? room * sizeof *chunk : 0;
     } else {
-        chunk = chunk_take(&store->free_heads, &store->head_chunks, room * sizeof *chunk);
+        chunk = chunk_take(store, &store->free_heads, &store->head_chunks, room * sizeof *chunk);
     }
     if (chunk == NULL) {
         return false;
@@ -206,7 +226,8 @@ static bool bucket_reap(struct weir_fingerprints *store, struct bucket *bucket, 
             store->small_bytes -= bucket->entry_room * sizeof *chunk;
             weir_block_give(chunk);
         } else {
-            chunk_give(&store->free_entries, &store->entry_chunks, chunk);
+            chunk_give(store, &store->free_entries, &store->entry_chunks,
+                       ENTRY_CHUNK * sizeof *chunk, chunk);
         }
         (*budget)--;
     }
@@ -216,7 +237,8 @@ static bool bucket_reap(struct weir_fingerprints *store, struct bucket *bucket, 
             store->small_bytes -= bucket->head_room * sizeof *chunk;
             weir_block_give(chunk);
         } else {
-            chunk_give(&store->free_heads, &store->head_chunks, chunk);
+            chunk_give(store, &store->free_heads, &store->head_chunks, HEAD_CHUNK * sizeof *chunk,
+                       chunk);
         }
         (*budget)--;
     }
@@ -251,8 +273,9 @@ void weir_fingerprints_destroy(struct weir_fingerprints *store) {
     while (store->dying != NULL) {
         reap(store, REAP_CHUNKS);
     }
-    chunk_list_fini(&store->free_entries);
-    chunk_list_fini(&store->free_heads);
+    chunk_list_fini(store, &store->free_entries);
+    chunk_list_fini(store, &store->free_heads);
+    weir_region_fini(&store->region);
     weir_spill_fini(&store->operations);
     weir_spill_fini(&store->sealed_operations);
     weir_block_give(store->buckets);

@@ -1,6 +1,7 @@
 #pragma once
 /* What fingerprint.c (buckets, feeding) and fingerprint_image.c (epochs, snapshots, recovery)
  * share. */
+#include "core/region.h"
 #include "state/fingerprint.h"
 #include "state/image.h"
 
@@ -48,6 +49,7 @@ struct chunk {
 struct chunk_list {
     struct chunk *head;
     uint32_t count;
+    struct chunk *bare; /* their pages are given up, their addresses are not */
 };
 
 struct weir_fingerprints {
@@ -57,6 +59,7 @@ struct weir_fingerprints {
     uint32_t bucket_capacity;
     uint32_t last; /* where the last lookup ended */
     struct bucket *dying;
+    struct weir_region region; /* chunks are cut from it */
     struct chunk_list free_entries;
     struct chunk_list free_heads;
     uint32_t entry_chunks; /* full-size ones, in use or free */

@@ -155,3 +155,45 @@ int weir_image_check_header(struct weir_image_reader *reader, uint64_t shape, co
     }
     return WEIR_OK;
 }
+
+static bool skip(struct weir_image_reader *reader, int u64s, int lengths) {
+    uint64_t number;
+    const uint8_t *bytes;
+    size_t length;
+    for (int i = 0; i < u64s; i++) {
+        if (!weir_image_u64(reader, &number)) {
+            return false;
+        }
+    }
+    for (int i = 0; i < lengths; i++) {
+        if (!weir_image_bytes(reader, &bytes, &length)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+size_t weir_images_bytes(const uint8_t *bytes, size_t length) {
+    static const struct {
+        uint8_t u64s;
+        uint8_t lengths;
+    } forms[] = {
+        [WEIR_IMAGE_HEADER] = {1, 1}, [WEIR_IMAGE_PUT] = {1, 2},    [WEIR_IMAGE_DELETE] = {1, 1},
+        [WEIR_IMAGE_NEXT] = {1, 0},   [WEIR_IMAGE_INSERT] = {3, 0}, [WEIR_IMAGE_FORGET] = {3, 0},
+    };
+    struct weir_image_reader reader = {bytes, bytes + length};
+    size_t sum = 0;
+    uint8_t op;
+    uint8_t version;
+    const uint8_t *start = reader.at;
+    while (weir_image_u8(&reader, &op)) {
+        bool header = op == WEIR_IMAGE_HEADER;
+        if (op >= sizeof forms / sizeof forms[0] || (header && !weir_image_u8(&reader, &version)) ||
+            !skip(&reader, forms[op].u64s, forms[op].lengths)) {
+            return SIZE_MAX;
+        }
+        sum += header ? 0 : (size_t)(reader.at - start);
+        start = reader.at;
+    }
+    return sum;
+}

@@ -118,6 +118,9 @@ bool weir_image_varint(struct weir_image_reader *reader, uint64_t *value);
 /* varint length, then the bytes, borrowed. */
 bool weir_image_bytes(struct weir_image_reader *reader, const uint8_t **bytes, size_t *length);
 
+/* Bytes of all images but headers: what changed, however it was cut into slices. SIZE_MAX when they
+ * do not parse. */
+size_t weir_images_bytes(const uint8_t *bytes, size_t length);
 /* Appends the header image of a cell. */
 int weir_image_put_header(struct weir_buffer *out, uint64_t shape,
                           const char *name) WEIR_MUST_CHECK;

@@ -117,7 +117,7 @@ def main():
             figures = summary["figures"]
             print(f"end to end ({name}): {count / wall / 1e6:.2f} M events/s, {ns:.0f} ns CPU/event = {ns / floor_ns:.1f} x the parse floor "
                   f"(decode {figures['source_cpu_ns'] / count:.0f}, loop {figures['loop_cpu_ns'] / count:.0f}, "
-                  f"encode {figures['encode_cpu_ns'] / count:.0f}), {rss:.0f} MB at most, longest seal {figures['seal_max_us']} us, "
+                  f"encode {figures['encode_cpu_ns'] / count:.0f}), {rss:.0f} MB at most, longest seal {figures['seal_max_us']} us ({figures['seal_max_cpu_us']} of its own), "
                   f"turn of the loop {figures['turn_max_us']} us ({figures['turn_max_cpu_us']} of its own, most in {figures['turn_max_in']})", flush=True)
             shutil.rmtree(folder.root)
     finally:

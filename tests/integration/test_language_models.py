@@ -382,6 +382,21 @@ def test_replay_gives_the_same_outputs_and_state(project, every):
         assert outcome.code == 0 and "other rules" not in outcome.out, outcome
 
 
+@pytest.mark.parametrize("window, counted", [
+    ('tumbling "10s"', lambda second: 1), ('hopping { size = "10s", every = "2s" }', lambda second: 5),
+    ('cumulate { size = "10s", step = "2s" }', lambda second: 5 - second % 10 // 2)])
+def test_replay_agrees_where_windows_leave_in_many_slices(project, window, counted):
+    rows = data(*[(f"k{index % 1700}", f"10:{second // 60:02d}:{second % 60:02d}", {"n": index})
+                  for second in range(0, 62, 4) for index in range(1700)])
+    world = World(project, COLUMNS, model('c = count(), s = sum "n", u = distinct "n"', window=window), rows)
+    world.run("--set", "commit.every=200ms")
+    assert sum(world.rows("gold.m", "c")) == 1700 * sum(counted(second) for second in range(0, 62, 4))
+    for epoch in range(1, world.summary["epochs"] + 1):
+        outcome = project.weir("replay", "pipelines/p.lua", "--epoch", str(epoch), "--set", "commit.every=200ms")
+        assert outcome.code == 0 and "other rules" not in outcome.out, outcome
+    assert world.summary["figures"]["turn_max_us"] >= world.summary["figures"]["turn_max_cpu_us"] // 2 > 0
+
+
 @pytest.mark.parametrize("kind, texts, groups", [
     ("bool", ["true", "false", "true", "null"], 3), ("long", ["9007199254740993", "9007199254740992", "9007199254740993"], 2),
     ("decimal(12,2)", ["1.10", "1.1", "\"1.10\"", "1.11"], 2), ("decimal(38,4)", ["12345678901234567890.1", "12345678901234567890.1000", "null"], 2),
