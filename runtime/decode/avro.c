@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "decode/avro_plan.h"
 #include "decode/avro_registry.h"
+#include "decode/json_put.h"
 
 enum { WIRE_BYTES = 5, SUBJECT_BYTES = 512, WRITERS_MAX = 100000 };
 
@@ -329,8 +330,26 @@ static int open_frame(struct avro *avro, struct avro_in *in, struct writer **wri
     return WEIR_OK;
 }
 
+/* decode_finish_row for the usual row: nothing to rescue, room in every column. */
+static inline int finish_row(struct weir_batch_builder *builder, int32_t user, int64_t offset,
+                             const struct weir_buffer *rescued, int64_t room) {
+    struct weir_column_builder *offsets = &builder->columns[user + WEIR_META_OFFSET];
+    struct weir_column_builder *none = &builder->columns[user + WEIR_META_RESCUED];
+    int64_t row = builder->rows;
+    if (UNLIKELY(rescued->size > 0 || row >= room)) {
+        return decode_finish_row(builder, user, offset, rescued);
+    }
+    ((int64_t *)offsets->values)[row] = offset;
+    weir_bit_clear(none->validity, row);
+    none->null_count++;
+    none->offsets[row + 1] = none->offsets[row];
+    none->length = offsets->length = row + 1;
+    builder->rows++;
+    return WEIR_OK;
+}
+
 static int decode_frame(struct avro *avro, const uint8_t *block, const struct weir_frame *frame,
-                        struct weir_batch_builder *builder) {
+                        struct weir_batch_builder *builder, int64_t room) {
     struct json_reader *r = &avro->plan.reader;
     struct avro_in in = {.begin = block + frame->start,
                          .p = block + frame->start,
@@ -339,15 +358,27 @@ static int decode_frame(struct avro *avro, const uint8_t *block, const struct we
     weir_buffer_clear(&r->rescued);
     r->depth = 1;
     r->objects = 0;
-    json_keys_clear(&r->keys);
+    if (UNLIKELY(r->keys.entries.size > 0)) {
+        json_keys_clear(&r->keys);
+    }
     r->path[0] = '\0';
     int rc = open_frame(avro, &in, &writer);
     if (rc == WEIR_OK) {
-        rc = avro_plan_read(&writer->plan, r, &in, builder->columns);
+        rc = avro_plan_read(&writer->plan, r, &in, builder->columns, builder->rows, room);
     }
     return rc == WEIR_OK
-               ? decode_finish_row(builder, avro->plan.record.count, frame->offset, &r->rescued)
+               ? finish_row(builder, avro->plan.record.count, frame->offset, &r->rescued, room)
                : rc;
+}
+
+/* Rows that fit into every column as it is. */
+static int64_t room_of(const struct weir_batch_builder *builder) {
+    int64_t room = INT64_MAX;
+    for (int32_t i = 0; i < builder->column_count; i++) {
+        int64_t rows = builder->columns[i].capacity_rows;
+        room = rows < room ? rows : room;
+    }
+    return room;
 }
 
 static int decode(struct weir_decoder *base, const uint8_t *block, const struct weir_frame *frames,
@@ -355,11 +386,12 @@ static int decode(struct weir_decoder *base, const uint8_t *block, const struct 
                   struct weir_reject_batch **rejects, int32_t *consumed) {
     struct avro *avro = (struct avro *)base;
     struct json_reader *r = &avro->plan.reader;
+    int64_t room = room_of(builder);
     size_t bytes = 0;
     int rc = WEIR_OK;
     int32_t i = 0;
     for (; i < count && !decode_is_full(builder, bytes); i++) {
-        rc = decode_frame(avro, block, &frames[i], builder);
+        rc = decode_frame(avro, block, &frames[i], builder, room);
         if (rc != WEIR_OK) {
             decode_undo_row(builder);
         }

@@ -25,6 +25,7 @@ void avro_plan_fini(struct avro_node *node) {
     free(node->children);
     free(node->symbols);
     free(node->absent);
+    free(node->steps);
     free(node->reason);
     memset(node, 0, sizeof(*node));
 }
@@ -363,6 +364,9 @@ int avro_plan_compile(const struct avro_type *writer, const struct avro_type *re
     }
     int rc = resolve_record(
         &c, writer, reader != NULL && reader->kind == AVRO_RECORD ? reader : NULL, columns, out, 0);
+    if (rc == WEIR_OK && !avro_steps_compile(out)) {
+        rc = out_of_memory(&c);
+    }
     if (rc != WEIR_OK) {
         avro_plan_fini(out);
     }

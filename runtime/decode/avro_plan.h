@@ -25,6 +25,31 @@ enum avro_put {
     AVRO_PUT_UNION,
 };
 
+/* What avro_fast.c does next with a top record. */
+enum avro_take {
+    AVRO_TAKE_END,
+    AVRO_TAKE_ANY,      /* the field as its node says */
+    AVRO_TAKE_NULLABLE, /* the branch of a union with null; the next step is for the other one */
+    AVRO_TAKE_INT32,
+    AVRO_TAKE_INT64,
+    AVRO_TAKE_SCALED, /* int64, times `multiply` */
+    AVRO_TAKE_BOOL,
+    AVRO_TAKE_DOUBLE,
+    AVRO_TAKE_TEXT,
+    AVRO_TAKE_BYTES,
+    AVRO_TAKE_DECIMAL, /* in magnitude below `multiply` */
+    AVRO_TAKE_COUNT,
+};
+
+struct avro_step {
+    uint8_t take;
+    uint8_t null_branch; /* NULLABLE: as its byte */
+    bool is_nullable;    /* a byte for the branch is before the value */
+    int32_t field;       /* of the writer's */
+    int32_t column;
+    int64_t multiply;
+};
+
 struct avro_node {
     enum avro_put put;
     const struct avro_type *wire;
@@ -41,8 +66,10 @@ struct avro_node {
     int32_t child_count;
     struct json_field *fields; /* struct: the reader's, for defaults */
     int32_t field_count;
-    uint64_t *absent; /* struct: bit i: the writer has no field i */
-    char *reason;     /* why a branch is refused; an enum's default symbol */
+    uint64_t *absent;        /* struct: bit i: the writer has no field i */
+    char *reason;            /* why a branch is refused; an enum's default symbol */
+    struct avro_step *steps; /* the top record */
+    bool has_absent;         /* there: `absent` has a bit */
 };
 
 struct avro_in {
@@ -58,10 +85,22 @@ int avro_plan_compile(const struct avro_type *writer, const struct avro_type *re
                       struct weir_error *err) WEIR_MUST_CHECK;
 void avro_plan_fini(struct avro_node *node);
 
-/* Reads one datum of the top record into columns[0..]; what the reader has no column for is added
- * to r->rescued as JSON. WEIR_E_DATA with r's reason, path and position (from in->begin). */
+/* Reads one datum of the top record into columns[0..], all of `row` values and at least `room`;
+ * what the reader has no column for is added to r->rescued as JSON. WEIR_E_DATA with r's reason,
+ * path and position (from in->begin). */
 int avro_plan_read(const struct avro_node *plan, struct json_reader *r, struct avro_in *in,
-                   struct weir_column_builder *columns) WEIR_MUST_CHECK;
+                   struct weir_column_builder *columns, int64_t row, int64_t room) WEIR_MUST_CHECK;
+
+/* --- between avro_read.c and avro_fast.c ------------------------------------------------------ */
+
+/* False without memory. */
+bool avro_steps_compile(struct avro_node *plan) WEIR_MUST_CHECK;
+/* The fields of a top record into row `row`, which every column has room for. */
+int avro_steps_read(const struct avro_node *plan, struct json_reader *r, struct avro_in *in,
+                    struct weir_column_builder *columns, int64_t row) WEIR_MUST_CHECK;
+/* One of them, whatever it is. */
+int avro_read_field(const struct avro_node *plan, int32_t index, struct json_reader *r,
+                    struct avro_in *in, struct weir_column_builder *columns) WEIR_MUST_CHECK;
 
 /* --- avro_skip.c ------------------------------------------------------------------------------ */
 

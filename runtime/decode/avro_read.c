@@ -211,23 +211,32 @@ static int put_absent(const struct avro_node *plan, struct json_reader *r,
     return rc;
 }
 
+/* A field of a nested record. */
+static int read_nested(const struct avro_node *node, struct json_reader *r, struct avro_in *in,
+                       struct weir_column_builder *columns) {
+    return node->column >= 0              ? put(node, r, in, &columns[node->column])
+           : avro_skip(in, node->wire, 0) ? WEIR_OK
+                                          : cut(r, in);
+}
+
 static int read_fields(const struct avro_node *plan, struct json_reader *r, struct avro_in *in,
-                       struct weir_column_builder *columns, bool is_top) {
+                       struct weir_column_builder *columns) {
     for (int32_t i = 0; i < plan->child_count; i++) {
         const struct avro_node *node = &plan->children[i];
-        int rc;
-        if (LIKELY(node->column >= 0)) {
-            rc = put(node, r, in, &columns[node->column]);
-        } else if (is_top) {
-            rc = keep_unknown(node, r, in);
-        } else {
-            rc = avro_skip(in, node->wire, 0) ? WEIR_OK : cut(r, in);
-        }
+        int rc = read_nested(node, r, in, columns);
         if (UNLIKELY(rc != WEIR_OK)) {
             return json_fail_within(r, rc, node->name, strlen(node->name), 0);
         }
     }
     return put_absent(plan, r, columns);
+}
+
+int avro_read_field(const struct avro_node *plan, int32_t index, struct json_reader *r,
+                    struct avro_in *in, struct weir_column_builder *columns) {
+    const struct avro_node *node = &plan->children[index];
+    int rc =
+        node->column >= 0 ? put(node, r, in, &columns[node->column]) : keep_unknown(node, r, in);
+    return rc == WEIR_OK ? rc : json_fail_within(r, rc, node->name, strlen(node->name), 0);
 }
 
 static int put_union(const struct avro_node *node, struct json_reader *r, struct avro_in *in,
@@ -268,7 +277,7 @@ static int put(const struct avro_node *node, struct json_reader *r, struct avro_
     case AVRO_PUT_MAP:
         return put_items(node, r, in, b);
     case AVRO_PUT_STRUCT:
-        rc = read_fields(node, r, in, b->children, false);
+        rc = read_fields(node, r, in, b->children);
         return rc == WEIR_OK ? weir_builder_struct(b) : rc;
     case AVRO_PUT_SKIP:
         return avro_skip(in, node->wire, 0) ? WEIR_OK : cut(r, in);
@@ -279,12 +288,22 @@ static int put(const struct avro_node *node, struct json_reader *r, struct avro_
 }
 
 int avro_plan_read(const struct avro_node *plan, struct json_reader *r, struct avro_in *in,
-                   struct weir_column_builder *columns) {
-    int rc = read_fields(plan, r, in, columns, true);
-    if (rc == WEIR_OK && r->rescued.size > 0) {
+                   struct weir_column_builder *columns, int64_t row, int64_t room) {
+    int rc = WEIR_OK;
+    if (LIKELY(row < room)) {
+        rc = avro_steps_read(plan, r, in, columns, row);
+    } else {
+        for (int32_t i = 0; rc == WEIR_OK && i < plan->child_count; i++) {
+            rc = avro_read_field(plan, i, r, in, columns);
+        }
+    }
+    if (UNLIKELY(rc == WEIR_OK && plan->has_absent)) {
+        rc = put_absent(plan, r, columns);
+    }
+    if (UNLIKELY(rc == WEIR_OK && r->rescued.size > 0)) {
         rc = weir_buffer_append(&r->rescued, "}", 1);
     }
-    return rc == WEIR_OK && in->p != in->end
+    return UNLIKELY(rc == WEIR_OK && in->p != in->end)
                ? json_fail(r, here(in), "%zu bytes too many: not what its schema says",
                            (size_t)(in->end - in->p))
                : rc;

@@ -329,6 +329,14 @@ int64_t json_base64(const uint8_t *text, size_t length, uint8_t *out) {
 int64_t json_find_bad_utf8(const uint8_t *text, size_t length) {
     size_t i = 0;
     while (i < length) {
+        uint64_t eight;
+        if (length - i >= sizeof(eight)) { /* most texts are ASCII */
+            memcpy(&eight, text + i, sizeof(eight));
+            if ((eight & UINT64_C(0x8080808080808080)) == 0) {
+                i += sizeof(eight);
+                continue;
+            }
+        }
         uint8_t c = text[i];
         size_t extra = c < 0x80 ? 0 : c >= 0xc2 && c <= 0xdf ? 1 : (c & 0xf0) == 0xe0 ? 2 : 3;
         if ((c >= 0x80 && c < 0xc2) || c > 0xf4 || length - i <= extra) {
