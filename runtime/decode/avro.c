@@ -32,6 +32,7 @@ struct avro {
     struct decode_plan plan;
     struct avro_schema reader; /* empty where only columns are known */
     struct avro_registry *registry;
+    bool newest; /* the columns are those of the subject's newest schema, and may change */
     struct writer **writers; /* by id, ascending */
     int32_t writer_count;
     int32_t writer_capacity;
@@ -101,6 +102,7 @@ static int create(struct weir_decoder **out, const char *options_json, struct we
     rc = rc == WEIR_OK ? decode_plan_settle(&avro->plan, "avro", schema, -1, err) : rc;
     if (rc == WEIR_OK && json_object_get(options, "registry") != NULL) {
         rc = avro_registry_create(options, &avro->registry, err);
+        avro->newest = path == NULL;
     } else if (rc == WEIR_OK && path == NULL) {
         rc = weir_error_set(err, WEIR_E_CONFIG,
                             "avro says where its schemas are: avro { registry = env \"REGISTRY\" } "
@@ -250,8 +252,32 @@ static int add_writer(struct avro *avro, int32_t id, struct writer **out) {
     return WEIR_OK;
 }
 
-/* Asks the registry. WEIR_E_LIMIT: it cannot be reached now; the frames wait. */
-static int fetch(struct avro *avro, struct writer *writer) {
+/* A field of the writer's record that no column takes. */
+static bool leaves_out(const struct avro_node *plan) {
+    bool found = false;
+    for (int32_t i = 0; !found && i < plan->child_count; i++) {
+        found = plan->children[i].put == AVRO_PUT_SKIP;
+    }
+    return found;
+}
+
+static void tell_news(const struct avro *avro, const struct writer *writer) {
+    struct weir_decoder_news *news = avro->head.news;
+    if (news == NULL) {
+        return;
+    }
+    bool unknown = !writer->readable && writer->until_ns != 0; /* no schema at all */
+    if (!writer->readable && !unknown) {
+        __atomic_add_fetch(&news->refused, 1, __ATOMIC_RELAXED);
+    }
+    if (avro->newest && !unknown && (!writer->readable || leaves_out(&writer->plan))) {
+        __atomic_add_fetch(&news->columns, 1, __ATOMIC_RELAXED);
+    }
+}
+
+/* Asks the registry, at the message at `offset`. WEIR_E_LIMIT: it cannot be reached now; the frames
+ * wait. */
+static int fetch(struct avro *avro, struct writer *writer, int64_t offset) {
     struct weir_error err = {0};
     int rc = avro_registry_by_id(avro->registry, writer->id, &writer->schema, &err);
     if (rc == WEIR_E_UNAVAILABLE || rc == WEIR_E_ENVIRONMENT) {
@@ -272,16 +298,18 @@ static int fetch(struct avro *avro, struct writer *writer) {
     if (rc != WEIR_OK) {
         avro_schema_fini(&writer->schema);
         writer->until_ns = rc == WEIR_E_NOTFOUND ? weir_clock_mono_ns() + ASK_AGAIN_NS : 0;
-        if (asprintf(&writer->reason, "schema id %d: %s", (int)writer->id, err.message) < 0) {
+        if (asprintf(&writer->reason, "schema id %d, first at offset %lld: %s", (int)writer->id,
+                     (long long)offset, err.message) < 0) {
             writer->reason = NULL;
             return WEIR_E_NOMEM;
         }
         weir_log_warn("decode", "avro messages go to quarantine: %s", writer->reason);
     }
+    tell_news(avro, writer);
     return WEIR_OK;
 }
 
-static int find_writer(struct avro *avro, int32_t id, struct writer **out) {
+static int find_writer(struct avro *avro, int32_t id, int64_t offset, struct writer **out) {
     int32_t at = place_of(avro, id);
     struct writer *writer =
         at < avro->writer_count && avro->writers[at]->id == id ? avro->writers[at] : NULL;
@@ -292,7 +320,7 @@ static int find_writer(struct avro *avro, int32_t id, struct writer **out) {
     bool ask = rc == WEIR_OK && !writer->readable &&
                (writer->reason == NULL ||
                 (writer->until_ns != 0 && weir_clock_mono_ns() > writer->until_ns));
-    rc = ask ? fetch(avro, writer) : rc;
+    rc = ask ? fetch(avro, writer, offset) : rc;
     *out = writer;
     return rc;
 }
@@ -301,7 +329,8 @@ static int find_writer(struct avro *avro, int32_t id, struct writer **out) {
  * --------------------------------------------------------------------------------------- */
 
 /* The writer of a message, and the body behind its id. *writer NULL with a reason: none. */
-static int open_frame(struct avro *avro, struct avro_in *in, struct writer **writer) {
+static int open_frame(struct avro *avro, struct avro_in *in, int64_t offset,
+                      struct writer **writer) {
     struct json_reader *r = &avro->plan.reader;
     *writer = NULL;
     if (avro->registry == NULL) {
@@ -316,7 +345,7 @@ static int open_frame(struct avro *avro, struct avro_in *in, struct writer **wri
     int32_t id = (int32_t)((uint32_t)in->p[1] << 24 | (uint32_t)in->p[2] << 16 |
                            (uint32_t)in->p[3] << 8 | in->p[4]);
     if (avro->last == NULL || avro->last->id != id || !avro->last->readable) {
-        int rc = find_writer(avro, id, &avro->last);
+        int rc = find_writer(avro, id, offset, &avro->last);
         if (rc != WEIR_OK) {
             avro->last = NULL;
             return rc;
@@ -362,7 +391,7 @@ static int decode_frame(struct avro *avro, const uint8_t *block, const struct we
         json_keys_clear(&r->keys);
     }
     r->path[0] = '\0';
-    int rc = open_frame(avro, &in, &writer);
+    int rc = open_frame(avro, &in, frame->offset, &writer);
     if (rc == WEIR_OK) {
         rc = avro_plan_read(&writer->plan, r, &in, builder->columns, builder->rows, room);
     }

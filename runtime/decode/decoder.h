@@ -97,8 +97,16 @@ struct weir_decoder_vtable {
     bool is_binary; /* frames are no text: no lines to fall back to, no byte order mark */
 };
 
+/* What a decoder noticed of those who write, counted for any thread to look at (__atomic). */
+struct weir_decoder_news {
+    uint32_t columns; /* schemas whose fields the columns lack, or that do not fit them, where the
+                         columns are the registry's newest: asking it again may help */
+    uint32_t refused; /* schemas that cannot become the columns */
+};
+
 struct weir_decoder { /* head of every decoder */
     const struct weir_decoder_vtable *vtable;
+    struct weir_decoder_news *news; /* its owner's, or NULL */
 };
 
 /* `kind`: "json". `schema` may be NULL when the options name one ({"schema": "a.avsc"}); when both

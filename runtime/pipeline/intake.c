@@ -9,7 +9,7 @@
 
 #include "core/block.h"
 #include "core/clock.h"
-#include "pipeline/internal.h"
+#include "pipeline/evolve.h"
 
 enum {
     TURN_NS = 500000,
@@ -127,6 +127,7 @@ static int begin_batch(struct weir_pipeline *p, struct weir_error *err) {
     if (rc == WEIR_OK && batch->opens) {
         rc = weir_graph_open_partition(p->graph, s, partition, err);
     }
+    rc = rc == WEIR_OK ? evolve_batch(p, s, &batch->batch, err) : rc;
     if (rc == WEIR_OK && batch->batch->rows > 0) {
         int64_t cpu_ns = weir_clock_thread_cpu_ns();
         weir_batch_fill_int64(batch->batch,

@@ -60,6 +60,8 @@ static int put_run(struct weir_pipeline *p, struct weir_buffer *out) {
          (double)g.apply_cpu_ns / 1e9},
         {"weir_blocked_seconds_total", "counter", "Time the loop waited for sinks.",
          (double)g.blocked_ns / 1e9},
+        {"weir_columns_changed_total", "counter",
+         "Times a source's columns grew while the pipeline ran.", (double)p->columns_changed},
     };
     int rc = WEIR_OK;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]) && rc == WEIR_OK; i++) {
@@ -140,8 +142,20 @@ static int put_reasons(struct weir_pipeline *p, bool warned, struct weir_buffer 
     return rc;
 }
 
+static int put_refused(struct weir_pipeline *p, struct weir_buffer *out) {
+    static const char name[] = "weir_schemas_refused_total";
+    int rc =
+        put_head(out, name, "counter", "Writers' schemas that cannot become a source's columns.");
+    for (int32_t s = 0; s < p->source_count && rc == WEIR_OK; s++) {
+        rc = put_row(out, name, p->plan->sources[s].name, NULL,
+                     weir_source_news(p->sources[s].source).refused);
+    }
+    return rc;
+}
+
 int weir_pipeline_metrics(struct weir_pipeline *p, struct weir_buffer *out) {
     int rc = put_run(p, out);
+    rc = rc == WEIR_OK ? put_refused(p, out) : rc;
     for (size_t i = 0; i < sizeof(families) / sizeof(families[0]) && rc == WEIR_OK; i++) {
         rc = put_family(p, &families[i], out);
     }

@@ -21,7 +21,7 @@
 #include "core/fault.h"
 #include "core/log.h"
 #include "core/thread.h"
-#include "pipeline/internal.h"
+#include "pipeline/evolve.h"
 
 enum {
     POLL_MS = 100,
@@ -59,7 +59,11 @@ struct reload {
     char text[OUTPUT_MAX];
     char **files; /* the closure to watch */
     int32_t file_count;
+    bool look; /* columns from outside may have changed: look although no file did */
+    struct evolve_outside *outside;
+    int32_t outside_count;
     /* loop's */
+    uint32_t news; /* of all sources, as seen last */
     struct version staged;
     struct version previous;
 };
@@ -251,6 +255,17 @@ static bool check_on_disk(struct reload *r, char *text, size_t size) {
     return run_child(r, test, text, size);
 }
 
+/* What the loop will load them with: it must not wait for a registry. Nobody else has the list
+ * between a check and the loop's look. */
+static bool ask_outside(struct reload *r, char *text, size_t size) {
+    struct weir_error err = {0};
+    if (evolve_ask(r->outside, r->outside_count, &err) == WEIR_OK) {
+        return true;
+    }
+    snprintf(text, size, "%s", err.message);
+    return false;
+}
+
 static void *watch(void *context) {
     struct reload *r = context;
     weir_thread_name("reload", -1);
@@ -269,14 +284,16 @@ static void *watch(void *context) {
         if (r->stop || waiting) {
             continue;
         }
+        bool look = r->look;
+        r->look = false;
         pthread_mutex_unlock(&r->lock);
         uint64_t now = stamp(r);
         bool ok = false;
-        bool changed = now != seen && now == last;
+        bool changed = (now != seen && now == last) || (look && now == seen);
         last = now;
         if (changed) {
             seen = now;
-            ok = check_on_disk(r, text, sizeof(text));
+            ok = check_on_disk(r, text, sizeof(text)) && ask_outside(r, text, sizeof(text));
             changed = stamp(r) == seen; /* else look again at what came since */
             seen = changed ? seen : 0;
         }
@@ -316,11 +333,16 @@ static int check_compatible(struct weir_pipeline *p, struct version *v, struct w
     for (int32_t i = 0; same_sources && i < old->source_count; i++) {
         same_sources =
             strcmp(old->sources[i].name, new->sources[i].name) == 0 &&
-            same_json(old->sources[i].connector_options, new->sources[i].connector_options) &&
-            weir_schema_equal(old->sources[i].schema, new->sources[i].schema);
+            same_json(old->sources[i].connector_options, new->sources[i].connector_options);
     }
     if (!same_sources) {
         return weir_error_set(err, WEIR_E_CONFIG, "sources changed; restart to read them");
+    }
+    for (int32_t i = 0; i < old->source_count; i++) {
+        int rc = evolve_check_source(p->sources[i].source, &old->sources[i], &new->sources[i], err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
     }
     for (int32_t i = 0; i < weir_graph_dataset_count(v->graph); i++) {
         struct weir_dataset *dataset = weir_graph_dataset(v->graph, i);
@@ -337,11 +359,9 @@ static int check_compatible(struct weir_pipeline *p, struct version *v, struct w
                                   "where %s is written changed; restart the pipeline",
                                   dataset->name);
         }
-        if (written && !weir_schema_equal(before->schema, dataset->schema)) {
-            return weir_error_set(err, WEIR_E_CONFIG,
-                                  "the columns of %s changed; restart the pipeline to evolve its "
-                                  "table",
-                                  dataset->name);
+        int rc = written ? evolve_check_dataset(before, dataset, err) : WEIR_OK;
+        if (rc != WEIR_OK) {
+            return rc;
         }
     }
     return weir_graph_check_state(v->graph, p->graph, err);
@@ -365,8 +385,13 @@ static void stage(struct weir_pipeline *p, struct reload *r) {
     struct weir_buffer report;
     weir_buffer_init(&report, OUTPUT_MAX);
     struct weir_rule_set *rule_set = NULL;
-    int rc = weir_script_load(p->script, p->options.path, p->options.settings,
-                              p->options.setting_count, &rule_set, &report, NULL, &err);
+    int rc = WEIR_OK;
+    for (int32_t i = 0; rc == WEIR_OK && i < r->outside_count; i++) {
+        rc = weir_script_set_columns(p->script, r->outside[i].name, r->outside[i].fresh, &err);
+    }
+    rc = rc != WEIR_OK ? rc
+                       : weir_script_load(p->script, p->options.path, p->options.settings,
+                                          p->options.setting_count, &rule_set, &report, NULL, &err);
     struct version v = {0};
     if (rc == WEIR_OK &&
         strcmp(weir_rule_set_hash(rule_set), weir_rule_set_hash(p->rule_set)) == 0) {
@@ -395,9 +420,25 @@ static void stage(struct weir_pipeline *p, struct reload *r) {
     tell(p, text);
 }
 
+/* A writer came whose fields the columns lack. */
+static void look_at_news(struct weir_pipeline *p, struct reload *r) {
+    uint32_t news = 0;
+    for (int32_t s = 0; s < p->source_count; s++) {
+        news += weir_source_news(p->sources[s].source).columns;
+    }
+    if (news != r->news && r->outside_count > 0) {
+        r->news = news;
+        pthread_mutex_lock(&r->lock);
+        r->look = true;
+        pthread_cond_signal(&r->changed);
+        pthread_mutex_unlock(&r->lock);
+    }
+}
+
 int reload_step(struct weir_pipeline *p, struct weir_error *err) {
     struct reload *r = p->reload;
     (void)err;
+    look_at_news(p, r);
     if (atomic_exchange(&p->rollback, false)) {
         if (r->previous.rule_set == NULL) {
             tell(p, "rollback: there was no reload to go back from");
@@ -435,6 +476,14 @@ int reload_step(struct weir_pipeline *p, struct weir_error *err) {
     return WEIR_OK;
 }
 
+static struct weir_schema *column_schema(const struct weir_plan *plan, const char *source) {
+    struct weir_schema *found = NULL;
+    for (int32_t i = 0; i < plan->source_count; i++) {
+        found = strcmp(plan->sources[i].name, source) == 0 ? plan->sources[i].schema : found;
+    }
+    return found;
+}
+
 int reload_at_seal(struct weir_pipeline *p, struct weir_error *err) {
     struct reload *r = p->reload;
     if (r->staged.graph == NULL || snapshotter_dumping(p->snapshotter)) {
@@ -456,6 +505,9 @@ int reload_at_seal(struct weir_pipeline *p, struct weir_error *err) {
     if (rc == WEIR_OK) {
         rc = pipeline_bind_sinks(p, v.graph, err);
     }
+    if (rc == WEIR_OK) {
+        rc = evolve_apply(p, v.graph, v.plan, err);
+    }
     if (rc != WEIR_OK) {
         version_fini(&v);
         return rc;
@@ -467,6 +519,11 @@ int reload_at_seal(struct weir_pipeline *p, struct weir_error *err) {
     p->plan = v.plan;
     p->rule_set = v.rule_set;
     watch_files(r, v.rule_set);
+    for (int32_t i = 0; i < r->outside_count; i++) { /* the next ask goes on from here */
+        struct weir_schema *now = column_schema(p->plan, r->outside[i].name);
+        weir_schema_unref(r->outside[i].known);
+        r->outside[i].known = weir_schema_ref(now);
+    }
     const char *hash = weir_rule_set_hash(p->rule_set);
     struct weir_message message = {
         .kind = WEIR_MESSAGE_RULE_SET,
@@ -499,6 +556,7 @@ static void reload_free(struct reload *r) {
         free(r->files[i]);
     }
     free(r->files);
+    evolve_outside_free(r->outside, r->outside_count);
     pthread_mutex_destroy(&r->lock);
     pthread_cond_destroy(&r->changed);
     free(r);
@@ -513,6 +571,11 @@ int reload_create(struct weir_pipeline *p, struct reload **out, struct weir_erro
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->changed, NULL);
     watch_files(r, p->rule_set);
+    int rc = evolve_outside_of(p->plan, &r->outside, &r->outside_count, err);
+    if (rc != WEIR_OK) {
+        reload_free(r);
+        return rc;
+    }
     if (weir_thread_start(&r->thread, watch, r) != 0) {
         reload_free(r);
         return weir_error_set(err, WEIR_E_ENVIRONMENT, "reload: cannot start a thread");

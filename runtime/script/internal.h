@@ -24,11 +24,18 @@ struct weir_script {
     int call_object;        /* the one struct weir_call cdata loops get */
     struct weir_call *call; /* its bytes */
     int32_t rule_sets;      /* alive */
+    struct script_columns {
+        char *source;
+        struct weir_schema *schema;
+    } * columns; /* weir_script_set_columns */
+    int32_t column_count;
     struct weir_script_jit jit;
 };
 
 /* The script of a state (the allocator's user data). */
 struct weir_script *weir_script_of(lua_State *lua);
+
+void weir_script_free_columns(struct weir_script *script); /* schema_lib.c */
 
 /* Each leaves its functions in the table on top of the stack. */
 void weir_script_open_source(lua_State *lua);     /* source_lib.c: parse, instrument, caret, load */

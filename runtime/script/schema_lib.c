@@ -1,5 +1,6 @@
 /* native.decoder_columns and native.source_columns: the columns rules are checked against, as the
  * rooms that read the data see them. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/buffer.h"
@@ -72,7 +73,45 @@ static int push_columns_or_why(lua_State *lua, struct box *box, int rc,
     return 3;
 }
 
-/* (decoder, its options, the source's kind, its options; options as JSON). */
+/* --- given ------------------------------------------------------------------------------------ */
+
+static struct script_columns *find_given(struct weir_script *script, const char *source) {
+    for (int32_t i = 0; i < script->column_count; i++) {
+        if (strcmp(script->columns[i].source, source) == 0) {
+            return &script->columns[i];
+        }
+    }
+    return NULL;
+}
+
+int weir_script_set_columns(struct weir_script *script, const char *source,
+                            struct weir_schema *columns, struct weir_error *err) {
+    struct script_columns *found = find_given(script, source);
+    if (found == NULL) {
+        struct script_columns *grown =
+            realloc(script->columns, (size_t)(script->column_count + 1) * sizeof(*grown));
+        script->columns = grown != NULL ? grown : script->columns;
+        char *name = grown != NULL ? strdup(source) : NULL;
+        if (name == NULL) {
+            return weir_error_set(err, WEIR_E_NOMEM, "columns of %s: out of memory", source);
+        }
+        found = &script->columns[script->column_count++];
+        *found = (struct script_columns){.source = name};
+    }
+    weir_schema_unref(found->schema);
+    found->schema = columns != NULL ? weir_schema_ref(columns) : NULL;
+    return WEIR_OK;
+}
+
+void weir_script_free_columns(struct weir_script *script) {
+    for (int32_t i = 0; i < script->column_count; i++) {
+        free(script->columns[i].source);
+        weir_schema_unref(script->columns[i].schema);
+    }
+    free(script->columns);
+}
+
+/* (decoder, its options, the source's kind, its options, its name; options as JSON). */
 static int native_decoder_columns(lua_State *lua) {
     const char *kind = luaL_checkstring(lua, 1);
     const char *options = luaL_checkstring(lua, 2);
@@ -81,6 +120,12 @@ static int native_decoder_columns(lua_State *lua) {
     struct box *box = push_box(lua);
     struct weir_error err = {0};
     struct weir_schema *decoded;
+    const struct script_columns *given =
+        find_given(weir_script_of(lua), luaL_optstring(lua, 5, ""));
+    if (given != NULL && given->schema != NULL) {
+        box->schema = weir_schema_ref(given->schema);
+        return push_columns(lua, box);
+    }
     int rc = weir_decoder_columns(kind, options, source, source_options, &decoded, &err);
     if (rc == WEIR_OK) {
         rc = weir_source_columns(source, source_options, decoded, &box->schema, &err);

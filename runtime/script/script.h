@@ -18,6 +18,7 @@ extern "C" {
 #endif
 
 struct weir_script;
+struct weir_schema;
 struct weir_rule_set;
 
 struct weir_script_options {
@@ -67,6 +68,11 @@ int weir_script_load(struct weir_script *script, const char *path,
                      const struct weir_script_setting *settings, size_t setting_count,
                      struct weir_rule_set **out, struct weir_buffer *report,
                      struct weir_buffer *report_json, struct weir_error *err) WEIR_MUST_CHECK;
+
+/* The columns of a source in loads to come, instead of asking whoever holds them (a registry, whose
+ * answer the loop cannot wait for; replay, which wants those of then). NULL: ask again. */
+int weir_script_set_columns(struct weir_script *script, const char *source,
+                            struct weir_schema *columns, struct weir_error *err) WEIR_MUST_CHECK;
 
 /* As above, but Lua text in the private environment stands in for internal/load.lua: it gets the
  * same request and returns the same table. For benches and tests of the loops alone. */

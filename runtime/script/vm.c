@@ -483,6 +483,7 @@ void weir_script_destroy(struct weir_script *script) {
     }
     weir_watchdog_destroy(script->watchdog);
     close_lua(script);
+    weir_script_free_columns(script);
     free(script);
     atomic_flag_clear(&exists);
 }

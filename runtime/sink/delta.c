@@ -1,7 +1,8 @@
 /* The Delta sink: an effect is the add actions of data files already written and synced, one JSON
  * text a line; applying it appends them to the table's log in one commit with a txn action whose
- * version is the record's number. Where rows are merged by key, an effect is the changes themselves
- * (delta_merge.h). */
+ * version is the record's number. The first effect after the columns changed begins with a line
+ * that says them, and its commit adds them to the table. Where rows are merged by key, an effect is
+ * the changes themselves (delta_merge.h). */
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -11,11 +12,13 @@
 #include "core/fault.h"
 #include "core/log.h"
 #include "lake/delta/commit.h"
+#include "lake/delta/schema_json.h"
 #include "lake/delta/writer.h"
 #include "sink/delta_merge.h"
 #include "sink/sink.h"
 
 enum { DIRECTORY_BYTES = 512, PARTITIONS_MAX = 16, KEYS_MAX = 16, PROPERTIES_MAX = 16 };
+#define COLUMNS_MARK "{\"columns\":"
 
 struct delta_sink {
     struct weir_sink_config config;
@@ -30,8 +33,10 @@ struct delta_sink {
     struct weir_store *store;
     pthread_mutex_t lock; /* guards `table`: the worker looks at it where the applier moves it on */
     struct weir_delta_table *table;
-    struct weir_delta_writer *writer; /* worker's, as is the next */
+    bool columns_due;                 /* under the lock: rows merged from now on may have more */
+    struct weir_delta_writer *writer; /* worker's, as are the next */
     struct delta_changes *changes;
+    bool announce; /* the next effect says which columns its files have */
 };
 
 /* silver.pos_sale lies in <root>/silver/pos_sale. */
@@ -271,6 +276,50 @@ static int write_rows(void *self, struct weir_batch *batch, const int32_t *sel, 
     return rc == WEIR_OK ? rc : weir_error_wrap(err, "write %s", sink->config.name);
 }
 
+/* A table whose columns have other names in its files must know them before a file is made. */
+static bool maps_columns(const struct delta_sink *sink) {
+    const char *mode =
+        sink->table == NULL
+            ? NULL
+            : weir_delta_metadata_property(
+                  weir_delta_snapshot_metadata(weir_delta_table_snapshot(sink->table)),
+                  "delta.columnMapping.mode");
+    return mode != NULL && strcmp(mode, "none") != 0;
+}
+
+static int evolve(void *self, struct weir_schema *schema, struct weir_error *err) {
+    struct delta_sink *sink = self;
+    weir_delta_writer_destroy(sink->writer); /* sealed: it holds nothing */
+    delta_changes_destroy(sink->changes);
+    sink->writer = NULL;
+    sink->changes = NULL;
+    pthread_mutex_lock(&sink->lock);
+    weir_schema_unref(sink->config.schema);
+    weir_schema_unref(sink->table_schema);
+    sink->config.schema = weir_schema_ref(schema);
+    sink->table_schema = NULL;
+    sink->columns_due = sink->config.key_count > 0;
+    sink->announce = sink->config.key_count == 0;
+    int rc = make_table_schema(sink) == WEIR_OK
+                 ? WEIR_OK
+                 : weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", sink->config.name);
+    if (rc == WEIR_OK && maps_columns(sink)) {
+        rc = add_columns(sink, err);
+    }
+    pthread_mutex_unlock(&sink->lock);
+    return rc;
+}
+
+/* The first line of the first effect after the columns changed. */
+static int announce(struct delta_sink *sink, struct weir_buffer *effect, struct weir_error *err) {
+    int rc = weir_buffer_append_text(effect, COLUMNS_MARK);
+    rc = rc == WEIR_OK ? weir_delta_schema_format(sink->table_schema, effect, err) : rc;
+    rc = rc == WEIR_OK ? weir_buffer_append_text(effect, "}\n") : rc;
+    sink->announce = rc != WEIR_OK;
+    return rc == WEIR_OK ? rc
+                         : weir_error_set(err, rc, "the columns of one epoch do not fit a record");
+}
+
 static int seal(void *self, uint64_t epoch, struct weir_buffer *effect, struct weir_error *err) {
     struct delta_sink *sink = self;
     (void)epoch;
@@ -283,6 +332,9 @@ static int seal(void *self, uint64_t epoch, struct weir_buffer *effect, struct w
     }
     struct weir_delta_adds adds = {0};
     int rc = weir_delta_writer_seal(sink->writer, &adds, err);
+    if (rc == WEIR_OK && sink->announce && adds.count > 0) {
+        rc = announce(sink, effect, err);
+    }
     for (int32_t i = 0; rc == WEIR_OK && i < adds.count; i++) {
         rc = weir_delta_add_format(adds.items[i], effect);
         if (rc == WEIR_OK) {
@@ -299,6 +351,29 @@ static int seal(void *self, uint64_t epoch, struct weir_buffer *effect, struct w
 static size_t held(void *self) {
     const struct delta_sink *sink = self;
     return sink->changes != NULL ? delta_changes_bytes(sink->changes) : 0;
+}
+
+/* The columns an effect announces, NULL for none; what follows them is left in text and size. */
+static int take_columns(const char **text, size_t *size, struct weir_schema **out,
+                        struct weir_error *err) {
+    static const char mark[] = COLUMNS_MARK;
+    const char *newline = memchr(*text, '\n', *size);
+    *out = NULL;
+    if (newline == NULL || strncmp(*text, mark, sizeof(mark) - 1) != 0) {
+        return WEIR_OK;
+    }
+    struct weir_delta_column *columns = NULL;
+    const char *from = *text + sizeof(mark) - 1;
+    char *schema = strndup(from, (size_t)(newline - from) - 1); /* without the brace */
+    int rc = schema == NULL ? weir_error_set(err, WEIR_E_NOMEM, "out of memory")
+                            : weir_delta_schema_parse(schema, out, &columns, err);
+    if (rc == WEIR_OK) {
+        weir_delta_columns_free(columns, (*out)->count);
+    }
+    free(schema);
+    *size -= (size_t)(newline + 1 - *text);
+    *text = newline + 1;
+    return rc;
 }
 
 static int parse_effect(const char *text, size_t size, struct weir_delta_adds *adds,
@@ -324,11 +399,18 @@ static int apply(void *self, uint64_t record, const void *effect, size_t size, b
                  struct weir_error *err) {
     struct delta_sink *sink = self;
     struct weir_delta_adds adds = {0};
+    struct weir_schema *columns = NULL;
+    const char *text = effect;
     bool merges = delta_changes_is_effect(effect, size);
     pthread_mutex_lock(&sink->lock);
     int rc = ensure_table(sink, err);
+    if (rc == WEIR_OK && merges && sink->columns_due) {
+        sink->columns_due = false;
+        rc = add_columns(sink, err);
+    }
     if (rc == WEIR_OK && !merges) {
-        rc = parse_effect(effect, size, &adds, err);
+        rc = take_columns(&text, &size, &columns, err);
+        rc = rc == WEIR_OK ? parse_effect(text, size, &adds, err) : rc;
     }
     if (rc == WEIR_OK && verify) {
         rc = weir_delta_adds_exist(sink->table, adds.items, adds.count, err);
@@ -346,9 +428,15 @@ static int apply(void *self, uint64_t record, const void *effect, size_t size, b
         };
         struct weir_delta_commit_result result;
         struct weir_delta_merge_result merged;
-        rc = merges
-                 ? delta_changes_apply(sink->table, effect, size, &options, &merged, err)
+        rc = merges ? delta_changes_apply(sink->table, effect, size, &options, &merged, err)
+             : columns != NULL
+                 ? weir_delta_append_columns(sink->table, columns->fields, columns->count,
+                                             adds.items, adds.count, &options, &result, err)
                  : weir_delta_append(sink->table, adds.items, adds.count, &options, &result, err);
+        if (rc == WEIR_OK && columns != NULL) {
+            weir_log_info("sink", "the table has its new columns table=%s version=%" PRId64,
+                          sink->config.name, result.version);
+        }
         if (rc == WEIR_OK && merges && merged.unknown > 0) {
             weir_log_warn("sink",
                           "changes left out columns of rows the table did not have; they are null "
@@ -357,6 +445,7 @@ static int apply(void *self, uint64_t record, const void *effect, size_t size, b
                           sink->config.name, merged.unknown);
         }
     }
+    weir_schema_unref(columns);
     pthread_mutex_unlock(&sink->lock);
     if (rc == WEIR_OK && WEIR_FAULT(delta_after_commit)) {
         rc = weir_error_set(err, WEIR_E_FAULT, "injected at delta_after_commit");
@@ -382,6 +471,7 @@ const struct weir_sink_ops weir_sink_delta = {
     .create = create,
     .start = start,
     .write = write_rows,
+    .evolve = evolve,
     .seal = seal,
     .held = held,
     .apply = apply,

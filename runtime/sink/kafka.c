@@ -135,6 +135,19 @@ static struct slab *take_slab(struct slabs *slabs) {
 
 /* --- create ----------------------------------------------------------------------------------- */
 
+static void drop_encoders(struct kafka_sink *sink) {
+    if (sink->encoder_ops != NULL) {
+        sink->encoder_ops->destroy(sink->encoder);
+    }
+    if (sink->key_ops != NULL) {
+        sink->key_ops->destroy(sink->key_encoder);
+    }
+    free(sink->keys);
+    free(sink->headers);
+    sink->encoder_ops = sink->key_ops = NULL;
+    sink->keys = sink->headers = NULL;
+}
+
 static void destroy(void *self) {
     struct kafka_sink *sink = self;
     if (sink->log != NULL) {
@@ -149,17 +162,10 @@ static void destroy(void *self) {
         pthread_mutex_unlock(&sink->slabs->lock);
         slabs_unref(sink->slabs);
     }
-    if (sink->encoder_ops != NULL) {
-        sink->encoder_ops->destroy(sink->encoder);
-    }
-    if (sink->key_ops != NULL) {
-        sink->key_ops->destroy(sink->key_encoder);
-    }
+    drop_encoders(sink);
     weir_schema_unref(sink->config.schema);
     json_decref(sink->options);
     free(sink->options_json);
-    free(sink->keys);
-    free(sink->headers);
     free(sink);
 }
 
@@ -317,6 +323,34 @@ static int make_encoder(struct kafka_sink *sink, struct weir_error *err) {
     return rc;
 }
 
+static int make_encoders(struct kafka_sink *sink, struct weir_error *err) {
+    sink->flags = 0;
+    sink->raw = -1;
+    int rc = read_columns(sink, err);
+    rc = rc == WEIR_OK ? make_encoder(sink, err) : rc;
+    return rc == WEIR_OK ? make_key_encoder(sink, err) : rc;
+}
+
+static int start_encoders(struct kafka_sink *sink, struct weir_error *err) {
+    int rc = WEIR_OK;
+    if (sink->encoder_ops != NULL && sink->encoder_ops->start != NULL) {
+        rc = sink->encoder_ops->start(sink->encoder, err);
+    }
+    if (rc == WEIR_OK && sink->key_ops != NULL && sink->key_ops->start != NULL) {
+        rc = sink->key_ops->start(sink->key_encoder, err);
+    }
+    return rc;
+}
+
+static int evolve(void *self, struct weir_schema *schema, struct weir_error *err) {
+    struct kafka_sink *sink = self;
+    drop_encoders(sink);
+    weir_schema_unref(sink->config.schema);
+    sink->config.schema = weir_schema_ref(schema);
+    int rc = make_encoders(sink, err);
+    return rc == WEIR_OK ? start_encoders(sink, err) : rc;
+}
+
 static int make_slabs(struct kafka_sink *sink, struct weir_error *err) {
     sink->slabs = calloc(1, sizeof(*sink->slabs));
     if (sink->slabs == NULL) {
@@ -383,9 +417,7 @@ static int create(const struct weir_sink_config *config, void **self, struct wei
                  : WEIR_OK;
     }
     if (rc == WEIR_OK && config->schema != NULL) {
-        rc = read_columns(sink, err);
-        rc = rc == WEIR_OK ? make_encoder(sink, err) : rc;
-        rc = rc == WEIR_OK ? make_key_encoder(sink, err) : rc;
+        rc = make_encoders(sink, err);
     }
     if (rc == WEIR_OK) {
         rc = kafka_log_join((struct kafka_log **)config->shared, config, sink->options,
@@ -402,12 +434,7 @@ static int create(const struct weir_sink_config *config, void **self, struct wei
 static int start(void *self, uint64_t *marker, struct weir_error *err) {
     struct kafka_sink *sink = self;
     int rc = kafka_log_start(sink->log, &sink->topic, err);
-    if (rc == WEIR_OK && sink->encoder_ops != NULL && sink->encoder_ops->start != NULL) {
-        rc = sink->encoder_ops->start(sink->encoder, err);
-    }
-    if (rc == WEIR_OK && sink->key_ops != NULL && sink->key_ops->start != NULL) {
-        rc = sink->key_ops->start(sink->key_encoder, err);
-    }
+    rc = rc == WEIR_OK ? start_encoders(sink, err) : rc;
     *marker = sink->transactional ? sink->topic.marker : WEIR_SINK_NO_MARKER;
     sink->refreshed_ns = weir_clock_mono_ns();
     return rc;
@@ -650,6 +677,7 @@ const struct weir_sink_ops weir_sink_kafka = {
     .create = create,
     .start = start,
     .write = write_rows,
+    .evolve = evolve,
     .held = held,
     .hand_over = hand_over,
     .apply_many = apply_many,

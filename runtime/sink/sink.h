@@ -91,6 +91,10 @@ struct weir_sink_ops {
     /* Worker. The batch is borrowed. May block on the disk. Not idempotent. */
     int (*write)(void *self, struct weir_batch *batch, const int32_t *sel, int32_t count,
                  struct weir_error *err);
+    /* Worker, between a seal and the first rows after it: rows to come have this schema, which
+     * holds all columns of the one before. Makes nothing visible: what must change outside goes
+     * with the next effect. NULL: columns change at a restart only. */
+    int (*evolve)(void *self, struct weir_schema *schema, struct weir_error *err);
     /* Worker. Everything written since the last seal is durable on return; its effect is appended
      * to `effect` (left empty when there was nothing). */
     int (*seal)(void *self, uint64_t epoch, struct weir_buffer *effect, struct weir_error *err);

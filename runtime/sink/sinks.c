@@ -31,6 +31,7 @@ struct message {
     struct weir_pool *pool;
     int32_t count;
     size_t bytes;
+    struct weir_schema *schema; /* columns to come (worker) */
     /* seal (worker) or effect (applier) */
     uint64_t epoch;
     const void *effect;
@@ -96,6 +97,8 @@ static void queue_init(struct queue *queue) {
 }
 
 static void drop(struct message *message) {
+    weir_schema_unref(message->schema);
+    message->schema = NULL;
     if (message->batch != NULL) {
         weir_pool_give(message->pool, message->sel);
         weir_batch_unref(message->batch);
@@ -237,8 +240,9 @@ static void *work(void *context) {
         struct weir_error err = {0};
         int rc = WEIR_OK;
         if (!__atomic_load_n(&sinks->failed, __ATOMIC_ACQUIRE)) {
-            rc = message->batch != NULL ? write_one(entry, message, &err)
-                                        : seal_one(sinks, entry, message->epoch, &err);
+            rc = message->batch != NULL    ? write_one(entry, message, &err)
+                 : message->schema != NULL ? entry->ops->evolve(entry->self, message->schema, &err)
+                                           : seal_one(sinks, entry, message->epoch, &err);
         }
         if (rc != WEIR_OK) {
             fail(sinks, &err); /* before done: who waits for the queue then asks for failures */
@@ -495,6 +499,26 @@ int weir_sinks_write(struct weir_sinks *sinks, int32_t sink, struct weir_batch *
         return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", entry->name);
     }
     return WEIR_OK;
+}
+
+int weir_sinks_evolve(struct weir_sinks *sinks, int32_t sink, struct weir_schema *schema,
+                      struct weir_error *err) {
+    struct entry *entry = sinks->entries[sink];
+    struct queue *queue = &entry->worker->queue;
+    if (entry->ops->evolve == NULL) {
+        return weir_error_set(err, WEIR_E_UNSUPPORTED, "the columns of %s change at a restart only",
+                              entry->name);
+    }
+    pthread_mutex_lock(&queue->lock);
+    struct message *message = new_message(queue);
+    if (message != NULL) {
+        message->sink = sink;
+        message->schema = weir_schema_ref(schema);
+        push(queue, message);
+    }
+    pthread_mutex_unlock(&queue->lock);
+    return message != NULL ? WEIR_OK
+                           : weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", entry->name);
 }
 
 void weir_sinks_seal(struct weir_sinks *sinks, uint64_t epoch) {

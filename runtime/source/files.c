@@ -60,6 +60,7 @@ static int init(struct weir_source *source, const char *options_json, struct wei
                                  source->user_schema, err);
     }
     if (rc == WEIR_OK) {
+        files->decoder->news = &source->news;
         rc = weir_batch_builder_init(&files->builder, source->pool, source->full_schema,
                                      source->batch_rows, BATCH_BYTES_MAX, err);
         files->has_builder = rc == WEIR_OK;
@@ -378,6 +379,10 @@ static int next(struct weir_source *source, int32_t partition, int32_t max_rows,
         }
         return files->failed;
     }
+    if (source_columns_changed(source, files->columns_seen)) {
+        source_renew(source, &files->columns_seen, &files->decoder, &files->builder, NULL, NULL,
+                     BATCH_BYTES_MAX);
+    }
     /* Nothing is read before there is memory for it: a batch that cannot be begun loses nothing. */
     int rc = weir_batch_builder_begin_rows(&files->builder, max_rows);
     if (rc != WEIR_OK) {
@@ -488,6 +493,7 @@ const struct weir_source_vtable weir_source_files = {
     .name = "files",
     .options = options,
     .needs_decoder = true,
+    .columns_change = true,
     .init = init,
     .open = open_source,
     .next = next,

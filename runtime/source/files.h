@@ -26,6 +26,7 @@ enum {
 struct files {
     struct file_list list;
     struct weir_decoder *decoder;
+    uint32_t columns_seen; /* of source->columns_changed */
     struct weir_batch_builder builder;
     bool has_builder;
     struct weir_frame *frames;

@@ -37,6 +37,7 @@ struct http {
     uint64_t end;  /* bounded: where it ends */
     bool ended;
     struct weir_decoder *decoder;
+    uint32_t columns_seen; /* of source->columns_changed */
     struct weir_batch_builder builder;
     bool has_builder;
     struct weir_buffer block;
@@ -317,6 +318,7 @@ static int open_source(struct weir_source *source, const struct weir_position *p
     rc = weir_decoder_create(&http->decoder, source->decoder_kind, source->decoder_options,
                              source->user_schema, err);
     if (rc == WEIR_OK) {
+        http->decoder->news = &source->news;
         rc = weir_batch_builder_init(&http->builder, source->pool, source->full_schema,
                                      source->batch_rows, BATCH_BYTES_MAX, err);
         http->has_builder = rc == WEIR_OK;
@@ -441,6 +443,10 @@ static int decode(struct weir_source *source, struct weir_source_batch **out) {
     int32_t consumed = 0;
     struct weir_reject_batch *rejects = NULL;
     struct weir_batch *batch = NULL;
+    if (source_columns_changed(source, http->columns_seen)) {
+        source_renew(source, &http->columns_seen, &http->decoder, &http->builder, NULL, NULL,
+                     BATCH_BYTES_MAX);
+    }
     int rc = weir_batch_builder_begin_rows(&http->builder, count > 0 ? count : 1);
     if (rc != WEIR_OK) {
         return WEIR_E_LIMIT;
@@ -593,6 +599,7 @@ const struct weir_source_vtable weir_source_http = {
     .name = "http",
     .options = options_table,
     .needs_decoder = true,
+    .columns_change = true,
     .init = init,
     .open = open_source,
     .next = next,

@@ -1,5 +1,6 @@
 #pragma once
 /* What registry.c and the kinds of source share. Private to the room. */
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "core/ring.h"
@@ -16,6 +17,9 @@ struct weir_source {
     char *decoder_options;
     struct weir_schema *user_schema; /* NULL until the decoder has said it */
     struct weir_schema *full_schema;
+    pthread_mutex_t columns_lock;  /* guards both schemas once lanes run */
+    uint32_t columns_changed;      /* atomic: how often they were set anew */
+    struct weir_decoder_news news; /* of all lanes' decoders */
     struct weir_pool *pool;
     struct weir_signal *signal;
     bool until_end;
@@ -49,6 +53,19 @@ static inline uint8_t *source_position(struct weir_source_batch *batch) {
 bool source_outlet_push(struct source_outlet *outlet, struct weir_source_batch *batch);
 /* Waits that long, for memory or input; true once nobody takes any more. */
 bool source_outlet_wait(struct source_outlet *outlet, int wait_ms);
+
+/* The columns changed since `*seen`: makes `decoder` and `builder` (over `user` and `full`, NULL:
+ * the source's own) anew. Those at hand stay where that fails, which is told; rows in the old
+ * columns are still taken. Lane's thread, with nothing decoded waiting. */
+void source_renew(struct weir_source *source, uint32_t *seen, struct weir_decoder **decoder,
+                  struct weir_batch_builder *builder, struct weir_schema *user,
+                  struct weir_schema *full, size_t batch_bytes_max);
+static inline bool source_columns_changed(const struct weir_source *source, uint32_t seen) {
+    return __atomic_load_n(&source->columns_changed, __ATOMIC_ACQUIRE) != seen;
+}
+/* One reference each for the caller. */
+void source_columns(struct weir_source *source, struct weir_schema **user,
+                    struct weir_schema **full);
 
 extern const struct weir_source_vtable weir_source_files;
 extern const struct weir_source_vtable weir_source_generator;

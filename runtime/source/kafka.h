@@ -61,6 +61,7 @@ struct kafka_lane {
     struct weir_decoder *decoder;
     struct weir_batch_builder builder;
     bool has_builder;
+    uint32_t columns_seen;        /* of source->columns_changed */
     struct kafka_extra *extra;    /* NULL: neither keys nor headers */
     struct source_outlet *outlet; /* NULL in pull mode */
 

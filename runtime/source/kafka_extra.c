@@ -64,6 +64,7 @@ struct kafka_extra {
     struct weir_buffer bytes;
     struct weir_schema *schema;        /* of the extra columns alone */
     struct weir_batch_builder builder; /* of them */
+    struct weir_schema *full;          /* all columns of a batch */
     struct weir_schema *decoded;       /* the decoder's columns */
     struct weir_schema *decoded_full;  /* and those every source adds */
     bool has_builder;
@@ -97,11 +98,13 @@ int kafka_extra_create(struct weir_source *source, struct kafka_extra **out,
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
     int rc = WEIR_OK;
-    int32_t own = source->user_schema->count - extra->keys - extra->headers;
-    for (int32_t i = 0; rc == WEIR_OK && i < source->user_schema->count; i++) {
-        rc = weir_schema_add(i < own ? extra->decoded : extra->schema,
-                             &source->user_schema->fields[i]);
+    struct weir_schema *user;
+    source_columns(source, &user, &extra->full);
+    int32_t own = user->count - extra->keys - extra->headers;
+    for (int32_t i = 0; rc == WEIR_OK && i < user->count; i++) {
+        rc = weir_schema_add(i < own ? extra->decoded : extra->schema, &user->fields[i]);
     }
+    weir_schema_unref(user);
     extra->decoded_full = rc == WEIR_OK ? weir_decode_full_schema(extra->decoded) : NULL;
     if (extra->decoded_full == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
@@ -119,6 +122,7 @@ void kafka_extra_destroy(struct kafka_extra *extra) {
     if (extra->has_builder) {
         weir_batch_builder_fini(&extra->builder);
     }
+    weir_schema_unref(extra->full);
     weir_buffer_fini(&extra->bytes);
     weir_schema_unref(extra->schema);
     weir_schema_unref(extra->decoded);
@@ -215,9 +219,9 @@ static int put_row(struct kafka_extra *extra, const struct extra_frame *frame) {
 }
 
 /* Columns of `decoded`, of `own`, of `decoded`, in the order of the source's full schema. */
-static struct weir_batch *join(struct weir_source *source, struct weir_batch *decoded,
-                               struct weir_batch *own) {
-    struct weir_batch *joined = weir_batch_create(source->pool, source->full_schema);
+static struct weir_batch *join(struct weir_source *source, struct weir_schema *full,
+                               struct weir_batch *decoded, struct weir_batch *own) {
+    struct weir_batch *joined = weir_batch_create(source->pool, full);
     int32_t first = decoded->column_count - WEIR_META_COUNT;
     int rc = joined == NULL ? WEIR_E_LIMIT : WEIR_OK;
     for (int32_t i = 0; rc == WEIR_OK && i < decoded->column_count; i++) {
@@ -247,7 +251,7 @@ struct weir_batch *kafka_extra_join(struct kafka_lane *lane, int32_t from,
         rc = put_row(extra, &extra->frames[frame]);
     }
     struct weir_batch *own = rc == WEIR_OK ? weir_batch_builder_take(&extra->builder) : NULL;
-    struct weir_batch *joined = own != NULL ? join(lane->source, decoded, own) : NULL;
+    struct weir_batch *joined = own != NULL ? join(lane->source, extra->full, decoded, own) : NULL;
     weir_batch_unref(own);
     return joined;
 }

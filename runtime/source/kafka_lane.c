@@ -66,11 +66,33 @@ int kafka_lane_init(struct kafka_lane *lane, struct weir_source *source, struct 
                                  decoded, err);
     }
     if (rc == WEIR_OK) {
+        lane->decoder->news = &source->news;
+        lane->columns_seen = __atomic_load_n(&source->columns_changed, __ATOMIC_ACQUIRE);
         rc = weir_batch_builder_init(&lane->builder, source->pool, full, source->batch_rows,
                                      BATCH_BYTES_MAX, err);
         lane->has_builder = rc == WEIR_OK;
     }
     return rc;
+}
+
+/* Nothing gathered waits: what comes is decoded into the new columns. */
+static void take_columns(struct kafka_lane *lane) {
+    struct weir_schema *decoded = NULL;
+    struct weir_schema *full = NULL;
+    if (lane->extra != NULL) {
+        struct kafka_extra *made = NULL;
+        struct weir_error err = {0};
+        if (kafka_extra_create(lane->source, &made, &err) != WEIR_OK) {
+            kafka_extra_destroy(made); /* again at the next look */
+            return;
+        }
+        kafka_extra_destroy(lane->extra);
+        lane->extra = made;
+        decoded = kafka_extra_decoded(made);
+        full = kafka_extra_decoded_full(made);
+    }
+    source_renew(lane->source, &lane->columns_seen, &lane->decoder, &lane->builder, decoded, full,
+                 BATCH_BYTES_MAX);
 }
 
 void kafka_lane_fini(struct kafka_lane *lane) {
@@ -579,6 +601,9 @@ int kafka_lane_serve(struct kafka_lane *lane, struct source_outlet *outlet, bool
         lane->rc = take_fresh(lane);
     }
     *ended = lane->source->until_end && lane->ended_count == lane->part_count;
+    if (source_columns_changed(lane->source, lane->columns_seen) && lane->frame_count == 0) {
+        take_columns(lane);
+    }
     if (lane->rc == WEIR_OK && !lane->closed && !*ended) {
         note_queue(lane);
         lane->frames_max = source_wanted_rows(lane->source);

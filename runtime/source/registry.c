@@ -156,6 +156,7 @@ int weir_source_create(struct weir_source **out, const struct weir_source_config
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
     int rc = WEIR_OK;
+    pthread_mutex_init(&source->columns_lock, NULL);
     source->vtable = vtable;
     source->name = copy_text(config->name, &rc);
     source->pipeline = copy_text(config->pipeline, &rc);
@@ -203,6 +204,7 @@ void weir_source_destroy(struct weir_source *source) {
     source->vtable->fini(source);
     weir_schema_unref(source->user_schema);
     weir_schema_unref(source->full_schema);
+    pthread_mutex_destroy(&source->columns_lock);
     free(source->name);
     free(source->pipeline);
     free(source->instance);
@@ -238,6 +240,77 @@ int weir_source_next(struct weir_source *source, int32_t partition, int32_t max_
     *out = NULL;
     int32_t rows = max_rows > 0 && max_rows < source->batch_rows ? max_rows : source->batch_rows;
     return source->vtable->next(source, partition, rows, out, err);
+}
+
+/* --- columns that change ------------------------------------------------------------------ */
+
+/* A decoder that keeps what a file's beginning said cannot be replaced in its middle. */
+bool weir_source_columns_change(const struct weir_source *source) {
+    const struct weir_decoder_vtable *decoder =
+        source->decoder_kind != NULL ? weir_decoder_find(source->decoder_kind) : NULL;
+    return source->vtable->columns_change && decoder != NULL && decoder->begin == NULL;
+}
+
+int weir_source_set_columns(struct weir_source *source, struct weir_schema *user,
+                            struct weir_error *err) {
+    if (!weir_source_columns_change(source)) {
+        return weir_error_set(err, WEIR_E_UNSUPPORTED, "the columns of %s change at a restart only",
+                              source->name);
+    }
+    struct weir_schema *full = weir_decode_full_schema(user);
+    if (full == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    pthread_mutex_lock(&source->columns_lock);
+    weir_schema_unref(source->user_schema);
+    weir_schema_unref(source->full_schema);
+    source->user_schema = weir_schema_ref(user);
+    source->full_schema = full;
+    pthread_mutex_unlock(&source->columns_lock);
+    __atomic_add_fetch(&source->columns_changed, 1, __ATOMIC_RELEASE);
+    return WEIR_OK;
+}
+
+struct weir_decoder_news weir_source_news(const struct weir_source *source) {
+    return (struct weir_decoder_news){
+        .columns = __atomic_load_n(&source->news.columns, __ATOMIC_RELAXED),
+        .refused = __atomic_load_n(&source->news.refused, __ATOMIC_RELAXED),
+    };
+}
+
+void source_columns(struct weir_source *source, struct weir_schema **user,
+                    struct weir_schema **full) {
+    pthread_mutex_lock(&source->columns_lock);
+    *user = weir_schema_ref(source->user_schema);
+    *full = weir_schema_ref(source->full_schema);
+    pthread_mutex_unlock(&source->columns_lock);
+}
+
+void source_renew(struct weir_source *source, uint32_t *seen, struct weir_decoder **decoder,
+                  struct weir_batch_builder *builder, struct weir_schema *user,
+                  struct weir_schema *full, size_t batch_bytes_max) {
+    struct weir_schema *own_user = NULL;
+    struct weir_schema *own_full = NULL;
+    struct weir_decoder *made = NULL;
+    struct weir_error err = {0};
+    uint32_t changed = __atomic_load_n(&source->columns_changed, __ATOMIC_ACQUIRE);
+    source_columns(source, &own_user, &own_full);
+    int rc = weir_decoder_create(&made, source->decoder_kind, source->decoder_options,
+                                 user != NULL ? user : own_user, &err);
+    if (rc == WEIR_OK) {
+        made->news = &source->news;
+        weir_batch_builder_fini(builder);
+        rc = weir_batch_builder_init(builder, source->pool, full != NULL ? full : own_full,
+                                     source->batch_rows, batch_bytes_max, &err);
+        weir_decoder_destroy(*decoder);
+        *decoder = made;
+    }
+    if (rc != WEIR_OK) {
+        weir_log_warn("source", "%s goes on with its old columns: %s", source->name, err.message);
+    }
+    *seen = changed;
+    weir_schema_unref(own_user);
+    weir_schema_unref(own_full);
 }
 
 /* --- threads ------------------------------------------------------------------------------ */

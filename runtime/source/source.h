@@ -94,6 +94,14 @@ void weir_source_set_batch_rows(struct weir_source *source, int32_t rows);
 struct weir_source_batch *weir_source_poll(struct weir_source *source, int32_t lane);
 /* The next batch without taking it (rows, end and times can be looked at), NULL when none. */
 const struct weir_source_batch *weir_source_peek(struct weir_source *source, int32_t lane);
+/* Rows to come have these columns, of the user's; what lanes have decoded already comes in the old
+ * ones. Consumer thread, while it runs or before. WEIR_E_UNSUPPORTED where the kind or its decoder
+ * cannot change them in the middle. */
+int weir_source_set_columns(struct weir_source *source, struct weir_schema *user,
+                            struct weir_error *err) WEIR_MUST_CHECK;
+bool weir_source_columns_change(const struct weir_source *source); /* whether it can */
+/* What its decoders noticed so far. Any thread. */
+struct weir_decoder_news weir_source_news(const struct weir_source *source);
 /* Joins the threads and releases what was not taken. Idempotent. */
 void weir_source_stop(struct weir_source *source);
 /* Why the lane's batch had a code. Messages do not name the source: the caller does. */
@@ -135,6 +143,7 @@ struct weir_source_vtable {
     const char *name;
     const struct weir_option *options; /* what `name { … }` takes, ended by a NULL name */
     bool needs_decoder;
+    bool columns_change; /* lanes look for new columns (source_renew) */
     /* As weir_source_own_schema; NULL: columns are the decoder's. */
     int (*own_schema)(const char *options_json, struct weir_schema **out, struct weir_error *err);
     /* The user's columns when the decoder has `decoded`: those the options add come last (keys,

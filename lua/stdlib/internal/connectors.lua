@@ -273,7 +273,7 @@ function connectors.source(project, reader, node, at, connector, decoder)
     if not whole or not decoder_whole then
         return made, nil
     end
-    local columns, why, environment = native.decoder_columns(word, json.encode(decoder_options), kind, json.encode(options))
+    local columns, why, environment = native.decoder_columns(word, json.encode(decoder_options), kind, json.encode(options), node.name)
     if not columns then
         project.environment_at_fault = project.environment_at_fault or environment
         reader:error(environment and "environment" or "schema", named.schema and named.schema.value_at or decoder.at, tostring(why))

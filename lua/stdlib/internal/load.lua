@@ -441,7 +441,9 @@ local function hash_input(project, plan)
     end
     local used = {}
     for _, source in ipairs(plan.sources) do
-        used[source.name] = { source.connector, source.decoder }
+        local options = source.decoder ~= json.null and source.decoder.options
+        local outside = options and options.registry and not options.schema -- what no file says
+        used[source.name] = { source.connector, source.decoder, outside and source.schema or nil }
     end
     parts[#parts + 1] = "resolved " .. json.encode { pipeline = plan.pipeline, connectors = used }
     return table.concat(parts, "\n"), files

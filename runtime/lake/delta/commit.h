@@ -100,6 +100,14 @@ int weir_delta_add_columns(struct weir_delta_table *table, const struct weir_fie
                            struct weir_delta_commit_result *result,
                            struct weir_error *err) WEIR_MUST_CHECK;
 
+/* Both in one commit: the fields the table lacks, then the files, which hold them already. As
+ * weir_delta_append where it lacks none, as weir_delta_add_columns without files. */
+int weir_delta_append_columns(struct weir_delta_table *table, const struct weir_field *fields,
+                              int32_t field_count, struct weir_delta_add *const *adds,
+                              int32_t add_count, const struct weir_delta_commit_options *options,
+                              struct weir_delta_commit_result *result,
+                              struct weir_error *err) WEIR_MUST_CHECK;
+
 /* Every how many commits a checkpoint is due (table property delta.checkpointInterval, else 10). */
 bool weir_delta_checkpoint_due(const struct weir_delta_table *table);
 /* Writes a classic checkpoint of the held snapshot, streamed in bounded memory, then the

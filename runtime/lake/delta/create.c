@@ -615,33 +615,63 @@ out:
     return rc;
 }
 
-int weir_delta_add_columns(struct weir_delta_table *table, const struct weir_field *fields,
-                           int32_t field_count, const struct weir_delta_commit_options *options,
-                           struct weir_delta_commit_result *result, struct weir_error *err) {
+static int format_files(struct weir_delta_table *table, struct weir_delta_add *const *adds,
+                        int32_t count, struct delta_commit_body *body, struct weir_buffer *out,
+                        struct weir_error *err) {
+    int rc = WEIR_OK;
+    body->file_count = count;
+    body->byte_count = 0;
+    for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
+        body->byte_count += adds[i]->size_bytes;
+        rc = weir_delta_add_format(adds[i], out);
+        rc = rc == WEIR_OK ? weir_buffer_append(out, "\n", 1) : rc;
+    }
+    return rc == WEIR_OK
+               ? rc
+               : weir_error_set(err, rc, "commit to table %s: %s", table->dir, weir_error_text(rc));
+}
+
+int weir_delta_append_columns(struct weir_delta_table *table, const struct weir_field *fields,
+                              int32_t field_count, struct weir_delta_add *const *adds,
+                              int32_t add_count, const struct weir_delta_commit_options *options,
+                              struct weir_delta_commit_result *result, struct weir_error *err) {
+    static const struct weir_delta_txn no_txn;
+    const struct weir_delta_txn *txn = options != NULL ? &options->txn : &no_txn;
     struct weir_buffer actions;
     struct weir_delta_commit_result dropped;
     result = result != NULL ? result : &dropped;
     memset(result, 0, sizeof(*result));
     weir_buffer_init(&actions, SCHEMA_BYTES_MAX * 2);
     int rc = WEIR_OK;
-    while (rc == WEIR_OK) {
+    for (bool won = false; rc == WEIR_OK && !won;) {
         int32_t missing = 0;
         int64_t timestamp_ms;
+        bool there = txn->app_id != NULL &&
+                     weir_delta_snapshot_txn(table->snapshot, txn->app_id) >= txn->version;
         rc = format_columns(table, fields, field_count, &missing, &actions, err);
-        if (rc != WEIR_OK) {
-            break;
+        if (rc == WEIR_OK && add_count > 0 && (missing == 0 || there)) {
+            weir_buffer_fini(&actions);
+            return weir_delta_append(table, adds, add_count, options, result, err);
         }
-        if (missing == 0) {
-            result->skipped = result->attempts == 0;
+        if (rc != WEIR_OK || missing == 0) {
+            result->skipped = rc == WEIR_OK && result->attempts == 0;
             break;
         }
         struct delta_commit_body body = {
-            .operation = "ADD COLUMNS", .parameters_json = "{}", .actions = &actions};
+            .operation = add_count > 0 ? "STREAMING UPDATE" : "ADD COLUMNS",
+            .parameters_json = add_count > 0 ? NULL : "{}",
+            .actions = &actions,
+        };
+        rc = format_files(table, adds, add_count, &body, &actions, err);
+        if (rc != WEIR_OK) {
+            break;
+        }
         result->attempts++;
-        rc = delta_commit_try(table, &body, NULL, &timestamp_ms, err);
+        rc = delta_commit_try(table, &body, add_count > 0 ? txn : NULL, &timestamp_ms, err);
+        won = rc == WEIR_OK;
         if (rc == WEIR_OK || rc == WEIR_E_CONFLICT) {
             /* won or lost, the log now holds more: read it, our own entry included */
-            rc = delta_commit_rebase(table, rc == WEIR_OK ? 1 : result->attempts, options, err);
+            rc = delta_commit_rebase(table, won ? 1 : result->attempts, options, err);
         }
     }
     if (rc == WEIR_OK) {
@@ -650,4 +680,10 @@ int weir_delta_add_columns(struct weir_delta_table *table, const struct weir_fie
     result->version = table->snapshot->version;
     weir_buffer_fini(&actions);
     return rc;
+}
+
+int weir_delta_add_columns(struct weir_delta_table *table, const struct weir_field *fields,
+                           int32_t field_count, const struct weir_delta_commit_options *options,
+                           struct weir_delta_commit_result *result, struct weir_error *err) {
+    return weir_delta_append_columns(table, fields, field_count, NULL, 0, options, result, err);
 }

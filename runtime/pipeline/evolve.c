@@ -1,0 +1,300 @@
+#include "pipeline/evolve.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "decode/decoder.h"
+
+enum { PAD_TEXT = 3, BATCH_BYTES_MAX = 16 << 20 };
+
+/* --- what comes from outside -------------------------------------------------------------------
+ */
+
+static bool is_outside(const struct weir_plan_source *source) {
+    return source->decoder != NULL &&
+           json_object_get(source->decoder_options, "registry") != NULL &&
+           json_object_get(source->decoder_options, "schema") == NULL;
+}
+
+static char *dump(const json_t *options) {
+    return options != NULL ? json_dumps(options, JSON_COMPACT) : strdup("{}");
+}
+
+int evolve_outside_of(const struct weir_plan *plan, struct evolve_outside **out, int32_t *count,
+                      struct weir_error *err) {
+    struct evolve_outside *list = calloc((size_t)plan->source_count + 1, sizeof(*list));
+    *count = 0;
+    *out = list;
+    bool good = list != NULL;
+    for (int32_t i = 0; good && i < plan->source_count; i++) {
+        const struct weir_plan_source *source = &plan->sources[i];
+        if (is_outside(source)) {
+            struct evolve_outside *one = &list[(*count)++];
+            one->name = strdup(source->name);
+            one->kind = strdup(source->connector);
+            one->options = dump(source->connector_options);
+            one->decoder = strdup(source->decoder);
+            one->decoder_options = dump(source->decoder_options);
+            one->known = weir_schema_ref(source->schema);
+            good = one->name != NULL && one->kind != NULL && one->options != NULL &&
+                   one->decoder != NULL && one->decoder_options != NULL;
+        }
+    }
+    return good ? WEIR_OK : weir_error_set(err, WEIR_E_NOMEM, "columns: out of memory");
+}
+
+void evolve_outside_free(struct evolve_outside *list, int32_t count) {
+    for (int32_t i = 0; list != NULL && i < count; i++) {
+        free(list[i].name);
+        free(list[i].kind);
+        free(list[i].options);
+        free(list[i].decoder);
+        free(list[i].decoder_options);
+        weir_schema_unref(list[i].known);
+        weir_schema_unref(list[i].fresh);
+    }
+    free(list);
+}
+
+/* Newer rows have null, or its default, where the newest schema dropped a column. */
+static int keep_dropped(struct evolve_outside *one, struct weir_schema *newest,
+                        struct weir_error *err) {
+    struct weir_schema *all = weir_schema_create();
+    int rc = all != NULL ? WEIR_OK : WEIR_E_NOMEM;
+    for (int32_t i = 0; rc == WEIR_OK && i < newest->count; i++) {
+        rc = weir_schema_add(all, &newest->fields[i]);
+    }
+    for (int32_t i = 0; rc == WEIR_OK && i < one->known->count; i++) {
+        if (weir_schema_find(newest, one->known->fields[i].name) < 0) {
+            rc = weir_schema_add(all, &one->known->fields[i]);
+        }
+    }
+    if (rc != WEIR_OK) {
+        weir_schema_unref(all);
+        return weir_error_set(err, rc, "columns: out of memory");
+    }
+    weir_schema_unref(one->fresh);
+    one->fresh = all;
+    return WEIR_OK;
+}
+
+int evolve_ask(struct evolve_outside *list, int32_t count, struct weir_error *err) {
+    int rc = WEIR_OK;
+    for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
+        struct evolve_outside *one = &list[i];
+        struct weir_schema *decoded;
+        struct weir_schema *user = NULL;
+        rc = weir_decoder_columns(one->decoder, one->decoder_options, one->kind, one->options,
+                                  &decoded, err);
+        if (rc == WEIR_OK) {
+            rc = weir_source_columns(one->kind, one->options, decoded, &user, err);
+        }
+        rc = rc == WEIR_OK ? keep_dropped(one, user, err) : rc;
+        weir_schema_unref(user);
+        if (rc != WEIR_OK) {
+            weir_error_wrap(err, "columns of %s", one->name);
+        }
+    }
+    return rc;
+}
+
+/* --- what may change ---------------------------------------------------------------------------
+ */
+
+static bool same_type(const struct weir_field *a, const struct weir_field *b) {
+    struct weir_buffer left;
+    struct weir_buffer right;
+    weir_buffer_init(&left, 1 << 20);
+    weir_buffer_init(&right, 1 << 20);
+    bool same = weir_field_format_type(a, &left) == WEIR_OK &&
+                weir_field_format_type(b, &right) == WEIR_OK && left.size == right.size &&
+                memcmp(left.data, right.data, left.size) == 0;
+    weir_buffer_fini(&left);
+    weir_buffer_fini(&right);
+    return same;
+}
+
+/* All columns of `before` are in `after` as they were. */
+static int check_growth(const char *name, const struct weir_schema *before,
+                        const struct weir_schema *after, struct weir_error *err) {
+    for (int32_t i = 0; i < before->count; i++) {
+        const struct weir_field *old = &before->fields[i];
+        int32_t at = weir_schema_find(after, old->name);
+        if (at < 0) {
+            return weir_error_set(err, WEIR_E_CONFIG,
+                                  "%s loses column `%s`; restart the pipeline to let it go", name,
+                                  old->name);
+        }
+        if (!same_type(old, &after->fields[at])) {
+            struct weir_buffer type;
+            weir_buffer_init(&type, 4096);
+            const char *text = weir_field_format_type(&after->fields[at], &type) == WEIR_OK
+                                   ? weir_buffer_text(&type)
+                                   : NULL;
+            int rc = weir_error_set(err, WEIR_E_CONFIG,
+                                    "column `%s` of %s would become %s; columns are added while "
+                                    "the pipeline runs, their types change at a restart",
+                                    old->name, name, text != NULL ? text : "another type");
+            weir_buffer_fini(&type);
+            return rc;
+        }
+        if (old->nullable != after->fields[at].nullable) {
+            return weir_error_set(
+                err, WEIR_E_CONFIG, "column `%s` of %s %s; restart the pipeline to change that",
+                old->name, name, old->nullable ? "may not be null any more" : "may be null now");
+        }
+    }
+    return WEIR_OK;
+}
+
+int evolve_check_source(struct weir_source *source, const struct weir_plan_source *before,
+                        const struct weir_plan_source *after, struct weir_error *err) {
+    if (weir_schema_equal(before->schema, after->schema)) {
+        return WEIR_OK;
+    }
+    if (!weir_source_columns_change(source)) {
+        return weir_error_set(err, WEIR_E_CONFIG,
+                              "the columns of source %s changed; restart to read them",
+                              after->name);
+    }
+    int rc = check_growth(after->name, before->schema, after->schema, err);
+    for (int32_t i = 0; rc == WEIR_OK && i < after->schema->count; i++) {
+        const struct weir_field *field = &after->schema->fields[i];
+        if (!field->nullable && field->default_json == NULL &&
+            weir_schema_find(before->schema, field->name) < 0) {
+            rc = weir_error_set(err, WEIR_E_CONFIG,
+                                "the new column `%s` of %s has no default and may not be null; "
+                                "give it one of both in the schema",
+                                field->name, after->name);
+        }
+    }
+    return rc;
+}
+
+int evolve_check_dataset(const struct weir_dataset *before, const struct weir_dataset *after,
+                         struct weir_error *err) {
+    return weir_schema_equal(before->schema, after->schema)
+               ? WEIR_OK
+               : check_growth(after->name, before->schema, after->schema, err);
+}
+
+/* --- the change --------------------------------------------------------------------------------
+ */
+
+int evolve_apply(struct weir_pipeline *p, struct weir_graph *after, const struct weir_plan *plan,
+                 struct weir_error *err) {
+    int rc = WEIR_OK;
+    for (int32_t i = 0; rc == WEIR_OK && i < weir_graph_dataset_count(after); i++) {
+        struct weir_dataset *dataset = weir_graph_dataset(after, i);
+        const struct weir_dataset *old = weir_graph_find(p->graph, dataset->name);
+        if (dataset->sink != NULL && old != NULL &&
+            !weir_schema_equal(old->schema, dataset->schema)) {
+            rc = weir_sinks_evolve(p->sinks, (int32_t)((uintptr_t)dataset->sink - 1),
+                                   dataset->schema, err);
+        }
+    }
+    for (int32_t s = 0; rc == WEIR_OK && s < p->source_count; s++) {
+        if (!weir_schema_equal(p->plan->sources[s].schema, plan->sources[s].schema)) {
+            rc = weir_source_set_columns(p->sources[s].source, plan->sources[s].schema, err);
+            p->columns_changed++;
+            weir_log_info("pipeline", "source=%s has %d columns from epoch %llu on",
+                          plan->sources[s].name, (int)plan->sources[s].schema->count,
+                          (unsigned long long)p->epoch);
+        }
+    }
+    return rc;
+}
+
+/* As many rows of these columns, each its default: what a JSON text without any of them gives. */
+static int make_pad(struct weir_pipeline *p, struct weir_schema *missing, int32_t rows,
+                    struct weir_batch **out, struct weir_error *err) {
+    struct weir_schema *full = weir_decode_full_schema(missing);
+    struct weir_decoder *decoder = NULL;
+    struct weir_batch_builder builder;
+    struct weir_reject_batch *rejects = NULL;
+    size_t size = (size_t)rows * PAD_TEXT;
+    uint8_t *text = calloc(1, size + WEIR_DECODE_PADDING);
+    struct weir_frame *frames = calloc((size_t)rows, sizeof(*frames));
+    int32_t consumed = 0;
+    *out = NULL;
+    int rc = full == NULL || text == NULL || frames == NULL
+                 ? weir_error_set(err, WEIR_E_NOMEM, "columns: out of memory")
+                 : weir_decoder_create(&decoder, "json", "{}", missing, err);
+    for (int32_t i = 0; rc == WEIR_OK && i < rows; i++) {
+        memcpy(text + (size_t)i * PAD_TEXT, "{}\n", PAD_TEXT);
+        frames[i] = (struct weir_frame){.start = (uint32_t)(i * PAD_TEXT), .length = 2};
+    }
+    bool begun = rc == WEIR_OK && weir_batch_builder_init(&builder, p->pool, full, rows,
+                                                          BATCH_BYTES_MAX, err) == WEIR_OK;
+    rc = rc == WEIR_OK && !begun ? WEIR_E_NOMEM : rc;
+    rc = rc == WEIR_OK ? weir_batch_builder_begin(&builder) : rc;
+    if (rc == WEIR_OK) {
+        rc = weir_decoder_decode(decoder, text, frames, rows, &builder, &rejects, &consumed);
+    }
+    if (rc == WEIR_OK && (consumed < rows || rejects != NULL)) {
+        rc = weir_error_set(err, WEIR_E_BUG, "columns without a default were added");
+    }
+    if (rc == WEIR_OK) {
+        *out = weir_batch_builder_take(&builder);
+        rc = *out == NULL ? WEIR_E_LIMIT : WEIR_OK;
+    }
+    if (begun) {
+        weir_batch_builder_fini(&builder);
+    }
+    weir_reject_batch_destroy(rejects);
+    weir_decoder_destroy(decoder);
+    weir_schema_unref(full);
+    free(frames);
+    free(text);
+    return rc;
+}
+
+static int widen(struct weir_pipeline *p, struct weir_schema *full, struct weir_batch *from,
+                 struct weir_batch **out, struct weir_error *err) {
+    struct weir_schema *missing = weir_schema_create();
+    struct weir_batch *pad = NULL;
+    struct weir_batch *made = NULL;
+    int rc = missing != NULL ? WEIR_OK : WEIR_E_NOMEM;
+    for (int32_t i = 0; rc == WEIR_OK && i < full->count; i++) {
+        if (weir_schema_find(from->schema, full->fields[i].name) < 0) {
+            rc = weir_schema_add(missing, &full->fields[i]);
+        }
+    }
+    rc = rc == WEIR_OK ? make_pad(p, missing, from->rows, &pad, err) : rc;
+    if (rc == WEIR_OK) {
+        made = weir_batch_create(p->pool, full);
+        rc = made != NULL ? WEIR_OK : WEIR_E_LIMIT;
+    }
+    for (int32_t i = 0; rc == WEIR_OK && i < full->count; i++) {
+        int32_t at = weir_schema_find(from->schema, full->fields[i].name);
+        struct weir_batch *parent = at >= 0 ? from : pad;
+        at = at >= 0 ? at : weir_schema_find(missing, full->fields[i].name);
+        rc = weir_batch_borrow(made, i, parent, at);
+    }
+    if (rc == WEIR_OK) {
+        made->rows = from->rows;
+        *out = made;
+    } else {
+        weir_batch_unref(made);
+    }
+    weir_batch_unref(pad);
+    weir_schema_unref(missing);
+    return rc;
+}
+
+int evolve_batch(struct weir_pipeline *p, int32_t s, struct weir_batch **batch,
+                 struct weir_error *err) {
+    struct weir_schema *full = p->plan->sources[s].full_schema;
+    struct weir_batch *wide = NULL;
+    if ((*batch)->rows == 0 || (*batch)->schema->count >= full->count) {
+        return WEIR_OK; /* columns are only added: as many are the same */
+    }
+    int rc = widen(p, full, *batch, &wide, err);
+    if (rc != WEIR_OK) {
+        return weir_error_wrap(err, "add columns to rows of %s", p->plan->sources[s].name);
+    }
+    weir_batch_unref(*batch);
+    *batch = wide;
+    return WEIR_OK;
+}

@@ -1,0 +1,226 @@
+"""Columns that appear while the pipeline runs: a writer of the registry, or a schema file, brings them; nothing is restarted, lost or doubled."""
+
+import io
+import json
+import os
+import signal
+import time
+import urllib.request
+
+import crash
+import deltalake
+import fastavro
+import pytest
+import registry_stub
+from test_cli import wait_until
+
+V1 = {"type": "record", "name": "sale", "fields": [{"name": "id", "type": "long"}, {"name": "store", "type": ["null", "string"], "default": None}]}
+V2 = {**V1, "fields": [V1["fields"][0], {"name": "note", "type": ["null", "string"], "default": None}, V1["fields"][1], {"name": "qty", "type": "int", "default": 7},
+                       {"name": "price", "type": ["null", {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}], "default": None}]}
+PIPELINE = """return pipeline "p" {{
+  rules = "rules", storage = delta {{ root = "lake" }}, commit = {{ every = "20ms" }}, serve = {{ http = {{ port = 0 }} }},
+  sources = {{ source "bronze.sale" {{ kafka {{ brokers = "{brokers}", topic = "{topic}" }}, avro {{ registry = "{registry}" }} }} }},
+}}
+"""
+SILVER = 'return stream "silver.sale" { from = "bronze.sale", where = function(e) return e.id >= 0 end }\n'
+
+
+class Shop:
+    """A pipeline that follows a topic; rows are told apart by their id."""
+
+    def __init__(self, project, broker, registry):
+        self.project, self.broker, self.registry = project, broker, registry
+        self.topic = broker.create_topic(f"evolve-{time.time_ns()}", partitions=1)
+        project.write("pipelines/p.lua", PIPELINE.format(brokers=broker.plaintext, topic=self.topic, registry=registry.url))
+        project.write("rules/sale.lua", SILVER)
+        self.register(V1)
+
+    def register(self, schema):
+        return self.registry.register(f"{self.topic}-value", schema)
+
+    def produce(self, number, schema, data):
+        messages = []
+        for datum in data:
+            out = io.BytesIO()
+            fastavro.schemaless_writer(out, fastavro.parse_schema(schema), datum)
+            messages.append(b"\0" + number.to_bytes(4, "big") + out.getvalue())
+        self.broker.produce(self.topic, messages)
+
+    def produce_until(self, number, first, condition):
+        """Rows by the new writer, one after the other, until one lies in its column."""
+        sent = [first]
+
+        def look():
+            shop_rows = len(self.rows())
+            self.produce(number, V2, new(sent[0], 1))
+            sent[0] += 1
+            wait_until(self.has(shop_rows + 1))
+            return condition()
+        wait_until(look)
+
+    def start(self, env=None):
+        return self.project.start("run", "pipelines/p.lua", env=env)
+
+    def rows(self, table="bronze/sale"):
+        path = self.project.root / "lake" / table
+        if not (path / "_delta_log/00000000000000000000.json").exists():
+            return []
+        return sorted(deltalake.DeltaTable(str(path)).to_pyarrow_table().to_pylist(), key=lambda row: row["_offset"] if "_offset" in row else row["id"])
+
+    def has(self, count, table="bronze/sale"):
+        return lambda: len(self.rows(table)) >= count
+
+
+def stop(process):
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, out + err
+    return out + err
+
+
+@pytest.fixture
+def shop(project, kafka):
+    registry = registry_stub.Registry()
+    yield Shop(project, kafka, registry)
+    registry.stop()
+
+
+def old(first, count):
+    return [{"id": number, "store": f"S{number % 3}"} for number in range(first, first + count)]
+
+
+def new(first, count):
+    return [{"id": number, "store": None, "note": f"n{number}", "qty": number, "price": None} for number in range(first, first + count)]
+
+
+def check(rows, ids):
+    """Each id once, and each value where it belongs: in its column, or in `_rescued` while there was none."""
+    assert sorted(row["id"] for row in rows) == sorted(ids)
+    for row in rows:
+        rescued = json.loads(row["_rescued"]) if row["_rescued"] else {}
+        if row["id"] >= 1000:  # by the new writer
+            assert rescued.get("note", row["note"]) == f"n{row['id']}" and rescued.get("qty", row["qty"]) == row["id"]
+            assert not (rescued and row["note"]), "in one place"
+        else:
+            assert row.get("note") is None and row.get("qty") in (7, None) and row["store"] == f"S{row['id'] % 3}"
+
+
+def log_of(project, table="bronze/sale"):
+    folder = project.root / "lake" / table / "_delta_log"
+    return [[json.loads(line) for line in open(path)] for path in sorted(folder.glob("*.json"))]
+
+
+def test_a_new_writer_adds_columns_to_bronze_and_silver_without_a_restart(shop):
+    process = shop.start()
+    one = 1
+    shop.produce(one, V1, old(0, 20))
+    wait_until(shop.has(20))
+    two = shop.register(V2)
+    shop.produce(two, V2, new(1000, 20))
+    wait_until(shop.has(40))
+    shop.produce_until(two, 1020, lambda: any(row.get("note") for row in shop.rows()))
+    sent = len(shop.rows())
+    shop.produce(one, V1, old(500, 20))
+    wait_until(shop.has(sent + 20))
+    wait_until(lambda: any(row["id"] >= 500 and row["id"] < 1000 for row in shop.rows("silver/sale")))
+    text = stop(process)
+    rows = shop.rows()
+    ids = [row["id"] for row in rows]
+    assert len(set(ids)) == len(ids) and set(range(20)) | set(range(1000, 1020)) | set(range(500, 520)) <= set(ids)
+    check(rows, ids)
+    assert all(row["qty"] == 7 for row in rows if 500 <= row["id"] < 1000), "the default of a writer that knows it not"
+    assert any(row["note"] for row in shop.rows("silver/sale")), "pass-through silver has it too"
+    assert "is live from epoch" in text
+    changes = [commit for commit in log_of(shop.project) if any("metaData" in action for action in commit)]
+    assert len(changes) == 2 and any("add" in action for action in changes[1]) and any("txn" in action for action in changes[1]), "the columns come with their files"
+    fields = [field["name"] for field in json.loads([a for a in changes[1] if "metaData" in a][0]["metaData"]["schemaString"])["fields"]]
+    assert fields[:2] == ["id", "store"] and fields[-3:] == ["note", "qty", "price"]
+
+
+POINTS = [("reload_staged", 1), ("reload_swapped", 1), ("ledger_after_sync", 3), ("delta_before_commit", 4), ("delta_entry_linked", 4)]
+LONG = [("sink_file_written", 3), ("sink_file_synced", 4), ("ledger_before_write", 3), ("delta_entry_written", 4), ("delta_after_commit", 4)]
+
+
+@pytest.mark.parametrize("point, hit", POINTS + (LONG if os.environ.get("WEIR_EVOLVE_ALL") else []))
+def test_killed_around_the_commit_that_adds_them(shop, point, hit):
+    assert point in crash.fault_points()
+    sent, two = 20, None
+    shop.produce(1, V1, old(0, 20))
+    process = shop.start(env={"WEIR_FAULT": f"{point}:{hit}:kill"})
+    while process.poll() is None and sent < 200:
+        wait_until(lambda: process.poll() is not None or len(shop.rows()) >= sent)
+        two = two or shop.register(V2)
+        if process.poll() is None:
+            shop.produce(two, V2, new(980 + sent, 10))
+            sent += 10
+            time.sleep(0.1)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL and two is not None
+    again = shop.start()
+    shop.produce(two, V2, new(5000, 5))
+    wait_until(shop.has(sent + 5))
+    stop(again)
+    rows = shop.rows()
+    check(rows, [*range(20), *range(1000, 980 + sent), *range(5000, 5005)])
+    assert all(row["note"] for row in rows if row["id"] >= 5000)
+
+
+def test_a_writer_that_cannot_be_read_is_named_with_field_id_and_first_offset(shop):
+    process = shop.start()
+    shop.produce(1, V1, old(0, 3))
+    wait_until(shop.has(3))
+    shop.registry.levels[f"{shop.topic}-value"] = "NONE"
+    bad = {**V1, "fields": [{"name": "id", "type": "string"}, V1["fields"][1]]}
+    three = shop.register(bad)
+    shop.produce(three, bad, [{"id": "x", "store": None}] * 2)
+    shop.produce(1, V1, old(3, 3))
+    wait_until(shop.has(6))
+    wait_until(shop.has(2, "quarantine/bronze/sale"))
+    status = json.loads(shop.project.weir("status", "--json").out)
+    wait_until(lambda: 'weir_schemas_refused_total{dataset="bronze.sale"} 1' in urllib.request.urlopen(status["serve"] + "/metrics").read().decode())
+    stop(process)
+    for row in shop.rows("quarantine/bronze/sale"):
+        reason = row["_reasons"][0]["error"]
+        assert f"schema id {three}" in reason and "first at offset 3" in reason and '"id"' in reason and "string" in reason
+
+
+AVSC = {"type": "record", "name": "sale", "fields": [{"name": "id", "type": "long"}, {"name": "store", "type": ["null", "string"]}]}
+
+
+def test_a_schema_file_that_gains_a_field_adds_the_column(project):
+    def save(schema):
+        fresh = project.write("schemas/.sale.tmp", json.dumps(schema))
+        os.replace(fresh, project.root / "schemas/sale.avsc")
+
+    def feed(name, data):
+        fresh = project.write(f"in-{name}", "".join(json.dumps(row) + "\n" for row in data))
+        os.replace(fresh, project.root / f"landing/{name}.jsonl")
+
+    def rows(table="bronze/sale"):
+        path = project.root / "lake" / table
+        return deltalake.DeltaTable(str(path)).to_pyarrow_table().to_pylist() if (path / "_delta_log").exists() else []
+
+    save(AVSC)
+    (project.root / "landing").mkdir()
+    project.write("rules/sale.lua", SILVER)
+    project.write("pipelines/p.lua", """return pipeline "p" { rules = "rules", storage = delta { root = "lake" }, commit = { every = "20ms" },
+      sources = { source "bronze.sale" { files { path = "landing/*.jsonl" }, json { schema = "schemas/sale.avsc" } } } }""")
+    process = project.start("run", "pipelines/p.lua")
+    feed("1", [{"id": 1, "store": "a", "note": "early"}])
+    wait_until(lambda: len(rows()) == 1)
+    save({**AVSC, "fields": [*AVSC["fields"], {"name": "note", "type": ["null", "string"]}, {"name": "qty", "type": "int", "default": 3}]})
+    sent = 1
+
+    def column_is_there():
+        nonlocal sent
+        sent += 1
+        feed(str(sent), [{"id": sent, "store": "b", "note": "late"}])
+        wait_until(lambda: len(rows()) == sent)
+        return any(row.get("note") for row in rows("silver/sale"))
+    wait_until(column_is_there)
+    stop(process)
+    found = {row["id"]: row for row in rows()}
+    assert sorted(found) == list(range(1, sent + 1))
+    assert found[1]["note"] is None and json.loads(found[1]["_rescued"]) == {"note": "early"}
+    assert found[sent]["note"] == "late" and found[sent]["_rescued"] is None and found[sent]["qty"] == 3
