@@ -510,7 +510,7 @@ int weir_sinks_evolve(struct weir_sinks *sinks, int32_t sink, struct weir_schema
                               entry->name);
     }
     pthread_mutex_lock(&queue->lock);
-    struct message *message = new_message(queue);
+    struct message *message = new_message();
     if (message != NULL) {
         message->sink = sink;
         message->schema = weir_schema_ref(schema);
