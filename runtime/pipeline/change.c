@@ -29,6 +29,10 @@ static int64_t change_of(const struct weir_column *column, int32_t row) {
     }
 }
 
+int64_t change_kind(const struct weir_node *node, const struct weir_batch *batch, int32_t row) {
+    return change_of(&batch->columns[node->change_column], row);
+}
+
 int change_init(struct weir_node *node) {
     bool takes_back = node->model != NULL && node->model->retracts;
     node->change_whole = takes_back || (node->stream != NULL && node->stream->changes_whole);

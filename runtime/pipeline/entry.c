@@ -60,6 +60,7 @@ int node_init(struct weir_node *node, struct weir_graph *graph, struct weir_erro
 void node_fini(struct weir_node *node) {
     weir_watermark_destroy(node->watermark);
     weir_dedup_destroy(node->dedup);
+    withheld_destroy(node->withheld);
     checks_fini(&node->expectations);
     quarantine_fini(&node->quarantine);
     free(node->sel);
@@ -192,6 +193,9 @@ int node_enter(struct weir_node *node, const struct weir_flow *flow, int32_t *se
         *times = node->times;
         *wm_before = node->wm_before;
         *watermark = weir_watermark_now(node->watermark);
+    }
+    if (rc == WEIR_OK && node->withheld != NULL) {
+        rc = withheld_refuse(node, flow, sel, count, err);
     }
     if (rc == WEIR_OK && node->dataset->breached) {
         for (int32_t i = 0; rc == WEIR_OK && i < *count; i++) {

@@ -11,8 +11,8 @@
 
 enum { ERROR_TEXT_BYTES_MAX = 64 << 20 };
 
-static const char *const reserved_tallies[TALLY_RESERVED] = {"decode", "time",   "map",
-                                                             "where",  "budget", "future"};
+static const char *const reserved_tallies[TALLY_RESERVED] = {
+    "decode", "time", "map", "where", "budget", "future", "unavailable"};
 
 int32_t dataset_tally(struct weir_dataset *dataset, const char *name) {
     struct weir_counters *counters = &dataset->counters;
@@ -133,6 +133,9 @@ static int add_node(struct weir_graph *graph, const struct weir_plan_stream *str
     }
     if (rc == WEIR_OK) {
         rc = add_dedup(node, stream != NULL ? &stream->dedup : &model->dedup, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = withheld_create(node, err);
     }
     if (rc == WEIR_OK) {
         rc = stream != NULL ? stream_init(node, err) : model_init(node, err);
@@ -628,6 +631,9 @@ int32_t weir_graph_cells(struct weir_graph *graph, struct weir_cell **cells, int
         if (node->dedup != NULL && count < capacity) {
             cells[count++] = weir_dedup_cell(node->dedup);
         }
+        if (node->withheld != NULL && count < capacity) {
+            cells[count++] = withheld_cell(node->withheld);
+        }
         if (node->aggregate != NULL) {
             count += weir_aggregate_cells(node->aggregate, cells + count, capacity - count);
         }
@@ -639,7 +645,7 @@ int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struc
     for (int32_t i = 0; i < from->node_count; i++) {
         const struct weir_node *old = from->nodes[i];
         const struct weir_node *node = find_node(to, old->name);
-        if (old->dedup == NULL && old->aggregate == NULL) {
+        if (old->dedup == NULL && old->aggregate == NULL && old->withheld == NULL) {
             continue;
         }
         if (node == NULL) {
@@ -656,6 +662,12 @@ int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struc
         }
         uint64_t old_dedup = old->dedup != NULL ? weir_dedup_shape(old->dedup) : 0;
         uint64_t new_dedup = node->dedup != NULL ? weir_dedup_shape(node->dedup) : 0;
+        if ((old->withheld != NULL) != (node->withheld != NULL) ||
+            (old->withheld != NULL &&
+             withheld_shape(old->withheld) != withheld_shape(node->withheld))) {
+            return weir_error_set(err, WEIR_E_STATE, "%s: its key changed; restart the pipeline",
+                                  node->name);
+        }
         uint64_t old_shape = old->aggregate != NULL ? weir_aggregate_shape(old->aggregate) : 0;
         uint64_t new_shape = node->aggregate != NULL ? weir_aggregate_shape(node->aggregate) : 0;
         if (old_dedup != new_dedup || old_shape != new_shape) {
@@ -697,6 +709,11 @@ int weir_graph_take_state(struct weir_graph *to, struct weir_graph *from, struct
             struct weir_dedup *dedup = node->dedup;
             node->dedup = old->dedup;
             old->dedup = dedup;
+        }
+        if (old->withheld != NULL && node->withheld != NULL) {
+            struct withheld *withheld = node->withheld;
+            node->withheld = old->withheld;
+            old->withheld = withheld;
         }
         if (old->aggregate != NULL && node->aggregate != NULL) {
             struct weir_aggregate *aggregate = node->aggregate;

@@ -97,6 +97,7 @@ struct weir_node {
     uint8_t *exempt;   /* by row of the batch: not judged; see change.c */
     int8_t *signs;     /* of a model that takes rows back, by row: -1 */
     bool leaving;      /* some rows of the batch leave as deletes */
+    struct withheld *withheld; /* of a keyed stream over a changelog that leaves columns out */
     int32_t *rejected;
     uint8_t *verdict;
     uint8_t *term_verdict;
@@ -169,6 +170,7 @@ enum {
     TALLY_WHERE,
     TALLY_BUDGET,
     TALLY_FUTURE,
+    TALLY_UNAVAILABLE,
     TALLY_RESERVED
 };
 
@@ -190,6 +192,8 @@ struct change_split {
 };
 
 int change_init(struct weir_node *node) WEIR_MUST_CHECK;
+/* enum weir_change of a row of the input. */
+int64_t change_kind(const struct weir_node *node, const struct weir_batch *batch, int32_t row);
 void change_begin(struct weir_node *node, const struct weir_flow *flow);
 /* `where` leaves the row out; true: it goes on, as the delete of what it updates. */
 bool change_leaves(struct weir_node *node, const struct weir_flow *flow, int32_t row);
@@ -207,6 +211,23 @@ void change_signs(struct weir_node *node, const struct weir_flow *flow);
  * change column of its own. sel gets the rows, *count how many. */
 int change_having(struct weir_batch *out, const uint8_t *verdict, int32_t *sel,
                   int32_t *count) WEIR_MUST_CHECK;
+
+/* withheld.c. Makes node->withheld where the stream needs it. */
+int withheld_create(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+void withheld_destroy(struct withheld *withheld);
+struct weir_cell *withheld_cell(struct withheld *withheld);
+uint64_t withheld_shape(const struct withheld *withheld);
+/* When rows come, from `base` on of a flow: cuts part->count before a row that hangs on what
+ * becomes of one before it. *out is the batch with the values that rows leave out and that were
+ * withheld, or NULL when it may stay as it is. */
+int withheld_fill(struct weir_node *node, struct weir_flow *part, int32_t base,
+                  struct weir_batch **out, struct weir_error *err) WEIR_MUST_CHECK;
+/* Refuses the rows that leave out what nobody knows. */
+int withheld_refuse(struct weir_node *node, const struct weir_flow *flow, int32_t *sel,
+                    int32_t *count, struct weir_error *err) WEIR_MUST_CHECK;
+/* When it was judged: alive[0..) are the rows that go on. */
+int withheld_settle(struct weir_node *node, const struct weir_flow *flow, const int32_t *alive,
+                    int32_t alive_count, struct weir_error *err) WEIR_MUST_CHECK;
 
 /* judge.c */
 int checks_init(struct checks *checks, const struct weir_plan_expectations *plan,

@@ -345,7 +345,8 @@ static int after_entry(struct weir_node *node, const struct weir_flow *flow, int
         }
     }
     weir_batch_unref(out);
-    return rc;
+    return rc == WEIR_OK && node->withheld != NULL ? withheld_settle(node, flow, sel, count, err)
+                                                   : rc;
 }
 
 int stream_entered(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
@@ -371,7 +372,7 @@ int stream_entered(struct weir_node *node, const struct weir_flow *flow, struct 
     return rc == WEIR_OK ? node_leave(node, flow, err) : rc;
 }
 
-int stream_process(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
+static int process(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
     int32_t *sel = node->sel;
     int32_t count;
     const int64_t *times;
@@ -403,5 +404,30 @@ int stream_process(struct weir_node *node, const struct weir_flow *flow, struct 
         rc = node_leave(node, flow, err);
     }
     weir_batch_unref(owner);
+    return rc;
+}
+
+/* Rows whose values hang on what becomes of rows before them are judged after those: part by part.
+ */
+int stream_process(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
+    int32_t base = 0;
+    int rc = WEIR_OK;
+    if (node->withheld == NULL) {
+        return process(node, flow, err);
+    }
+    do {
+        struct weir_flow part = *flow;
+        struct weir_batch *batch = NULL;
+        part.sel += base;
+        part.count -= base;
+        rc = withheld_fill(node, &part, base, &batch, err);
+        base += part.count;
+        if (base < flow->count && flow->watermark_before_us != NULL) {
+            part.watermark_us = flow->watermark_before_us[flow->sel[base]];
+        }
+        part.batch = batch != NULL ? batch : part.batch;
+        rc = rc == WEIR_OK ? process(node, &part, err) : rc;
+        weir_batch_unref(batch);
+    } while (rc == WEIR_OK && base < flow->count);
     return rc;
 }

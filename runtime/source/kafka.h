@@ -108,7 +108,6 @@ struct kafka {
     char *start;            /* "earliest", "latest", an offset, a time; NULL: earliest */
     struct json_t *offsets; /* { "topic/partition": text } or NULL */
     bool lost_is_earliest;
-    bool keeps_tombstones;
     int64_t discover_ms;
     int64_t open_ms; /* how long brokers may be away at the start */
     bool resumed;    /* the ledger knows this source: what is new is read from its beginning */
