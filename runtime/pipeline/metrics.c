@@ -62,6 +62,18 @@ static int put_run(struct weir_pipeline *p, struct weir_buffer *out) {
          (double)g.blocked_ns / 1e9},
         {"weir_columns_changed_total", "counter",
          "Times a source's columns grew while the pipeline ran.", (double)p->columns_changed},
+        {"weir_files_compacted_total", "counter", "Small files of tables put together with others.",
+         (double)g.upkeep.files_removed},
+        {"weir_files_written_total", "counter", "Files they, and old rows, left in their place.",
+         (double)g.upkeep.files_added},
+        {"weir_upkeep_bytes_total", "counter", "Bytes written anew for that.",
+         (double)g.upkeep.bytes_written},
+        {"weir_files_expired_total", "counter",
+         "Files dropped or rewritten for rows past their age.", (double)g.upkeep.files_expired},
+        {"weir_files_vacuumed_total", "counter", "Files deleted that no version needs.",
+         (double)g.upkeep.files_vacuumed},
+        {"weir_upkeep_cpu_seconds_total", "counter", "CPU of keeping tables in order.",
+         (double)g.upkeep.cpu_ns / 1e9},
     };
     int rc = WEIR_OK;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]) && rc == WEIR_OK; i++) {

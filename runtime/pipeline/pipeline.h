@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "pipeline/graph.h"
 #include "script/script.h"
+#include "sink/sink.h"
 
 struct weir_pipeline;
 struct weir_files;
@@ -33,9 +34,10 @@ struct weir_pipeline_progress { /* a moment of a run, for the terminal and metri
     int64_t source_cpu_ns;
     int64_t encode_cpu_ns;
     int64_t apply_cpu_ns;
-    int64_t blocked_ns;       /* the loop waited for sinks */
-    uint64_t mallocs;         /* pool misses */
-    struct weir_graph *graph; /* its datasets and counters */
+    int64_t blocked_ns;             /* the loop waited for sinks */
+    struct weir_sink_upkeep upkeep; /* of the tables, by this process */
+    uint64_t mallocs;               /* pool misses */
+    struct weir_graph *graph;       /* its datasets and counters */
     const char *rule_set;
     const char *note; /* last reload's outcome, or NULL */
 };

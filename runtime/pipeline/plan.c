@@ -170,6 +170,11 @@ static void read_sink(struct reader *r, const json_t *object, const char *key,
         sink->properties[sink->property_count++] =
             (struct weir_plan_property){property, json_string_value(value)};
     }
+    sink->compact = member(into, "compact") != json_false();
+    sink->vacuum = member(into, "vacuum") != json_false();
+    sink->target_bytes = integer(r, into, "target_bytes", 0);
+    sink->keep_us = integer(r, into, "keep_us", 0);
+    sink->keep_by = text(r, into, "keep_by", sink->keep_us > 0);
     sink->partition_by =
         list(r, into, "partition_by", sizeof(*sink->partition_by), &sink->partition_count);
     for (int32_t i = 0; i < sink->partition_count; i++) {

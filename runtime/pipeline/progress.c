@@ -64,6 +64,7 @@ void weir_pipeline_progress(struct weir_pipeline *p, struct weir_pipeline_progre
     out->apply_cpu_ns = sinks.apply_cpu_ns;
     out->blocked_ns = sinks.blocked_ns + p->blocked_ns;
     out->mallocs = weir_pool_made_count(p->pool) + weir_pool_made_count(p->source_pool);
+    out->upkeep = sinks.upkeep;
     out->graph = p->graph;
     out->rule_set = weir_rule_set_hash(p->rule_set);
     out->note = p->note[0] != '\0' ? p->note : NULL;
@@ -161,6 +162,10 @@ static void put_figures(struct text *text, const struct weir_pipeline_progress *
     put_int(text, "encode_cpu_ns", progress->encode_cpu_ns);
     put_int(text, "apply_cpu_ns", progress->apply_cpu_ns);
     put_int(text, "blocked_ns", progress->blocked_ns);
+    put_int(text, "files_compacted", progress->upkeep.files_removed);
+    put_int(text, "files_expired", progress->upkeep.files_expired);
+    put_int(text, "files_vacuumed", progress->upkeep.files_vacuumed);
+    put_int(text, "upkeep_cpu_ns", progress->upkeep.cpu_ns);
     put_int(text, "mallocs", (int64_t)progress->mallocs);
     put_end(text);
 }

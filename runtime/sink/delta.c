@@ -15,6 +15,7 @@
 #include "lake/delta/schema_json.h"
 #include "lake/delta/writer.h"
 #include "sink/delta_merge.h"
+#include "sink/delta_upkeep.h"
 #include "sink/sink.h"
 
 enum { DIRECTORY_BYTES = 512, PARTITIONS_MAX = 16, KEYS_MAX = 16, PROPERTIES_MAX = 16 };
@@ -34,6 +35,7 @@ struct delta_sink {
     pthread_mutex_t lock; /* guards `table`: the worker looks at it where the applier moves it on */
     struct weir_delta_table *table;
     bool columns_due;                 /* under the lock: rows merged from now on may have more */
+    struct delta_upkept upkept;
     struct weir_delta_writer *writer; /* worker's, as are the next */
     struct delta_changes *changes;
     bool announce; /* the next effect says which columns its files have */
@@ -54,6 +56,7 @@ static int directory_of(const char *name, char *out, struct weir_error *err) {
 
 static void destroy(void *self) {
     struct delta_sink *sink = self;
+    delta_upkeep_leave(sink->config.shared, &sink->upkept);
     weir_delta_writer_destroy(sink->writer);
     delta_changes_destroy(sink->changes);
     if (sink->table != NULL) {
@@ -75,6 +78,7 @@ static void destroy(void *self) {
     for (int32_t i = 0; i < PARTITIONS_MAX; i++) {
         free(sink->columns[i]);
     }
+    free(sink->upkept.options.keep_by);
     free(sink->root);
     pthread_mutex_destroy(&sink->lock);
     free(sink);
@@ -117,6 +121,16 @@ static int copy_merge(struct delta_sink *sink, const struct weir_sink_config *co
     sink->config.keys = (const char *const *)sink->keys;
     sink->config.time = sink->time;
     sink->config.properties = NULL; /* the caller's; ours are properties */
+    sink->upkept.name = config->name;
+    sink->upkept.lock = &sink->lock;
+    sink->upkept.table = &sink->table;
+    sink->upkept.options = (struct delta_upkeep_options){
+        .compact = config->compact,
+        .vacuum = config->vacuum,
+        .target_bytes = config->target_bytes,
+        .keep_us = config->keep_us,
+        .keep_by = config->keep_by != NULL ? strdup(config->keep_by) : NULL};
+    good = good && (config->keep_by == NULL || sink->upkept.options.keep_by != NULL);
     return good ? make_table_schema(sink) : WEIR_E_NOMEM;
 }
 
@@ -243,6 +257,10 @@ static int start(void *self, uint64_t *marker, struct weir_error *err) {
     pthread_mutex_lock(&sink->lock);
     int rc = open_table(sink, marker, err);
     pthread_mutex_unlock(&sink->lock);
+    if (rc == WEIR_OK && sink->upkept.upkeep == NULL && sink->config.shared != NULL) {
+        rc = delta_upkeep_join(sink->config.shared, &sink->upkept, sink->config.draining,
+                               sink->config.stop_context, err);
+    }
     return rc;
 }
 
@@ -260,7 +278,9 @@ static int write_rows(void *self, struct weir_batch *batch, const int32_t *sel, 
         return rc == WEIR_OK ? rc : weir_error_wrap(err, "write %s", sink->config.name);
     }
     if (sink->writer == NULL) {
-        struct weir_delta_writer_options options = {.memory_bytes = sink->config.memory_bytes};
+        struct weir_delta_writer_options options = {.memory_bytes = sink->config.memory_bytes,
+                                                    .target_file_bytes =
+                                                        (size_t)sink->config.target_bytes};
         pthread_mutex_lock(&sink->lock);
         rc = ensure_table(sink, err);
         if (rc == WEIR_OK) {
@@ -447,6 +467,9 @@ static int apply(void *self, uint64_t record, const void *effect, size_t size, b
     }
     weir_schema_unref(columns);
     pthread_mutex_unlock(&sink->lock);
+    if (rc == WEIR_OK) {
+        delta_upkeep_notice(&sink->upkept, merges ? 1 : adds.count);
+    }
     if (rc == WEIR_OK && WEIR_FAULT(delta_after_commit)) {
         rc = weir_error_set(err, WEIR_E_FAULT, "injected at delta_after_commit");
     }
@@ -465,6 +488,11 @@ static int maintain(void *self, struct weir_error *err) {
     return rc;
 }
 
+static void upkeep(void *self, struct weir_sink_upkeep *out) {
+    struct delta_sink *sink = self;
+    delta_upkeep_counts(&sink->upkept, out);
+}
+
 const struct weir_sink_ops weir_sink_delta = {
     .kind = "delta",
     .effect_kind = WEIR_SINK_EFFECT_DELTA_APPEND,
@@ -476,5 +504,6 @@ const struct weir_sink_ops weir_sink_delta = {
     .held = held,
     .apply = apply,
     .maintain = maintain,
+    .upkeep = upkeep,
     .destroy = destroy,
 };

@@ -45,6 +45,17 @@ struct weir_sink_partition {
     enum { WEIR_SINK_PARTITION_COLUMN, WEIR_SINK_PARTITION_DATE, WEIR_SINK_PARTITION_HOUR } kind;
 };
 
+/* What a sink did to keep its outside in order, beside what it was given. */
+struct weir_sink_upkeep {
+    int64_t runs; /* compactions */
+    int64_t files_removed;
+    int64_t files_added;
+    int64_t bytes_written;
+    int64_t files_expired;
+    int64_t files_vacuumed;
+    int64_t cpu_ns;
+};
+
 struct weir_sink_config {
     const char *kind;           /* "delta" */
     const char *options_json;   /* of other kinds: as written, an object; borrowed for `create` */
@@ -68,8 +79,13 @@ struct weir_sink_config {
         const char *value;
     } * properties; /* a new table's; copied */
     int32_t property_count;
-    bool lazy;           /* the table is made by its first rows (quarantines), not at the start */
-    size_t memory_bytes; /* what the encoder may hold */
+    bool compact;         /* small files are put together while the pipeline runs, ... */
+    bool vacuum;          /* ... and what no version needs is deleted */
+    int64_t target_bytes; /* of a file; 0: the sink's own */
+    int64_t keep_us;      /* rows older than so much go; 0: none */
+    const char *keep_by;  /* by this column; copied */
+    bool lazy;            /* the table is made by its first rows (quarantines), not at the start */
+    size_t memory_bytes;  /* what the encoder may hold */
     bool (*stop)(void *context); /* true: give up retrying, the pipeline is going down */
     /* True: the pipeline is ending and waits for what is under way; may be NULL. */
     bool (*draining)(void *context);
@@ -115,6 +131,8 @@ struct weir_sink_ops {
     /* Applier, after apply, off the commit path: checkpoints and the like. Failing is told and
      * tried again after a later effect. */
     int (*maintain)(void *self, struct weir_error *err);
+    /* Any thread, or NULL: adds to *out. */
+    void (*upkeep)(void *self, struct weir_sink_upkeep *out);
     /* After both threads are gone. What was written and not sealed is removed. */
     void (*destroy)(void *self);
 };

@@ -651,5 +651,8 @@ void weir_sinks_stats(struct weir_sinks *sinks, struct weir_sinks_stats *out) {
         pthread_mutex_lock(&queue->lock);
         out->apply_cpu_ns += queue->cpu_ns;
         pthread_mutex_unlock(&queue->lock);
+        if (sinks->entries[i]->ops->upkeep != NULL) {
+            sinks->entries[i]->ops->upkeep(sinks->entries[i]->self, &out->upkeep);
+        }
     }
 }

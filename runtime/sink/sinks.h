@@ -40,6 +40,7 @@ struct weir_sinks_stats {
     int64_t encode_cpu_ns; /* all workers */
     int64_t apply_cpu_ns;  /* all appliers */
     int64_t queued_bytes;
+    struct weir_sink_upkeep upkeep;
 };
 
 int weir_sinks_create(const struct weir_sinks_options *options, struct weir_sinks **out,

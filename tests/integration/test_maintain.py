@@ -16,7 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import conftest
 import lake
+from test_cli import wait_until
 from test_merge import SCHEMA, build, change_file, merge, random_changes  # noqa: F401 (build is a fixture)
 
 COLUMNS = ["id", "day", "country", "amount", "note"]
@@ -421,3 +423,109 @@ def test_history_tells_what_was_done(binary, tmp_path):
     assert [line["operation"] for line in told] == ["VACUUM END", "VACUUM START", "RESTORE", "OPTIMIZE", "WRITE", "WRITE", "WRITE"]
     assert told[3]["operationMetrics"]["numRemovedFiles"] == "3"
     assert [h["operation"] for h in deltalake.DeltaTable(str(path)).history()] == [line["operation"] for line in told]
+
+
+# --- while a pipeline runs ---
+
+
+GENERATOR = """\
+return pipeline "shop" {
+  storage = delta { root = "lake" },
+  commit  = { every = "20ms" },
+  sources = { source "bronze.sale" { generator { seed = 1, count = %d, rate = 5000 }, into = delta { %s } } },
+}
+"""
+
+
+def operations(path):
+    return [actions(path, int(entry.name[:20]))[0]["commitInfo"]["operation"] for entry in sorted((path / "_delta_log").glob("*.json"))]
+
+
+def sold(path):
+    return sorted(deltalake.DeltaTable(str(path)).to_pyarrow_table(columns=["_offset"]).column("_offset").to_pylist())
+
+
+def run_until(project, condition, env=None):
+    """Runs the pipeline until the condition holds or the process ends."""
+    process = project.start("run", "pipelines/shop.lua", "--json", env=env)
+    try:
+        wait_until(lambda: process.poll() is not None or condition())
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=conftest.TIMEOUT_S)
+    return process.returncode, err
+
+
+def test_small_files_are_put_together_while_the_pipeline_runs(project):
+    """Never against the pipeline's own appends: every version is written at the first try, and no row is lost or doubled."""
+    project.write("pipelines/shop.lua", GENERATOR % (10**9, ""))
+    path = project.root / "lake/bronze/sale"
+    code, err = run_until(project, lambda: path.is_dir() and operations(path).count("OPTIMIZE") >= 3)
+    assert code == 0 and "failed" not in err, err
+    versions = len(operations(path))
+    assert len(live_files(path)) < versions / 2
+    ids = sold(path)
+    assert ids == list(range(ids[0], ids[0] + len(ids))) and len(ids) == sum(json.loads(a["add"]["stats"])["numRecords"] for v in range(versions) for a in actions(path, v)
+                                            if "add" in a and a["add"]["dataChange"])
+    # a run that may not leaves every file
+    other = project.root / "lake2/bronze/sale"
+    project.write("pipelines/shop.lua", (GENERATOR % (3000, "compact = false")).replace('"lake"', '"lake2"'))
+    project.run("pipelines/shop.lua")
+    assert "OPTIMIZE" not in operations(other) and len(live_files(other)) == operations(other).count("STREAMING UPDATE")
+
+
+@pytest.mark.parametrize("fault", ["delta_compaction_written:1", "delta_compaction_written:2"])
+def test_a_kill_while_files_are_put_together_loses_nothing(project, fault):
+    project.write("pipelines/shop.lua", GENERATOR % (10**9, ""))
+    path = project.root / "lake/bronze/sale"
+    code, err = run_until(project, lambda: False, env={"WEIR_FAULT": f"{fault}:kill"})
+    assert code == -signal.SIGKILL, err
+    killed = operations(path).count("OPTIMIZE")
+    code, err = run_until(project, lambda: operations(path).count("OPTIMIZE") > killed)
+    assert code == 0, err
+    ids = sold(path)
+    assert ids == list(range(ids[0], ids[0] + len(ids)))
+    orphans = result(project.binary, "vacuum", path, "--retain", "0h", "--allow-short-retention", "--ignore-pending")
+    assert orphans["files"] > 0 and sold(path) == ids
+
+
+KEEPING = """\
+return pipeline "shop" {
+  storage = delta { root = "lake" },
+  commit  = { every = "20ms" },
+  sources = {
+    source "bronze.row" { files { path = "landing/*.jsonl" }, json { schema = "row.avsc" }, into = none },
+  },
+}
+"""
+
+
+@pytest.mark.parametrize("partition_by", ["", 'partition_by = { date "at" },'])
+def test_rows_past_their_age_leave_the_table(project, partition_by):
+    now = datetime.datetime.now(datetime.timezone.utc)
+    project.write("pipelines/shop.lua", KEEPING)
+    project.write("row.avsc", json.dumps({"type": "record", "name": "row", "fields": [
+        {"name": "id", "type": "long"}, {"name": "at", "type": ["null", {"type": "long", "logicalType": "timestamp-millis"}]}]}))
+    project.write("rules/silver/row.lua", 'return stream "silver.row" { from = "bronze.row", time = { field = "at" },\n'
+                                          f'  into = delta {{ {partition_by} keep = "30d" }} }}\n')
+    days = [0, 1, 29, 31, 35, 60, 400]
+    project.write("landing/1.jsonl", "".join(json.dumps({"id": d, "at": int((now - datetime.timedelta(days=d)).timestamp() * 1000)}) + "\n" for d in days))
+    path = project.root / "lake/silver/row"
+    project.run("pipelines/shop.lua")
+    assert len(by_weir(project.binary, path)) == len(days)
+    project.write("landing/2.jsonl", json.dumps({"id": 2, "at": int(now.timestamp() * 1000)}) + "\n")
+    code, err = run_until(project, lambda: "DELETE" in operations(path))
+    assert code == 0 and "failed" not in err, err
+    kept = {row["id"] for row in by_weir(project.binary, path)}
+    assert kept == {0, 1, 2, 29} and set(deltalake.DeltaTable(str(path)).to_pyarrow_table().column("id").to_pylist()) == kept
+
+
+def test_keep_needs_to_know_how_old_a_row_is(project):
+    project.write("pipelines/shop.lua", GENERATOR % (10, 'keep = "30d"'))
+    refused = project.weir("run", "pipelines/shop.lua")
+    assert refused.code == 1 and "how old a row is" in refused.err
+    for wrong in ('compact = "yes"', 'target_file_size = "1KB"', 'keep = "soon"', "vacuum = 1"):
+        project.write("pipelines/shop.lua", GENERATOR % (10, wrong))
+        refused = project.weir("check")
+        assert refused.code == 1 and wrong.split()[0] in refused.out + refused.err or "files are of 1MB or more" in refused.out + refused.err, refused

@@ -87,7 +87,7 @@ end
 
 local delta_options = {
     mode = true, partition_by = true, properties = true, z_order_by = "later", compression = "later", every = "later", path = "later",
-    target_file_size = "later", keep = "later",
+    target_file_size = true, keep = true, compact = true, vacuum = true,
 }
 
 -- SINK of a kind C knows. `columns` nil: not known here.
@@ -131,6 +131,42 @@ local function read_properties(reader, field)
         texts[name] = tostring(value)
     end
     return next(texts) and texts or nil
+end
+
+-- How a table is kept in order while the pipeline runs, into SINK. Rows are as old as the dataset's time says; without one, as the day or hour they are
+-- partitioned by, or as their window.
+local function read_upkeep(reader, named, sink, columns, time)
+    local compact, vacuum = reader:want(named.compact, "boolean", "compact", "true or false"), reader:want(named.vacuum, "boolean", "vacuum", "true or false")
+    if compact == false then
+        sink.compact = false
+    end
+    if vacuum == false then
+        sink.vacuum = false
+    end
+    local size = reader:size(named.target_file_size, "target_file_size")
+    if size and size < 1048576 then
+        reader:error("type", named.target_file_size.value_at, "files are of 1MB or more")
+    elseif size then
+        sink.target_bytes = size
+    end
+    local keep = reader:duration(named.keep, "keep")
+    if not keep then
+        return
+    end
+    for _, part in ipairs(sink.partition_by) do
+        time = time or part.date or part.hour
+    end
+    for _, column in ipairs(columns or {}) do
+        time = time or column.name == "window_start" and column.name or nil
+    end
+    if not time then
+        reader:error("type", named.keep.value_at, "keep needs to know how old a row is",
+            'add time = { field = "…" } to the stream, or partition_by = { date "…" }')
+    elseif keep < 60000000 then
+        reader:error("type", named.keep.value_at, "rows are kept for a minute or more")
+    else
+        sink.keep_us, sink.keep_by = keep, time
+    end
 end
 
 local APPEND_ONLY = { hint = 'give a stream a key = "…"; a source appends' }
@@ -200,6 +236,7 @@ function datasets.sink(reader, field, columns, of, at, merge)
     if mode == "merge" then
         sink.key, sink.time = merge.key, merge.time
     end
+    read_upkeep(reader, named, sink, columns, merge.time)
     return sink
 end
 

@@ -112,7 +112,7 @@ function quality(name) end
 ---@return fun(body: table): weir.node
 function expect(name) end
 
----@param options { root?: string, mode?: "append"|"merge", partition_by?: any, properties?: table<string, string> }
+---@param options { root?: string, mode?: "append"|"merge", partition_by?: any, properties?: table<string, string>, compact?: boolean, vacuum?: boolean, keep?: string, target_file_size?: string }
 ---@return weir.node
 function delta(options) end
 ---@param options { path: string }

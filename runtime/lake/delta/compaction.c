@@ -63,7 +63,19 @@ int delta_group_seal(struct delta_group *group, const struct weir_delta_add *lik
 struct copying {
     struct weir_delta_compaction *compaction;
     struct weir_delta_writer *writer;
+    int32_t time; /* column by which rows are too old, or -1 */
 };
+
+static bool is_old(const struct copying *copying, const struct weir_batch *batch, int32_t row) {
+    const struct weir_column *column = &batch->columns[copying->time];
+    if (weir_column_is_null(column, row)) {
+        return false;
+    }
+    int64_t at = copying->compaction->schema->fields[copying->time].type == WEIR_TYPE_DATE
+                     ? ((const int32_t *)column->values)[row] * INT64_C(86400000000)
+                     : ((const int64_t *)column->values)[row];
+    return at < copying->compaction->expire_before_us;
+}
 
 static int copy_rows(void *context, struct weir_batch **batch, int64_t first_row,
                      const uint8_t *deleted, struct weir_error *err) {
@@ -74,13 +86,18 @@ static int copy_rows(void *context, struct weir_batch **batch, int64_t first_row
     if (rc != WEIR_OK) {
         return rc;
     }
-    if (deleted == NULL) {
+    if (deleted == NULL && copying->time < 0) {
         return weir_delta_writer_append(copying->writer, *batch, NULL, (*batch)->rows, err);
     }
     for (int32_t i = 0; i < (*batch)->rows; i++) {
-        if (!weir_bit_get(deleted, first_row + i)) {
-            sel[count++] = i;
+        if (deleted != NULL && weir_bit_get(deleted, first_row + i)) {
+            continue;
         }
+        if (copying->time >= 0 && is_old(copying, *batch, i)) {
+            copying->compaction->expired_rows++;
+            continue;
+        }
+        sel[count++] = i;
     }
     return weir_delta_writer_append(copying->writer, *batch, sel, count, err);
 }
@@ -88,7 +105,10 @@ static int copy_rows(void *context, struct weir_batch **batch, int64_t first_row
 static int write_group(struct weir_delta_compaction *compaction, struct delta_group *group,
                        struct weir_error *err) {
     size_t memory = compaction->options->memory_bytes;
-    struct copying copying = {.compaction = compaction};
+    struct copying copying = {.compaction = compaction, .time = -1};
+    if (compaction->expire_column != NULL) {
+        copying.time = weir_schema_find(compaction->schema, compaction->expire_column);
+    }
     /* the group's files fit the target; a new file a little over it is better than two */
     int rc = delta_group_writer(compaction, group, memory > 0 ? memory : MEMORY_BYTES,
                                 compaction->target_bytes + compaction->target_bytes / 4,
@@ -134,6 +154,9 @@ static int plan_columns(struct weir_delta_compaction *compaction, struct weir_er
 int weir_delta_compaction_write(struct weir_delta_compaction *compaction, struct weir_error *err) {
     int rc = plan_columns(compaction, err);
     for (int32_t i = 0; i < compaction->group_count && rc == WEIR_OK; i++) {
+        if (compaction->groups[i].dropped) {
+            continue;
+        }
         rc = compaction->options->zorder_count > 0
                  ? delta_zorder_write(compaction, &compaction->groups[i], err)
                  : write_group(compaction, &compaction->groups[i], err);

@@ -11,6 +11,7 @@ enum { DELTA_ZORDER_COLUMNS_MAX = 8 };
 struct delta_group {
     int32_t first; /* in inputs */
     int32_t count;
+    bool dropped; /* all rows go: nothing is read or written */
     int64_t bytes;
     struct weir_delta_adds outputs;
 };
@@ -28,7 +29,22 @@ struct weir_delta_compaction {
     struct weir_schema *schema; /* what the new files hold: all but partition columns */
     int32_t *positions;         /* of its columns in the table's */
     bool keep_outputs;          /* a commit's outcome is unknown: its files stay */
+    /* deleting old rows (expire.c) */
+    struct weir_delta_optimize_options own; /* what options points to then */
+    const char *expire_column;              /* NULL: all rows stay */
+    int64_t expire_before_us;
+    int64_t expired_rows; /* left out by the writing */
 };
+
+/* Room for `count` copies of these files as one more group. */
+int delta_compaction_add(struct weir_delta_compaction *compaction,
+                         const struct weir_delta_add **files, size_t count,
+                         struct weir_error *err) WEIR_MUST_CHECK;
+/* Nothing planned yet, over the table as it is. */
+int delta_compaction_create(struct weir_delta_table *table, const char *what,
+                            const struct weir_delta_optimize_options *options,
+                            struct weir_delta_compaction **out,
+                            struct weir_error *err) WEIR_MUST_CHECK;
 
 /* A writer of files under the folder of the group's partition. */
 int delta_group_writer(struct weir_delta_compaction *compaction, const struct delta_group *group,

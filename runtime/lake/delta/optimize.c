@@ -8,13 +8,15 @@
 #include "core/clock.h"
 #include "core/fault.h"
 #include "lake/delta/compaction.h"
+#include "lake/delta/text.h"
 #include "lake/delta/where.h"
 
 #define ACTIONS_BYTES_MAX ((size_t)1 << 30)
 #define TARGET_BYTES ((int64_t)1 << 30)
 #define INPUT_BYTES ((int64_t)16 << 30)
 #define POOL_BYTES ((size_t)1 << 30)
-enum { LOST_RUNS_MAX = 5, TIER = 4 };
+#define CLASS_BYTES ((int64_t)64 << 10)
+enum { LOST_RUNS_MAX = 5 };
 
 static int no_memory(struct weir_error *err) {
     return weir_error_set(err, WEIR_E_NOMEM, "optimize: out of memory");
@@ -92,8 +94,9 @@ static int compare_sizes(const void *a, const void *b) {
                                                  : strcmp(left->path, right->path);
 }
 
-static int add_group(struct weir_delta_compaction *compaction, const struct weir_delta_add **files,
-                     size_t count, struct weir_error *err) {
+int delta_compaction_add(struct weir_delta_compaction *compaction,
+                         const struct weir_delta_add **files, size_t count,
+                         struct weir_error *err) {
     struct delta_group *groups =
         realloc(compaction->groups, (size_t)(compaction->group_count + 1) * sizeof(*groups));
     if (groups == NULL) {
@@ -115,35 +118,21 @@ static int add_group(struct weir_delta_compaction *compaction, const struct weir
     return WEIR_OK;
 }
 
-/* The smallest files of a partition, up to where the next is much larger than those before it
- * together: it waits for others of its size. */
-static size_t same_tier(const struct weir_delta_add **files, size_t count) {
-    qsort((void *)files, count, sizeof(*files), compare_sizes);
-    int64_t sum = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (i > 0 && files[i]->dv.storage_type == 0 && files[i]->size_bytes > TIER * sum) {
-            return i;
-        }
-        sum += files[i]->size_bytes;
+/* Files are put together with others of their size alone, so that a byte is written again once a
+ * size class (of sixteen), not once a run. */
+static int32_t size_class(const struct weir_delta_add *add) {
+    int32_t class = 0;
+    while (class < 12 && add->size_bytes > CLASS_BYTES << (4 * class)) {
+        class ++;
     }
-    return count;
+    return class;
 }
 
-/* Groups of one partition's candidates, as many as the input's bound lets in. */
-static int group_partition(struct weir_delta_compaction *compaction,
-                           const struct weir_delta_add **files, size_t count,
-                           struct weir_error *err) {
+/* Groups of these candidates, oldest first, as many as the input's bound lets in. */
+static int pack(struct weir_delta_compaction *compaction, const struct weir_delta_add **files,
+                size_t count, struct weir_error *err) {
     const struct weir_delta_optimize_options *options = compaction->options;
     int64_t max_bytes = options->max_bytes > 0 ? options->max_bytes : INPUT_BYTES;
-    if (options->zorder_count > 0) {
-        return options->max_bytes == 0 || compaction->bytes < options->max_bytes
-                   ? add_group(compaction, files, count, err)
-                   : WEIR_OK;
-    }
-    if (options->tiered) {
-        count = same_tier(files, count);
-        qsort((void *)files, count, sizeof(*files), compare_files);
-    }
     size_t dead = 0;
     for (size_t i = 0; i < count; i++) {
         dead += files[i]->dv.storage_type != 0;
@@ -163,8 +152,35 @@ static int group_partition(struct weir_delta_compaction *compaction,
             end++;
         }
         if (end - i > 1 || has_dead) {
-            rc = add_group(compaction, &files[i], end - i, err);
+            rc = delta_compaction_add(compaction, &files[i], end - i, err);
         }
+        i = end;
+    }
+    return rc;
+}
+
+/* One partition's candidates, by age. */
+static int group_partition(struct weir_delta_compaction *compaction,
+                           const struct weir_delta_add **files, size_t count,
+                           struct weir_error *err) {
+    const struct weir_delta_optimize_options *options = compaction->options;
+    if (options->zorder_count > 0) {
+        return options->max_bytes == 0 || compaction->bytes < options->max_bytes
+                   ? delta_compaction_add(compaction, files, count, err)
+                   : WEIR_OK;
+    }
+    if (!options->tiered) {
+        return pack(compaction, files, count, err);
+    }
+    qsort((void *)files, count, sizeof(*files), compare_sizes);
+    int rc = WEIR_OK;
+    for (size_t i = 0; i < count && rc == WEIR_OK;) {
+        size_t end = i + 1;
+        while (end < count && size_class(files[end]) == size_class(files[i])) {
+            end++;
+        }
+        qsort((void *)&files[i], end - i, sizeof(*files), compare_files);
+        rc = pack(compaction, &files[i], end - i, err);
         i = end;
     }
     return rc;
@@ -232,12 +248,11 @@ static int plan_groups(struct weir_delta_compaction *compaction, struct weir_del
     return rc;
 }
 
-int weir_delta_compaction_plan(struct weir_delta_table *table,
-                               const struct weir_delta_optimize_options *options,
-                               struct weir_delta_compaction **out, struct weir_error *err) {
+int delta_compaction_create(struct weir_delta_table *table, const char *what,
+                            const struct weir_delta_optimize_options *options,
+                            struct weir_delta_compaction **out, struct weir_error *err) {
     struct weir_delta_compaction *compaction = NULL;
-    *out = NULL;
-    int rc = delta_check_maintainable(table, "optimize", err);
+    int rc = delta_check_maintainable(table, what, err);
     if (rc == WEIR_OK) {
         compaction = calloc(1, sizeof(*compaction));
         rc = compaction != NULL ? WEIR_OK : no_memory(err);
@@ -245,16 +260,28 @@ int weir_delta_compaction_plan(struct weir_delta_table *table,
     if (rc != WEIR_OK) {
         return rc;
     }
-    const struct weir_delta_metadata *metadata = &table->snapshot->metadata;
+    int64_t target = options->target_file_bytes > 0
+                         ? options->target_file_bytes
+                         : size_property(&table->snapshot->metadata, "delta.targetFileSize");
     compaction->options = options;
-    compaction->target_bytes = options->target_file_bytes > 0
-                                   ? options->target_file_bytes
-                                   : size_property(metadata, "delta.targetFileSize");
-    compaction->target_bytes =
-        compaction->target_bytes > 0 ? compaction->target_bytes : TARGET_BYTES;
+    compaction->target_bytes = target > 0 ? target : TARGET_BYTES;
     compaction->pool = weir_pool_create(POOL_BYTES);
     rc = compaction->pool != NULL ? delta_snapshot_head(table->snapshot, &compaction->head, err)
                                   : no_memory(err);
+    if (rc != WEIR_OK) {
+        weir_delta_compaction_destroy(compaction);
+        return rc;
+    }
+    *out = compaction;
+    return WEIR_OK;
+}
+
+int weir_delta_compaction_plan(struct weir_delta_table *table,
+                               const struct weir_delta_optimize_options *options,
+                               struct weir_delta_compaction **out, struct weir_error *err) {
+    struct weir_delta_compaction *compaction = NULL;
+    *out = NULL;
+    int rc = delta_compaction_create(table, "optimize", options, &compaction, err);
     if (rc == WEIR_OK) {
         rc = check_zorder(compaction, err);
     }
@@ -315,12 +342,13 @@ static int put_group(struct weir_delta_compaction *compaction, const struct delt
     int rc = WEIR_OK;
     for (int32_t i = 0; i < group->count && rc == WEIR_OK; i++) {
         const struct weir_delta_add *add = compaction->inputs.items[group->first + i];
-        rc = weir_delta_remove_format(add, now_ms, false, actions);
+        rc = weir_delta_remove_format(add, now_ms, compaction->expire_column != NULL, actions);
         result->bytes_removed += add->size_bytes;
         result->deleted_rows += add->dv.storage_type != 0 ? add->dv.cardinality : 0;
     }
     for (int32_t i = 0; i < group->outputs.count && rc == WEIR_OK; i++) {
-        const struct weir_delta_add *add = group->outputs.items[i];
+        struct weir_delta_add *add = group->outputs.items[i];
+        add->data_change = compaction->expire_column != NULL;
         rc = weir_delta_add_format(add, actions);
         rc = rc == WEIR_OK ? weir_buffer_append(actions, "\n", 1) : rc;
         result->bytes_added += add->size_bytes;
@@ -345,10 +373,36 @@ static int put_names(struct weir_buffer *out, const char *const *names, int32_t 
     return rc;
 }
 
+static int describe_expiry(const struct weir_delta_compaction *compaction,
+                           const struct weir_delta_optimize_result *one,
+                           struct weir_buffer *parameters, struct weir_buffer *metrics) {
+    struct weir_buffer text;
+    weir_buffer_init(&text, 1u << 16);
+    int rc = weir_buffer_printf(&text, "[\"%s < ", compaction->expire_column);
+    rc = rc == WEIR_OK ? delta_text_timestamp(&text, compaction->expire_before_us, 6, true, NULL)
+                       : rc;
+    rc = rc == WEIR_OK ? weir_buffer_append_text(&text, "\"]") : rc;
+    rc = rc == WEIR_OK ? weir_buffer_append_text(parameters, "{\"predicate\":") : rc;
+    rc =
+        rc == WEIR_OK ? weir_delta_json_string(parameters, (const char *)text.data, text.size) : rc;
+    rc = rc == WEIR_OK ? weir_buffer_append_text(parameters, "}") : rc;
+    weir_buffer_fini(&text);
+    return rc == WEIR_OK ? weir_buffer_printf(metrics,
+                                              "{\"numRemovedFiles\":\"%" PRId64
+                                              "\",\"numAddedFiles\":\"%" PRId64
+                                              "\",\"numCopiedRows\":\"%" PRId64 "\"}",
+                                              one->files_removed, one->files_added, one->rows)
+                         : rc;
+}
+
 /* operationParameters and operationMetrics, as Spark names them. */
-static int describe(const struct weir_delta_optimize_options *options,
+static int describe(const struct weir_delta_compaction *compaction,
                     const struct weir_delta_optimize_result *one, struct weir_buffer *parameters,
                     struct weir_buffer *metrics) {
+    const struct weir_delta_optimize_options *options = compaction->options;
+    if (compaction->expire_column != NULL) {
+        return describe_expiry(compaction, one, parameters, metrics);
+    }
     int rc = weir_buffer_append_text(parameters, "{\"predicate\":");
     rc = rc == WEIR_OK ? put_names(parameters, &options->where, options->where != NULL) : rc;
     rc = rc == WEIR_OK ? weir_buffer_append_text(parameters, ",\"zOrderBy\":") : rc;
@@ -392,8 +446,9 @@ static int commit_once(struct weir_delta_compaction *compaction, struct weir_del
             last = first;
         }
     }
-    rc = rc == WEIR_OK ? describe(compaction->options, one, &parameters, &metrics) : rc;
-    struct delta_commit_body body = {.operation = "OPTIMIZE",
+    rc = rc == WEIR_OK ? describe(compaction, one, &parameters, &metrics) : rc;
+    struct delta_commit_body body = {.operation =
+                                         compaction->expire_column != NULL ? "DELETE" : "OPTIMIZE",
                                      .parameters_json = weir_buffer_text(&parameters),
                                      .metrics_json = weir_buffer_text(&metrics),
                                      .actions = &actions};

@@ -72,6 +72,25 @@ int weir_delta_compaction_commit(struct weir_delta_compaction *compaction,
 /* Removes new files that surely no commit names. */
 void weir_delta_compaction_destroy(struct weir_delta_compaction *compaction);
 
+struct weir_delta_expire_options {
+    const char *column; /* a date or timestamp; null never expires */
+    int64_t before_us;  /* rows of earlier times go */
+    int64_t slack_us;   /* a file is rewritten for rows that are older than so much more */
+    size_t memory_bytes;
+    weir_delta_pace *pace;
+    weir_delta_stop *stop;
+    void *context;
+};
+
+/* Plans the deletion of old rows: files that hold nothing younger are dropped unread, told by their
+ * partition or statistics; others are rewritten once they hold rows older than the slack, but not
+ * in a table with a change data feed. Then write, commit and destroy as above; the commit is a
+ * DELETE. WEIR_E_UNSUPPORTED: an append-only table, or a column that is no time. */
+int weir_delta_expire_plan(struct weir_delta_table *table,
+                           const struct weir_delta_expire_options *options,
+                           struct weir_delta_compaction **out,
+                           struct weir_error *err) WEIR_MUST_CHECK;
+
 /* All of it, commit after commit until nothing is left to do. Groups lost to other writers are
  * tried again, in the end given up: *result tells. */
 int weir_delta_optimize(struct weir_delta_table *table,

@@ -311,12 +311,19 @@ static int commit_mark(struct vacuum *vacuum, const char *operation, const char 
                                      .parameters_json = weir_buffer_text(&parameters),
                                      .metrics_json = weir_buffer_text(&metrics),
                                      .actions = &actions};
+    if (vacuum->options->bracket != NULL) {
+        vacuum->options->bracket(vacuum->options->context, true);
+        rc = rc == WEIR_OK ? weir_delta_table_refresh(table, err) : rc;
+    }
     for (int32_t attempt = 1; rc == WEIR_OK; attempt++) {
         rc = delta_commit_actions(table, &body, err);
         if (rc != WEIR_E_CONFLICT) {
             break;
         }
         rc = delta_commit_rebase(table, attempt, &retry, err);
+    }
+    if (vacuum->options->bracket != NULL) {
+        vacuum->options->bracket(vacuum->options->context, false);
     }
     weir_buffer_fini(&parameters);
     weir_buffer_fini(&metrics);

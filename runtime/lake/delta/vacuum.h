@@ -23,6 +23,9 @@ struct weir_delta_vacuum_options {
     bool dry_run;
     /* Told each file that goes (or, dry, would go), before it does. */
     void (*tell)(void *context, const char *path, int64_t bytes);
+    /* Called before and after the log is written to, or NULL: where a process has
+     * another committer of this table, to keep it out. */
+    void (*bracket)(void *context, bool enter);
     weir_delta_stop *stop; /* or NULL */
     void *context;
 };
