@@ -221,13 +221,14 @@ def build(preset, *targets):
     return Job(f"build {preset}", ["tools/build", preset, *targets], minutes=10)
 
 
-def unit(preset, workers=2):
+def unit(preset, workers=2, seeds=None):
+    """`seeds`: of the simulation, which is short by itself."""
     report = f"build/test/unit-{preset}.xml"
     command = ["ctest", "--test-dir", f"build/{preset}", "-j", str(workers), "--output-on-failure", "--no-tests=error",
                "--test-output-size-passed", "10000000", "--test-output-size-failed", "10000000",
                "--output-junit", str(ROOT / report)]
     return Job(f"unit ({preset})", command, reads=report, needs=(f"build {preset}",),
-               env={"CMOCKA_MESSAGE_OUTPUT": "TAP", **SANITIZERS}, minutes=10)
+               env={"CMOCKA_MESSAGE_OUTPUT": "TAP", **SANITIZERS, **({"WEIR_SIM_SEEDS": seeds} if seeds else {})}, minutes=10)
 
 
 def abi(preset):
@@ -277,7 +278,7 @@ def suite(name):
         return [build("dev"), unit("dev"), abi("dev"), specs("dev"), busted("jit", "tests/jit"), busted("stdlib", "spec/stdlib"), lints("build dev")]
     if name == "test":
         return [
-            build("release"), judges(), abi("release"), specs("release"), busted("jit", "tests/jit"), busted("stdlib", "spec/stdlib"), unit("release"), build("asan"), lints("build release"),
+            build("release"), judges(), abi("release"), specs("release"), busted("jit", "tests/jit"), busted("stdlib", "spec/stdlib"), unit("release", seeds="1000"), build("asan"), lints("build release"),
             build("tsan", "weir"),
             pytest("integration", "build/release/weir", INTEGRATION, *ALONE, needs=("build release",)),
             pytest("services", "build/release/weir", SERVICES, needs=("build release",), minutes=25),
@@ -302,6 +303,8 @@ def suite(name):
                    env={"WEIR_CRASH_HITS": "1,2,7", "WEIR_RANDOM_KILLS": "200"}, minutes=60),
             pytest("reload (long)", "build/release/weir", ["tests/integration/test_reload.py"], needs=("build release",),
                    env={"WEIR_RELOADS": "1000"}, minutes=30),
+            Job("simulation (long)", ["build/release/unit/test_simulation"], reads="tap", needs=("build release",),
+                env={"CMOCKA_MESSAGE_OUTPUT": "TAP", "WEIR_SIM_SEEDS": "20000"}, minutes=60),
             Job("fuzz", ["python3", "tools/fuzz.py"], reads="tap", minutes=600),
         ]
     print(__doc__, file=sys.stderr)

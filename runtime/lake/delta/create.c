@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/random.h>
 
 #include "core/clock.h"
 #include "core/log.h"
@@ -152,7 +153,9 @@ static int table_alloc(struct weir_store *store, const char *dir, struct weir_de
     if (table != NULL) {
         table->store = store;
         table->dir = strdup(dir);
-        table->random = (uint64_t)weir_clock_mono_ns() ^ (uint64_t)(uintptr_t)table;
+        if (getrandom(&table->random, sizeof(table->random), 0) < 0) {
+            table->random = (uint64_t)weir_clock_mono_ns(); /* jitter wants no more */
+        }
     }
     if (table == NULL || table->dir == NULL) {
         free(table);

@@ -1,17 +1,8 @@
-/* The whole pipeline, in process, on disks that forget what was not synced: the ledger's and the
- * tables' stop at one common instant, chosen by seed, and lose what the seed says; what is started
- * on the rest and runs to the end must leave the tables of an undisturbed run, row for row, every
- * bit of every double. Also syncs that fail and a disk that fills up.
- *
- * WEIR_POWER_SEEDS=n      so many seeds, however long it takes (else as many as fit in a while)
- * WEIR_POWER_SEED=s       that seed alone. Threads take turns as they like, so a seed repeats what
- *                         is lost, and only about when: run it some times. */
+#include "machine.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,14 +13,11 @@
 #include <zlib.h>
 
 #include "batch/digest.h"
-#include "core/clock.h"
-#include "core/file_sim.h"
 #include "core/log.h"
 #include "lake/delta/table.h"
 #include "pipeline/pipeline.h"
-#include "script/script.h"
 
-enum { SEEDS = 400, SECONDS = 40, FILES = 20, ROWS_A_FILE = 60, TABLES_MAX = 16, LIVES_MAX = 4 };
+enum { FILES = 12, ROWS_A_FILE = 60, TABLES_MAX = 16 };
 
 static const char pipeline_text[] =
     "return pipeline \"power\" {\n"
@@ -60,6 +48,23 @@ static const char gold_text[] =
     "  measures = { weight = sum \"weight\", mean = avg \"weight\", sales = count() },\n"
     "  into = delta { partition_by = { \"shop\", date \"window_start\" } },\n"
     "}\n";
+static const char shop_text[] = "return stream \"silver.shop\" {\n"
+                                "  from = \"bronze.sale\", key = { \"shop\", \"qty\" }, time = { "
+                                "field = \"at\", out_of_order = "
+                                "\"5s\" },\n"
+                                "  into = delta { mode = \"merge\" },\n"
+                                "}\n";
+static const char hop_text[] =
+    "return model \"gold.hop\" {\n"
+    "  from = \"silver.sale\", by = { \"shop\" },\n"
+    "  window = hopping { size = \"10s\", every = \"2s\", allowed_lateness = \"2s\" },\n"
+    "  measures = { weight = sum \"weight\", heaviest = max \"weight\" },\n"
+    "}\n";
+static const char session_text[] =
+    "return model \"gold.session\" {\n"
+    "  from = \"silver.sale\", by = { \"shop\" }, window = session { gap = \"400ms\" },\n"
+    "  measures = { weight = sum \"weight\", sales = count() },\n"
+    "}\n";
 static const char till_text[] =
     "return stream \"silver.till\" {\n"
     "  from = \"bronze.till\", time = { field = \"sold_at\", out_of_order = \"5s\" },\n"
@@ -71,7 +76,7 @@ static const char tills_text[] =
     "  measures = { lines = count(), pieces = sum \"qty\", dearest = max \"gross\" },\n"
     "}\n";
 
-static uint64_t draw(uint64_t *state) { /* splitmix64 */
+uint64_t draw(uint64_t *state) { /* splitmix64 */
     uint64_t z = *state += 0x9e3779b97f4a7c15u;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
@@ -135,22 +140,20 @@ static void make_project(void) {
     write_text("rules/silver/till.lua", till_text);
     write_text("rules/gold/weight.lua", gold_text);
     write_text("rules/gold/till.lua", tills_text);
+    write_text("rules/silver/shop.lua", shop_text);
+    write_text("rules/gold/hop.lua", hop_text);
+    write_text("rules/gold/session.lua", session_text);
     write_landing();
 }
 
 /* --- the machine ----------------------------------------------------------------------------- */
 
-struct machine {
-    struct weir_files_sim *files;
-    struct weir_store *store;
-    atomic_int_fast64_t left; /* changing operations until the power goes; negative: never */
-    atomic_int_fast64_t done;
-    atomic_bool off;
-};
-
 static bool power(void *context) {
     struct machine *m = context;
     atomic_fetch_add(&m->done, 1);
+    if (m->before != NULL) {
+        m->before(m);
+    }
     if (atomic_load(&m->off)) {
         return false;
     }
@@ -160,7 +163,7 @@ static bool power(void *context) {
     return !atomic_load(&m->off);
 }
 
-static void machine_init(struct machine *m, uint64_t seed) {
+void machine_init(struct machine *m, uint64_t seed) {
     struct weir_error err = {0};
     memset(m, 0, sizeof(*m));
     m->files = weir_files_sim_create(seed);
@@ -171,14 +174,12 @@ static void machine_init(struct machine *m, uint64_t seed) {
     weir_store_unsynced_set_power(m->store, power, m);
 }
 
-static void machine_fini(struct machine *m) {
+void machine_fini(struct machine *m) {
     weir_store_destroy(m->store);
     weir_files_sim_destroy(m->files);
 }
 
-/* The power goes, or only the process is killed, and what it wrote is lost by the next power loss
- * unless somebody syncs it. */
-static void lose_power(struct machine *m, uint64_t *state) {
+void machine_lose_power(struct machine *m, uint64_t *state) {
     if (draw(state) % 4 == 0) {
         weir_files_sim_process_loss(m->files);
         weir_store_unsynced_process_loss(m->store);
@@ -190,13 +191,12 @@ static void lose_power(struct machine *m, uint64_t *state) {
     atomic_store(&m->off, false);
 }
 
-/* One process: recovers, runs to the end of the input or until something fails. */
-static int live(struct machine *m, struct weir_error *err) {
+int machine_live(struct machine *m, struct weir_error *err) {
     struct weir_pipeline_options options = {
         .path = "pipelines/power.lua",
         .until_end = true,
         .files = weir_files_sim_files(m->files),
-        .store = m->store,
+        .store = m->between != NULL ? m->between : m->store,
         .commit_every_us = 1,
     };
     struct weir_buffer report;
@@ -214,7 +214,7 @@ static int live(struct machine *m, struct weir_error *err) {
     return rc;
 }
 
-static uint64_t current_seed; /* for messages */
+char current_run[128];
 
 /* --- tables as multisets of rows -------------------------------------------------------------- */
 
@@ -282,8 +282,7 @@ static int visit_table(void *context, const char *directory) {
     weir_delta_snapshot_destroy(snapshot);
     weir_pool_destroy(pool);
     if (rc != WEIR_OK) {
-        fail_msg("WEIR_POWER_SEED=%llu: table %s cannot be read: %s",
-                 (unsigned long long)current_seed, directory, err.message);
+        fail_msg("%s: table %s cannot be read: %s", current_run, directory, err.message);
     }
     if (table->count > 0) {
         qsort(table->rows, table->count, sizeof(*table->rows), ascending);
@@ -307,9 +306,12 @@ static void tables_fini(struct tables *tables) {
     }
 }
 
-/* Everything is said of every table that differs. */
-static void assert_same_tables(const struct tables *expected, struct weir_store *store,
-                               uint64_t seed, const char *when) {
+static struct tables undisturbed;
+static struct machine undisturbed_machine;
+int64_t undisturbed_operations;
+
+void assert_undisturbed_tables(struct weir_store *store, const char *when) {
+    const struct tables *expected = &undisturbed;
     struct tables actual;
     tables_read(&actual, store);
     bool same = actual.count == expected->count;
@@ -339,24 +341,21 @@ static void assert_same_tables(const struct tables *expected, struct weir_store 
     int32_t count = actual.count;
     tables_fini(&actual);
     if (!same) {
-        fail_msg("WEIR_POWER_SEED=%llu: %s: tables differ (%d tables, undisturbed %d)",
-                 (unsigned long long)seed, when, count, expected->count);
+        fail_msg("%s: %s: tables differ (%d tables, undisturbed %d)", current_run, when, count,
+                 expected->count);
     }
 }
 
-/* --- tests ------------------------------------------------------------------------------------ */
+/* --- the undisturbed run ------------------------------------------------------------------------
+ */
 
-static struct tables undisturbed;
-static struct machine undisturbed_machine;
-static int64_t undisturbed_operations;
-
-static int set_up(void **state) {
+int project_set_up(void **state) {
     (void)state;
     struct weir_error err = {0};
     weir_log_set_level(WEIR_LOG_ERROR);
     make_project();
     machine_init(&undisturbed_machine, 1);
-    int rc = live(&undisturbed_machine, &err);
+    int rc = machine_live(&undisturbed_machine, &err);
     if (rc != WEIR_OK) {
         fail_msg("undisturbed run: %s", err.message);
     }
@@ -365,7 +364,7 @@ static int set_up(void **state) {
     return 0;
 }
 
-static int tear_down(void **state) {
+int project_tear_down(void **state) {
     (void)state;
     tables_fini(&undisturbed);
     machine_fini(&undisturbed_machine);
@@ -374,12 +373,12 @@ static int tear_down(void **state) {
     return chdir("/") == 0 && system(command) == 0 ? 0 : -1;
 }
 
-static void the_undisturbed_run_has_every_kind_of_table(void **state) {
-    (void)state;
-    static const char *const names[] = {"bronze/sale",     "gold/till",
+void assert_every_kind_of_table(void) {
+    static const char *const names[] = {"bronze/sale",     "gold/hop",
+                                        "gold/session",    "gold/till",
                                         "gold/weight",     "quarantine/bronze/sale",
                                         "quarantine/late", "quarantine/silver/sale",
-                                        "silver/sale"};
+                                        "silver/sale",     "silver/shop"};
     assert_int_equal(undisturbed.count, (int)(sizeof(names) / sizeof(names[0])));
     for (int32_t i = 0; i < undisturbed.count; i++) {
         assert_string_equal(undisturbed.list[i].name, names[i]);
@@ -388,122 +387,11 @@ static void the_undisturbed_run_has_every_kind_of_table(void **state) {
     assert_true(undisturbed_operations > 500);
 }
 
-static void to_the_end(struct machine *m, uint64_t seed) {
+void machine_to_the_end(struct machine *m) {
     struct weir_error err = {0};
-    int rc = live(m, &err);
+    int rc = machine_live(m, &err);
     if (rc != WEIR_OK) {
-        fail_msg("WEIR_POWER_SEED=%llu: does not recover: %s", (unsigned long long)seed,
-                 err.message);
+        fail_msg("%s: does not recover: %s", current_run, err.message);
     }
-    assert_same_tables(&undisturbed, m->store, seed, "recovered");
-}
-
-/* Up to some power losses in a row, so that recoveries are cut short as well. */
-static int power_losses(uint64_t seed) {
-    uint64_t state = seed;
-    struct machine m;
-    machine_init(&m, draw(&state));
-    int lives = 1 + (int)(draw(&state) % LIVES_MAX);
-    int losses = 0;
-    for (int i = 0; i < lives; i++) {
-        struct weir_error err = {0};
-        uint64_t span = (uint64_t)undisturbed_operations;
-        span = draw(&state) % 3 == 0 ? span / 20 : span; /* often while it recovers */
-        atomic_store(&m.left, (int_fast64_t)(draw(&state) % span));
-        int rc = live(&m, &err);
-        bool off = atomic_load(&m.off);
-        if (rc != WEIR_OK && !off) {
-            fail_msg("WEIR_POWER_SEED=%llu: stops with power on: %s", (unsigned long long)seed,
-                     err.message);
-        }
-        losses += off;
-        lose_power(&m, &state);
-        if (rc == WEIR_OK) { /* all of it was said to be durable and visible */
-            assert_same_tables(&undisturbed, m.store, seed, "said to be done");
-        }
-    }
-    to_the_end(&m, seed);
-    machine_fini(&m);
-    return losses;
-}
-
-static int failed_sync(uint64_t seed) {
-    uint64_t state = seed;
-    struct machine m;
-    struct weir_error err = {0};
-    machine_init(&m, draw(&state));
-    weir_files_sim_fail_sync(m.files, 1 + draw(&state) % 100);
-    int rc = live(&m, &err);
-    weir_files_sim_fail_sync(m.files, 0);
-    if (draw(&state) % 2 == 0) {
-        lose_power(&m, &state);
-    }
-    to_the_end(&m, seed);
-    machine_fini(&m);
-    return rc != WEIR_OK;
-}
-
-static int no_space(uint64_t seed) {
-    uint64_t state = seed;
-    struct machine m;
-    struct weir_error err = {0};
-    machine_init(&m, draw(&state));
-    weir_files_sim_set_space(m.files, draw(&state) % (1u << 20));
-    int rc = live(&m, &err);
-    weir_files_sim_set_space(m.files, UINT64_MAX);
-    to_the_end(&m, seed);
-    machine_fini(&m);
-    return rc != WEIR_OK;
-}
-
-/* Runs `one` over seeds; what share of time it may take is `percent`. */
-static void over_seeds(int (*one)(uint64_t seed), const char *what, int percent) {
-    const char *only = getenv("WEIR_POWER_SEED");
-    const char *many = getenv("WEIR_POWER_SEEDS");
-    uint64_t count = many != NULL ? strtoull(many, NULL, 10) : SEEDS;
-    count = (count * (uint64_t)percent + 99) / 100;
-    int64_t until = weir_clock_mono_ns() + INT64_C(10000000) * SECONDS * percent;
-    uint64_t seeds = 0;
-    int hits = 0;
-    if (only != NULL) {
-        current_seed = strtoull(only, NULL, 10);
-        hits = one(current_seed);
-        seeds = 1;
-    }
-    for (uint64_t seed = 1; only == NULL && seed <= count; seed++) {
-        if (many == NULL && weir_clock_mono_ns() > until) {
-            break;
-        }
-        current_seed = seed;
-        hits += one(seed);
-        seeds++;
-    }
-    print_message("%s: %llu seeds, %d hits\n", what, (unsigned long long)seeds, hits);
-    assert_true(hits > 0 || only != NULL);
-}
-
-static void a_power_loss_loses_and_doubles_nothing(void **state) {
-    (void)state;
-    over_seeds(power_losses, "power losses", 80);
-}
-
-static void a_sync_that_fails_stops_the_run_and_loses_nothing(void **state) {
-    (void)state;
-    over_seeds(failed_sync, "failed syncs", 10);
-}
-
-static void a_full_disk_stops_the_run_and_loses_nothing(void **state) {
-    (void)state;
-    over_seeds(no_space, "full disks", 10);
-}
-
-int main(void) {
-    weir_script_block_signals();
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_undisturbed_run_has_every_kind_of_table),
-        cmocka_unit_test(a_power_loss_loses_and_doubles_nothing),
-        cmocka_unit_test(a_sync_that_fails_stops_the_run_and_loses_nothing),
-        cmocka_unit_test(a_full_disk_stops_the_run_and_loses_nothing),
-    };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    assert_undisturbed_tables(m->store, "recovered");
 }
