@@ -58,6 +58,7 @@ struct sink {
 
 struct weir_commit {
     struct weir_commit_options options;
+    uint64_t repeat_at; /* the record of this epoch says every marker */
     pthread_mutex_t mutex;
     pthread_cond_t work;
     pthread_cond_t progress;
@@ -385,10 +386,11 @@ static int put_marker(struct weir_record *record, const char *name, uint64_t mar
     return rc;
 }
 
-int weir_commit_put_markers(struct weir_commit *commit, struct weir_record *record,
+int weir_commit_put_markers(struct weir_commit *commit, uint64_t end, struct weir_record *record,
                             struct weir_error *err) {
     int rc = WEIR_OK;
     pthread_mutex_lock(&commit->mutex);
+    commit->repeat_at = end;
     for (uint32_t s = 0; s < commit->sink_count && rc == WEIR_OK; s++) {
         const struct sink *sink = &commit->sinks[s];
         bool written = sink->marker_written != UINT64_MAX;
@@ -400,7 +402,7 @@ int weir_commit_put_markers(struct weir_commit *commit, struct weir_record *reco
 }
 
 /* Adds what the sinks posted and their markers. The record is the committer's now. */
-static int complete_record(struct weir_commit *commit, struct pending *pending,
+static int complete_record(struct weir_commit *commit, struct pending *pending, bool repeat,
                            const uint64_t *markers, const uint64_t *held, struct weir_error *err) {
     int rc = WEIR_OK;
     for (uint32_t s = 0; s < commit->sink_count && rc == WEIR_OK; s++) {
@@ -412,7 +414,7 @@ static int complete_record(struct weir_commit *commit, struct pending *pending,
             rc = weir_record_add_effect(pending->record, sink->name, name_size, effect->kind, body,
                                         err);
         }
-        if (markers[s] == sink->marker_written && held[s] == sink->held_written) {
+        if (!repeat && markers[s] == sink->marker_written && held[s] == sink->held_written) {
             continue;
         }
         /* Always both: recovery may know only the newest records. */
@@ -435,8 +437,9 @@ static int write_record(struct weir_commit *commit, struct pending *pending,
         markers[s] = commit->sinks[s].marker;
         held[s] = commit->sinks[s].held;
     }
+    bool repeat = pending->epoch == commit->repeat_at;
     pthread_mutex_unlock(&commit->mutex);
-    int rc = complete_record(commit, pending, markers, held, err);
+    int rc = complete_record(commit, pending, repeat, markers, held, err);
     if (rc == WEIR_OK) {
         rc = weir_record_finish(pending->record, &parts, &count, &size, err);
     }

@@ -93,9 +93,11 @@ int weir_commit_effects_complete(struct weir_commit *commit, uint64_t epoch, uin
                                  struct weir_error *err) WEIR_MUST_CHECK;
 /* A sink could not make its part: the pipeline stops with this error. */
 void weir_commit_fail(struct weir_commit *commit, const struct weir_error *cause);
-/* The markers of the newest record, for the state of a snapshot: recovery from it must know them
- * although the records that say them may lie before its begin. Any thread. */
-int weir_commit_put_markers(struct weir_commit *commit, struct weir_record *record,
+/* The markers of the newest record, for the state of a snapshot whose end is epoch `end`, the open
+ * one: recovery from it must know them although the records that say them may lie before its begin.
+ * Records before the end that are not written yet may say more, so that of the end says every
+ * marker again. Any thread. */
+int weir_commit_put_markers(struct weir_commit *commit, uint64_t end, struct weir_record *record,
                             struct weir_error *err) WEIR_MUST_CHECK;
 /* The sink holds the marker of `epoch` in its own transaction. Any thread; never goes back. */
 void weir_commit_sink_done(struct weir_commit *commit, uint32_t sink, uint64_t epoch);

@@ -176,7 +176,7 @@ static int finish(struct weir_pipeline *p, struct snapshotter *s, struct weir_er
         rc = pipeline_put_keyed(p, state, err);
     }
     if (rc == WEIR_OK) {
-        rc = weir_commit_put_markers(p->commit, state, err);
+        rc = weir_commit_put_markers(p->commit, p->epoch, state, err);
     }
     if (rc != WEIR_OK) {
         weir_record_destroy(state);
