@@ -637,6 +637,9 @@ int32_t weir_graph_cells(struct weir_graph *graph, struct weir_cell **cells, int
         if (node->aggregate != NULL) {
             count += weir_aggregate_cells(node->aggregate, cells + count, capacity - count);
         }
+        if (node->top != NULL && count < capacity) {
+            cells[count++] = weir_top_cell(node->top);
+        }
     }
     return count;
 }
@@ -645,7 +648,8 @@ int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struc
     for (int32_t i = 0; i < from->node_count; i++) {
         const struct weir_node *old = from->nodes[i];
         const struct weir_node *node = find_node(to, old->name);
-        if (old->dedup == NULL && old->aggregate == NULL && old->withheld == NULL) {
+        if (old->dedup == NULL && old->aggregate == NULL && old->withheld == NULL &&
+            old->top == NULL) {
             continue;
         }
         if (node == NULL) {
@@ -670,6 +674,8 @@ int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struc
         }
         uint64_t old_shape = old->aggregate != NULL ? weir_aggregate_shape(old->aggregate) : 0;
         uint64_t new_shape = node->aggregate != NULL ? weir_aggregate_shape(node->aggregate) : 0;
+        old_shape += old->top != NULL ? weir_top_shape(old->top) : 0;
+        new_shape += node->top != NULL ? weir_top_shape(node->top) : 0;
         if (old_dedup != new_dedup || old_shape != new_shape) {
             return weir_error_set(err, WEIR_E_STATE,
                                   "%s: the shape of its %s changed, and what it has counted so "
@@ -690,6 +696,12 @@ int weir_graph_restore(struct weir_graph *graph, struct weir_error *err) {
     for (int32_t i = 0; i < graph->node_count; i++) {
         if (graph->nodes[i]->aggregate != NULL) {
             int rc = weir_aggregate_restore(graph->nodes[i]->aggregate, err);
+            if (rc != WEIR_OK) {
+                return rc;
+            }
+        }
+        if (graph->nodes[i]->top != NULL) {
+            int rc = weir_top_restore(graph->nodes[i]->top, err);
             if (rc != WEIR_OK) {
                 return rc;
             }
@@ -719,6 +731,11 @@ int weir_graph_take_state(struct weir_graph *to, struct weir_graph *from, struct
             struct weir_aggregate *aggregate = node->aggregate;
             node->aggregate = old->aggregate;
             old->aggregate = aggregate;
+        }
+        if (old->top != NULL && node->top != NULL) {
+            struct weir_top *top = node->top;
+            node->top = old->top;
+            old->top = top;
         }
         if (node->watermark != NULL && old->watermark != NULL) {
             struct weir_buffer bytes;

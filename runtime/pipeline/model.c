@@ -67,6 +67,32 @@ static int init_measure(struct weir_node *node, int32_t m, struct weir_measure *
     return WEIR_OK;
 }
 
+int model_calendar(const struct weir_plan_model *model, struct weir_calendar *room,
+                   const struct weir_calendar **calendar, struct weir_error *err) {
+    enum weir_calendar_unit unit;
+    *calendar = NULL;
+    if (model->calendar_unit == NULL) {
+        return WEIR_OK;
+    }
+    *calendar = room;
+    return weir_calendar_unit_parse(model->calendar_unit, &unit)
+               ? weir_calendar_init(room, unit, model->calendar_week_start, model->calendar_zone,
+                                    err)
+               : weir_error_set(err, WEIR_E_BUG, "no calendar unit '%s'", model->calendar_unit);
+}
+
+/* The columns of what comes before `top`: all but its rank. */
+static int make_fired_schema(struct weir_node *node, struct weir_error *err) {
+    const struct weir_schema *output = node->model->output;
+    int32_t count = output->count - (node->model->top.rank != NULL);
+    node->fired_schema = weir_schema_create();
+    int rc = node->fired_schema != NULL ? WEIR_OK : WEIR_E_NOMEM;
+    for (int32_t i = 0; i < count && rc == WEIR_OK; i++) {
+        rc = weir_schema_add(node->fired_schema, &output->fields[i]);
+    }
+    return rc == WEIR_OK ? rc : weir_error_set(err, rc, "out of memory");
+}
+
 static int init_aggregate(struct weir_node *node, struct weir_error *err) {
     const struct weir_plan_model *model = node->model;
     struct weir_measure *measures = calloc((size_t)model->measure_count + 1, sizeof(*measures));
@@ -82,13 +108,10 @@ static int init_aggregate(struct weir_node *node, struct weir_error *err) {
     for (int32_t m = 0; rc == WEIR_OK && m < model->measure_count; m++) {
         rc = init_measure(node, m, &measures[m], err);
     }
-    struct weir_calendar calendar;
-    if (rc == WEIR_OK && model->calendar_unit != NULL) {
-        enum weir_calendar_unit unit;
-        rc = weir_calendar_unit_parse(model->calendar_unit, &unit)
-                 ? weir_calendar_init(&calendar, unit, model->calendar_week_start,
-                                      model->calendar_zone, err)
-                 : weir_error_set(err, WEIR_E_BUG, "no calendar unit '%s'", model->calendar_unit);
+    struct weir_calendar room;
+    const struct weir_calendar *calendar = NULL;
+    if (rc == WEIR_OK) {
+        rc = model_calendar(model, &room, &calendar, err);
     }
     if (rc == WEIR_OK) {
         struct weir_aggregate_config config = {
@@ -97,7 +120,7 @@ static int init_aggregate(struct weir_node *node, struct weir_error *err) {
             .by = by,
             .by_count = model->by_count,
             .size_us = model->window_size_us,
-            .calendar = model->calendar_unit != NULL ? &calendar : NULL,
+            .calendar = calendar,
             .gap_us = model->window_gap_us,
             .every_us = model->window_every_us,
             .cumulate = model->window_cumulates,
@@ -144,9 +167,16 @@ int model_init(struct weir_node *node, struct weir_error *err) {
         rc = weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
     if (rc == WEIR_OK) {
+        rc = make_fired_schema(node, err);
+    }
+    bool whole_rows = model->measure_count == 0 && model->top.present;
+    if (rc == WEIR_OK && !whole_rows) {
         rc = init_aggregate(node, err);
     }
-    int32_t first = model->output->count - model->derive_count;
+    if (rc == WEIR_OK && model->top.present) {
+        rc = model_top_init(node, err);
+    }
+    int32_t first = rc == WEIR_OK ? node->fired_schema->count - model->derive_count : 0;
     for (int32_t d = 0; rc == WEIR_OK && d < model->derive_count; d++) {
         const struct weir_field *field = &model->output->fields[first + d];
         rc = one_column(field->name, field, &node->derive_schemas[d]);
@@ -193,6 +223,8 @@ void model_fini(struct weir_node *node) {
         weir_batch_builder_fini(&node->fired);
     }
     weir_aggregate_destroy(node->aggregate);
+    model_top_fini(node);
+    weir_schema_unref(node->fired_schema);
 }
 
 /* --- feeding --------------------------------------------------------------------------------- */
@@ -338,9 +370,13 @@ static int feed(struct weir_node *node, const struct weir_flow *flow, struct wei
         counters->duplicates += count - kept;
         count = kept;
     }
-    int rc = measure_inputs(node, flow, owner, sel, &count, err);
     int32_t late = 0;
-    if (rc == WEIR_OK) {
+    int rc =
+        node->aggregate != NULL ? measure_inputs(node, flow, owner, sel, &count, err) : WEIR_OK;
+    if (rc == WEIR_OK && node->aggregate == NULL) {
+        rc = weir_top_feed(node->top, flow->batch, sel, count, times, wm_before, node->late_sel,
+                           &late, err);
+    } else if (rc == WEIR_OK) {
         if (model->retracts) {
             change_signs(node, flow);
         }
@@ -401,12 +437,45 @@ static int apply_having(struct weir_node *node, struct weir_batch *out, int32_t 
     return rc;
 }
 
-/* Rows on their way out: derives, having, tests. row_times: of rows without a window; NULL where no
- * event time is known. */
+int model_leave(struct weir_node *node, struct weir_batch *out, int32_t count,
+                const int64_t *row_times, int64_t watermark_us, struct weir_error *err) {
+    int64_t times[ROWS_MAX];
+    int64_t before[ROWS_MAX];
+    const int64_t *ends = node->model->unwindowed
+                              ? NULL
+                              : out->columns[weir_schema_find(out->schema, "window_end")].values;
+    bool timed = ends != NULL || row_times != NULL;
+    for (int32_t i = 0; timed && i < out->rows; i++) {
+        times[i] = ends != NULL ? ends[i] - 1 : row_times[i];
+        before[i] = node->downstream_watermark;
+    }
+    struct weir_flow flow = {
+        .batch = out,
+        .sel = node->sel2,
+        .count = count,
+        .times_us = timed ? times : NULL,
+        .watermark_before_us = timed ? before : NULL,
+        .watermark_us = watermark_us,
+        .source = -1,
+        .partition = node->name,
+    };
+    int rc = node->tests.any_function ? node_view(node, out, out, err) : WEIR_OK;
+    if (rc == WEIR_OK) {
+        rc = checks_apply(node, &node->tests, out, &flow, node->sel2, &count, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = quarantine_fired(node, out, err);
+    }
+    flow.count = count;
+    return rc == WEIR_OK ? graph_emit(node->graph, node->dataset, &flow, err) : rc;
+}
+
+/* Rows of the aggregate: derives, having; then they leave, or wait for the rest of their window to
+ * be ranked. row_times: of rows without a window; NULL where no event time is known. */
 static int finish_fired(struct weir_node *node, struct weir_batch *fired, const int64_t *row_times,
                         int64_t watermark_us, struct weir_error *err) {
     const struct weir_plan_model *model = node->model;
-    struct weir_batch *out = weir_batch_create(node->graph->pool, model->output);
+    struct weir_batch *out = weir_batch_create(node->graph->pool, node->fired_schema);
     if (out == NULL) {
         return weir_error_set(err, WEIR_E_LIMIT, "%s: the memory cap is reached", node->name);
     }
@@ -428,39 +497,15 @@ static int finish_fired(struct weir_node *node, struct weir_batch *fired, const 
                          &out->columns[given + d], err);
         }
     }
-    int64_t times[ROWS_MAX];
-    int64_t before[ROWS_MAX];
-    const int64_t *ends = model->unwindowed ? NULL : out->columns[model->by_count + 1].values;
-    for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
-        times[i] = ends != NULL ? ends[i] - 1 : row_times != NULL ? row_times[i] : 0;
-        before[i] = node->downstream_watermark;
-    }
-    bool timed = ends != NULL || row_times != NULL;
     if (rc == WEIR_OK && model->having >= 0) {
         rc = apply_having(node, out, &count, err);
     }
-    struct weir_flow flow = {
-        .batch = out,
-        .sel = node->sel2,
-        .count = count,
-        .times_us = timed ? times : NULL,
-        .watermark_before_us = timed ? before : NULL,
-        .watermark_us = watermark_us,
-        .source = -1,
-        .partition = node->name,
-    };
-    if (rc == WEIR_OK && node->tests.any_function) {
-        rc = node_view(node, out, out, err);
-    }
-    if (rc == WEIR_OK) {
-        rc = checks_apply(node, &node->tests, out, &flow, node->sel2, &count, err);
-    }
-    if (rc == WEIR_OK) {
-        rc = quarantine_fired(node, out, err);
-    }
-    flow.count = count;
-    if (rc == WEIR_OK) {
-        rc = graph_emit(node->graph, node->dataset, &flow, err);
+    if (rc == WEIR_OK && node->top != NULL) {
+        int32_t late; /* none: the windows are over */
+        rc = weir_top_feed(node->top, out, node->sel2, count, NULL, NULL, node->late_sel, &late,
+                           err);
+    } else if (rc == WEIR_OK) {
+        rc = model_leave(node, out, count, row_times, watermark_us, err);
     }
     weir_batch_unref(out);
     return rc;
@@ -469,6 +514,9 @@ static int finish_fired(struct weir_node *node, struct weir_batch *fired, const 
 /* What the rows just fed did to a model without a window. */
 static int leave_changes(struct weir_node *node, bool timed, int64_t watermark_us,
                          struct weir_error *err) {
+    if (node->aggregate == NULL) {
+        return model_top_changes(node, timed, watermark_us, err);
+    }
     int64_t times[ROWS_MAX];
     bool done = false;
     while (!done) {
@@ -534,6 +582,12 @@ static int pass_watermark(struct weir_node *node, struct weir_error *err) {
     bool advanced = node->advanced;
     int64_t watermark_us = node->last_watermark;
     node->advanced = false;
+    if (node->top != NULL && !node->model->unwindowed) {
+        int rc = model_top_fire(node, watermark_us, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
     if (!advanced || watermark_us == WEIR_WATERMARK_NONE) {
         return WEIR_OK;
     }
@@ -551,7 +605,7 @@ int model_advance(struct weir_node *node, int64_t watermark_us, struct weir_erro
     if (node->firing) {
         return WEIR_OK;
     }
-    if (weir_aggregate_ready(node->aggregate, watermark_us)) {
+    if (node->aggregate != NULL && weir_aggregate_ready(node->aggregate, watermark_us)) {
         node->firing = true;
         node->graph->firing++;
         return WEIR_OK;

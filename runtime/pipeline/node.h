@@ -3,6 +3,7 @@
 #include "operator/aggregate.h"
 #include "operator/dedup.h"
 #include "operator/predicate.h"
+#include "operator/top.h"
 #include "operator/window.h"
 #include "pipeline/graph.h"
 #include "script/out.h"
@@ -71,7 +72,12 @@ struct weir_node {
     struct checks quality;
 
     /* model */
-    struct weir_aggregate *aggregate;
+    struct weir_aggregate *aggregate; /* NULL: whole rows, by `top` */
+    struct weir_top *top;             /* or NULL */
+    struct weir_batch_builder ranked; /* of its output */
+    bool has_ranked;
+    struct weir_schema
+        *fired_schema; /* by columns, bounds, measures, derives: what comes before top */
     struct weir_batch_builder fired;
     bool has_fired;
     bool firing;      /* windows the watermark has closed are still to be emitted */
@@ -339,6 +345,24 @@ int explode_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK
 void explode_fini(struct weir_node *node);
 int explode_process(struct weir_node *node, const struct weir_flow *flow, const int32_t *sel,
                     int32_t count, struct weir_error *err) WEIR_MUST_CHECK;
+/* model_top.c: the first n rows of a model, and how they leave */
+int model_top_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+void model_top_fini(struct weir_node *node);
+/* Windows that are over. */
+int model_top_fire(struct weir_node *node, int64_t watermark_us,
+                   struct weir_error *err) WEIR_MUST_CHECK;
+/* What the rows fed last changed. */
+int model_top_changes(struct weir_node *node, bool timed, int64_t watermark_us,
+                      struct weir_error *err) WEIR_MUST_CHECK;
+/* Rows of a model leave: tests, then the dataset. node->sel2[0..count) of them; row_times: NULL for
+ * windows' rows and where no event time is known. */
+int model_leave(struct weir_node *node, struct weir_batch *out, int32_t count,
+                const int64_t *row_times, int64_t watermark_us,
+                struct weir_error *err) WEIR_MUST_CHECK;
+struct weir_calendar;
+/* The model's calendar; *calendar NULL: other windows. */
+int model_calendar(const struct weir_plan_model *model, struct weir_calendar *room,
+                   const struct weir_calendar **calendar, struct weir_error *err) WEIR_MUST_CHECK;
 
 /* stream.c, model.c */
 /* What comes after explode, for one piece: expectations, dedup, map. */

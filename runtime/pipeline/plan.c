@@ -405,6 +405,24 @@ static void read_window(struct reader *r, const json_t *window, struct weir_plan
     }
 }
 
+static void read_top(struct reader *r, const json_t *value, struct weir_plan_top *top) {
+    if (value == NULL) {
+        return;
+    }
+    top->present = true;
+    top->n = (int32_t)integer(r, value, "n", 1);
+    top->ties = text(r, value, "ties", true);
+    top->rank = text(r, value, "rank", false);
+    top->columns = text_list(r, value, "columns", &top->column_count);
+    top->per = text_list(r, value, "per", &top->per_count);
+    top->by = list(r, value, "by", sizeof(*top->by), &top->by_count);
+    for (int32_t i = 0; i < top->by_count; i++) {
+        json_t *item = json_array_get(member(value, "by"), (size_t)i);
+        top->by[i].column = text(r, item, "column", true);
+        top->by[i].descending = json_is_true(member(item, "descending"));
+    }
+}
+
 static void read_model(struct reader *r, const json_t *value, struct weir_plan_model *model) {
     model->name = text(r, value, "name", true);
     r->where = model->name;
@@ -416,6 +434,7 @@ static void read_model(struct reader *r, const json_t *value, struct weir_plan_m
     read_dedup(r, value, &model->dedup);
     model->by = text_list(r, value, "by", &model->by_count);
     read_window(r, member(value, "window"), model);
+    read_top(r, member(value, "top"), &model->top);
     model->retracts = json_is_true(member(value, "retracts"));
     model->having = (int32_t)integer(r, value, "having", -1);
     model->measures = list(r, value, "measures", sizeof(*model->measures), &model->measure_count);
@@ -593,6 +612,9 @@ void weir_plan_destroy(struct weir_plan *plan) {
         }
         free(model->measures);
         free(model->derives);
+        free(model->top.columns);
+        free(model->top.per);
+        free(model->top.by);
         free(model->unique);
         fini_sink(&model->into);
         fini_sink(&model->quarantine);

@@ -146,6 +146,22 @@ struct weir_plan_derive {
     int32_t function;
 };
 
+struct weir_plan_top {
+    bool present;
+    int32_t n;
+    const char *ties;     /* "first", "last", "all" */
+    const char *rank;     /* or NULL */
+    const char **columns; /* kept of each row */
+    int32_t column_count;
+    const char **per;
+    int32_t per_count;
+    struct weir_plan_order {
+        const char *column;
+        bool descending;
+    } * by;
+    int32_t by_count;
+};
+
 struct weir_plan_model {
     const char *name;
     const char *from;
@@ -168,7 +184,8 @@ struct weir_plan_model {
     bool window_cumulates;
     int64_t allowed_lateness_us;
     const char *late; /* dataset name or NULL */
-    struct weir_plan_measure *measures;
+    struct weir_plan_top top;
+    struct weir_plan_measure *measures; /* none: whole rows, by `top` */
     int32_t measure_count;
     struct weir_schema *output; /* by, window_start, window_end, measures, derives */
     struct weir_plan_derive *derives;

@@ -14,7 +14,7 @@ import lake
 import standard
 
 PIPELINE = "pipelines/standard.lua"
-TABLES = ("bronze/sale", "silver/sale", "gold/velocity", "gold/by_store", "gold/hops", "gold/visits", "gold/levels", "gold/till", "quarantine/silver/sale", "quarantine/bronze/sale",
+TABLES = ("bronze/sale", "silver/sale", "gold/velocity", "gold/by_store", "gold/hops", "gold/visits", "gold/levels", "gold/dearest", "gold/busiest", "gold/till", "quarantine/silver/sale", "quarantine/bronze/sale",
           "quarantine/late_sale")
 # Small epochs and segments and frequent snapshots, so that a run of a second passes every point.
 OPTIONS = ("--set", "commit.every=20ms", "--set", "ledger.segment=64KB", "--set", "ledger.snapshot_every=30ms", "--set", "ledger.keep=0s")
@@ -80,6 +80,21 @@ return {
   },
 }
 """
+TOPS = """\
+return {
+  model "gold.dearest" {
+    from = "silver.sale",
+    top  = { n = 3, by = { "-unit_price", "sku" }, per = { "store_id" }, rank = "rank" },
+  },
+  model "gold.busiest" {
+    from     = "silver.sale",
+    by       = { "store_id" },
+    window   = hopping { size = "2m", every = "1m" },
+    measures = { sales = count() },
+    top      = { n = 2, by = "-sales", per = { "window_start" }, ties = "all", rank = "rank" },
+  },
+}
+"""
 TILL_SOURCE = '    source "bronze.till" { generator { seed = 9, count = %d, rate = 0 }, into = none },\n  },\n}\n' % TILL_EVENTS
 
 
@@ -107,6 +122,7 @@ def prepare(project, landing):
     project.write("rules/gold/hops.lua", HOPS)
     project.write("rules/gold/visits.lua", VISITS)
     project.write("rules/gold/totals.lua", TOTALS)
+    project.write("rules/gold/tops.lua", TOPS)
     project.write("rules/silver/till.lua", SILVER_TILL)
     project.write("rules/gold/till.lua", GOLD_TILL)
     (project.root / "landing").symlink_to(landing)

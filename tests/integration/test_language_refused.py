@@ -59,7 +59,7 @@ def test_stream_options_not_built_are_refused_by_name(project, option, value):
     in_stream(project, f"{option} = {value},", option, f"`{option}`", "is not built yet")
 
 
-@pytest.mark.parametrize("option, value", [("top", '{ n = 1, by = "n" }'), ("join", "{ }")])
+@pytest.mark.parametrize("option, value", [("join", "{ }")])
 def test_model_options_not_built_are_refused_by_name(project, option, value):
     in_model(project, f"{option} = {value},", option, f"`{option}`", "is not built yet")
 

@@ -1,6 +1,7 @@
 -- `weir explain`: one dataset's plan, guarantees and generated code, as text or JSON.
 local json = require "weir.internal.json"
 local time = require "weir.internal.time"
+local tops = require "weir.internal.tops"
 local windows = require "weir.internal.windows"
 
 local explain = {}
@@ -86,7 +87,8 @@ function explain.guarantees(dataset, kind)
         list[#list + 1] = said(dataset.window.late) and "late rows go to " .. dataset.window.late or "late rows are counted and left out"
     end
     if kind == "model" and not said(dataset.window) then
-        list[#list + 1] = "one row a group, that changes: readers get a changelog (+I -U +U -D); how many updates it shows depends on batches, what they add up to does not"
+        list[#list + 1] = "one row a group, that changes: readers get a changelog (+I -U +U -D);"
+            .. " how many updates it shows depends on batches, what they add up to does not"
     end
     if said(dataset.dedup) then
         list[#list + 1] = ("of rows equal in %s less than %s apart the first to arrive passes"):format(
@@ -173,6 +175,9 @@ function explain.dataset(result, name, options)
         local over = said(measure.column) and measure.column or said(measure["function"]) and "function " .. measure["function"] or "rows"
         line("measures", ("%s = %s of %s: %s%s"):format(measure.name, measure.kind, over, measure.type,
             said(measure.where) and ", where function " .. measure.where or ""))
+    end
+    if said(dataset.top) then
+        line("top", tops.text(dataset.top))
     end
     if said(dataset.having) then
         line("having", ("function %d"):format(dataset.having))

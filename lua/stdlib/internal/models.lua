@@ -6,6 +6,7 @@ local predicate = require "weir.internal.predicate"
 local types = require "weir.internal.types"
 local words = require "weir.internal.words"
 
+local tops = require "weir.internal.tops"
 local windows = require "weir.internal.windows"
 
 local models = {}
@@ -13,7 +14,7 @@ local models = {}
 local model_options = {
     description = true, owner = true, from = true, where = true, time = true, expectations = true, dedup = true,
     by = true, window = true, measures = true, derive = true, tests = true, emit = true, into = true, quarantine = true, version = true,
-    having = true, join = "later", top = "later", explode = "later", ensures = "later", key = "later", params = "later",
+    having = true, top = true, join = "later", explode = "later", ensures = "later", key = "later", params = "later",
 }
 
 local measure_options = { where = true, over = "later" }
@@ -212,11 +213,48 @@ local function read_emit(reader, field, windowed)
 end
 
 -- A model over rows that change takes old ones back: whether it can.
+-- What `top` of whole rows does without.
+local function check_whole_rows(reader, plan, named, from, at)
+    if plan.retracts then
+        reader:error("not-built", at, ("a top of %s, whose rows change, is not built yet"):format(from.name), "take the top of the stream of events")
+    end
+    for _, option in ipairs { "by", "derive", "having" } do
+        if named[option] then
+            reader:error("not-built", named[option].at, ("`%s` of a model that keeps whole rows is not built yet"):format(option),
+                option == "by" and 'say top = { per = … }' or "say it in a stream that reads the model")
+        end
+    end
+    if plan.window ~= json.null and plan.window.kind ~= "tumbling" and plan.window.kind ~= "calendar" then
+        reader:error("not-built", named.window.at, ("a top of whole rows in %s windows is not built yet"):format(plan.window.kind), "use `tumbling`")
+    end
+end
+
+-- TOP over what the windows made; its rank is one more column.
+local function read_ranked(reader, plan, named, columns, of, at)
+    if not named.top then
+        return
+    elseif plan.window == json.null then
+        reader:error("not-built", named.top.at, "a top over measures without a window is not built yet", 'add a window, or take the top of whole rows')
+        return
+    elseif plan.window.kind == "session" then
+        reader:error("type", named.top.at, "each session is a window of its own; there is nothing to rank in it")
+    end
+    for _, column in ipairs(columns) do
+        if types.is_nested(column.type) then
+            reader:error("not-built", at, ("a top over a column of type %s is not built yet"):format(column.type.text))
+        end
+    end
+    plan.top = tops.read(reader, named.top, columns, columns, of)
+    if plan.top and plan.top.rank ~= json.null then
+        columns[#columns + 1] = { name = plan.top.rank, type = types.of "int64", nullable = false }
+    end
+end
+
 local function check_retracts(reader, plan, named, from, at)
     local of = plan.name
     if from.changelog ~= "whole" then
-        reader:error("not-built", at, ("model %q measures %s, whose changes do not carry the old rows whole; taking them back is not built yet"):format(of, from.name),
-            "measure the stream of events the changes come from, or a model")
+        local why = "model %q measures %s, whose changes do not carry the old rows whole; taking them back is not built yet"
+        reader:error("not-built", at, why:format(of, from.name), "measure the stream of events the changes come from, or a model")
         return
     end
     if plan.window ~= json.null and plan.window.kind ~= "tumbling" and plan.window.kind ~= "calendar" then
@@ -228,8 +266,8 @@ local function check_retracts(reader, plan, named, from, at)
     for _, measure in ipairs(plan.measures) do
         local floats = measure.input_type == "double" or measure.input_type == "float"
         if floats and (measure.kind == "sum" or measure.kind == "avg") then
-            reader:error("type", measure.at, ("%s of a %s cannot take back a row of %s: it would not come out the same"):format(measure.kind, measure.input_type, from.name),
-                "make the column a decimal")
+            local why = "%s of a %s cannot take back a row of %s: it would not come out the same"
+            reader:error("type", measure.at, why:format(measure.kind, measure.input_type, from.name), "make the column a decimal")
         end
     end
 end
@@ -270,9 +308,14 @@ function models.model(project, reader, node, at)
     end
     plan.window = plan.window or json.null
     local windowed = named.window ~= nil
-    local columns = {}
+    local whole_rows = named.top ~= nil and not named.measures
+    local columns = whole_rows and tops.kept(reader, named.top.at, input, from.name) or {}
+    if whole_rows then
+        check_whole_rows(reader, plan, named, from, at)
+        plan.top = tops.read(reader, named.top, input, columns, from.name)
+    end
     local by = json.array {}
-    for _, item in ipairs(reader:names(named.by, "by") or {}) do
+    for _, item in ipairs(not whole_rows and reader:names(named.by, "by") or {}) do
         local column = predicate.column(reader, input, item.name, item.at, from.name)
         if column then
             if types.is_nested(column.type) then
@@ -315,11 +358,14 @@ function models.model(project, reader, node, at)
             end
         end
     end
-    if not named.measures then
+    if not named.measures and not named.top then
         reader:error("type", at, ("model %q measures nothing"):format(of), 'measures = { units = sum "qty" }')
     end
+    if whole_rows and plan.top and plan.top.rank ~= json.null then
+        columns[#columns + 1] = { name = plan.top.rank, type = types.of "int64", nullable = false }
+    end
     plan.measures = measures
-    if plan.retracts then
+    if plan.retracts and not whole_rows then
         check_retracts(reader, plan, named, from, at)
     end
     for _, measure in ipairs(measures) do
@@ -329,9 +375,17 @@ function models.model(project, reader, node, at)
         columns[#columns + 1] = { name = "_change", type = types.of "int8", nullable = false }
     end
     plan.derive = read_derives(reader, named.derive, columns, of, functions)
-    plan.columns = datasets.fields_json(columns)
     local having = reader:func(named.having, "having")
-    plan.having = having and functions("predicate", having, "having", columns, nil, true) or json.null
+    local fired = {} -- what comes before the rank
+    for i, column in ipairs(columns) do
+        fired[i] = column
+    end
+    plan.having = having and functions("predicate", having, "having", fired, nil, true) or json.null
+    if not whole_rows then
+        read_ranked(reader, plan, named, columns, of, at)
+    end
+    plan.top = plan.top or json.null
+    plan.columns = datasets.fields_json(columns)
     plan.tests = read_tests(reader, named.tests, columns, of, functions, seen, by)
     for _, test in ipairs(not windowed and plan.tests or {}) do
         if test.action == "quarantine" or test.action == "drop" then
@@ -347,7 +401,11 @@ function models.model(project, reader, node, at)
     if plan.window ~= json.null then
         key[#key + 1] = "window_start"
     end
-    plan.into = datasets.sink(reader, named.into, columns, of, at, { key = #key > 0 and key or nil, hint = 'add by = { "…" } to the model', merges = not windowed })
+    local hint = 'add by = { "…" } to the model'
+    if plan.top ~= json.null then
+        key, hint = tops.key(plan.top, windowed), 'add rank = "rank" to the top, and per'
+    end
+    plan.into = datasets.sink(reader, named.into, columns, of, at, { key = key and #key > 0 and key or nil, hint = hint, merges = not windowed })
     plan.quarantine = datasets.quarantine(reader, named.quarantine)
     local shape = { of }
     for _, name in ipairs(by) do
@@ -357,6 +415,9 @@ function models.model(project, reader, node, at)
     shape[#shape + 1] = windowed and plan.window ~= json.null and windows.shape(plan.window) or "changes"
     if plan.retracts then
         shape[#shape + 1] = "retracts"
+    end
+    if plan.top ~= json.null then
+        shape[#shape + 1] = "top " .. tops.text(plan.top)
     end
     for _, measure in ipairs(measures) do
         shape[#shape + 1] = ("%s=%s(%s):%s"):format(measure.name, measure.kind, tostring(measure.input_type), measure.type)

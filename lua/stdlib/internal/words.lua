@@ -21,7 +21,7 @@ words.later = {
     rule = "", decision = "", pattern = "", job = "", policy = "",
     sliding = "use `hopping`", every = "use `emit = \"on_close\"`",
     temporal_join = "", interval_join = "", regular_join = "", window_join = "", lookup = "", async_lookup = "", copy = "",
-    top = "", over = "",
+    over = "",
     approx_distinct = "use `distinct`", approx_quantile = "", quantile = "", stddev = "", first = "", last = "",
     arg_max = "", arg_min = "", collect = "", top_k = "",
     expect_over = "use `expect`", max_null_ratio = "", max_lag = "", min_rows = "",
