@@ -190,13 +190,21 @@ static struct file_key tombstone_key(const void *item) {
     return (struct file_key){tombstone->path, &tombstone->dv};
 }
 
+/* Where the search for a hash begins in a set of `capacity` slots. The multiplier is another one at
+ * every size: a checkpoint lists files in the order of a larger set's slots, and put back in that
+ * order under the same function they would crowd each smaller one from its start. */
+static size_t home(uint64_t hash, size_t capacity) {
+    uint64_t mixed = hash * (0x9E3779B97F4A7C15u + 2 * (uint64_t)capacity);
+    return (size_t)(mixed >> (64 - __builtin_ctzll(capacity)));
+}
+
 static struct delta_file_slot *files_find(const struct delta_files *files,
                                           const struct file_key *key, uint64_t hash,
                                           item_key *key_of) {
     if (files->capacity == 0) {
         return NULL;
     }
-    for (size_t i = hash & (files->capacity - 1);; i = (i + 1) & (files->capacity - 1)) {
+    for (size_t i = home(hash, files->capacity);; i = (i + 1) & (files->capacity - 1)) {
         struct delta_file_slot *slot = &files->slots[i];
         if (slot->hash == 0) {
             return NULL;
@@ -217,7 +225,7 @@ static int files_resize(struct delta_files *files, size_t capacity) {
     }
     for (size_t i = 0; i < files->capacity; i++) {
         if (files->slots[i].item != NULL) {
-            size_t at = files->slots[i].hash & (capacity - 1);
+            size_t at = home(files->slots[i].hash, capacity);
             while (slots[at].hash != 0) {
                 at = (at + 1) & (capacity - 1);
             }
@@ -243,7 +251,7 @@ static int files_insert(struct delta_files *files, void *take, uint64_t hash) {
             return rc;
         }
     }
-    size_t at = hash & (files->capacity - 1);
+    size_t at = home(hash, files->capacity);
     while (files->slots[at].hash != 0) {
         at = (at + 1) & (files->capacity - 1);
     }
