@@ -38,6 +38,7 @@ struct weir_delta_add {
     int32_t partition_count;
     bool data_change;
     bool has_row_id;
+    uint8_t stats_template; /* inside a snapshot alone: how `stats` is packed (packed.h) */
     int64_t size_bytes;
     int64_t modified_ms;
     int64_t base_row_id;

@@ -254,10 +254,11 @@ static int add_row(struct writing *writing, int32_t column, put_row *put, const 
     return WEIR_OK;
 }
 
-static int visit_add(void *context, void *item) {
+static int visit_add(void *context, const struct weir_delta_add *add, struct weir_error *err) {
     struct writing *writing = context;
+    (void)err; /* the writing's own */
     writing->adds++;
-    return add_row(writing, COLUMN_ADD, put_add, item);
+    return add_row(writing, COLUMN_ADD, put_add, add);
 }
 
 static int visit_tombstone(void *context, void *item) {
@@ -275,7 +276,7 @@ static int write_rows(struct writing *writing) {
         PUT(add_row(writing, COLUMN_DOMAIN, put_domain, &snapshot->domains[i]));
     }
     delta_files_each(&snapshot->tombstones, visit_tombstone, writing, &rc);
-    delta_files_each(&snapshot->files, visit_add, writing, &rc);
+    PUT(weir_delta_snapshot_each_file(snapshot, visit_add, writing, writing->err));
     PUT(flush(writing));
     return rc;
 }

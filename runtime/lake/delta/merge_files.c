@@ -71,7 +71,8 @@ static int match_file(void *context, const struct weir_delta_add *add, struct we
         return WEIR_OK;
     }
     merge->result->files_read++;
-    matching->file = (struct delta_touched){.add = add, .first = merge->match_count};
+    matching->file = (struct delta_touched){.add = delta_snapshot_find(merge->table->snapshot, add),
+                                            .first = merge->match_count};
     int rc =
         delta_scan_file(merge->table->snapshot, add, matching->positions, matching->position_count,
                         merge->options->pool, match_rows, matching, err);
@@ -283,9 +284,11 @@ static int put_vector(struct delta_merge *merge, const struct delta_touched *tou
     const struct weir_delta_table *table = merge->table;
     struct weir_delta_add add = *touched->add;
     struct weir_buffer stats;
+    struct weir_buffer held_stats;
     uint8_t *bits = NULL;
     int rc = WEIR_OK;
     weir_buffer_init(&stats, 64u << 20);
+    weir_buffer_init(&held_stats, 64u << 20);
     if (touched->add->dv.storage_type != 0) {
         rc = delta_dv_read(table->store, table->dir, &touched->add->dv, touched->rows, &bits, err);
     } else {
@@ -306,8 +309,10 @@ static int put_vector(struct delta_merge *merge, const struct delta_touched *tou
         rc = delta_dv_writer_add(&merge->vectors, bits, touched->rows, &add.dv, err);
     }
     if (rc == WEIR_OK) {
-        rc = loosen(touched->add->stats, touched->rows, &stats);
+        const char *held = delta_snapshot_stats(table->snapshot, touched->add, &held_stats, &rc);
+        rc = rc == WEIR_OK ? loosen(held, touched->rows, &stats) : rc;
         add.stats = rc == WEIR_OK ? weir_buffer_text(&stats) : NULL;
+        add.stats_template = 0;
         add.data_change = true;
         rc = add.stats != NULL ? weir_delta_add_format(&add, &merge->actions) : WEIR_E_NOMEM;
         rc = rc == WEIR_OK ? weir_buffer_append(&merge->actions, "\n", 1) : rc;
@@ -315,6 +320,7 @@ static int put_vector(struct delta_merge *merge, const struct delta_touched *tou
             weir_error_set(err, rc, "merge: the commit grows past 1 GiB");
         }
     }
+    weir_buffer_fini(&held_stats);
     weir_buffer_fini(&stats);
     free(bits);
     return rc;

@@ -48,6 +48,7 @@ static int64_t size_property(const struct weir_delta_metadata *metadata, const c
 }
 
 struct choosing {
+    const struct weir_delta_snapshot *snapshot;
     const struct weir_delta_compaction *compaction;
     const struct delta_where *where;
     const struct weir_delta_add **files;
@@ -71,7 +72,7 @@ static int choose_file(void *context, const struct weir_delta_add *add, struct w
     struct choosing *choosing = context;
     (void)err;
     if (is_candidate(choosing->compaction, add) && delta_where_holds(choosing->where, add)) {
-        choosing->files[choosing->count++] = add;
+        choosing->files[choosing->count++] = delta_snapshot_find(choosing->snapshot, add);
     }
     return WEIR_OK;
 }
@@ -106,7 +107,10 @@ int delta_compaction_add(struct weir_delta_compaction *compaction,
     struct delta_group *group = &groups[compaction->group_count++];
     *group = (struct delta_group){.first = compaction->inputs.count};
     for (size_t i = 0; i < count; i++) {
-        struct weir_delta_add *copy = weir_delta_add_dup(files[i]);
+        struct weir_delta_add bare = *files[i];
+        bare.stats = NULL; /* packed, and of no use for what is rewritten */
+        bare.stats_template = 0;
+        struct weir_delta_add *copy = weir_delta_add_dup(&bare);
         if (copy == NULL || weir_delta_adds_push(&compaction->inputs, copy) != WEIR_OK) {
             free(copy);
             return no_memory(err);
@@ -218,7 +222,7 @@ static int check_zorder(struct weir_delta_compaction *compaction, struct weir_er
 static int plan_groups(struct weir_delta_compaction *compaction, struct weir_delta_table *table,
                        struct weir_error *err) {
     struct weir_delta_snapshot *snapshot = table->snapshot;
-    struct choosing choosing = {.compaction = compaction};
+    struct choosing choosing = {.snapshot = snapshot, .compaction = compaction};
     struct delta_where *where = NULL;
     int rc = compaction->options->where != NULL
                  ? delta_where_parse(compaction->options->where, snapshot, &where, err)

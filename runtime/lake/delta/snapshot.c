@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <xxhash.h>
 
+#define STATS_BYTES_MAX ((size_t)64 << 20)
+
 /* --- paths --------------------------------------------------------------------------------- */
 
 char *delta_join(const char *dir, const char *path) {
@@ -355,9 +357,39 @@ int delta_apply_metadata(void *context, const struct weir_delta_metadata *metada
     return WEIR_OK;
 }
 
+static struct weir_delta_add *dup_packed(struct weir_delta_snapshot *snapshot,
+                                         const struct weir_delta_add *add) {
+    struct weir_delta_add view = *add;
+    if (add->stats != NULL) {
+        if (snapshot->packing.limit == 0) {
+            weir_buffer_init(&snapshot->packing, STATS_BYTES_MAX);
+        }
+        view.stats_template =
+            delta_stats_pack(&snapshot->templates, add->stats, &snapshot->packing);
+        if (view.stats_template != 0) {
+            view.stats = (const char *)snapshot->packing.data;
+        }
+    }
+    return weir_delta_add_dup(&view);
+}
+
+const char *delta_snapshot_stats(const struct weir_delta_snapshot *snapshot,
+                                 const struct weir_delta_add *held, struct weir_buffer *out,
+                                 int *rc) {
+    if (held->stats == NULL) {
+        return NULL;
+    }
+    *rc = delta_stats_unpack(&snapshot->templates, held->stats_template, held->stats, out);
+    const char *text = *rc == WEIR_OK ? weir_buffer_text(out) : NULL;
+    if (*rc == WEIR_OK && text == NULL) {
+        *rc = WEIR_E_NOMEM;
+    }
+    return text;
+}
+
 int delta_apply_add(void *context, const struct weir_delta_add *add, struct weir_error *err) {
     struct weir_delta_snapshot *snapshot = context;
-    struct weir_delta_add *copy = weir_delta_add_dup(add);
+    struct weir_delta_add *copy = dup_packed(snapshot, add);
     if (copy == NULL) {
         return no_memory(err);
     }
@@ -543,6 +575,8 @@ void delta_snapshot_reset(struct weir_delta_snapshot *snapshot) {
         free(snapshot->domains[i].configuration);
     }
     free(snapshot->domains);
+    delta_templates_fini(&snapshot->templates);
+    weir_buffer_fini(&snapshot->packing);
     memset(snapshot, 0, sizeof(*snapshot));
     snapshot->store = store;
     snapshot->dir = dir;
@@ -612,21 +646,29 @@ int64_t weir_delta_snapshot_checkpoint_version(const struct weir_delta_snapshot 
 }
 
 struct each_file {
+    const struct weir_delta_snapshot *snapshot;
+    struct weir_buffer stats;
     weir_delta_visit_add *visit;
     void *context;
     struct weir_error *err;
 };
 
 static int each_file(void *context, void *item) {
-    const struct each_file *each = context;
-    return each->visit(each->context, item, each->err);
+    struct each_file *each = context;
+    struct weir_delta_add add = *(const struct weir_delta_add *)item;
+    int rc = WEIR_OK;
+    add.stats = delta_snapshot_stats(each->snapshot, item, &each->stats, &rc);
+    add.stats_template = 0;
+    return rc == WEIR_OK ? each->visit(each->context, &add, each->err) : no_memory(each->err);
 }
 
 int weir_delta_snapshot_each_file(const struct weir_delta_snapshot *snapshot,
                                   weir_delta_visit_add *visit, void *context,
                                   struct weir_error *err) {
-    struct each_file each = {visit, context, err};
+    struct each_file each = {.snapshot = snapshot, .visit = visit, .context = context, .err = err};
     int rc = WEIR_OK;
+    weir_buffer_init(&each.stats, STATS_BYTES_MAX);
     delta_files_each(&snapshot->files, each_file, &each, &rc);
+    weir_buffer_fini(&each.stats);
     return rc;
 }

@@ -1,6 +1,7 @@
 #pragma once
 /* The inside of a snapshot, shared by the files of this directory that build it (log.c), read a
  * checkpoint into it (checkpoint_read.c) and write it out (checkpoint.c). */
+#include "lake/delta/packed.h"
 #include "lake/delta/schema_json.h"
 #include "lake/delta/snapshot.h"
 
@@ -49,8 +50,10 @@ struct weir_delta_snapshot {
     struct weir_delta_metadata metadata;
     struct weir_schema *schema; /* parsed on demand */
     struct weir_delta_column *columns;
-    struct delta_files files;      /* struct weir_delta_add */
+    struct delta_files files;      /* struct weir_delta_add, statistics packed */
     struct delta_files tombstones; /* struct delta_tombstone */
+    struct delta_templates templates;
+    struct weir_buffer packing; /* scratch */
     int64_t file_bytes;
     struct delta_txn *txns; /* sorted by hash, then app_id */
     int32_t txn_count;
@@ -78,9 +81,15 @@ int delta_apply_domain(void *snapshot, const struct weir_delta_domain *domain,
 void delta_snapshot_reset(struct weir_delta_snapshot *snapshot);
 void delta_files_each(const struct delta_files *files, int (*visit)(void *context, void *item),
                       void *context, int *rc);
-/* The live file with this one's path and deletion vector, or NULL. Borrowed. */
+/* The live file with this one's path and deletion vector, or NULL. Borrowed, and as the snapshot
+ * holds it: its statistics are read with delta_snapshot_stats. */
 const struct weir_delta_add *delta_snapshot_find(const struct weir_delta_snapshot *snapshot,
                                                  const struct weir_delta_add *add);
+/* The statistics of a file the snapshot holds, NUL-terminated in `out` (initialised by the caller);
+ * NULL when it has none, or without memory (*rc says). */
+const char *delta_snapshot_stats(const struct weir_delta_snapshot *snapshot,
+                                 const struct weir_delta_add *held, struct weir_buffer *out,
+                                 int *rc);
 /* Drops tombstones deleted before `limit_ms`. */
 void delta_tombstones_expire(struct weir_delta_snapshot *snapshot, int64_t limit_ms);
 
