@@ -37,7 +37,10 @@ struct weir_arguments {
     const char *where;       /* of `weir table optimize`, as the next two */
     const char *zorder;      /* --zorder a,b */
     const char *target_size; /* --target-size 256mb */
-    const char *retain;      /* --retain 168h of `weir table vacuum` */
+    const char *from;        /* of `weir table diff`, as the next two */
+    const char *to;
+    const char *keys;   /* --keys a,b */
+    const char *retain; /* --retain 168h of `weir table vacuum` */
     const char *epoch;
     const char *version;
     const char *as_of;

@@ -27,6 +27,7 @@ static const struct weir_command commands[] = {
     {"table",
      "table ls|show|history|cat [NAME-OR-PATH] [--version N | --as-of T] [--limit N] "
      "[--columns A,B]\n"
+     "  weir table diff NAME-OR-PATH --from V [--to V] [--keys A,B] [--limit N]\n"
      "  weir table optimize NAME-OR-PATH [--where P] [--zorder A,B] [--target-size 256mb]\n"
      "  weir table vacuum NAME-OR-PATH [--dry-run] [--retain 168h] [--allow-short-retention] "
      "[--ignore-pending]\n"
@@ -202,6 +203,9 @@ static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i)
         {"--where", offsetof(struct weir_arguments, where)},
         {"--zorder", offsetof(struct weir_arguments, zorder)},
         {"--target-size", offsetof(struct weir_arguments, target_size)},
+        {"--from", offsetof(struct weir_arguments, from)},
+        {"--to", offsetof(struct weir_arguments, to)},
+        {"--keys", offsetof(struct weir_arguments, keys)},
         {"--retain", offsetof(struct weir_arguments, retain)},
     };
     for (size_t f = 0; f < sizeof(flags) / sizeof(flags[0]); f++) {

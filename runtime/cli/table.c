@@ -116,13 +116,10 @@ int weir_cli_table(struct weir_arguments *arguments) {
                                : lake != NULL && *lake != '\0' ? lake
                                                                : "data/lake");
     }
-    if (strcmp(what, "diff") == 0) {
-        fprintf(stderr, "weir: 'table %s' is not built yet\n", what);
-        return WEIR_EXIT_USER;
-    }
+    bool compares = strcmp(what, "diff") == 0;
     bool maintains = strcmp(what, "optimize") == 0 || strcmp(what, "vacuum") == 0 ||
                      strcmp(what, "restore") == 0;
-    if (!maintains && strcmp(what, "show") != 0 && strcmp(what, "history") != 0 &&
+    if (!maintains && !compares && strcmp(what, "show") != 0 && strcmp(what, "history") != 0 &&
         strcmp(what, "cat") != 0) {
         return weir_cli_usage(arguments, "there is no 'table %s'", what);
     }
@@ -131,5 +128,8 @@ int weir_cli_table(struct weir_arguments *arguments) {
     }
     char path[4096];
     resolve(name, path, sizeof(path));
+    if (compares) {
+        return weir_cli_table_diff(arguments, path);
+    }
     return maintains ? weir_cli_table_maintain(arguments, what, path) : show(arguments, what, path);
 }

@@ -529,3 +529,39 @@ def test_keep_needs_to_know_how_old_a_row_is(project):
         project.write("pipelines/shop.lua", GENERATOR % (10, wrong))
         refused = project.weir("check")
         assert refused.code == 1 and wrong.split()[0] in refused.out + refused.err or "files are of 1MB or more" in refused.out + refused.err, refused
+
+
+# --- diff ---
+
+
+def diff(binary, path, *arguments):
+    lines = [json.loads(line) for line in weir(binary, "diff", path, *arguments, "--json").stdout.splitlines()]
+    return lines[:-1], lines[-1]
+
+
+def test_diff_tells_rows_and_schema_apart(binary, tmp_path):
+    path = tmp_path / "t"
+    small_files(path, 2, ["day"])
+    weir(binary, "optimize", path)
+    changes, summary = diff(binary, path, "--from", 1, "--to", 2)
+    assert changes == [] and (summary["removed"], summary["added"], summary["changed"]) == (0, 0, 0) and summary["filesRead"] > 0
+    table = deltalake.DeltaTable(str(path))
+    before = {row["id"]: row for row in by_weir(binary, path)}
+    table.delete("id < 5")
+    table.update(predicate="id = 7", updates={"note": "'seven'"})
+    deltalake.write_deltalake(str(path), pa.table({"id": pa.array([-1, -1], pa.int64()), "extra": pa.array(["new", "new"])}), mode="append", schema_mode="merge")
+    changes, summary = diff(binary, path, "--from", 2, "--keys", "id")
+    assert (summary["removed"], summary["added"], summary["changed"], summary["schemaChanges"]) == (5, 2, 1, 1)
+    assert {"change": "schema", "what": "column extra string added"} in changes
+    rows_of = lambda kind: [c["row"] for c in changes if c["change"] == kind]  # noqa: E731
+    assert sorted(row["id"] for row in rows_of("delete")) == [0, 1, 2, 3, 4] and all(row == before[row["id"]] for row in rows_of("delete"))
+    assert rows_of("update_preimage") == [before[7]] and rows_of("update_postimage") == [{**before[7], "note": "seven", "extra": None}]
+    assert [row["extra"] for row in rows_of("insert")] == ["new", "new"]
+    # as multisets, and backwards
+    changes, summary = diff(binary, path, "--to", 2, "--from", table.version() + 1)
+    assert (summary["removed"], summary["added"], summary["changed"]) == (3, 6, 0)
+    text = weir(binary, "diff", path, "--from", "2", "--limit", "1").stdout.splitlines()
+    assert text[0] == "~ column extra string added" and text[1].startswith("- ") and text[-1] == "version 2 to 5: 6 rows removed, 3 added, 0 changed" and len(text) == 3
+    weir(binary, "diff", path, code=2)
+    weir(binary, "diff", path, "--from", "2", "--keys", "extra", code=2)
+    weir(binary, "diff", path, "--from", "99", code=1)
