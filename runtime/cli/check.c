@@ -1,7 +1,9 @@
 /* weir check and weir explain: what the script room and the plan say, without running. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "pipeline/graph.h"
@@ -98,7 +100,6 @@ static int try_sources(struct weir_arguments *arguments, const struct weir_plan 
             .decoder_options_json = decoder_options,
             .schema = declared->schema,
             .pool = pool,
-            .until_end = true,
         };
         struct weir_source *source = NULL;
         struct weir_error err = {0};
@@ -119,8 +120,16 @@ int weir_cli_check(struct weir_arguments *arguments) {
     struct weir_rule_set *rule_set = NULL;
     struct weir_buffer report_json;
     weir_buffer_init(&report_json, 4 << 20);
-    int code = load(arguments, arguments->positional_count > 0 ? arguments->positionals[0] : NULL,
+    int code = WEIR_EXIT_DONE;
+    for (int i = 1; code == WEIR_EXIT_DONE && i < arguments->positional_count; i++) {
+        if (access(arguments->positionals[i], R_OK) != 0) { /* of the project the first is in */
+            code = weir_cli_usage(arguments, "%s: %s", arguments->positionals[i], strerror(errno));
+        }
+    }
+    if (code == WEIR_EXIT_DONE) {
+        code = load(arguments, arguments->positional_count > 0 ? arguments->positionals[0] : NULL,
                     &script, &rule_set, &report_json, NULL);
+    }
     struct weir_plan *plan = NULL;
     struct weir_error err = {0};
     if (code == WEIR_EXIT_DONE) {
@@ -198,6 +207,8 @@ static int explain(struct weir_arguments *arguments, struct weir_script *script,
     return code;
 }
 
+enum { KNOWN_MAX = 1000 };
+
 int weir_cli_explain(struct weir_arguments *arguments) {
     struct weir_script *script = NULL;
     struct weir_rule_set *rule_set = NULL;
@@ -209,6 +220,8 @@ int weir_cli_explain(struct weir_arguments *arguments) {
         json_t *plan = json_loads(weir_rule_set_plan(rule_set, NULL), 0, NULL);
         const char *only = is_file ? NULL : name;
         bool found = only == NULL;
+        const char *names[KNOWN_MAX];
+        size_t count = 0;
         static const char *const kinds[] = {"sources", "streams", "models"};
         for (size_t k = 0; k < 3; k++) {
             size_t i;
@@ -216,16 +229,23 @@ int weir_cli_explain(struct weir_arguments *arguments) {
             json_array_foreach(json_object_get(plan, kinds[k]), i, item) {
                 const char *known = json_string_value(json_object_get(item, "name"));
                 found |= only != NULL && known != NULL && strcmp(known, only) == 0;
+                if (known != NULL && count < KNOWN_MAX) {
+                    names[count++] = known;
+                }
             }
         }
-        json_decref(plan);
         if (!found) {
-            code = weir_cli_usage(arguments, "nothing here is named '%s'", only);
+            const char *meant = weir_cli_nearest(only, names, count);
+            code = weir_cli_usage(arguments,
+                                  "nothing here is named '%s'; %s%s%s`weir explain` shows all",
+                                  only, meant != NULL ? "did you mean `" : "",
+                                  meant != NULL ? meant : "", meant != NULL ? "`? " : "");
         } else if (arguments->json && only == NULL) {
             printf("%s\n", weir_rule_set_plan(rule_set, NULL));
         } else {
             code = explain(arguments, script, path, only);
         }
+        json_decref(plan);
     }
     weir_rule_set_unref(rule_set);
     weir_script_destroy(script);

@@ -55,10 +55,13 @@ struct weir_command {
     const char *usage;
     const char *summary;
     int (*run)(struct weir_arguments *arguments);
+    int positionals; /* at most */
 };
 
 int weir_cli_main(int argc, char **argv);
 
+/* The name `word` was probably meant to be, or NULL. */
+const char *weir_cli_nearest(const char *word, const char *const *names, size_t count);
 /* Prints "weir: <message>" (or a JSON object with --json) and answers the exit code that fits the
  * error's class. */
 int weir_cli_fail(const struct weir_arguments *arguments, const struct weir_error *err);

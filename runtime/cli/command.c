@@ -11,19 +11,20 @@
 
 static const struct weir_command commands[] = {
     {"run", "run PIPELINE [--until-end] [--past-failed] [--set k=v]… [--no-reload] [--quiet]",
-     "run a pipeline; --until-end stops when bounded sources end", weir_cli_run},
+     "run a pipeline; --until-end stops when bounded sources end", weir_cli_run, 1},
     {"check", "check [FILE…] [--set k=v]…",
-     "parse, types, unknown columns, lints; with a caret and a suggestion", weir_cli_check},
+     "parse, types, unknown columns, lints; with a caret and a suggestion", weir_cli_check,
+     WEIR_POSITIONALS_MAX},
     {"test", "test [SPEC…] [--output tap|junit|utfTerminal]",
-     "the busted specs, with the runtime loaded", weir_cli_test},
+     "the busted specs, with the runtime loaded", weir_cli_test, WEIR_POSITIONALS_MAX},
     {"explain", "explain [NAME] [--code] [--set k=v]…", "plan, guarantees, generated loops",
-     weir_cli_explain},
+     weir_cli_explain, 1},
     {"try", "try FILE < events.jsonl",
-     "one rule file on sample events: what passes, what is rejected and why", weir_cli_try},
-    {"init", "init DIR", "a project that runs, with one rule and its spec", weir_cli_init},
-    {"dump", "dump FILE-OR-FOLDER", "any durable file as JSON lines", weir_cli_dump},
+     "one rule file on sample events: what passes, what is rejected and why", weir_cli_try, 1},
+    {"init", "init DIR", "a project that runs, with one rule and its spec", weir_cli_init, 1},
+    {"dump", "dump FILE-OR-FOLDER", "any durable file as JSON lines", weir_cli_dump, 1},
     {"replay", "replay PIPELINE --epoch N [--set k=v]…",
-     "run a recorded epoch again and say where it differs", weir_cli_replay},
+     "run a recorded epoch again and say where it differs", weir_cli_replay, 1},
     {"table",
      "table ls|show|history|cat [NAME-OR-PATH] [--version N | --as-of T] [--limit N] "
      "[--columns A,B]\n"
@@ -32,14 +33,14 @@ static const struct weir_command commands[] = {
      "  weir table vacuum NAME-OR-PATH [--dry-run] [--retain 168h] [--allow-short-retention] "
      "[--ignore-pending]\n"
      "  weir table restore NAME-OR-PATH --version N | --as-of T [--dry-run]",
-     "look at Delta tables, and keep them in order", weir_cli_table},
+     "look at Delta tables, and keep them in order", weir_cli_table, 2},
     {"status", "status [PIPELINE] [--set k=v]…", "what a running instance says of itself",
-     weir_cli_status},
+     weir_cli_status, 1},
     {"rollback", "rollback [PIPELINE] [--set k=v]…",
-     "a running instance goes back to the rule set before the last reload", weir_cli_rollback},
+     "a running instance goes back to the rule set before the last reload", weir_cli_rollback, 1},
     {"why-waiting", "why-waiting [PIPELINE] [--set k=v]…",
-     "which partition holds each dataset's watermark", weir_cli_why_waiting},
-    {"version", "version", "the version of this binary", weir_cli_version},
+     "which partition holds each dataset's watermark", weir_cli_why_waiting, 1},
+    {"version", "version", "the version of this binary", weir_cli_version, 0},
 };
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
 
@@ -137,7 +138,7 @@ static int distance(const char *a, const char *b) {
 }
 
 /* The name `word` was probably meant to be, or NULL. */
-static const char *nearest(const char *word, const char *const *names, size_t count) {
+const char *weir_cli_nearest(const char *word, const char *const *names, size_t count) {
     const char *best = NULL;
     int best_distance = 3;
     for (size_t i = 0; i < count && strlen(word) <= WORD_BYTES_MAX; i++) {
@@ -261,7 +262,7 @@ static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i)
     for (size_t v = 0; v < sizeof(values) / sizeof(values[0]); v++) {
         names[count++] = values[v].name;
     }
-    const char *meant = nearest(argv[*i], names, count);
+    const char *meant = weir_cli_nearest(argv[*i], names, count);
     return weir_cli_usage(a, "there is no option %s%s%s%s", argv[*i],
                           meant != NULL ? "; did you mean `" : "", meant != NULL ? meant : "",
                           meant != NULL ? "`?" : "");
@@ -270,6 +271,10 @@ static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i)
 static int dispatch(struct weir_arguments *a) {
     for (int i = 0; i < COMMAND_COUNT; i++) {
         if (strcmp(commands[i].name, a->command) == 0) {
+            if (a->positional_count > commands[i].positionals) {
+                return weir_cli_usage(a, "%s does not take '%s'", a->command,
+                                      a->positionals[commands[i].positionals]);
+            }
             return commands[i].run(a);
         }
     }
@@ -283,7 +288,7 @@ static int dispatch(struct weir_arguments *a) {
     for (int i = 0; i < COMMAND_COUNT; i++) {
         names[i] = commands[i].name;
     }
-    const char *meant = nearest(a->command, names, COMMAND_COUNT);
+    const char *meant = weir_cli_nearest(a->command, names, COMMAND_COUNT);
     fprintf(stderr, "weir: there is no command '%s'; %s%s%s`weir help` lists them\n", a->command,
             meant != NULL ? "did you mean `" : "", meant != NULL ? meant : "",
             meant != NULL ? "`? " : "");

@@ -29,8 +29,14 @@ static int write_file(const char *root, const char *path, const char *text, size
         }
     }
     FILE *file = fopen(full, "wx");
+    if (file == NULL && errno == EEXIST) {
+        return weir_error_set(err, WEIR_E_USAGE,
+                              "%s is there already and is left as it is; name a folder that is new "
+                              "or empty",
+                              full);
+    }
     if (file == NULL) {
-        return weir_error_system(err, WEIR_E_ENVIRONMENT, errno, "%s", full);
+        return weir_error_system(err, WEIR_E_ENVIRONMENT, errno, "cannot write %s", full);
     }
     bool ok = fwrite(text, 1, length, file) == length;
     ok = fclose(file) == 0 && ok;
@@ -58,7 +64,7 @@ int weir_cli_init(struct weir_arguments *arguments) {
         }
     }
     if (mkdir(root, 0777) != 0 && errno != EEXIST) {
-        weir_error_system(&err, WEIR_E_ENVIRONMENT, errno, "%s", root);
+        weir_error_system(&err, WEIR_E_ENVIRONMENT, errno, "cannot make the folder %s", root);
         return weir_cli_fail(arguments, &err);
     }
     struct weir_script *script;

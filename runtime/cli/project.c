@@ -21,8 +21,13 @@ int weir_cli_enter_project(const char *path, char **relative, struct weir_error 
     char full[PATH_MAX];
     char root[PATH_MAX];
     *relative = NULL;
-    if (realpath(path, full) == NULL) {
-        return weir_error_system(err, WEIR_E_USAGE, errno, "%s", path);
+    struct stat info;
+    if (realpath(path, full) == NULL || stat(full, &info) != 0) {
+        const char *way_out = errno == ENOENT ? "; check the path, which starts where you are" : "";
+        return weir_error_set(err, WEIR_E_USAGE, "%s: %s%s", path, strerror(errno), way_out);
+    }
+    if (S_ISDIR(info.st_mode)) {
+        return weir_error_set(err, WEIR_E_USAGE, "%s is a folder; name a file in it", path);
     }
     snprintf(root, sizeof(root), "%s", full);
     bool found = false;

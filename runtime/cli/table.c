@@ -1,4 +1,5 @@
 /* weir table ls | show | history | cat, and the way to the others */
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,21 +7,50 @@
 
 #include "cli/table.h"
 #include "lake/store/open.h"
+#include "script/script.h"
 
 static bool is_folder(const char *path) {
     struct stat info;
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
-/* A dataset's name (silver.pos_sale), a folder or a URL. Names are looked up under LAKE or
- * data/lake. */
+/* Where the tables of the project around us lie: as its one pipeline says; where there is none, or
+ * it does not load, under LAKE or data/lake. */
+static void find_root(char *out, size_t size) {
+    const char *lake = getenv("LAKE");
+    snprintf(out, size, "%s", lake != NULL && *lake != '\0' ? lake : "data/lake");
+    char *pipeline = NULL;
+    struct weir_script *script = NULL;
+    struct weir_rule_set *rule_set = NULL;
+    struct weir_script_options options = {0};
+    struct weir_buffer report;
+    weir_buffer_init(&report, 4 << 20);
+    if (weir_cli_find_pipeline(&pipeline, NULL) == WEIR_OK &&
+        weir_script_create(&options, &script, NULL) == WEIR_OK &&
+        weir_script_load(script, pipeline, NULL, 0, &rule_set, &report, NULL, NULL) == WEIR_OK) {
+        json_t *plan = json_loads(weir_rule_set_plan(rule_set, NULL), 0, NULL);
+        json_t *storage = json_object_get(json_object_get(plan, "pipeline"), "storage");
+        const char *root = json_string_value(json_object_get(storage, "root"));
+        if (root != NULL) {
+            snprintf(out, size, "%s", root);
+        }
+        json_decref(plan);
+    }
+    weir_buffer_fini(&report);
+    weir_rule_set_unref(rule_set);
+    weir_script_destroy(script);
+    free(pipeline);
+}
+
+/* A dataset's name (silver.pos_sale), a folder or a URL. */
 static void resolve(const char *given, char *out, size_t size) {
     if (is_folder(given) || strstr(given, "://") != NULL) {
         snprintf(out, size, "%s", given);
         return;
     }
-    const char *lake = getenv("LAKE");
-    snprintf(out, size, "%s/%s", lake != NULL && *lake != '\0' ? lake : "data/lake", given);
+    char root[2048];
+    find_root(root, sizeof(root));
+    snprintf(out, size, "%s/%s", root, given);
     for (char *c = out + strlen(out) - strlen(given); *c != '\0'; c++) {
         if (*c == '.') {
             *c = '/';
@@ -80,7 +110,10 @@ static int show(struct weir_arguments *arguments, const char *what, const char *
     int code = WEIR_EXIT_DONE;
     if (rc != WEIR_OK) {
         if (rc == WEIR_E_NOTFOUND) {
-            weir_error_wrap(&err, "%s", path);
+            struct weir_error cause = err;
+            bool told = strstr(cause.message, "`weir table ls`") != NULL;
+            weir_error_set(&err, rc, "%s: %s%s", path, cause.message,
+                           told ? "" : "; `weir table ls` shows the tables there are");
         }
         code = weir_cli_fail(arguments, &err);
         code = rc == WEIR_E_NOTFOUND ? WEIR_EXIT_USER : code;
@@ -111,10 +144,9 @@ int weir_cli_table(struct weir_arguments *arguments) {
     const char *what = arguments->positionals[0];
     const char *name = arguments->positional_count > 1 ? arguments->positionals[1] : NULL;
     if (strcmp(what, "ls") == 0) {
-        const char *lake = getenv("LAKE");
-        return list(arguments, name != NULL                    ? name
-                               : lake != NULL && *lake != '\0' ? lake
-                                                               : "data/lake");
+        char root[2048];
+        find_root(root, sizeof(root));
+        return list(arguments, name != NULL ? name : root);
     }
     bool compares = strcmp(what, "diff") == 0;
     bool maintains = strcmp(what, "optimize") == 0 || strcmp(what, "vacuum") == 0 ||

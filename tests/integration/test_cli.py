@@ -66,6 +66,55 @@ def test_a_missing_pipeline_file_is_named(project):
     assert outcome.code == 2 and "pipelines/none.lua" in outcome.err
 
 
+def test_a_folder_in_place_of_a_file_is_named(shop):
+    for command in ("run", "check", "try"):
+        outcome = shop.weir(command, "rules")
+        assert outcome.code == 2 and "rules is a folder; name a file in it" in outcome.err, outcome
+    assert "check the path" in shop.weir("check", "rules/none.lua").err
+
+
+def test_what_a_command_does_not_take_is_refused(shop):
+    for arguments, word in ((("run", "pipelines/shop.lua", "extra"), "extra"), (("explain", "silver.sale", "x"), "x"), (("table", "show", "a", "b"), "b"),
+                            (("version", "1"), "1"), (("check", "rules/silver/sale.lua", "none.lua"), "none.lua")):
+        outcome = shop.weir(*arguments)
+        assert outcome.code == 2 and word in outcome.err and "usage: weir" in outcome.err, outcome
+
+
+def test_a_pipeline_without_an_end_passes_check(shop):
+    shop.write("pipelines/shop.lua", 'return pipeline "g" { storage = delta { root = "lake" }, sources = { source "bronze.pos_sale" { generator { rate = 10 } } } }')
+    shutil.rmtree(shop.root / "rules")
+    assert shop.weir("check").code == 0
+
+
+def test_explain_suggests_a_name(shop):
+    outcome = shop.weir("explain", "silver.sael")
+    assert outcome.code == 2 and "did you mean `silver.sale`?" in outcome.err
+
+
+def test_tables_are_found_by_name_where_the_pipeline_puts_them(shop):
+    shop.weir(*RUN)
+    assert "silver/sale" in shop.weir("table", "ls").out
+    assert shop.weir("table", "cat", "silver.sale", "--limit", "1", "--json").json()["qty"] == 1
+    outcome = shop.weir("table", "show", "silver.none")
+    assert outcome.code == 1 and "lake/silver/none" in outcome.err and "`weir table ls`" in outcome.err
+    outcome = shop.weir("table", "cat", "silver.sale", "--columns", "none")
+    assert outcome.code != 0 and "none" in outcome.err
+
+
+def test_dump_of_what_is_no_file_of_ours_fails(shop):
+    outcome = shop.weir("dump", "pipelines/shop.lua")
+    assert outcome.code == 1 and "error" in outcome.out
+    outcome = shop.weir("dump", "none")
+    assert outcome.code == 3 and "none" in outcome.err
+
+
+def test_init_leaves_what_is_there(project):
+    project.write("p/pipelines/p.lua", "return nil")
+    outcome = project.weir("init", "p")
+    assert outcome.code == 2 and "is there already" in outcome.err
+    assert project.weir("init", "nowhere/deep").code == 3
+
+
 def test_rows_in_quarantine_are_no_failure_of_the_run(shop):
     summary = shop.weir(*RUN, "--json").json()
     assert summary["events"] == 100 and summary["epochs"] >= 1 and summary["seconds"] >= 0
