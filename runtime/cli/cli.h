@@ -45,9 +45,11 @@ struct weir_arguments {
     const char *version;
     const char *as_of;
     const char *limit;
-    const char *columns; /* --columns a,b of `weir table cat` */
-    const char *output;  /* --output tap|junit|… of `weir test` */
-    const char *self;    /* absolute path of this binary */
+    const char *columns;  /* --columns a,b of `weir table cat` */
+    const char *output;   /* --output tap|junit|… of `weir test` */
+    const char *registry; /* --registry URL of `weir schema` */
+    const char *mode;     /* --mode full-transitive of `weir schema check` */
+    const char *self;     /* absolute path of this binary */
 };
 
 struct weir_command {
@@ -89,6 +91,7 @@ int weir_cli_init(struct weir_arguments *arguments);
 int weir_cli_dump(struct weir_arguments *arguments);
 int weir_cli_replay(struct weir_arguments *arguments);
 int weir_cli_table(struct weir_arguments *arguments);
+int weir_cli_schema(struct weir_arguments *arguments);
 int weir_cli_status(struct weir_arguments *arguments);
 int weir_cli_rollback(struct weir_arguments *arguments);
 int weir_cli_why_waiting(struct weir_arguments *arguments);

@@ -34,6 +34,12 @@ static const struct weir_command commands[] = {
      "[--ignore-pending]\n"
      "  weir table restore NAME-OR-PATH --version N | --as-of T [--dry-run]",
      "look at Delta tables, and keep them in order", weir_cli_table, 2},
+    {"schema",
+     "schema ls [SUBJECT] [--registry URL]\n"
+     "  weir schema diff A B [--registry URL]: a file.avsc, a subject, or subject:version each\n"
+     "  weir schema check [PIPELINE] [--set k=v]…\n"
+     "  weir schema check FILE.avsc SUBJECT-OR-FILE [--mode full-transitive] [--registry URL]",
+     "schemas of files and of a registry, before a deploy", weir_cli_schema, 3},
     {"status", "status [PIPELINE] [--set k=v]…", "what a running instance says of itself",
      weir_cli_status, 1},
     {"rollback", "rollback [PIPELINE] [--set k=v]…",
@@ -45,8 +51,8 @@ static const struct weir_command commands[] = {
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
 
 static const char *const not_built[] = {
-    "reload", "promote", "top",    "plan",  "quarantine", "backfill", "debug",
-    "state",  "sample",  "schema", "query", "docs",       "meta",
+    "reload", "promote", "top",    "plan",  "quarantine", "backfill",
+    "debug",  "state",   "sample", "query", "docs",       "meta",
 };
 
 static void print_help(FILE *out) {
@@ -208,6 +214,8 @@ static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i)
         {"--to", offsetof(struct weir_arguments, to)},
         {"--keys", offsetof(struct weir_arguments, keys)},
         {"--retain", offsetof(struct weir_arguments, retain)},
+        {"--registry", offsetof(struct weir_arguments, registry)},
+        {"--mode", offsetof(struct weir_arguments, mode)},
     };
     for (size_t f = 0; f < sizeof(flags) / sizeof(flags[0]); f++) {
         if (strcmp(argv[*i], flags[f].name) == 0) {

@@ -166,6 +166,32 @@ int avro_registry_by_id(struct avro_registry *registry, int32_t id, struct avro_
     return rc;
 }
 
+int avro_registry_version(struct avro_registry *registry, const char *subject, const char *version,
+                          struct avro_version *out, struct weir_error *err) {
+    struct weir_buffer path;
+    weir_buffer_init(&path, 8192);
+    memset(out, 0, sizeof(*out));
+    int rc = weir_buffer_append_text(&path, "/subjects/");
+    rc = rc == WEIR_OK ? weir_http_encode(&path, subject, false) : rc;
+    rc = rc == WEIR_OK ? weir_buffer_append_text(&path, "/versions/") : rc;
+    rc = rc == WEIR_OK ? weir_http_encode(&path, version, false) : rc;
+    json_t *answer = NULL;
+    const char *where = rc == WEIR_OK ? weir_buffer_text(&path) : NULL;
+    rc = where != NULL ? ask(registry, where, &answer, err)
+                       : weir_error_set(err, WEIR_E_NOMEM, "registry: out of memory");
+    if (rc == WEIR_OK) {
+        out->id = (int32_t)json_integer_value(json_object_get(answer, "id"));
+        out->version = (int32_t)json_integer_value(json_object_get(answer, "version"));
+        rc = add(registry, answer, &out->schema, 0, err);
+    }
+    if (rc != WEIR_OK) {
+        avro_schema_fini(&out->schema);
+    }
+    json_decref(answer);
+    weir_buffer_fini(&path);
+    return rc;
+}
+
 int avro_registry_latest(struct avro_registry *registry, const char *subject,
                          struct weir_buffer *text, struct weir_error *err) {
     struct weir_buffer path;

@@ -25,6 +25,14 @@ int avro_registry_call(struct avro_registry *registry, const char *method, const
  * there is none. WEIR_E_UNAVAILABLE: it says nothing. */
 int avro_registry_by_id(struct avro_registry *registry, int32_t id, struct avro_schema *schema,
                         struct weir_error *err) WEIR_MUST_CHECK;
+struct avro_version {
+    int32_t version;
+    int32_t id;
+    struct avro_schema schema; /* the caller's */
+};
+/* A subject's version ("3", "latest"), what it refers to parsed before it. As by_id. */
+int avro_registry_version(struct avro_registry *registry, const char *subject, const char *version,
+                          struct avro_version *out, struct weir_error *err) WEIR_MUST_CHECK;
 /* The text of a subject's newest schema. WEIR_E_UNSUPPORTED where it refers to others. */
 int avro_registry_latest(struct avro_registry *registry, const char *subject,
                          struct weir_buffer *text, struct weir_error *err) WEIR_MUST_CHECK;

@@ -1,6 +1,7 @@
 #include "decode/avro_subject.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -73,5 +74,56 @@ int avro_subject_register(struct avro_registry *registry, const char *subject, c
     json_decref(request);
     free(body);
     weir_buffer_fini(&path);
+    return rc;
+}
+
+static int ask_for(struct avro_registry *registry, const char *before, const char *subject,
+                   const char *after, json_t **out, struct weir_error *err) {
+    struct weir_buffer path;
+    weir_buffer_init(&path, 8192);
+    *out = NULL;
+    int rc = weir_buffer_append_text(&path, before);
+    rc = rc == WEIR_OK && subject != NULL ? weir_http_encode(&path, subject, false) : rc;
+    rc = rc == WEIR_OK ? weir_buffer_append_text(&path, after) : rc;
+    const char *text = rc == WEIR_OK ? weir_buffer_text(&path) : NULL;
+    rc = text != NULL ? avro_registry_call(registry, "GET", text, NULL, out, err)
+                      : weir_error_set(err, WEIR_E_NOMEM, "registry: out of memory");
+    weir_buffer_fini(&path);
+    return rc;
+}
+
+static int wants_array(json_t **answer, struct weir_error *err) {
+    if (json_is_array(*answer)) {
+        return WEIR_OK;
+    }
+    json_decref(*answer);
+    *answer = NULL;
+    return weir_error_set(err, WEIR_E_ENVIRONMENT,
+                          "the registry answered no list; is it a schema registry?");
+}
+
+int avro_subject_list(struct avro_registry *registry, struct json_t **out, struct weir_error *err) {
+    int rc = ask_for(registry, "/subjects", NULL, "", out, err);
+    return rc == WEIR_OK ? wants_array(out, err) : rc;
+}
+
+int avro_subject_versions(struct avro_registry *registry, const char *subject, struct json_t **out,
+                          struct weir_error *err) {
+    int rc = ask_for(registry, "/subjects/", subject, "/versions", out, err);
+    return rc == WEIR_OK ? wants_array(out, err) : rc;
+}
+
+int avro_subject_level(struct avro_registry *registry, const char *subject, char *out, size_t size,
+                       struct weir_error *err) {
+    json_t *answer;
+    int rc = ask_for(registry, "/config/", subject, "", &answer, err);
+    if (rc == WEIR_E_NOTFOUND) { /* none of its own */
+        rc = ask_for(registry, "/config", NULL, "", &answer, err);
+    }
+    const char *level = json_string_value(json_object_get(answer, "compatibilityLevel"));
+    if (rc == WEIR_OK) {
+        snprintf(out, size, "%s", level != NULL ? level : "BACKWARD");
+    }
+    json_decref(answer);
     return rc;
 }

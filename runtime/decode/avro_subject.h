@@ -8,3 +8,13 @@
  * without `make`, does not know it. */
 int avro_subject_register(struct avro_registry *registry, const char *subject, const char *schema,
                           bool make, int32_t *id, struct weir_error *err) WEIR_MUST_CHECK;
+
+/* The names of all subjects, or the numbers of a subject's versions, as a JSON array, the caller's.
+ */
+int avro_subject_list(struct avro_registry *registry, struct json_t **out,
+                      struct weir_error *err) WEIR_MUST_CHECK;
+int avro_subject_versions(struct avro_registry *registry, const char *subject, struct json_t **out,
+                          struct weir_error *err) WEIR_MUST_CHECK;
+/* "BACKWARD", "FULL_TRANSITIVE", …: the subject's own, else the registry's. */
+int avro_subject_level(struct avro_registry *registry, const char *subject, char *out, size_t size,
+                       struct weir_error *err) WEIR_MUST_CHECK;

@@ -23,7 +23,11 @@ def can_read(reader, writer):
         return r == w or (w, r) in promotions
     if r == "record":
         old = {field["name"]: field for field in writer["fields"]}
-        return all(can_read(field["type"], old[field["name"]]["type"]) if field["name"] in old else "default" in field for field in reader["fields"])
+        for field in reader["fields"]:
+            found = next((old[name] for name in [field["name"], *field.get("aliases", [])] if name in old), None)
+            if not ("default" in field if found is None else can_read(field["type"], found["type"])):
+                return False
+        return True
     if r == "array":
         return can_read(reader["items"], writer["items"])
     if r == "map":
