@@ -1,12 +1,20 @@
-"""Rules saved while events flow: every row is processed by exactly one version, none is lost or doubled."""
+"""Rules saved while events flow: every row is processed by exactly one version, none is lost or doubled.
+
+WEIR_RELOADS says how many saves there are under full load.
+"""
 
 import os
+import pathlib
 import signal
+import subprocess
+import time
 
 import lake
 from test_cli import SCHEMA, line, wait_until
 
-RELOADS = int(os.environ.get("WEIR_RELOADS", "20"))
+SAVES = 10
+SAMPLED = 10007  # every so manyth row leaves
+RELOADS = int(os.environ.get("WEIR_RELOADS", "50"))
 PIPELINE = """return pipeline "shop" {
   rules   = "rules",
   storage = delta { root = "lake" },
@@ -35,6 +43,11 @@ def rows(project):
     return list(zip((int(text) for text in table.column("id").to_pylist()), table.column("version").to_pylist()))
 
 
+def rows_of(project, table, *columns):
+    found = lake.by_deltalake(project.root / "lake" / table)
+    return list(zip(*(found.column(name).to_pylist() for name in columns)))
+
+
 def start(project):
     project.write("schemas/sale.avsc", SCHEMA)
     project.write("pipelines/shop.lua", PIPELINE)
@@ -58,7 +71,7 @@ def test_each_row_is_processed_by_exactly_one_version_and_none_is_lost(project):
     process = start(project)
     sent = 0
     try:
-        for version in range(1, RELOADS + 1):
+        for version in range(1, SAVES + 1):
             save(project, version)
 
             def live():
@@ -75,7 +88,7 @@ def test_each_row_is_processed_by_exactly_one_version_and_none_is_lost(project):
     assert sorted(number for number, _ in seen) == list(range(sent))
     versions = [version for _, version in sorted(seen)]
     assert versions == sorted(versions), "an older version came back"
-    assert set(versions) == set(range(1, RELOADS + 1))
+    assert set(versions) == set(range(1, SAVES + 1))
 
 
 def test_a_mistake_leaves_the_old_rules_running_and_is_told(project):
@@ -101,3 +114,78 @@ def test_a_mistake_leaves_the_old_rules_running_and_is_told(project):
     assert code == 0, text
     assert "rules/sale.lua:1" in text
     assert {version for number, version in rows(project) if number < 20} == {1}
+
+
+LOAD = """return pipeline "load" {
+  rules   = "rules",
+  storage = delta { root = "lake" },
+  commit  = { every = "50ms" },
+  sources = { source "bronze.till" { generator { seed = 5, count = 0, rate = 0, per_second = 1000000, defects = 0 }, into = none } },
+}
+"""
+STAMPED = """return stream "silver.stamped" {
+  from    = "bronze.till", into = none,
+  columns = { version = "int32", number = "int64" },
+  map     = function(e, out) out.version = %d out.number = e._offset end,
+}
+"""
+SAMPLE = 'return stream "silver.sample" { from = "silver.stamped", where = function(e) return e.number %% %d == 0 end }' % SAMPLED
+BY_VERSION = """return model "gold.by_version" {
+  from = "silver.stamped", time = { field = "sold_at", out_of_order = "1m" }, by = { "version" }, window = tumbling "365d",
+  measures = { n = count(), first = min "number", last = max "number", total = sum "number" },
+}
+"""
+
+
+def resident_mb(process):
+    pages = int(pathlib.Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE") / 1e6
+
+
+def test_reloads_under_full_load_lose_and_double_nothing_and_memory_is_flat(project):
+    """As many events as there is CPU for. Each version counts and sums the numbers of its events: they are a range without gaps, and ranges meet."""
+    project.write("pipelines/load.lua", LOAD)
+    project.write("rules/sample.lua", SAMPLE)
+    project.write("rules/by_version.lua", BY_VERSION)
+
+    def stamp(version):
+        os.replace(project.write("rules/.stamped.lua.tmp", STAMPED % version), project.root / "rules/stamped.lua")
+
+    stamp(1)
+    log = project.root / "log"
+    resident, started = {}, time.monotonic()
+    with open(log, "w") as out:  # not a pipe, which would hold the run up once it is full
+        process = subprocess.Popen([project.binary, "run", "pipelines/load.lua"], cwd=project.root, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        try:
+            wait_until(lambda: (project.root / "lake/_weir/load/ledger/status.json").exists())
+            for version in range(2, RELOADS + 2):
+                stamp(version)
+                wait_until(lambda: process.poll() is not None or log.read_text().count("is live from epoch") >= version - 1, seconds=120)
+                assert process.poll() is None and "refused" not in log.read_text(), log.read_text()[-2000:]
+                if version - 1 in (RELOADS // 10, RELOADS // 2, RELOADS):
+                    resident[version - 1] = round(resident_mb(process), 1)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=60) == 0, log.read_text()[-2000:]
+    seconds = time.monotonic() - started
+    # What is counted is written when a window closes: at the end of all input, a little further on.
+    events = 1 + max(row for row, in rows_of(project, "silver/sample", "number")) + 10 * SAMPLED
+    summary = project.run("pipelines/load.lua", "--set", f"sources.bronze.till.count={events}")
+    print(f"{RELOADS} reloads in {seconds:.0f} s, {events / 1e6:.1f} M events, MB resident after so many: {resident}")
+    found = sorted(rows_of(project, "gold/by_version", "version", "n", "first", "last", "total"))
+    assert [row[0] for row in found] == list(range(1, RELOADS + 2))
+    begin = 0
+    for version, n, first, last, total in found:
+        assert (first, n, total) == (begin, last - first + 1, (first + last) * (last - first + 1) // 2), (version, n, first, last, total)
+        begin = last + 1
+    assert begin == events and summary["datasets"]["gold.by_version"]["out"] == RELOADS + 1
+    assert sorted(number for number, in rows_of(project, "silver/sample", "number")) == list(range(0, events, SAMPLED))
+    if "asan" not in str(project.binary) and "tsan" not in str(project.binary):
+        values = list(resident.values())
+        assert values[-1] < values[0] + max(32, values[0] // 4), resident
+
+
+def test_rules_over_a_source_without_an_end_are_checked(project):
+    project.write("pipelines/load.lua", LOAD)
+    project.write("rules/stamped.lua", STAMPED % 1)
+    assert project.weir("check", "pipelines/load.lua").code == 0
