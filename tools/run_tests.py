@@ -213,7 +213,8 @@ SANITIZERS = {
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
     "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
     "WEIR_CRASH_RUNS": "400",  # a simulated disk has no threads, and its runs take their time here
-    "WEIR_POWER_SEEDS": "16",  # after hundreds of VMs in one sanitized process LuaJIT was once seen to spin
+    "WEIR_POWER_SEEDS": "64",
+    "WEIR_RELOADS": "12",
 }
 
 
@@ -293,6 +294,8 @@ def suite(name):
         return [
             build("release"), judges(), build("tsan"), build("asan"),
             unit("tsan"), unit("asan"),
+            Job("power (asan)", ["build/asan/unit/test_power_loss"], needs=("build asan",),
+                env={**SANITIZERS, "WEIR_POWER_SEEDS": "500", "CMOCKA_MESSAGE_OUTPUT": "TAP"}, reads="tap", minutes=60),
             pytest("integration (tsan)", "build/tsan/weir", INTEGRATION, *ALONE, needs=("build tsan",), env=SANITIZERS, minutes=30),
             pytest("integration (asan)", "build/asan/weir", INTEGRATION, *ALONE, needs=("build asan",), env=SANITIZERS, minutes=30),
             pytest("services (tsan)", "build/tsan/weir", SERVICES, needs=("build tsan",), env=SANITIZERS, minutes=60),

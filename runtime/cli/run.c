@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "core/log.h"
 #include "pipeline/pipeline.h"
 #include "pipeline/plan.h"
 #include "serve/http/server.h"
@@ -85,18 +86,17 @@ static void show(void *context, const struct weir_pipeline_progress *p) {
         snprintf(line + used, sizeof(line) - used, "  commit %.1f ms  %lld MB",
                  (double)p->commit_p50_us / 1000, (long long)(p->resident_bytes >> 20));
     }
-    if (view->terminal) {
-        fprintf(stderr, "\r\033[K%s", line);
-        view->line_open = true;
-    } else {
-        fprintf(stderr, "%s\n", line);
-    }
-    fflush(stderr);
+    char shown[sizeof(line) + 8];
+    snprintf(shown, sizeof(shown), view->terminal ? "\r\033[K%s" : "%s\n", line);
+    view->line_open = view->terminal;
+    weir_log_text(shown);
 }
 
 static void say(void *context, const char *text) {
     struct view *view = context;
-    fprintf(stderr, "%s%s\n", view->line_open ? "\r\033[K" : "", text);
+    weir_log_text(view->line_open ? "\r\033[K" : "");
+    weir_log_text(text);
+    weir_log_text("\n");
     view->line_open = false;
 }
 

@@ -2,11 +2,17 @@
  * valid JSON whatever bytes a message carries: it may quote data from outside. */
 #include "core/log.h"
 
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { MESSAGE_BYTES = 2048, ESCAPED_MAX = 6 };
+enum {
+    MESSAGE_BYTES = 2048,
+    ESCAPED_MAX = 6,
+    PIECE_BYTES = 2048 /* a pipe that is ready has room for PIPE_BUF bytes, 4096 (pipe(7)) */
+};
 
 static _Atomic int max_level = WEIR_LOG_INFO;
 static _Atomic bool as_json;
@@ -55,6 +61,22 @@ static void escape(const char *text, char *out) {
     *out = '\0';
 }
 
+void weir_log_text(const char *text) {
+    size_t left = strlen(text);
+    while (left > 0) {
+        struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+        if (poll(&out, 1, 0) == 0) {
+            return;
+        }
+        size_t piece = left < PIECE_BYTES ? left : PIECE_BYTES;
+        if (write(STDERR_FILENO, text, piece) < 0) {
+            return;
+        }
+        text += piece;
+        left -= piece;
+    }
+}
+
 void weir_log(enum weir_log_level level, const char *room, const char *format, ...) {
     static const char *const names[] = {"error", "warn", "info", "debug"};
     if ((int)level > atomic_load_explicit(&max_level, memory_order_relaxed)) {
@@ -66,11 +88,15 @@ void weir_log(enum weir_log_level level, const char *room, const char *format, .
     vsnprintf(message, sizeof(message), format, args);
     va_end(args);
     if (!atomic_load_explicit(&as_json, memory_order_relaxed)) {
-        fprintf(stderr, "weir: %s: %s: %s\n", names[level], room, message);
+        char line[MESSAGE_BYTES + 64];
+        snprintf(line, sizeof(line), "weir: %s: %s: %s\n", names[level], room, message);
+        weir_log_text(line);
         return;
     }
     char escaped[MESSAGE_BYTES * ESCAPED_MAX];
+    char line[sizeof(escaped) + 128];
     escape(message, escaped);
-    fprintf(stderr, "{\"level\":\"%s\",\"room\":\"%s\",\"message\":\"%s\"}\n", names[level], room,
-            escaped);
+    snprintf(line, sizeof(line), "{\"level\":\"%s\",\"room\":\"%s\",\"message\":\"%s\"}\n",
+             names[level], room, escaped);
+    weir_log_text(line);
 }

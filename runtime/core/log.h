@@ -1,5 +1,7 @@
 #pragma once
-/* Logs to stderr: "<level> <room> message key=value …". None per row. */
+/* Logs to stderr: "<level> <room> message key=value …". None per row. A reader that does not read
+ * (a pipe that is full, a terminal that was stopped) holds nobody up: what it would wait for is
+ * left out. */
 #include "core/error.h"
 
 #ifdef __cplusplus
@@ -12,6 +14,8 @@ void weir_log_set_level(enum weir_log_level level);
 void weir_log_set_json(bool json);
 void weir_log(enum weir_log_level level, const char *room, const char *format, ...)
     WEIR_PRINTF(3, 4);
+/* Text as it is, likewise; the end of a long one is what may be left out. */
+void weir_log_text(const char *text);
 
 #define weir_log_error(room, ...) weir_log(WEIR_LOG_ERROR, room, __VA_ARGS__)
 #define weir_log_warn(room, ...) weir_log(WEIR_LOG_WARN, room, __VA_ARGS__)

@@ -189,3 +189,31 @@ def test_rules_over_a_source_without_an_end_are_checked(project):
     project.write("pipelines/load.lua", LOAD)
     project.write("rules/stamped.lua", STAMPED % 1)
     assert project.weir("check", "pipelines/load.lua").code == 0
+
+
+def test_a_terminal_that_nobody_reads_holds_nothing_up(project):
+    """Its pipe is full from the start, and the run has much to tell."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    try:
+        while True:
+            os.write(writer, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(writer, True)
+    project.write("schemas/sale.avsc", SCHEMA)
+    project.write("pipelines/shop.lua", PIPELINE)
+    (project.root / "landing").mkdir()
+    save(project, 1)
+    process = subprocess.Popen([project.binary, "run", "pipelines/shop.lua"], cwd=project.root, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=writer)
+    try:
+        feed(project, 0, 10)
+        wait_until(lambda: len(rows(project)) == 10)
+        save(project, 0, "return stream 'silver.sale' { from = ")
+        wait_until(lambda: "rules/sale.lua:1" in (project.weir("status", "pipelines/shop.lua", "--json").json()["note"] or ""))
+        feed(project, 10, 10)
+        wait_until(lambda: len(rows(project)) == 20)
+    finally:
+        process.kill()
+        process.wait(timeout=30)
+        os.close(reader)
+        os.close(writer)
