@@ -21,7 +21,7 @@ enum { KIND_UNKNOWN = 0, KIND_BYTES = 1 };
 /* FROM_VERDICT: it hangs on what becomes of a row before it, which is not judged yet. */
 enum origin { FROM_TABLE, FROM_STATE, FROM_NOWHERE, FROM_VERDICT };
 /* PostgreSQL keeps no value outside its row that is not longer than the pointer to it. */
-enum { INLINE_BYTES = 24, HEAD_BYTES = 9, KEYS_MAX = 64 };
+enum { INLINE_BYTES = 24, HEAD_BYTES = 9, KEYS_MAX = 64, BUCKETS = 2 * ROWS_MAX };
 #define COLUMN_BYTES_MAX ((size_t)1 << 30)
 
 struct fill {
@@ -44,8 +44,10 @@ struct withheld {
     struct weir_schema *input;
     bool *is_key; /* by column */
     int32_t unavailable;
-    bool encoded; /* keys are those of the flow at hand */
-    int32_t base; /* where in it the part at hand begins */
+    bool encoded;               /* keys are those of the flow at hand */
+    int32_t base;               /* where in it the part at hand begins */
+    int32_t previous[ROWS_MAX]; /* row of the flow before it that may have its key, or -1 */
+    int32_t last[BUCKETS];
     struct fill *fills;
     int32_t fill_count;
     int32_t fill_capacity;
@@ -225,6 +227,12 @@ static int encode(struct withheld *w, const struct weir_flow *flow) {
     if (rc == WEIR_OK && !w->encoded) {
         weir_keys_hash(&w->keys, weir_table_view(w->table)->seed);
         w->encoded = true;
+        memset(w->last, 0xff, sizeof(w->last));
+        for (int32_t i = 0; i < w->keys.count; i++) {
+            int32_t *last = &w->last[w->keys.hashes[i] % BUCKETS];
+            w->previous[i] = *last;
+            *last = i;
+        }
     }
     return rc;
 }
@@ -331,7 +339,8 @@ static bool may_refuse(const struct weir_node *node) {
  */
 static void resolve(const struct weir_node *node, const struct weir_flow *flow, struct fill *fill) {
     const struct withheld *w = node->withheld;
-    for (int32_t i = fill->position - 1; i >= 0; i--) {
+    for (int32_t i = w->previous[w->base + fill->position] - w->base; i >= 0;
+         i = w->previous[w->base + i] - w->base) {
         int64_t kind = change_kind(node, flow->batch, flow->sel[i]);
         if (kind == WEIR_CHANGE_BEFORE || !same_key(w, i, fill->position)) {
             continue;

@@ -225,11 +225,12 @@ static int rewrite_rows(void *context, struct weir_batch **batch, int64_t first_
     int32_t kept[WEIR_BATCH_ROWS_MAX];
     int32_t updated[WEIR_BATCH_ROWS_MAX];
     int32_t removed[WEIR_BATCH_ROWS_MAX];
+    struct delta_entry *replaced[WEIR_BATCH_ROWS_MAX];
     int32_t kept_count = 0;
     int32_t updated_count = 0;
     int32_t removed_count = 0;
     int rc = WEIR_OK;
-    for (int32_t i = 0; i < (*batch)->rows && rc == WEIR_OK; i++) {
+    for (int32_t i = 0; i < (*batch)->rows; i++) {
         struct delta_entry *entry = NULL;
         if (rewriting->match < rewriting->end && rewriting->match->row == first_row + i) {
             entry = rewriting->match++->entry;
@@ -242,15 +243,18 @@ static int rewrite_rows(void *context, struct weir_batch **batch, int64_t first_
         } else if (entry->is_delete) {
             removed[removed_count++] = i;
         } else {
+            replaced[updated_count] = entry;
             updated[updated_count++] = i;
-            rc = delta_parts_keep(merge, *batch, i, entry, err);
         }
     }
-    if (rc == WEIR_OK && rewriting->keep && kept_count > 0) {
+    if (rewriting->keep && kept_count > 0) {
         rc = weir_delta_writer_append(merge->writer, *batch, kept, kept_count, err);
     }
     if (rc == WEIR_OK) {
         rc = delta_merge_feed(merge, *batch, updated, updated_count, "update_preimage", err);
+    }
+    if (rc == WEIR_OK && merge->keys.part_count > 0) {
+        rc = delta_parts_keep(merge, *batch, updated, replaced, updated_count, err);
     }
     return rc == WEIR_OK ? delta_merge_feed(merge, *batch, removed, removed_count, "delete", err)
                          : rc;

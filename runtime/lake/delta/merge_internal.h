@@ -51,9 +51,9 @@ struct delta_merge {
     struct delta_touched *touched;
     int32_t touched_count;
     int32_t touched_capacity;
-    struct weir_batch **old; /* rows of the table whose values changes leave out, one a batch */
-    int64_t old_count;
-    int64_t old_capacity;
+    struct weir_batch **old; /* rows of the table whose values changes leave out */
+    int32_t old_count;
+    int32_t old_capacity;
     struct weir_delta_writer *writer; /* kept from attempt to attempt */
     struct weir_delta_writer *feed_writer;
     struct weir_schema *feed_schema;
@@ -76,9 +76,11 @@ int delta_merge_feed(struct delta_merge *merge, struct weir_batch *batch, const 
 /* merge_parts.c: changes that leave columns out. Does the table hold something of them in this
  * file? */
 bool delta_parts_in(const struct delta_merge *merge, const struct delta_touched *touched);
-/* Keeps row `row` of the table for the entry, if its change leaves out what the table has. */
-int delta_parts_keep(struct delta_merge *merge, struct weir_batch *batch, int32_t row,
-                     struct delta_entry *entry, struct weir_error *err) WEIR_MUST_CHECK;
+/* Keeps those of the table's rows whose changes leave out what it has; entries[i] is that of
+ * rows[i]. The arrays are used up. */
+int delta_parts_keep(struct delta_merge *merge, struct weir_batch *batch, int32_t *rows,
+                     struct delta_entry **entries, int32_t count,
+                     struct weir_error *err) WEIR_MUST_CHECK;
 /* Writes the entries whose changes leave columns out, whole. */
 int delta_parts_write(struct delta_merge *merge, struct delta_entry *const *entries, int64_t count,
                       struct weir_error *err) WEIR_MUST_CHECK;

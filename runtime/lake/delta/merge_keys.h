@@ -17,7 +17,8 @@ struct delta_entry {
     int32_t row;
     int32_t part_count; /* columns the row leaves out */
     int64_t first_part;
-    int64_t old; /* the table's row in the merge's old rows, or -1 */
+    int32_t old; /* which batch of the merge's old rows holds the table's row, or -1 */
+    int32_t old_row;
     bool has_time;
     bool is_delete;
     bool is_before; /* a delete that holds the row as it was */

@@ -28,13 +28,20 @@ bool delta_parts_in(const struct delta_merge *merge, const struct delta_touched 
     return false;
 }
 
-int delta_parts_keep(struct delta_merge *merge, struct weir_batch *batch, int32_t row,
-                     struct delta_entry *entry, struct weir_error *err) {
-    if (!wants_old(merge, entry)) {
+int delta_parts_keep(struct delta_merge *merge, struct weir_batch *batch, int32_t *rows,
+                     struct delta_entry **entries, int32_t count, struct weir_error *err) {
+    int32_t kept = 0;
+    for (int32_t i = 0; i < count; i++) {
+        if (wants_old(merge, entries[i])) {
+            entries[kept] = entries[i];
+            rows[kept++] = rows[i];
+        }
+    }
+    if (kept == 0) {
         return WEIR_OK;
     }
     if (merge->old_count == merge->old_capacity) {
-        int64_t capacity = merge->old_capacity > 0 ? merge->old_capacity * 2 : 64;
+        int32_t capacity = merge->old_capacity > 0 ? merge->old_capacity * 2 : 64;
         struct weir_batch **old =
             realloc(merge->old, (size_t)capacity * sizeof(struct weir_batch *));
         if (old == NULL) {
@@ -43,17 +50,20 @@ int delta_parts_keep(struct delta_merge *merge, struct weir_batch *batch, int32_
         merge->old = old;
         merge->old_capacity = capacity;
     }
-    struct weir_batch *own = weir_batch_gather(batch, &row, 1);
+    struct weir_batch *own = weir_batch_gather(batch, rows, kept);
     if (own == NULL) {
         return weir_error_set(err, WEIR_E_LIMIT, "merge: out of memory");
     }
-    entry->old = merge->old_count;
+    for (int32_t i = 0; i < kept; i++) {
+        entries[i]->old = merge->old_count;
+        entries[i]->old_row = i;
+    }
     merge->old[merge->old_count++] = own;
     return WEIR_OK;
 }
 
 void delta_parts_forget(struct delta_merge *merge) {
-    for (int64_t i = 0; i < merge->old_count; i++) {
+    for (int32_t i = 0; i < merge->old_count; i++) {
         weir_batch_unref(merge->old[i]);
     }
     merge->old_count = 0;
@@ -75,7 +85,7 @@ static int put_column(struct delta_merge *merge, const struct delta_entry *entry
         return weir_builder_copy(to, &merge->changes[part.batch]->columns[source], part.row);
     }
     if (part.batch == DELTA_PART_TABLE && entry->old >= 0) {
-        return weir_builder_copy(to, &merge->old[entry->old]->columns[c], 0);
+        return weir_builder_copy(to, &merge->old[entry->old]->columns[c], entry->old_row);
     }
     merge->result->unknown++;
     return weir_builder_null(to);
