@@ -1,5 +1,6 @@
 /* One attempt at one version, and what follows when it is lost. */
 #include "lake/delta/commit.h"
+#include "lake/delta/mapping.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -355,6 +356,28 @@ static bool already_there(const struct weir_delta_table *table, const struct wei
            weir_delta_snapshot_txn(table->snapshot, txn->app_id) >= txn->version;
 }
 
+/* The adds' lines and, where rows are tracked, their ids' action. */
+static int format_adds(const struct weir_delta_table *table, struct weir_delta_add *const *adds,
+                       int32_t count, bool tracks, struct weir_buffer *actions,
+                       struct weir_error *err) {
+    weir_buffer_clear(actions);
+    int rc = tracks ? delta_track_rows(table->snapshot, adds, count, actions, err) : WEIR_OK;
+    if (rc != WEIR_OK) {
+        return weir_error_wrap(err, "commit to table %s", table->dir);
+    }
+    for (int32_t i = 0; i < count && rc == WEIR_OK; i++) {
+        rc = weir_delta_add_format(adds[i], actions);
+        if (rc == WEIR_OK) {
+            rc = weir_buffer_append(actions, "\n", 1);
+        }
+        if (rc != WEIR_OK) {
+            weir_error_set(err, rc, "commit to table %s: file %.200s: %s", table->dir,
+                           adds[i]->path, weir_error_text(rc));
+        }
+    }
+    return rc;
+}
+
 int weir_delta_append(struct weir_delta_table *table, struct weir_delta_add *const *adds,
                       int32_t add_count, const struct weir_delta_commit_options *options,
                       struct weir_delta_commit_result *result, struct weir_error *err) {
@@ -376,15 +399,6 @@ int weir_delta_append(struct weir_delta_table *table, struct weir_delta_add *con
     for (int32_t i = 0; i < add_count; i++) {
         body.row_count += rows_of(adds[i]);
         body.byte_count += adds[i]->size_bytes;
-        rc = weir_delta_add_format(adds[i], &actions);
-        if (rc == WEIR_OK) {
-            rc = weir_buffer_append(&actions, "\n", 1);
-        }
-        if (rc != WEIR_OK) {
-            rc = weir_error_set(err, rc, "commit to table %s: file %.200s: %s", table->dir,
-                                adds[i]->path, weir_error_text(rc));
-            goto out;
-        }
     }
     for (;;) {
         if (already_there(table, txn)) {
@@ -397,8 +411,22 @@ int weir_delta_append(struct weir_delta_table *table, struct weir_delta_add *con
             break;
         }
         int64_t timestamp_ms;
+        bool tracks =
+            add_count > 0 && delta_has_writer_feature(&table->snapshot->protocol, "rowTracking");
+        if (result->attempts == 0 || tracks) { /* row ids follow those of the winners */
+            rc = format_adds(table, adds, add_count, tracks, &actions, err);
+            if (rc != WEIR_OK) {
+                break;
+            }
+        }
         result->attempts++;
         rc = delta_commit_try(table, &body, txn, &timestamp_ms, err);
+        if (rc == WEIR_OK && tracks) {
+            const struct weir_delta_action_visitor visitor = {.context = table->snapshot,
+                                                              .domain = delta_apply_domain};
+            rc = weir_delta_actions_parse((const char *)actions.data, actions.size,
+                                          "our own commit", &visitor, err);
+        }
         if (rc == WEIR_OK) {
             rc = apply_own(table, adds, add_count, txn, timestamp_ms, err);
             break;

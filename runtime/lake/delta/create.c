@@ -7,6 +7,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "lake/delta/mapping.h"
 #include "lake/delta/table_state.h"
 
 #define SCHEMA_BYTES_MAX (64u << 20)
@@ -555,6 +556,46 @@ static int format_upgrade(const struct weir_delta_protocol *now, struct weir_buf
     return rc == WEIR_OK ? weir_buffer_append(out, "\n", 1) : rc;
 }
 
+#define MAX_COLUMN_ID "delta.columnMapping.maxColumnId"
+
+/* Under column mapping new columns get names and ids of their own, and the table remembers the
+ * highest id. `next->configuration` is the caller's to free, its texts are borrowed (`max_id` holds
+ * one). */
+static int map_columns(const struct weir_delta_metadata *now, int32_t count,
+                       struct weir_buffer *schema_text, struct weir_delta_metadata *next,
+                       char max_id[24], struct weir_error *err) {
+    next->configuration = calloc((size_t)now->configuration_count + 2, sizeof(*now->configuration));
+    if (next->configuration == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "add columns: out of memory");
+    }
+    if (now->configuration_count > 0) {
+        memcpy(next->configuration, now->configuration,
+               (size_t)now->configuration_count * sizeof(*now->configuration));
+    }
+    if (delta_mapping_mode(now) == NULL) {
+        return WEIR_OK;
+    }
+    const char *text = weir_delta_metadata_property(now, MAX_COLUMN_ID);
+    int64_t max = text != NULL ? strtoll(text, NULL, 10) : -1;
+    char *before = NULL;
+    if (max < 0) {
+        return weir_error_set(err, WEIR_E_CORRUPT,
+                              "the table maps columns but has no " MAX_COLUMN_ID);
+    }
+    const char *schema = weir_buffer_text(schema_text);
+    before = schema != NULL ? strdup(schema) : NULL;
+    int rc = before != NULL ? delta_mapping_assign(before, count, &max, schema_text, err)
+                            : weir_error_set(err, WEIR_E_NOMEM, "add columns: out of memory");
+    free(before);
+    snprintf(max_id, 24, "%" PRId64, max);
+    for (int32_t i = 0; i < now->configuration_count; i++) {
+        if (strcmp(now->configuration[i].key, MAX_COLUMN_ID) == 0) {
+            next->configuration[i].value = max_id;
+        }
+    }
+    return rc;
+}
+
 /* Lines for the columns the table lacks; *missing says how many. */
 static int format_columns(struct weir_delta_table *table, const struct weir_field *fields,
                           int32_t count, int32_t *missing, struct weir_buffer *out,
@@ -562,6 +603,9 @@ static int format_columns(struct weir_delta_table *table, const struct weir_fiel
     const struct weir_schema *have;
     struct weir_schema *added = weir_schema_create();
     struct weir_buffer schema_text;
+    struct weir_delta_metadata next = table->snapshot->metadata; /* texts are borrowed */
+    char max_id[24];
+    next.configuration = NULL;
     weir_buffer_init(&schema_text, SCHEMA_BYTES_MAX);
     weir_buffer_clear(out);
     int rc = added != NULL ? weir_delta_snapshot_schema(table->snapshot, &have, NULL, err)
@@ -589,9 +633,12 @@ static int format_columns(struct weir_delta_table *table, const struct weir_fiel
         goto out;
     }
     *missing = added->count;
-    struct weir_delta_metadata next = table->snapshot->metadata; /* borrowed but for the schema */
     rc = weir_delta_schema_append(next.schema_string, added->fields, added->count, &schema_text,
                                   err);
+    if (rc != WEIR_OK) {
+        goto out;
+    }
+    rc = map_columns(&table->snapshot->metadata, added->count, &schema_text, &next, max_id, err);
     if (rc != WEIR_OK) {
         goto out;
     }
@@ -613,6 +660,7 @@ static int format_columns(struct weir_delta_table *table, const struct weir_fiel
         weir_error_set(err, rc, "add columns: %s", weir_error_text(rc));
     }
 out:
+    free(next.configuration);
     weir_buffer_fini(&schema_text);
     weir_schema_unref(added);
     return rc;

@@ -21,7 +21,8 @@ static const char *const append_features[] = {
     "columnMapping",        "deletionVectors",
     "timestampNtz",         "v2Checkpoint",
     "vacuumProtocolCheck",  "typeWidening",
-    "typeWidening-preview",
+    "typeWidening-preview", "rowTracking",
+    "clustering",
 };
 
 static bool known(const char *feature, const char *const *list, size_t count) {
@@ -102,10 +103,11 @@ int weir_delta_check_appendable(const struct weir_delta_protocol *protocol,
         }
     }
     const char *mapping = weir_delta_metadata_property(metadata, "delta.columnMapping.mode");
-    if (mapping != NULL && strcmp(mapping, "none") != 0) {
+    if (mapping != NULL && strcmp(mapping, "none") != 0 && strcmp(mapping, "name") != 0 &&
+        strcmp(mapping, "id") != 0) {
         return weir_error_set(err, WEIR_E_UNSUPPORTED,
-                              "the table uses column mapping (mode %.20s); weir reads such tables "
-                              "but does not append to them yet",
+                              "the table uses column mapping in the mode %.20s; weir knows the "
+                              "modes name and id",
                               mapping);
     }
     int rc = refuse_column(metadata, "delta.invariants", "has an invariant", err);
@@ -114,9 +116,6 @@ int weir_delta_check_appendable(const struct weir_delta_protocol *protocol,
     }
     if (rc == WEIR_OK) {
         rc = refuse_column(metadata, "delta.identity.start", "is an identity column", err);
-    }
-    if (rc == WEIR_OK) {
-        rc = refuse_column(metadata, "CURRENT_DEFAULT", "has a default value", err);
     }
     return rc;
 }

@@ -1,5 +1,6 @@
 /* What is fixed for a merge, its attempts, and what its commit does to the held snapshot. */
 #include "lake/delta/merge.h"
+#include "lake/delta/maintain.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -361,6 +362,9 @@ int weir_delta_merge(struct weir_delta_table *table, struct weir_batch *const *c
     weir_buffer_init(&merge.actions, ACTIONS_BYTES_MAX);
     int rc = WEIR_OK;
     if (change_count > 0) {
+        rc = delta_check_maintainable(table, "merge", err);
+    }
+    if (rc == WEIR_OK && change_count > 0) {
         rc = read_changes(&merge, changes, change_count, options, err);
     }
     while (rc == WEIR_OK && change_count > 0) {

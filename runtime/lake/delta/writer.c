@@ -9,6 +9,7 @@
 
 #include "core/clock.h"
 #include "core/fault.h"
+#include "lake/delta/mapping.h"
 #include "lake/delta/partition.h"
 #include "lake/delta/stats.h"
 #include "lake/delta/table_state.h"
@@ -45,8 +46,9 @@ struct finished {
 struct weir_delta_writer {
     struct weir_store *store;
     char *dir;
-    char *folder; /* in front of every partition's */
-    struct weir_schema *schema;
+    char *folder;               /* in front of every partition's */
+    struct weir_schema *schema; /* under the names files have */
+    int32_t *field_ids;
     struct delta_partition_column *partitions;
     int32_t partition_count;
     bool *excluded;
@@ -126,7 +128,8 @@ static int choose_codec(struct weir_delta_writer *writer,
     return WEIR_OK;
 }
 
-static int choose_partitions(struct weir_delta_writer *writer, const struct weir_schema *schema,
+static int choose_partitions(struct weir_delta_writer *writer, struct weir_delta_snapshot *snapshot,
+                             const struct weir_schema *schema,
                              const struct weir_delta_partition *partitions, int32_t count,
                              struct weir_error *err) {
     static const char *const tail[] = {"", "_date", "_hour"};
@@ -138,8 +141,13 @@ static int choose_partitions(struct weir_delta_writer *writer, const struct weir
             return weir_error_set(err, WEIR_E_SCHEMA, "partition_by: there is no column %s",
                                   partitions[i].column);
         }
-        if (asprintf(&column->name, "%s%s", partitions[i].column, tail[column->transform]) < 0) {
-            column->name = NULL;
+        char *name = NULL;
+        if (asprintf(&name, "%s%s", partitions[i].column, tail[column->transform]) < 0) {
+            return no_memory(err);
+        }
+        column->name = strdup(delta_mapping_name(snapshot, name));
+        free(name);
+        if (column->name == NULL) {
             return no_memory(err);
         }
         writer->partition_count++;
@@ -167,7 +175,6 @@ int weir_delta_writer_create(struct weir_delta_table *table, const struct weir_s
     writer->store = table->store;
     writer->dir = strdup(table->dir);
     writer->folder = strdup(options->folder != NULL ? options->folder : "");
-    writer->schema = weir_schema_ref((struct weir_schema *)(uintptr_t)schema);
     writer->memory_bytes = options->memory_bytes > 0 ? options->memory_bytes : MEMORY_BYTES;
     writer->target_bytes =
         options->target_file_bytes > 0 ? options->target_file_bytes : TARGET_BYTES;
@@ -193,7 +200,19 @@ int weir_delta_writer_create(struct weir_delta_table *table, const struct weir_s
     }
     rc = choose_codec(writer, options, metadata, err);
     if (rc == WEIR_OK) {
-        rc = choose_partitions(writer, schema, partitions, partition_count, err);
+        rc = choose_partitions(writer, table->snapshot, schema, partitions, partition_count, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = delta_check_defaults(metadata, schema, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = delta_mapping_schema(table->snapshot, schema, &writer->schema, &writer->field_ids,
+                                  &writer->parquet.field_id_count, err);
+        writer->parquet.field_ids = writer->field_ids;
+    }
+    if (rc == WEIR_OK) {
+        rc = delta_clustering_leaves(table->snapshot, writer->schema, writer->excluded,
+                                     &writer->stats_leaves, err);
     }
     if (rc != WEIR_OK) {
         goto out;
@@ -250,6 +269,7 @@ void weir_delta_writer_destroy(struct weir_delta_writer *writer) {
     }
     weir_buffer_fini(&writer->key);
     weir_schema_unref(writer->schema);
+    free(writer->field_ids);
     free(writer->partitions);
     free(writer->finished);
     free(writer->unsynced);

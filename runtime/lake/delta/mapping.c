@@ -1,0 +1,305 @@
+#include "lake/delta/mapping.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <strings.h>
+
+#include "lake/delta/maintain.h"
+
+#define ROW_TRACKING "delta.rowTracking"
+#define PHYSICAL_NAME "delta.columnMapping.physicalName"
+
+static int no_memory(struct weir_error *err) {
+    return weir_error_set(err, WEIR_E_NOMEM, "write table: out of memory");
+}
+
+/* --- names and ids ------------------------------------------------------------------------- */
+
+const char *delta_mapping_mode(const struct weir_delta_metadata *metadata) {
+    const char *mode = weir_delta_metadata_property(metadata, "delta.columnMapping.mode");
+    return mode != NULL && strcmp(mode, "none") != 0 ? mode : NULL;
+}
+
+const char *delta_mapping_name(struct weir_delta_snapshot *snapshot, const char *name) {
+    const struct weir_schema *schema;
+    const struct weir_delta_column *columns;
+    if (weir_delta_snapshot_schema(snapshot, &schema, &columns, NULL) != WEIR_OK) {
+        return name;
+    }
+    int32_t at = weir_schema_find(schema, name);
+    return at >= 0 ? columns[at].physical_name : name;
+}
+
+struct mapping {
+    int32_t *ids;
+    int32_t count;
+    int32_t capacity;
+};
+
+static bool push_id(struct mapping *mapping, int32_t id) {
+    if (mapping->count == mapping->capacity) {
+        int32_t capacity = mapping->capacity > 0 ? mapping->capacity * 2 : 32;
+        int32_t *ids = realloc(mapping->ids, (size_t)capacity * sizeof(*ids));
+        if (ids == NULL) {
+            return false;
+        }
+        mapping->ids = ids;
+        mapping->capacity = capacity;
+    }
+    mapping->ids[mapping->count++] = id;
+    return true;
+}
+
+/* Renames a field and what is in it; `field` is a copy of ours, `from` the table's of that name. */
+static bool rename_field(struct mapping *mapping, struct weir_field *field,
+                         const struct weir_field *from, const struct weir_delta_column *column) {
+    if (!push_id(mapping, column != NULL ? column->field_id : -1)) {
+        return false;
+    }
+    bool in_struct = field->type == WEIR_TYPE_STRUCT;
+    for (int32_t i = 0; i < field->child_count; i++) {
+        struct weir_field *child = &field->children[i];
+        int32_t at = !in_struct && column != NULL ? i : -1;
+        for (int32_t j = 0; in_struct && from != NULL && j < from->child_count; j++) {
+            at = strcmp(from->children[j].name, child->name) == 0 ? j : at;
+        }
+        const struct weir_delta_column *inner =
+            at >= 0 && column != NULL && at < column->child_count ? &column->children[at] : NULL;
+        if (!rename_field(mapping, child, inner != NULL ? &from->children[at] : NULL, inner)) {
+            return false;
+        }
+    }
+    char *name = column != NULL ? strdup(column->physical_name) : field->name;
+    if (name == NULL) {
+        return false;
+    }
+    if (name != field->name) {
+        free(field->name);
+        field->name = name;
+    }
+    return true;
+}
+
+int delta_mapping_schema(struct weir_delta_snapshot *snapshot, const struct weir_schema *schema,
+                         struct weir_schema **physical, int32_t **ids, int32_t *id_count,
+                         struct weir_error *err) {
+    const struct weir_schema *table;
+    const struct weir_delta_column *columns;
+    struct mapping mapping = {NULL, 0, 0};
+    *ids = NULL;
+    *id_count = 0;
+    if (delta_mapping_mode(&snapshot->metadata) == NULL) {
+        *physical = weir_schema_ref((struct weir_schema *)(uintptr_t)schema);
+        return WEIR_OK;
+    }
+    int rc = weir_delta_snapshot_schema(snapshot, &table, &columns, err);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    struct weir_schema *renamed = weir_schema_create();
+    rc = renamed != NULL ? WEIR_OK : WEIR_E_NOMEM;
+    for (int32_t i = 0; i < schema->count && rc == WEIR_OK; i++) {
+        struct weir_field copy;
+        int32_t at = weir_schema_find(table, schema->fields[i].name);
+        rc = weir_field_copy(&copy, &schema->fields[i]);
+        if (rc != WEIR_OK) {
+            break;
+        }
+        if (!rename_field(&mapping, &copy, at >= 0 ? &table->fields[at] : NULL,
+                          at >= 0 ? &columns[at] : NULL)) {
+            rc = WEIR_E_NOMEM;
+        }
+        rc = rc == WEIR_OK ? weir_schema_add(renamed, &copy) : rc;
+        weir_field_fini(&copy);
+    }
+    if (rc != WEIR_OK) {
+        weir_schema_unref(renamed);
+        free(mapping.ids);
+        return weir_error_set(err, rc, "write table: %s", weir_error_text(rc));
+    }
+    *physical = renamed;
+    *ids = mapping.ids;
+    *id_count = mapping.count;
+    return WEIR_OK;
+}
+
+/* --- new columns --------------------------------------------------------------------------- */
+
+static int assign(json_t *node, int64_t *max_id, struct weir_error *err);
+
+static int assign_field(json_t *field, int64_t *max_id, struct weir_error *err) {
+    char uuid[DELTA_UUID_BYTES];
+    char name[DELTA_UUID_BYTES + 4] = "col-";
+    json_t *metadata = json_object_get(field, "metadata");
+    int rc = delta_uuid(uuid, err);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    memcpy(name + 4, uuid, sizeof(uuid));
+    if (json_object_set_new(metadata, "delta.columnMapping.id", json_integer(++*max_id)) != 0 ||
+        json_object_set_new(metadata, PHYSICAL_NAME, json_string(name)) != 0) {
+        return no_memory(err);
+    }
+    return assign(json_object_get(field, "type"), max_id, err);
+}
+
+/* All fields inside a type. */
+static int assign(json_t *node, int64_t *max_id, struct weir_error *err) {
+    static const char *const inner[] = {"elementType", "keyType", "valueType"};
+    json_t *fields = json_object_get(node, "fields");
+    int rc = WEIR_OK;
+    for (size_t i = 0; i < json_array_size(fields) && rc == WEIR_OK; i++) {
+        rc = assign_field(json_array_get(fields, i), max_id, err);
+    }
+    for (size_t i = 0; i < 3 && rc == WEIR_OK; i++) {
+        json_t *type = json_object_get(node, inner[i]);
+        rc = json_is_object(type) ? assign(type, max_id, err) : WEIR_OK;
+    }
+    return rc;
+}
+
+int delta_mapping_assign(const char *schema_string, int32_t count, int64_t *max_id,
+                         struct weir_buffer *out, struct weir_error *err) {
+    json_t *root = json_loads(schema_string, 0, NULL);
+    json_t *fields = json_object_get(root, "fields");
+    size_t all = json_array_size(fields);
+    int rc = root != NULL ? WEIR_OK : no_memory(err);
+    for (size_t i = all - (size_t)count; i < all && rc == WEIR_OK; i++) {
+        rc = assign_field(json_array_get(fields, i), max_id, err);
+    }
+    char *text = rc == WEIR_OK ? json_dumps(root, JSON_COMPACT) : NULL;
+    weir_buffer_clear(out);
+    if (rc == WEIR_OK && (text == NULL || weir_buffer_append_text(out, text) != WEIR_OK)) {
+        rc = no_memory(err);
+    }
+    free(text);
+    json_decref(root);
+    return rc;
+}
+
+/* --- clustering, defaults ------------------------------------------------------------------ */
+
+/* The leaf at `path` below the field, counting from `*leaf`; false, with `*leaf` past the field,
+ * when it is not there. */
+static bool find_leaf(const struct weir_field *field, const json_t *path, size_t depth,
+                      int32_t *leaf) {
+    const char *name = json_string_value(json_array_get(path, depth));
+    bool named = name != NULL && strcmp(name, field->name) == 0;
+    if (field->child_count == 0) {
+        bool found = named && depth + 1 == json_array_size(path);
+        *leaf += found ? 0 : 1;
+        return found;
+    }
+    for (int32_t i = 0; i < field->child_count; i++) {
+        /* a path of another name leads nowhere, but the leaves count all the same */
+        if (find_leaf(&field->children[i], named ? path : NULL, depth + 1, leaf)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int delta_clustering_leaves(const struct weir_delta_snapshot *snapshot,
+                            const struct weir_schema *physical, const bool *excluded,
+                            int32_t *leaves, struct weir_error *err) {
+    const char *configuration = NULL;
+    for (int32_t i = 0; i < snapshot->domain_count; i++) {
+        if (strcmp(snapshot->domains[i].name, "delta.clustering") == 0) {
+            configuration = snapshot->domains[i].configuration;
+        }
+    }
+    if (configuration == NULL || *leaves < 0) {
+        return WEIR_OK;
+    }
+    json_t *root = json_loads(configuration, 0, NULL);
+    const json_t *columns = json_object_get(root, "clusteringColumns");
+    if (!json_is_array(columns)) {
+        json_decref(root);
+        return weir_error_set(err, WEIR_E_CORRUPT,
+                              "the table's clustering (domain delta.clustering) is unreadable: %s",
+                              configuration);
+    }
+    for (size_t c = 0; c < json_array_size(columns); c++) {
+        int32_t leaf = 0;
+        for (int32_t i = 0; i < physical->count; i++) {
+            if (!excluded[i] &&
+                find_leaf(&physical->fields[i], json_array_get(columns, c), 0, &leaf)) {
+                *leaves = leaf + 1 > *leaves ? leaf + 1 : *leaves;
+                break;
+            }
+        }
+    }
+    json_decref(root);
+    return WEIR_OK;
+}
+
+int delta_check_defaults(const struct weir_delta_metadata *metadata,
+                         const struct weir_schema *schema, struct weir_error *err) {
+    json_t *root = json_loads(metadata->schema_string, 0, NULL);
+    const json_t *fields = json_object_get(root, "fields");
+    int rc = WEIR_OK;
+    for (size_t i = 0; i < json_array_size(fields) && rc == WEIR_OK; i++) {
+        const json_t *field = json_array_get(fields, i);
+        const char *name = json_string_value(json_object_get(field, "name"));
+        const char *value = json_string_value(
+            json_object_get(json_object_get(field, "metadata"), "CURRENT_DEFAULT"));
+        if (name != NULL && value != NULL && weir_schema_find(schema, name) < 0) {
+            rc = weir_error_set(err, WEIR_E_UNSUPPORTED,
+                                "column %s of the table has the default %.60s, which weir does not "
+                                "fill in; give the stream that column",
+                                name, value);
+        }
+    }
+    json_decref(root);
+    return rc;
+}
+
+/* --- row tracking -------------------------------------------------------------------------- */
+
+bool delta_has_writer_feature(const struct weir_delta_protocol *protocol, const char *feature) {
+    for (int32_t i = 0; protocol->writer_version == 7 && i < protocol->writer_feature_count; i++) {
+        if (strcmp(protocol->writer_features[i], feature) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The highest id given so far; -1 when none was. */
+static int64_t high_water_mark(const struct weir_delta_snapshot *snapshot) {
+    int64_t mark = -1;
+    for (int32_t i = 0; i < snapshot->domain_count; i++) {
+        if (strcmp(snapshot->domains[i].name, ROW_TRACKING) == 0) {
+            json_t *root = json_loads(snapshot->domains[i].configuration, 0, NULL);
+            const json_t *value = json_object_get(root, "rowIdHighWaterMark");
+            mark = json_is_integer(value) ? json_integer_value(value) : mark;
+            json_decref(root);
+        }
+    }
+    return mark;
+}
+
+int delta_track_rows(const struct weir_delta_snapshot *snapshot, struct weir_delta_add *const *adds,
+                     int32_t count, struct weir_buffer *actions, struct weir_error *err) {
+    int64_t mark = high_water_mark(snapshot);
+    for (int32_t i = 0; i < count; i++) {
+        int64_t rows = delta_add_rows(adds[i]);
+        if (rows < 0) {
+            return weir_error_set(err, WEIR_E_DATA,
+                                  "the table tracks rows, and file %.200s does not say how many it "
+                                  "holds",
+                                  adds[i]->path);
+        }
+        adds[i]->has_row_id = true;
+        adds[i]->base_row_id = mark + 1;
+        adds[i]->default_row_commit_version = snapshot->version + 1;
+        mark += rows;
+    }
+    int rc = weir_buffer_printf(actions,
+                                "{\"domainMetadata\":{\"domain\":\"" ROW_TRACKING
+                                "\",\"configuration\":\"{\\\"rowIdHighWaterMark\\\":%" PRId64
+                                "}\",\"removed\":false}}\n",
+                                mark);
+    return rc == WEIR_OK ? rc : no_memory(err);
+}

@@ -1,0 +1,223 @@
+"""Appending to tables other engines made: column mapping, row tracking, in-commit timestamps, clustering, defaults. Their logs
+are made by hand from a plain table's, as the protocol has them; what we append is read back by us, by pyarrow from the data files
+by physical name and field id, and by deltalake where it reads the feature. What we cannot do is refused by name."""
+import json
+import pathlib
+import subprocess
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+from deltalake import DeltaTable, QueryBuilder
+from test_delta import multiset, rows_of, run, tool  # noqa: F401 (a fixture)
+
+
+def read_log(table, version=0):
+    path = pathlib.Path(table) / "_delta_log" / f"{version:020d}.json"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def write_log(table, actions):
+    path = pathlib.Path(table) / "_delta_log" / f"{0:020d}.json"
+    path.write_text("".join(json.dumps(action) + "\n" for action in actions))
+
+
+def action(actions, kind):
+    return next(a[kind] for a in actions if kind in a)
+
+
+def give_names(type_, ids, mode):
+    if isinstance(type_, str):
+        return
+    for field in type_.get("fields", []):
+        ids.append(len(ids) + 1)
+        field["metadata"].update({"delta.columnMapping.id": ids[-1], "delta.columnMapping.physicalName": f"col-{ids[-1]:04d}"})
+        give_names(field["type"], ids, mode)
+    for inner in ("elementType", "keyType", "valueType"):
+        give_names(type_.get(inner, "string"), ids, mode)
+
+
+def make(tool, root, name, *, readers=(), writers=(), configuration=None, domains=(), mapping=None, change=None):
+    """A table without rows that has these features."""
+    run(tool, "write", root, name, 0)
+    actions = read_log(root / name)
+    protocol, metadata = action(actions, "protocol"), action(actions, "metaData")
+    schema = json.loads(metadata["schemaString"])
+    metadata["configuration"].update(configuration or {})
+    if mapping:
+        ids = []
+        give_names(schema, ids, mapping)
+        metadata["configuration"].update({"delta.columnMapping.mode": mapping, "delta.columnMapping.maxColumnId": str(len(ids))})
+        readers, writers = [*readers, "columnMapping"], [*writers, "columnMapping"]
+    if change:
+        change(schema)
+    metadata["schemaString"] = json.dumps(schema)
+    protocol.update({"minReaderVersion": 3 if readers else 1, "minWriterVersion": 7, "writerFeatures": list(writers)})
+    if readers:
+        protocol["readerFeatures"] = list(readers)
+    for domain, value in domains:
+        actions.append({"domainMetadata": {"domain": domain, "configuration": json.dumps(value), "removed": False}})
+    write_log(root / name, actions)
+    return root / name
+
+
+@pytest.fixture(scope="module")
+def plain(tool, tmp_path_factory):
+    root = tmp_path_factory.mktemp("plain")
+    run(tool, "write", root, "t", 3)
+    return multiset(rows_of(tool, root, "t"))
+
+
+@pytest.mark.parametrize("mode", ["name", "id"])
+def test_column_mapping(tool, tmp_path, plain, mode):
+    table = make(tool, tmp_path, "t", mapping=mode)
+    run(tool, "write", tmp_path, "t", 3)
+    assert multiset(rows_of(tool, tmp_path, "t")) == plain
+    fields = json.loads(action(read_log(table), "metaData")["schemaString"])["fields"]
+    names = {f["metadata"]["delta.columnMapping.physicalName"]: f["metadata"]["delta.columnMapping.id"] for f in fields}
+    parts = {f["metadata"]["delta.columnMapping.physicalName"] for f in fields if f["name"] in ("part", "at_date")}
+    adds = [a["add"] for version in (1, 2, 3) for a in read_log(table, version) if "add" in a]
+    assert adds and len(parts) == 2
+    for add in adds:
+        assert set(add["partitionValues"]) == parts
+        stats = json.loads(add["stats"])
+        assert "col-0001" in stats["minValues"] and set(stats["nullCount"]) <= set(names)
+    for file in table.rglob("part-*.parquet"):
+        schema = parquet.read_schema(file)
+        for field in schema:
+            assert names[field.name] == int(field.metadata[b"PARQUET:field_id"])
+        who = next(f for f in schema if str(f.type).startswith("struct"))
+        assert all(f.name.startswith("col-") for f in who.type)
+        assert all(b"PARQUET:field_id" in f.metadata for f in who.type)
+    theirs = QueryBuilder().register("t", DeltaTable(str(table))).execute("select count(*) as n, sum(id) as s from t").read_all()
+    assert [theirs["n"][0].as_py(), theirs["s"][0].as_py()] == [150, sum(range(150))]
+
+
+@pytest.mark.parametrize("mode", ["name", "id"])
+def test_mapped_tables_are_optimized(tool, binary, tmp_path, plain, mode):
+    table = make(tool, tmp_path, "t", mapping=mode)
+    run(tool, "write", tmp_path, "t", 3)
+    before = int(run(tool, "files", tmp_path, "t").stdout)
+    subprocess.run([binary, "table", "optimize", table], check=True, capture_output=True)
+    assert int(run(tool, "files", tmp_path, "t").stdout) < before
+    assert multiset(rows_of(tool, tmp_path, "t")) == plain
+
+
+def test_row_tracking(tool, tmp_path, plain):
+    table = make(tool, tmp_path, "t", writers=["rowTracking", "domainMetadata"],
+                 configuration={"delta.enableRowTracking": "true"}, domains=[("delta.rowTracking", {"rowIdHighWaterMark": 41})])
+    run(tool, "write", tmp_path, "t", 3)
+    assert multiset(rows_of(tool, tmp_path, "t")) == plain
+    following = 42
+    for version in (1, 2, 3):
+        actions = read_log(table, version)
+        for add in (a["add"] for a in actions if "add" in a):
+            assert add["baseRowId"] == following
+            assert add["defaultRowCommitVersion"] == version
+            following += json.loads(add["stats"])["numRecords"]
+        domain = action(actions, "domainMetadata")
+        assert domain["domain"] == "delta.rowTracking"
+        assert json.loads(domain["configuration"])["rowIdHighWaterMark"] == following - 1
+
+
+def test_row_ids_survive_a_checkpoint(tool, tmp_path):
+    table = make(tool, tmp_path, "t", writers=["rowTracking", "domainMetadata"])
+    run(tool, "write", tmp_path, "t", 11)
+    for version in range(10):
+        (table / "_delta_log" / f"{version:020d}.json").unlink()
+    run(tool, "write", tmp_path, "t", 12)
+    adds = [a["add"] for a in read_log(table, 12) if "add" in a]
+    assert min(add["baseRowId"] for add in adds) == 11 * 50
+
+
+def test_in_commit_timestamps(tool, tmp_path, plain):
+    table = make(tool, tmp_path, "t", writers=["inCommitTimestamp"], configuration={"delta.enableInCommitTimestamps": "true"})
+    actions = read_log(table)
+    action(actions, "commitInfo")["inCommitTimestamp"] = 33_000_000_000_000  # ahead of every clock
+    write_log(table, actions)
+    run(tool, "write", tmp_path, "t", 3)
+    assert multiset(rows_of(tool, tmp_path, "t")) == plain
+    assert [read_log(table, v)[0]["commitInfo"]["inCommitTimestamp"] for v in (1, 2, 3)] == [33_000_000_000_000 + v for v in (1, 2, 3)]
+
+
+def test_clustering_columns_have_statistics(tool, tmp_path, plain):
+    table = make(tool, tmp_path, "t", writers=["clustering", "domainMetadata"], configuration={"delta.dataSkippingNumIndexedCols": "1"},
+                 domains=[("delta.clustering", {"clusteringColumns": [["note"], ["who", "age"]]})])
+    run(tool, "write", tmp_path, "t", 3)
+    assert multiset(rows_of(tool, tmp_path, "t")) == plain
+    for version in (1, 2, 3):
+        for add in (a["add"] for a in read_log(table, version) if "add" in a):
+            assert "clusteringProvider" not in add
+            counts = json.loads(add["stats"])["nullCount"]
+            assert "note" in counts and "age" in counts["who"]
+
+
+def metadata_of(name, **more):
+    def change(schema):
+        next(f for f in schema["fields"] if f["name"] == name)["metadata"].update(more)
+    return change
+
+
+def test_a_default_is_owed_to_columns_left_out_alone(tool, tmp_path, plain):
+    make(tool, tmp_path, "t", writers=["allowColumnDefaults"], change=metadata_of("note", CURRENT_DEFAULT="'none'"))
+    run(tool, "write", tmp_path, "t", 3)
+    assert multiset(rows_of(tool, tmp_path, "t")) == plain
+
+    def more(schema):
+        schema["fields"].append({"name": "extra", "type": "string", "nullable": True, "metadata": {"CURRENT_DEFAULT": "'none'"}})
+    make(tool, tmp_path, "u", writers=["allowColumnDefaults"], change=more)
+    refused = run(tool, "write", tmp_path, "u", 1, check=False)
+    assert refused.returncode == 1 and "column extra of the table has the default 'none'" in refused.stderr
+
+
+@pytest.mark.parametrize(("what", "told"), [
+    (dict(writers=["checkConstraints"], configuration={"delta.constraints.positive": "id > 0"}), 'check constraint "positive"'),
+    (dict(writers=["generatedColumns"], change=metadata_of("day", **{"delta.generationExpression": "CAST(at AS DATE)"})), "column day of the table is generated"),
+    (dict(writers=["invariants"], change=metadata_of("id", **{"delta.invariants": '{"expression":{"expression":"id > 3"}}'})), "column id of the table has an invariant"),
+    (dict(writers=["identityColumns"], change=metadata_of("id", **{"delta.identity.start": 1, "delta.identity.step": 1})), "column id of the table is an identity column"),
+    (dict(readers=["variantType"], writers=["variantType"]), '"variantType"'),
+    (dict(readers=["catalogManaged"], writers=["catalogManaged"]), '"catalogManaged"'),
+    (dict(writers=["icebergCompatV2"]), '"icebergCompatV2"'),
+])
+def test_what_cannot_be_kept_is_refused_by_name(tool, tmp_path, what, told):
+    make(tool, tmp_path, "t", **what)
+    refused = run(tool, "write", tmp_path, "t", 1, check=False)
+    assert refused.returncode == 1 and told in refused.stderr
+    assert not (tmp_path / "t/_delta_log/00000000000000000001.json").exists()
+
+
+@pytest.mark.parametrize("vectors", [False, True])
+@pytest.mark.parametrize("mode", ["name", "id"])
+def test_mapped_tables_are_merged(tool, tmp_path, mode, vectors):
+    """Updates, deletes and inserts by key into a mapped table, with copy-on-write and with deletion vectors."""
+    merge_tool = tool.parent / "merge_tool"
+
+    def changes(name, rows):
+        parquet.write_table(pa.Table.from_pylist(rows, pa.schema([("id", pa.int64()), ("day", pa.string()), ("note", pa.string()), ("_change", pa.int8())])), tmp_path / name)
+        return tmp_path / name
+
+    def merge(name, rows, *options):
+        return subprocess.run([merge_tool, tmp_path, "t", "key=id", "change=_change", "partition=day", *options, changes(name, rows)],
+                              check=True, capture_output=True, text=True)
+    properties = ["property=delta.enableDeletionVectors=true"] if vectors else []
+    merge("empty.parquet", [{"id": 0, "day": "a", "note": "x", "_change": 3}], *properties)
+    table = tmp_path / "t"
+    for path in sorted((table / "_delta_log").glob("*.json"))[1:]:
+        path.unlink()
+    actions = read_log(table)
+    protocol, metadata = action(actions, "protocol"), action(actions, "metaData")
+    schema, ids = json.loads(metadata["schemaString"]), []
+    give_names(schema, ids, mode)
+    metadata["schemaString"] = json.dumps(schema)
+    metadata["partitionColumns"] = ["day"]
+    metadata["configuration"].update({"delta.columnMapping.mode": mode, "delta.columnMapping.maxColumnId": str(len(ids))})
+    features = ["columnMapping"] + (["deletionVectors"] if vectors else [])
+    protocol.update({"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": features, "writerFeatures": features})
+    write_log(table, actions)
+    merge("a.parquet", [{"id": n, "day": "ab"[n % 2], "note": f"first {n}", "_change": 0} for n in range(20)])
+    merge("b.parquet", [{"id": 3, "day": "b", "note": "second", "_change": 2}, {"id": 4, "day": "a", "note": None, "_change": 3},
+                        {"id": 99, "day": "c", "note": "new", "_change": 0}])
+    wanted = {n: f"first {n}" for n in range(20) if n != 4} | {3: "second", 99: "new"}
+    assert {int(row["id"]): row["note"] for row in rows_of(tool, tmp_path, "t")} == wanted
+    theirs = QueryBuilder().register("t", DeltaTable(str(table))).execute("select id, note from t").read_all()
+    assert {i.as_py(): n.as_py() for i, n in zip(theirs["id"], theirs["note"])} == wanted
