@@ -380,6 +380,7 @@ static int add_measures(struct weir_aggregate *aggregate, const struct weir_feed
         .positions = aggregate->positions + from,
         .values = aggregate->values + from,
         .count = to - from,
+        .times_us = feed->times_us,
         .take_back = take_back,
     };
     int rc = WEIR_OK;
@@ -390,6 +391,7 @@ static int add_measures(struct weir_aggregate *aggregate, const struct weir_feed
         } else {
             const struct weir_column *input =
                 aggregate->measures.cells[m].measure.has_input ? feed->inputs[m] : NULL;
+            rows.order = feed->orders != NULL ? feed->orders[m] : NULL;
             rc = weir_measures_add(&aggregate->measures, m, &rows, input, mask, err);
         }
     }
@@ -504,10 +506,11 @@ int weir_aggregate_feed_changes(struct weir_aggregate *aggregate, const struct w
                                 const int32_t *sel, int32_t count, const int64_t *times_us,
                                 const int64_t *watermark_before_us, const int8_t *signs,
                                 const struct weir_column *const *inputs,
+                                const struct weir_column *const *orders,
                                 const uint8_t *const *masks, int32_t *late_sel, int32_t *late_count,
                                 struct weir_error *err) {
     struct weir_feed feed = {batch,  sel,   count, times_us, watermark_before_us,
-                             inputs, masks, signs};
+                             inputs, masks, signs, orders};
     *late_count = 0;
     int rc = reserve_scratch(aggregate, count);
     if (rc != WEIR_OK) {
@@ -533,7 +536,7 @@ int weir_aggregate_feed(struct weir_aggregate *aggregate, const struct weir_batc
                         const uint8_t *const *masks, int32_t *late_sel, int32_t *late_count,
                         struct weir_error *err) {
     return weir_aggregate_feed_changes(aggregate, batch, sel, count, times_us, watermark_before_us,
-                                       NULL, inputs, masks, late_sel, late_count, err);
+                                       NULL, inputs, NULL, masks, late_sel, late_count, err);
 }
 
 /* --- fire ---------------------------------------------------------------------------------- */
@@ -690,8 +693,23 @@ size_t weir_aggregate_bytes(const struct weir_aggregate *aggregate) {
 }
 
 bool weir_measure_retracts(const struct weir_measure *measure) {
-    bool adds = measure->kind == WEIR_MEASURE_SUM || measure->kind == WEIR_MEASURE_AVG;
-    return !adds || (measure->type != WEIR_TYPE_FLOAT && measure->type != WEIR_TYPE_DOUBLE);
+    bool floats = measure->type == WEIR_TYPE_FLOAT || measure->type == WEIR_TYPE_DOUBLE;
+    bool wide = measure->type == WEIR_TYPE_DECIMAL && measure->precision > 18;
+    switch (measure->kind) {
+    case WEIR_MEASURE_SUM:
+    case WEIR_MEASURE_AVG:
+        return !floats;
+    case WEIR_MEASURE_VARIANCE:
+    case WEIR_MEASURE_STDDEV:
+        return !floats && !wide;
+    case WEIR_MEASURE_FIRST:
+    case WEIR_MEASURE_LAST:
+    case WEIR_MEASURE_ARG_MAX:
+    case WEIR_MEASURE_ARG_MIN:
+        return false;
+    default:
+        return true;
+    }
 }
 
 size_t weir_aggregate_estimate(const struct weir_aggregate *aggregate) {

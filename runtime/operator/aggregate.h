@@ -28,7 +28,13 @@ enum weir_measure_kind {
     WEIR_MEASURE_AVG,
     WEIR_MEASURE_MIN,
     WEIR_MEASURE_MAX,
-    WEIR_MEASURE_DISTINCT
+    WEIR_MEASURE_DISTINCT,
+    WEIR_MEASURE_FIRST,   /* by event time, of equals the first to arrive */
+    WEIR_MEASURE_LAST,    /* of equals the last */
+    WEIR_MEASURE_ARG_MAX, /* of the row whose other column is greatest; of equals the first */
+    WEIR_MEASURE_ARG_MIN,
+    WEIR_MEASURE_VARIANCE, /* of a sample */
+    WEIR_MEASURE_STDDEV
 };
 
 struct weir_measure {
@@ -97,11 +103,13 @@ int weir_aggregate_feed(struct weir_aggregate *aggregate, const struct weir_batc
                         const int64_t *watermark_before_us, const struct weir_column *const *inputs,
                         const uint8_t *const *masks, int32_t *late_sel, int32_t *late_count,
                         struct weir_error *err) WEIR_MUST_CHECK;
-/* The same where rows may be taken back: signs[row] < 0. */
+/* The same where rows may be taken back: signs[row] < 0 (NULL: none); and with measures of two
+ * columns: orders[m] is the second, plain. */
 int weir_aggregate_feed_changes(struct weir_aggregate *aggregate, const struct weir_batch *batch,
                                 const int32_t *sel, int32_t count, const int64_t *times_us,
                                 const int64_t *watermark_before_us, const int8_t *signs,
                                 const struct weir_column *const *inputs,
+                                const struct weir_column *const *orders,
                                 const uint8_t *const *masks, int32_t *late_sel, int32_t *late_count,
                                 struct weir_error *err) WEIR_MUST_CHECK;
 /* Unwindowed: what the batch fed last did to its groups, as a changelog in the order they were

@@ -27,6 +27,7 @@ struct weir_feed {
     const struct weir_column *const *inputs;
     const uint8_t *const *masks;
     const int8_t *signs;
+    const struct weir_column *const *orders;
 };
 
 /* One row of output. */

@@ -1,6 +1,7 @@
-#include "operator/measure.h"
+#include "operator/measure_private.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "operator/key.h"
@@ -8,18 +9,13 @@
 
 enum { DECIMAL_DIGITS = 38, AVERAGE_SCALE = 6, NARROW_DIGITS = 18 };
 
-/* A min or max of strings: owned bytes in the table's heap. */
-struct bytes_cell {
-    uint8_t *bytes;
-    uint32_t length;
-    uint32_t capacity; /* as asked of the heap */
-};
-
-_Static_assert(sizeof(struct bytes_cell) == 16, "bytes cell");
+_Static_assert(sizeof(struct weir_part) == 16, "bytes cell");
 _Static_assert(sizeof(struct weir_distinct_cell) == 16, "distinct cell");
 
+static const char *const names[] = {"count", "sum",  "avg",     "min",     "max",      "distinct",
+                                    "first", "last", "arg_max", "arg_min", "variance", "stddev"};
+
 bool weir_measure_kind_parse(const char *text, enum weir_measure_kind *kind) {
-    static const char *const names[] = {"count", "sum", "avg", "min", "max", "distinct"};
     for (int i = 0; i < (int)(sizeof names / sizeof names[0]); i++) {
         if (strcmp(text, names[i]) == 0) {
             *kind = (enum weir_measure_kind)i;
@@ -27,14 +23,6 @@ bool weir_measure_kind_parse(const char *text, enum weir_measure_kind *kind) {
         }
     }
     return false;
-}
-
-static bool is_int(uint8_t type) {
-    return type >= WEIR_TYPE_INT8 && type <= WEIR_TYPE_INT64;
-}
-
-static bool is_float(uint8_t type) {
-    return type == WEIR_TYPE_FLOAT || type == WEIR_TYPE_DOUBLE;
 }
 
 int weir_measure_output(const struct weir_measure *measure, struct weir_field *field,
@@ -87,8 +75,19 @@ int weir_measure_output(const struct weir_measure *measure, struct weir_field *f
         field->scale = is_int(measure->type) || measure->scale < AVERAGE_SCALE ? AVERAGE_SCALE
                                                                                : measure->scale;
         return WEIR_OK;
+    case WEIR_MEASURE_VARIANCE:
+    case WEIR_MEASURE_STDDEV:
+        if (!summable) {
+            break;
+        }
+        field->type = WEIR_TYPE_DOUBLE;
+        return WEIR_OK;
     case WEIR_MEASURE_MIN:
     case WEIR_MEASURE_MAX:
+    case WEIR_MEASURE_FIRST:
+    case WEIR_MEASURE_LAST:
+    case WEIR_MEASURE_ARG_MAX:
+    case WEIR_MEASURE_ARG_MIN:
         if (weir_type_is_nested(measure->type)) {
             break;
         }
@@ -97,7 +96,6 @@ int weir_measure_output(const struct weir_measure *measure, struct weir_field *f
         field->scale = measure->scale;
         return WEIR_OK;
     }
-    static const char *const names[] = {"count", "sum", "avg", "min", "max", "distinct"};
     return weir_error_set(err, WEIR_E_CONFIG, "measure '%s': %s does not take a %s column",
                           measure->name, names[measure->kind], weir_type_name(measure->type));
 }
@@ -113,8 +111,7 @@ static uint32_t extreme_bytes(uint8_t type) {
     return weir_type_is_bytes(type) || type == WEIR_TYPE_DECIMAL ? 16 : 8;
 }
 
-static int make_member_key(struct weir_measures *measures, struct weir_measure_cell *cell,
-                           struct weir_error *err) {
+static int make_member_key(struct weir_measure_cell *cell, struct weir_error *err) {
     const struct weir_measure *measure = &cell->measure;
     struct weir_field field = {.name = NULL,
                                .type = measure->type,
@@ -122,9 +119,6 @@ static int make_member_key(struct weir_measures *measures, struct weir_measure_c
                                .scale = measure->scale};
     struct weir_schema schema = {.references = 1, .count = 1, .fields = &field};
     int32_t column = 0;
-    measures->value_bytes += sizeof(struct weir_distinct_cell);
-    measures->has_parts = true;
-    measures->has_members = true;
     cell->member_key = weir_key_create(&schema, &column, 1, err);
     return cell->member_key != NULL ? WEIR_OK : weir_error_wrap(err, "measure '%s'", measure->name);
 }
@@ -145,7 +139,12 @@ static int cell_init(struct weir_measures *measures, struct weir_measure_cell *c
     bool extreme = measure->kind == WEIR_MEASURE_MIN || measure->kind == WEIR_MEASURE_MAX;
     cell->of_members = measure->kind == WEIR_MEASURE_DISTINCT || (extreme && measures->retracts);
     if (cell->of_members) {
-        rc = make_member_key(measures, cell, err);
+        measures->value_bytes += sizeof(struct weir_distinct_cell);
+        measures->has_parts = true;
+        measures->has_members = true;
+    }
+    if (cell->of_members || weir_measure_chooses(measure->kind)) {
+        rc = make_member_key(cell, err);
         if (rc != WEIR_OK) {
             return rc;
         }
@@ -165,6 +164,17 @@ static int cell_init(struct weir_measures *measures, struct weir_measure_cell *c
         measures->value_bytes += extreme_bytes(measure->type);
         measures->has_parts |= weir_type_is_bytes(measure->type);
         break;
+    case WEIR_MEASURE_FIRST:
+    case WEIR_MEASURE_LAST:
+    case WEIR_MEASURE_ARG_MAX:
+    case WEIR_MEASURE_ARG_MIN:
+        measures->value_bytes += sizeof(struct weir_chosen);
+        measures->has_parts = true;
+        break;
+    case WEIR_MEASURE_VARIANCE:
+    case WEIR_MEASURE_STDDEV:
+        measures->value_bytes += weir_variance_bytes(measure);
+        break;
     case WEIR_MEASURE_DISTINCT:
         break;
     }
@@ -175,6 +185,7 @@ int weir_measures_init(struct weir_measures *measures, const struct weir_measure
                        int32_t count, bool retracts, uint32_t tail_bytes, struct weir_error *err) {
     memset(measures, 0, sizeof *measures);
     measures->retracts = retracts;
+    weir_keys_init(&measures->keys);
     if (count < 0 || count > WEIR_MEASURES_MAX) {
         return weir_error_set(err, WEIR_E_CONFIG, "%d measures: at most %d are possible", count,
                               WEIR_MEASURES_MAX);
@@ -202,41 +213,12 @@ void weir_measures_fini(struct weir_measures *measures) {
         free((void *)(uintptr_t)measures->cells[m].measure.name);
         weir_key_destroy(measures->cells[m].member_key);
     }
+    weir_keys_fini(&measures->keys);
     free(measures->cells);
     memset(measures, 0, sizeof *measures);
 }
 
-static inline bool is_present(const uint8_t *value, int32_t m) {
-    uint64_t word;
-    memcpy(&word, value + (m >> 6) * 8, sizeof word);
-    return (word >> (m & 63)) & 1;
-}
-
-/* Returns whether it was present before. */
-static inline bool set_present(uint8_t *value, int32_t m) {
-    uint64_t word;
-    memcpy(&word, value + (m >> 6) * 8, sizeof word);
-    bool before = (word >> (m & 63)) & 1;
-    word |= UINT64_C(1) << (m & 63);
-    memcpy(value + (m >> 6) * 8, &word, sizeof word);
-    return before;
-}
-
-static inline void clear_present(uint8_t *value, int32_t m) {
-    uint64_t word;
-    memcpy(&word, value + (m >> 6) * 8, sizeof word);
-    word &= ~(UINT64_C(1) << (m & 63));
-    memcpy(value + (m >> 6) * 8, &word, sizeof word);
-}
-
 /* --- adding -------------------------------------------------------------------------------- */
-
-static inline void add_u64(uint8_t *at, uint64_t by) {
-    uint64_t count;
-    memcpy(&count, at, sizeof count);
-    count += by;
-    memcpy(at, &count, sizeof count);
-}
 
 static inline void add_i128(uint8_t *at, weir_int128 by) {
     weir_uint128 sum;
@@ -258,18 +240,6 @@ static inline void add_double(uint8_t *at, double by) {
     sum += by;
     memcpy(at, &sum, sizeof sum);
 }
-
-/* Runs `body` with `row` and `value` (the slot's) for each row that counts and is not null. */
-#define FOR_EACH_VALUE(body)                                                                       \
-    for (int32_t k = 0; k < rows->count; k++) {                                                    \
-        int32_t row = rows->rows[k];                                                               \
-        uint8_t *value = rows->values[k];                                                          \
-        if ((mask != NULL && mask[rows->positions[k]] != 1) ||                                     \
-            (input != NULL && weir_column_is_null(input, row))) {                                  \
-            continue;                                                                              \
-        }                                                                                          \
-        body                                                                                       \
-    }
 
 static void add_count(const struct weir_measure_cell *cell, const struct weir_measure_rows *rows,
                       const struct weir_column *input, const uint8_t *mask) {
@@ -384,7 +354,7 @@ static int compare_bytes(const uint8_t *a, size_t a_length, const uint8_t *b, si
     return order != 0 ? order : (a_length > b_length) - (a_length < b_length);
 }
 
-static int hold_bytes(struct weir_measures *measures, struct bytes_cell *held, const char *bytes,
+int weir_measure_hold(struct weir_measures *measures, struct weir_part *held, const char *bytes,
                       uint32_t length, struct weir_error *err) {
     if (length > held->capacity || held->bytes == NULL) {
         int rc = weir_table_check_room(measures->table, length, err);
@@ -412,10 +382,10 @@ static int hold_bytes(struct weir_measures *measures, struct bytes_cell *held, c
 static int extreme_slot_bytes(struct weir_measures *measures, const struct weir_measure_cell *cell,
                               uint8_t *value, const char *bytes, uint32_t length,
                               struct weir_error *err) {
-    struct bytes_cell held;
+    struct weir_part held;
     uint8_t *at = value + weir_extreme_offset(cell);
     memcpy(&held, at, sizeof held);
-    int rc = hold_bytes(measures, &held, bytes, length, err);
+    int rc = weir_measure_hold(measures, &held, bytes, length, err);
     if (rc == WEIR_OK) {
         memcpy(at, &held, sizeof held);
     }
@@ -430,7 +400,7 @@ static int add_bytes(struct weir_measures *measures, int32_t m,
     FOR_EACH_VALUE({
         int32_t length;
         const char *bytes = weir_column_bytes(input, row, &length);
-        struct bytes_cell held;
+        struct weir_part held;
         memcpy(&held, value + cell->offset, sizeof held);
         if (is_present(value, m)) {
             int order =
@@ -476,6 +446,15 @@ int weir_measures_add(struct weir_measures *measures, int32_t m,
         }
         add_extreme(cell, m, rows, input, mask);
         return WEIR_OK;
+    case WEIR_MEASURE_FIRST:
+    case WEIR_MEASURE_LAST:
+    case WEIR_MEASURE_ARG_MAX:
+    case WEIR_MEASURE_ARG_MIN:
+        return weir_chosen_add(measures, m, rows, input, mask, err);
+    case WEIR_MEASURE_VARIANCE:
+    case WEIR_MEASURE_STDDEV:
+        weir_variance_add(cell, rows, input, mask);
+        return WEIR_OK;
     case WEIR_MEASURE_DISTINCT:
         break;
     }
@@ -500,8 +479,8 @@ static int compare_held(const struct weir_measure_cell *cell, const uint8_t *int
                         const uint8_t *from) {
     int sign = cell->measure.kind == WEIR_MEASURE_MAX ? 1 : -1;
     if (weir_type_is_bytes(cell->measure.type)) {
-        struct bytes_cell a;
-        struct bytes_cell b;
+        struct weir_part a;
+        struct weir_part b;
         memcpy(&a, into, sizeof a);
         memcpy(&b, from, sizeof b);
         return sign * compare_bytes(b.bytes, b.length, a.bytes, a.length);
@@ -563,8 +542,8 @@ int weir_extreme_compare(const struct weir_measure_cell *cell, const uint8_t *va
                          const uint8_t *key, size_t length) {
     const uint8_t *at = value + weir_extreme_offset(cell);
     if (weir_type_is_bytes(cell->measure.type)) {
-        struct bytes_cell held;
-        struct bytes_cell other = {0};
+        struct weir_part held;
+        struct weir_part other = {0};
         memcpy(&held, at, sizeof held);
         /* Only compared: nothing is written through it. */
         other.bytes = (uint8_t *)(uintptr_t)text_of_key(key, length, &other.length);
@@ -647,6 +626,18 @@ static void merge_cell(const struct weir_measures *measures, int32_t m, uint8_t 
             memcpy(a, b, extreme_bytes(cell->measure.type));
         }
         break;
+    case WEIR_MEASURE_FIRST:
+    case WEIR_MEASURE_LAST:
+    case WEIR_MEASURE_ARG_MAX:
+    case WEIR_MEASURE_ARG_MIN:
+        if (is_present(from, m) && (!set_present(into, m) || weir_chosen_is_better(cell, a, b))) {
+            memcpy(a, b, sizeof(struct weir_chosen));
+        }
+        break;
+    case WEIR_MEASURE_VARIANCE:
+    case WEIR_MEASURE_STDDEV:
+        weir_variance_merge(cell, a, b);
+        break;
     case WEIR_MEASURE_DISTINCT:
         break;
     }
@@ -659,8 +650,17 @@ void weir_measures_merge(const struct weir_measures *measures, uint8_t *into, co
 }
 
 static bool holds_bytes(const struct weir_measure_cell *cell) {
-    return (cell->measure.kind == WEIR_MEASURE_MIN || cell->measure.kind == WEIR_MEASURE_MAX) &&
-           weir_type_is_bytes(cell->measure.type);
+    bool extreme =
+        cell->measure.kind == WEIR_MEASURE_MIN || cell->measure.kind == WEIR_MEASURE_MAX;
+    return weir_measure_chooses(cell->measure.kind) ||
+           (extreme && weir_type_is_bytes(cell->measure.type));
+}
+
+/* Where the part of a cell that has one lies in the value. */
+static uint32_t part_offset(const struct weir_measure_cell *cell) {
+    return weir_measure_chooses(cell->measure.kind)
+               ? cell->offset + (uint32_t)offsetof(struct weir_chosen, value)
+               : weir_extreme_offset(cell);
 }
 
 int weir_measures_absorb(struct weir_measures *measures, uint8_t *into, const uint8_t *from,
@@ -671,20 +671,25 @@ int weir_measures_absorb(struct weir_measures *measures, uint8_t *into, const ui
             merge_cell(measures, m, into, from);
             continue;
         }
-        struct bytes_cell a;
-        struct bytes_cell b;
-        uint8_t *at = into + cell->offset;
-        memcpy(&a, at, sizeof a);
-        memcpy(&b, from + cell->offset, sizeof b);
+        bool chooses = weir_measure_chooses(cell->measure.kind);
+        const uint8_t *b = from + cell->offset;
+        uint8_t *a = into + cell->offset;
         if (!is_present(from, m) ||
-            (is_present(into, m) && !is_better(cell, at, from + cell->offset))) {
+            (is_present(into, m) &&
+             !(chooses ? weir_chosen_is_better(cell, a, b) : is_better(cell, a, b)))) {
             continue;
         }
-        int rc = hold_bytes(measures, &a, (const char *)b.bytes, b.length, err);
+        struct weir_part held;
+        struct weir_part other;
+        uint8_t *at = into + part_offset(cell);
+        memcpy(&held, at, sizeof held);
+        memcpy(&other, from + part_offset(cell), sizeof other);
+        int rc = weir_measure_hold(measures, &held, (const char *)other.bytes, other.length, err);
         if (rc != WEIR_OK) {
             return rc;
         }
-        memcpy(at, &a, sizeof a);
+        memcpy(a, b, part_offset(cell) - cell->offset);
+        memcpy(at, &held, sizeof held);
         set_present(into, m);
     }
     return WEIR_OK;
@@ -770,7 +775,7 @@ static int emit_extreme(const struct weir_measure_cell *cell, const uint8_t *val
                         struct weir_column_builder *out) {
     const uint8_t *at = value + weir_extreme_offset(cell);
     if (weir_type_is_bytes(cell->measure.type)) {
-        struct bytes_cell held;
+        struct weir_part held;
         memcpy(&held, at, sizeof held);
         return weir_builder_bytes(out, held.bytes, held.length);
     }
@@ -807,6 +812,15 @@ int weir_measures_emit(const struct weir_measures *measures, int32_t m, const ui
     case WEIR_MEASURE_MIN:
     case WEIR_MEASURE_MAX:
         return is_present(value, m) ? emit_extreme(cell, value, out) : weir_builder_null(out);
+    case WEIR_MEASURE_FIRST:
+    case WEIR_MEASURE_LAST:
+    case WEIR_MEASURE_ARG_MAX:
+    case WEIR_MEASURE_ARG_MIN:
+        return is_present(value, m) ? weir_chosen_emit(cell, value, out, err)
+                                    : weir_builder_null(out);
+    case WEIR_MEASURE_VARIANCE:
+    case WEIR_MEASURE_STDDEV:
+        return weir_variance_emit(cell, value, out);
     }
     return WEIR_E_BUG;
 }
@@ -823,12 +837,12 @@ static int codec_encode(void *context, const void *value, struct weir_buffer *ou
             memset(out->data + start + cell->offset + sizeof(uint64_t), 0, sizeof(uint64_t));
         }
         if (holds_bytes(cell)) {
-            memset(out->data + start + weir_extreme_offset(cell), 0, sizeof(struct bytes_cell));
+            memset(out->data + start + part_offset(cell), 0, sizeof(struct weir_part));
             if (!is_present(value, m)) {
                 continue;
             }
-            struct bytes_cell held;
-            memcpy(&held, (const uint8_t *)value + weir_extreme_offset(cell), sizeof held);
+            struct weir_part held;
+            memcpy(&held, (const uint8_t *)value + part_offset(cell), sizeof held);
             uint8_t varint[5];
             size_t varint_bytes = 0;
             uint32_t length = held.length;
@@ -862,7 +876,7 @@ static int codec_decode(void *context, void *value, const uint8_t *bytes, size_t
             memset((uint8_t *)value + cell->offset + sizeof(uint64_t), 0, sizeof(uint64_t));
         }
         if (holds_bytes(cell)) {
-            memset((uint8_t *)value + weir_extreme_offset(cell), 0, sizeof(struct bytes_cell));
+            memset((uint8_t *)value + part_offset(cell), 0, sizeof(struct weir_part));
         }
     }
     for (int32_t m = 0; m < measures->count; m++) {
@@ -875,14 +889,14 @@ static int codec_decode(void *context, void *value, const uint8_t *bytes, size_t
             return weir_error_set(err, WEIR_E_CORRUPT, "measure '%s': the text is cut off",
                                   cell->measure.name);
         }
-        struct bytes_cell held = {.capacity = size > 0 ? size : 1, .length = size};
+        struct weir_part held = {.capacity = size > 0 ? size : 1, .length = size};
         held.bytes = weir_heap_take(weir_table_heap(measures->table), held.capacity);
         if (held.bytes == NULL) {
             return weir_error_set(err, WEIR_E_NOMEM, "measure '%s': no memory for %u bytes",
                                   cell->measure.name, size);
         }
         memcpy(held.bytes, at, size);
-        memcpy((uint8_t *)value + weir_extreme_offset(cell), &held, sizeof held);
+        memcpy((uint8_t *)value + part_offset(cell), &held, sizeof held);
         at += size;
     }
     if (at != end) {
@@ -897,8 +911,8 @@ void weir_measures_release(const struct weir_measures *measures, uint8_t *value,
     for (int32_t m = 0; m < measures->count; m++) {
         const struct weir_measure_cell *cell = &measures->cells[m];
         if (holds_bytes(cell)) {
-            struct bytes_cell held;
-            memcpy(&held, value + weir_extreme_offset(cell), sizeof held);
+            struct weir_part held;
+            memcpy(&held, value + part_offset(cell), sizeof held);
             weir_heap_give(heap, held.bytes, held.capacity);
         }
     }
@@ -913,21 +927,21 @@ int weir_measures_copy(const struct weir_measures *measures, uint8_t *into, cons
         if (!holds_bytes(cell)) {
             continue;
         }
-        struct bytes_cell held;
-        memcpy(&held, from + weir_extreme_offset(cell), sizeof held);
-        struct bytes_cell own = {0};
+        struct weir_part held;
+        memcpy(&held, from + part_offset(cell), sizeof held);
+        struct weir_part own = {0};
         if (held.bytes != NULL) {
             own.length = held.length;
             own.capacity = held.length > 0 ? held.length : 1;
             own.bytes = weir_heap_take(heap, own.capacity);
             if (own.bytes == NULL) {
-                own = (struct bytes_cell){0};
+                own = (struct weir_part){0};
                 rc = WEIR_E_NOMEM; /* the rest is made whole, so that it may be released */
             } else {
                 memcpy(own.bytes, held.bytes, held.length);
             }
         }
-        memcpy(into + weir_extreme_offset(cell), &own, sizeof own);
+        memcpy(into + part_offset(cell), &own, sizeof own);
     }
     return rc;
 }

@@ -13,10 +13,15 @@
  *     min, max          i64 (ints, bool, times) · f64 (floats) · i128 (decimals)
  *                       · string, binary: 16 bytes, zero in the image
  *     distinct          u64 count, 8 bytes zero in the image; members are slots of their own
- * In the image the strings of min and max follow, varint length and bytes, for each that is
- * present, in order of measures. */
+ *     min, max that retract: the cell of distinct, then theirs
+ *     first, last, arg_max, arg_min    i128 order, i64 time, 16 bytes, zero in the image
+ *     variance, stddev  u64 count; ints and decimals of <= 18 digits: i128 sum, i192 sum of
+ * squares; others: f64 mean, f64 sum of squared differences from it In the image the bytes outside
+ * the slot follow (strings of min and max, values chosen as keys), varint length and bytes, for
+ * each that is present, in order of measures. */
 #include "batch/builder.h"
 #include "operator/aggregate.h"
+#include "operator/key.h"
 #include "state/table.h"
 
 struct weir_measure_cell {
@@ -38,6 +43,7 @@ struct weir_measures {
     bool has_parts;           /* some cell needs the codec */
     bool has_members;         /* some cell is of members (members.h) */
     bool retracts;            /* rows may be taken back */
+    struct weir_keys keys;    /* scratch: values as bytes */
     struct weir_table *table; /* whose heap holds strings; set after creation */
 };
 
@@ -47,7 +53,9 @@ struct weir_measure_rows {
     const int32_t *positions;
     uint8_t *const *values;
     int32_t count;
-    bool take_back; /* the rows were added before and count no more */
+    const int64_t *times_us;         /* by row; NULL where no event time is known */
+    const struct weir_column *order; /* arg_max, arg_min: by what */
+    bool take_back;                  /* the rows were added before and count no more */
 };
 
 /* tail_bytes: of the owner's, in every value and image. retracts: rows may be taken back, which

@@ -30,6 +30,14 @@ static int init_measure(struct weir_node *node, int32_t m, struct weir_measure *
     const struct weir_plan_measure *plan = &node->model->measures[m];
     measure->name = plan->name;
     node->measure_columns[m] = -1;
+    node->order_columns[m] = -1;
+    if (plan->order != NULL) {
+        node->order_columns[m] = weir_schema_find(node->input, plan->order);
+        if (node->order_columns[m] < 0) {
+            return weir_error_set(err, WEIR_E_CONFIG, "measure %s: no column '%s'", plan->name,
+                                  plan->order);
+        }
+    }
     if (!weir_measure_kind_parse(plan->kind, &measure->kind)) {
         return weir_error_set(err, WEIR_E_BUG, "measure %s: unknown kind '%s'", plan->name,
                               plan->kind);
@@ -156,6 +164,8 @@ int model_init(struct weir_node *node, struct weir_error *err) {
     node->measure_outs = calloc(measures, sizeof(struct weir_out **));
     node->masks = calloc(measures, sizeof(uint8_t *));
     node->inputs = calloc(measures, sizeof(struct weir_column *));
+    node->order_columns = calloc(measures, sizeof(*node->order_columns));
+    node->orders = calloc(measures, sizeof(struct weir_column *));
     node->derive_schemas = calloc(derives, sizeof(struct weir_schema *));
     node->derive_outs = calloc(derives, sizeof(struct weir_out **));
     node->late_sel = calloc(ROWS_MAX, sizeof(*node->late_sel));
@@ -163,7 +173,8 @@ int model_init(struct weir_node *node, struct weir_error *err) {
     int rc = WEIR_OK;
     if (node->measure_columns == NULL || node->measure_schemas == NULL ||
         node->measure_outs == NULL || node->masks == NULL || node->inputs == NULL ||
-        node->derive_schemas == NULL || node->derive_outs == NULL || node->late_sel == NULL) {
+        node->order_columns == NULL || node->orders == NULL || node->derive_schemas == NULL ||
+        node->derive_outs == NULL || node->late_sel == NULL) {
         rc = weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
     if (rc == WEIR_OK) {
@@ -215,6 +226,8 @@ void model_fini(struct weir_node *node) {
     free(node->measure_outs);
     free(node->masks);
     free((void *)node->inputs);
+    free(node->order_columns);
+    free((void *)node->orders);
     free(node->derive_schemas);
     free(node->derive_outs);
     free(node->late_sel);
@@ -309,6 +322,8 @@ static int measure_inputs(struct weir_node *node, const struct weir_flow *flow,
     for (int32_t m = 0; rc == WEIR_OK && m < model->measure_count; m++) {
         const struct weir_plan_measure *plan = &model->measures[m];
         node->inputs[m] = NULL;
+        node->orders[m] =
+            node->order_columns[m] >= 0 ? &flow->batch->columns[node->order_columns[m]] : NULL;
         if (node->measure_columns[m] >= 0) {
             node->inputs[m] = &flow->batch->columns[node->measure_columns[m]];
         } else if (plan->function >= 0) {
@@ -382,8 +397,8 @@ static int feed(struct weir_node *node, const struct weir_flow *flow, struct wei
         }
         rc = weir_aggregate_feed_changes(node->aggregate, flow->batch, sel, count, times, wm_before,
                                          model->retracts ? node->signs : NULL, node->inputs,
-                                         (const uint8_t *const *)node->masks, node->late_sel, &late,
-                                         err);
+                                         node->orders, (const uint8_t *const *)node->masks,
+                                         node->late_sel, &late, err);
     }
     counters->late += late;
     if (rc == WEIR_OK && late > 0 && node->late != NULL) {

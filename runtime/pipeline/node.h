@@ -92,6 +92,8 @@ struct weir_node {
     struct weir_out ***derive_outs;
     uint8_t **masks; /* by measure, ROWS_MAX each, NULL without `where` */
     const struct weir_column **inputs;
+    int32_t *order_columns; /* by measure: the second column, -1 */
+    const struct weir_column **orders;
     int32_t *late_sel;
     struct checks tests;
 

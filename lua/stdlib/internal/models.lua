@@ -19,9 +19,31 @@ local model_options = {
 
 local measure_options = { where = true, over = "later" }
 
-local function read_measure(reader, item, input, from_name, functions)
+local measure_words = {
+    "sum", "count", "avg", "min", "max", "distinct", "first", "last", "arg_max", "arg_min", "variance", "stddev", "any", "all",
+}
+local needs_time = { first = true, last = true }
+
+-- The column arg_max and arg_min go by: their second argument. nil after a complaint.
+local function read_order(reader, kind, args, at, input, from_name)
+    local name = args[2]
+    if type(name) ~= "string" then
+        reader:error("type", reader:argument_at(at, 2), ("%s takes a column and the one it is chosen by"):format(kind),
+            ('such as %s("bidder", "price")'):format(kind))
+        return nil
+    end
+    local column = predicate.column(reader, input, name, reader:argument_at(at, 2), from_name)
+    local t = column and column.type
+    if t and not (types.is_numeric(t) or types.is_timestamp(t) or t.kind == "date" or t.kind == "bool") then
+        reader:error("type", reader:argument_at(at, 2), ("%s goes by a number or a time; `%s` is %s"):format(kind, name, t.text))
+        return nil
+    end
+    return column and name
+end
+
+local function read_measure(reader, item, input, from_name, functions, has_time)
     local name = item.key
-    local node = reader:node(item, ("measure `%s`"):format(name), "sum", "count", "avg", "min", "max", "distinct")
+    local node = reader:node(item, ("measure `%s`"):format(name), unpack(measure_words))
     if not node then
         return nil
     end
@@ -32,6 +54,16 @@ local function read_measure(reader, item, input, from_name, functions)
     if kind == "count" and (subject == nil or type(subject) == "table") then
         subject, next_arg = nil, 1
     end
+    if kind == "arg_max" or kind == "arg_min" then
+        measure.order = read_order(reader, kind, args, at, input, from_name)
+        if not measure.order then
+            return nil
+        end
+        next_arg = 3
+    elseif needs_time[kind] and not has_time then
+        reader:error("no-time", at, ("%s goes by event time, and nothing here or upstream declares it"):format(kind), 'add time = { field = "…" }')
+        return nil
+    end
     local input_type
     if type(subject) == "string" then
         local column = predicate.column(reader, input, subject, reader:argument_at(at, 1), from_name)
@@ -40,6 +72,10 @@ local function read_measure(reader, item, input, from_name, functions)
         end
         measure.column, input_type = subject, column.type
     elseif type(subject) == "function" then
+        if measure.order then
+            reader:error("not-built", at, ("%s of a function is not built yet"):format(kind), "make it a column in a stream in between")
+            return nil
+        end
         local type_text = args[2]
         next_arg = 3
         local parsed, why
@@ -79,11 +115,20 @@ local function read_measure(reader, item, input, from_name, functions)
     if args.n > next_arg then
         reader:error("type", reader:argument_at(at, next_arg + 1), ("%s takes no more than that"):format(kind))
     end
+    if kind == "any" or kind == "all" then -- of truth values true is the greatest
+        if input_type.kind ~= "bool" then
+            reader:error("type", reader:argument_at(at, 1), ("%s needs a bool; `%s` is %s"):format(kind, tostring(measure.column), input_type.text))
+            return nil
+        end
+        kind = kind == "any" and "max" or "min"
+        measure.kind = kind
+    end
     local result, why = types.measure(kind, input_type)
     if not result then
         reader:error("type", reader:argument_at(at, 1), ("%s; `%s` is %s"):format(why, tostring(measure.column), input_type.text))
         return nil
     end
+    measure.order = measure.order or json.null
     measure.input_type = input_type and input_type.text or json.null
     measure.type = result.text
     return measure, result
@@ -212,6 +257,11 @@ local function read_emit(reader, field, windowed)
     return default
 end
 
+local function wide(measure)
+    local digits = measure.input_type ~= json.null and measure.input_type:match "^decimal%((%d+),"
+    return digits and tonumber(digits) > 18
+end
+
 -- A model over rows that change takes old ones back: whether it can.
 -- What `top` of whole rows does without.
 local function check_whole_rows(reader, plan, named, from, at)
@@ -265,7 +315,10 @@ local function check_retracts(reader, plan, named, from, at)
     end
     for _, measure in ipairs(plan.measures) do
         local floats = measure.input_type == "double" or measure.input_type == "float"
-        if floats and (measure.kind == "sum" or measure.kind == "avg") then
+        if measure.kind == "first" or measure.kind == "last" or measure.order ~= json.null then
+            reader:error("not-built", measure.at, ("%s over rows that change is not built yet"):format(measure.kind))
+        elseif (floats or wide(measure)) and (measure.kind == "variance" or measure.kind == "stddev")
+            or floats and (measure.kind == "sum" or measure.kind == "avg") then
             local why = "%s of a %s cannot take back a row of %s: it would not come out the same"
             reader:error("type", measure.at, why:format(measure.kind, measure.input_type, from.name), "make the column a decimal")
         end
@@ -350,7 +403,7 @@ function models.model(project, reader, node, at)
         elseif datasets.find(columns, item.key) then
             reader:error("repeated-name", item.at, ("the measure `%s` is named like a column of `by`"):format(item.key), "name it otherwise")
         else
-            local measure, result = read_measure(reader, item, input, from.name, functions)
+            local measure, result = read_measure(reader, item, input, from.name, functions, time or from.time)
             if measure then
                 measure.at = item.value_at
                 measures[#measures + 1] = measure
@@ -420,7 +473,8 @@ function models.model(project, reader, node, at)
         shape[#shape + 1] = "top " .. tops.text(plan.top)
     end
     for _, measure in ipairs(measures) do
-        shape[#shape + 1] = ("%s=%s(%s):%s"):format(measure.name, measure.kind, tostring(measure.input_type), measure.type)
+        shape[#shape + 1] = ("%s=%s(%s%s):%s"):format(measure.name, measure.kind, tostring(measure.input_type),
+            measure.order ~= json.null and " by " .. measure.order or "", measure.type)
     end
     plan.state_shape = native.hash(table.concat(shape, "\n"))
     return {

@@ -201,6 +201,16 @@ function types.measure(kind, t)
             return simple.double
         end
         return nil, "avg needs a number"
+    elseif kind == "variance" or kind == "stddev" then
+        if not types.is_numeric(t) then
+            return nil, kind .. " needs a number"
+        end
+        return simple.double
+    elseif kind == "first" or kind == "last" or kind == "arg_max" or kind == "arg_min" then
+        if types.is_nested(t) then
+            return nil, kind .. " needs a column of a plain type"
+        end
+        return t
     elseif kind == "min" or kind == "max" then
         if types.is_nested(t) or t.kind == "binary" then
             return nil, kind .. " needs a column whose values are ordered"

@@ -1,0 +1,96 @@
+#pragma once
+/* What the files of measures share: bits of presence, parts outside the slot, loops over rows. */
+#include <string.h>
+
+#include "operator/measure.h"
+#include "operator/wide.h"
+
+/* Bytes of a measure outside the slot: in the table's heap. */
+struct weir_part {
+    uint8_t *bytes;
+    uint32_t length;
+    uint32_t capacity; /* as asked of the heap */
+};
+
+static inline bool is_int(uint8_t type) {
+    return type >= WEIR_TYPE_INT8 && type <= WEIR_TYPE_INT64;
+}
+
+static inline bool is_float(uint8_t type) {
+    return type == WEIR_TYPE_FLOAT || type == WEIR_TYPE_DOUBLE;
+}
+
+static inline bool is_present(const uint8_t *value, int32_t m) {
+    uint64_t word;
+    memcpy(&word, value + (m >> 6) * 8, sizeof word);
+    return (word >> (m & 63)) & 1;
+}
+
+/* Returns whether it was present before. */
+static inline bool set_present(uint8_t *value, int32_t m) {
+    uint64_t word;
+    memcpy(&word, value + (m >> 6) * 8, sizeof word);
+    bool before = (word >> (m & 63)) & 1;
+    word |= UINT64_C(1) << (m & 63);
+    memcpy(value + (m >> 6) * 8, &word, sizeof word);
+    return before;
+}
+
+static inline void clear_present(uint8_t *value, int32_t m) {
+    uint64_t word;
+    memcpy(&word, value + (m >> 6) * 8, sizeof word);
+    word &= ~(UINT64_C(1) << (m & 63));
+    memcpy(value + (m >> 6) * 8, &word, sizeof word);
+}
+
+static inline void add_u64(uint8_t *at, uint64_t by) {
+    uint64_t count;
+    memcpy(&count, at, sizeof count);
+    count += by;
+    memcpy(at, &count, sizeof count);
+}
+
+/* Runs `body` with `row` and `value` (the slot's) for each row that counts and is not null. */
+#define FOR_EACH_VALUE(body)                                                                       \
+    for (int32_t k = 0; k < rows->count; k++) {                                                    \
+        int32_t row = rows->rows[k];                                                               \
+        uint8_t *value = rows->values[k];                                                          \
+        if ((mask != NULL && mask[rows->positions[k]] != 1) ||                                     \
+            (input != NULL && weir_column_is_null(input, row))) {                                  \
+            continue;                                                                              \
+        }                                                                                          \
+        body                                                                                       \
+    }
+
+/* The part holds these bytes. WEIR_E_LIMIT, WEIR_E_NOMEM. */
+int weir_measure_hold(struct weir_measures *measures, struct weir_part *held, const char *bytes,
+                      uint32_t length, struct weir_error *err) WEIR_MUST_CHECK;
+
+/* --- measure_chosen.c: first, last, arg_max, arg_min ------------------------------------------ */
+
+/* A value and what it was chosen by. */
+struct weir_chosen {
+    uint64_t order[2]; /* i128 */
+    int64_t time;
+    struct weir_part value; /* key bytes (operator/key.h) */
+};
+
+bool weir_measure_chooses(enum weir_measure_kind kind);
+int weir_chosen_add(struct weir_measures *measures, int32_t m, const struct weir_measure_rows *rows,
+                    const struct weir_column *input, const uint8_t *mask,
+                    struct weir_error *err) WEIR_MUST_CHECK;
+/* Is `from` to be taken over `into`? Both are present. */
+bool weir_chosen_is_better(const struct weir_measure_cell *cell, const uint8_t *into,
+                           const uint8_t *from);
+int weir_chosen_emit(const struct weir_measure_cell *cell, const uint8_t *value,
+                     struct weir_column_builder *out, struct weir_error *err) WEIR_MUST_CHECK;
+
+/* --- measure_variance.c: variance, stddev -------------------------------------------------------
+ */
+
+uint32_t weir_variance_bytes(const struct weir_measure *measure);
+void weir_variance_add(const struct weir_measure_cell *cell, const struct weir_measure_rows *rows,
+                       const struct weir_column *input, const uint8_t *mask);
+void weir_variance_merge(const struct weir_measure_cell *cell, uint8_t *into, const uint8_t *from);
+int weir_variance_emit(const struct weir_measure_cell *cell, const uint8_t *value,
+                       struct weir_column_builder *out) WEIR_MUST_CHECK;
