@@ -34,6 +34,7 @@ static int union_text(const struct avro_type *type, struct weir_buffer *out) {
 
 int avro_type_text(const struct avro_type *type, struct weir_buffer *out) {
     int rc;
+    bool bracket;
     switch (type->logical) {
     case AVRO_DECIMAL:
         return weir_buffer_printf(out, "decimal(%d,%d)", (int)type->precision, (int)type->scale);
@@ -51,8 +52,10 @@ int avro_type_text(const struct avro_type *type, struct weir_buffer *out) {
         return union_text(type, out);
     case AVRO_ARRAY:
     case AVRO_MAP:
-        rc = weir_buffer_append_text(out, type->kind == AVRO_ARRAY ? "array of " : "map of ");
-        return rc == WEIR_OK ? avro_type_text(type->branches[0], out) : rc;
+        bracket = type->branches[0]->kind == AVRO_UNION;
+        rc = weir_buffer_printf(out, "%s of %s", avro_kind_name(type->kind), bracket ? "(" : "");
+        rc = rc == WEIR_OK ? avro_type_text(type->branches[0], out) : rc;
+        return rc == WEIR_OK && bracket ? weir_buffer_append_text(out, ")") : rc;
     case AVRO_RECORD:
     case AVRO_ENUM:
         return weir_buffer_printf(out, "%s %s", avro_kind_name(type->kind), type->name);

@@ -116,7 +116,7 @@ int avro_subject_versions(struct avro_registry *registry, const char *subject, s
 int avro_subject_level(struct avro_registry *registry, const char *subject, char *out, size_t size,
                        struct weir_error *err) {
     json_t *answer;
-    int rc = ask_for(registry, "/config/", subject, "", &answer, err);
+    int rc = ask_for(registry, "/config/", subject, "?defaultToGlobal=true", &answer, err);
     if (rc == WEIR_E_NOTFOUND) { /* none of its own */
         rc = ask_for(registry, "/config", NULL, "", &answer, err);
     }

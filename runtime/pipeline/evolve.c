@@ -1,5 +1,6 @@
 #include "pipeline/evolve.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -207,7 +208,7 @@ int evolve_apply(struct weir_pipeline *p, struct weir_graph *after, const struct
 }
 
 /* As many rows of these columns, each its default: what a JSON text without any of them gives. */
-static int make_pad(struct weir_pipeline *p, struct weir_schema *missing, int32_t rows,
+static int make_pad(struct weir_pool *pool, struct weir_schema *missing, int32_t rows,
                     struct weir_batch **out, struct weir_error *err) {
     struct weir_schema *full = weir_decode_full_schema(missing);
     struct weir_decoder *decoder = NULL;
@@ -225,7 +226,7 @@ static int make_pad(struct weir_pipeline *p, struct weir_schema *missing, int32_
         memcpy(text + (size_t)i * PAD_TEXT, "{}\n", PAD_TEXT);
         frames[i] = (struct weir_frame){.start = (uint32_t)(i * PAD_TEXT), .length = 2};
     }
-    bool begun = rc == WEIR_OK && weir_batch_builder_init(&builder, p->pool, full, rows,
+    bool begun = rc == WEIR_OK && weir_batch_builder_init(&builder, pool, full, rows,
                                                           BATCH_BYTES_MAX, err) == WEIR_OK;
     rc = rc == WEIR_OK && !begun ? WEIR_E_NOMEM : rc;
     rc = rc == WEIR_OK ? weir_batch_builder_begin(&builder) : rc;
@@ -250,7 +251,7 @@ static int make_pad(struct weir_pipeline *p, struct weir_schema *missing, int32_
     return rc;
 }
 
-static int widen(struct weir_pipeline *p, struct weir_schema *full, struct weir_batch *from,
+static int widen(struct weir_pool *pool, struct weir_schema *full, struct weir_batch *from,
                  struct weir_batch **out, struct weir_error *err) {
     struct weir_schema *missing = weir_schema_create();
     struct weir_batch *pad = NULL;
@@ -261,9 +262,9 @@ static int widen(struct weir_pipeline *p, struct weir_schema *full, struct weir_
             rc = weir_schema_add(missing, &full->fields[i]);
         }
     }
-    rc = rc == WEIR_OK ? make_pad(p, missing, from->rows, &pad, err) : rc;
+    rc = rc == WEIR_OK ? make_pad(pool, missing, from->rows, &pad, err) : rc;
     if (rc == WEIR_OK) {
-        made = weir_batch_create(p->pool, full);
+        made = weir_batch_create(pool, full);
         rc = made != NULL ? WEIR_OK : WEIR_E_LIMIT;
     }
     for (int32_t i = 0; rc == WEIR_OK && i < full->count; i++) {
@@ -283,18 +284,94 @@ static int widen(struct weir_pipeline *p, struct weir_schema *full, struct weir_
     return rc;
 }
 
-int evolve_batch(struct weir_pipeline *p, int32_t s, struct weir_batch **batch,
-                 struct weir_error *err) {
-    struct weir_schema *full = p->plan->sources[s].full_schema;
+int evolve_batch(struct weir_pool *pool, const struct weir_plan_source *source,
+                 struct weir_batch **batch, struct weir_error *err) {
+    struct weir_schema *full = source->full_schema;
     struct weir_batch *wide = NULL;
     if ((*batch)->rows == 0 || (*batch)->schema->count >= full->count) {
         return WEIR_OK; /* columns are only added: as many are the same */
     }
-    int rc = widen(p, full, *batch, &wide, err);
+    int rc = widen(pool, full, *batch, &wide, err);
     if (rc != WEIR_OK) {
-        return weir_error_wrap(err, "add columns to rows of %s", p->plan->sources[s].name);
+        return weir_error_wrap(err, "add columns to rows of %s", source->name);
     }
     weir_batch_unref(*batch);
     *batch = wide;
+    return WEIR_OK;
+}
+
+/* --- in the ledger -----------------------------------------------------------------------------
+ */
+
+static json_t *columns_json(const struct weir_schema *schema) {
+    json_t *list = json_array();
+    struct weir_buffer type;
+    weir_buffer_init(&type, 16 << 20);
+    for (int32_t i = 0; list != NULL && i < schema->count; i++) {
+        const struct weir_field *field = &schema->fields[i];
+        weir_buffer_clear(&type);
+        const char *text =
+            weir_field_format_type(field, &type) == WEIR_OK ? weir_buffer_text(&type) : NULL;
+        json_t *one = text == NULL
+                          ? NULL
+                          : json_pack("{s:s,s:s,s:b,s:s*}", "name", field->name, "type", text,
+                                      "nullable", field->nullable, "default", field->default_json);
+        if (one == NULL || json_array_append_new(list, one) != 0) {
+            json_decref(list);
+            list = NULL;
+        }
+    }
+    weir_buffer_fini(&type);
+    return list;
+}
+
+int evolve_put(struct weir_pipeline *p, struct weir_record *record, struct weir_error *err) {
+    int rc = WEIR_OK;
+    for (int32_t i = 0; rc == WEIR_OK && i < p->plan->source_count; i++) {
+        const struct weir_plan_source *source = &p->plan->sources[i];
+        if (!is_outside(source)) {
+            continue;
+        }
+        char key[512];
+        snprintf(key, sizeof(key), EVOLVE_KEY "%s", source->name);
+        json_t *list = columns_json(source->schema);
+        char *text = list != NULL ? json_dumps(list, JSON_COMPACT) : NULL;
+        rc = text == NULL ? weir_error_set(err, WEIR_E_NOMEM, "columns: out of memory")
+                          : weir_record_put_bytes(record, WEIR_SECTION_COUNTERS, key, strlen(key),
+                                                  text, strlen(text), err);
+        free(text);
+        json_decref(list);
+    }
+    return rc;
+}
+
+int evolve_parse(const void *text, size_t size, struct weir_schema **out, struct weir_error *err) {
+    json_t *list = json_loadb(text, size, 0, NULL);
+    struct weir_schema *schema = weir_schema_create();
+    int rc = schema != NULL && json_is_array(list)
+                 ? WEIR_OK
+                 : weir_error_set(err, WEIR_E_CORRUPT, "a record's columns cannot be read");
+    size_t i;
+    json_t *one;
+    json_array_foreach(list, i, one) {
+        const char *name = json_string_value(json_object_get(one, "name"));
+        const char *type = json_string_value(json_object_get(one, "type"));
+        const char *otherwise = json_string_value(json_object_get(one, "default"));
+        if (rc == WEIR_OK) {
+            rc = name == NULL || type == NULL
+                     ? weir_error_set(err, WEIR_E_CORRUPT, "a record's columns cannot be read")
+                     : weir_schema_add_text(schema, name, type,
+                                            json_is_true(json_object_get(one, "nullable")), err);
+        }
+        if (rc == WEIR_OK && otherwise != NULL) {
+            schema->fields[schema->count - 1].default_json = strdup(otherwise);
+        }
+    }
+    json_decref(list);
+    if (rc != WEIR_OK) {
+        weir_schema_unref(schema);
+        return rc;
+    }
+    *out = schema;
     return WEIR_OK;
 }

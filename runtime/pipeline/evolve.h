@@ -32,7 +32,16 @@ int evolve_check_dataset(const struct weir_dataset *before, const struct weir_da
  * sources. */
 int evolve_apply(struct weir_pipeline *p, struct weir_graph *after, const struct weir_plan *plan,
                  struct weir_error *err) WEIR_MUST_CHECK;
-/* Loop: a batch decoded into fewer columns than source `s` has gets the others, by default or
+/* A batch decoded into fewer columns than the source has gets the others, by default or
  * null. */
-int evolve_batch(struct weir_pipeline *p, int32_t s, struct weir_batch **batch,
+int evolve_batch(struct weir_pool *pool, const struct weir_plan_source *source,
+                 struct weir_batch **batch, struct weir_error *err) WEIR_MUST_CHECK;
+
+/* What the ledger keeps of columns from outside, so that an epoch can be replayed under those it
+ * had: in the counters, under EVOLVE_KEY and the source's name, a JSON array of columns. Loop. */
+#define EVOLVE_KEY "columns/"
+int evolve_put(struct weir_pipeline *p, struct weir_record *record,
+               struct weir_error *err) WEIR_MUST_CHECK;
+/* One reference for the caller. */
+int evolve_parse(const void *text, size_t size, struct weir_schema **out,
                  struct weir_error *err) WEIR_MUST_CHECK;

@@ -121,13 +121,17 @@ static int begin_batch(struct weir_pipeline *p, struct weir_error *err) {
     if (batch->rows > 0 || batch->opens) {
         struct weir_message message = message_of(p, WEIR_MESSAGE_BATCH);
         message.rows = (uint64_t)batch->rows;
+        int32_t columns = p->plan->sources[s].full_schema->count;
+        if (batch->batch->schema->count < columns) { /* decoded before they were more */
+            message.version = (uint64_t)batch->batch->schema->count;
+        }
         rc = schedule_add(p, &message);
         p->events += batch->rows;
     }
     if (rc == WEIR_OK && batch->opens) {
         rc = weir_graph_open_partition(p->graph, s, partition, err);
     }
-    rc = rc == WEIR_OK ? evolve_batch(p, s, &batch->batch, err) : rc;
+    rc = rc == WEIR_OK ? evolve_batch(p->pool, &p->plan->sources[s], &batch->batch, err) : rc;
     if (rc == WEIR_OK && batch->batch->rows > 0) {
         int64_t cpu_ns = weir_clock_thread_cpu_ns();
         weir_batch_fill_int64(batch->batch,

@@ -108,6 +108,7 @@ struct weir_pipeline {
     int64_t snapshot_at_ns;
     int64_t events;
     int64_t columns_changed; /* sources whose columns grew while they ran */
+    int64_t columns_told;    /* and one: the ledger holds those after that many changes */
     int64_t started_ns;
     int64_t last_progress_ns;
     int64_t last_status_ns;

@@ -12,18 +12,25 @@
 #include "commit/recover.h"
 #include "commit/snapshot.h"
 #include "core/clock.h"
-#include "pipeline/graph.h"
+#include "pipeline/evolve.h"
 #include "pipeline/plan.h"
 #include "sink/sinks.h"
 #include "source/source.h"
 #include "state/image.h"
 
-enum { CELLS_MAX = 512, IMAGE_BYTES_MAX = 1 << 30 };
+enum { IMAGE_BYTES_MAX = 1 << 30 };
 
 struct position {
     char *key;
     uint8_t *bytes;
     size_t size;
+};
+
+/* Columns of a source that come from outside, as the ledger has them. */
+struct columns {
+    char *source;
+    struct weir_schema *now;    /* of the epoch */
+    struct weir_schema *before; /* those it had before these, or NULL */
 };
 
 struct output {
@@ -46,6 +53,9 @@ struct replay {
     struct position *positions;
     size_t position_count;
     struct weir_source **sources; /* by source of the plan, opened on first use */
+    uint64_t *versions;           /* by source: the columns it was opened with; 0: the plan's */
+    struct columns *columns;
+    size_t column_count;
     struct output *outputs;
     size_t output_count;
 };
@@ -136,6 +146,50 @@ static int keep_position(struct replay *r, const struct weir_keyed_entry *entry)
     return WEIR_OK;
 }
 
+static int keep_columns(struct replay *r, const struct weir_record_view *record,
+                        struct weir_error *err) {
+    static const char prefix[] = EVOLVE_KEY;
+    struct weir_keyed_entry entry;
+    struct weir_section_iterator counters =
+        weir_section_iterate(record->keyed[WEIR_SECTION_COUNTERS]);
+    int rc = WEIR_OK;
+    while (rc == WEIR_OK && weir_keyed_next(&counters, &entry)) {
+        size_t skip = sizeof(prefix) - 1;
+        if (entry.removed || entry.is_int || entry.key.size <= skip ||
+            memcmp(entry.key.data, prefix, skip) != 0) {
+            continue;
+        }
+        const char *name = (const char *)entry.key.data + skip;
+        size_t length = entry.key.size - skip;
+        struct columns *found = NULL;
+        for (size_t i = 0; i < r->column_count; i++) {
+            bool same = strlen(r->columns[i].source) == length &&
+                        memcmp(r->columns[i].source, name, length) == 0;
+            found = same ? &r->columns[i] : found;
+        }
+        if (found == NULL) {
+            struct columns *grown = realloc(r->columns, (r->column_count + 1) * sizeof(*grown));
+            r->columns = grown != NULL ? grown : r->columns;
+            char *copy = grown != NULL ? strndup(name, length) : NULL;
+            if (copy == NULL) {
+                return weir_error_set(err, WEIR_E_NOMEM, "replay: out of memory");
+            }
+            found = &r->columns[r->column_count++];
+            *found = (struct columns){.source = copy};
+        }
+        struct weir_schema *schema;
+        rc = evolve_parse(entry.body.data, entry.body.size, &schema, err);
+        if (rc == WEIR_OK && found->now != NULL && weir_schema_equal(found->now, schema)) {
+            weir_schema_unref(schema);
+        } else if (rc == WEIR_OK) {
+            weir_schema_unref(found->before);
+            found->before = found->now;
+            found->now = schema;
+        }
+    }
+    return rc;
+}
+
 static int apply_record(struct replay *r, const struct weir_record_view *record,
                         struct weir_error *err) {
     struct weir_named_blob blob;
@@ -167,9 +221,11 @@ static int apply_record(struct replay *r, const struct weir_record_view *record,
     return WEIR_OK;
 }
 
-static int load_snapshot(struct replay *r, const char *ledger_path, uint64_t *from,
-                         struct weir_error *err) {
+/* Before there is a graph, only what it says of columns. */
+static int load_snapshot(struct replay *r, uint64_t *from, struct weir_error *err) {
+    char ledger_path[1024];
     char path[1100];
+    weir_plan_ledger_path(r->plan, ledger_path, sizeof(ledger_path));
     snprintf(path, sizeof(path), "%s/snapshots", ledger_path);
     struct weir_snapshots_options options = {.path = path, .identity = r->ledger->identity};
     struct weir_snapshots *snapshots;
@@ -188,8 +244,9 @@ static int load_snapshot(struct replay *r, const char *ledger_path, uint64_t *fr
         struct weir_span bytes;
         bool end = false;
         *from = weir_snapshot_view_begin(snapshot);
-        rc = apply_record(r, weir_snapshot_view_state(snapshot), err);
-        while (rc == WEIR_OK) {
+        const struct weir_record_view *state = weir_snapshot_view_state(snapshot);
+        rc = r->graph != NULL ? apply_record(r, state, err) : keep_columns(r, state, err);
+        while (rc == WEIR_OK && r->graph != NULL) {
             rc = weir_snapshot_next(snapshot, &table, &bytes, &end, err);
             if (rc != WEIR_OK || end) {
                 break;
@@ -216,7 +273,20 @@ static int find_source(struct replay *r, const struct weir_message *message) {
     return -1;
 }
 
-static int open_source(struct replay *r, int32_t s, struct weir_error *err) {
+/* The columns a batch was decoded into; 0: the plan's. */
+static struct weir_schema *schema_of(struct replay *r, int32_t s, uint64_t version) {
+    const struct weir_plan_source *source = &r->plan->sources[s];
+    for (size_t i = 0; version != 0 && i < r->column_count; i++) {
+        struct weir_schema *before = r->columns[i].before;
+        if (strcmp(r->columns[i].source, source->name) == 0 && before != NULL &&
+            (uint64_t)before->count + WEIR_META_COUNT == version) {
+            return before;
+        }
+    }
+    return source->schema;
+}
+
+static int open_source(struct replay *r, int32_t s, uint64_t version, struct weir_error *err) {
     const struct weir_plan_source *plan = &r->plan->sources[s];
     char *options =
         plan->connector_options != NULL ? json_dumps(plan->connector_options, JSON_COMPACT) : NULL;
@@ -233,7 +303,7 @@ static int open_source(struct replay *r, int32_t s, struct weir_error *err) {
         .options_json = options,
         .decoder = plan->decoder,
         .decoder_options_json = decoder_options,
-        .schema = plan->schema,
+        .schema = schema_of(r, s, version),
         .pool = r->pool,
         .until_end = true,
     };
@@ -278,6 +348,20 @@ static int push_batch(struct replay *r, int32_t s, struct weir_source_batch *bat
     return rc == WEIR_OK ? weir_graph_flush_rejects(r->graph, err) : rc;
 }
 
+/* Where a source opened anew, with other columns, goes on. */
+static int move_position(struct replay *r, int32_t s, const struct weir_source_batch *batch,
+                         struct weir_error *err) {
+    char key[256];
+    snprintf(key, sizeof(key), "%s/%d", r->plan->sources[s].name, batch->partition);
+    struct weir_keyed_entry entry = {
+        .key = {(const uint8_t *)key, strlen(key)},
+        .body = {batch->position.bytes, batch->position.size},
+    };
+    return batch->position.size == 0 || keep_position(r, &entry) == WEIR_OK
+               ? WEIR_OK
+               : weir_error_set(err, WEIR_E_NOMEM, "replay: out of memory");
+}
+
 static int replay_batch(struct replay *r, const struct weir_message *message, int64_t clock_us,
                         struct weir_error *err) {
     int32_t s = find_source(r, message);
@@ -286,7 +370,15 @@ static int replay_batch(struct replay *r, const struct weir_message *message, in
                               "the epoch read source '%.*s', which the rules no longer have",
                               (int)message->subject_size, message->subject);
     }
-    int rc = r->sources[s] == NULL ? open_source(r, s, err) : WEIR_OK;
+    if (r->sources[s] != NULL && message->rows > 0 && r->versions[s] != message->version) {
+        weir_source_destroy(r->sources[s]); /* from where the rows so far end */
+        r->sources[s] = NULL;
+    }
+    int rc = WEIR_OK;
+    if (r->sources[s] == NULL) {
+        r->versions[s] = message->version;
+        rc = open_source(r, s, message->version, err);
+    }
     if (rc != WEIR_OK) {
         return rc;
     }
@@ -314,12 +406,18 @@ static int replay_batch(struct replay *r, const struct weir_message *message, in
     if (batch == NULL) {
         return WEIR_OK;
     }
+    rc = evolve_batch(r->pool, &r->plan->sources[s], &batch->batch, err);
+    if (rc != WEIR_OK) {
+        weir_source_batch_release(batch);
+        return rc;
+    }
     weir_batch_fill_int64(batch->batch,
                           batch->batch->column_count - WEIR_META_COUNT + WEIR_META_INGESTED_AT,
                           clock_us);
     r->result->batches++;
     r->result->rows += batch->rows;
-    rc = push_batch(r, s, batch, err);
+    rc = move_position(r, s, batch, err);
+    rc = rc == WEIR_OK ? push_batch(r, s, batch, err) : rc;
     weir_source_batch_release(batch);
     return rc;
 }
@@ -454,21 +552,86 @@ static int compare_state(struct replay *r, const struct weir_record_view *record
 /* --- the whole ---------------------------------------------------------------------------------
  */
 
-static int prepare(struct replay *r, struct weir_error *err) {
-    struct weir_script_options script_options = {0};
+static int open_ledger(struct replay *r, struct weir_error *err) {
+    char path[1024];
+    weir_plan_ledger_path(r->plan, path, sizeof(path));
+    struct weir_ledger_options ledger_options = {.path = path, .read_only = true};
+    int rc = weir_ledger_open(&ledger_options, &r->ledger, err);
+    uint64_t epoch = r->options->epoch;
+    if (rc == WEIR_OK && (epoch < r->ledger->first || epoch > r->ledger->last)) {
+        rc = weir_error_set(err, WEIR_E_NOTFOUND,
+                            "the ledger holds epochs %" PRIu64 " to %" PRIu64
+                            "; `ledger = { keep = … }` says how far back it goes",
+                            r->ledger->first, r->ledger->last);
+    }
+    return rc;
+}
+
+/* The columns sources from outside had in the epoch, as far as the ledger goes back. */
+static int learn_columns(struct replay *r, struct weir_error *err) {
+    struct weir_ledger_cursor *cursor = NULL;
+    uint64_t from = 1;
+    int rc = load_snapshot(r, &from, err);
+    rc = rc == WEIR_OK ? weir_ledger_cursor_open(r->ledger, from, &cursor, err) : rc;
+    if (rc == WEIR_E_NOTFOUND) {
+        weir_error_wrap(err, "the state before epoch %" PRIu64 " is gone", r->options->epoch);
+    }
+    bool end = false;
+    while (rc == WEIR_OK && !end) {
+        struct weir_ledger_frame frame;
+        struct weir_record_view record;
+        rc = weir_ledger_cursor_next(cursor, &frame, &end, err);
+        if (rc != WEIR_OK || end || frame.number > r->options->epoch) {
+            break;
+        }
+        rc = weir_record_parse(frame.payload, frame.size, &record, err);
+        rc = rc == WEIR_OK ? keep_columns(r, &record, err) : rc;
+    }
+    weir_ledger_cursor_close(cursor);
+    return rc;
+}
+
+static int load_rules(struct replay *r, struct weir_error *err) {
     struct weir_buffer report;
     weir_buffer_init(&report, 1 << 20);
-    int rc = weir_script_create(&script_options, &r->script, err);
-    if (rc == WEIR_OK) {
-        rc = weir_script_load(r->script, r->options->path, r->options->settings,
+    weir_plan_destroy(r->plan);
+    weir_rule_set_unref(r->rule_set);
+    r->plan = NULL;
+    r->rule_set = NULL;
+    int rc = weir_script_load(r->script, r->options->path, r->options->settings,
                               r->options->setting_count, &r->rule_set, &report, NULL, err);
-    }
     weir_buffer_fini(&report);
-    if (rc == WEIR_OK) {
-        rc = weir_plan_parse(weir_rule_set_plan(r->rule_set, NULL), &r->plan, err);
+    return rc == WEIR_OK ? weir_plan_parse(weir_rule_set_plan(r->rule_set, NULL), &r->plan, err)
+                         : rc;
+}
+
+/* The rules as they were: with the columns of then. */
+static int load_rules_of_then(struct replay *r, struct weir_error *err) {
+    bool changed = false;
+    int rc = WEIR_OK;
+    for (size_t i = 0; rc == WEIR_OK && i < r->column_count; i++) {
+        for (int32_t s = 0; s < r->plan->source_count; s++) {
+            changed |= strcmp(r->plan->sources[s].name, r->columns[i].source) == 0 &&
+                       !weir_schema_equal(r->plan->sources[s].schema, r->columns[i].now);
+        }
+        rc = weir_script_set_columns(r->script, r->columns[i].source, r->columns[i].now, err);
     }
+    return rc == WEIR_OK && changed ? load_rules(r, err) : rc;
+}
+
+static int prepare(struct replay *r, struct weir_error *err) {
+    struct weir_script_options script_options = {0};
+    int rc = weir_script_create(&script_options, &r->script, err);
+    rc = rc == WEIR_OK ? load_rules(r, err) : rc;
+    rc = rc == WEIR_OK ? open_ledger(r, err) : rc;
+    rc = rc == WEIR_OK ? learn_columns(r, err) : rc;
+    rc = rc == WEIR_OK ? load_rules_of_then(r, err) : rc;
     if (rc != WEIR_OK) {
         return rc;
+    }
+    r->versions = calloc((size_t)r->plan->source_count + 1, sizeof(*r->versions));
+    if (r->versions == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "replay: out of memory");
     }
     r->pool = weir_pool_create((size_t)r->plan->data_bytes);
     r->sources = calloc((size_t)r->plan->source_count + 1, sizeof(struct weir_source *));
@@ -490,21 +653,9 @@ static int prepare(struct replay *r, struct weir_error *err) {
 }
 
 static int run(struct replay *r, struct weir_error *err) {
-    char path[1024];
-    weir_plan_ledger_path(r->plan, path, sizeof(path));
-    struct weir_ledger_options ledger_options = {.path = path, .read_only = true};
-    int rc = weir_ledger_open(&ledger_options, &r->ledger, err);
     uint64_t epoch = r->options->epoch;
-    if (rc == WEIR_OK && (epoch < r->ledger->first || epoch > r->ledger->last)) {
-        rc = weir_error_set(err, WEIR_E_NOTFOUND,
-                            "the ledger holds epochs %" PRIu64 " to %" PRIu64
-                            "; `ledger = { keep = … }` says how far back it goes",
-                            r->ledger->first, r->ledger->last);
-    }
     uint64_t from = 1;
-    if (rc == WEIR_OK) {
-        rc = load_snapshot(r, path, &from, err);
-    }
+    int rc = load_snapshot(r, &from, err);
     struct weir_ledger_cursor *cursor = NULL;
     if (rc == WEIR_OK) {
         rc = weir_ledger_cursor_open(r->ledger, from, &cursor, err);
@@ -564,6 +715,13 @@ int weir_pipeline_replay(const struct weir_replay_options *options,
     }
     free(r.positions);
     free(r.outputs);
+    free(r.versions);
+    for (size_t i = 0; i < r.column_count; i++) {
+        free(r.columns[i].source);
+        weir_schema_unref(r.columns[i].now);
+        weir_schema_unref(r.columns[i].before);
+    }
+    free(r.columns);
     weir_graph_destroy(r.graph);
     if (r.ledger != NULL) {
         weir_ledger_close(r.ledger);

@@ -6,7 +6,7 @@
 #include "core/block.h"
 #include "core/clock.h"
 #include "core/fault.h"
-#include "pipeline/internal.h"
+#include "pipeline/evolve.h"
 
 enum { SLICE_SLOTS = 256, SLICE_BYTES_MAX = 64 << 20, SLICE_BYTES = 1 << 20 };
 
@@ -74,6 +74,10 @@ static int fill_record(struct weir_pipeline *p, struct weir_record *record,
         rc = weir_record_add_message(record, &p->schedule.messages[i], err);
     }
     p->schedule.count = 0;
+    if (rc == WEIR_OK && p->columns_told != p->columns_changed + 1) {
+        rc = evolve_put(p, record, err);
+        p->columns_told = p->columns_changed + 1;
+    }
     return rc == WEIR_OK ? pipeline_put_keyed(p, record, err) : rc;
 }
 

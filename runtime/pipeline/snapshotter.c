@@ -8,7 +8,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/thread.h"
-#include "pipeline/internal.h"
+#include "pipeline/evolve.h"
 
 enum {
     SLICE_SLOTS = 512,
@@ -174,6 +174,9 @@ static int finish(struct weir_pipeline *p, struct snapshotter *s, struct weir_er
     }
     if (rc == WEIR_OK) {
         rc = pipeline_put_keyed(p, state, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = evolve_put(p, state, err);
     }
     if (rc == WEIR_OK) {
         rc = weir_commit_put_markers(p->commit, p->epoch, state, err);

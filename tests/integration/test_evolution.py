@@ -137,6 +137,23 @@ def test_a_new_writer_adds_columns_to_bronze_and_silver_without_a_restart(shop):
     assert fields[:2] == ["id", "store"] and fields[-3:] == ["note", "qty", "price"]
 
 
+def test_epochs_before_during_and_after_replay_as_they_were(shop):
+    shop.produce(1, V1, old(0, 20))
+    process = shop.start()
+    wait_until(shop.has(20))
+    two = shop.register(V2)
+    shop.produce(two, V2, new(1000, 5))
+    shop.produce_until(two, 1010, lambda: any(row.get("note") for row in shop.rows()))
+    stop(process)
+    assert any(row["_rescued"] for row in shop.rows()) and any(row["note"] for row in shop.rows()), "both kinds of epochs"
+    last = json.loads((shop.project.root / "lake/_weir/p/ledger/status.json").read_text())["epochs"]
+    for epoch in range(1, last + 1):
+        outcome = shop.project.weir("replay", "pipelines/p.lua", "--epoch", str(epoch))
+        assert outcome.code == 0 and "other rules" not in outcome.out, outcome
+    shop.registry.down = True
+    assert shop.project.weir("replay", "pipelines/p.lua", "--epoch", "1").code == 3, "which pipeline it is, its rules say"
+
+
 POINTS = [("reload_staged", 1), ("reload_swapped", 1), ("ledger_after_sync", 3), ("delta_before_commit", 4), ("delta_entry_linked", 4)]
 LONG = [("sink_file_written", 3), ("sink_file_synced", 4), ("ledger_before_write", 3), ("delta_entry_written", 4), ("delta_after_commit", 4)]
 
