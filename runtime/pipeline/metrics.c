@@ -154,6 +154,32 @@ static int put_reasons(struct weir_pipeline *p, bool warned, struct weir_buffer 
     return rc;
 }
 
+static int put_sinks(struct weir_pipeline *p, struct weir_buffer *out) {
+    static const struct {
+        const char *name;
+        const char *help;
+        size_t offset; /* in struct weir_sink_figures */
+    } rows[] = {
+        {"weir_sink_rows_total", "Rows written to a sink.",
+         offsetof(struct weir_sink_figures, rows)},
+        {"weir_sink_record_bytes_total", "Bytes of a sink's effects in the ledger.",
+         offsetof(struct weir_sink_figures, record_bytes)},
+        {"weir_sink_commits_total", "Commits of a sink that are visible outside.",
+         offsetof(struct weir_sink_figures, commits)},
+    };
+    int rc = WEIR_OK;
+    for (size_t f = 0; f < sizeof(rows) / sizeof(rows[0]) && rc == WEIR_OK; f++) {
+        rc = put_head(out, rows[f].name, "counter", rows[f].help);
+        for (int32_t i = 0; i < weir_sinks_count(p->sinks) && rc == WEIR_OK; i++) {
+            struct weir_sink_figures figures = weir_sinks_figures(p->sinks, i);
+            uint64_t value;
+            memcpy(&value, (const char *)&figures + rows[f].offset, sizeof(value));
+            rc = put_row(out, rows[f].name, weir_sinks_name(p->sinks, i), NULL, (int64_t)value);
+        }
+    }
+    return rc;
+}
+
 static int put_refused(struct weir_pipeline *p, struct weir_buffer *out) {
     static const char name[] = "weir_schemas_refused_total";
     int rc =
@@ -168,6 +194,7 @@ static int put_refused(struct weir_pipeline *p, struct weir_buffer *out) {
 int weir_pipeline_metrics(struct weir_pipeline *p, struct weir_buffer *out) {
     int rc = put_run(p, out);
     rc = rc == WEIR_OK ? put_refused(p, out) : rc;
+    rc = rc == WEIR_OK ? put_sinks(p, out) : rc;
     for (size_t i = 0; i < sizeof(families) / sizeof(families[0]) && rc == WEIR_OK; i++) {
         rc = put_family(p, &families[i], out);
     }

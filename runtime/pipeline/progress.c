@@ -213,6 +213,20 @@ static void put_sources(struct text *text, struct weir_pipeline *p) {
         put(text, "},");
     }
     put_end(text);
+    put(text, ",\"sinks\":{");
+    for (int32_t i = 0; i < weir_sinks_count(p->sinks); i++) {
+        struct weir_sink_figures figures = weir_sinks_figures(p->sinks, i);
+        put_text(text, weir_sinks_name(p->sinks, i));
+        put(text, ":{\"kind\":");
+        put_text(text, weir_sinks_kind(p->sinks, i));
+        put(text, ",");
+        put_int(text, "rows", (int64_t)figures.rows);
+        put_int(text, "record_bytes", (int64_t)figures.record_bytes);
+        put_int(text, "commits", (int64_t)figures.commits);
+        put_end(text);
+        put(text, ",");
+    }
+    put_end(text);
     if (p->url[0] != '\0') {
         put(text, ",\"serve\":");
         put_text(text, p->url);

@@ -70,7 +70,8 @@ struct entry {
     bool dirty;      /* rows since the last seal; loop thread */
     uint64_t digest; /* of the rows since the last seal; worker */
     uint64_t rows;
-    struct queue queue; /* applier's */
+    struct weir_sink_figures figures; /* each atomic: of both threads */
+    struct queue queue;               /* applier's */
     pthread_t thread;
     bool started;
 };
@@ -215,6 +216,7 @@ static int seal_one(struct weir_sinks *sinks, struct entry *entry, uint64_t epoc
     entry->rows = 0;
     entry->digest = 0;
     if (rc == WEIR_OK) {
+        __atomic_add_fetch(&entry->figures.record_bytes, effect.size, __ATOMIC_RELAXED);
         sinks->options.hooks.sealed(sinks->options.hooks.context, entry->index, epoch, &effect);
     }
     return rc;
@@ -223,6 +225,7 @@ static int seal_one(struct weir_sinks *sinks, struct entry *entry, uint64_t epoc
 static int write_one(struct entry *entry, struct message *message, struct weir_error *err) {
     entry->digest = weir_batch_digest(message->batch, message->sel, message->count, entry->digest);
     entry->rows += (uint64_t)message->count;
+    __atomic_add_fetch(&entry->figures.rows, (uint64_t)message->count, __ATOMIC_RELAXED);
     int rc = entry->ops->write(entry->self, message->batch, message->sel, message->count, err);
     if (rc == WEIR_OK && entry->ops->held != NULL && entry->ops->held(entry->self) > SEAL_BYTES) {
         __atomic_store_n(&entry->sinks->want_seal, true, __ATOMIC_RELEASE);
@@ -317,6 +320,7 @@ static void *apply_effects(void *context) {
         }
         if (rc == WEIR_OK && any) {
             struct weir_error why = {0};
+            __atomic_add_fetch(&entry->figures.commits, 1, __ATOMIC_RELAXED);
             if (entry->ops->maintain(entry->self, &why) != WEIR_OK) { /* no effect depends on it */
                 weir_log_warn("sink", "upkeep of %s failed, going on error=\"%s\"", entry->name,
                               why.message);
@@ -634,6 +638,19 @@ void weir_sinks_destroy(struct weir_sinks *sinks) {
         free(sinks->entries[i]);
     }
     free(sinks);
+}
+
+struct weir_sink_figures weir_sinks_figures(const struct weir_sinks *sinks, int32_t sink) {
+    const struct weir_sink_figures *figures = &sinks->entries[sink]->figures;
+    return (struct weir_sink_figures){
+        .rows = __atomic_load_n(&figures->rows, __ATOMIC_RELAXED),
+        .record_bytes = __atomic_load_n(&figures->record_bytes, __ATOMIC_RELAXED),
+        .commits = __atomic_load_n(&figures->commits, __ATOMIC_RELAXED),
+    };
+}
+
+const char *weir_sinks_kind(const struct weir_sinks *sinks, int32_t sink) {
+    return sinks->entries[sink]->ops->kind;
 }
 
 void weir_sinks_stats(struct weir_sinks *sinks, struct weir_sinks_stats *out) {

@@ -43,6 +43,12 @@ struct weir_sinks_stats {
     struct weir_sink_upkeep upkeep;
 };
 
+struct weir_sink_figures { /* since the start */
+    uint64_t rows;         /* written */
+    uint64_t record_bytes; /* of its effects in the ledger: messages, or what names files */
+    uint64_t commits;      /* visible outside */
+};
+
 int weir_sinks_create(const struct weir_sinks_options *options, struct weir_sinks **out,
                       struct weir_error *err) WEIR_MUST_CHECK;
 /* Before start; sinks are numbered from 0 in order. */
@@ -84,4 +90,7 @@ void weir_sinks_drain(struct weir_sinks *sinks);
 /* Ends the threads; queued rows are dropped, queued effects too (recovery applies them). */
 void weir_sinks_stop(struct weir_sinks *sinks);
 void weir_sinks_destroy(struct weir_sinks *sinks);
+/* Any thread. */
+struct weir_sink_figures weir_sinks_figures(const struct weir_sinks *sinks, int32_t sink);
+const char *weir_sinks_kind(const struct weir_sinks *sinks, int32_t sink);
 void weir_sinks_stats(struct weir_sinks *sinks, struct weir_sinks_stats *out);

@@ -196,6 +196,12 @@ def test_a_writer_that_cannot_be_read_is_named_with_field_id_and_first_offset(sh
     wait_until(shop.has(2, "quarantine/bronze/sale"))
     status = json.loads(shop.project.weir("status", "--json").out)
     wait_until(lambda: 'weir_schemas_refused_total{dataset="bronze.sale"} 1' in urllib.request.urlopen(status["serve"] + "/metrics").read().decode())
+    def counted():
+        sinks = json.loads(shop.project.weir("status", "--json").out)["sinks"]
+        metrics = urllib.request.urlopen(status["serve"] + "/metrics").read().decode()
+        return (sinks["bronze.sale"]["rows"], sinks["bronze.sale"]["kind"], 'weir_sink_rows_total{dataset="bronze.sale"} 6' in metrics,
+                'weir_sink_commits_total{dataset="quarantine.bronze.sale"} 1' in metrics) == (6, "delta", True, True)
+    wait_until(counted)
     stop(process)
     for row in shop.rows("quarantine/bronze/sale"):
         reason = row["_reasons"][0]["error"]
