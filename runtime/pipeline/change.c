@@ -13,7 +13,7 @@
 
 enum { JUDGED, TAKES_BACK, LEAVES };
 
-static int64_t change_of(const struct weir_column *column, int32_t row) {
+int64_t change_read(const struct weir_column *column, int32_t row) {
     if (weir_column_is_null(column, row)) {
         return WEIR_CHANGE_INSERT;
     }
@@ -30,7 +30,7 @@ static int64_t change_of(const struct weir_column *column, int32_t row) {
 }
 
 int64_t change_kind(const struct weir_node *node, const struct weir_batch *batch, int32_t row) {
-    return change_of(&batch->columns[node->change_column], row);
+    return change_read(&batch->columns[node->change_column], row);
 }
 
 int change_init(struct weir_node *node) {
@@ -60,20 +60,20 @@ void change_begin(struct weir_node *node, const struct weir_flow *flow) {
     const struct weir_column *column = &flow->batch->columns[node->change_column];
     for (int32_t i = 0; i < flow->count; i++) {
         int32_t row = flow->sel[i];
-        bool takes_back = (change_of(column, row) & 1) != 0;
+        bool takes_back = (change_read(column, row) & 1) != 0;
         node->exempt[row] = takes_back && !node->change_whole ? TAKES_BACK : JUDGED;
     }
 }
 
 bool change_leaves(struct weir_node *node, const struct weir_flow *flow, int32_t row) {
     if (node->change_column < 0 ||
-        change_of(&flow->batch->columns[node->change_column], row) != WEIR_CHANGE_AFTER) {
+        change_read(&flow->batch->columns[node->change_column], row) != WEIR_CHANGE_AFTER) {
         return false;
     }
     if (node->change_whole) { /* its old row, judged just before, is all there is to say */
         int32_t before = row - 1;
         if (before >= 0 &&
-            change_of(&flow->batch->columns[node->change_column], before) == WEIR_CHANGE_BEFORE) {
+            change_read(&flow->batch->columns[node->change_column], before) == WEIR_CHANGE_BEFORE) {
             node->exempt[before] = LEAVES;
             node->leaving = true;
         }
@@ -88,7 +88,7 @@ void change_signs(struct weir_node *node, const struct weir_flow *flow) {
     const struct weir_column *column = &flow->batch->columns[node->change_column];
     for (int32_t i = 0; i < flow->count; i++) {
         int32_t row = flow->sel[i];
-        node->signs[row] = (change_of(column, row) & 1) != 0 ? -1 : 1;
+        node->signs[row] = (change_read(column, row) & 1) != 0 ? -1 : 1;
     }
 }
 
@@ -113,8 +113,8 @@ int32_t change_split(const struct weir_node *node, int32_t *sel, int32_t count,
 static bool is_before_of(const struct weir_node *node, const struct weir_flow *flow, int32_t row,
                          int32_t next) {
     const struct weir_column *column = &flow->batch->columns[node->change_column];
-    return next == row + 1 && change_of(column, row) == WEIR_CHANGE_BEFORE &&
-           change_of(column, next) == WEIR_CHANGE_AFTER;
+    return next == row + 1 && change_read(column, row) == WEIR_CHANGE_BEFORE &&
+           change_read(column, next) == WEIR_CHANGE_AFTER;
 }
 
 int32_t change_join(const struct weir_node *node, const struct weir_flow *flow,

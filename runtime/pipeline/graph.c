@@ -138,6 +138,9 @@ static int add_node(struct weir_graph *graph, const struct weir_plan_stream *str
         rc = withheld_create(node, err);
     }
     if (rc == WEIR_OK) {
+        rc = remembered_create(node, err);
+    }
+    if (rc == WEIR_OK) {
         rc = stream != NULL ? stream_init(node, err) : model_init(node, err);
     }
     if (rc == WEIR_OK && model != NULL && model->late != NULL) {
@@ -248,6 +251,7 @@ void weir_graph_destroy(struct weir_graph *graph) {
         struct weir_dataset *dataset = graph->datasets[i];
         free((void *)(uintptr_t)dataset->name);
         free(dataset->consumers);
+        remembered_destroy(dataset->remembered);
         free(dataset->counters.tallies);
         weir_schema_unref(dataset->schema);
         free(dataset);
@@ -277,6 +281,20 @@ static int process(struct weir_node *node, const struct weir_flow *flow, struct 
     return rc;
 }
 
+/* Of a dataset that remembers rows: those go to models that take them back. */
+static bool takes_back(const struct weir_node *consumer) {
+    return consumer->model != NULL && consumer->model->retracts;
+}
+
+static int pass_to_models(void *context, const struct weir_flow *flow, struct weir_error *err) {
+    const struct weir_dataset *dataset = context;
+    int rc = WEIR_OK;
+    for (int32_t i = 0; rc == WEIR_OK && i < dataset->consumer_count; i++) {
+        rc = takes_back(dataset->consumers[i]) ? process(dataset->consumers[i], flow, err) : rc;
+    }
+    return rc;
+}
+
 int graph_emit(struct weir_graph *graph, struct weir_dataset *dataset, const struct weir_flow *flow,
                struct weir_error *err) {
     dataset->counters.out += flow->count;
@@ -289,12 +307,17 @@ int graph_emit(struct weir_graph *graph, struct weir_dataset *dataset, const str
         }
     }
     for (int32_t i = 0; i < dataset->consumer_count; i++) {
+        if (dataset->remembered != NULL && takes_back(dataset->consumers[i])) {
+            continue;
+        }
         int rc = process(dataset->consumers[i], flow, err);
         if (rc != WEIR_OK) {
             return rc;
         }
     }
-    return WEIR_OK;
+    const struct remembered_target target = {dataset, pass_to_models};
+    return dataset->remembered != NULL ? remembered_pass(dataset->remembered, flow, &target, err)
+                                       : WEIR_OK;
 }
 
 /* The most downstream first, so that what fires above it finds it empty. */
@@ -634,6 +657,9 @@ int32_t weir_graph_cells(struct weir_graph *graph, struct weir_cell **cells, int
         if (node->withheld != NULL && count < capacity) {
             cells[count++] = withheld_cell(node->withheld);
         }
+        if (node->dataset->remembered != NULL && count < capacity) {
+            cells[count++] = remembered_cell(node->dataset->remembered);
+        }
         if (node->aggregate != NULL) {
             count += weir_aggregate_cells(node->aggregate, cells + count, capacity - count);
         }
@@ -649,7 +675,7 @@ int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struc
         const struct weir_node *old = from->nodes[i];
         const struct weir_node *node = find_node(to, old->name);
         if (old->dedup == NULL && old->aggregate == NULL && old->withheld == NULL &&
-            old->top == NULL) {
+            old->dataset->remembered == NULL && old->top == NULL) {
             continue;
         }
         if (node == NULL) {
@@ -666,6 +692,14 @@ int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struc
         }
         uint64_t old_dedup = old->dedup != NULL ? weir_dedup_shape(old->dedup) : 0;
         uint64_t new_dedup = node->dedup != NULL ? weir_dedup_shape(node->dedup) : 0;
+        const struct remembered *old_rows = old->dataset->remembered;
+        const struct remembered *new_rows = node->dataset->remembered;
+        if ((old_rows != NULL) != (new_rows != NULL) ||
+            (old_rows != NULL && remembered_shape(old_rows) != remembered_shape(new_rows))) {
+            return weir_error_set(
+                err, WEIR_E_STATE,
+                "%s: the rows that models take back changed; restart the pipeline", node->name);
+        }
         if ((old->withheld != NULL) != (node->withheld != NULL) ||
             (old->withheld != NULL &&
              withheld_shape(old->withheld) != withheld_shape(node->withheld))) {
@@ -721,6 +755,11 @@ int weir_graph_take_state(struct weir_graph *to, struct weir_graph *from, struct
             struct weir_dedup *dedup = node->dedup;
             node->dedup = old->dedup;
             old->dedup = dedup;
+        }
+        if (old->dataset->remembered != NULL && node->dataset->remembered != NULL) {
+            struct remembered *remembered = node->dataset->remembered;
+            node->dataset->remembered = old->dataset->remembered;
+            old->dataset->remembered = remembered;
         }
         if (old->withheld != NULL && node->withheld != NULL) {
             struct withheld *withheld = node->withheld;

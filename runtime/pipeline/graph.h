@@ -52,9 +52,10 @@ struct weir_dataset {
     struct weir_counters counters;
     struct weir_node **consumers;
     int32_t consumer_count;
-    void *sink;    /* the owner's */
-    int64_t ns;    /* time spent in its node, on the loop */
-    bool breached; /* over budget: its rows go to quarantine, reason `budget` */
+    struct remembered *remembered; /* what models that read it take back, or NULL */
+    void *sink;                    /* the owner's */
+    int64_t ns;                    /* time spent in its node, on the loop */
+    bool breached;                 /* over budget: its rows go to quarantine, reason `budget` */
     char breach_text[256];
 };
 

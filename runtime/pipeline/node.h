@@ -200,7 +200,8 @@ struct change_split {
 };
 
 int change_init(struct weir_node *node) WEIR_MUST_CHECK;
-/* enum weir_change of a row of the input. */
+int64_t change_read(const struct weir_column *column, int32_t row); /* enum weir_change */
+/* That of a row of the input. */
 int64_t change_kind(const struct weir_node *node, const struct weir_batch *batch, int32_t row);
 void change_begin(struct weir_node *node, const struct weir_flow *flow);
 /* `where` leaves the row out; true: it goes on, as the delete of what it updates. */
@@ -236,6 +237,19 @@ int withheld_refuse(struct weir_node *node, const struct weir_flow *flow, int32_
 /* When it was judged: alive[0..) are the rows that go on. */
 int withheld_settle(struct weir_node *node, const struct weir_flow *flow, const int32_t *alive,
                     int32_t alive_count, struct weir_error *err) WEIR_MUST_CHECK;
+
+/* remembered.c. Makes node->dataset->remembered where the plan wants it. */
+struct remembered_target {
+    void *context;
+    int (*pass)(void *context, const struct weir_flow *flow, struct weir_error *err);
+};
+int remembered_create(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+void remembered_destroy(struct remembered *remembered);
+struct weir_cell *remembered_cell(struct remembered *remembered);
+uint64_t remembered_shape(const struct remembered *remembered);
+/* The rows that leave, with what they take back whole, as flows of their own. */
+int remembered_pass(struct remembered *remembered, const struct weir_flow *flow,
+                    const struct remembered_target *target, struct weir_error *err) WEIR_MUST_CHECK;
 
 /* judge.c */
 int checks_init(struct checks *checks, const struct weir_plan_expectations *plan,

@@ -343,6 +343,7 @@ static void read_explode(struct reader *r, const json_t *object,
 static void read_stream(struct reader *r, const json_t *value, struct weir_plan_stream *stream) {
     stream->name = text(r, value, "name", true);
     stream->changes_whole = json_is_true(member(value, "changes_whole"));
+    stream->remember = json_is_true(json_object_get(value, "remember"));
     r->where = stream->name;
     stream->from = read_from(r, value);
     stream->input = schema(r, value, "input");

@@ -120,6 +120,7 @@ struct weir_plan_stream {
     struct weir_plan_explode explode;
     struct weir_plan_expectations expectations;
     struct weir_plan_dedup dedup;
+    bool remember; /* a model reads it that takes rows back, and its changes do not carry them */
     bool changes_whole; /* what it reads is a changelog in which −U and −D are whole rows */
     int32_t map;        /* function or -1 */
     struct weir_schema *map_out;

@@ -65,6 +65,12 @@ RULE = """return stream "silver.orders" {
   into = delta { mode = "merge"@PROPERTIES@ },
 }
 """
+MODEL = """return model "gold.customers" {
+  from = "silver.orders", by = "customer",
+  measures = { orders = count(), total = sum "amount", largest = max "amount" },
+  into = delta { mode = "merge" },
+}
+"""
 PROPERTIES = {"copy": "", "vectors": ', properties = { ["delta.enableDeletionVectors"] = "true" }'}
 
 
@@ -149,6 +155,12 @@ class Orders:
         return sorted((plain(row) for row in json.loads(out, parse_float=decimal.Decimal)), key=lambda row: row["id"])
 
 
+    def customers(self):
+        out = self.run("select coalesce(json_agg(t), '[]') from (select customer, count(*), sum(amount), max(amount) from @.wanted group by customer) t")
+        rows = json.loads(out, parse_float=decimal.Decimal)
+        return sorted((one["customer"], one["count"], decimal.Decimal(one["sum"]), decimal.Decimal(one["max"])) for one in rows)
+
+
 def plain(row):
     """A row of PostgreSQL's JSON, or of a Delta table, as values that compare."""
     said = {}
@@ -173,6 +185,7 @@ class Weir:
         self.process = None
         project.write("schemas/orders.avsc", json.dumps({"type": "record", "name": "orders", "fields": COLUMNS}))
         project.write("rules/orders.lua", RULE.replace("@PROPERTIES@", PROPERTIES[form]))
+        project.write("rules/customers.lua", MODEL)
         text_of = PIPELINE.replace("@NAME@", f"p{time.time_ns()}").replace("@BROKERS@", kafka.plaintext)
         project.write("pipelines/p.lua", text_of.replace("@TOPIC@", topic).replace("@OPTIONS@", options))
 
@@ -193,6 +206,9 @@ class Weir:
     def rows(self):
         rows = [{key: value for key, value in row.items() if not key.startswith("_")} for row in self.table("silver/orders")]
         return sorted(map(plain, rows), key=lambda row: row["id"])
+
+    def customers(self):
+        return sorted((one["customer"], one["orders"], one["total"], one["largest"]) for one in self.table("gold/customers"))
 
     def wait_for(self, check, seconds=90):
         give_up = time.monotonic() + seconds
@@ -259,6 +275,7 @@ def test_the_table_equals_the_source_after_kills(kafka, database, connect, weir,
         run.start()
     run.wait_for_row(orders.mark())
     assert_equal(run.rows(), orders.rows("wanted"))
+    run.wait_for(lambda: run.customers() == orders.customers())  # a table of its own, committed beside the other
     invalid = sum(row["amount"] < 0 for row in orders.rows("orders"))
     orders.run("update @.orders set amount = -amount where amount < 0;")
     run.wait_for_row(orders.mark())

@@ -377,3 +377,44 @@ def test_a_row_that_leaves_out_what_nobody_knows_is_refused_until_it_is_whole(pr
     project.run("pipelines/p.lua")
     table = lake.by_deltalake(project.root / "lake/silver/orders").to_pylist()
     assert [(one["id"], one["big"], one["note"]) for one in table] == [(2, "touched", "after")]
+
+
+MODEL = """return model "gold.customers" { from = "silver.orders", by = { "customer" },
+  measures = { orders = count(), total = sum "amount", largest = max "amount", notes = distinct "note" }, into = delta { mode = "merge" } }"""
+
+
+def test_a_model_over_a_table_takes_back_what_changed(project):
+    """Inserts, updates, deletes and refused rows in any order, over runs and kills: the model is that of the table as it is."""
+    rng = random.Random(5)
+    table, known, events = {}, {}, []
+    for _ in range(3000):
+        key = rng.randrange(60)
+        values = {"customer": rng.choice("abcd"), "amount": str(rng.randrange(-3, 20)), "note": rng.choice([None, "x", "y", "n" * 40])}
+        if key in known and rng.random() < 0.2:
+            events.append(event("d", before=row(id=key)))
+            del known[key]
+            table.pop(key, None)
+            continue
+        left = dict(values)
+        if key in known and known[key]["note"] == "n" * 40 and rng.random() < 0.5:
+            values["note"], left["note"] = "n" * 40, GONE
+        events.append(event("u" if key in known else "c", after=row(id=key, **left)))
+        known[key] = values
+        if int(values["amount"]) >= 0:
+            table[key] = values
+    project.write("rules/gold.lua", MODEL)
+    _, rows = merged(project, events, "copy", runs=6)
+    assert len(rows) == len(table)
+    got = {one["customer"]: (one["orders"], one["total"], one["largest"], one["notes"]) for one in lake.by_deltalake(project.root / "lake/gold/customers").to_pylist()}
+    groups = {name: [one for one in table.values() if one["customer"] == name] for name in "abcd"}
+    assert got == {name: (len(some), sum(int(one["amount"]) for one in some), max(int(one["amount"]) for one in some),
+                          len({one["note"] for one in some if one["note"] is not None})) for name, some in groups.items() if some}
+
+
+def test_models_over_a_table_follow_what_is_newest_and_what_never_came_in(project):
+    """A refused row that is deleted takes nothing back; the last row of a group takes the group away."""
+    project.write("rules/gold.lua", MODEL)
+    merged(project, [event("c", after=row(id=1, customer="a", amount="-1")), event("d", before=row(id=1)), event("c", after=row(id=2, customer="b", amount="2")),
+                     event("d", before=row(id=2)), event("c", after=row(id=3, customer="c", amount="3")), event("u", after=row(id=3, customer="d", amount="4"))], "copy")
+    rows = lake.by_deltalake(project.root / "lake/gold/customers").to_pylist()
+    assert [(one["customer"], one["orders"], one["total"]) for one in rows] == [("d", 1, 4)]

@@ -130,7 +130,7 @@ def test_what_cannot_be_merged_is_refused(project):
     project.write("rules/gold/prices.lua", 'return model "gold.prices" { from = "silver.product", by = "sku", window = tumbling { size = "1m" }, '
                   'measures = { n = count() } }')
     outcome = project.weir("check")
-    assert outcome.code != 0 and "taking them back is not built yet" in outcome.out + outcome.err, outcome
+    assert outcome.code != 0 and "a window over the rows of silver.product, which change, is not built yet" in outcome.out + outcome.err, outcome
 
 
 CHANGELOG = """

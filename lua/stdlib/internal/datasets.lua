@@ -640,6 +640,7 @@ function datasets.stream(project, reader, node, at)
     return {
         kind = "stream", name = of, plan = plan, columns = out, seen = seen, functions = functions,
         changelog = not named.dedup and from.changelog or nil,
+        remember = from.changelog ~= "whole" and named.key and not named.explode and find(out, "_change") and function() plan.remember = true end or nil,
         time = has_time and { field = kept and types.is_timestamp(kept.type) and event_time or nil } or nil,
     }
 end

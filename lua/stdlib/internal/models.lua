@@ -302,9 +302,15 @@ end
 
 local function check_retracts(reader, plan, named, from, at)
     local of = plan.name
-    if from.changelog ~= "whole" then
+    if from.changelog ~= "whole" and from.remember and plan.window ~= json.null then
+        reader:error("not-built", named.window.at, ("a window over the rows of %s, which change, is not built yet"):format(from.name),
+            "leave the window out: the model then holds for the table as it is")
+        return
+    elseif from.changelog ~= "whole" and from.remember then
+        from.remember() -- it has a key: it can keep what its rows were
+    elseif from.changelog ~= "whole" then
         local why = "model %q measures %s, whose changes do not carry the old rows whole; taking them back is not built yet"
-        reader:error("not-built", at, why:format(of, from.name), "measure the stream of events the changes come from, or a model")
+        reader:error("not-built", at, why:format(of, from.name), "give that stream a key, or measure the events the changes come from")
         return
     end
     if plan.window ~= json.null and plan.window.kind ~= "tumbling" and plan.window.kind ~= "calendar" then

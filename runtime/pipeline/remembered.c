@@ -1,0 +1,385 @@
+/* What models take back of a table by key. A keyed stream over changes that do not carry the old
+ * rows (a database's, an upsert's) remembers the row of each key that it let through last, if a
+ * model reads it: the model gets −U with that row before each +U, and −D with it; a delete of a key
+ * that was never let through says nothing to it. Sinks get the changes as they came.
+ *
+ * State: cell "remembered", by key: u8 has time, i64 event time, then the columns of the row in the
+ * bytes of operator/key.h, one after the other. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "batch/change.h"
+#include "operator/key.h"
+#include "pipeline/node.h"
+#include "state/table.h"
+
+enum { KEYS_MAX = 64, HEAD_BYTES = 9 };
+#define BATCH_BYTES_MAX ((size_t)1 << 30)
+
+struct entry {
+    uint8_t *bytes; /* of the table's heap */
+    size_t size;
+};
+
+struct remembered {
+    struct weir_schema *schema; /* the rows' */
+    int32_t change;             /* columns of it */
+    int32_t unavailable;        /* or -1 */
+    struct weir_key *key;
+    struct weir_keys keys;
+    struct weir_key **columns; /* by column of the schema, NULL for those that are not remembered */
+    struct weir_keys *values;  /* likewise: those of the batch at hand */
+    struct weir_table *table;
+    uint64_t shape;
+    struct weir_buffer row; /* an entry under construction */
+    struct weir_batch_builder builder;
+    bool building;
+    int64_t times[ROWS_MAX];
+    int64_t before[ROWS_MAX];
+    int32_t sel[ROWS_MAX];
+};
+
+/* --- state -------------------------------------------------------------------------------- */
+
+static int entry_encode(void *context, const void *value, struct weir_buffer *out) {
+    const struct entry *entry = value;
+    (void)context;
+    return weir_buffer_append(out, entry->bytes, entry->size);
+}
+
+static void entry_fini(void *context, void *value) {
+    struct remembered *r = context;
+    struct entry *entry = value;
+    if (entry->bytes != NULL) {
+        weir_heap_give(weir_table_heap(r->table), entry->bytes, entry->size);
+    }
+    entry->bytes = NULL;
+    entry->size = 0;
+}
+
+static int entry_set(struct remembered *r, struct entry *entry, const void *bytes, size_t size,
+                     struct weir_error *err) {
+    int rc = weir_table_check_room(r->table, size, err);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    uint8_t *own = weir_heap_take(weir_table_heap(r->table), size);
+    if (own == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", weir_table_name(r->table));
+    }
+    memcpy(own, bytes, size);
+    entry_fini(r, entry);
+    entry->bytes = own;
+    entry->size = size;
+    return WEIR_OK;
+}
+
+/* Bytes of the value at `at` of a column; 0 when they are cut. */
+static size_t value_bytes(uint8_t type, const uint8_t *at, size_t left) {
+    size_t size = 1;
+    if (left == 0 || at[0] > 1) {
+        return 0;
+    }
+    if (at[0] == 0) {
+        return 1;
+    }
+    if (weir_type_is_bytes(type)) {
+        uint64_t length = 0;
+        for (unsigned shift = 0;; shift += 7) {
+            if (size >= left || shift > 63) {
+                return 0;
+            }
+            uint8_t byte = at[size++];
+            length |= (uint64_t)(byte & 0x7f) << shift;
+            if ((byte & 0x80) == 0) {
+                break;
+            }
+        }
+        return length <= left - size ? size + (size_t)length : 0;
+    }
+    size += type == WEIR_TYPE_BOOL      ? 1
+            : type == WEIR_TYPE_DECIMAL ? 16
+                                        : (size_t)weir_type_width(type);
+    return size <= left ? size : 0;
+}
+
+static int entry_decode(void *context, void *value, const uint8_t *bytes, size_t length,
+                        struct weir_error *err) {
+    struct remembered *r = context;
+    size_t at = HEAD_BYTES;
+    bool good = length >= HEAD_BYTES;
+    for (int32_t c = 0; good && c < r->schema->count; c++) {
+        if (r->columns[c] != NULL) {
+            size_t size = value_bytes(r->schema->fields[c].type, bytes + at, length - at);
+            good = size > 0;
+            at += size;
+        }
+    }
+    if (!good || at != length) {
+        return weir_error_set(err, WEIR_E_CORRUPT, "a remembered row does not parse");
+    }
+    return entry_set(r, value, bytes, length, err);
+}
+
+static const struct weir_table_codec codec = {entry_encode, entry_decode, entry_fini};
+
+/* --- life --------------------------------------------------------------------------------- */
+
+void remembered_destroy(struct remembered *r) {
+    if (r == NULL) {
+        return;
+    }
+    weir_table_destroy(r->table);
+    weir_key_destroy(r->key);
+    weir_keys_fini(&r->keys);
+    for (int32_t c = 0; r->columns != NULL && r->values != NULL && c < r->schema->count; c++) {
+        weir_key_destroy(r->columns[c]);
+        weir_keys_fini(&r->values[c]);
+    }
+    if (r->building) {
+        weir_batch_builder_fini(&r->builder);
+    }
+    weir_buffer_fini(&r->row);
+    free(r->columns);
+    free(r->values);
+    weir_schema_unref(r->schema);
+    free(r);
+}
+
+static int make(struct weir_node *node, struct remembered *r, struct weir_error *err) {
+    const struct weir_plan_stream *stream = node->stream;
+    int32_t keys[KEYS_MAX];
+    uint64_t shape = 0;
+    r->schema = weir_schema_ref(stream->output);
+    r->change = weir_schema_find(r->schema, WEIR_CHANGE_COLUMN);
+    r->unavailable = weir_schema_find(r->schema, WEIR_UNAVAILABLE_COLUMN);
+    weir_keys_init(&r->keys);
+    weir_buffer_init(&r->row, BATCH_BYTES_MAX);
+    r->columns = calloc((size_t)r->schema->count + 1, sizeof(struct weir_key *));
+    r->values = calloc((size_t)r->schema->count + 1, sizeof(*r->values));
+    if (r->columns == NULL || r->values == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", node->name);
+    }
+    for (int32_t c = 0; c < r->schema->count; c++) {
+        weir_keys_init(&r->values[c]);
+        if (c != r->change && c != r->unavailable) {
+            r->columns[c] = weir_key_create(r->schema, &c, 1, err);
+            if (r->columns[c] == NULL) {
+                return weir_error_wrap(err, "%s: a model reads it", node->name);
+            }
+            shape = shape * 31 + weir_key_shape(r->columns[c]);
+        }
+    }
+    for (int32_t i = 0; i < stream->into.key_count; i++) {
+        keys[i] = weir_schema_find(r->schema, stream->into.keys[i]);
+    }
+    r->key = weir_key_create(r->schema, keys, stream->into.key_count, err);
+    int rc = r->key != NULL ? weir_batch_builder_init(&r->builder, node->graph->pool, r->schema,
+                                                      ROWS_MAX, BATCH_BYTES_MAX, err)
+                            : WEIR_E_NOMEM;
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    r->building = true;
+    struct weir_table_config config = {
+        .declaration = node->name,
+        .cell = "remembered",
+        .shape = r->shape = shape * 31 + weir_key_shape(r->key),
+        .value_bytes = sizeof(struct entry),
+        .max_bytes = (size_t)node->graph->plan->state_bytes,
+        .option = "memory.state",
+        .codec = &codec,
+        .codec_context = r,
+    };
+    r->table = weir_table_create(&config, err);
+    return r->table != NULL ? WEIR_OK : (err != NULL ? err->code : WEIR_E_NOMEM);
+}
+
+int remembered_create(struct weir_node *node, struct weir_error *err) {
+    const struct weir_plan_stream *stream = node->stream;
+    if (stream == NULL || !stream->remember || stream->into.key_count > KEYS_MAX) {
+        return WEIR_OK;
+    }
+    struct remembered *r = calloc(1, sizeof(*r));
+    if (r == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", node->name);
+    }
+    node->dataset->remembered = r;
+    return make(node, r, err);
+}
+
+struct weir_cell *remembered_cell(struct remembered *r) {
+    return weir_table_cell(r->table);
+}
+
+uint64_t remembered_shape(const struct remembered *r) {
+    return r->shape;
+}
+
+/* --- rows --------------------------------------------------------------------------------- */
+
+static bool leaves_out(const struct remembered *r, const struct weir_batch *batch, int32_t row,
+                       int32_t column) {
+    const struct weir_column *list = r->unavailable >= 0 ? &batch->columns[r->unavailable] : NULL;
+    const char *wanted = r->schema->fields[column].name;
+    if (list == NULL || weir_column_is_null(list, row)) {
+        return false;
+    }
+    for (int32_t i = list->offsets[row]; i < list->offsets[row + 1]; i++) {
+        int32_t size;
+        const char *name = weir_column_bytes(&list->children[0], i, &size);
+        if (strncmp(wanted, name, (size_t)size) == 0 && wanted[size] == '\0') {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The row as it is now, into r->row: what it leaves out is as it was. */
+static int make_row(struct remembered *r, const struct weir_flow *flow, int32_t position,
+                    const struct entry *old) {
+    int32_t row = flow->sel[position];
+    uint8_t head[HEAD_BYTES] = {flow->times_us != NULL};
+    size_t at = HEAD_BYTES;
+    if (flow->times_us != NULL) {
+        memcpy(head + 1, &flow->times_us[row], sizeof(int64_t));
+    }
+    weir_buffer_clear(&r->row);
+    int rc = weir_buffer_append(&r->row, head, sizeof(head));
+    for (int32_t c = 0; rc == WEIR_OK && c < r->schema->count; c++) {
+        if (r->columns[c] == NULL) {
+            continue;
+        }
+        const struct weir_keys *values = &r->values[c];
+        const uint8_t *bytes = values->bytes + values->offsets[position];
+        size_t size = values->offsets[position + 1] - values->offsets[position];
+        size_t old_size =
+            old != NULL ? value_bytes(r->schema->fields[c].type, old->bytes + at, old->size - at)
+                        : 0;
+        bool keeps = old_size > 0 && leaves_out(r, flow->batch, row, c);
+        rc = weir_buffer_append(&r->row, keeps ? old->bytes + at : bytes, keeps ? old_size : size);
+        at += old_size;
+    }
+    return rc;
+}
+
+static int put(struct remembered *r, enum weir_change kind, const uint8_t *bytes, size_t size,
+               const struct weir_flow *flow, int32_t position) {
+    size_t at = HEAD_BYTES;
+    int32_t row = flow->sel[position];
+    int rc = WEIR_OK;
+    for (int32_t c = 0; rc == WEIR_OK && c < r->schema->count; c++) {
+        struct weir_column_builder *to = &r->builder.columns[c];
+        if (r->columns[c] == NULL) {
+            rc = c == r->change ? weir_builder_int(to, kind) : weir_builder_null(to);
+            continue;
+        }
+        size_t length = value_bytes(r->schema->fields[c].type, bytes + at, size - at);
+        rc = weir_key_decode(r->columns[c], bytes + at, length, to);
+        at += length;
+    }
+    if (rc == WEIR_OK) {
+        int32_t made = r->builder.rows;
+        r->sel[made] = made;
+        r->times[made] = flow->times_us != NULL ? flow->times_us[row] : 0;
+        r->before[made] = flow->watermark_before_us != NULL ? flow->watermark_before_us[row]
+                                                            : WEIR_WATERMARK_NONE;
+        weir_batch_builder_finish_row(&r->builder);
+    }
+    return rc;
+}
+
+static int flush(struct remembered *r, const struct weir_flow *flow, int64_t watermark,
+                 const struct remembered_target *target, struct weir_error *err) {
+    int32_t rows = r->builder.rows;
+    struct weir_batch *batch = weir_batch_builder_take(&r->builder);
+    struct weir_flow next = {
+        .batch = batch,
+        .sel = r->sel,
+        .count = rows,
+        .times_us = flow->times_us != NULL ? r->times : NULL,
+        .watermark_before_us = flow->watermark_before_us != NULL ? r->before : NULL,
+        .watermark_us = watermark,
+        .source = -1,
+        .partition = flow->partition,
+    };
+    int rc = batch != NULL ? target->pass(target->context, &next, err) : WEIR_E_LIMIT;
+    weir_batch_unref(batch);
+    return rc;
+}
+
+/* One row: what it takes back, and what it is now. */
+static int take(struct remembered *r, const struct weir_flow *flow, int32_t position,
+                struct weir_error *err) {
+    const struct weir_keys *keys = &r->keys;
+    int32_t row = flow->sel[position];
+    int64_t kind = change_read(&flow->batch->columns[r->change], row);
+    const uint8_t *key = keys->bytes + keys->offsets[position];
+    size_t key_size = keys->offsets[position + 1] - keys->offsets[position];
+    struct weir_slot *slot = weir_table_find(r->table, keys->hashes[position], key, key_size);
+    struct entry *entry = slot != NULL ? weir_slot_value(r->table, slot) : NULL;
+    int64_t time = 0;
+    int rc = WEIR_OK;
+    if (kind == WEIR_CHANGE_BEFORE) {
+        return WEIR_OK; /* the state knows */
+    }
+    if (kind == WEIR_CHANGE_DELETE) {
+        if (entry != NULL) {
+            rc = put(r, WEIR_CHANGE_DELETE, entry->bytes, entry->size, flow, position);
+            rc = rc == WEIR_OK ? weir_table_delete(r->table, slot, false) : rc;
+        }
+        return rc;
+    }
+    if (entry != NULL) {
+        memcpy(&time, entry->bytes + 1, sizeof(time));
+        if (flow->times_us != NULL && entry->bytes[0] && flow->times_us[row] < time) {
+            return WEIR_OK; /* older than what the table has */
+        }
+        rc = put(r, WEIR_CHANGE_BEFORE, entry->bytes, entry->size, flow, position);
+    }
+    rc = rc == WEIR_OK ? make_row(r, flow, position, entry) : rc;
+    if (rc == WEIR_OK) {
+        rc = put(r, entry != NULL ? WEIR_CHANGE_AFTER : WEIR_CHANGE_INSERT, r->row.data,
+                 r->row.size, flow, position);
+    }
+    if (rc == WEIR_OK && slot == NULL) {
+        bool created;
+        slot = weir_table_get(r->table, keys->hashes[position], key, key_size, &created, err);
+        rc = slot != NULL ? WEIR_OK : (err != NULL ? err->code : WEIR_E_LIMIT);
+    } else if (rc == WEIR_OK) {
+        rc = weir_table_touch(r->table, slot);
+    }
+    return rc == WEIR_OK
+               ? entry_set(r, weir_slot_value(r->table, slot), r->row.data, r->row.size, err)
+               : rc;
+}
+
+int remembered_pass(struct remembered *r, const struct weir_flow *flow,
+                    const struct remembered_target *target, struct weir_error *err) {
+    int rc = weir_key_encode(r->key, flow->batch, flow->sel, flow->count, 0, &r->keys);
+    for (int32_t c = 0; rc == WEIR_OK && c < r->schema->count; c++) {
+        if (r->columns[c] != NULL) {
+            rc = weir_key_encode(r->columns[c], flow->batch, flow->sel, flow->count, 0,
+                                 &r->values[c]);
+        }
+    }
+    if (rc == WEIR_OK) {
+        weir_keys_hash(&r->keys, weir_table_view(r->table)->seed);
+        rc = weir_batch_builder_begin(&r->builder);
+    }
+    for (int32_t i = 0; rc == WEIR_OK && i < flow->count; i++) {
+        if (r->builder.rows + 2 > ROWS_MAX) {
+            int64_t watermark = flow->watermark_before_us != NULL
+                                    ? flow->watermark_before_us[flow->sel[i]]
+                                    : flow->watermark_us;
+            rc = flush(r, flow, watermark, target, err);
+            rc = rc == WEIR_OK ? weir_batch_builder_begin(&r->builder) : rc;
+        }
+        rc = rc == WEIR_OK ? take(r, flow, i, err) : rc;
+    }
+    rc = rc == WEIR_OK ? flush(r, flow, flow->watermark_us, target, err) : rc;
+    if (rc != WEIR_OK && (err == NULL || err->code == WEIR_OK)) {
+        weir_error_set(err, rc, "%s: out of memory for remembered rows", weir_table_name(r->table));
+    }
+    return rc;
+}
