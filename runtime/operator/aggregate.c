@@ -80,6 +80,9 @@ static uint64_t shape_of(const struct weir_aggregate *aggregate,
         uint8_t kind[5] = {(uint8_t)measure->kind, measure->has_input, measure->type,
                            measure->precision, (uint8_t)measure->scale};
         shape = XXH3_64bits_withSeed(kind, sizeof kind, shape);
+        shape = measure->share != 0
+                    ? XXH3_64bits_withSeed(&measure->share, sizeof measure->share, shape)
+                    : shape;
         shape = XXH3_64bits_withSeed(measure->name, strlen(measure->name), shape);
     }
     return shape;
@@ -706,6 +709,7 @@ bool weir_measure_retracts(const struct weir_measure *measure) {
     case WEIR_MEASURE_LAST:
     case WEIR_MEASURE_ARG_MAX:
     case WEIR_MEASURE_ARG_MIN:
+    case WEIR_MEASURE_APPROX_DISTINCT:
         return false;
     default:
         return true;

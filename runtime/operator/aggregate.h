@@ -34,7 +34,9 @@ enum weir_measure_kind {
     WEIR_MEASURE_ARG_MAX, /* of the row whose other column is greatest; of equals the first */
     WEIR_MEASURE_ARG_MIN,
     WEIR_MEASURE_VARIANCE, /* of a sample */
-    WEIR_MEASURE_STDDEV
+    WEIR_MEASURE_STDDEV,
+    WEIR_MEASURE_APPROX_DISTINCT, /* sketches: operator/sketch.h states their error */
+    WEIR_MEASURE_APPROX_QUANTILE
 };
 
 struct weir_measure {
@@ -44,6 +46,7 @@ struct weir_measure {
     uint8_t type; /* of the input: enum weir_type, precision, scale */
     uint8_t precision;
     int8_t scale;
+    double share; /* of approx_quantile: 0 .. 1 */
 };
 
 #define WEIR_MEASURES_MAX 256

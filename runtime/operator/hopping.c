@@ -57,6 +57,9 @@ struct weir_hops *weir_hops_create(struct weir_aggregate *aggregate,
         hops_no_memory(aggregate, err);
         return NULL;
     }
+    weir_heap_init(&hops->block_parts);
+    weir_heap_init(&hops->extra_parts);
+    weir_heap_init(&hops->value_parts);
     hops->every = config->every_us;
     hops->cumulate = config->cumulate;
     hops->work = config->work > 0 ? config->work : WORK;
@@ -78,7 +81,7 @@ struct weir_hops *weir_hops_create(struct weir_aggregate *aggregate,
     };
     hops->groups = weir_table_create(&groups, err);
     hops->cursor = hops->groups != NULL ? weir_table_create(&cursor, err) : NULL;
-    hops->value = malloc((size_t)hops_value_bytes(aggregate) + 1);
+    hops->value = calloc((size_t)hops_value_bytes(aggregate) + 1, 1);
     if (hops->cursor == NULL || hops->value == NULL) {
         weir_hops_destroy(hops);
         return NULL;
@@ -90,6 +93,9 @@ void weir_hops_destroy(struct weir_hops *hops) {
     if (hops == NULL) {
         return;
     }
+    weir_heap_fini(&hops->block_parts);
+    weir_heap_fini(&hops->extra_parts);
+    weir_heap_fini(&hops->value_parts);
     weir_table_destroy(hops->groups);
     weir_table_destroy(hops->cursor);
     free(hops->group_of);

@@ -69,7 +69,11 @@ struct weir_hops {
     int64_t every;
     int64_t pane;
     bool cumulate;
-    int32_t work; /* a call of fire */
+    int32_t work;                 /* a call of fire */
+    struct weir_heap block_parts; /* sketches of prefix and suffix */
+    struct weir_heap extra_parts; /* of extra */
+    struct weir_heap value_parts; /* of value */
+    bool failed;                  /* no memory for one of them */
     struct weir_table *groups;
     struct weir_table *cursor;
     struct weir_slot *fired; /* NULL before the first window */

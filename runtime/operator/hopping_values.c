@@ -21,13 +21,21 @@ static void note_first(uint64_t *first, bool has, uint64_t sequence) {
 }
 
 /* Adds `value` to what is in `into`, or puts it there. */
-static void accumulate(const struct weir_aggregate *aggregate, bool *has, uint8_t *into,
-                       const uint8_t *value) {
+static void accumulate(const struct weir_aggregate *aggregate, struct weir_heap *heap, bool *has,
+                       uint8_t *into, const uint8_t *value) {
     if (*has) {
-        weir_measures_merge(&aggregate->measures, into, value);
+        aggregate->hops->failed |=
+            weir_measures_merge(&aggregate->measures, heap, into, value) != WEIR_OK;
     } else {
-        memcpy(into, value, hops_value_bytes(aggregate));
+        weir_measures_borrow(&aggregate->measures, into, value);
         *has = true;
+    }
+}
+
+static void forget_parts(struct weir_heap *heap) {
+    if (heap->reserved_bytes > 0) {
+        weir_heap_fini(heap);
+        weir_heap_init(heap);
     }
 }
 
@@ -68,6 +76,7 @@ static bool walked(const struct hops_walk *walk) {
 
 static bool reset_groups(struct weir_aggregate *aggregate, int32_t *work) {
     struct weir_hops *hops = aggregate->hops;
+    forget_parts(&hops->block_parts); /* the groups are forgotten before any is looked at again */
     for (; hops->making.at < hops->order_count; hops->making.at++) {
         if ((*work)-- <= 0) {
             return false;
@@ -88,7 +97,8 @@ static bool extend_prefix(struct weir_aggregate *aggregate, int32_t *work) {
             uint32_t group = hops->group_of[slot->number];
             struct group_side *side = &hops->sides[group];
             note_first(&side->prefix_first, side->has_prefix, slot->sequence);
-            accumulate(aggregate, &side->has_prefix, prefix_of(aggregate, group),
+            accumulate(aggregate, &hops->block_parts, &side->has_prefix,
+                       prefix_of(aggregate, group),
                        weir_slot_value(aggregate->table, (struct weir_slot *)(uintptr_t)slot));
         }
     }
@@ -106,11 +116,12 @@ static bool make_suffixes(struct weir_aggregate *aggregate, int32_t *work) {
         uint32_t n = slot->number;
         struct group_side *side = &hops->sides[hops->group_of[n]];
         uint8_t *value = suffix_of(aggregate, n);
-        memcpy(value, weir_slot_value(aggregate->table, slot), hops_value_bytes(aggregate));
+        weir_measures_borrow(&aggregate->measures, value, weir_slot_value(aggregate->table, slot));
         hops->suffix_first[n] = slot->sequence;
         if (side->suffix != 0) {
             note_first(&hops->suffix_first[n], true, hops->suffix_first[side->suffix]);
-            weir_measures_merge(&aggregate->measures, value, suffix_of(aggregate, side->suffix));
+            hops->failed |= weir_measures_merge(&aggregate->measures, &hops->block_parts, value,
+                                                suffix_of(aggregate, side->suffix)) != WEIR_OK;
         }
         hops->next_in_block[n] = side->suffix;
         side->suffix = n;
@@ -120,6 +131,7 @@ static bool make_suffixes(struct weir_aggregate *aggregate, int32_t *work) {
 
 static bool unmark_extras(struct weir_aggregate *aggregate, int32_t *work) {
     struct weir_hops *hops = aggregate->hops;
+    forget_parts(&hops->extra_parts);
     for (; hops->any_extra && hops->making.at < hops->order_count; hops->making.at++) {
         if ((*work)-- <= 0) {
             return false;
@@ -144,7 +156,7 @@ static bool make_extras(struct weir_aggregate *aggregate, int64_t from, int64_t 
             uint32_t group = hops->group_of[slot->number];
             note_first(&hops->sides[group].extra_first, hops->sides[group].has_extra,
                        slot->sequence);
-            accumulate(aggregate, &hops->sides[group].has_extra,
+            accumulate(aggregate, &hops->extra_parts, &hops->sides[group].has_extra,
                        hops->extra + (size_t)group * hops_value_bytes(aggregate),
                        weir_slot_value(aggregate->table, slot));
         }
@@ -539,6 +551,9 @@ int hops_prepare(struct weir_aggregate *aggregate, int64_t end, int32_t *work, b
         if (rc == WEIR_OK && done) {
             rc = next_step(aggregate, hops->making.step, err);
         }
+        if (rc == WEIR_OK && hops->failed) {
+            rc = hops_no_memory(aggregate, err);
+        }
         if (rc != WEIR_OK) {
             hops->making.step = HOPS_MADE;
         }
@@ -555,14 +570,16 @@ void hops_combine(struct weir_aggregate *aggregate, uint32_t group) {
     const struct group_side *side = &hops->sides[group];
     const uint8_t *extra = hops->extra + (size_t)group * hops_value_bytes(aggregate);
     bool has = false;
+    weir_measures_give_back(&aggregate->measures, &hops->value_parts, hops->value);
     if (side->suffix != 0) {
-        accumulate(aggregate, &has, hops->value, suffix_of(aggregate, side->suffix));
+        accumulate(aggregate, &hops->value_parts, &has, hops->value,
+                   suffix_of(aggregate, side->suffix));
     }
     if (side->has_prefix) {
-        accumulate(aggregate, &has, hops->value, prefix_of(aggregate, group));
+        accumulate(aggregate, &hops->value_parts, &has, hops->value, prefix_of(aggregate, group));
     }
     if (side->has_extra) {
-        accumulate(aggregate, &has, hops->value, extra);
+        accumulate(aggregate, &hops->value_parts, &has, hops->value, extra);
     }
     for (int32_t m = 0; m < aggregate->measures.count; m++) {
         const struct weir_measure_cell *cell = &aggregate->measures.cells[m];

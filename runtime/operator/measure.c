@@ -12,8 +12,9 @@ enum { DECIMAL_DIGITS = 38, AVERAGE_SCALE = 6, NARROW_DIGITS = 18 };
 _Static_assert(sizeof(struct weir_part) == 16, "bytes cell");
 _Static_assert(sizeof(struct weir_distinct_cell) == 16, "distinct cell");
 
-static const char *const names[] = {"count", "sum",  "avg",     "min",     "max",      "distinct",
-                                    "first", "last", "arg_max", "arg_min", "variance", "stddev"};
+static const char *const names[] = {
+    "count", "sum",     "avg",     "min",      "max",    "distinct",        "first",
+    "last",  "arg_max", "arg_min", "variance", "stddev", "approx_distinct", "approx_quantile"};
 
 bool weir_measure_kind_parse(const char *text, enum weir_measure_kind *kind) {
     for (int i = 0; i < (int)(sizeof names / sizeof names[0]); i++) {
@@ -75,8 +76,16 @@ int weir_measure_output(const struct weir_measure *measure, struct weir_field *f
         field->scale = is_int(measure->type) || measure->scale < AVERAGE_SCALE ? AVERAGE_SCALE
                                                                                : measure->scale;
         return WEIR_OK;
+    case WEIR_MEASURE_APPROX_DISTINCT:
+        field->type = WEIR_TYPE_INT64;
+        field->nullable = false;
+        if (weir_type_is_nested(measure->type)) {
+            break;
+        }
+        return WEIR_OK;
     case WEIR_MEASURE_VARIANCE:
     case WEIR_MEASURE_STDDEV:
+    case WEIR_MEASURE_APPROX_QUANTILE:
         if (!summable) {
             break;
         }
@@ -143,7 +152,8 @@ static int cell_init(struct weir_measures *measures, struct weir_measure_cell *c
         measures->has_parts = true;
         measures->has_members = true;
     }
-    if (cell->of_members || weir_measure_chooses(measure->kind)) {
+    if (cell->of_members || weir_measure_chooses(measure->kind) ||
+        measure->kind == WEIR_MEASURE_APPROX_DISTINCT) {
         rc = make_member_key(cell, err);
         if (rc != WEIR_OK) {
             return rc;
@@ -174,6 +184,12 @@ static int cell_init(struct weir_measures *measures, struct weir_measure_cell *c
     case WEIR_MEASURE_VARIANCE:
     case WEIR_MEASURE_STDDEV:
         measures->value_bytes += weir_variance_bytes(measure);
+        break;
+    case WEIR_MEASURE_APPROX_DISTINCT:
+    case WEIR_MEASURE_APPROX_QUANTILE:
+        measures->value_bytes += sizeof(struct weir_part);
+        measures->has_parts = true;
+        measures->has_sketches = true;
         break;
     case WEIR_MEASURE_DISTINCT:
         break;
@@ -455,6 +471,9 @@ int weir_measures_add(struct weir_measures *measures, int32_t m,
     case WEIR_MEASURE_STDDEV:
         weir_variance_add(cell, rows, input, mask);
         return WEIR_OK;
+    case WEIR_MEASURE_APPROX_DISTINCT:
+    case WEIR_MEASURE_APPROX_QUANTILE:
+        return weir_sketch_add(measures, m, rows, input, mask, err);
     case WEIR_MEASURE_DISTINCT:
         break;
     }
@@ -638,21 +657,57 @@ static void merge_cell(const struct weir_measures *measures, int32_t m, uint8_t 
     case WEIR_MEASURE_STDDEV:
         weir_variance_merge(cell, a, b);
         break;
+    case WEIR_MEASURE_APPROX_DISTINCT:
+    case WEIR_MEASURE_APPROX_QUANTILE:
+        break; /* weir_sketch_merge, which needs a heap */
     case WEIR_MEASURE_DISTINCT:
         break;
     }
 }
 
-void weir_measures_merge(const struct weir_measures *measures, uint8_t *into, const uint8_t *from) {
+int weir_measures_merge(const struct weir_measures *measures, struct weir_heap *heap, uint8_t *into,
+                        const uint8_t *from) {
+    int rc = WEIR_OK;
     for (int32_t m = 0; m < measures->count; m++) {
-        merge_cell(measures, m, into, from);
+        const struct weir_measure_cell *cell = &measures->cells[m];
+        if (!weir_measure_sketches(cell->measure.kind)) {
+            merge_cell(measures, m, into, from);
+        } else if (is_present(from, m)) {
+            int merged = weir_sketch_merge(cell, heap, into + cell->offset, from + cell->offset);
+            set_present(into, m);
+            rc = rc == WEIR_OK ? merged : rc;
+        }
+    }
+    return rc;
+}
+
+void weir_measures_borrow(const struct weir_measures *measures, uint8_t *into,
+                          const uint8_t *from) {
+    memcpy(into, from, measures->value_bytes);
+    for (int32_t m = 0; m < measures->count && measures->has_sketches; m++) {
+        if (weir_measure_sketches(measures->cells[m].measure.kind)) {
+            memset(into + measures->cells[m].offset + offsetof(struct weir_part, capacity), 0,
+                   sizeof(uint32_t));
+        }
+    }
+}
+
+void weir_measures_give_back(const struct weir_measures *measures, struct weir_heap *heap,
+                             uint8_t *value) {
+    for (int32_t m = 0; m < measures->count && measures->has_sketches; m++) {
+        struct weir_part part;
+        uint8_t *at = value + measures->cells[m].offset;
+        memcpy(&part, at, sizeof part);
+        if (weir_measure_sketches(measures->cells[m].measure.kind) && part.capacity > 0) {
+            weir_heap_give(heap, part.bytes, part.capacity);
+            memset(at, 0, sizeof part);
+        }
     }
 }
 
 static bool holds_bytes(const struct weir_measure_cell *cell) {
-    bool extreme =
-        cell->measure.kind == WEIR_MEASURE_MIN || cell->measure.kind == WEIR_MEASURE_MAX;
-    return weir_measure_chooses(cell->measure.kind) ||
+    bool extreme = cell->measure.kind == WEIR_MEASURE_MIN || cell->measure.kind == WEIR_MEASURE_MAX;
+    return weir_measure_chooses(cell->measure.kind) || weir_measure_sketches(cell->measure.kind) ||
            (extreme && weir_type_is_bytes(cell->measure.type));
 }
 
@@ -669,6 +724,17 @@ int weir_measures_absorb(struct weir_measures *measures, uint8_t *into, const ui
         const struct weir_measure_cell *cell = &measures->cells[m];
         if (!holds_bytes(cell)) {
             merge_cell(measures, m, into, from);
+            continue;
+        }
+        if (weir_measure_sketches(cell->measure.kind)) {
+            int merged = !is_present(from, m)
+                             ? WEIR_OK
+                             : weir_sketch_merge(cell, weir_table_heap(measures->table),
+                                                 into + cell->offset, from + cell->offset);
+            if (merged != WEIR_OK) {
+                return weir_error_set(err, merged, "measure '%s': no memory", cell->measure.name);
+            }
+            is_present(from, m) ? (void)set_present(into, m) : (void)0;
             continue;
         }
         bool chooses = weir_measure_chooses(cell->measure.kind);
@@ -821,6 +887,9 @@ int weir_measures_emit(const struct weir_measures *measures, int32_t m, const ui
     case WEIR_MEASURE_VARIANCE:
     case WEIR_MEASURE_STDDEV:
         return weir_variance_emit(cell, value, out);
+    case WEIR_MEASURE_APPROX_DISTINCT:
+    case WEIR_MEASURE_APPROX_QUANTILE:
+        return weir_sketch_emit(cell, value, out);
     }
     return WEIR_E_BUG;
 }
@@ -887,6 +956,10 @@ static int codec_decode(void *context, void *value, const uint8_t *bytes, size_t
         uint32_t size;
         if (!take_varint(&at, end, &size) || size > (size_t)(end - at)) {
             return weir_error_set(err, WEIR_E_CORRUPT, "measure '%s': the text is cut off",
+                                  cell->measure.name);
+        }
+        if (weir_measure_sketches(cell->measure.kind) && !weir_sketch_check(cell, at, size)) {
+            return weir_error_set(err, WEIR_E_CORRUPT, "measure '%s': its sketch does not parse",
                                   cell->measure.name);
         }
         struct weir_part held = {.capacity = size > 0 ? size : 1, .length = size};

@@ -15,6 +15,7 @@
  *     distinct          u64 count, 8 bytes zero in the image; members are slots of their own
  *     min, max that retract: the cell of distinct, then theirs
  *     first, last, arg_max, arg_min    i128 order, i64 time, 16 bytes, zero in the image
+ *     approx_distinct, approx_quantile    16 bytes, zero in the image; their part is sketch.h's
  *     variance, stddev  u64 count; ints and decimals of <= 18 digits: i128 sum, i192 sum of
  * squares; others: f64 mean, f64 sum of squared differences from it In the image the bytes outside
  * the slot follow (strings of min and max, values chosen as keys), varint length and bytes, for
@@ -41,6 +42,7 @@ struct weir_measures {
     uint32_t value_bytes;
     uint32_t tail_offset;     /* of what the owner keeps behind the cells */
     bool has_parts;           /* some cell needs the codec */
+    bool has_sketches;        /* some cell is a sketch */
     bool has_members;         /* some cell is of members (members.h) */
     bool retracts;            /* rows may be taken back */
     struct weir_keys keys;    /* scratch: values as bytes */
@@ -71,8 +73,14 @@ int weir_measures_add(struct weir_measures *measures, int32_t m,
                       const uint8_t *mask, struct weir_error *err) WEIR_MUST_CHECK;
 /* Adds what `from` holds to `into`, all measures but distinct; `from` counts as the later one.
  * Texts of min and max stay `from`'s or `into`'s: the result borrows them and must not be given to
- * the codec. */
-void weir_measures_merge(const struct weir_measures *measures, uint8_t *into, const uint8_t *from);
+ * the codec. Sketches that are merged become parts in `heap`. WEIR_E_NOMEM. */
+int weir_measures_merge(const struct weir_measures *measures, struct weir_heap *heap, uint8_t *into,
+                        const uint8_t *from) WEIR_MUST_CHECK;
+/* Puts what `from` holds into `into`, which borrows its parts. */
+void weir_measures_borrow(const struct weir_measures *measures, uint8_t *into, const uint8_t *from);
+/* Gives back the parts of a merged value that are its own. */
+void weir_measures_give_back(const struct weir_measures *measures, struct weir_heap *heap,
+                             uint8_t *value);
 /* A value with parts of its own, in `heap`. WEIR_E_NOMEM. */
 int weir_measures_copy(const struct weir_measures *measures, uint8_t *into, const uint8_t *from,
                        struct weir_heap *heap) WEIR_MUST_CHECK;

@@ -3,14 +3,8 @@
 #include <string.h>
 
 #include "operator/measure.h"
+#include "operator/sketch.h"
 #include "operator/wide.h"
-
-/* Bytes of a measure outside the slot: in the table's heap. */
-struct weir_part {
-    uint8_t *bytes;
-    uint32_t length;
-    uint32_t capacity; /* as asked of the heap */
-};
 
 static inline bool is_int(uint8_t type) {
     return type >= WEIR_TYPE_INT8 && type <= WEIR_TYPE_INT64;
@@ -94,3 +88,18 @@ void weir_variance_add(const struct weir_measure_cell *cell, const struct weir_m
 void weir_variance_merge(const struct weir_measure_cell *cell, uint8_t *into, const uint8_t *from);
 int weir_variance_emit(const struct weir_measure_cell *cell, const uint8_t *value,
                        struct weir_column_builder *out) WEIR_MUST_CHECK;
+
+/* --- measure_sketch.c: approx_distinct, approx_quantile -----------------------------------------
+ */
+
+bool weir_measure_sketches(enum weir_measure_kind kind);
+int weir_sketch_add(struct weir_measures *measures, int32_t m, const struct weir_measure_rows *rows,
+                    const struct weir_column *input, const uint8_t *mask,
+                    struct weir_error *err) WEIR_MUST_CHECK;
+/* into's part may be another's (capacity 0): then it gets one of its own in `heap`. WEIR_E_NOMEM.
+ */
+int weir_sketch_merge(const struct weir_measure_cell *cell, struct weir_heap *heap, uint8_t *into,
+                      const uint8_t *from) WEIR_MUST_CHECK;
+bool weir_sketch_check(const struct weir_measure_cell *cell, const uint8_t *bytes, size_t length);
+int weir_sketch_emit(const struct weir_measure_cell *cell, const uint8_t *value,
+                     struct weir_column_builder *out) WEIR_MUST_CHECK;

@@ -137,6 +137,7 @@ struct weir_plan_measure {
     const char *kind;
     const char *column;      /* or NULL */
     const char *order;       /* arg_max, arg_min: the column it is chosen by; or NULL */
+    double share;            /* approx_quantile: 0 .. 1 */
     int32_t function;        /* value function or -1 */
     struct weir_field input; /* type of the aggregated value; type NONE for count of rows */
     struct weir_field result;

@@ -54,7 +54,8 @@ return model "gold.hops" {
   from     = "silver.sale",
   by       = { "store_id" },
   window   = hopping { size = "10m", every = "1m", allowed_lateness = "30s" },
-  measures = { weight = sum "weight", mean = avg "weight", sales = count(), kinds = distinct "currency" },
+  measures = { weight = sum "weight", mean = avg "weight", sales = count(), kinds = distinct "currency",
+               skus = approx_distinct "sku", heavy = approx_quantile("weight", 0.9), spread = stddev "weight" },
 }
 """
 VISITS = """\
@@ -62,7 +63,8 @@ return model "gold.visits" {
   from     = "silver.sale",
   by       = { "store_id" },
   window   = session { gap = "2s", allowed_lateness = "30s" },
-  measures = { weight = sum "weight", mean = avg "weight", sales = count(), kinds = distinct "currency", sku = max "sku" },
+  measures = { weight = sum "weight", mean = avg "weight", sales = count(), kinds = distinct "currency", sku = max "sku",
+               dearest = arg_max("sku", "unit_price"), late = last "sku", heavy = approx_quantile("weight", 0.9) },
 }
 """
 TOTALS = """\

@@ -98,7 +98,55 @@ def test_spread_takes_back_what_changed(project):
     assert_same([(row[0], 0, *row[1:]) for row in world.rows("gold.s", "k", "dev", "var")], wanted)
 
 
+SKETCHES = 'kinds = approx_distinct "id", few = approx_distinct "n", p50 = approx_quantile("x", 0.5), p95 = approx_quantile("p", 0.95), low = approx_quantile("n", 0.01)'
+SKETCHED = ("kinds", "few", "p50", "p95", "low")
+
+
+def rank_value(values, share):
+    ordered = sorted(value for value in values if value is not None)
+    return float(ordered[max(1, math.ceil(share * len(ordered))) - 1]) if ordered else None
+
+
+@pytest.mark.parametrize("window", ["", "tumbling \"1h\"", 'hopping { size = "30m", every = "1m" }', 'session { gap = "10s", allowed_lateness = "1m" }'])
+def test_sketches_stay_within_their_error(project, window):
+    rows = drawn(6000)
+    rules = [f"""return model "gold.m" {{ from = "bronze.row", time = {{ field = "at", out_of_order = "5s" }}, by = {{ "k" }}, {"window = " + window + "," if window else ""}
+                 measures = {{ rows = count(), ids = distinct "id", {SKETCHES} }}, {"" if window else "into = delta { mode = 'merge' }"} }}"""]
+    world = World(project, COLUMNS, rules, rows, options=' commit = { every = "100ms" },').run()
+    bounds = ("window_start", "window_end") if window else ()
+    found = world.rows("gold.m", "k", *bounds, "rows", "ids", *SKETCHED)
+    assert sum(row[len(bounds) + 1] for row in found) >= len(rows) and len(found) >= 3
+    for key, *rest in found:
+        start, end = rest[:2] if window else (moment("00:00:00"), moment("23:59:59"))
+        ids, kinds, few, *quantiles = rest[len(bounds) + 1:]
+        members = [row for row in rows if row["k"] == key and str(start)[11:26] <= row["at"][11:26] < str(end)[11:26].ljust(15, "0")] \
+            if not window.startswith("session") else None
+        assert abs(kinds - ids) <= max(1, 0.065 * ids), (kinds, ids)  # four standard errors
+        if members is None or len(members) != rest[len(bounds)]:
+            continue
+        assert few == len({row["n"] for row in members} - {None})
+        for got, (name, share) in zip(quantiles, (("x", 0.5), ("p", 0.95), ("n", 0.01))):
+            wanted = rank_value([row[name] and float(row[name]) if name == "p" else row[name] for row in members], share)
+            assert (got is None) == (wanted is None)
+            assert wanted is None or abs(got - wanted) <= abs(wanted) * 0.008 + 1e-12, (name, got, wanted)
+
+
+def test_quantiles_take_back_what_changed(project):
+    rows = drawn(1500)
+    rules = ['return model "gold.m" { from = "bronze.row", by = { "k", "n" }, measures = { rows = count() }, into = none }',
+             'return model "gold.q" { from = "gold.m", by = { "k" }, measures = { keys = count(), mid = approx_quantile("rows", 0.5), top = approx_quantile("rows", 1) } }']
+    world = World(project, COLUMNS, rules, rows, options=' commit = { every = "100ms" },').run()
+    groups = {}
+    for row in rows:
+        groups.setdefault(row["k"], {}).setdefault(row["n"], []).append(1)
+    for key, keys, mid, most in world.rows("gold.q", "k", "keys", "mid", "top"):
+        sizes = [len(ones) for ones in groups[key].values()]
+        assert keys == len(sizes)
+        assert abs(mid - rank_value(sizes, 0.5)) <= 0.008 * mid and abs(most - max(sizes)) <= 0.008 * most
+
+
 @pytest.mark.parametrize("measure, text", [
+    ('approx_quantile("n", 0)', "above 0"), ('approx_quantile "n"', "above 0"), ('approx_quantile("s", 0.5)', "needs a number"),
     ('arg_max("s")', "chosen by"), ('arg_max("s", "s")', "number or a time"), ('any "n"', "needs a bool"), ('stddev "s"', "needs a number"), ('first "s"', "event time")])
 def test_measures_that_cannot_be_are_refused(project, measure, text):
     outcome = World(project, COLUMNS, f'return model "gold.m" {{ from = "bronze.row", by = {{ "k" }}, measures = {{ m = {measure} }} }}').check()

@@ -39,7 +39,7 @@ def test_windows_not_built_are_refused_by_name(project, word):
     refused(project, MODEL.replace("@", "").replace("tumbling", word), word, f"`{word}` is not built yet", "use `")
 
 
-@pytest.mark.parametrize("word", ["approx_distinct", "approx_quantile", "quantile", "top_k", "collect"])
+@pytest.mark.parametrize("word", ["quantile", "top_k", "collect"])
 def test_measures_not_built_are_refused_by_name(project, word):
     refused(project, MODEL.replace("@", "").replace("n = count()", f'n = {word}("n", 0.5)'), word, f"`{word}` is not built yet")
 

@@ -21,7 +21,9 @@ local measure_options = { where = true, over = "later" }
 
 local measure_words = {
     "sum", "count", "avg", "min", "max", "distinct", "first", "last", "arg_max", "arg_min", "variance", "stddev", "any", "all",
+    "approx_distinct", "approx_quantile",
 }
+local counts = { count = true, distinct = true, approx_distinct = true } -- never null
 local needs_time = { first = true, last = true }
 
 -- The column arg_max and arg_min go by: their second argument. nil after a complaint.
@@ -60,6 +62,12 @@ local function read_measure(reader, item, input, from_name, functions, has_time)
             return nil
         end
         next_arg = 3
+    elseif kind == "approx_quantile" then
+        measure.share, next_arg = args[2], 3
+        if type(measure.share) ~= "number" or not (measure.share > 0 and measure.share <= 1) then
+            reader:error("type", reader:argument_at(at, 2), "approx_quantile says which, above 0 and up to 1", 'such as approx_quantile("price", 0.95)')
+            return nil
+        end
     elseif needs_time[kind] and not has_time then
         reader:error("no-time", at, ("%s goes by event time, and nothing here or upstream declares it"):format(kind), 'add time = { field = "…" }')
         return nil
@@ -72,7 +80,7 @@ local function read_measure(reader, item, input, from_name, functions, has_time)
         end
         measure.column, input_type = subject, column.type
     elseif type(subject) == "function" then
-        if measure.order then
+        if measure.order or measure.share then
             reader:error("not-built", at, ("%s of a function is not built yet"):format(kind), "make it a column in a stream in between")
             return nil
         end
@@ -128,7 +136,7 @@ local function read_measure(reader, item, input, from_name, functions, has_time)
         reader:error("type", reader:argument_at(at, 1), ("%s; `%s` is %s"):format(why, tostring(measure.column), input_type.text))
         return nil
     end
-    measure.order = measure.order or json.null
+    measure.order, measure.share = measure.order or json.null, measure.share or json.null
     measure.input_type = input_type and input_type.text or json.null
     measure.type = result.text
     return measure, result
@@ -321,7 +329,7 @@ local function check_retracts(reader, plan, named, from, at)
     end
     for _, measure in ipairs(plan.measures) do
         local floats = measure.input_type == "double" or measure.input_type == "float"
-        if measure.kind == "first" or measure.kind == "last" or measure.order ~= json.null then
+        if measure.kind == "first" or measure.kind == "last" or measure.kind == "approx_distinct" or measure.order ~= json.null then
             reader:error("not-built", measure.at, ("%s over rows that change is not built yet"):format(measure.kind))
         elseif (floats or wide(measure)) and (measure.kind == "variance" or measure.kind == "stddev")
             or floats and (measure.kind == "sum" or measure.kind == "avg") then
@@ -413,7 +421,7 @@ function models.model(project, reader, node, at)
             if measure then
                 measure.at = item.value_at
                 measures[#measures + 1] = measure
-                columns[#columns + 1] = { name = item.key, type = result, nullable = measure.kind ~= "count" and measure.kind ~= "distinct" }
+                columns[#columns + 1] = { name = item.key, type = result, nullable = not counts[measure.kind] }
             end
         end
     end
@@ -480,7 +488,7 @@ function models.model(project, reader, node, at)
     end
     for _, measure in ipairs(measures) do
         shape[#shape + 1] = ("%s=%s(%s%s):%s"):format(measure.name, measure.kind, tostring(measure.input_type),
-            measure.order ~= json.null and " by " .. measure.order or "", measure.type)
+            measure.order ~= json.null and " by " .. measure.order or measure.share ~= json.null and " " .. measure.share or "", measure.type)
     end
     plan.state_shape = native.hash(table.concat(shape, "\n"))
     return {

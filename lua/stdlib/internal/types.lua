@@ -178,7 +178,7 @@ end
 function types.measure(kind, t)
     if kind == "count" then
         return simple.int64
-    elseif kind == "distinct" then
+    elseif kind == "distinct" or kind == "approx_distinct" then
         if types.is_nested(t) then
             return nil, "distinct needs a column of a plain type"
         end
@@ -201,7 +201,7 @@ function types.measure(kind, t)
             return simple.double
         end
         return nil, "avg needs a number"
-    elseif kind == "variance" or kind == "stddev" then
+    elseif kind == "variance" or kind == "stddev" or kind == "approx_quantile" then
         if not types.is_numeric(t) then
             return nil, kind .. " needs a number"
         end

@@ -15,6 +15,7 @@ words.built = {
     not_null = "args", one_of = "args", between = "args", matches = "args", unique = "args",
     sum = "args", count = "args", avg = "args", min = "args", max = "args", distinct = "args",
     first = "args", last = "args", arg_max = "args", arg_min = "args", variance = "args", stddev = "args", any = "args", all = "args",
+    approx_distinct = "args", approx_quantile = "args",
 }
 
 -- Words of the language that are refused by name. The text is what to do meanwhile, if anything.
@@ -23,7 +24,7 @@ words.later = {
     sliding = "use `hopping`", every = "use `emit = \"on_close\"`",
     temporal_join = "", interval_join = "", regular_join = "", window_join = "", lookup = "", async_lookup = "", copy = "",
     over = "",
-    approx_distinct = "use `distinct`", approx_quantile = "", quantile = "",
+    quantile = "use `approx_quantile`",
     collect = "", top_k = "",
     expect_over = "use `expect`", max_null_ratio = "", max_lag = "", min_rows = "",
     ring = "", value = "", counter = "", set = "", list = "", map = "", sketch = "", step = "", reject = "",
