@@ -252,11 +252,15 @@ static int add_writer(struct avro *avro, int32_t id, struct writer **out) {
     return WEIR_OK;
 }
 
-/* A field of the writer's record that no column takes. */
+/* A field of the writer's record that no column takes, or not all of it: a null, another branch. */
 static bool leaves_out(const struct avro_node *plan) {
     bool found = false;
     for (int32_t i = 0; !found && i < plan->child_count; i++) {
-        found = plan->children[i].put == AVRO_PUT_SKIP;
+        const struct avro_node *field = &plan->children[i];
+        found = field->put == AVRO_PUT_SKIP;
+        for (int32_t b = 0; !found && field->put == AVRO_PUT_UNION && b < field->child_count; b++) {
+            found = field->children[b].put == AVRO_PUT_REFUSE;
+        }
     }
     return found;
 }

@@ -116,7 +116,7 @@ static bool same_type(const struct weir_field *a, const struct weir_field *b) {
     return same;
 }
 
-/* All columns of `before` are in `after` as they were. */
+/* All columns of `before` are in `after` as they were, or may be null now. */
 static int check_growth(const char *name, const struct weir_schema *before,
                         const struct weir_schema *after, struct weir_error *err) {
     for (int32_t i = 0; i < before->count; i++) {
@@ -140,10 +140,11 @@ static int check_growth(const char *name, const struct weir_schema *before,
             weir_buffer_fini(&type);
             return rc;
         }
-        if (old->nullable != after->fields[at].nullable) {
-            return weir_error_set(
-                err, WEIR_E_CONFIG, "column `%s` of %s %s; restart the pipeline to change that",
-                old->name, name, old->nullable ? "may not be null any more" : "may be null now");
+        if (old->nullable && !after->fields[at].nullable) {
+            return weir_error_set(err, WEIR_E_CONFIG,
+                                  "column `%s` of %s may not be null any more; restart the "
+                                  "pipeline to change that",
+                                  old->name, name);
         }
     }
     return WEIR_OK;
@@ -289,7 +290,7 @@ int evolve_batch(struct weir_pool *pool, const struct weir_plan_source *source,
     struct weir_schema *full = source->full_schema;
     struct weir_batch *wide = NULL;
     if ((*batch)->rows == 0 || (*batch)->schema->count >= full->count) {
-        return WEIR_OK; /* columns are only added: as many are the same */
+        return WEIR_OK; /* columns are only added, or may be null: as many are the same */
     }
     int rc = widen(pool, full, *batch, &wide, err);
     if (rc != WEIR_OK) {

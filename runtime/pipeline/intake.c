@@ -121,9 +121,9 @@ static int begin_batch(struct weir_pipeline *p, struct weir_error *err) {
     if (batch->rows > 0 || batch->opens) {
         struct weir_message message = message_of(p, WEIR_MESSAGE_BATCH);
         message.rows = (uint64_t)batch->rows;
-        int32_t columns = p->plan->sources[s].full_schema->count;
-        if (batch->batch->schema->count < columns) { /* decoded before they were more */
-            message.version = (uint64_t)batch->batch->schema->count;
+        if (p->columns_changed > 0 && /* decoded before they were others */
+            !weir_schema_equal(batch->batch->schema, p->plan->sources[s].full_schema)) {
+            message.version = weir_schema_hash(batch->batch->schema);
         }
         rc = schedule_add(p, &message);
         p->events += batch->rows;

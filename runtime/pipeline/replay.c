@@ -278,8 +278,11 @@ static struct weir_schema *schema_of(struct replay *r, int32_t s, uint64_t versi
     const struct weir_plan_source *source = &r->plan->sources[s];
     for (size_t i = 0; version != 0 && i < r->column_count; i++) {
         struct weir_schema *before = r->columns[i].before;
-        if (strcmp(r->columns[i].source, source->name) == 0 && before != NULL &&
-            (uint64_t)before->count + WEIR_META_COUNT == version) {
+        bool same = before != NULL && strcmp(r->columns[i].source, source->name) == 0;
+        struct weir_schema *full = same ? weir_decode_full_schema(before) : NULL;
+        same = full != NULL && weir_schema_hash(full) == version;
+        weir_schema_unref(full);
+        if (same) {
             return before;
         }
     }

@@ -137,6 +137,32 @@ def test_a_new_writer_adds_columns_to_bronze_and_silver_without_a_restart(shop):
     assert fields[:2] == ["id", "store"] and fields[-3:] == ["note", "qty", "price"]
 
 
+def test_a_field_that_may_be_null_now(shop):
+    relaxed = {**V1, "fields": [V1["fields"][0], V1["fields"][1], {"name": "size", "type": ["null", "int"], "default": None}]}
+    strict = {**V1, "fields": [V1["fields"][0], V1["fields"][1], {"name": "size", "type": "int", "default": 0}]}
+    one = shop.register(strict)
+    process = shop.start()
+    shop.produce(one, strict, [{"id": 1, "store": None, "size": 5}])
+    wait_until(shop.has(1))
+    two = shop.register(relaxed)
+    shop.produce(two, relaxed, [{"id": 2, "store": None, "size": 6}])
+    sent = [3]
+
+    def nulls_are_taken():
+        shop.produce(two, relaxed, [{"id": sent[0], "store": None, "size": None}])
+        sent[0] += 1
+        wait_until(lambda: len(shop.rows()) + len(shop.rows("quarantine/bronze/sale")) == sent[0] - 1)
+        return any(row["id"] > 2 for row in shop.rows())
+    wait_until(nulls_are_taken)
+    stop(process)
+    rows = {row["id"]: row["size"] for row in shop.rows()}
+    assert rows[1] == 5 and rows[2] == 6 and rows[sent[0] - 1] is None
+    assert len(rows) + len(shop.rows("quarantine/bronze/sale")) == sent[0] - 1
+    changes = [action["metaData"] for commit in log_of(shop.project) for action in commit if "metaData" in action]
+    nullable = [{field["name"]: field["nullable"] for field in json.loads(change["schemaString"])["fields"]} for change in changes]
+    assert [change["size"] for change in nullable] == [False, True] and nullable[1]["id"] is False
+
+
 def test_epochs_before_during_and_after_replay_as_they_were(shop):
     shop.produce(1, V1, old(0, 20))
     process = shop.start()

@@ -94,7 +94,8 @@ int weir_delta_append(struct weir_delta_table *table, struct weir_delta_add *con
                       struct weir_error *err) WEIR_MUST_CHECK;
 
 /* Commits a metaData action with these fields added (nullable, at the end, before nothing else
- * changes). Fields the table already has with the same type are skipped, so it may be repeated. */
+ * changes). Fields the table already has with the same type are skipped, but where they may be null
+ * and the table's not, the table's may from then on; so it may be repeated. */
 int weir_delta_add_columns(struct weir_delta_table *table, const struct weir_field *fields,
                            int32_t field_count, const struct weir_delta_commit_options *options,
                            struct weir_delta_commit_result *result,

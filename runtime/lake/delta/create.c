@@ -435,7 +435,7 @@ static int compare_schema(const struct weir_delta_table *table, const struct wei
                                   weir_type_name((enum weir_type)have->fields[at].type),
                                   weir_type_name((enum weir_type)field->type));
         }
-        if (field->nullable && !have->fields[at].nullable) {
+        if (field->nullable && !have->fields[at].nullable && !may_add) {
             return weir_error_set(
                 err, WEIR_E_SCHEMA,
                 "column %s of table %s may not be null, but the stream's may; add "
@@ -596,12 +596,13 @@ static int map_columns(const struct weir_delta_metadata *now, int32_t count,
     return rc;
 }
 
-/* Lines for the columns the table lacks; *missing says how many. */
+/* Lines for the columns the table lacks, or holds without null; *missing says how many. */
 static int format_columns(struct weir_delta_table *table, const struct weir_field *fields,
                           int32_t count, int32_t *missing, struct weir_buffer *out,
                           struct weir_error *err) {
     const struct weir_schema *have;
     struct weir_schema *added = weir_schema_create();
+    int32_t relaxed = 0;
     struct weir_buffer schema_text;
     struct weir_delta_metadata next = table->snapshot->metadata; /* texts are borrowed */
     char max_id[24];
@@ -627,14 +628,19 @@ static int format_columns(struct weir_delta_table *table, const struct weir_fiel
                                "new one or convert it",
                                fields[i].name, table->dir, have->fields[at].name,
                                weir_type_name((enum weir_type)have->fields[at].type));
+        } else {
+            relaxed += fields[i].nullable && !have->fields[at].nullable;
         }
     }
-    if (rc != WEIR_OK || added->count == 0) {
+    if (rc != WEIR_OK || added->count + relaxed == 0) {
         goto out;
     }
-    *missing = added->count;
+    *missing = added->count + relaxed;
     rc = weir_delta_schema_append(next.schema_string, added->fields, added->count, &schema_text,
                                   err);
+    if (rc == WEIR_OK && relaxed > 0) {
+        rc = weir_delta_schema_relax(&schema_text, fields, count, err);
+    }
     if (rc != WEIR_OK) {
         goto out;
     }

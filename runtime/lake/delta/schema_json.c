@@ -169,6 +169,26 @@ out:
     return rc;
 }
 
+int weir_delta_schema_relax(struct weir_buffer *text, const struct weir_field *fields,
+                            int32_t count, struct weir_error *err) {
+    json_t *root = json_loadb((const char *)text->data, text->size, 0, NULL);
+    size_t i;
+    json_t *item;
+    json_array_foreach(json_object_get(root, "fields"), i, item) {
+        const char *name = json_string_value(json_object_get(item, "name"));
+        for (int32_t f = 0; name != NULL && f < count; f++) {
+            if (fields[f].nullable && strcmp(fields[f].name, name) == 0) {
+                (void)json_object_set_new(item, "nullable", json_true());
+            }
+        }
+    }
+    weir_buffer_clear(text);
+    int rc = root != NULL ? dump(root, text, err)
+                          : weir_error_set(err, WEIR_E_CORRUPT, "schemaString is no JSON");
+    json_decref(root);
+    return rc;
+}
+
 bool weir_delta_schema_has_ntz(const struct weir_schema *schema) {
     struct {
         const struct weir_field *fields;

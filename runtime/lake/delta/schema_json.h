@@ -15,6 +15,9 @@ int weir_delta_schema_format(const struct weir_schema *schema, struct weir_buffe
 int weir_delta_schema_append(const char *schema_string, const struct weir_field *fields,
                              int32_t count, struct weir_buffer *out,
                              struct weir_error *err) WEIR_MUST_CHECK;
+/* Fields of the schema text that may be null among `fields` may be null in it from then on. */
+int weir_delta_schema_relax(struct weir_buffer *text, const struct weir_field *fields,
+                            int32_t count, struct weir_error *err) WEIR_MUST_CHECK;
 /* `*columns` has schema->count entries, freed by weir_delta_columns_free. */
 int weir_delta_schema_parse(const char *schema_string, struct weir_schema **schema,
                             struct weir_delta_column **columns,
