@@ -372,11 +372,15 @@ static int put_time(struct debezium *d, int32_t i, const struct json_field *f,
     return json_read_value(r, &said, b, NULL);
 }
 
-/* The value of a column whose update left it where it was, outside the row. */
+/* The value of a column whose update left it where it was, outside the row: a text, or a list of
+ * it. */
 static bool is_unavailable(const struct json_reader *r, const uint32_t *value) {
+    value += r->block[*value] == '[';
     const uint8_t *p = r->block + *value;
+    if (*p != '"') {
+        return false;
+    }
     size_t left = value[1] - value[0]; /* up to the next structural byte */
-    p += *p == '[';
     return left > sizeof(UNAVAILABLE) &&
            (memcmp(p, "\"" UNAVAILABLE "\"", sizeof(UNAVAILABLE) + 1) == 0 ||
             (left > sizeof(UNAVAILABLE_BASE64) &&

@@ -267,9 +267,9 @@ FORMS = {"copy": "", "vectors": ', properties = { ["delta.enableDeletionVectors"
          "feed": ', properties = { ["delta.enableChangeDataFeed"] = "true" }', "partitioned": ', partition_by = { "customer" }'}
 
 
-def merged(project, events, form, runs=1):
+def merged(project, events, form, runs=1, fields=ORDERS):
     """The silver table that those events leave, read in so many runs."""
-    project.write("schemas/orders.avsc", json.dumps({"type": "record", "name": "orders", "fields": ORDERS}))
+    project.write("schemas/orders.avsc", json.dumps({"type": "record", "name": "orders", "fields": fields}))
     project.write("rules/r.lua", TOASTED.replace("@", FORMS[form]))
     project.write("pipelines/p.lua", f"""return pipeline "p" {{ rules = "rules", storage = delta {{ root = "lake" }}, commit = {{ every = "20ms" }},
   sources = {{ source "bronze.orders" {{ files {{ path = "landing/*.jsonl" }},
@@ -418,3 +418,17 @@ def test_models_over_a_table_follow_what_is_newest_and_what_never_came_in(projec
                      event("d", before=row(id=2)), event("c", after=row(id=3, customer="c", amount="3")), event("u", after=row(id=3, customer="d", amount="4"))], "copy")
     rows = lake.by_deltalake(project.root / "lake/gold/customers").to_pylist()
     assert [(one["customer"], one["orders"], one["total"]) for one in rows] == [("d", 1, 4)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_lists_and_bytes_left_outside_the_row_stay_too(project, form):
+    fields = [*ORDERS, {"name": "tags", "type": ["null", {"type": "array", "items": "string"}], "default": None},
+              {"name": "scan", "type": ["null", "bytes"], "default": None}]
+    scan, gone = base64.b64encode(b"\x00scan" * 20).decode(), base64.b64encode(GONE.encode()).decode()
+    first = [event("c", after=row(id=1, tags=["a", "", "b"], scan=scan)), event("c", after=row(id=2, tags=[], scan=None)),
+             event("c", after=row(id=3, tags=["refused"], scan=scan, amount="-1"))]
+    then = [event("u", after=row(id=1, tags=[GONE], scan=gone, note="then")), event("u", after=row(id=2, tags=[GONE], scan=gone, note="then")),
+            event("u", after=row(id=3, tags=["whole"], scan=gone, amount="1", note="then"))]
+    _, rows = merged(project, [*first, *then], form, runs=2, fields=fields)
+    assert {key: (one["tags"], one["scan"], one["note"]) for key, one in rows.items()} == {
+        1: (["a", "", "b"], b"\x00scan" * 20, "then"), 2: ([], None, "then"), 3: (["whole"], b"\x00scan" * 20, "then")}
