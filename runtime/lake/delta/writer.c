@@ -729,8 +729,10 @@ int weir_delta_writer_seal(struct weir_delta_writer *writer, struct weir_delta_a
         free(writer->finished[moved].folder);
     }
     writer->finished_count -= moved;
-    memmove(writer->finished, writer->finished + moved,
-            (size_t)writer->finished_count * sizeof(*writer->finished));
+    if (writer->finished_count > 0) {
+        memmove(writer->finished, writer->finished + moved,
+                (size_t)writer->finished_count * sizeof(*writer->finished));
+    }
     writer->rows = 0;
     return rc == WEIR_OK ? rc : no_memory(err);
 }
