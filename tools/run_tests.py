@@ -306,6 +306,8 @@ def suite(name):
                    env={"WEIR_CRASH_HITS": "1,2,7", "WEIR_RANDOM_KILLS": "200"}, minutes=60),
             pytest("reload (long)", "build/release/weir", ["tests/integration/test_reload.py"], needs=("build release",),
                    env={"WEIR_RELOADS": "1000"}, minutes=30),
+            pytest("tables (long)", "build/release/weir", ["tests/integration/test_operations.py", "tests/integration/test_kill_syscalls.py"],
+                   needs=("build release",), env={"WEIR_OPERATION_SEEDS": "200", "WEIR_OPERATIONS": "40", "WEIR_SYSCALLS": "all"}, minutes=90),
             Job("simulation (long)", ["build/release/unit/test_simulation"], reads="tap", needs=("build release",),
                 env={"CMOCKA_MESSAGE_OUTPUT": "TAP", "WEIR_SIM_SEEDS": "20000"}, minutes=60),
             Job("fuzz", ["python3", "tools/fuzz.py"], reads="tap", minutes=600),
