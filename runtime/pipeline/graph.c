@@ -822,24 +822,32 @@ int weir_graph_why_waiting(struct weir_graph *graph, struct weir_buffer *out) {
     return WEIR_OK;
 }
 
+/* A count in a unit it does not round to nothing in. */
+static double in_unit(double count, const char **unit) {
+    bool many = count >= 1e6;
+    *unit = many ? "million" : "thousand";
+    return count / (many ? 1e6 : 1e3);
+}
+
 int weir_graph_estimates(struct weir_graph *graph, struct weir_buffer *out) {
+    const char *unit;
     double cap = (double)graph->plan->state_bytes / (1 << 20);
     int rc = WEIR_OK;
     for (int32_t i = 0; rc == WEIR_OK && i < graph->node_count; i++) {
         const struct weir_node *node = graph->nodes[i];
         if (node->dedup != NULL) {
-            rc = weir_buffer_printf(out,
-                                    "%s: dedup remembers a key in 32 bytes; memory.state holds "
-                                    "%.0f million\n",
-                                    node->name, (double)graph->plan->state_bytes / 32e6);
+            double keys = in_unit((double)graph->plan->state_bytes / 32, &unit);
+            rc = weir_buffer_printf(
+                out, "%s: dedup remembers a key in 32 bytes; memory.state holds %.0f %s\n",
+                node->name, keys, unit);
         }
         if (rc == WEIR_OK && node->aggregate != NULL) {
             size_t bytes = weir_aggregate_estimate(node->aggregate);
+            double groups = in_unit((double)graph->plan->state_bytes / (double)bytes, &unit);
             rc = weir_buffer_printf(out,
                                     "%s: about %zu bytes per group and open window; memory.state "
-                                    "(%.0f MB) holds %.1f million\n",
-                                    node->name, bytes, cap,
-                                    (double)graph->plan->state_bytes / (double)bytes / 1e6);
+                                    "(%.0f MB) holds %.1f %s\n",
+                                    node->name, bytes, cap, groups, unit);
         }
     }
     return rc;

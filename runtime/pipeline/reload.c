@@ -31,6 +31,7 @@ enum {
     FILES_MAX = 4096,
     OUTPUT_MAX = 8192,
     SETTINGS_MAX = 64,
+    COLLECT_CYCLES = 2, /* the second takes what finalizers let go */
 };
 
 /* Sanitizers map terabytes of shadow: address space says nothing under them. */
@@ -66,6 +67,7 @@ struct reload {
     uint32_t news; /* of all sources, as seen last */
     struct version staged;
     struct version previous;
+    int32_t cycles; /* of collecting what the set before left behind, still to be done */
 };
 
 static void version_fini(struct version *v) {
@@ -437,6 +439,9 @@ static void look_at_news(struct weir_pipeline *p, struct reload *r) {
 
 int reload_step(struct weir_pipeline *p, struct weir_error *err) {
     struct reload *r = p->reload;
+    if (r->cycles > 0 && weir_script_collect_some(p->script)) {
+        r->cycles--;
+    }
     (void)err;
     look_at_news(p, r);
     if (atomic_exchange(&p->rollback, false)) {
@@ -519,6 +524,8 @@ int reload_at_seal(struct weir_pipeline *p, struct weir_error *err) {
     p->plan = v.plan;
     p->rule_set = v.rule_set;
     watch_files(r, v.rule_set);
+    weir_script_retire(p->script);
+    r->cycles = COLLECT_CYCLES;
     for (int32_t i = 0; i < r->outside_count; i++) { /* the next ask goes on from here */
         struct weir_schema *now = column_schema(p->plan, r->outside[i].name);
         weir_schema_unref(r->outside[i].known);

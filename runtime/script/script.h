@@ -55,6 +55,12 @@ size_t weir_script_memory_bytes(const struct weir_script *script);
 size_t weir_script_memory_peak_bytes(const struct weir_script *script);
 /* Full garbage collection; for tests and idle moments. */
 void weir_script_collect(struct weir_script *script);
+/* A rule set goes: its machine code does at once, what it left behind by weir_script_collect_some.
+ * LuaJIT keeps traces of the library's own functions that were specialised while it was loaded, a
+ * hundred kilobytes or more a rule set, and would until its room for code is full. */
+void weir_script_retire(struct weir_script *script);
+/* Some hundred microseconds of collecting garbage; true at the end of a cycle. */
+bool weir_script_collect_some(struct weir_script *script);
 /* What now() answers and random() continues from. Process-wide, loop thread. */
 void weir_script_set_clock(int64_t now_us);
 void weir_script_set_seed(uint64_t seed);

@@ -4,6 +4,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include <luajit.h>
+
+#include "core/clock.h"
 #include "core/decimal.h"
 #include "script/embedded.h"
 #include "script/internal.h"
@@ -86,6 +89,21 @@ size_t weir_script_memory_peak_bytes(const struct weir_script *script) {
 void weir_script_collect(struct weir_script *script) {
     lua_gc(script->lua, LUA_GCCOLLECT, 0);
     lua_gc(script->lua, LUA_GCCOLLECT, 0); /* what finalizers let go */
+}
+
+void weir_script_retire(struct weir_script *script) {
+    luaJIT_setmode(script->lua, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_FLUSH);
+}
+
+bool weir_script_collect_some(struct weir_script *script) {
+    enum { SLICE_NS = 200000 };
+    int64_t until = weir_clock_mono_ns() + SLICE_NS;
+    do {
+        if (lua_gc(script->lua, LUA_GCSTEP, 0) != 0) {
+            return true;
+        }
+    } while (weir_clock_mono_ns() < until);
+    return false;
 }
 
 void weir_script_set_clock(int64_t now_us) {

@@ -385,7 +385,8 @@ static int init(struct weir_source *source, const char *options_json, struct wei
     if (rc != WEIR_OK) {
         return rc;
     }
-    if (source->until_end && generator->settings.count == 0) {
+    bool runs = source->pipeline != NULL; /* a replay reads what was read */
+    if (runs && source->until_end && generator->settings.count == 0) {
         return weir_error_set(err, WEIR_E_CONFIG,
                               "generator has no end to run until; give it a count, as in generator "
                               "{ count = 1000000 }");

@@ -5,6 +5,7 @@ WEIR_RELOADS says how many saves there are under full load.
 
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import time
@@ -185,10 +186,17 @@ def test_reloads_under_full_load_lose_and_double_nothing_and_memory_is_flat(proj
         assert values[-1] < values[0] + max(32, values[0] // 4), resident
 
 
-def test_rules_over_a_source_without_an_end_are_checked(project):
-    project.write("pipelines/load.lua", LOAD)
+def test_rules_over_a_source_without_an_end_are_checked_and_its_epochs_replayed(project):
+    project.write("pipelines/load.lua", LOAD.replace("rate = 0", "rate = 10000").replace('"2s"', '"1h"'))
     project.write("rules/stamped.lua", STAMPED % 1)
-    assert project.weir("check", "pipelines/load.lua").code == 0
+    project.write("rules/by_version.lua", BY_VERSION)
+    outcome = project.weir("check", "pipelines/load.lua", "--set", "memory.state=4MB")
+    assert outcome.code == 0 and re.search(r"\(4 MB\) holds [1-9][0-9.]* thousand", outcome.out), outcome
+    process = project.start("run", "pipelines/load.lua")
+    wait_until(lambda: project.weir("status", "pipelines/load.lua", "--json").json()["epochs"] > 2)
+    assert stop(process)[0] == 0
+    outcome = project.weir("replay", "pipelines/load.lua", "--epoch", "2")
+    assert outcome.code == 0 and "the same outputs and state" in outcome.out, outcome
 
 
 def test_a_terminal_that_nobody_reads_holds_nothing_up(project):
