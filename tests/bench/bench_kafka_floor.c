@@ -1,13 +1,14 @@
 /* The floor under every figure about Kafka: librdkafka's own consumer, which reads a topic to its
  * end and does nothing but count. Also fills the topic, so that a bench of millions starts soon.
- * usage: bench_kafka_floor read BROKERS TOPIC | produce BROKERS TOPIC FILE-OF-LINES */
+ * usage: bench_kafka_floor read BROKERS TOPIC | produce BROKERS TOPIC FILE, of events with
+ * their lengths before them */
 #include <librdkafka/rdkafka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum { BATCH = 1000, WAIT_MS = 10000, GATHER_MS = 100 };
+enum { BATCH = 1000, WAIT_MS = 10000, GATHER_MS = 100, EVENT_BYTES_MAX = 1 << 20 };
 
 static double seconds(clockid_t clock) {
     struct timespec t;
@@ -42,12 +43,12 @@ static int produce(const char *brokers, const char *topic, const char *path) {
     rd_kafka_t *rk = client(RD_KAFKA_PRODUCER, conf);
     rd_kafka_topic_t *to = rd_kafka_topic_new(rk, topic, NULL);
     FILE *file = fopen(path, "r");
-    char *line = NULL;
-    size_t capacity = 0;
-    ssize_t length;
-    while (file != NULL && (length = getline(&line, &capacity, file)) > 0) {
-        while (rd_kafka_produce(to, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY, line,
-                                (size_t)length - 1, NULL, 0, NULL) != 0) {
+    char *event = malloc(EVENT_BYTES_MAX);
+    uint32_t length;
+    while (file != NULL && event != NULL && fread(&length, sizeof(length), 1, file) == 1 &&
+           length <= EVENT_BYTES_MAX && fread(event, 1, length, file) == length) {
+        while (rd_kafka_produce(to, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY, event, length, NULL,
+                                0, NULL) != 0) {
             rd_kafka_poll(rk, 10);
         }
     }
@@ -55,7 +56,7 @@ static int produce(const char *brokers, const char *topic, const char *path) {
     if (file != NULL) {
         fclose(file);
     }
-    free(line);
+    free(event);
     rd_kafka_topic_destroy(to);
     rd_kafka_destroy(rk);
     return left;

@@ -43,7 +43,7 @@ def main():
     floors, figures = [], []
     try:
         events = scratch / "sale.jsonl"
-        source_bench.write_events(events, count)
+        source_bench.write_events(events, count, "json")
         broker.create_topic("sale", 4)
         subprocess.run([tools / "bench_kafka_floor", "produce", broker.plaintext, "sale", events], check=True)
         events.unlink()
