@@ -121,7 +121,14 @@ static inline bool avro_varint(struct avro_in *in, int64_t *out) {
 /* A length and that many bytes. */
 static inline bool avro_bytes(struct avro_in *in, const uint8_t **bytes, size_t *length) {
     int64_t size;
-    if (!avro_varint(in, &size) || size < 0 || size > in->end - in->p) {
+    if (!avro_varint(in, &size) || size < 0) {
+        return false;
+    }
+#ifdef WEIR_PLANT_BUG /* tools/fuzz.py proves that the fuzzer would find this */
+    if (size > in->end - in->p + 4096) {
+#else
+    if (size > in->end - in->p) {
+#endif
         return false;
     }
     *bytes = in->p;
