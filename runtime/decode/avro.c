@@ -8,6 +8,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "decode/avro_container.h"
 #include "decode/avro_plan.h"
 #include "decode/avro_registry.h"
 #include "decode/json_put.h"
@@ -37,7 +38,8 @@ struct avro {
     int32_t writer_count;
     int32_t writer_capacity;
     struct writer *last;
-    int64_t told_ns; /* when waiting for the registry was last told */
+    struct writer *file; /* whose container is being read; NULL for messages */
+    int64_t told_ns;     /* when waiting for the registry was last told */
 };
 
 /* --- life
@@ -56,6 +58,9 @@ static void destroy(struct weir_decoder *base) {
         free_writer(avro->writers[i]);
     }
     free(avro->writers);
+    if (avro->file != NULL) {
+        free_writer(avro->file);
+    }
     avro_registry_destroy(avro->registry);
     avro_schema_fini(&avro->reader);
     decode_plan_fini(&avro->plan);
@@ -187,10 +192,10 @@ static int columns(const char *options_json, const char *source_kind,
     const char *path = json_string_value(json_object_get(options, "schema"));
     struct weir_avsc avsc = {0};
     int rc;
-    if (strcmp(source_kind, "files") == 0) {
-        rc = weir_error_set(err, WEIR_E_UNSUPPORTED,
-                            "Avro in files lies in containers, which are not read yet; avro takes "
-                            "messages, of kafka and http");
+    if (strcmp(source_kind, "files") == 0 && path == NULL) {
+        rc = weir_error_set(err, WEIR_E_CONFIG,
+                            "say which columns a folder of Avro containers has: avro { schema = "
+                            "\"schemas/x.avsc\" }");
     } else if (path != NULL) {
         rc = weir_avsc_load(path, &avsc, err);
     } else if (json_object_get(options, "registry") != NULL) {
@@ -337,6 +342,10 @@ static int open_frame(struct avro *avro, struct avro_in *in, int64_t offset,
                       struct writer **writer) {
     struct json_reader *r = &avro->plan.reader;
     *writer = NULL;
+    if (avro->file != NULL) {
+        *writer = avro->file;
+        return avro->file->readable ? WEIR_OK : json_fail(r, 0, "%s", avro->file->reason);
+    }
     if (avro->registry == NULL) {
         *writer = avro->last;
         return WEIR_OK;
@@ -404,6 +413,23 @@ static int decode_frame(struct avro *avro, const uint8_t *block, const struct we
                : rc;
 }
 
+/* What a container's frame holds, as if it were a message. */
+static int open_datum(struct avro *avro, const uint8_t *block, struct weir_frame *frame) {
+    const uint8_t *p = block + frame->start;
+    bool is_bad = p[0] == AVRO_CONTAINER_BAD;
+    frame->start += AVRO_CONTAINER_HEAD_BYTES;
+    frame->length -= AVRO_CONTAINER_HEAD_BYTES;
+    if (!is_bad) {
+        return WEIR_OK;
+    }
+    p += AVRO_CONTAINER_HEAD_BYTES;
+    uint32_t length = (uint32_t)(p[0] | p[1] << 8);
+    frame->start += 2 + length;
+    frame->length -= 2 + length;
+    avro->plan.reader.path[0] = '\0';
+    return json_fail(&avro->plan.reader, 0, "%.*s", (int)length, (const char *)p + 2);
+}
+
 /* Rows that fit into every column as it is. */
 static int64_t room_of(const struct weir_batch_builder *builder) {
     int64_t room = INT64_MAX;
@@ -424,13 +450,14 @@ static int decode(struct weir_decoder *base, const uint8_t *block, const struct 
     int rc = WEIR_OK;
     int32_t i = 0;
     for (; i < count && !decode_is_full(builder, bytes); i++) {
-        rc = decode_frame(avro, block, &frames[i], builder, room);
+        struct weir_frame frame = frames[i];
+        rc = avro->file != NULL ? open_datum(avro, block, &frame) : WEIR_OK;
+        rc = rc == WEIR_OK ? decode_frame(avro, block, &frame, builder, room) : rc;
         if (rc != WEIR_OK) {
             decode_undo_row(builder);
         }
         if (rc == WEIR_E_DATA) {
-            rc =
-                decode_reject(builder, rejects, block, &frames[i], r->path, r->reason, r->error_at);
+            rc = decode_reject(builder, rejects, block, &frame, r->path, r->reason, r->error_at);
         }
         if (rc != WEIR_OK) {
             break;
@@ -441,10 +468,60 @@ static int decode(struct weir_decoder *base, const uint8_t *block, const struct 
     return rc;
 }
 
+/* --- containers --------------------------------------------------------------------------- */
+
+/* A file's header: its schema is the writer's from here on. */
+static int begin(struct weir_decoder *base, const uint8_t *bytes, size_t size, bool last,
+                 size_t *used, struct weir_error *err) {
+    struct avro *avro = (struct avro *)base;
+    const uint8_t *schema;
+    size_t schema_bytes;
+    struct weir_error why = {0};
+    int rc = avro_container_header(bytes, size, used, &schema, &schema_bytes, err);
+    if (rc != WEIR_OK || *used == 0) {
+        *used = last ? 0 : WEIR_SPLIT_MORE;
+        return rc;
+    }
+    struct writer *writer = calloc(1, sizeof(*writer));
+    if (writer == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "avro decoder: out of memory");
+    }
+    rc = avro_schema_parse(&writer->schema, (const char *)schema, schema_bytes, "its schema", &why);
+    rc = rc == WEIR_OK ? avro_plan_compile(writer->schema.top, avro->reader.top, &avro->plan.record,
+                                           &writer->plan, &why)
+                       : rc;
+    writer->readable = rc == WEIR_OK;
+    if (rc != WEIR_OK && asprintf(&writer->reason, "the file's schema: %s", why.message) < 0) {
+        free(writer);
+        return weir_error_set(err, WEIR_E_NOMEM, "avro decoder: out of memory");
+    }
+    if (avro->file != NULL) {
+        free_writer(avro->file);
+    }
+    avro->file = writer;
+    return WEIR_OK;
+}
+
 static int split(struct weir_decoder *base, struct weir_split *work, struct weir_error *err) {
     (void)base;
-    (void)work;
-    return weir_error_set(err, WEIR_E_UNSUPPORTED, "Avro containers are not read yet");
+    const uint8_t *p = work->bytes;
+    const uint8_t *end = p + work->size;
+    while (work->count < work->max && end - p >= AVRO_CONTAINER_HEAD_BYTES) {
+        uint32_t length;
+        memcpy(&length, p + 1, sizeof(length));
+        if (length > (size_t)(end - p) - AVRO_CONTAINER_HEAD_BYTES) {
+            break;
+        }
+        struct weir_frame *frame = &work->frames[work->count++];
+        frame->start = (uint32_t)(p - work->bytes);
+        frame->length = AVRO_CONTAINER_HEAD_BYTES + length;
+        frame->offset = (int64_t)(work->offset + frame->start);
+        p += frame->length;
+    }
+    work->used = (size_t)(p - work->bytes);
+    return work->last && p < end && work->count < work->max
+               ? weir_error_set(err, WEIR_E_CORRUPT, "an Avro container's text is cut")
+               : WEIR_OK;
 }
 
 static const struct weir_option options[] = {
@@ -467,5 +544,7 @@ const struct weir_decoder_vtable weir_decoder_avro = {
     .decode = decode,
     .destroy = destroy,
     .split = split,
+    .begin = begin,
+    .is_container = true,
     .is_binary = true,
 };

@@ -152,15 +152,12 @@ static inline bool take_bytes(bool is_text, const uint8_t **at, const uint8_t *e
         return false;
     }
     uint8_t *to = (uint8_t *)b->values + b->bytes_size;
-    if (LIKELY(length <= TEXT_BYTES)) {
-        if (UNLIKELY(!copy_ascii(to, p, length)) && is_text && json_find_bad_utf8(p, length) >= 0) {
-            return false;
-        }
-    } else {
-        if (is_text && json_find_bad_utf8(p, length) >= 0) {
-            return false;
-        }
-        memcpy(to, p, length);
+    bool plain = copy_ascii(to, p, length < TEXT_BYTES ? length : TEXT_BYTES);
+    for (size_t i = TEXT_BYTES; UNLIKELY(i < length); i += TEXT_BYTES) {
+        plain &= copy_ascii(to + i, p + i, length - i < TEXT_BYTES ? length - i : TEXT_BYTES);
+    }
+    if (UNLIKELY(!plain) && is_text && json_find_bad_utf8(p, length) >= 0) {
+        return false;
     }
     *at = p + length;
     b->bytes_size += length;

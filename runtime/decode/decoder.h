@@ -94,7 +94,8 @@ struct weir_decoder_vtable {
      * does. */
     int (*begin)(struct weir_decoder *decoder, const uint8_t *bytes, size_t size, bool last,
                  size_t *used, struct weir_error *err);
-    bool is_binary; /* frames are no text: no lines to fall back to, no byte order mark */
+    bool is_container; /* its files are Avro containers, cut as avro_container.h has their text */
+    bool is_binary;    /* frames are no text: no lines to fall back to, no byte order mark */
 };
 
 /* What a decoder noticed of those who write, counted for any thread to look at (__atomic). */

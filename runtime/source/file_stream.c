@@ -10,9 +10,11 @@
 #include <zlib.h>
 #include <zstd.h>
 
-enum { RAW_BYTES = 256 * 1024 };
+#include "decode/avro_container.h"
 
-enum kind { PLAIN, GZIP, ZSTD };
+enum { RAW_BYTES = 256 * 1024, BLOCK_BYTES_MAX = 66 << 20, TEXT_BYTES_MAX = 256 << 20 };
+
+enum kind { PLAIN, GZIP, ZSTD, CONTAINER };
 
 struct file_stream {
     enum kind kind;
@@ -27,6 +29,10 @@ struct file_stream {
     bool inside;  /* of a member or frame */
     bool pending; /* the decompressor may hold output without more input */
     ZSTD_DStream *zstd;
+    size_t raw_capacity; /* of `raw`: a container's grows to a block */
+    struct avro_container *container;
+    struct weir_buffer text; /* of a container's block: text[text_at..) is not read */
+    size_t text_at;
 };
 
 static bool ends_with(const char *text, const char *end) {
@@ -44,28 +50,40 @@ void file_stream_close(struct file_stream *stream) {
             inflateEnd(&stream->gzip);
         }
         ZSTD_freeDStream(stream->zstd);
+        avro_container_destroy(stream->container);
+        weir_buffer_fini(&stream->text);
         free(stream->raw);
         free(stream->path);
         free(stream);
     }
 }
 
-int file_stream_open(struct file_stream **out, const char *path, struct weir_error *err) {
+int file_stream_open(struct file_stream **out, const char *path, bool is_container,
+                     struct weir_error *err) {
     *out = NULL;
     struct file_stream *stream = calloc(1, sizeof(*stream));
     if (stream == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
-    stream->kind = ends_with(path, ".gz") ? GZIP : ends_with(path, ".zst") ? ZSTD : PLAIN;
+    weir_buffer_init(&stream->text, TEXT_BYTES_MAX);
+    stream->kind = is_container              ? CONTAINER
+                   : ends_with(path, ".gz")  ? GZIP
+                   : ends_with(path, ".zst") ? ZSTD
+                                             : PLAIN;
     stream->path = strdup(path);
     int rc = stream->path == NULL ? WEIR_E_NOMEM : WEIR_OK;
     if (rc == WEIR_OK && stream->kind != PLAIN) {
         stream->raw = malloc(RAW_BYTES);
+        stream->raw_capacity = RAW_BYTES;
         rc = stream->raw == NULL ? WEIR_E_NOMEM : WEIR_OK;
     }
     if (rc == WEIR_OK && stream->kind == GZIP) {
         stream->has_gzip = inflateInit2(&stream->gzip, 15 + 16) == Z_OK; /* gzip wrapper only */
         rc = stream->has_gzip ? WEIR_OK : WEIR_E_NOMEM;
+    }
+    if (rc == WEIR_OK && stream->kind == CONTAINER) {
+        stream->container = avro_container_create();
+        rc = stream->container == NULL ? WEIR_E_NOMEM : WEIR_OK;
     }
     if (rc == WEIR_OK && stream->kind == ZSTD) {
         stream->zstd = ZSTD_createDStream();
@@ -158,11 +176,77 @@ static int unzstd_some(struct file_stream *stream, uint8_t *to, size_t room, siz
     return WEIR_OK;
 }
 
+/* Room for more of a block behind what there is of it. */
+static int grow_raw(struct file_stream *stream, struct weir_error *err) {
+    memmove(stream->raw, stream->raw + stream->raw_at, stream->raw_end - stream->raw_at);
+    stream->raw_end -= stream->raw_at;
+    stream->raw_at = 0;
+    if (stream->raw_capacity - stream->raw_end >= RAW_BYTES / 2) {
+        return WEIR_OK;
+    }
+    size_t capacity = stream->raw_capacity * 2;
+    uint8_t *raw = capacity <= 2 * (size_t)BLOCK_BYTES_MAX ? realloc(stream->raw, capacity) : NULL;
+    if (raw == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory for a block of %s", stream->path);
+    }
+    stream->raw = raw;
+    stream->raw_capacity = capacity;
+    return WEIR_OK;
+}
+
+/* The text of one block more, if the file has it. */
+static int read_block(struct file_stream *stream, struct weir_error *err) {
+    size_t got = 1;
+    size_t used = 0;
+    int rc = WEIR_OK;
+    stream->text_at = 0;
+    weir_buffer_clear(&stream->text);
+    while (rc == WEIR_OK && stream->text.size == 0 && got > 0) {
+        rc = avro_container_read(stream->container, stream->raw + stream->raw_at,
+                                 stream->raw_end - stream->raw_at, &used, &stream->text, err);
+        if (rc == WEIR_OK && used == 0) {
+            rc = grow_raw(stream, err);
+            rc = rc == WEIR_OK ? read_raw(stream, stream->raw + stream->raw_end,
+                                          stream->raw_capacity - stream->raw_end, &got, err)
+                               : rc;
+            stream->raw_end += rc == WEIR_OK ? got : 0;
+        }
+        if (rc == WEIR_OK && got == 0) {
+            rc = avro_container_stuck(stream->container, stream->raw + stream->raw_at,
+                                      stream->raw_end - stream->raw_at, &used, &stream->text, err);
+            got = used;
+        }
+        stream->raw_at += used;
+    }
+    stream->inside = stream->raw_at < stream->raw_end;
+    return rc == WEIR_E_CORRUPT ? weir_error_wrap(err, "%s", stream->path) : rc;
+}
+
+static int read_container(struct file_stream *stream, uint8_t *to, size_t room, size_t *got,
+                          struct weir_error *err) {
+    if (stream->text_at == stream->text.size) {
+        int rc = read_block(stream, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    size_t left = stream->text.size - stream->text_at;
+    *got = left < room ? left : room;
+    if (*got > 0) {
+        memcpy(to, stream->text.data + stream->text_at, *got);
+    }
+    stream->text_at += *got;
+    return WEIR_OK;
+}
+
 int file_stream_read(struct file_stream *stream, uint8_t *to, size_t room, size_t *got,
                      struct weir_error *err) {
     *got = 0;
     if (stream->kind == PLAIN) {
         return read_raw(stream, to, room, got, err);
+    }
+    if (stream->kind == CONTAINER) {
+        return read_container(stream, to, room, got, err);
     }
     room = room < INT32_MAX ? room : INT32_MAX;
     for (;;) {

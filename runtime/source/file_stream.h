@@ -1,6 +1,7 @@
 #pragma once
 /* A file as a stream of uncompressed bytes: plain, gzip (several members) or zstd (several frames),
- * by its name's ending. Private to the files source. */
+ * by its name's ending; or an Avro container as its text (decode/avro_container.h). Private to the
+ * files source. */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -9,7 +10,7 @@
 
 struct file_stream;
 
-int file_stream_open(struct file_stream **out, const char *path,
+int file_stream_open(struct file_stream **out, const char *path, bool is_container,
                      struct weir_error *err) WEIR_MUST_CHECK;
 void file_stream_close(struct file_stream *stream);
 /* Up to `room` bytes. *got 0: nothing more for now; the file may grow. */

@@ -160,7 +160,7 @@ static int start_file(struct files *files, char *path, struct weir_error *err) {
     if (files->topic == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
-    return file_stream_open(&files->stream, path, err);
+    return file_stream_open(&files->stream, path, files->decoder->vtable->is_container, err);
 }
 
 static bool skip_bom(struct files *files) {
