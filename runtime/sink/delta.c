@@ -484,6 +484,7 @@ static int maintain(void *self, struct weir_error *err) {
     pthread_mutex_lock(&sink->lock);
     int rc =
         weir_delta_checkpoint_due(sink->table) ? weir_delta_checkpoint(sink->table, err) : WEIR_OK;
+    rc = rc == WEIR_OK ? weir_delta_checksum(sink->table, err) : rc;
     pthread_mutex_unlock(&sink->lock);
     return rc;
 }

@@ -2,8 +2,10 @@
 are made by hand from a plain table's, as the protocol has them; what we append is read back by us, by pyarrow from the data files
 by physical name and field id, and by deltalake where it reads the feature. What we cannot do is refused by name."""
 import json
+import os
 import pathlib
 import subprocess
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -221,3 +223,64 @@ def test_mapped_tables_are_merged(tool, tmp_path, mode, vectors):
     assert {int(row["id"]): row["note"] for row in rows_of(tool, tmp_path, "t")} == wanted
     theirs = QueryBuilder().register("t", DeltaTable(str(table))).execute("select id, note from t").read_all()
     assert {i.as_py(): n.as_py() for i, n in zip(theirs["id"], theirs["note"])} == wanted
+
+
+def age(table, days):
+    then = time.time() - days * 86400
+    for path in (table / "_delta_log").rglob("*"):
+        if path.is_file():
+            os.utime(path, (then, then))
+
+
+def sidecars_named(table, version):
+    rows = parquet.read_table(table / "_delta_log" / f"{version:020d}.checkpoint.parquet").to_pylist()
+    assert [row["checkpointMetadata"]["version"] for row in rows if row["checkpointMetadata"]] == [version]
+    assert "add" not in rows[0] and "remove" not in rows[0]
+    return [row["sidecar"] for row in rows if row["sidecar"]]
+
+
+def test_v2_checkpoints_with_sidecars(tool, tmp_path):
+    table = make(tool, tmp_path, "t", readers=["v2Checkpoint"], writers=["v2Checkpoint"], configuration={"delta.checkpointPolicy": "v2"})
+    run(tool, "write", tmp_path, "t", 12)
+    (sidecar,) = sidecars_named(table, 10)
+    path = table / "_delta_log/_sidecars" / sidecar["path"]
+    assert path.stat().st_size == sidecar["sizeInBytes"]
+    files = parquet.read_table(path).to_pylist()
+    assert sum(1 for row in files if row["add"]) == json.loads((table / "_delta_log/_last_checkpoint").read_text())["numOfAddFiles"]
+    for version in range(10):
+        (table / "_delta_log" / f"{version:020d}.json").unlink()
+    assert sorted(int(row["id"]) for row in rows_of(tool, tmp_path, "t")) == list(range(600))
+    theirs = QueryBuilder().register("t", DeltaTable(str(table))).execute("select count(*) as n, sum(id) as s from t").read_all()
+    assert [theirs["n"][0].as_py(), theirs["s"][0].as_py()] == [600, sum(range(600))]
+
+
+def test_sidecars_go_with_the_last_checkpoint_that_names_them(tool, tmp_path):
+    table = make(tool, tmp_path, "t", readers=["v2Checkpoint"], writers=["v2Checkpoint"], configuration={"delta.checkpointPolicy": "v2"})
+    run(tool, "write", tmp_path, "t", 12)
+    first = {s["path"] for s in sidecars_named(table, 10)}
+    age(table, 40)
+    run(tool, "write", tmp_path, "t", 22)
+    second = {s["path"] for s in sidecars_named(table, 20)}
+    age(table, 40)
+    run(tool, "write", tmp_path, "t", 32)
+    third = {s["path"] for s in sidecars_named(table, 30)}
+    assert not (table / "_delta_log" / f"{10:020d}.checkpoint.parquet").exists()
+    assert {p.name for p in (table / "_delta_log/_sidecars").iterdir()} == second | third and not first & second
+    assert len(rows_of(tool, tmp_path, "t", 21)) == 21 * 50
+    assert len(rows_of(tool, tmp_path, "t")) == 32 * 50
+
+
+def test_version_checksums(tool, tmp_path):
+    run(tool, "write", tmp_path, "t", 2)
+    table = tmp_path / "t"
+    path = table / "_delta_log" / f"{2:020d}.crc"
+    checksum = json.loads(path.read_text())
+    add_actions = pa.table(DeltaTable(str(table)).get_add_actions(flatten=True)).to_pylist()
+    assert checksum["numFiles"] == len(add_actions)
+    assert checksum["tableSizeBytes"] == sum(add["size_bytes"] for add in add_actions)
+    assert (checksum["numMetadata"], checksum["numProtocol"]) == (1, 1)
+    assert checksum["metadata"] == action(read_log(table), "metaData")
+    assert checksum["protocol"] == action(read_log(table), "protocol")
+    path.write_text("not ours")
+    run(tool, "write", tmp_path, "t", 2)
+    assert path.read_text() == "not ours"

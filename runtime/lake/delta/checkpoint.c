@@ -1,14 +1,17 @@
-/* Writing checkpoints: the table's state as one classic (V1) Parquet file, streamed in batches, so
- * that its cost in memory does not grow with the table. Then the hint, then the clean-up of log
- * entries that a checkpoint has made superfluous. Every step may be lost to a kill and repeated. */
+/* Writing checkpoints: the table's state as one classic (V1) Parquet file, or where the table asks
+ * for it as a V2 one (a small file and a sidecar of its files), streamed in batches, so that its
+ * cost in memory does not grow with the table. Then the hint, then the clean-up of log entries that
+ * a checkpoint has made superfluous. Every step may be lost to a kill and repeated. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 #include "batch/builder.h"
 #include "core/clock.h"
 #include "core/fault.h"
 #include "core/log.h"
+#include "lake/delta/mapping.h"
 #include "lake/delta/table_state.h"
 #include "lake/parquet/writer.h"
 
@@ -42,12 +45,29 @@ static const struct {
      "struct<minReaderVersion: int32, minWriterVersion: int32, readerFeatures: list<string>, "
      "writerFeatures: list<string>>"},
     {"domainMetadata", "struct<domain: string, configuration: string, removed: bool>"},
+    {"checkpointMetadata", "struct<version: int64, tags: map<string, string>>"},
+    {"sidecar", "struct<path: string, sizeInBytes: int64, modificationTime: int64, tags: "
+                "map<string, string>>"},
 };
-enum { COLUMN_TXN, COLUMN_ADD, COLUMN_REMOVE, COLUMN_METADATA, COLUMN_PROTOCOL, COLUMN_DOMAIN };
+enum {
+    COLUMN_TXN,
+    COLUMN_ADD,
+    COLUMN_REMOVE,
+    COLUMN_METADATA,
+    COLUMN_PROTOCOL,
+    COLUMN_DOMAIN,
+    COLUMN_CHECKPOINT,
+    COLUMN_SIDECAR,
+};
+#define FILE_COLUMNS (1u << COLUMN_ADD | 1u << COLUMN_REMOVE)
+#define STATE_COLUMNS                                                                              \
+    (1u << COLUMN_TXN | 1u << COLUMN_METADATA | 1u << COLUMN_PROTOCOL | 1u << COLUMN_DOMAIN)
+#define V2_COLUMNS (STATE_COLUMNS | 1u << COLUMN_CHECKPOINT | 1u << COLUMN_SIDECAR)
 #define COLUMNS ((int32_t)(sizeof(columns) / sizeof(columns[0])))
 
 struct writing {
     struct weir_delta_snapshot *snapshot;
+    unsigned columns; /* a bit for each kind of action the file holds */
     struct weir_pool *pool;
     struct weir_schema *schema;
     struct weir_batch_builder builder;
@@ -223,8 +243,12 @@ static int row_once(struct writing *writing, int32_t column, put_row *put, const
         rc = weir_batch_builder_begin(&writing->builder);
         writing->begun = rc == WEIR_OK;
     }
+    int32_t at = 0;
     for (int32_t i = 0; i < COLUMNS && rc == WEIR_OK; i++) {
-        struct weir_column_builder *builder = &writing->builder.columns[i];
+        if ((writing->columns & 1u << i) == 0) {
+            continue;
+        }
+        struct weir_column_builder *builder = &writing->builder.columns[at++];
         rc = i == column ? put(builder, item) : weir_builder_null(builder);
     }
     if (rc == WEIR_OK) {
@@ -265,9 +289,42 @@ static int visit_tombstone(void *context, void *item) {
     return add_row(context, COLUMN_REMOVE, put_remove, item);
 }
 
-static int write_rows(struct writing *writing) {
+/* What a V2 checkpoint says besides the table's state. */
+struct sidecar {
+    char name[DELTA_UUID_BYTES + 16];
+    int64_t size_bytes;
+    int64_t modified_ms;
+    int64_t version; /* of the checkpoint */
+};
+
+static int put_sidecar(struct weir_column_builder *column, const void *item) {
+    const struct sidecar *sidecar = item;
+    struct weir_column_builder *c = column->children;
+    int rc = put_text(&c[0], sidecar->name);
+    PUT(weir_builder_int(&c[1], sidecar->size_bytes));
+    PUT(weir_builder_int(&c[2], sidecar->modified_ms));
+    PUT(weir_builder_null(&c[3]));
+    PUT(weir_builder_struct(column));
+    return rc;
+}
+
+static int put_checkpoint(struct weir_column_builder *column, const void *item) {
+    const struct sidecar *sidecar = item;
+    int rc = weir_builder_int(&column->children[0], sidecar->version);
+    PUT(weir_builder_null(&column->children[1]));
+    PUT(weir_builder_struct(column));
+    return rc;
+}
+
+/* `sidecar`: of a V2 checkpoint, or NULL. */
+static int write_state(struct writing *writing, const struct sidecar *sidecar) {
     struct weir_delta_snapshot *snapshot = writing->snapshot;
-    int rc = add_row(writing, COLUMN_PROTOCOL, put_protocol, &snapshot->protocol);
+    int rc = WEIR_OK;
+    if (sidecar != NULL) {
+        PUT(add_row(writing, COLUMN_CHECKPOINT, put_checkpoint, sidecar));
+        PUT(add_row(writing, COLUMN_SIDECAR, put_sidecar, sidecar));
+    }
+    PUT(add_row(writing, COLUMN_PROTOCOL, put_protocol, &snapshot->protocol));
     PUT(add_row(writing, COLUMN_METADATA, put_metadata, &snapshot->metadata));
     for (int32_t i = 0; i < snapshot->txn_count; i++) {
         PUT(add_row(writing, COLUMN_TXN, put_txn, &snapshot->txns[i]));
@@ -275,9 +332,14 @@ static int write_rows(struct writing *writing) {
     for (int32_t i = 0; i < snapshot->domain_count; i++) {
         PUT(add_row(writing, COLUMN_DOMAIN, put_domain, &snapshot->domains[i]));
     }
+    return rc;
+}
+
+static int write_files(struct writing *writing) {
+    struct weir_delta_snapshot *snapshot = writing->snapshot;
+    int rc = WEIR_OK;
     delta_files_each(&snapshot->tombstones, visit_tombstone, writing, &rc);
     PUT(weir_delta_snapshot_each_file(snapshot, visit_add, writing, writing->err));
-    PUT(flush(writing));
     return rc;
 }
 
@@ -290,8 +352,10 @@ static int prepare(struct writing *writing) {
     }
     int rc = WEIR_OK;
     for (int32_t i = 0; i < COLUMNS; i++) {
-        PUT(weir_schema_add_text(writing->schema, columns[i].name, columns[i].type, true,
-                                 writing->err));
+        if ((writing->columns & 1u << i) != 0) {
+            PUT(weir_schema_add_text(writing->schema, columns[i].name, columns[i].type, true,
+                                     writing->err));
+        }
     }
     PUT(weir_batch_builder_init(&writing->builder, writing->pool, writing->schema, BATCH_ROWS,
                                 BATCH_BYTES, writing->err));
@@ -319,20 +383,23 @@ static int write_hint(struct weir_delta_table *table, int64_t version, int64_t r
     return rc;
 }
 
-static int write_checkpoint(struct weir_delta_table *table, const char *path,
-                            struct weir_error *err) {
-    struct writing writing;
-    struct weir_parquet_file_info info;
-    memset(&writing, 0, sizeof(writing));
-    memset(&info, 0, sizeof(info));
-    writing.snapshot = table->snapshot;
-    writing.err = err;
-    int64_t version = table->snapshot->version;
+/* One file of a checkpoint: those columns, that sidecar named. `counts` gets its rows and adds. */
+static int write_one(struct weir_delta_table *table, const char *path, unsigned wanted,
+                     const struct sidecar *sidecar, struct writing *counts,
+                     struct weir_parquet_file_info *info, struct weir_error *err) {
+    struct writing writing = {.snapshot = table->snapshot, .columns = wanted, .err = err};
+    memset(info, 0, sizeof(*info));
     int rc = prepare(&writing);
     PUT(weir_store_open(table->store, path, WEIR_STORE_ATOMIC, &writing.file, err));
     PUT(weir_parquet_writer_open(writing.writer, write_file, writing.file, err));
-    PUT(write_rows(&writing));
-    PUT(weir_parquet_writer_finish(writing.writer, &info, err));
+    if ((wanted & 1u << COLUMN_PROTOCOL) != 0) {
+        PUT(write_state(&writing, sidecar));
+    }
+    if ((wanted & FILE_COLUMNS) != 0) {
+        PUT(write_files(&writing));
+    }
+    PUT(flush(&writing));
+    PUT(weir_parquet_writer_finish(writing.writer, info, err));
     PUT(weir_store_file_sync(writing.file, err));
     if (rc == WEIR_OK && WEIR_FAULT(checkpoint_before_rename)) {
         rc = weir_error_set(err, WEIR_E_FAULT, "injected fault before rename");
@@ -343,18 +410,8 @@ static int write_checkpoint(struct weir_delta_table *table, const char *path,
     if (rc == WEIR_OK && close_rc != WEIR_OK) {
         rc = weir_error_set(err, close_rc, "%s", close_error.message);
     }
-    if (rc == WEIR_OK) {
-        char *log = delta_log_path(table->dir, "%s", "");
-        rc = log != NULL ? weir_store_sync_dir(table->store, log, err)
-                         : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
-        free(log);
-    }
-    if (rc == WEIR_OK) {
-        table->snapshot->checkpoint_version = version;
-        rc = WEIR_FAULT(checkpoint_before_hint)
-                 ? weir_error_set(err, WEIR_E_FAULT, "injected fault before the hint")
-                 : write_hint(table, version, writing.rows, info.bytes, writing.adds, err);
-    }
+    counts->rows += writing.rows;
+    counts->adds += writing.adds;
     weir_parquet_writer_destroy(writing.writer);
     if (writing.builder_made) {
         weir_batch_builder_fini(&writing.builder);
@@ -366,9 +423,59 @@ static int write_checkpoint(struct weir_delta_table *table, const char *path,
     return rc;
 }
 
+static int sync_log(struct weir_delta_table *table, const char *folder, struct weir_error *err) {
+    char *log = delta_log_path(table->dir, "%s", folder);
+    int rc = log != NULL ? weir_store_sync_dir(table->store, log, err)
+                         : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    free(log);
+    return rc;
+}
+
+/* The live files and tombstones of a V2 checkpoint, durable before anything names them. */
+static int write_sidecar(struct weir_delta_table *table, struct sidecar *sidecar,
+                         struct writing *counts, struct weir_error *err) {
+    char uuid[DELTA_UUID_BYTES];
+    struct weir_parquet_file_info info;
+    char *path = NULL;
+    int rc = delta_uuid(uuid, err);
+    if (rc == WEIR_OK) {
+        snprintf(sidecar->name, sizeof(sidecar->name), "%s.parquet", uuid);
+        path = delta_log_path(table->dir, "_sidecars/%s", sidecar->name);
+        rc = path != NULL ? WEIR_OK : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    PUT(write_one(table, path, FILE_COLUMNS, NULL, counts, &info, err));
+    PUT(sync_log(table, "_sidecars", err));
+    PUT(sync_log(table, "", err));
+    sidecar->size_bytes = info.bytes;
+    sidecar->modified_ms = weir_clock_wall_us() / 1000;
+    sidecar->version = table->snapshot->version;
+    free(path);
+    return rc;
+}
+
+static int write_checkpoint(struct weir_delta_table *table, const char *path, bool v2,
+                            struct weir_error *err) {
+    struct writing counts = {.rows = 0};
+    struct weir_parquet_file_info info;
+    struct sidecar sidecar;
+    int64_t version = table->snapshot->version;
+    int rc = v2 ? write_sidecar(table, &sidecar, &counts, err) : WEIR_OK;
+    PUT(write_one(table, path, v2 ? V2_COLUMNS : STATE_COLUMNS | FILE_COLUMNS, v2 ? &sidecar : NULL,
+                  &counts, &info, err));
+    PUT(sync_log(table, "", err));
+    if (rc == WEIR_OK) {
+        table->snapshot->checkpoint_version = version;
+        rc = WEIR_FAULT(checkpoint_before_hint)
+                 ? weir_error_set(err, WEIR_E_FAULT, "injected fault before the hint")
+                 : write_hint(table, version, counts.rows,
+                              info.bytes + (v2 ? sidecar.size_bytes : 0), counts.adds, err);
+    }
+    return rc;
+}
+
 /* --- clean-up ------------------------------------------------------------------------------ */
 
-/* Removes commits and classic checkpoints older than the newest classic checkpoint at or before
+/* Removes commits and checkpoints older than the newest whole checkpoint at or before
  * the cutoff. Without such a checkpoint nothing is removed. The cutoff is a whole day, so that a
  * table is not listed for removal at every checkpoint but for the first of the day. */
 static int clean_log(struct weir_delta_table *table, struct weir_error *err) {
@@ -393,8 +500,8 @@ static int clean_log(struct weir_delta_table *table, struct weir_error *err) {
     int64_t keep_from = -1;
     for (size_t i = 0; i < listing.checkpoint_count; i++) {
         const struct delta_checkpoint *checkpoint = &listing.checkpoints[i];
-        bool is_classic = strcmp(checkpoint->name + 20, ".checkpoint.parquet") == 0;
-        if (is_classic && checkpoint->version <= expired) {
+        bool whole = checkpoint->part == 0; /* multi-part ones are not trusted to be complete */
+        if (whole && checkpoint->version <= expired) {
             keep_from = checkpoint->version;
         }
     }
@@ -409,13 +516,18 @@ static int clean_log(struct weir_delta_table *table, struct weir_error *err) {
             free(sum);
         }
     }
+    bool removed = false;
     for (size_t i = 0; i < listing.checkpoint_count && rc == WEIR_OK; i++) {
         if (listing.checkpoints[i].version < keep_from) {
+            removed = true;
             char *path = delta_log_path(table->dir, "%s", listing.checkpoints[i].name);
             rc = path != NULL ? weir_store_remove(table->store, path, err)
                               : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
             free(path);
         }
+    }
+    if (removed) {
+        PUT(delta_sidecars_clean(table, &listing, keep_from, cutoff_ms, err));
     }
     delta_listing_fini(&listing);
     return rc;
@@ -445,13 +557,17 @@ int weir_delta_checkpoint(struct weir_delta_table *table, struct weir_error *err
         7 * DAY_MS);
     delta_tombstones_expire(snapshot, weir_clock_wall_us() / 1000 - keep_ms);
     weir_error_clear(e);
+    const char *policy =
+        weir_delta_metadata_property(&snapshot->metadata, "delta.checkpointPolicy");
+    bool v2 = policy != NULL && strcasecmp(policy, "v2") == 0 &&
+              delta_has_writer_feature(&snapshot->protocol, "v2Checkpoint");
     char *path = delta_log_path(table->dir, "%020" PRId64 ".checkpoint.parquet", snapshot->version);
     int rc = path != NULL ? weir_store_stat(table->store, path, &info, e)
                           : weir_error_set(e, WEIR_E_NOMEM, "out of memory");
     if (rc == WEIR_OK) {
         snapshot->checkpoint_version = snapshot->version;
     } else if (rc == WEIR_E_NOTFOUND) {
-        rc = write_checkpoint(table, path, e);
+        rc = write_checkpoint(table, path, v2, e);
     }
     if (rc == WEIR_OK) {
         rc = clean_log(table, e);

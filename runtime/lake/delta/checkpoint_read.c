@@ -358,7 +358,8 @@ static int read_rows(struct reading *reading, const struct weir_batch *batch,
     return WEIR_OK;
 }
 
-static int read_parquet(struct reading *reading, const char *path) {
+/* `only`: the kind of action wanted, or NULL for all. */
+static int read_parquet(struct reading *reading, const char *path, const char *only) {
     struct delta_parquet_file file;
     read_action *readers[KINDS];
     int32_t columns[KINDS];
@@ -371,10 +372,13 @@ static int read_parquet(struct reading *reading, const char *path) {
     const struct weir_schema *schema = weir_parquet_reader_schema(file.reader);
     for (size_t i = 0; i < KINDS; i++) {
         int32_t at = weir_schema_find(schema, kinds[i].name);
-        if (at >= 0) {
+        if (at >= 0 && (only == NULL || strcmp(only, kinds[i].name) == 0)) {
             readers[count] = kinds[i].read;
             columns[count++] = at;
         }
+    }
+    if (count == 0 && only != NULL) {
+        goto out;
     }
     if (count == 0) {
         rc = weir_error_set(reading->err, WEIR_E_CORRUPT, "%s has no column of a checkpoint", path);
@@ -437,7 +441,7 @@ static int read_sidecars(struct reading *reading) {
         const char *name = slash != NULL ? slash + 1 : decoded;
         char *path =
             name != NULL ? delta_log_path(reading->snapshot->dir, "_sidecars/%s", name) : NULL;
-        rc = path != NULL ? read_parquet(reading, path)
+        rc = path != NULL ? read_parquet(reading, path, NULL)
                           : weir_error_set(reading->err, WEIR_E_NOMEM, "checkpoint: out of memory");
         free(path);
         free(decoded);
@@ -467,7 +471,7 @@ int delta_checkpoint_read(struct weir_delta_snapshot *snapshot,
         if (path == NULL) {
             rc = weir_error_set(err, WEIR_E_NOMEM, "checkpoint: out of memory");
         } else {
-            rc = files[i].is_json ? read_json(&reading, path) : read_parquet(&reading, path);
+            rc = files[i].is_json ? read_json(&reading, path) : read_parquet(&reading, path, NULL);
         }
         free(path);
     }
@@ -479,6 +483,40 @@ int delta_checkpoint_read(struct weir_delta_snapshot *snapshot,
     }
     free(reading.sidecars);
     scratch_fini(&reading.scratch);
+    if (reading.pool != NULL) {
+        weir_pool_destroy(reading.pool);
+    }
+    return rc;
+}
+
+int delta_checkpoint_sidecars(struct weir_store *store, const char *dir,
+                              const struct delta_checkpoint *file, char ***names, int32_t *count,
+                              struct weir_error *err) {
+    struct weir_delta_snapshot place = {.store = store, .dir = (char *)(uintptr_t)dir};
+    struct reading reading = {.snapshot = &place, .err = err};
+    struct weir_buffer bytes;
+    weir_buffer_init(&bytes, DELTA_COMMIT_BYTES_MAX);
+    reading.pool = weir_pool_create(POOL_BYTES);
+    char *path = delta_log_path(dir, "%s", file->name);
+    int rc = reading.pool != NULL && path != NULL
+                 ? WEIR_OK
+                 : weir_error_set(err, WEIR_E_NOMEM, "checkpoint: out of memory");
+    if (rc == WEIR_OK && file->is_json) {
+        const struct weir_delta_action_visitor sidecars = {.context = &reading,
+                                                           .sidecar = push_sidecar};
+        rc = weir_store_get(store, path, 0, -1, &bytes, err);
+        if (rc == WEIR_OK) {
+            rc = weir_delta_actions_parse((const char *)bytes.data, bytes.size, path, &sidecars,
+                                          err);
+        }
+    } else if (rc == WEIR_OK) {
+        rc = read_parquet(&reading, path, "sidecar");
+    }
+    *names = reading.sidecars;
+    *count = reading.sidecar_count;
+    scratch_fini(&reading.scratch);
+    weir_buffer_fini(&bytes);
+    free(path);
     if (reading.pool != NULL) {
         weir_pool_destroy(reading.pool);
     }

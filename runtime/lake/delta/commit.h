@@ -111,7 +111,11 @@ int weir_delta_append_columns(struct weir_delta_table *table, const struct weir_
 
 /* Every how many commits a checkpoint is due (table property delta.checkpointInterval, else 10). */
 bool weir_delta_checkpoint_due(const struct weir_delta_table *table);
-/* Writes a classic checkpoint of the held snapshot, streamed in bounded memory, then the
+/* Writes the version checksum (`<version>.crc`) of the held snapshot, where there is none yet; not
+ * synced, since nothing depends on it. */
+int weir_delta_checksum(struct weir_delta_table *table, struct weir_error *err) WEIR_MUST_CHECK;
+/* Writes a checkpoint of the held snapshot (classic; V2 with a sidecar where the table says so by
+ * delta.checkpointPolicy), streamed in bounded memory, then the
  * `_last_checkpoint` hint, then removes log files that have expired (30 days, or
  * delta.logRetentionDuration; never the newest checkpoint at or before the limit nor anything
  * after it). Skips when that version already has one. May be repeated after any failure. */

@@ -232,7 +232,7 @@ const char *weir_delta_table_dir(const struct weir_delta_table *table) {
 
 /* --- creating ------------------------------------------------------------------------------ */
 
-enum { NEW_FEATURES_MAX = 4 };
+enum { NEW_FEATURES_MAX = 8 };
 
 /* The protocol of a new table: 1/2 unless a property or a type asks for more. */
 struct new_protocol {
@@ -291,6 +291,10 @@ static int choose_protocol(const struct weir_delta_create_options *options,
         feed |= is_true(property, "delta.enableChangeDataFeed");
         if (is_true(property, "delta.enableDeletionVectors")) {
             need(out, "deletionVectors", true);
+        }
+        if (strcmp(property->key, "delta.checkpointPolicy") == 0 &&
+            strcasecmp(property->value, "v2") == 0) {
+            need(out, "v2Checkpoint", true);
         }
     }
     if (weir_delta_schema_has_ntz(schema)) {

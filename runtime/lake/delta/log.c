@@ -516,6 +516,7 @@ int weir_delta_snapshot_open(struct weir_store *store, const char *dir,
     snapshot->dir = strdup(dir);
     snapshot->version = -1;
     snapshot->checkpoint_version = -1;
+    snapshot->checksum_version = -1;
     int rc = snapshot->dir != NULL ? WEIR_OK : WEIR_E_NOMEM;
     int64_t limit = INT64_MAX;
     if (rc == WEIR_OK && at != NULL && at->kind == WEIR_DELTA_VERSION) {

@@ -582,6 +582,7 @@ void delta_snapshot_reset(struct weir_delta_snapshot *snapshot) {
     snapshot->dir = dir;
     snapshot->version = -1;
     snapshot->checkpoint_version = -1;
+    snapshot->checksum_version = -1;
 }
 
 void weir_delta_snapshot_destroy(struct weir_delta_snapshot *snapshot) {

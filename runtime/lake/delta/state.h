@@ -43,7 +43,8 @@ struct weir_delta_snapshot {
     int64_t version;
     int64_t timestamp_ms;
     int64_t checkpoint_version;
-    int64_t checked_ns; /* monotonic: when the log was last listed */
+    int64_t checksum_version; /* whose .crc this writer has seen to */
+    int64_t checked_ns;       /* monotonic: when the log was last listed */
     bool has_protocol;
     bool has_metadata;
     struct weir_delta_protocol protocol;
@@ -117,6 +118,11 @@ struct delta_checkpoint {
 int delta_checkpoint_read(struct weir_delta_snapshot *snapshot,
                           const struct delta_checkpoint *files, int32_t count,
                           struct weir_error *err) WEIR_MUST_CHECK;
+
+/* The names of the sidecars a V2 checkpoint has; each and the array are the caller's. */
+int delta_checkpoint_sidecars(struct weir_store *store, const char *dir,
+                              const struct delta_checkpoint *file, char ***names, int32_t *count,
+                              struct weir_error *err) WEIR_MUST_CHECK;
 
 /* What a listing of _delta_log found. */
 struct delta_listing {

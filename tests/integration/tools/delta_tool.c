@@ -180,6 +180,7 @@ static int write_table(struct weir_store *store, const char *dir, int64_t commit
         if (rc == WEIR_OK && weir_delta_checkpoint_due(table)) {
             rc = weir_delta_checkpoint(table, err);
         }
+        rc = rc == WEIR_OK ? weir_delta_checksum(table, err) : rc;
     }
     if (writer != NULL) {
         weir_batch_builder_fini(&builder);

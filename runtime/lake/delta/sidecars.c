@@ -1,0 +1,110 @@
+/* Cleaning up the sidecars of V2 checkpoints. A checkpoint may name sidecars that older ones wrote,
+ * so a sidecar goes only when no checkpoint that stays names it, and when it is old enough not to
+ * belong to one that is just being written. */
+#include <stdlib.h>
+
+#include "lake/delta/table_state.h"
+
+struct cleaning {
+    char **kept;
+    size_t kept_count;
+    char **gone; /* paths in the store */
+    size_t gone_count;
+    int64_t cutoff_ms;
+    struct weir_error *err;
+};
+
+static int no_memory(struct weir_error *err) {
+    return weir_error_set(err, WEIR_E_NOMEM, "clean up sidecars: out of memory");
+}
+
+static const char *name_in(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? slash + 1 : path;
+}
+
+static int compare_names(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Takes the names; the array itself is freed. */
+static int keep(struct cleaning *cleaning, char **names, int32_t count) {
+    char **kept =
+        count > 0 ? realloc(cleaning->kept, (cleaning->kept_count + (size_t)count) * sizeof(*kept))
+                  : cleaning->kept;
+    bool good = kept != NULL || count == 0;
+    cleaning->kept = kept != NULL ? kept : cleaning->kept;
+    for (int32_t i = 0; i < count; i++) {
+        char *decoded = good ? delta_uri_decode(names[i]) : NULL;
+        char *name = decoded != NULL ? strdup(name_in(decoded)) : NULL;
+        good = good && name != NULL;
+        if (good) {
+            cleaning->kept[cleaning->kept_count++] = name;
+        } else {
+            free(name);
+        }
+        free(decoded);
+        free(names[i]);
+    }
+    free(names);
+    return good ? WEIR_OK : no_memory(cleaning->err);
+}
+
+static int visit_sidecar(void *context, const char *path, const struct weir_store_info *info) {
+    struct cleaning *cleaning = context;
+    const char *name = name_in(path);
+    if (info->modified_ms >= cleaning->cutoff_ms ||
+        bsearch(&name, cleaning->kept, cleaning->kept_count, sizeof(*cleaning->kept),
+                compare_names) != NULL) {
+        return WEIR_OK;
+    }
+    char **gone = realloc(cleaning->gone, (cleaning->gone_count + 1) * sizeof(*gone));
+    if (gone == NULL) {
+        return no_memory(cleaning->err);
+    }
+    cleaning->gone = gone;
+    gone[cleaning->gone_count] = strdup(path);
+    return gone[cleaning->gone_count++] != NULL ? WEIR_OK : no_memory(cleaning->err);
+}
+
+static void free_all(char **names, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        free(names[i]);
+    }
+    free(names);
+}
+
+int delta_sidecars_clean(struct weir_delta_table *table, const struct delta_listing *listing,
+                         int64_t keep_from, int64_t cutoff_ms, struct weir_error *err) {
+    struct cleaning cleaning = {.cutoff_ms = cutoff_ms, .err = err};
+    int rc = WEIR_OK;
+    for (size_t i = 0; i < listing->checkpoint_count && rc == WEIR_OK; i++) {
+        const struct delta_checkpoint *checkpoint = &listing->checkpoints[i];
+        if (checkpoint->version < keep_from || checkpoint->part != 0) {
+            continue;
+        }
+        char **names;
+        int32_t count;
+        rc = delta_checkpoint_sidecars(table->store, table->dir, checkpoint, &names, &count, err);
+        int kept = keep(&cleaning, names, count);
+        rc = rc == WEIR_OK ? kept : rc;
+    }
+    char *folder = delta_log_path(table->dir, "_sidecars");
+    if (rc == WEIR_OK && folder == NULL) {
+        rc = no_memory(err);
+    }
+    if (rc == WEIR_OK) {
+        if (cleaning.kept_count > 1) {
+            qsort(cleaning.kept, cleaning.kept_count, sizeof(*cleaning.kept), compare_names);
+        }
+        rc = weir_store_list(table->store, folder, NULL, NULL, visit_sidecar, &cleaning, err);
+        rc = rc == WEIR_E_NOTFOUND ? WEIR_OK : rc;
+    }
+    for (size_t i = 0; i < cleaning.gone_count && rc == WEIR_OK; i++) {
+        rc = weir_store_remove(table->store, cleaning.gone[i], err);
+    }
+    free(folder);
+    free_all(cleaning.kept, cleaning.kept_count);
+    free_all(cleaning.gone, cleaning.gone_count);
+    return rc;
+}
