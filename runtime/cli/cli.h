@@ -32,12 +32,13 @@ struct weir_arguments {
     bool code;
     bool quiet;
     bool dry_run;
+    bool changes; /* of `weir table cat`, with from and to */
     bool allow_short_retention;
     bool ignore_pending;
     const char *where;       /* of `weir table optimize`, as the next two */
     const char *zorder;      /* --zorder a,b */
     const char *target_size; /* --target-size 256mb */
-    const char *from;        /* of `weir table diff`, as the next two */
+    const char *from;        /* of `weir table diff` and `cat --changes`, as the next */
     const char *to;
     const char *keys;   /* --keys a,b */
     const char *retain; /* --retain 168h of `weir table vacuum` */

@@ -28,6 +28,7 @@ static const struct weir_command commands[] = {
     {"table",
      "table ls|show|history|cat [NAME-OR-PATH] [--version N | --as-of T] [--limit N] "
      "[--columns A,B]\n"
+     "  weir table cat NAME-OR-PATH --changes --from V [--to V] [--limit N]\n"
      "  weir table diff NAME-OR-PATH --from V [--to V] [--keys A,B] [--limit N]\n"
      "  weir table optimize NAME-OR-PATH [--where P] [--zorder A,B] [--target-size 256mb]\n"
      "  weir table vacuum NAME-OR-PATH [--dry-run] [--retain 168h] [--allow-short-retention] "
@@ -194,6 +195,7 @@ static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i)
         {"--code", offsetof(struct weir_arguments, code)},
         {"--quiet", offsetof(struct weir_arguments, quiet)},
         {"--dry-run", offsetof(struct weir_arguments, dry_run)},
+        {"--changes", offsetof(struct weir_arguments, changes)},
         {"--allow-short-retention", offsetof(struct weir_arguments, allow_short_retention)},
         {"--ignore-pending", offsetof(struct weir_arguments, ignore_pending)},
     };

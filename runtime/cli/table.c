@@ -86,7 +86,16 @@ static int show(struct weir_arguments *arguments, const char *what, const char *
     weir_buffer_init(&out, (size_t)1 << 30);
     struct weir_delta_at at;
     int64_t limit = arguments->limit != NULL ? strtoll(arguments->limit, NULL, 10) : -1;
-    int rc = weir_delta_at_parse(arguments->version, arguments->as_of, &at, &err);
+    bool changes = arguments->changes && strcmp(what, "cat") == 0;
+    char *end = NULL;
+    int64_t from = changes && arguments->from != NULL ? strtoll(arguments->from, &end, 10) : -1;
+    if (arguments->changes && (end == NULL || *end != '\0' || from < 0 ||
+                               arguments->columns != NULL || arguments->version != NULL)) {
+        return weir_cli_usage(arguments, "table cat --changes wants --from V, a version, and takes "
+                                         "--to V and --limit N");
+    }
+    int rc = weir_delta_at_parse(changes ? arguments->to : arguments->version, arguments->as_of,
+                                 &at, &err);
     if (rc == WEIR_OK) {
         rc = weir_store_open_url(path, NULL, false, &store, &err);
     }
@@ -96,6 +105,9 @@ static int show(struct weir_arguments *arguments, const char *what, const char *
         rc = weir_delta_snapshot_open(store, "", &at, &snapshot, &err);
         if (rc == WEIR_OK && strcmp(what, "show") == 0) {
             rc = weir_delta_show(snapshot, arguments->json, &out, &err);
+        } else if (rc == WEIR_OK && changes) {
+            rc = weir_delta_cat_changes(snapshot, from, limit, arguments->json, write_text, NULL,
+                                        &err);
         } else if (rc == WEIR_OK) {
             rc = weir_delta_cat(snapshot, arguments->columns, limit, arguments->json, write_text,
                                 NULL, &err);

@@ -154,6 +154,9 @@ struct weir_delta_action_visitor {
     int (*domain)(void *context, const struct weir_delta_domain *domain, struct weir_error *err);
     int (*commit_info)(void *context, const struct weir_delta_commit_info *info,
                        struct weir_error *err);
+    /* a remove with what is known of the file (partition values where it says them) */
+    int (*removed_file)(void *context, const struct weir_delta_add *file, struct weir_error *err);
+    int (*cdc)(void *context, const struct weir_delta_add *file, struct weir_error *err);
     /* V2 checkpoints only: a sidecar's file name in _delta_log/_sidecars */
     int (*sidecar)(void *context, const char *path, int64_t size_bytes, struct weir_error *err);
 };

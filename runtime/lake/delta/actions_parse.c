@@ -224,14 +224,16 @@ static int read_add(const struct place *place, const json_t *object, struct weir
     return rc;
 }
 
-static int visit_add(const struct place *place, const json_t *object,
-                     const struct weir_delta_action_visitor *visitor) {
+static int visit_file(const struct place *place, const json_t *object,
+                      int (*visit)(void *context, const struct weir_delta_add *add,
+                                   struct weir_error *err),
+                      void *context) {
     struct weir_delta_add add;
     struct weir_delta_pair *pairs;
     char *tags;
     int rc = read_add(place, object, &add, &pairs, &tags);
     if (rc == WEIR_OK) {
-        rc = visitor->add(visitor->context, &add, place->err);
+        rc = visit(context, &add, place->err);
     }
     free(pairs);
     free(tags);
@@ -421,22 +423,27 @@ static int visit_action(const struct place *place, const char *kind, const json_
         return WEIR_OK;
     }
     static const char *const known[] = {"add", "remove",     "metaData",       "protocol",
-                                        "txn", "commitInfo", "domainMetadata", "sidecar"};
+                                        "txn", "commitInfo", "domainMetadata", "sidecar",
+                                        "cdc"};
     size_t which = 0;
     size_t count = sizeof(known) / sizeof(known[0]);
     while (which < count && strcmp(kind, known[which]) != 0) {
         which++;
     }
     if (which == count) {
-        return WEIR_OK; /* cdc, checkpointMetadata, and what later protocols add */
+        return WEIR_OK; /* checkpointMetadata, and what later protocols add */
     }
     if (!json_is_object(object)) {
         return bad(place, "expected an object in", kind);
     }
     switch (which) {
     case 0:
-        return visitor->add != NULL ? visit_add(place, object, visitor) : WEIR_OK;
+        return visitor->add != NULL ? visit_file(place, object, visitor->add, visitor->context)
+                                    : WEIR_OK;
     case 1:
+        if (visitor->removed_file != NULL) {
+            return visit_file(place, object, visitor->removed_file, visitor->context);
+        }
         return visitor->remove != NULL ? visit_remove(place, object, visitor) : WEIR_OK;
     case 2:
         return visitor->metadata != NULL ? visit_metadata(place, object, visitor) : WEIR_OK;
@@ -448,6 +455,9 @@ static int visit_action(const struct place *place, const char *kind, const json_
         return visitor->commit_info != NULL ? visit_commit_info(place, object, visitor) : WEIR_OK;
     case 6:
         return visitor->domain != NULL ? visit_domain(place, object, visitor) : WEIR_OK;
+    case 8:
+        return visitor->cdc != NULL ? visit_file(place, object, visitor->cdc, visitor->context)
+                                    : WEIR_OK;
     default:
         return visitor->sidecar != NULL ? visit_sidecar(place, object, visitor) : WEIR_OK;
     }

@@ -1,5 +1,6 @@
 /* ls, show, history and cat. */
 #include "lake/delta/table.h"
+#include "lake/delta/changes.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -474,18 +475,24 @@ static int choose_columns(const struct weir_schema *schema, const char *names, i
     return WEIR_OK;
 }
 
-int weir_delta_cat(struct weir_delta_snapshot *snapshot, const char *columns, int64_t limit,
-                   bool json, weir_delta_write_text *write, void *context, struct weir_error *err) {
+/* `from` < 0: the rows; else the changes from that version on. */
+static int cat_any(struct weir_delta_snapshot *snapshot, int64_t from, const char *columns,
+                   int64_t limit, bool json, weir_delta_write_text *write, void *context,
+                   struct weir_error *err) {
     struct cat cat = {.left = limit, .write = write, .context = context};
     struct weir_pool *pool = weir_pool_create(POOL_BYTES);
     struct weir_schema *chosen = weir_schema_create();
+    struct weir_schema *changes = NULL;
     int32_t *positions = NULL;
     weir_buffer_init(&cat.text, TEXT_BYTES_MAX);
     weir_buffer_init(&cat.cells, TEXT_BYTES_MAX);
     int rc = pool != NULL && chosen != NULL
                  ? weir_delta_snapshot_schema(snapshot, &cat.schema, NULL, err)
                  : no_memory(err);
-    if (rc == WEIR_OK && columns != NULL) {
+    if (rc == WEIR_OK && from >= 0) {
+        rc = weir_delta_changes_schema(snapshot, &changes, err);
+        cat.schema = changes;
+    } else if (rc == WEIR_OK && columns != NULL) {
         positions = calloc((size_t)cat.schema->count + 1, sizeof(*positions));
         rc = positions != NULL ? choose_columns(cat.schema, columns, positions, chosen, err)
                                : no_memory(err);
@@ -502,8 +509,12 @@ int weir_delta_cat(struct weir_delta_snapshot *snapshot, const char *columns, in
     for (int32_t i = 0; i < cat.schema->count && !json; i++) {
         PUT(put_cell(&cat, i, cat.schema->fields[i].name, strlen(cat.schema->fields[i].name)));
     }
-    PUT(weir_delta_scan_columns(snapshot, positions, cat.schema->count, pool,
-                                json ? cat_json : cat_text, &cat, err));
+    if (from >= 0) {
+        PUT(weir_delta_changes(snapshot, from, pool, json ? cat_json : cat_text, &cat, err));
+    } else {
+        PUT(weir_delta_scan_columns(snapshot, positions, cat.schema->count, pool,
+                                    json ? cat_json : cat_text, &cat, err));
+    }
     if (rc == CAT_DONE) {
         rc = WEIR_OK;
     }
@@ -514,12 +525,23 @@ out:
     free(cat.widths);
     free(positions);
     weir_schema_unref(chosen);
+    weir_schema_unref(changes);
     weir_buffer_fini(&cat.text);
     weir_buffer_fini(&cat.cells);
     if (pool != NULL) {
         weir_pool_destroy(pool);
     }
     return rc;
+}
+
+int weir_delta_cat(struct weir_delta_snapshot *snapshot, const char *columns, int64_t limit,
+                   bool json, weir_delta_write_text *write, void *context, struct weir_error *err) {
+    return cat_any(snapshot, -1, columns, limit, json, write, context, err);
+}
+
+int weir_delta_cat_changes(struct weir_delta_snapshot *to, int64_t from, int64_t limit, bool json,
+                           weir_delta_write_text *write, void *context, struct weir_error *err) {
+    return cat_any(to, from < 0 ? 0 : from, NULL, limit, json, write, context, err);
 }
 
 int weir_delta_at_parse(const char *version, const char *as_of, struct weir_delta_at *out,

@@ -63,6 +63,11 @@ int weir_delta_cat(struct weir_delta_snapshot *snapshot, const char *columns, in
                    bool json, weir_delta_write_text *write, void *context,
                    struct weir_error *err) WEIR_MUST_CHECK;
 
+/* The same of the change data feed from version `from` to that of `to` (changes.h), all columns. */
+int weir_delta_cat_changes(struct weir_delta_snapshot *to, int64_t from, int64_t limit, bool json,
+                           weir_delta_write_text *write, void *context,
+                           struct weir_error *err) WEIR_MUST_CHECK;
+
 /* "3", "2026-11-21", "2026-11-21T10:00:00Z", "2026-11-21 10:00:00.5" → what to open. Times without
  * a zone are UTC. */
 int weir_delta_at_parse(const char *version, const char *as_of, struct weir_delta_at *out,
