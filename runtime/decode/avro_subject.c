@@ -29,7 +29,7 @@ static int refused(struct avro_registry *registry, const char *subject, const ch
         avro_schema_fini(&new);
     }
     weir_buffer_fini(&newest);
-    return weir_error_set(err, WEIR_E_CONFIG,
+    return weir_error_set(err, WEIR_E_CONFLICT,
                           "the registry refuses the schema for subject %s: %s; make the column one "
                           "that may be null, write under another subject, or let the registry's "
                           "compatibility of it be wider",

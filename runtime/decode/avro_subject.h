@@ -4,8 +4,8 @@
 #include "decode/avro_registry.h"
 
 /* Registers the schema, or finds it registered; *id is its number. `make` false: only finds it.
- * WEIR_E_CONFIG where the registry refuses it (the message names subject, field and way out) or,
- * without `make`, does not know it. */
+ * WEIR_E_CONFLICT where the registry refuses it beside older versions (the message names subject,
+ * field and way out), WEIR_E_CONFIG where it is none or, without `make`, is not there. */
 int avro_subject_register(struct avro_registry *registry, const char *subject, const char *schema,
                           bool make, int32_t *id, struct weir_error *err) WEIR_MUST_CHECK;
 

@@ -27,6 +27,10 @@ struct avro {
     struct weir_buffer text; /* the schema's */
     struct avro_registry *registry;
     bool make; /* register what is not there */
+    bool derived;
+    bool adapted;
+    bool *included;
+    char record[NAME_BYTES];
     bool has_id;
     uint8_t head[WIRE_BYTES];
     bool (*stop)(void *context);
@@ -45,6 +49,7 @@ static void destroy(void *self) {
     avro_schema_fini(&avro->wire);
     weir_buffer_fini(&avro->text);
     weir_schema_unref(avro->schema);
+    free(avro->included);
     free(avro->name);
     free(avro);
 }
@@ -119,8 +124,9 @@ static int make_schema(struct avro *avro, const struct weir_encoder_config *conf
                        const json_t *options, bool bare, struct weir_error *err) {
     const char *path = config->key ? NULL : json_string_value(json_object_get(options, "schema"));
     const char *record = json_string_value(json_object_get(options, "record"));
-    char name[NAME_BYTES];
-    snprintf(name, sizeof(name), "%s%s", record != NULL ? record : config->name,
+    const char *name = avro->record;
+    avro->derived = path == NULL && !bare;
+    snprintf(avro->record, sizeof(avro->record), "%s%s", record != NULL ? record : config->name,
              config->key ? "_key" : "");
     int rc = path != NULL
                  ? read_schema(avro, path, err)
@@ -154,10 +160,14 @@ static int create(const struct weir_encoder_config *config, void **self, struct 
         avro->draining = config->draining;
         avro->stop_context = config->stop_context;
         avro->make = json_object_get(options, "register") != json_false();
-        rc = avro->name != NULL ? WEIR_OK : WEIR_E_NOMEM;
+        avro->included = calloc((size_t)config->schema->count + 1, sizeof(*avro->included));
+        rc = avro->name != NULL && avro->included != NULL ? WEIR_OK : WEIR_E_NOMEM;
     }
     if (rc != WEIR_OK) {
         weir_error_set(err, rc, "%s: out of memory", config->name);
+    }
+    for (int32_t i = 0; rc == WEIR_OK && i < config->schema->count; i++) {
+        avro->included[i] = config->included[i];
     }
     bool bare = config->key && included == 1;
     rc = rc == WEIR_OK ? make_schema(avro, config, options, bare, err) : rc;
@@ -174,12 +184,74 @@ static int create(const struct weir_encoder_config *config, void **self, struct 
 
 /* --- the id ----------------------------------------------------------------------------------- */
 
-static int ask_id(struct avro *avro, struct weir_error *err) {
+static const struct avro_field *field_called(const struct avro_type *record, const char *name) {
+    for (int32_t i = 0; i < record->field_count; i++) {
+        if (strcmp(record->fields[i].name, name) == 0) {
+            return &record->fields[i];
+        }
+    }
+    return NULL;
+}
+
+/* The columns, those that older versions lack or let be null said to be ones that may be null:
+ * what is written now never is, and readers of the new schema still read the old messages. */
+static struct weir_schema *beside(const struct avro *avro, const struct avro_type *newest) {
+    struct weir_schema *made = weir_schema_create();
+    for (int32_t i = 0; made != NULL && i < avro->schema->count; i++) {
+        const struct avro_field *field = field_called(newest, avro->schema->fields[i].name);
+        if (weir_schema_add(made, &avro->schema->fields[i]) != WEIR_OK) {
+            weir_schema_unref(made);
+            return NULL;
+        }
+        made->fields[i].nullable |= field == NULL || field->type->kind == AVRO_UNION;
+    }
+    return made;
+}
+
+/* The schema that follows from the columns once more, to stand beside the subject's newest. */
+static int adapt(struct avro *avro, struct weir_error *err) {
+    struct avro_version newest;
+    int rc = avro_registry_version(avro->registry, avro->subject, "latest", &newest, err);
+    if (rc != WEIR_OK || newest.schema.top->kind != AVRO_RECORD) {
+        return rc;
+    }
+    struct weir_schema *columns = beside(avro, newest.schema.top);
+    avro_schema_fini(&newest.schema);
+    avro_out_fini(&avro->plan);
+    avro_schema_fini(&avro->wire);
+    weir_buffer_clear(&avro->text);
+    rc = columns == NULL
+             ? weir_error_set(err, WEIR_E_NOMEM, "out of memory")
+             : avro_out_derive(columns, avro->included, avro->record, false, &avro->text, err);
+    rc = rc == WEIR_OK ? avro_schema_parse(&avro->wire, (const char *)avro->text.data,
+                                           avro->text.size, avro->name, err)
+                       : rc;
+    rc = rc == WEIR_OK ? avro_out_compile(avro->wire.top, avro->schema, avro->included, avro->name,
+                                          &avro->plan, err)
+                       : rc;
+    weir_schema_unref(columns);
+    return rc;
+}
+
+static int ask_once(struct avro *avro, int32_t *id, struct weir_error *err) {
     const char *text = weir_buffer_text(&avro->text);
+    return text == NULL
+               ? weir_error_set(err, WEIR_E_NOMEM, "out of memory")
+               : avro_subject_register(avro->registry, avro->subject, text, avro->make, id, err);
+}
+
+static int ask_id(struct avro *avro, struct weir_error *err) {
     int32_t id = 0;
-    int rc = text == NULL
-                 ? weir_error_set(err, WEIR_E_NOMEM, "out of memory")
-                 : avro_subject_register(avro->registry, avro->subject, text, avro->make, &id, err);
+    int rc = ask_once(avro, &id, err);
+    if (rc == WEIR_E_CONFLICT && avro->derived && !avro->adapted) {
+        weir_error_clear(err);
+        rc = adapt(avro, err);
+        avro->adapted = rc != WEIR_E_UNAVAILABLE;
+        rc = rc == WEIR_OK ? ask_once(avro, &id, err) : rc;
+    }
+    if (rc == WEIR_E_CONFLICT) {
+        rc = err != NULL ? (err->code = WEIR_E_CONFIG) : WEIR_E_CONFIG;
+    }
     if (rc == WEIR_OK) {
         avro->has_id = true;
         for (int i = 1; i < WIRE_BYTES; i++) {

@@ -170,9 +170,19 @@ def test_a_value_the_schema_does_not_hold_stops_with_its_name(out, registry):
 
 
 def test_a_schema_the_registry_refuses_names_subject_field_and_way_out(out, registry):
-    registry.register(f"{out.topic}-value", {"type": "record", "name": "sale", "namespace": "silver", "fields": [{"name": "id", "type": "int"}]})
+    registry.register(f"{out.topic}-value", {"type": "record", "name": "sale", "namespace": "silver", "fields": [{"name": "id", "type": "string"}]})
     refused = by_rule(out, registry, "", code=1)
-    assert f"{out.topic}-value" in refused.err and '"kind"' in refused.err and "no default" in refused.err and "may be null" in refused.err, refused
+    assert f"{out.topic}-value" in refused.err and '"id"' in refused.err and "no int" in refused.err and "another subject" in refused.err, refused
+
+
+def test_columns_that_older_versions_lack_may_be_null_to_their_readers(out, registry):
+    registry.register(f"{out.topic}-value", {"type": "record", "name": "sale", "namespace": "silver", "fields": [{"name": "id", "type": "int"}]})
+    by_rule(out, registry, "")
+    out.project.write("in/2.jsonl", json.dumps({**SALE, "id": 8}) + "\n")
+    out.project.run("pipelines/p.lua")
+    assert len(registry.schemas) == 2, "the same schema after a restart"
+    assert {field["name"]: isinstance(field["type"], list) for field in registry.schema(2)["fields"]}["kind"] and registry.schema(2)["fields"][0]["type"] == "int"
+    assert [(row["id"], row["kind"]) for row in (registry_stub.decoded(registry, message.value()) for message in out.messages())] == [(7, "SALE"), (8, "SALE")]
 
 
 def test_a_schema_that_may_not_be_registered_must_be_there(out, registry):

@@ -13,6 +13,7 @@ import fastavro
 import pytest
 import registry_stub
 from test_cli import wait_until
+from test_kafka_sink import read_all
 
 V1 = {"type": "record", "name": "sale", "fields": [{"name": "id", "type": "long"}, {"name": "store", "type": ["null", "string"], "default": None}]}
 V2 = {**V1, "fields": [V1["fields"][0], {"name": "note", "type": ["null", "string"], "default": None}, V1["fields"][1], {"name": "qty", "type": "int", "default": 7},
@@ -161,6 +162,28 @@ def test_a_field_that_may_be_null_now(shop):
     changes = [action["metaData"] for commit in log_of(shop.project) for action in commit if "metaData" in action]
     nullable = [{field["name"]: field["nullable"] for field in json.loads(change["schemaString"])["fields"]} for change in changes]
     assert [change["size"] for change in nullable] == [False, True] and nullable[1]["id"] is False
+
+
+def test_a_topic_and_a_table_by_key_get_them_too(shop, kafka):
+    clean = kafka.create_topic(f"{shop.topic}-clean")
+    shop.project.write("rules/clean.lua", f"""return stream "silver.clean" {{ from = "bronze.sale",
+      into = kafka {{ brokers = "{kafka.plaintext}", topic = "{clean}", key = "id", format = "avro", registry = "{shop.registry.url}" }} }}""")
+    shop.project.write("rules/newest.lua", 'return stream "silver.newest" { from = "bronze.sale", key = "id", into = delta { mode = "merge" } }')
+    process = shop.start()
+    shop.produce(1, V1, old(0, 5))
+    wait_until(shop.has(5))
+    two = shop.register(V2)
+    shop.produce(two, V2, new(1000, 1))
+    shop.produce_until(two, 1001, lambda: any(row.get("note") for row in shop.rows("silver/newest")))
+    ids = sorted(row["id"] for row in shop.rows())
+    wait_until(lambda: sorted(row["id"] for row in shop.rows("silver/newest")) == ids)
+    stop(process)
+    newest = {row["id"]: row for row in shop.rows("silver/newest")}
+    assert newest[0]["note"] is None and newest[ids[-1]]["note"] == f"n{ids[-1]}" and newest[ids[-1]]["qty"] == ids[-1]
+    messages = [registry_stub.decoded(shop.registry, message.value()) for message in read_all(kafka, clean)]
+    assert sorted(message["id"] for message in messages) == ids
+    assert "note" not in messages[0] and messages[-1]["note"] == f"n{ids[-1]}"
+    assert len(shop.registry.subjects[f"{clean}-value"]) == 2, "the wider schema is registered once"
 
 
 def test_epochs_before_during_and_after_replay_as_they_were(shop):
