@@ -275,6 +275,13 @@ void weir_watermark_finish(struct weir_watermark *watermark, int32_t partition) 
     advance(watermark);
 }
 
+void weir_watermark_renew(struct weir_watermark *watermark, int32_t partition, int64_t clock_us) {
+    struct partition *own = &watermark->partitions[partition];
+    own->max_us = WEIR_WATERMARK_NONE;
+    own->active_us = own->blocked_us = clock_us;
+    own->idle = own->finished = false;
+}
+
 int64_t weir_watermark_now(const struct weir_watermark *watermark) {
     return watermark->now;
 }

@@ -560,12 +560,18 @@ static bool reads_source(struct weir_graph *graph, const struct weir_node *node,
 }
 
 int weir_graph_open_partition(struct weir_graph *graph, int32_t source, const char *partition,
-                              struct weir_error *err) {
+                              bool anew, struct weir_error *err) {
     for (int32_t i = 0; i < graph->node_count; i++) {
         struct weir_node *node = graph->nodes[i];
-        if (node->watermark != NULL && reads_source(graph, node, source) &&
-            weir_watermark_partition(node->watermark, partition, graph->clock_us) < 0) {
+        if (node->watermark == NULL || !reads_source(graph, node, source)) {
+            continue;
+        }
+        int32_t index = weir_watermark_partition(node->watermark, partition, graph->clock_us);
+        if (index < 0) {
             return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", node->name);
+        }
+        if (anew) {
+            weir_watermark_renew(node->watermark, index, graph->clock_us);
         }
     }
     return WEIR_OK;

@@ -119,9 +119,10 @@ int weir_graph_reject_of(struct weir_graph *graph, int32_t source, int32_t parti
 int weir_graph_flush_rejects(struct weir_graph *graph, struct weir_error *err) WEIR_MUST_CHECK;
 /* The clock moved: idle partitions, windows that close by it. */
 int weir_graph_tick(struct weir_graph *graph, struct weir_error *err) WEIR_MUST_CHECK;
-/* Rows will come from this partition: time waits for it from now on. */
+/* Rows will come from this partition: time waits for it from now on. anew: what it had before is
+ * nothing to them. */
 int weir_graph_open_partition(struct weir_graph *graph, int32_t source, const char *partition,
-                              struct weir_error *err) WEIR_MUST_CHECK;
+                              bool anew, struct weir_error *err) WEIR_MUST_CHECK;
 /* No more rows will come from this partition. */
 int weir_graph_finish(struct weir_graph *graph, int32_t source, const char *partition,
                       struct weir_error *err) WEIR_MUST_CHECK;

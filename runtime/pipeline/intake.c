@@ -129,7 +129,7 @@ static int begin_batch(struct weir_pipeline *p, struct weir_error *err) {
         p->events += batch->rows;
     }
     if (rc == WEIR_OK && batch->opens) {
-        rc = weir_graph_open_partition(p->graph, s, partition, err);
+        rc = weir_graph_open_partition(p->graph, s, partition, batch->item != 0, err);
     }
     rc = rc == WEIR_OK ? evolve_batch(p->pool, &p->plan->sources[s], &batch->batch, err) : rc;
     if (rc == WEIR_OK && batch->batch->rows > 0) {
@@ -176,13 +176,13 @@ static int go_on(struct weir_pipeline *p, struct weir_error *err) {
             p->dirty = true; /* where a partition begins is recorded too */
             rc = keep_position(partition, &batch->position, err);
         }
-        in->stage = batch->end ? INTAKE_END : INTAKE_DONE;
+        in->stage = batch->end || batch->closes ? INTAKE_END : INTAKE_DONE;
         return rc;
     case INTAKE_END:
-        partition->ended = true;
+        partition->ended |= batch->end;
         message = message_of(p, WEIR_MESSAGE_END);
         rc = schedule_add(p, &message);
-        in->stage = intake_ended(p) ? INTAKE_END_ALL : INTAKE_DONE;
+        in->stage = batch->end && intake_ended(p) ? INTAKE_END_ALL : INTAKE_DONE;
         return rc == WEIR_OK ? weir_graph_finish(p->graph, in->source, partition->name, err) : rc;
     case INTAKE_END_ALL:
         message = message_of(p, WEIR_MESSAGE_ADMIN); /* the end of all input closes every window */

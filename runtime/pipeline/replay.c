@@ -389,7 +389,11 @@ static int replay_batch(struct replay *r, const struct weir_message *message, in
         char partition[256];
         snprintf(partition, sizeof(partition), "%s/%u", r->plan->sources[s].name,
                  message->partition);
-        return weir_graph_open_partition(r->graph, s, partition, err);
+        bool anew = message->hash != 0;
+        rc = anew ? weir_source_assign(r->sources[s], (int32_t)message->partition, message->hash,
+                                       err)
+                  : WEIR_OK;
+        return rc == WEIR_OK ? weir_graph_open_partition(r->graph, s, partition, anew, err) : rc;
     }
     struct weir_source_batch *batch = NULL;
     rc = weir_source_next(r->sources[s], (int32_t)message->partition, (int32_t)message->rows,

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "source/files.h"
+#include "source/file_set.h"
 
 /* --- life --------------------------------------------------------------------------------- */
 
@@ -20,6 +20,8 @@ static int read_options(struct files *files, const char *options_json, struct we
                  : weir_error_set(err, WEIR_E_CONFIG, "files: options are not an object");
     const char *key;
     json_t *value;
+    bool by_file = false;
+    json_int_t open = 0;
     json_object_foreach(options, key, value) {
         if (rc == WEIR_OK && strcmp(key, "path") == 0 && json_is_string(value) &&
             json_string_length(value) > 0 && json_string_length(value) < PATH_BYTES_MAX) {
@@ -31,15 +33,25 @@ static int read_options(struct files *files, const char *options_json, struct we
             files->list.by_time = strcmp(json_string_value(value), "time") == 0;
         } else if (strcmp(key, "settle") == 0) {
             files->settle_us = json_integer_value(value);
+        } else if (strcmp(key, "partitions") == 0) {
+            by_file = strcmp(json_string_value(value), "file") == 0;
+        } else if (strcmp(key, "open") == 0) {
+            open = json_integer_value(value);
         } else if (rc == WEIR_OK) {
-            rc =
-                weir_error_set(err, WEIR_E_CONFIG,
-                               "files: bad option %s; it has path = \"landing/*.jsonl\", order and "
-                               "settle",
-                               key);
+            rc = weir_error_set(err, WEIR_E_CONFIG,
+                                "files: bad option %s; it has path = \"landing/*.jsonl\", order, "
+                                "partitions, open and settle",
+                                key);
         }
     }
     json_decref(options);
+    if (rc == WEIR_OK && (open < 0 || open > OPEN_FILES_MAX || (open > 0 && !by_file))) {
+        rc = weir_error_set(err, WEIR_E_CONFIG,
+                            "files: open = %lld: how many files are read side by side, 1 to %d, "
+                            "with partitions = \"file\"",
+                            (long long)open, OPEN_FILES_MAX);
+    }
+    files->open = by_file ? (open > 0 ? (int32_t)open : OPEN_FILES) : 0;
     if (rc == WEIR_OK && files->list.pattern == NULL) {
         rc = weir_error_set(err, WEIR_E_CONFIG,
                             "files says which: files { path = \"landing/*.jsonl\" }");
@@ -47,20 +59,15 @@ static int read_options(struct files *files, const char *options_json, struct we
     return rc;
 }
 
-static int init(struct weir_source *source, const char *options_json, struct weir_error *err) {
-    struct files *files = calloc(1, sizeof(*files));
+int files_create(struct weir_source *source, struct files **out, struct weir_error *err) {
+    struct files *files = *out = calloc(1, sizeof(*files));
     if (files == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
-    source->state = files;
     files->settle_us = SETTLE_US;
-    int rc = read_options(files, options_json, err);
-    if (rc == WEIR_OK) {
-        rc = weir_decoder_create(&files->decoder, source->decoder_kind, source->decoder_options,
+    int rc = weir_decoder_create(&files->decoder, source->decoder_kind, source->decoder_options,
                                  source->user_schema, err);
-    }
     if (rc == WEIR_OK) {
-        files->decoder->news = &source->news;
         rc = weir_batch_builder_init(&files->builder, source->pool, source->full_schema,
                                      source->batch_rows, BATCH_BYTES_MAX, err);
         files->has_builder = rc == WEIR_OK;
@@ -74,6 +81,13 @@ static int init(struct weir_source *source, const char *options_json, struct wei
         }
     }
     return rc;
+}
+
+static int init(struct weir_source *source, const char *options_json, struct weir_error *err) {
+    struct files *files = NULL;
+    int rc = files_create(source, &files, err);
+    source->state = files;
+    return rc == WEIR_OK ? read_options(files, options_json, err) : rc;
 }
 
 static void close_file(struct files *files) {
@@ -90,11 +104,11 @@ static void close_file(struct files *files) {
     files->skipped = 0;
 }
 
-static void fini(struct weir_source *source) {
-    struct files *files = source->state;
+void files_destroy(struct files *files) {
     if (files == NULL) {
         return;
     }
+    file_set_close(files);
     close_file(files);
     free(files->topic);
     file_watch_destroy(files->watch);
@@ -106,6 +120,10 @@ static void fini(struct weir_source *source) {
     free(files->frames);
     free(files->data);
     free(files);
+}
+
+static void fini(struct weir_source *source) {
+    files_destroy(source->state);
     source->state = NULL;
 }
 
@@ -152,7 +170,7 @@ static int refill(struct files *files, struct weir_error *err) {
     return WEIR_OK;
 }
 
-static int start_file(struct files *files, char *path, struct weir_error *err) {
+int files_start(struct files *files, char *path, struct weir_error *err) {
     close_file(files);
     files->path = path;
     free(files->topic);
@@ -182,7 +200,7 @@ static int resume_file(struct files *files, const struct files_position *at,
     if (path == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
-    int rc = start_file(files, path, err);
+    int rc = files_start(files, path, err);
     if (rc != WEIR_OK) {
         return weir_error_wrap(err, "the file being read when the run stopped");
     }
@@ -215,29 +233,37 @@ static int resume_file(struct files *files, const struct files_position *at,
     return WEIR_OK;
 }
 
+int files_resume(struct files *files, const struct weir_position *position,
+                 struct weir_error *err) {
+    struct files_position at;
+    if (!files_parse_position(position, &at)) {
+        return weir_error_set(err, WEIR_E_VERSION,
+                              "the recorded position is not one of files; was the source "
+                              "changed? Start a new ledger");
+    }
+    int rc = WEIR_OK;
+    for (uint32_t i = 0; rc == WEIR_OK && i < at.done_count; i++) {
+        uint64_t hash;
+        memcpy(&hash, at.done + 8 * (size_t)i, 8);
+        rc = file_list_add_done(&files->list, hash, err);
+    }
+    return rc == WEIR_OK && at.path_bytes > 0 ? resume_file(files, &at, err) : rc;
+}
+
 static int open_source(struct weir_source *source, const struct weir_position *positions,
                        int32_t count, struct weir_error *err) {
     struct files *files = source->state;
     source->partitions = 1;
-    int rc = WEIR_OK;
-    if (count > 0 && positions[0].size > 0) {
-        struct files_position at;
-        if (!files_parse_position(&positions[0], &at)) {
-            return weir_error_set(err, WEIR_E_VERSION,
-                                  "the recorded position is not one of files; was the source "
-                                  "changed? Start a new ledger");
-        }
-        for (uint32_t i = 0; rc == WEIR_OK && i < at.done_count; i++) {
-            uint64_t hash;
-            memcpy(&hash, at.done + 8 * (size_t)i, 8);
-            rc = file_list_add_done(&files->list, hash, err);
-        }
-        if (rc == WEIR_OK && at.path_bytes > 0) {
-            rc = resume_file(files, &at, err);
-        }
-    }
-    if (rc == WEIR_OK) {
-        rc = file_list_scan(&files->list, files->path, err);
+    int rc;
+    if (files->open > 0) {
+        rc = file_set_open(source, files->open, positions, count, err);
+    } else if (count > 1) {
+        rc = weir_error_set(err, WEIR_E_STATE,
+                            "the files were read side by side so far; keep partitions = "
+                            "\"file\", or start a new ledger");
+    } else {
+        rc = count > 0 && positions[0].size > 0 ? files_resume(files, &positions[0], err) : WEIR_OK;
+        rc = rc == WEIR_OK ? file_list_scan(&files->list, files->path, err) : rc;
     }
     if (rc == WEIR_OK && files->list.matches == 0 && files->path == NULL &&
         strpbrk(files->list.pattern, "*?[{") == NULL) {
@@ -264,7 +290,14 @@ static int judge_end(struct weir_source *source, struct files *files, bool *wait
                      struct weir_error *err) {
     *wait = false;
     *last = true;
-    if (!source->until_end) {
+    if (!source->until_end && files->in_set) {
+        *wait = !files->gives_way;
+        *last = files->gives_way;
+        files->gives_way = false;
+        if (*wait) {
+            return WEIR_OK;
+        }
+    } else if (!source->until_end) {
         if (files->list.path_count == 0) {
             int rc = file_list_scan(&files->list, files->path, err);
             if (rc != WEIR_OK) {
@@ -364,9 +397,8 @@ static int deliver(struct weir_source *source, struct files *files, int32_t part
     return WEIR_OK;
 }
 
-static int next(struct weir_source *source, int32_t partition, int32_t max_rows,
-                struct weir_source_batch **out, struct weir_error *err) {
-    struct files *files = source->state;
+int files_next(struct weir_source *source, struct files *files, int32_t partition, int32_t max_rows,
+               struct weir_source_batch **out, struct weir_error *err) {
     XXH3_state_t hash;
     XXH3_64bits_reset(&hash);
     struct batch_work work = {.hash = &hash};
@@ -390,6 +422,9 @@ static int next(struct weir_source *source, int32_t partition, int32_t max_rows,
     }
     bool file_done = false;
     while (rc == WEIR_OK && work.taken == 0 && !files->ended) {
+        if (files->path == NULL && files->in_set) {
+            break;
+        }
         if (files->path == NULL) {
             if (files->list.path_count == 0 && !source->until_end) {
                 rc = file_list_scan(&files->list, NULL, err);
@@ -399,7 +434,7 @@ static int next(struct weir_source *source, int32_t partition, int32_t max_rows,
                 files->ended = rc == WEIR_OK && source->until_end;
                 break;
             }
-            rc = start_file(files, path, err);
+            rc = files_start(files, path, err);
         }
         if (rc == WEIR_OK) {
             rc = fill(source, files, max_rows, &work, &file_done, err);
@@ -418,7 +453,8 @@ static int next(struct weir_source *source, int32_t partition, int32_t max_rows,
     if (rc == WEIR_E_LIMIT && work.taken > 0) {
         rc = WEIR_OK; /* the pool is exhausted: give what there is */
     }
-    if (rc == WEIR_OK && files->path == NULL && source->until_end && files->list.path_count == 0) {
+    if (rc == WEIR_OK && files->path == NULL && source->until_end && !files->in_set &&
+        files->list.path_count == 0) {
         files->ended = true;
     }
     if (rc == WEIR_OK && (work.taken > 0 || files->ended)) {
@@ -431,6 +467,19 @@ static int next(struct weir_source *source, int32_t partition, int32_t max_rows,
     }
     weir_reject_batch_destroy(work.rejects);
     return rc;
+}
+
+static int next(struct weir_source *source, int32_t partition, int32_t max_rows,
+                struct weir_source_batch **out, struct weir_error *err) {
+    struct files *files = source->state;
+    return files->set != NULL ? file_set_next(source, partition, max_rows, out, err)
+                              : files_next(source, files, partition, max_rows, out, err);
+}
+
+static int assign(struct weir_source *source, int32_t partition, uint64_t item,
+                  struct weir_error *err) {
+    struct files *files = source->state;
+    return files->set != NULL ? file_set_assign(source, partition, item, err) : WEIR_OK;
 }
 
 static int wait_ms(struct weir_source *source, int32_t partition) {
@@ -449,6 +498,9 @@ static int begin(struct weir_source *source, int32_t *lanes, struct weir_error *
 static int serve(struct weir_source *source, int32_t lane, struct source_outlet *outlet,
                  bool *ended, struct weir_error *err) {
     struct files *files = source->state;
+    if (files->set != NULL) {
+        return file_set_serve(source, outlet, ended, err);
+    }
     struct weir_source_batch *batch = NULL;
     int rc = next(source, lane, source_wanted_rows(source), &batch, err);
     if (rc == WEIR_E_LIMIT) { /* backpressure by memory */
@@ -478,6 +530,7 @@ static void interrupt(struct weir_source *source) {
 }
 
 static const char *const orders[] = {"name", "time", NULL};
+static const char *const partitions[] = {"file", "one", NULL};
 
 static const struct weir_option options[] = {
     {.name = "path",
@@ -485,6 +538,8 @@ static const struct weir_option options[] = {
      .required = true,
      .example = "\"landing/pos_sale/*.jsonl\""},
     {.name = "order", .form = WEIR_OPTION_TEXT, .example = "\"time\"", .choices = orders},
+    {.name = "partitions", .form = WEIR_OPTION_TEXT, .example = "\"file\"", .choices = partitions},
+    {.name = "open", .form = WEIR_OPTION_COUNT, .example = "16"},
     {.name = "settle", .form = WEIR_OPTION_DURATION, .example = "\"5s\""},
     {0},
 };
@@ -497,6 +552,7 @@ const struct weir_source_vtable weir_source_files = {
     .init = init,
     .open = open_source,
     .next = next,
+    .assign = assign,
     .wait_ms = wait_ms,
     .begin = begin,
     .serve = serve,

@@ -16,6 +16,8 @@ enum {
     HEAD_BYTES = 1024, /* of a file's text, hashed to know it again */
     BATCH_BYTES_MAX = 16 << 20,
     POLL_MS = 100,
+    OPEN_FILES = 16, /* side by side, where nothing else is said */
+    OPEN_FILES_MAX = 256,
     LIST_MS = 1000, /* where changes are watched */
     SETTLE_US = 1000000,
     POSITION_VERSION = 1,
@@ -25,6 +27,10 @@ enum {
 
 struct files {
     struct file_list list;
+    struct file_set *set; /* files side by side: then this one only has their list */
+    int32_t open;         /* how many of them; 0: one after the other */
+    bool in_set;          /* it is one of them: its files are given to it */
+    bool gives_way;       /* its file may be done although it might grow */
     struct weir_decoder *decoder;
     uint32_t columns_seen; /* of source->columns_changed */
     struct weir_batch_builder builder;
@@ -71,6 +77,18 @@ bool files_parse_position(const struct weir_position *position, struct files_pos
 uint32_t files_position_bytes(const struct files *files);
 void files_write_position(const struct files *files, uint8_t *p);
 int files_describe(const struct weir_position *position, struct weir_buffer *out);
+
+/* files.c; `source` says decoder, schema and batches. */
+int files_create(struct weir_source *source, struct files **out,
+                 struct weir_error *err) WEIR_MUST_CHECK;
+void files_destroy(struct files *files); /* NULL is fine */
+/* Takes up the position; the file it names is checked and opened at its byte. */
+int files_resume(struct files *files, const struct weir_position *position,
+                 struct weir_error *err) WEIR_MUST_CHECK;
+/* Opens the file; takes the path. */
+int files_start(struct files *files, char *path, struct weir_error *err) WEIR_MUST_CHECK;
+int files_next(struct weir_source *source, struct files *files, int32_t partition, int32_t max_rows,
+               struct weir_source_batch **out, struct weir_error *err) WEIR_MUST_CHECK;
 
 struct batch_work {
     XXH3_state_t *hash;

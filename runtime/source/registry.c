@@ -313,6 +313,12 @@ void source_renew(struct weir_source *source, uint32_t *seen, struct weir_decode
     weir_schema_unref(own_full);
 }
 
+int weir_source_assign(struct weir_source *source, int32_t partition, uint64_t item,
+                       struct weir_error *err) {
+    return source->vtable->assign != NULL ? source->vtable->assign(source, partition, item, err)
+                                          : WEIR_OK;
+}
+
 /* --- threads ------------------------------------------------------------------------------ */
 
 bool source_outlet_push(struct source_outlet *t, struct weir_source_batch *batch) {

@@ -34,10 +34,12 @@ struct weir_source_batch {
     int32_t partition; /* new ones may come while a source runs, but when it is bounded */
     int32_t number;    /* what `_partition` says */
     int32_t lane;
-    int32_t rows; /* batch rows + rejects */
-    bool opens;   /* no rows: rows of this partition will come, so time waits for it */
-    bool end;     /* the partition has no more input; its last batch */
-    int code;     /* not 0: the lane failed; weir_source_error says why; its last batch */
+    int32_t rows;  /* batch rows + rejects */
+    bool opens;    /* no rows: rows of this partition will come, so time waits for it */
+    bool closes;   /* time no longer waits for the partition, until it opens or has rows again */
+    uint64_t item; /* with `opens`: the partition begins anew, with this; hash says it too. Or 0 */
+    bool end;      /* the partition has no more input; its last batch */
+    int code;      /* not 0: the lane failed; weir_source_error says why; its last batch */
     struct weir_pool *pool;
 };
 
@@ -85,6 +87,10 @@ const char *weir_source_name(const struct weir_source *source);
  */
 int weir_source_next(struct weir_source *source, int32_t partition, int32_t max_rows,
                      struct weir_source_batch **out, struct weir_error *err) WEIR_MUST_CHECK;
+
+/* Replay: the partition began anew with `item`, as its `opens` batch said. */
+int weir_source_assign(struct weir_source *source, int32_t partition, uint64_t item,
+                       struct weir_error *err) WEIR_MUST_CHECK;
 
 int weir_source_start(struct weir_source *source, struct weir_error *err) WEIR_MUST_CHECK;
 /* Any thread: threads make batches of at most so many rows from now on (those that wait stay as
@@ -158,6 +164,9 @@ struct weir_source_vtable {
     /* May block on files, never on the consumer; must not wait for input to appear. */
     int (*next)(struct weir_source *source, int32_t partition, int32_t max_rows,
                 struct weir_source_batch **out, struct weir_error *err);
+    /* As weir_source_assign; NULL: partitions do not begin anew. */
+    int (*assign)(struct weir_source *source, int32_t partition, uint64_t item,
+                  struct weir_error *err);
     /* Milliseconds the thread should wait after an empty `next` (rate, poll interval). */
     int (*wait_ms)(struct weir_source *source, int32_t partition);
     /* Kinds whose threads serve many partitions each: begins, and says how many lanes there are.

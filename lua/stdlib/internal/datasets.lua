@@ -379,11 +379,15 @@ end
 -- ---------------------------------------------------------------- source
 
 local source_options = {
-    description = true, owner = true, into = true, quarantine = true, keep = "later", partitions = "later", alignment = "later", time = "later",
+    description = true, owner = true, into = true, quarantine = true, keep = "later", partitions = true, alignment = "later", time = "later",
 }
 
 function datasets.source(project, reader, node, at)
     local named, positional = reader:options(node.body, at, source_options, ("source %q"):format(node.name), true)
+    if named.partitions then
+        reader:error("unknown-option", named.partitions.at, "`partitions` is an option of files, not of the source",
+            'files { path = "…", partitions = "file" }')
+    end
     local connector, decoder
     local parts = connectors.names "sources"
     for _, name in ipairs(connectors.names "decoders") do
