@@ -2,7 +2,7 @@
 # the same steps.
 .POSIX:
 .SUFFIXES:
-.PHONY: help deps build demo check test test-long bench fmt lint reference clean
+.PHONY: help deps build demo check test test-long bench bench-nexmark fmt lint reference clean
 
 help:
 	@echo "make demo       build Weir and watch the shipped example for about 20 seconds"
@@ -11,6 +11,7 @@ help:
 	@echo "make test       everything with independent readers, sanitizers and crashes (under 10 minutes)"
 	@echo "make test-long  long fuzzing with coverage, thread sanitizer, every fault point"
 	@echo "make bench      one line a stage, beside its floor measured in the same run"
+	@echo "make bench-nexmark  queries of the Nexmark benchmark, events per CPU second"
 	@echo "make fmt lint   format the C sources; run the lints alone"
 	@echo "make reference  regenerate docs/reference from the tables"
 	@echo "make deps       install what building and testing need (Debian 12)"
@@ -46,6 +47,9 @@ bench:
 	@tools/deps build
 	@tools/deps test
 	@tools/bench
+
+bench-nexmark: build
+	@python3 tests/bench/nexmark.py
 
 fmt:
 	@tools/fmt

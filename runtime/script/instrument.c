@@ -99,9 +99,7 @@ static void visit(struct rewriter *r, const struct weir_lua_node *node) {
 
 int weir_lua_instrument(const struct weir_lua_ast *ast, struct weir_buffer *out) {
     struct rewriter r = {.ast = ast, .out = out, .rc = WEIR_OK};
-    if (ast->length >= 3 && memcmp(ast->source, "\xef\xbb\xbf", 3) == 0) {
-        r.copied = 3; /* a byte order mark is nothing to the compiler */
-    }
+    /* A byte order mark stays: what follows may begin with another, which is a name's. */
     visit(&r, ast->root);
     copy_to(&r, ast->length);
     return r.rc;

@@ -14,6 +14,7 @@
 #include "core/clock.h"
 #include "decode/avsc.h"
 #include "source/internal.h"
+#include "source/nexmark.h"
 
 enum {
     POSITION_BYTES = 24,
@@ -230,12 +231,6 @@ struct weir_schema *weir_generator_schema(void) {
     return schema;
 }
 
-static int own_schema(const char *options_json, struct weir_schema **out, struct weir_error *err) {
-    (void)options_json;
-    *out = weir_generator_schema();
-    return *out != NULL ? WEIR_OK : weir_error_set(err, WEIR_E_NOMEM, "generator: out of memory");
-}
-
 const char *weir_generator_avsc(void) {
     return avsc_text;
 }
@@ -310,6 +305,7 @@ int weir_generator_write_jsonl(uint64_t seed, uint64_t count, FILE *out, struct 
 /* --- the source --------------------------------------------------------------------------- */
 
 struct generator {
+    bool is_nexmark;
     struct settings settings;
     struct weir_batch_builder builder;
     bool has_builder;
@@ -318,6 +314,24 @@ struct generator {
     int64_t paced_from_ns; /* 0: pacing has not begun */
     uint64_t paced_first;
 };
+
+static const struct settings nexmark_defaults = {
+    .seed = 1,
+    .start_us = INT64_C(1767656700000000), /* 2026-01-05T23:45:00Z: midnight lies ahead */
+    .per_second = 10000,
+    .defects = 429496730, /* a tenth is late */
+    .late_us = 3000000,
+};
+
+/* generator { events = "nexmark" } */
+static bool wants_nexmark(const json_t *options) {
+    const char *events = json_string_value(json_object_get(options, "events"));
+    return events != NULL && strcmp(events, "nexmark") == 0;
+}
+
+static struct weir_schema *schema_of(bool is_nexmark) {
+    return is_nexmark ? nexmark_schema() : weir_generator_schema();
+}
 
 static int read_option(struct settings *settings, const char *key, const json_t *value,
                        struct weir_error *err) {
@@ -355,11 +369,19 @@ static int read_option(struct settings *settings, const char *key, const json_t 
         settings->late_us = (int64_t)(number * 1e6);
     } else {
         return weir_error_set(err, WEIR_E_CONFIG,
-                              "generator: bad option %s; it has seed, count, rate, start, "
+                              "generator: bad option %s; it has events, seed, count, rate, start, "
                               "per_second (> 0), defects (0 to 1), late_s",
                               key);
     }
     return WEIR_OK;
+}
+
+static int own_schema(const char *options_json, struct weir_schema **out, struct weir_error *err) {
+    json_error_t where;
+    json_t *options = json_loads(options_json != NULL ? options_json : "{}", 0, &where);
+    *out = schema_of(wants_nexmark(options));
+    json_decref(options);
+    return *out != NULL ? WEIR_OK : weir_error_set(err, WEIR_E_NOMEM, "generator: out of memory");
 }
 
 static int init(struct weir_source *source, const char *options_json, struct weir_error *err) {
@@ -368,16 +390,17 @@ static int init(struct weir_source *source, const char *options_json, struct wei
         return weir_error_set(err, WEIR_E_NOMEM, "generator: out of memory");
     }
     source->state = generator;
-    generator->settings = default_settings;
     json_error_t where;
     json_t *options = json_loads(options_json != NULL ? options_json : "{}", 0, &where);
+    generator->is_nexmark = wants_nexmark(options);
+    generator->settings = generator->is_nexmark ? nexmark_defaults : default_settings;
     int rc = json_is_object(options)
                  ? WEIR_OK
                  : weir_error_set(err, WEIR_E_CONFIG, "generator: options are not an object");
     const char *key;
     json_t *value;
     json_object_foreach(options, key, value) {
-        if (rc == WEIR_OK) {
+        if (rc == WEIR_OK && strcmp(key, "events") != 0) {
             rc = read_option(&generator->settings, key, value, err);
         }
     }
@@ -391,7 +414,7 @@ static int init(struct weir_source *source, const char *options_json, struct wei
                               "generator has no end to run until; give it a count, as in generator "
                               "{ count = 1000000 }");
     }
-    struct weir_schema *own = weir_generator_schema();
+    struct weir_schema *own = schema_of(generator->is_nexmark);
     if (own == NULL || !weir_schema_equal(own, source->user_schema)) {
         rc = weir_error_set(err, WEIR_E_SCHEMA,
                             "generator: its columns are fixed and not the ones "
@@ -512,6 +535,21 @@ static int put_event(struct weir_batch_builder *builder, const struct event *e, 
     return rc == WEIR_OK ? WEIR_OK : WEIR_E_LIMIT; /* the one way these fail */
 }
 
+static int put_nexmark(struct weir_batch_builder *builder, const struct settings *settings,
+                       uint64_t n) {
+    const struct nexmark_settings nexmark = {.seed = settings->seed,
+                                             .start_us = settings->start_us,
+                                             .per_second = settings->per_second,
+                                             .late = settings->defects,
+                                             .late_us = settings->late_us};
+    struct weir_column_builder *meta = builder->columns + builder->column_count - WEIR_META_COUNT;
+    int rc = nexmark_put(builder->columns, &nexmark, n);
+    rc |= weir_builder_int(&meta[WEIR_META_OFFSET], (int64_t)n);
+    rc |= weir_builder_null(&meta[WEIR_META_RESCUED]);
+    builder->rows++;
+    return rc == WEIR_OK ? WEIR_OK : WEIR_E_LIMIT;
+}
+
 static int next(struct weir_source *source, int32_t partition, int32_t max_rows,
                 struct weir_source_batch **out, struct weir_error *err) {
     (void)err;
@@ -524,9 +562,14 @@ static int next(struct weir_source *source, int32_t partition, int32_t max_rows,
     }
     int rc = weir_batch_builder_begin_rows(&generator->builder, rows);
     for (int32_t i = 0; rc == WEIR_OK && i < rows; i++) {
+        uint64_t n = generator->next + (uint64_t)i;
         struct event event;
-        make_event(settings, generator->next + (uint64_t)i, true, &event);
-        rc = put_event(&generator->builder, &event, generator->next + (uint64_t)i);
+        if (generator->is_nexmark) {
+            rc = put_nexmark(&generator->builder, settings, n);
+        } else {
+            make_event(settings, n, true, &event);
+            rc = put_event(&generator->builder, &event, n);
+        }
     }
     struct weir_batch *batch = rc == WEIR_OK ? weir_batch_builder_take(&generator->builder) : NULL;
     if (batch != NULL) {
@@ -571,7 +614,13 @@ static int describe(const struct weir_position *position, struct weir_buffer *ou
                               (unsigned long long)number);
 }
 
+static const char *const kinds_of_events[] = {"retail", "nexmark", NULL};
+
 static const struct weir_option options[] = {
+    {.name = "events",
+     .form = WEIR_OPTION_TEXT,
+     .example = "\"nexmark\"",
+     .choices = kinds_of_events},
     {.name = "seed", .form = WEIR_OPTION_COUNT},
     {.name = "count", .form = WEIR_OPTION_COUNT},
     {.name = "rate", .form = WEIR_OPTION_NUMBER},

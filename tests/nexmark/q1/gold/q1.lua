@@ -1,0 +1,11 @@
+-- Currency conversion: dollars to euros, exactly.
+return stream "gold.q1" {
+  from    = "bronze.event",
+  where   = function(e) return e.event_type == 2 end,
+  columns = { auction = "int64", bidder = "int64", price = "decimal(23,3)", dateTime = "timestamp", extra = "string" },
+  map = function(e, out)
+    local bid = e.new_bid
+    out.auction, out.bidder, out.price, out.dateTime, out.extra = bid.auction, bid.bidder, bid.price * 0.908, bid.dateTime, bid.extra
+  end,
+  drop = { "event_type", "new_person", "new_auction", "new_bid" },
+}
