@@ -120,7 +120,8 @@ static int64_t plain_hash_loop(uint64_t keys, double *rows) {
     return spent;
 }
 
-static struct weir_aggregate *make_aggregate(struct weir_schema *schema, int32_t by) {
+static struct weir_aggregate *make_windows(struct weir_schema *schema, int32_t by, int64_t size,
+                                           int64_t every) {
     struct weir_measure measures[3] = {
         {.name = "n", .kind = WEIR_MEASURE_COUNT},
         {.name = "units", .kind = WEIR_MEASURE_SUM, .has_input = true, .type = WEIR_TYPE_INT32},
@@ -134,13 +135,18 @@ static struct weir_aggregate *make_aggregate(struct weir_schema *schema, int32_t
                                            .input = schema,
                                            .by = &by,
                                            .by_count = 1,
-                                           .size_us = INT64_C(60000000),
+                                           .size_us = size,
+                                           .every_us = every,
                                            .measures = measures,
                                            .measure_count = 3};
     struct weir_error err = {0};
     struct weir_aggregate *aggregate = weir_aggregate_create(&config, &err);
     check(aggregate == NULL ? err.code : WEIR_OK, &err);
     return aggregate;
+}
+
+static struct weir_aggregate *make_aggregate(struct weir_schema *schema, int32_t by) {
+    return make_windows(schema, by, INT64_C(60000000), 0);
 }
 
 static void feed(struct weir_aggregate *aggregate, int b) {
@@ -203,6 +209,55 @@ static void bench_aggregate(struct weir_schema *schema, uint64_t keys, int32_t b
            (double)(weir_clock_thread_cpu_ns() - start) / rows, (double)longest / 1000);
     weir_batch_builder_fini(&builder);
     weir_aggregate_destroy(aggregate);
+}
+
+/* What a row costs in hopping windows whose slide shrinks 60-fold, and what a row that leaves does.
+ */
+static void bench_hops(struct weir_schema *schema) {
+    enum { SIZE = 61440, LONG = 15360, SHORT = 256, KEYS = 20 }; /* 13 rows a pane and key */
+    static const int64_t slides[2] = {LONG, SHORT};
+    double feed_ns[2];
+    double fire_ns[2];
+    make_batches(schema, KEYS);
+    for (int s = 0; s < 2; s++) {
+        struct weir_aggregate *aggregate = make_windows(schema, 1, SIZE, slides[s]);
+        struct weir_batch_builder builder;
+        struct weir_error err = {0};
+        check(weir_batch_builder_init(&builder, pool, weir_aggregate_output(aggregate), BATCH,
+                                      1 << 20, &err),
+              &err);
+        int64_t fed = 0;
+        int64_t fired = 0;
+        double left = 0;
+        for (int b = 0; b < BATCHES; b++) {
+            int64_t start = weir_clock_thread_cpu_ns();
+            feed(aggregate, b);
+            fed += weir_clock_thread_cpu_ns() - start;
+            enum weir_fired state = WEIR_FIRED_SOME;
+            while (state != WEIR_FIRED_ALL) {
+                check(weir_batch_builder_begin(&builder), &err);
+                start = weir_clock_thread_cpu_ns();
+                do {
+                    check(weir_aggregate_fire(aggregate, watermarks[b][BATCH - 1], &builder, BATCH,
+                                              &state, &err),
+                          &err);
+                } while (state == WEIR_FIRED_SOME);
+                fired += weir_clock_thread_cpu_ns() - start;
+                struct weir_batch *batch = weir_batch_builder_take(&builder);
+                left += batch->rows;
+                weir_batch_unref(batch);
+            }
+        }
+        feed_ns[s] = (double)fed / ((double)BATCHES * BATCH);
+        fire_ns[s] = (double)fired / left;
+        weir_batch_builder_fini(&builder);
+        weir_aggregate_destroy(aggregate);
+    }
+    printf("%-52s %7.2f ns/row in, %7.2f a row out\n", "hopping, 4 panes a window", feed_ns[0],
+           fire_ns[0]);
+    printf("%-52s %7.2f ns/row in, %7.2f a row out: %.2f x, %.2f x\n",
+           "hopping, 240 panes a window", feed_ns[1], fire_ns[1], feed_ns[1] / feed_ns[0],
+           fire_ns[1] / fire_ns[0]);
 }
 
 /* --- seals --------------------------------------------------------------------------------- */
@@ -456,6 +511,7 @@ int main(void) {
     bench_aggregate(schema, 100, 0, "aggregate by sku, 3 measures, 100 keys");
     bench_aggregate(schema, 1000000, 0, "aggregate by sku, 3 measures, 1 M keys");
     bench_aggregate(schema, 1000000, 1, "aggregate by int64, 3 measures, 1 M keys");
+    bench_hops(schema);
     bench_seal();
     bench_dedup(schema);
     make_batches(schema, 1000);
