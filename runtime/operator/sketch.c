@@ -240,8 +240,14 @@ static bool count_bucket(struct weir_part *part, struct weir_heap *heap, int32_t
         }
         return true;
     }
-    if (by <= 0) {
-        return true; /* it was counted with the lowest, or never */
+    if (by <= 0) { /* it was counted with the lowest, or never */
+        if (low == 0 && part->length > 0) {
+            set_count(part, 0, count_at(part, 0) + by);
+            if (count_at(part, 0) <= 0) {
+                remove_at(part, 0);
+            }
+        }
+        return true;
     }
     uint8_t *here = part->bytes + (size_t)low * BUCKET_BYTES;
     memmove(here + BUCKET_BYTES, here, part->length - (size_t)low * BUCKET_BYTES);
