@@ -1,7 +1,8 @@
 /* Any bytes as a writer's schema and messages of it: schema, field plan against fixed columns,
  * rows. Every message is a row or a reject, columns are whole, strings are UTF-8, and a message
  * read the quick way gives what the plan alone gives. The first byte says how long the schema is,
- * in units of four; 0 is a schema that holds, so that bodies get far.
+ * in units of four; 0 is a schema that holds, so that bodies get far; 255: the rest is a
+ * container's file, whose text does not depend on how its bytes come.
  *
  * fuzz:
  *   runtime/decode/avro_type.c
@@ -9,11 +10,13 @@
  *   runtime/decode/avro_read.c
  *   runtime/decode/avro_fast.c
  *   runtime/decode/avro_skip.c
+ *   runtime/decode/avro_container.c
  *   runtime/decode/avro_plan.h */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "decode/avro_container.h"
 #include "decode/avro_plan.h"
 #include "decode/avsc.h"
 #include "decode/decoder.h"
@@ -167,12 +170,80 @@ static void read_all(const struct avro_node *node, const uint8_t *bytes, size_t 
     weir_batch_unref(batch);
 }
 
+/* The text of a file that comes `step` bytes at a time. */
+static int read_container(const uint8_t *file, size_t size, size_t step, struct weir_buffer *text) {
+    struct weir_error err = {0};
+    struct avro_container *container = avro_container_create();
+    size_t begin = 0;
+    size_t end = 0;
+    int rc = WEIR_OK;
+    while (rc == WEIR_OK) {
+        size_t used;
+        uint8_t *raw = malloc(end - begin + 1);
+        memcpy(raw, file + begin, end - begin);
+        rc = avro_container_read(container, raw, end - begin, &used, text, &err);
+        if (rc == WEIR_OK && used == 0 && end == size) {
+            rc = avro_container_stuck(container, raw, end - begin, &used, text, &err);
+        }
+        free(raw);
+        check(used <= end - begin, "used");
+        begin += used;
+        if (used == 0 && end == size) {
+            break;
+        }
+        end = used > 0 ? end : size - end > step ? end + step : size;
+    }
+    check(rc == WEIR_OK || err.message[0] != '\0', "an error says what is wrong");
+    avro_container_destroy(container);
+    return rc;
+}
+
+static void check_text(const struct weir_buffer *text) {
+    const uint8_t *schema;
+    size_t schema_bytes;
+    size_t at;
+    struct weir_error err = {0};
+    if (text->size == 0) {
+        return;
+    }
+    check(avro_container_header(text->data, text->size, &at, &schema, &schema_bytes, &err) ==
+                  WEIR_OK &&
+              at > 0 && at <= text->size,
+          "the text begins with the header");
+    while (at < text->size) {
+        uint32_t length;
+        check(text->size - at >= AVRO_CONTAINER_HEAD_BYTES, "a head");
+        memcpy(&length, text->data + at + 1, sizeof(length));
+        check(length <= text->size - at - AVRO_CONTAINER_HEAD_BYTES, "a datum");
+        at += AVRO_CONTAINER_HEAD_BYTES + length;
+    }
+}
+
+static int container(const uint8_t *file, size_t size) {
+    struct weir_buffer whole;
+    struct weir_buffer pieces;
+    weir_buffer_init(&whole, 1 << 28);
+    weir_buffer_init(&pieces, 1 << 28);
+    int rc = read_container(file, size, size, &whole);
+    check(read_container(file, size, 1 + size / 7, &pieces) == rc, "the same verdict in pieces");
+    check_text(&whole);
+    check(whole.size == pieces.size &&
+              (whole.size == 0 || memcmp(whole.data, pieces.data, whole.size) == 0),
+          "the same text in pieces");
+    weir_buffer_fini(&whole);
+    weir_buffer_fini(&pieces);
+    return 0;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (pool == NULL) {
         start();
     }
     if (size < 2) {
         return 0;
+    }
+    if (data[0] == 255) {
+        return container(data + 1, size - 1);
     }
     struct avro_schema schema = {0};
     struct avro_node node;
