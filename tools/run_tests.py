@@ -300,7 +300,7 @@ def suite(name):
             pytest("integration (asan)", "build/asan/weir", INTEGRATION, *ALONE, needs=("build asan",), env=SANITIZERS, minutes=30),
             pytest("services (tsan)", "build/tsan/weir", SERVICES, needs=("build tsan",), env=SANITIZERS, minutes=60),
             pytest("services (asan)", "build/asan/weir", SERVICES, needs=("build asan",), env=SANITIZERS, minutes=60),
-            pytest("services (long)", "build/release/weir", SERVICES, needs=("build release",), env={"WEIR_STORE_SEEDS": "50", "WEIR_CDC_CHANGES": "20000", "WEIR_CDC_KILLS": "8"},
+            pytest("services (long)", "build/release/weir", SERVICES, needs=("build release",), env={"WEIR_STORE_SEEDS": "50", "WEIR_CDC_CHANGES": "20000", "WEIR_CDC_KILLS": "8", "WEIR_EVOLVE_ALL": "1"},
                    minutes=60),
             pytest("crash (long)", "build/release/weir", [CRASH], needs=("build release",),
                    env={"WEIR_CRASH_HITS": "1,2,7", "WEIR_RANDOM_KILLS": "200"}, minutes=60),

@@ -34,7 +34,7 @@ struct delta_sink {
     struct weir_store *store;
     pthread_mutex_t lock; /* guards `table`: the worker looks at it where the applier moves it on */
     struct weir_delta_table *table;
-    bool columns_due;                 /* under the lock: rows merged from now on may have more */
+    bool columns_due; /* under the lock: rows merged from now on may have more */
     struct delta_upkept upkept;
     struct weir_delta_writer *writer; /* worker's, as are the next */
     struct delta_changes *changes;
