@@ -30,6 +30,14 @@ QUERIES = {
     "q1": (["auction", "bidder", "price", "dateTime", "extra"],
            f"SELECT auction, bidder, (price * 0.908)::DECIMAL(23, 3), dateTime, extra FROM ({BID})"),
     "q2": (["auction", "price"], f"SELECT auction, price FROM ({BID}) WHERE auction % 123 = 0"),
+    "q5": (["auction", "num", "window_start", "window_end"], f"""
+        SELECT auction, num, start, start + INTERVAL 10 SECOND FROM (
+            SELECT auction, start, count(*) AS num, max(count(*)) OVER (PARTITION BY start) AS most FROM (
+                SELECT auction, unnest([time_bucket(INTERVAL 2 SECOND, dateTime) - INTERVAL 2 SECOND * i FOR i IN range(5)]) AS start FROM ({BID}))
+            GROUP BY auction, start) WHERE num = most"""),
+    "q7": (["auction", "bidder", "price", "dateTime", "extra"], f"""
+        SELECT auction, bidder, price, dateTime, extra FROM ({BID})
+        QUALIFY price = max(price) OVER (PARTITION BY time_bucket(INTERVAL 10 SECOND, dateTime))"""),
     "q11": (["bidder", "bid_count", "window_start", "window_end"], f"""
         SELECT bidder, count(*), min(dateTime), max(dateTime) + INTERVAL 10 SECOND FROM (
             SELECT *, sum(fresh) OVER (PARTITION BY bidder ORDER BY dateTime ROWS UNBOUNDED PRECEDING) AS session FROM (
@@ -51,6 +59,9 @@ QUERIES = {
     "q18": (["bidder", "auction", "price", "channel", "url", "extra", "dateTime"], f"""
         SELECT bidder, auction, price, channel, url, extra, dateTime FROM ({BID.replace("new_bid.*", "new_bid.*, _offset")})
         QUALIFY row_number() OVER (PARTITION BY bidder, auction ORDER BY dateTime DESC, _offset DESC) = 1"""),
+    "q19": (["auction", "bidder", "price", "channel", "url", "extra", "rank_number"], f"""
+        SELECT auction, bidder, price, channel, url, extra, row_number() OVER (PARTITION BY auction ORDER BY price DESC, dateTime, _offset) AS n
+        FROM ({BID.replace("new_bid.*", "new_bid.*, _offset")}) QUALIFY n <= 10"""),
     "q21": (["auction", "bidder", "price", "channel", "channel_id"], f"""
         SELECT auction, bidder, price, channel, id FROM (
             SELECT *, CASE lower(channel) WHEN 'apple' THEN '0' WHEN 'google' THEN '1' WHEN 'facebook' THEN '2' WHEN 'baidu' THEN '3'
