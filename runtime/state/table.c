@@ -11,11 +11,16 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "core/region.h"
 #include "state/table_private.h"
 
 enum {
     INDEX_MIN = 64,
-    MIGRATE_STEP = 64, /* old index entries moved an insert */
+    MIGRATE_STEP = 64,   /* old index entries moved an insert */
+    NEXT_FROM = 1 << 16, /* entries; smaller indexes are touched in no time */
+    PAGE_ENTRIES = 512,
+    TOUCH_EVERY = 16, /* inserts: a page; a third of those there are until it is needed */
+    DROP_ENTRIES = 64 * PAGE_ENTRIES,
     VALUE_MAX_BYTES = 32 * 1024,
     DEFAULT_KEY_INLINE = 16
 };
@@ -140,6 +145,7 @@ void weir_table_destroy(struct weir_table *table) {
     free(table->view.chunks);
     index_destroy(table->view.index, table->view.mask);
     index_destroy(table->old_index, table->old_mask);
+    index_destroy(table->next_index, table->view.mask * 2 + 1);
     weir_heap_fini(&table->heap);
     weir_spill_fini(&table->changed);
     weir_spill_fini(&table->deleted);
@@ -215,13 +221,22 @@ static void migrate(struct weir_table *table, uint64_t steps) {
     for (uint64_t at = table->migrate_at; at < end; at++) {
         uint64_t entry = table->old_index[at];
         uint32_t number = (uint32_t)entry;
-        if (number != 0 && number != MOVED) {
+        if (number == 0) {
+            table->migrate_gap = at;
+        } else if (number != MOVED) {
             index_place(table->view.index, table->view.mask, entry);
             /* Not emptied: probes for what is still here must pass over it. */
             table->old_index[at] = MOVED;
         }
     }
     table->migrate_at = end;
+    if (table->migrate_gap >= table->old_dropped + DROP_ENTRIES) {
+        /* No probe that begins before an empty place ends after it, so what is there reads as
+         * empty from now on. Page by page, because giving all back at once takes long. */
+        weir_region_drop(table->old_index + table->old_dropped,
+                         (table->migrate_gap - table->old_dropped) * sizeof(uint64_t));
+        table->old_dropped = table->migrate_gap;
+    }
     if (end > table->old_mask) {
         index_destroy(table->old_index, table->old_mask);
         table->old_index = NULL;
@@ -233,18 +248,35 @@ static bool index_is_full(const struct weir_table *table) {
     return table->keys + 1 > (table->view.mask + 1) / 10 * 7;
 }
 
+/* Keys go all over an index, so a new one would have its pages made within a few batches, which is
+ * a pause. It is mapped when the one at hand is half full, and touched a page every few inserts. */
+static void prepare_next(struct weir_table *table) {
+    uint64_t entries = table->view.mask + 1;
+    if (entries < NEXT_FROM || table->keys < entries / 2 || table->keys % TOUCH_EVERY != 0) {
+        return;
+    }
+    if (table->next_index == NULL) {
+        table->next_index = index_create(entries * 2);
+        table->next_touched = 0;
+    } else if (table->next_touched < entries * 2) {
+        *(volatile uint64_t *)(table->next_index + table->next_touched) = 0;
+        table->next_touched += PAGE_ENTRIES;
+    }
+}
+
 static int grow_index(struct weir_table *table) {
     uint64_t entries = (table->view.mask + 1) * 2;
-    uint64_t *index = index_create(entries);
+    uint64_t *index = table->next_index != NULL ? table->next_index : index_create(entries);
     if (index == NULL) {
         return WEIR_E_NOMEM;
     }
+    table->next_index = NULL;
     if (table->old_index != NULL) {
         migrate(table, table->old_mask + 1);
     }
     table->old_index = table->view.index;
     table->old_mask = table->view.mask;
-    table->migrate_at = 0;
+    table->migrate_at = table->migrate_gap = table->old_dropped = 0;
     table->view.index = index;
     table->view.mask = entries - 1;
     return WEIR_OK;
@@ -288,7 +320,9 @@ size_t weir_table_keys(const struct weir_table *table) {
 }
 
 size_t weir_table_bytes(const struct weir_table *table) {
-    size_t index = table->view.mask + 1 + (table->old_index != NULL ? table->old_mask + 1 : 0);
+    size_t index = table->view.mask + 1;
+    index += table->old_index != NULL ? table->old_mask + 1 - table->old_dropped : 0;
+    index += table->next_index != NULL ? table->next_touched : 0;
     return sizeof *table + (size_t)table->slots * table->view.slot_bytes +
            index * sizeof(uint64_t) + table->heap.reserved_bytes + table->scratch.capacity +
            table->changed.reserved_bytes + table->deleted.reserved_bytes +
@@ -394,6 +428,7 @@ struct weir_slot *weir_table_create_slot(struct weir_table *table, uint64_t hash
     }
     index_place(table->view.index, table->view.mask, (hash << 32) | number);
     table->keys++;
+    prepare_next(table);
     return slot;
 fail:
     weir_heap_give(&table->heap, heap_key, length);
@@ -424,7 +459,9 @@ struct weir_slot *weir_table_get(struct weir_table *table, uint64_t hash, const 
     if (table->max_bytes != SIZE_MAX) {
         size_t extra = length > table->view.key_inline_bytes ? length : 0;
         extra += table->free_head == 0 ? table->view.slot_bytes : 0;
-        extra += index_is_full(table) ? (table->view.mask + 1) * 2 * sizeof(uint64_t) : 0;
+        uint64_t touched = table->next_index != NULL ? table->next_touched : 0;
+        extra +=
+            index_is_full(table) ? ((table->view.mask + 1) * 2 - touched) * sizeof(uint64_t) : 0;
         if (weir_table_check_room(table, extra, err) != WEIR_OK) {
             return NULL;
         }

@@ -10,6 +10,10 @@ struct weir_table {
     uint64_t *old_index;         /* being emptied, or NULL */
     uint64_t old_mask;
     uint64_t migrate_at;
+    uint64_t migrate_gap;  /* the last empty place passed: nothing before it is looked for after */
+    uint64_t old_dropped;  /* places whose pages are given back */
+    uint64_t *next_index;  /* of twice the size, its pages being touched, or NULL */
+    uint64_t next_touched; /* entries */
     size_t keys;
     uint32_t slots;
     uint32_t free_head;
