@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "core/clock.h"
 #include "core/log.h"
 #include "kafka/token.h"
 
@@ -40,6 +41,7 @@ static void on_log(const rd_kafka_t *rk, int level, const char *facility, const 
 static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque) {
     struct weir_kafka_client *client = opaque;
     (void)rk;
+    atomic_store(&client->trouble_ns, weir_clock_mono_ns());
     if (code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
         keep(client, code, reason);
     }

@@ -8,6 +8,7 @@
  * One thread at a time for what is declared here, but weir_kafka_client_said, any thread. */
 #include <librdkafka/rdkafka.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "core/error.h"
@@ -55,9 +56,10 @@ struct weir_kafka_client {
     bool scram;
     bool events; /* delivery reports are events: the caller takes them, rd_kafka_poll must not */
     struct weir_kafka_token *token;
-    pthread_mutex_t lock; /* guards said */
-    char said[256];       /* the last trouble librdkafka reported, "" when none */
-    int said_code;        /* and its code, 0 when unknown */
+    pthread_mutex_t lock;       /* guards said */
+    char said[256];             /* the last trouble librdkafka reported, "" when none */
+    int said_code;              /* and its code, 0 when unknown */
+    _Atomic int64_t trouble_ns; /* when a connection was last lost or refused, 0 never */
 };
 
 /* `options` as WEIR_KAFKA_CLIENT_OPTIONS describes them; borrowed for the call. WEIR_E_CONFIG,

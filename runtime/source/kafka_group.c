@@ -11,7 +11,14 @@
 #include "core/log.h"
 #include "source/kafka.h"
 
-enum { ASK_MS = 5000, COMMIT_EVERY_MS = 5000, SESSION_MS = 6000, JOIN_MS = 5000, LISTED_MS = 3000 };
+enum {
+    ASK_MS = 5000,
+    COMMIT_EVERY_MS = 5000,
+    SESSION_MS = 6000,
+    CALM_MS = 10000,
+    JOIN_MS = 5000,
+    LISTED_MS = 3000
+};
 
 /* --- who else is there ----------------------------------------------------------------------- */
 
@@ -346,10 +353,13 @@ void kafka_group_step(struct kafka *kafka) {
         rd_kafka_message_destroy(message);
     }
     check_fatal(kafka);
-    if (kafka->group.look) {
+    int64_t now = weir_clock_mono_ns();
+    int64_t trouble_ns = atomic_load(&kafka->group.client.trouble_ns);
+    /* librdkafka dies of an assertion when an answer about a group comes after its time was over
+     * (its issue 4605), as it does when a broker goes meanwhile: ask when brokers stay. */
+    if (kafka->group.look && (trouble_ns == 0 || now - trouble_ns > CALM_MS * INT64_C(1000000))) {
         look_again(kafka);
     }
-    int64_t now = weir_clock_mono_ns();
     if (kafka->group.is_member && now - kafka->group.told_ns > COMMIT_EVERY_MS * INT64_C(1000000)) {
         kafka->group.told_ns = now;
         commit(kafka, false);
