@@ -112,7 +112,17 @@ function quality(name) end
 ---@return fun(body: table): weir.node
 function expect(name) end
 
----@param options { root?: string, mode?: "append"|"merge", partition_by?: any, properties?: table<string, string>, compact?: boolean, vacuum?: boolean, keep?: string, target_file_size?: string }
+---@class weir.delta
+---@field root? string of `storage`
+---@field mode? "append"|"merge"
+---@field partition_by? any
+---@field properties? table<string, string>
+---@field compact? boolean put small files together while the pipeline runs
+---@field vacuum? boolean delete files no version needs
+---@field keep? string how long rows stay
+---@field target_file_size? string
+
+---@param options weir.delta
 ---@return weir.node
 function delta(options) end
 ---@param options { path: string }
