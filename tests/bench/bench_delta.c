@@ -91,12 +91,19 @@ static void report(struct run *run, int commits) {
     int fifth = commits / 5;
     double first = p50_us(run->whole, fifth);
     double last = p50_us(run->whole + commits - fifth, fifth);
+    double first_put = p50_us(run->put, fifth);
+    double last_put = p50_us(run->put + commits - fifth, fifth);
+    double log_last = p50_us(run->commit + commits - fifth, fifth);
     double whole = p50_us(run->whole, commits);
     double sync = p50_us(run->sync, commits);
     printf("delta seal + commit p50: %.0f us (seal %.0f, log %.0f); first %d %.0f, last %d of %d "
            "%.0f, ratio %.2f; last checkpoint %.1f ms\n",
            whole, p50_us(run->seal, commits), p50_us(run->commit, commits), fifth, first, fifth,
            commits, last, last / first, run->checkpoint_ms);
+    printf("delta log entry p50 of the last %d: %.0f us; bare put-if-absent of the first %d %.0f "
+           "us, of "
+           "the last %.0f us\n",
+           fifth, log_last, fifth, first_put, last_put);
     printf("delta floor p50: write and fdatasync %.0f us, bare put-if-absent %.0f us; commit / "
            "(3 x sync + 300 us) = %.2f\n",
            sync, p50_us(run->put, commits), whole / (3 * sync + 300));
