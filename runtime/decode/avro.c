@@ -13,7 +13,7 @@
 #include "decode/avro_registry.h"
 #include "decode/json_put.h"
 
-enum { WIRE_BYTES = 5, SUBJECT_BYTES = 512, WRITERS_MAX = 100000 };
+enum { WIRE_BYTES = 5, SINGLE_BYTES = 10, SUBJECT_BYTES = 512, WRITERS_MAX = 100000 };
 
 #define ASK_AGAIN_NS (INT64_C(10) * 1000000000) /* an id nobody knew may be registered since */
 #define TELL_AGAIN_NS (INT64_C(10) * 1000000000)
@@ -38,8 +38,10 @@ struct avro {
     int32_t writer_count;
     int32_t writer_capacity;
     struct writer *last;
-    struct writer *file; /* whose container is being read; NULL for messages */
-    int64_t told_ns;     /* when waiting for the registry was last told */
+    uint8_t
+        single[SINGLE_BYTES]; /* what a single object by the reader's schema begins with; or 0 */
+    struct writer *file;      /* whose container is being read; NULL for messages */
+    int64_t told_ns;          /* when waiting for the registry was last told */
 };
 
 /* --- life
@@ -94,6 +96,16 @@ static int load_reader(struct avro *avro, const char *path, struct weir_error *e
     return rc;
 }
 
+/* Two bytes that say so, and the schema's fingerprint (Avro 1.11, "Single-object encoding"). */
+static void set_single(struct avro *avro) {
+    uint64_t print;
+    if (avro_fingerprint(avro->reader.top, &print)) {
+        avro->single[0] = 0xc3;
+        avro->single[1] = 1;
+        memcpy(avro->single + 2, &print, sizeof(print));
+    }
+}
+
 static int create(struct weir_decoder **out, const char *options_json, struct weir_schema *schema,
                   struct weir_error *err) {
     struct avro *avro = calloc(1, sizeof(*avro));
@@ -126,6 +138,7 @@ static int create(struct weir_decoder **out, const char *options_json, struct we
             avro->writers[0] = avro->last;
             avro->writer_count = avro->writer_capacity = 1;
             avro->last->readable = true;
+            set_single(avro);
         }
     }
     json_decref(options);
@@ -348,6 +361,9 @@ static int open_frame(struct avro *avro, struct avro_in *in, int64_t offset,
     }
     if (avro->registry == NULL) {
         *writer = avro->last;
+        bool single = in->end - in->p >= SINGLE_BYTES && in->p[0] == 0xc3 &&
+                      memcmp(in->p, avro->single, SINGLE_BYTES) == 0;
+        in->p += single ? SINGLE_BYTES : 0;
         return WEIR_OK;
     }
     if (in->end - in->p < WIRE_BYTES || in->p[0] != 0) {

@@ -77,3 +77,7 @@ int avro_schema_parse(struct avro_schema *schema, const char *text, size_t lengt
                       const char *origin, struct weir_error *err) WEIR_MUST_CHECK;
 void avro_schema_fini(struct avro_schema *schema);
 const char *avro_kind_name(enum avro_kind kind);
+
+/* The schema's CRC-64-AVRO, as a single object begins with it. False without memory, or where the
+ * schema has too many names. */
+bool avro_fingerprint(const struct avro_type *type, uint64_t *out) WEIR_MUST_CHECK;

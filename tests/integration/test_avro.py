@@ -162,6 +162,19 @@ def test_bare_bodies_by_a_file(project, kafka, topic):
     check(project, data)
 
 
+def test_single_objects_by_a_file(project, kafka, topic):
+    draw = random.Random(2)
+    data = [sale(draw, number) for number in range(50)]
+    project.write("schemas/sale.avsc", json.dumps(READER))
+    form = fastavro.schema.to_parsing_canonical_form(READER)
+    mark = b"\xc3\x01" + bytes.fromhex(fastavro.schema.fingerprint(form, "CRC-64-AVRO"))
+    other = b"\xc3\x01" + bytes(8)
+    kafka.produce(topic, [(mark if index % 2 else b"") + body(READER, datum) for index, datum in enumerate(data)] + [other + body(READER, data[0])])
+    run(project, kafka, topic, 'schema = "schemas/sale.avsc"')
+    check(project, data)
+    assert len(rows(project, "lake/quarantine/bronze/sale")) == 1
+
+
 def writer_of(draw):
     """A writer the reader can read: fields in another order, promoted, renamed by alias, left out, added, in unions."""
     fields, used = [], []
