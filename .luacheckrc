@@ -22,5 +22,6 @@ local words = {
 local rule_files = { std = "lua51", read_globals = words }
 files["rules/**/*.lua"] = rule_files
 files["pipelines/**/*.lua"] = rule_files
+files["tests/nexmark/**/*.lua"] = rule_files
 files["spec/**/*.lua"] = { std = "+busted", max_line_length = 260 } -- tables of cases
 files["lua/stdlib/meta/**/*.lua"] = { ignore = { "111", "112", "113", "131", "211", "212" } }

@@ -13,7 +13,9 @@ return stream "gold.q14" {
     local euros = e.new_bid.price * 0.908
     return euros > 1000000 and euros < 50000000
   end,
-  columns = { auction = "int64", bidder = "int64", price = "decimal(23,3)", bidTimeType = "string", dateTime = "timestamp", extra = "string", c_counts = "int64" },
+  columns = {
+    auction = "int64", bidder = "int64", price = "decimal(23,3)", bidTimeType = "string", dateTime = "timestamp", extra = "string", c_counts = "int64",
+  },
   map = function(e, out)
     local bid = e.new_bid
     local h = hour(bid.dateTime)
