@@ -244,11 +244,13 @@ int weir_source_next(struct weir_source *source, int32_t partition, int32_t max_
 
 /* --- columns that change ------------------------------------------------------------------ */
 
-/* A decoder that keeps what a file's beginning said cannot be replaced in its middle. */
+/* A decoder that keeps what a file's beginning said cannot be replaced in its middle; messages have
+ * no beginning. */
 bool weir_source_columns_change(const struct weir_source *source) {
     const struct weir_decoder_vtable *decoder =
         source->decoder_kind != NULL ? weir_decoder_find(source->decoder_kind) : NULL;
-    return source->vtable->columns_change && decoder != NULL && decoder->begin == NULL;
+    bool keeps = source->vtable == &weir_source_files && decoder != NULL && decoder->begin != NULL;
+    return source->vtable->columns_change && decoder != NULL && !keeps;
 }
 
 int weir_source_set_columns(struct weir_source *source, struct weir_schema *user,
