@@ -185,7 +185,6 @@ class Weir:
         self.process = None
         project.write("schemas/orders.avsc", json.dumps({"type": "record", "name": "orders", "fields": COLUMNS}))
         project.write("rules/orders.lua", RULE.replace("@PROPERTIES@", PROPERTIES[form]))
-        project.write("rules/customers.lua", MODEL)
         text_of = PIPELINE.replace("@NAME@", f"p{time.time_ns()}").replace("@BROKERS@", kafka.plaintext)
         project.write("pipelines/p.lua", text_of.replace("@TOPIC@", topic).replace("@OPTIONS@", options))
 
@@ -265,6 +264,7 @@ def test_the_table_equals_the_source_after_kills(kafka, database, connect, weir,
     orders.run("delete from @.wanted where id in (select id from @.orders where amount < 0);")  # the snapshot has no row before
     connect.capture(name, database, "postgres", [f"{name}.orders"], decimal_handling_mode="string")
     run = weir(f"{name}.{name}.orders", form)
+    run.project.write("rules/customers.lua", MODEL)
     orders.live(CHANGES // 4)
     run.start()
     for _ in range(KILLS):
