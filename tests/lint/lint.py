@@ -38,7 +38,7 @@ def read_tree(root):
         folders[:] = [f for f in folders if f not in SKIPPED_FOLDERS]
         for name in names:
             path = pathlib.Path(folder, name)
-            if path.suffix not in TEXT or path.is_symlink():
+            if name in SKIPPED_FOLDERS or path.suffix not in TEXT or path.is_symlink():  # .git is a file in a worktree
                 continue
             try:
                 files[path.relative_to(root).as_posix()] = path.read_text(encoding="utf-8")
