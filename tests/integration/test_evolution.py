@@ -30,7 +30,7 @@ class Shop:
     """A pipeline that follows a topic; rows are told apart by their id."""
 
     def __init__(self, project, broker, registry):
-        self.project, self.broker, self.registry = project, broker, registry
+        self.project, self.broker, self.registry, self.processes = project, broker, registry, []
         self.topic = broker.create_topic(f"evolve-{time.time_ns()}", partitions=1)
         project.write("pipelines/p.lua", PIPELINE.format(brokers=broker.plaintext, topic=self.topic, registry=registry.url))
         project.write("rules/sale.lua", SILVER)
@@ -60,7 +60,8 @@ class Shop:
         wait_until(look)
 
     def start(self, env=None):
-        return self.project.start("run", "pipelines/p.lua", env=env)
+        self.processes.append(self.project.start("run", "pipelines/p.lua", env=env))
+        return self.processes[-1]
 
     def rows(self, table="bronze/sale"):
         path = self.project.root / "lake" / table
@@ -82,7 +83,12 @@ def stop(process):
 @pytest.fixture
 def shop(project, kafka):
     registry = registry_stub.Registry()
-    yield Shop(project, kafka, registry)
+    made = Shop(project, kafka, registry)
+    yield made
+    for process in made.processes:
+        if process.poll() is None:  # a test that failed
+            process.kill()
+            process.communicate()
     registry.stop()
 
 
