@@ -117,11 +117,11 @@ static int native_decoder_columns(lua_State *lua) {
     const char *options = luaL_checkstring(lua, 2);
     const char *source = luaL_checkstring(lua, 3);
     const char *source_options = luaL_checkstring(lua, 4);
+    const char *name = luaL_optstring(lua, 5, "");
     struct box *box = push_box(lua);
     struct weir_error err = {0};
     struct weir_schema *decoded;
-    const struct script_columns *given =
-        find_given(weir_script_of(lua), luaL_optstring(lua, 5, ""));
+    const struct script_columns *given = find_given(weir_script_of(lua), name);
     if (given != NULL && given->schema != NULL) {
         box->schema = weir_schema_ref(given->schema);
         return push_columns(lua, box);
