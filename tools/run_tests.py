@@ -306,6 +306,7 @@ def suite(name):
                    env={"WEIR_CRASH_HITS": "1,2,7", "WEIR_RANDOM_KILLS": "200"}, minutes=60),
             pytest("reload (long)", "build/release/weir", ["tests/integration/test_reload.py"], needs=("build release",),
                    env={"WEIR_RELOADS": "1000"}, minutes=30),
+            pytest("spark (long)", "build/release/weir", ["tests/integration/test_delta_spark.py"], needs=("build release",), env={"WEIR_SPARK": "1"}, minutes=30),
             pytest("tables (long)", "build/release/weir", ["tests/integration/test_operations.py", "tests/integration/test_kill_syscalls.py",
                                                "tests/integration/test_maintain.py"],
                    needs=("build release",), env={"WEIR_GOLDEN": "all", "WEIR_OPERATION_SEEDS": "200", "WEIR_OPERATIONS": "40", "WEIR_SYSCALLS": "all"}, minutes=90),

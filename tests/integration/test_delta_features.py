@@ -54,7 +54,7 @@ def make(tool, root, name, *, readers=(), writers=(), configuration=None, domain
     if change:
         change(schema)
     metadata["schemaString"] = json.dumps(schema)
-    protocol.update({"minReaderVersion": 3 if readers else 1, "minWriterVersion": 7, "writerFeatures": list(writers)})
+    protocol.update({"minReaderVersion": 3 if readers else 1, "minWriterVersion": 7, "writerFeatures": list(dict.fromkeys(["appendOnly", "invariants", *writers]))})
     if readers:
         protocol["readerFeatures"] = list(readers)
     for domain, value in domains:
