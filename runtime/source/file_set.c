@@ -173,6 +173,21 @@ static int fill_places(struct weir_source *source, struct source_outlet *outlet,
     return WEIR_OK;
 }
 
+/* Some other file that time goes by has changed later. Without one the file stays: where none is
+ * left, time would stand at the least of all, though the rows of this one have long passed it. */
+static bool has_younger(const struct file_set *set, int32_t i) {
+    int64_t age = file_stream_age_us(set->places[i]->stream);
+    for (int32_t other = 0; other < set->count; other++) {
+        if (other != i && set->told[other] && set->places[other]->stream != NULL) {
+            int64_t theirs = file_stream_age_us(set->places[other]->stream);
+            if (theirs < age || (theirs == age && other > i)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /* One batch of a place. *worked: something was delivered. */
 static int serve_place(struct weir_source *source, struct source_outlet *outlet, int32_t i,
                        bool *worked, bool *ended, struct weir_error *err) {
@@ -194,7 +209,7 @@ static int serve_place(struct weir_source *source, struct source_outlet *outlet,
         set->told[i] = false;
         *ended = !tell(source, outlet, i, 0, true, false);
     } else if (set->told[i] && place->at_end && !source->until_end &&
-               file_stream_age_us(place->stream) >= place->settle_us) {
+               file_stream_age_us(place->stream) >= place->settle_us && has_younger(set, i)) {
         /* It may grow, and its rows are waited for no longer. */
         *worked = true;
         set->told[i] = false;
