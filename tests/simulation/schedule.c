@@ -432,7 +432,9 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *out) {
         return __real_clock_gettime(clock, out);
     }
     s.now_ns += (int64_t)(draw(&s.random) % LOOK_NS);
-    out->tv_sec = START_S + s.now_ns / 1000000000;
+    bool of_processor =
+        clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC; /* times that are summed */
+    out->tv_sec = (of_processor ? 0 : START_S) + s.now_ns / 1000000000;
     out->tv_nsec = s.now_ns % 1000000000;
     return 0;
 }
