@@ -281,10 +281,10 @@ def suite(name):
         return [
             build("release"), judges(), abi("release"), specs("release"), busted("jit", "tests/jit"), busted("stdlib", "spec/stdlib"), unit("release", seeds="1000"), build("asan"), lints("build release"),
             build("tsan", "weir"),
-            pytest("integration", "build/release/weir", INTEGRATION, *ALONE, needs=("build release",)),
+            pytest("integration", "build/release/weir", INTEGRATION, *ALONE, needs=("build release",), minutes=20),
             pytest("services", "build/release/weir", SERVICES, needs=("build release",), minutes=25),
             unit("asan"),
-            pytest("crash", "build/release/weir", [CRASH], needs=("build release",)),
+            pytest("crash", "build/release/weir", [CRASH], needs=("build release",), minutes=20),
             # One whole run a sanitizer: every end a run can have, and rules saved while events flow.
             pytest("ends (asan)", "build/asan/weir", ENDS, needs=("build asan",), env=SANITIZERS),
             pytest("ends (tsan)", "build/tsan/weir", ENDS, "-k", "not failure", needs=("build tsan",),

@@ -407,7 +407,7 @@ def test_scram_works_or_says_which_librdkafka_it_needs(project, kafka, monkeypat
     if outcome.code == 0:
         assert len(read_all(kafka, rows.topic)) == 1
     else:
-        assert "refuse SCRAM of librdkafka before 2.2.0" in outcome.err, outcome
+        assert "refuse SCRAM of librdkafka before 2.6.1" in outcome.err, outcome
 
 
 # ---------------------------------------------------------------- refused, with the way out
