@@ -1,6 +1,17 @@
 -- Counts traces and aborts while a function runs: what the JIT tests assert about.
 local support = {}
 
+-- The limits traces have in the runtime, from the one place that says them.
+local function same_limits()
+    local file = assert(io.open "runtime/script/vm.c")
+    local text = file:read "*a"
+    file:close()
+    local options = assert(text:match "jit%.opt%.start%((.-)%)\\n")
+    for option in options:gmatch "'(%w+=%d+)'" do
+        jit.opt.start(option)
+    end
+end
+
 -- Runs f with the JIT on; returns traces started, and the aborts as "reason at place" texts.
 function support.watch(f)
     local vmdef = require "jit.vmdef"
@@ -17,6 +28,7 @@ function support.watch(f)
             aborts[#aborts + 1] = ("%s at %s"):format(text, info.loc or tostring(info.ffid))
         end
     end
+    same_limits()
     jit.flush()
     jit.on()
     jit.attach(trace, "trace")

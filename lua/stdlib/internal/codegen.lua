@@ -104,7 +104,7 @@ local function to_double(x, name, type_text)
     if type(x) == "number" then
         return x
     elseif value.is_number(x) then
-        return value.tonumber(x)
+        return (value.tonumber(x))
     end
     return bad(x, name, type_text)
 end
@@ -403,7 +403,7 @@ function codegen.out_view(columns)
             if f == nil then
                 error(format("`columns` declares no column `%s`", tostring(name)), 2)
             end
-            return f(o)
+            return (f(o))
         end,
     })
     outs[key] = View

@@ -78,44 +78,44 @@ local reading = {
     int8 = "return cast(int8_p, c.values)[i]",
     int16 = "return cast(int16_p, c.values)[i]",
     int32 = "return cast(int32_p, c.values)[i]",
-    int64 = "return Int64(cast(int64_p, c.values)[i])",
+    int64 = "return (Int64(cast(int64_p, c.values)[i]))",
     float = "return cast(float_p, c.values)[i]",
     double = "return cast(double_p, c.values)[i]",
     bool = "return band(cast(uint8_p, c.values)[rshift(i, 3)], lshift(1, band(i, 7))) ~= 0",
-    date = "return Date(cast(int32_p, c.values)[i])",
-    timestamp = "return Timestamp(cast(int64_p, c.values)[i])",
-    timestamp_ntz = "return Timestamp(cast(int64_p, c.values)[i])",
-    timestamp_ns = "return TimestampNs(cast(int64_p, c.values)[i])",
-    timestamp_ns_ntz = "return TimestampNs(cast(int64_p, c.values)[i])",
+    date = "return (Date(cast(int32_p, c.values)[i]))",
+    timestamp = "return (Timestamp(cast(int64_p, c.values)[i]))",
+    timestamp_ntz = "return (Timestamp(cast(int64_p, c.values)[i]))",
+    timestamp_ns = "return (TimestampNs(cast(int64_p, c.values)[i]))",
+    timestamp_ns_ntz = "return (TimestampNs(cast(int64_p, c.values)[i]))",
     string = [[if c.codes ~= nil then
         local j, d = c.codes[i], c.dictionary[0]
         local first = d.offsets[j]
-        return ffi_string(cast(char_p, d.values) + first, d.offsets[j + 1] - first)
+        return (ffi_string(cast(char_p, d.values) + first, d.offsets[j + 1] - first))
     end
     local first = c.offsets[i]
-    return ffi_string(cast(char_p, c.values) + first, c.offsets[i + 1] - first)]],
+    return (ffi_string(cast(char_p, c.values) + first, c.offsets[i + 1] - first))]],
 }
 reading.binary = reading.string
 
 local function read_text(t)
     if t.kind == "decimal" then
         if t.precision <= 18 then
-            return format("return Decimal(cast(int64_p, c.values)[i * 2], %d)", t.scale)
+            return format("return (Decimal(cast(int64_p, c.values)[i * 2], %d))", t.scale)
         end
         return format(
             [[local w = cast(int64_p, c.values)
     local lo, hi = w[i * 2], w[i * 2 + 1]
     if (hi == 0 and lo >= 0 and lo < LIMIT) or (hi == -1 and lo < 0 and lo > -LIMIT) then
-        return Decimal(lo, %d)
+        return (Decimal(lo, %d))
     end
-    return Wide(cast(uint64_t, lo), hi, %d)]],
+    return (Wide(cast(uint64_t, lo), hi, %d))]],
             t.scale,
             t.scale
         )
     elseif t.kind == "list" or t.kind == "map" then
-        return format("return V[%q](c.children, c.offsets[i], c.offsets[i + 1] - c.offsets[i], generation[0])", t.text)
+        return format("return (V[%q](c.children, c.offsets[i], c.offsets[i + 1] - c.offsets[i], generation[0]))", t.text)
     elseif t.kind == "struct" then
-        return format("return V[%q](c.children, i, generation[0])", t.text)
+        return format("return (V[%q](c.children, i, generation[0]))", t.text)
     end
     return reading[t.kind]
 end
@@ -204,7 +204,7 @@ function make_view(t)
                 elseif n < 1 or n > v[LENGTH] or n % 1 ~= 0 then
                     return nil
                 end
-                return item(v[COLUMNS][0], v[BEGIN] + n - 1)
+                return (item(v[COLUMNS][0], v[BEGIN] + n - 1))
             end,
             __newindex = no_write "a list of a row",
         })
@@ -227,7 +227,7 @@ function make_view(t)
                 if f == nil then
                     error(format("%s has no field `%s`", text, tostring(name)), 2)
                 end
-                return f(v)
+                return (f(v))
             end,
             __newindex = no_write "a struct of a row",
         })
@@ -252,7 +252,7 @@ function make_view(t)
                 alive(v)
                 for n = v[BEGIN] + v[LENGTH] - 1, v[BEGIN], -1 do
                     if key(v[COLUMNS][0], n) == wanted then
-                        return item(v[COLUMNS][1], n)
+                        return (item(v[COLUMNS][1], n))
                     end
                 end
                 return nil
@@ -329,7 +329,7 @@ function row.view(columns)
             if f == nil then
                 error(format("no column is called `%s`", tostring(name)), 2)
             end
-            return f(r)
+            return (f(r))
         end,
         __newindex = no_write "a row",
     })

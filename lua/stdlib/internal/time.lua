@@ -52,7 +52,7 @@ function time.parse_duration(text)
     if weir_duration_parse(out64, text, #text) ~= 0 then
         return nil
     end
-    return tonumber(out64[0])
+    return (tonumber(out64[0]))
 end
 
 -- Days since the epoch of "2026-01-05", or nil.
@@ -60,7 +60,7 @@ function time.parse_date(text)
     if weir_time_parse_date(out32, text, #text) ~= 0 then
         return nil
     end
-    return tonumber(out32[0])
+    return (tonumber(out32[0]))
 end
 
 -- Microseconds (int64_t) of ISO 8601 text; nil when it is none. Without an offset only when `local_ok`.
@@ -137,17 +137,17 @@ local function whole_days(d, x)
     if days * DAY_US ~= d.us then
         error(format("a date moves by whole days, not by %s", tostring(x)), 3)
     end
-    return tonumber(days)
+    return (tonumber(days))
 end
 
 local function moved(a, us, x)
     if istype(Timestamp, a) then
-        return Timestamp(add64(a.us, us, a, x))
+        return (Timestamp(add64(a.us, us, a, x)))
     end
     if us > 9000000000000000LL or us < -9000000000000000LL then
         error(format("time overflow: %s and %s", tostring(a), tostring(x)), 3)
     end
-    return TimestampNs(add64(a.ns, us * 1000, a, x))
+    return (TimestampNs(add64(a.ns, us * 1000, a, x)))
 end
 
 local function is_instant(x)
@@ -161,13 +161,13 @@ local function add(a, b)
     local d = as_duration(b)
     if d then
         if is_instant(a) then
-            return moved(a, d.us, b)
+            return (moved(a, d.us, b))
         elseif istype(Date, a) then
-            return Date(a.days + whole_days(d, b))
+            return (Date(a.days + whole_days(d, b)))
         end
         local left = as_duration(a)
         if left then
-            return Duration(add64(left.us, d.us, a, b))
+            return (Duration(add64(left.us, d.us, a, b)))
         end
     end
     return refuse("add", a, b)
@@ -176,29 +176,29 @@ end
 local function subtract(a, b)
     if istype(Timestamp, a) then
         if istype(Timestamp, b) then
-            return Duration(add64(a.us, -b.us, a, b))
+            return (Duration(add64(a.us, -b.us, a, b)))
         elseif istype(TimestampNs, b) then
-            return Duration(add64(a.us, -(b.ns / 1000), a, b))
+            return (Duration(add64(a.us, -(b.ns / 1000), a, b)))
         end
     elseif istype(TimestampNs, a) then
         if istype(TimestampNs, b) then
-            return Duration((a.ns - b.ns) / 1000)
+            return (Duration((a.ns - b.ns) / 1000))
         elseif istype(Timestamp, b) then
-            return Duration(add64(a.ns / 1000, -b.us, a, b))
+            return (Duration(add64(a.ns / 1000, -b.us, a, b)))
         end
     elseif istype(Date, a) and istype(Date, b) then
-        return Duration(int64_t(a.days - b.days) * DAY_US)
+        return (Duration(int64_t(a.days - b.days) * DAY_US))
     end
     local d = as_duration(b)
     if d then
         if is_instant(a) then
-            return moved(a, -d.us, b)
+            return (moved(a, -d.us, b))
         elseif istype(Date, a) then
-            return Date(a.days - whole_days(d, b))
+            return (Date(a.days - whole_days(d, b)))
         end
         local left = as_duration(a)
         if left then
-            return Duration(add64(left.us, -d.us, a, b))
+            return (Duration(add64(left.us, -d.us, a, b)))
         end
     end
     return refuse("subtract", a, b)
@@ -283,7 +283,7 @@ local function whole_factor(x)
     if type(x) == "number" and x == floor(x) and x > -9e15 and x < 9e15 then
         return x
     elseif istype(value.Int64, x) then
-        return tonumber(x.v)
+        return (tonumber(x.v))
     end
     return nil
 end
@@ -300,7 +300,7 @@ local function multiply(a, b)
     if near > 9e18 or near < -9e18 then
         error(format("time overflow: %s * %s", tostring(a), tostring(b)), 2)
     end
-    return Duration(a.us * int64_t(n))
+    return (Duration(a.us * int64_t(n)))
 end
 
 local function divide(a, b)
@@ -313,7 +313,7 @@ local function divide(a, b)
     elseif n == 0 then
         error(format("division of %s by zero", tostring(a)), 2)
     end
-    return Duration(value.half_even(a.us, int64_t(n)))
+    return (Duration(value.half_even(a.us, int64_t(n))))
 end
 
 local function meta(name, text, extra)
@@ -373,7 +373,7 @@ ffi.metatype(
         __mul = multiply,
         __div = divide,
         __unm = function(x)
-            return Duration(-x.us)
+            return (Duration(-x.us))
         end,
     })
 )
@@ -389,7 +389,7 @@ local function duration_of(name, us)
         if not total or total ~= floor(total) or total > 9e15 or total < -9e15 then
             error(format("%s takes a number, not %s", name, value.kind(n)), 2)
         end
-        return Duration(int64_t(total))
+        return (Duration(int64_t(total)))
     end
 end
 time.days = duration_of("days", 86400000000)
@@ -449,28 +449,28 @@ function time.functions(default_zone)
         elseif type(x) == "string" then
             return remembered(x, parse_date_value, "date")
         end
-        return Date(weir_time_date(us_of(x, "date"), zone_of(zone_name or default_zone)))
+        return (Date(weir_time_date(us_of(x, "date"), zone_of(zone_name or default_zone))))
     end
 
     function f.hour(x, zone_name)
         if x == nil then
             return nil
         end
-        return weir_time_hour(us_of(x, "hour"), zone_of(zone_name or default_zone))
+        return (weir_time_hour(us_of(x, "hour"), zone_of(zone_name or default_zone)))
     end
 
     function f.minute(x, zone_name)
         if x == nil then
             return nil
         end
-        return weir_time_minute(us_of(x, "minute"), zone_of(zone_name or default_zone))
+        return (weir_time_minute(us_of(x, "minute"), zone_of(zone_name or default_zone)))
     end
 
     function f.second(x)
         if x == nil then
             return nil
         end
-        return weir_time_second(us_of(x, "second"), nil)
+        return (weir_time_second(us_of(x, "second"), nil))
     end
 
     function f.format(x, pattern, zone_name)
@@ -499,14 +499,14 @@ function time.functions(default_zone)
         if weir_time_trunc(out64, us_of(x, "trunc"), d.us, zone_of(zone_name or default_zone)) ~= 0 then
             error("trunc: the time is out of range", 2)
         end
-        return Timestamp(out64[0])
+        return (Timestamp(out64[0]))
     end
 
     return f
 end
 
 function time.now()
-    return Timestamp(weir_native_now_us())
+    return (Timestamp(weir_native_now_us()))
 end
 
 return time

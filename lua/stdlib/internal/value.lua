@@ -144,7 +144,7 @@ end
 local function narrow(w)
     local v = ffi.cast(int64_t, w.lo)
     if (w.hi == 0 and v >= 0 and v < LIMIT) or (w.hi == -1 and v < 0 and v > -LIMIT) then
-        return Decimal(v, w.scale)
+        return (Decimal(v, w.scale))
     end
     return w
 end
@@ -159,7 +159,7 @@ local function wide_op(name, verb, a, b)
     if not ok then
         error(format("%s (%s %s and %s)", result, verb, tostring(a), tostring(b)), 4)
     end
-    return narrow(result)
+    return (narrow(result))
 end
 
 -- ---------------------------------------------------------------- decimal arithmetic
@@ -171,14 +171,14 @@ local function decimal_add(a, b)
         if as == bs then
             local v = av + bv
             if v < LIMIT and v > -LIMIT then
-                return Decimal(v, as)
+                return (Decimal(v, as))
             end
         elseif as < bs then
             local k = bs - as
             if k <= 18 and av <= room[k] and av >= -room[k] then
                 local v = av * pow10[k] + bv
                 if v < LIMIT and v > -LIMIT then
-                    return Decimal(v, bs)
+                    return (Decimal(v, bs))
                 end
             end
         else
@@ -186,7 +186,7 @@ local function decimal_add(a, b)
             if k <= 18 and bv <= room[k] and bv >= -room[k] then
                 local v = av + bv * pow10[k]
                 if v < LIMIT and v > -LIMIT then
-                    return Decimal(v, as)
+                    return (Decimal(v, as))
                 end
             end
         end
@@ -201,14 +201,14 @@ local function decimal_sub(a, b)
         if as == bs then
             local v = av - bv
             if v < LIMIT and v > -LIMIT then
-                return Decimal(v, as)
+                return (Decimal(v, as))
             end
         elseif as < bs then
             local k = bs - as
             if k <= 18 and av <= room[k] and av >= -room[k] then
                 local v = av * pow10[k] - bv
                 if v < LIMIT and v > -LIMIT then
-                    return Decimal(v, bs)
+                    return (Decimal(v, bs))
                 end
             end
         else
@@ -216,7 +216,7 @@ local function decimal_sub(a, b)
             if k <= 18 and bv <= room[k] and bv >= -room[k] then
                 local v = av - bv * pow10[k]
                 if v < LIMIT and v > -LIMIT then
-                    return Decimal(v, as)
+                    return (Decimal(v, as))
                 end
             end
         end
@@ -231,7 +231,7 @@ local function decimal_mul(a, b)
         -- Below 9e17 as doubles is below 10^18 exactly: the product is right and in the word.
         local near = tonumber(av) * tonumber(bv)
         if near < 9e17 and near > -9e17 and as + bs <= 38 then
-            return Decimal(av * bv, as + bs)
+            return (Decimal(av * bv, as + bs))
         end
     end
     return wide_op("mul", "multiply", a, b)
@@ -278,7 +278,7 @@ local function decimal_div(a, b)
         end
         local k = scale - as + bs
         if k <= 18 and av <= room[k] and av >= -room[k] then
-            return Decimal(half_even(av * pow10[k], bv), scale)
+            return (Decimal(half_even(av * pow10[k], bv), scale))
         end
     end
     local wa, wb = widen(a), widen(b)
@@ -292,7 +292,7 @@ local function decimal_div(a, b)
     if not ok then
         error(format("%s (divide %s by %s)", result, tostring(a), tostring(b)), 3)
     end
-    return narrow(result)
+    return (narrow(result))
 end
 
 -- Floored, as Lua's own %: the result has the divisor's sign, and a - a % b is a multiple of b.
@@ -308,7 +308,7 @@ local function decimal_mod(a, b)
         if not ok then
             error(format("%s (%s %% %s)", result, tostring(a), tostring(b)), 3)
         end
-        return narrow(result)
+        return (narrow(result))
     end
     if bv == 0 then
         error(format("remainder of %s by zero", tostring(a)), 3)
@@ -330,7 +330,7 @@ local function decimal_mod(a, b)
     if r ~= 0 and (r < 0) ~= (bv < 0) then
         r = r + bv
     end
-    return Decimal(r, scale)
+    return (Decimal(r, scale))
 end
 
 -- -1, 0, 1; 2 when one is NaN; nothing when they cannot be compared.
@@ -454,25 +454,25 @@ local decimal_meta = {
     __mod = decimal_mod,
     __pow = no_power,
     __unm = function(a)
-        return Decimal(-a.v, a.scale)
+        return (Decimal(-a.v, a.scale))
     end,
     __eq = function(a, b)
         if istype(Decimal, a) and istype(Decimal, b) and a.scale == b.scale then
             return a.v == b.v
         end
-        return equal(a, b)
+        return (equal(a, b))
     end,
     __lt = function(a, b)
         if istype(Decimal, a) and istype(Decimal, b) and a.scale == b.scale then
             return a.v < b.v
         end
-        return less(a, b)
+        return (less(a, b))
     end,
     __le = function(a, b)
         if istype(Decimal, a) and istype(Decimal, b) and a.scale == b.scale then
             return a.v <= b.v
         end
-        return less_equal(a, b)
+        return (less_equal(a, b))
     end,
     __concat = concat,
     __tostring = function(a)
@@ -494,7 +494,7 @@ local wide_meta = {
     __mod = decimal_mod,
     __pow = no_power,
     __unm = function(a)
-        return decimal_sub(Decimal(0, a.scale), a)
+        return (decimal_sub(Decimal(0, a.scale), a))
     end,
     __eq = equal,
     __lt = less,
@@ -521,20 +521,20 @@ local int64_meta = {
         elseif type(a) == "number" and is_whole(a) then
             av = int64_t(a)
         else
-            return decimal_add(a, b)
+            return (decimal_add(a, b))
         end
         if istype(Int64, b) then
             bv = b.v
         elseif type(b) == "number" and is_whole(b) then
             bv = int64_t(b)
         else
-            return decimal_add(a, b)
+            return (decimal_add(a, b))
         end
         local v = av + bv
         if band(bxor(av, v), bxor(bv, v)) < 0 then
             int64_overflow("+", a, b)
         end
-        return Int64(v)
+        return (Int64(v))
     end,
     __sub = function(a, b)
         local av, bv
@@ -543,20 +543,20 @@ local int64_meta = {
         elseif type(a) == "number" and is_whole(a) then
             av = int64_t(a)
         else
-            return decimal_sub(a, b)
+            return (decimal_sub(a, b))
         end
         if istype(Int64, b) then
             bv = b.v
         elseif type(b) == "number" and is_whole(b) then
             bv = int64_t(b)
         else
-            return decimal_sub(a, b)
+            return (decimal_sub(a, b))
         end
         local v = av - bv
         if band(bxor(av, bv), bxor(av, v)) < 0 then
             int64_overflow("-", a, b)
         end
-        return Int64(v)
+        return (Int64(v))
     end,
     __mul = function(a, b)
         local av, bv
@@ -565,14 +565,14 @@ local int64_meta = {
         elseif type(a) == "number" and is_whole(a) then
             av = int64_t(a)
         else
-            return decimal_mul(a, b)
+            return (decimal_mul(a, b))
         end
         if istype(Int64, b) then
             bv = b.v
         elseif type(b) == "number" and is_whole(b) then
             bv = int64_t(b)
         else
-            return decimal_mul(a, b)
+            return (decimal_mul(a, b))
         end
         local near = tonumber(av) * tonumber(bv)
         local v = av * bv
@@ -582,7 +582,7 @@ local int64_meta = {
                 int64_overflow("*", a, b)
             end
         end
-        return Int64(v)
+        return (Int64(v))
     end,
     __div = decimal_div,
     __mod = function(a, b)
@@ -592,25 +592,25 @@ local int64_meta = {
         elseif type(a) == "number" and is_whole(a) then
             av = int64_t(a)
         else
-            return decimal_mod(a, b)
+            return (decimal_mod(a, b))
         end
         if istype(Int64, b) then
             bv = b.v
         elseif type(b) == "number" and is_whole(b) then
             bv = int64_t(b)
         else
-            return decimal_mod(a, b)
+            return (decimal_mod(a, b))
         end
         if bv == 0 then
             error(format("remainder of %s by zero", tostring(a)), 2)
         elseif bv == -1 then
-            return Int64(0)
+            return (Int64(0))
         end
         local r = av % bv
         if r ~= 0 and (r < 0) ~= (bv < 0) then
             r = r + bv
         end
-        return Int64(r)
+        return (Int64(r))
     end,
     __pow = no_power,
     __unm = function(a)
@@ -618,7 +618,7 @@ local int64_meta = {
         if v == -9223372036854775807LL - 1 then
             error("int64 overflow: -(" .. tostring(a) .. ")", 2)
         end
-        return Int64(-v)
+        return (Int64(-v))
     end,
     __eq = function(a, b)
         if istype(Int64, a) then
@@ -630,7 +630,7 @@ local int64_meta = {
         elseif type(a) == "number" and is_whole(a) then
             return int64_t(a) == b.v
         end
-        return equal(a, b)
+        return (equal(a, b))
     end,
     __lt = function(a, b)
         if istype(Int64, a) then
@@ -642,7 +642,7 @@ local int64_meta = {
         elseif type(a) == "number" and is_whole(a) then
             return int64_t(a) < b.v
         end
-        return less(a, b)
+        return (less(a, b))
     end,
     __le = function(a, b)
         if istype(Int64, a) then
@@ -654,11 +654,11 @@ local int64_meta = {
         elseif type(a) == "number" and is_whole(a) then
             return int64_t(a) <= b.v
         end
-        return less_equal(a, b)
+        return (less_equal(a, b))
     end,
     __concat = concat,
     __tostring = function(a)
-        return digits(a.v)
+        return (digits(a.v))
     end,
     __index = function(_, name)
         error(format("an int64 has no field %q", tostring(name)), 2)
@@ -692,18 +692,18 @@ function value.decimal(x)
             for i = 1, #significant do
                 v = v * 10 + (significant:byte(i) - 48)
             end
-            return Decimal(sign == "-" and -v or v, #fraction)
+            return (Decimal(sign == "-" and -v or v, #fraction))
         end
         if #significant > 38 or #fraction > 38 then
             error(format("%s has more than 38 digits", x), 2)
         end
-        return narrow(wide.parse(x))
+        return (narrow(wide.parse(x)))
     elseif istype(Decimal, x) or istype(Wide, x) then
         return x
     elseif type(x) == "number" then
-        return Decimal(written(x))
+        return (Decimal(written(x)))
     elseif istype(Int64, x) then
-        return narrow(widen(x))
+        return (narrow(widen(x)))
     end
     error("decimal takes digits in a text, not " .. kind(x), 2)
 end
@@ -713,16 +713,16 @@ local function rescale(x, scale)
     local v, s = parts(x)
     if s then
         if s == scale then
-            return Decimal(v, s)
+            return (Decimal(v, s))
         elseif s > scale then
             local k = s - scale
             if k <= 18 then
-                return Decimal(half_even(v, pow10[k]), scale)
+                return (Decimal(half_even(v, pow10[k]), scale))
             end
         else
             local k = scale - s
             if k <= 18 and v <= room[k] and v >= -room[k] then
-                return Decimal(v * pow10[k], scale)
+                return (Decimal(v * pow10[k], scale))
             end
         end
     end
@@ -734,7 +734,7 @@ local function rescale(x, scale)
     if not ok then
         error(format("%s has more than 38 digits at scale %d", tostring(x), scale), 2)
     end
-    return narrow(result)
+    return (narrow(result))
 end
 value.rescale = rescale
 
@@ -746,13 +746,13 @@ function value.round(x, n)
     if x == nil then
         return nil
     elseif type(x) == "number" then
-        return weir_math_round(x, n)
+        return (weir_math_round(x, n))
     elseif istype(Int64, x) then
         if n >= 0 then
             return x
         end
         if n < -18 then
-            return Int64(0)
+            return (Int64(0))
         end
         return Int64(half_even(x.v, pow10[-n])) * Int64(pow10[-n])
     elseif istype(Decimal, x) or istype(Wide, x) then
@@ -764,7 +764,7 @@ function value.round(x, n)
             if not ok then
                 error(result, 2)
             end
-            return narrow(result)
+            return (narrow(result))
         end
         return rescale(x, n)
     end
@@ -781,7 +781,7 @@ function value.idiv(a, b)
         if q < 0 then
             return -floor(-q)
         end
-        return floor(q)
+        return (floor(q))
     end
     if istype(Decimal, a) or istype(Wide, a) or istype(Decimal, b) or istype(Wide, b) then
         local wa, wb = widen(a), widen(b)
@@ -792,7 +792,7 @@ function value.idiv(a, b)
         if not ok then
             error(format("%s (divide %s by %s)", result, tostring(a), tostring(b)), 2)
         end
-        return narrow(result)
+        return (narrow(result))
     end
     local av, bv
     if istype(Int64, a) then
@@ -814,7 +814,7 @@ function value.idiv(a, b)
     elseif bv == -1 then
         return -Int64(av)
     end
-    return Int64(av / bv)
+    return (Int64(av / bv))
 end
 
 -- A Lua table key equal for equal values: whole and short numbers are Lua numbers, so key(int64 5) is
@@ -823,16 +823,16 @@ function value.key(x)
     if istype(Int64, x) then
         local v = x.v
         if v >= -9007199254740992LL and v <= 9007199254740992LL then
-            return tonumber(v)
+            return (tonumber(v))
         end
-        return digits(v)
+        return (digits(v))
     elseif istype(Decimal, x) or istype(Wide, x) then
         local text = tostring(x)
         if text:find(".", 1, true) then
             text = text:gsub("0+$", ""):gsub("%.$", "")
         end
         if #text <= 16 then
-            return tonumber(text)
+            return (tonumber(text))
         end
         return text
     elseif type(x) == "cdata" then
@@ -844,9 +844,9 @@ end
 -- Lua's tonumber, also of int64 and decimal (nearest double).
 function value.tonumber(x, base)
     if base then
-        return tonumber(x, base)
+        return (tonumber(x, base))
     elseif istype(Int64, x) then
-        return tonumber(x.v)
+        return (tonumber(x.v))
     elseif istype(Decimal, x) then
         if x.v > -9007199254740992LL and x.v < 9007199254740992LL and x.scale <= 22 then
             return tonumber(x.v) / 10 ^ x.scale
@@ -857,11 +857,11 @@ function value.tonumber(x, base)
     elseif type(x) == "cdata" then
         return nil
     end
-    return tonumber(x)
+    return (tonumber(x))
 end
 
 function value.int64(v)
-    return Int64(v)
+    return (Int64(v))
 end
 
 -- replaced by time.lua, which knows the kinds of time

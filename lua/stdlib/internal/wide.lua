@@ -34,7 +34,7 @@ local function outcome(status, result)
 end
 
 function wide.from(v, scale)
-    return Wide(ffi.cast(uint64_t, v), v < 0 and -1 or 0, scale)
+    return (Wide(ffi.cast(uint64_t, v), v < 0 and -1 or 0, scale))
 end
 
 function wide.add(a, b)
