@@ -72,6 +72,8 @@ static int put_run(struct weir_pipeline *p, struct weir_buffer *out) {
          "Files dropped or rewritten for rows past their age.", (double)g.upkeep.files_expired},
         {"weir_files_vacuumed_total", "counter", "Files deleted that no version needs.",
          (double)g.upkeep.files_vacuumed},
+        {"weir_checkpoints_total", "counter", "Checkpoints written beside the commits.",
+         (double)g.upkeep.checkpoints},
         {"weir_upkeep_cpu_seconds_total", "counter", "CPU of keeping tables in order.",
          (double)g.upkeep.cpu_ns / 1e9},
     };

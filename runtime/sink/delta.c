@@ -482,10 +482,15 @@ static int apply(void *self, uint64_t record, const void *effect, size_t size, b
 static int maintain(void *self, struct weir_error *err) {
     struct delta_sink *sink = self;
     pthread_mutex_lock(&sink->lock);
-    int rc =
-        weir_delta_checkpoint_due(sink->table) ? weir_delta_checkpoint(sink->table, err) : WEIR_OK;
-    rc = rc == WEIR_OK ? weir_delta_checksum(sink->table, err) : rc;
+    bool due = weir_delta_checkpoint_due(sink->table);
+    int rc = weir_delta_checksum(sink->table, err);
     pthread_mutex_unlock(&sink->lock);
+    if (due && !delta_upkeep_checkpoint(&sink->upkept)) {
+        pthread_mutex_lock(&sink->lock);
+        int written = weir_delta_checkpoint(sink->table, rc == WEIR_OK ? err : NULL);
+        rc = rc == WEIR_OK ? written : rc;
+        pthread_mutex_unlock(&sink->lock);
+    }
     return rc;
 }
 

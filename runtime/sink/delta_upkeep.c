@@ -25,8 +25,10 @@ struct delta_upkeep {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     pthread_t thread;
+    pthread_t checkpointer;
     struct delta_upkept *tables;
-    struct delta_upkept *working; /* on this one */
+    struct delta_upkept *working;       /* on this one */
+    struct delta_upkept *checkpointing; /* this one */
     bool stop;
     bool (*draining)(void *context);
     void *context;
@@ -238,6 +240,7 @@ static void add_counts(struct weir_sink_upkeep *to, const struct weir_sink_upkee
     to->bytes_written += from->bytes_written;
     to->files_expired += from->files_expired;
     to->files_vacuumed += from->files_vacuumed;
+    to->checkpoints += from->checkpoints;
     to->cpu_ns += from->cpu_ns;
 }
 
@@ -273,12 +276,117 @@ static void *keep_up(void *context) {
     return NULL;
 }
 
+/* --- checkpoints --------------------------------------------------------------------------- */
+
+/* The table as the log has it: neither its lock nor what the committer holds is needed for long. */
+static int checkpoint(struct delta_upkept *table, struct weir_error *err) {
+    struct weir_delta_table *own = NULL;
+    struct weir_store *store = NULL;
+    char *dir = NULL;
+    pthread_mutex_lock(table->lock);
+    if (*table->table != NULL) {
+        store = weir_delta_table_store(*table->table);
+        dir = strdup(weir_delta_table_dir(*table->table));
+    }
+    pthread_mutex_unlock(table->lock);
+    if (dir == NULL) {
+        return WEIR_OK;
+    }
+    int rc = weir_delta_table_open(store, dir, &own, err);
+    rc = rc == WEIR_OK ? weir_delta_checkpoint(own, err) : rc;
+    if (rc == WEIR_OK) {
+        pthread_mutex_lock(table->lock);
+        if (*table->table != NULL) {
+            weir_delta_checkpoint_seen(*table->table, weir_delta_table_snapshot(own));
+        }
+        pthread_mutex_unlock(table->lock);
+    }
+    weir_delta_table_close(own);
+    free(dir);
+    return rc;
+}
+
+static void checkpoint_one(struct delta_upkeep *upkeep, struct delta_upkept *table) {
+    struct weir_error err;
+    weir_error_clear(&err);
+    upkeep->checkpointing = table;
+    pthread_mutex_unlock(&upkeep->lock);
+    int64_t used_ns = weir_clock_thread_cpu_ns();
+    if (checkpoint(table, &err) != WEIR_OK) { /* nothing depends on it */
+        weir_log_warn("sink", "checkpoint of %s failed, going on error=\"%s\"", table->name,
+                      err.message);
+    }
+    used_ns = weir_clock_thread_cpu_ns() - used_ns;
+    pthread_mutex_lock(&upkeep->lock);
+    table->checkpoint_ns = weir_clock_mono_ns() + used_ns * (100 - CPU_PERCENT) / CPU_PERCENT;
+    table->checkpoint_due = false; /* what was told meanwhile meant the one just written */
+    table->counts.checkpoints++;
+    table->counts.cpu_ns += used_ns;
+    upkeep->checkpointing = NULL;
+    pthread_cond_broadcast(&upkeep->changed);
+}
+
+static void *write_checkpoints(void *context) {
+    struct delta_upkeep *upkeep = context;
+    weir_thread_name("checkpoint", -1);
+    pthread_mutex_lock(&upkeep->lock);
+    while (!upkeep->stop) {
+        int64_t now_ns = weir_clock_mono_ns();
+        int64_t wait = SECOND_NS;
+        struct delta_upkept *found = NULL;
+        for (struct delta_upkept *table = upkeep->tables; table != NULL; table = table->next) {
+            int64_t left = table->leaving ? 0 : table->checkpoint_ns - now_ns;
+            if (table->checkpoint_due && left <= 0) {
+                found = found != NULL ? found : table;
+            } else if (table->checkpoint_due && left < wait) {
+                wait = left;
+            }
+        }
+        if (found != NULL) {
+            checkpoint_one(upkeep, found);
+        } else {
+            wait_ns(upkeep, wait);
+        }
+    }
+    pthread_mutex_unlock(&upkeep->lock);
+    return NULL;
+}
+
+bool delta_upkeep_checkpoint(struct delta_upkept *table) {
+    struct delta_upkeep *upkeep = table->upkeep;
+    if (upkeep == NULL) {
+        return false;
+    }
+    pthread_mutex_lock(&upkeep->lock);
+    bool told = table->checkpoint_due;
+    table->checkpoint_due = true;
+    if (!told) {
+        pthread_cond_broadcast(&upkeep->changed);
+    }
+    pthread_mutex_unlock(&upkeep->lock);
+    return true;
+}
+
+/* --- life ---------------------------------------------------------------------------------- */
+
+static int start_threads(struct delta_upkeep *upkeep) {
+    if (weir_thread_start(&upkeep->thread, keep_up, upkeep) != 0) {
+        return WEIR_E_ENVIRONMENT;
+    }
+    if (weir_thread_start(&upkeep->checkpointer, write_checkpoints, upkeep) == 0) {
+        return WEIR_OK;
+    }
+    pthread_mutex_lock(&upkeep->lock);
+    upkeep->stop = true;
+    pthread_cond_broadcast(&upkeep->changed);
+    pthread_mutex_unlock(&upkeep->lock);
+    pthread_join(upkeep->thread, NULL);
+    return WEIR_E_ENVIRONMENT;
+}
+
 int delta_upkeep_join(void **shared, struct delta_upkept *table, bool (*draining)(void *context),
                       void *context, struct weir_error *err) {
     struct delta_upkeep *upkeep = *shared;
-    if (!table->options.compact && table->options.keep_us == 0 && !table->options.vacuum) {
-        return WEIR_OK;
-    }
     if (upkeep == NULL) {
         upkeep = calloc(1, sizeof(*upkeep));
         if (upkeep == NULL) {
@@ -288,7 +396,7 @@ int delta_upkeep_join(void **shared, struct delta_upkept *table, bool (*draining
         pthread_cond_init(&upkeep->changed, NULL);
         upkeep->draining = draining;
         upkeep->context = context;
-        if (weir_thread_start(&upkeep->thread, keep_up, upkeep) != 0) {
+        if (start_threads(upkeep) != WEIR_OK) {
             pthread_mutex_destroy(&upkeep->lock);
             pthread_cond_destroy(&upkeep->changed);
             free(upkeep);
@@ -315,6 +423,10 @@ void delta_upkeep_leave(void **shared, struct delta_upkept *table) {
     }
     __atomic_store_n(&table->leaving, true, __ATOMIC_RELEASE);
     pthread_mutex_lock(&upkeep->lock);
+    pthread_cond_broadcast(&upkeep->changed);
+    while (table->checkpoint_due || upkeep->checkpointing == table) {
+        pthread_cond_wait(&upkeep->changed, &upkeep->lock);
+    }
     struct delta_upkept **at = &upkeep->tables;
     while (*at != table) {
         at = &(*at)->next;
@@ -331,6 +443,7 @@ void delta_upkeep_leave(void **shared, struct delta_upkept *table) {
     table->upkeep = NULL;
     if (last) {
         pthread_join(upkeep->thread, NULL);
+        pthread_join(upkeep->checkpointer, NULL);
         pthread_mutex_destroy(&upkeep->lock);
         pthread_cond_destroy(&upkeep->changed);
         free(upkeep);

@@ -2,7 +2,8 @@
 /* What keeps the tables of a running pipeline in order: one thread for all of them, which rewrites
  * small files, deletes rows past their age and vacuums, within a share of one core. It reads and
  * writes files on its own; a table's lock is held while it plans and while it commits, so that it
- * never races the pipeline's own appends. */
+ * never races the pipeline's own appends. A second thread writes checkpoints, from a snapshot of
+ * its own, so that neither a commit nor a long compaction is ever in its way. */
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -27,7 +28,9 @@ struct delta_upkept {
     struct delta_upkeep_options options;
     struct weir_sink_upkeep counts; /* under the upkeep's lock */
     int64_t new_files;
-    int64_t expire_ns; /* when next; monotonic */
+    bool checkpoint_due;
+    int64_t checkpoint_ns; /* not before; monotonic */
+    int64_t expire_ns;     /* when next; monotonic */
     int64_t vacuum_ns;
     bool leaving; /* atomic */
     struct delta_upkeep *upkeep;
@@ -43,5 +46,8 @@ int delta_upkeep_join(void **shared, struct delta_upkept *table, bool (*draining
 void delta_upkeep_leave(void **shared, struct delta_upkept *table);
 /* After a commit that added so many files. */
 void delta_upkeep_notice(struct delta_upkept *table, int64_t files);
+/* A checkpoint is due: it is written soon, one at a time, within a share of one core, and before
+ * delta_upkeep_leave returns. False: nobody would. */
+bool delta_upkeep_checkpoint(struct delta_upkept *table);
 /* Adds to *out. */
 void delta_upkeep_counts(struct delta_upkept *table, struct weir_sink_upkeep *out);

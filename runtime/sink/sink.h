@@ -53,6 +53,7 @@ struct weir_sink_upkeep {
     int64_t bytes_written;
     int64_t files_expired;
     int64_t files_vacuumed;
+    int64_t checkpoints;
     int64_t cpu_ns;
 };
 

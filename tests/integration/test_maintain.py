@@ -492,6 +492,18 @@ def test_a_kill_while_files_are_put_together_loses_nothing(project, fault):
     assert orphans["files"] > 0 and sold(path) == ids
 
 
+def test_checkpoints_are_written_beside_the_commits(project):
+    """The newest is written before the run ends, whatever its thread was behind, and holds the table for every reader."""
+    project.write("pipelines/shop.lua", GENERATOR % (3000, "compact = false"))
+    path = project.root / "lake/bronze/sale"
+    project.run("pipelines/shop.lua")
+    checkpoints = sorted(int(entry.name[:20]) for entry in (path / "_delta_log").glob("*.checkpoint.parquet"))
+    versions = len(operations(path))
+    assert checkpoints and versions - 1 - checkpoints[-1] < 20, (checkpoints, versions)
+    assert json.loads((path / "_delta_log/_last_checkpoint").read_text())["version"] == checkpoints[-1]
+    assert sold(path) == list(range(3000))
+
+
 KEEPING = """\
 return pipeline "shop" {
   storage = delta { root = "lake" },

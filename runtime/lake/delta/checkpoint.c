@@ -547,6 +547,18 @@ bool weir_delta_checkpoint_due(const struct weir_delta_table *table) {
     return snapshot->version - last >= interval;
 }
 
+void weir_delta_checkpoint_seen(struct weir_delta_table *table,
+                                const struct weir_delta_snapshot *other) {
+    struct weir_delta_snapshot *snapshot = table->snapshot;
+    int64_t keep_ms = delta_interval_ms(
+        weir_delta_metadata_property(&snapshot->metadata, "delta.deletedFileRetentionDuration"),
+        7 * DAY_MS);
+    delta_tombstones_expire(snapshot, weir_clock_wall_us() / 1000 - keep_ms);
+    if (other->checkpoint_version > snapshot->checkpoint_version) {
+        snapshot->checkpoint_version = other->checkpoint_version;
+    }
+}
+
 int weir_delta_checkpoint(struct weir_delta_table *table, struct weir_error *err) {
     struct weir_error own;
     struct weir_error *e = err != NULL ? err : &own;

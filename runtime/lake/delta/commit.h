@@ -111,6 +111,9 @@ int weir_delta_append_columns(struct weir_delta_table *table, const struct weir_
 
 /* Every how many commits a checkpoint is due (table property delta.checkpointInterval, else 10). */
 bool weir_delta_checkpoint_due(const struct weir_delta_table *table);
+/* Another table of the same folder, of which this is the snapshot, wrote a checkpoint. */
+void weir_delta_checkpoint_seen(struct weir_delta_table *table,
+                                const struct weir_delta_snapshot *other);
 /* Writes the version checksum (`<version>.crc`) of the held snapshot, where there is none yet; not
  * synced, since nothing depends on it. */
 int weir_delta_checksum(struct weir_delta_table *table, struct weir_error *err) WEIR_MUST_CHECK;
