@@ -290,6 +290,45 @@ int weir_builder_null(struct weir_column_builder *b) {
     return rc;
 }
 
+static void clear_bits(uint8_t *bits, int64_t from, int64_t to) {
+    for (; from < to && (from & 7) != 0; from++) {
+        weir_bit_clear(bits, from);
+    }
+    memset(bits + from / 8, 0, (size_t)(to - from) / 8);
+    for (from += (to - from) / 8 * 8; from < to; from++) {
+        weir_bit_clear(bits, from);
+    }
+}
+
+int weir_builder_nulls(struct weir_column_builder *b, int64_t count) {
+    while (b->capacity_rows - b->length < count) {
+        int rc = grow_rows(b);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    int64_t from = b->length;
+    b->length += count;
+    b->null_count += count;
+    clear_bits(b->validity, from, b->length);
+    if (b->offsets != NULL) {
+        for (int64_t row = from; row < b->length; row++) {
+            b->offsets[row + 1] = b->offsets[from];
+        }
+    } else if (b->type == WEIR_TYPE_STRUCT) {
+        for (int32_t i = 0; i < b->child_count; i++) {
+            int rc = weir_builder_nulls(&b->children[i], count);
+            if (rc != WEIR_OK) {
+                return rc;
+            }
+        }
+    } else if (b->type != WEIR_TYPE_BOOL) {
+        size_t width = (size_t)weir_type_width(b->type);
+        memset((uint8_t *)b->values + (size_t)from * width, 0, (size_t)count * width);
+    }
+    return WEIR_OK;
+}
+
 int weir_builder_bool(struct weir_column_builder *b, bool value) {
     int rc = room_for_row(b);
     if (rc == WEIR_OK) {

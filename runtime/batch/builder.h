@@ -70,6 +70,8 @@ struct weir_batch *weir_batch_builder_take(struct weir_batch_builder *builder);
  * are given in the column's physical form; list and map: append the elements to the children
  * first, then finish the list with weir_builder_list. struct: append each child, then _struct. */
 int weir_builder_null(struct weir_column_builder *column) WEIR_MUST_CHECK;
+/* As many nulls at once: for columns that are mostly null. On failure some columns have them. */
+int weir_builder_nulls(struct weir_column_builder *column, int64_t count) WEIR_MUST_CHECK;
 int weir_builder_bool(struct weir_column_builder *column, bool value) WEIR_MUST_CHECK;
 int weir_builder_int(struct weir_column_builder *column, int64_t value)
     WEIR_MUST_CHECK; /* int8..64, date, timestamps; the caller has checked the range */

@@ -536,17 +536,19 @@ static int put_event(struct weir_batch_builder *builder, const struct event *e, 
 }
 
 static int put_nexmark(struct weir_batch_builder *builder, const struct settings *settings,
-                       uint64_t n) {
+                       uint64_t n, int32_t rows) {
     const struct nexmark_settings nexmark = {.seed = settings->seed,
                                              .start_us = settings->start_us,
                                              .per_second = settings->per_second,
                                              .late = settings->defects,
                                              .late_us = settings->late_us};
     struct weir_column_builder *meta = builder->columns + builder->column_count - WEIR_META_COUNT;
-    int rc = nexmark_put(builder->columns, &nexmark, n);
-    rc |= weir_builder_int(&meta[WEIR_META_OFFSET], (int64_t)n);
-    rc |= weir_builder_null(&meta[WEIR_META_RESCUED]);
-    builder->rows++;
+    int rc = nexmark_put(builder->columns, &nexmark, n, rows);
+    for (int32_t i = 0; rc == WEIR_OK && i < rows; i++) {
+        rc = weir_builder_int(&meta[WEIR_META_OFFSET], (int64_t)n + i);
+    }
+    rc |= weir_builder_nulls(&meta[WEIR_META_RESCUED], rows);
+    builder->rows = rows;
     return rc == WEIR_OK ? WEIR_OK : WEIR_E_LIMIT;
 }
 
@@ -561,15 +563,14 @@ static int next(struct weir_source *source, int32_t partition, int32_t max_rows,
         return WEIR_OK;
     }
     int rc = weir_batch_builder_begin_rows(&generator->builder, rows);
-    for (int32_t i = 0; rc == WEIR_OK && i < rows; i++) {
+    if (rc == WEIR_OK && generator->is_nexmark) {
+        rc = put_nexmark(&generator->builder, settings, generator->next, rows);
+    }
+    for (int32_t i = 0; rc == WEIR_OK && i < rows && !generator->is_nexmark; i++) {
         uint64_t n = generator->next + (uint64_t)i;
         struct event event;
-        if (generator->is_nexmark) {
-            rc = put_nexmark(&generator->builder, settings, n);
-        } else {
-            make_event(settings, n, true, &event);
-            rc = put_event(&generator->builder, &event, n);
-        }
+        make_event(settings, n, true, &event);
+        rc = put_event(&generator->builder, &event, n);
     }
     struct weir_batch *batch = rc == WEIR_OK ? weir_batch_builder_take(&generator->builder) : NULL;
     if (batch != NULL) {

@@ -1,7 +1,7 @@
 #include "source/nexmark.h"
 
 #include <math.h>
-#include <stdio.h>
+#include <pthread.h>
 #include <string.h>
 
 enum {
@@ -19,6 +19,9 @@ enum {
     AUCTION_BYTES = 500,
     BID_BYTES = 100,
     FILL_BYTES = 1 << 14,
+    CARD_BYTES = 19,
+    POWER_BITS = 12,
+    POWERS = 1 << POWER_BITS,
 };
 
 enum event_column { EVENT_TYPE, PERSON, AUCTION, BID, DATE_TIME };
@@ -122,29 +125,94 @@ static int64_t hot_auction(uint64_t n) {
 /* --- values ------------------------------------------------------------------------------------
  */
 
-static int64_t some_price(uint64_t *state) {
-    double exponent = (double)(draw(state) >> 11) / 9007199254740992.0 * 6;
-    return (int64_t)(pow(10.0, exponent) * 100.0 + 0.5);
-}
+/* 10 to the power of 6 i / POWERS, for i in [0, POWERS]: between two of them four terms of
+ * its series are all a double holds. pow would be the dearest part of an event. */
+static double powers[POWERS + 1];
+/* Letters that texts are cut from, the same for every seed. */
+static char letters[FILL_BYTES];
 
-static int put_text(struct weir_column_builder *column, const char *text) {
-    return weir_builder_bytes(column, text, strlen(text));
-}
-
-/* Letters cut from one long text, which is the same for every seed. */
-static int put_letters(struct weir_column_builder *column, uint64_t *state, int64_t length) {
-    static char letters[FILL_BYTES];
-    static _Atomic bool made;
-    if (!made) { /* whoever comes at the same time makes the same text */
-        uint64_t fixed = 1;
-        for (int i = 0; i < FILL_BYTES; i++) {
-            letters[i] = (char)('a' + (int)(draw(&fixed) % 26));
-        }
-        made = true;
+static void make_tables(void) {
+    uint64_t fixed = 1;
+    for (int i = 0; i < FILL_BYTES; i++) {
+        letters[i] = (char)('a' + (int)(draw(&fixed) % 26));
     }
+    for (int i = 0; i <= POWERS; i++) {
+        powers[i] = pow(10.0, 6.0 * i / POWERS);
+    }
+}
+
+static int64_t some_price(uint64_t *state) {
+    uint64_t bits = draw(state) >> 11; /* 53 of them */
+    double rest = (double)(bits & ((UINT64_C(1) << (53 - POWER_BITS)) - 1)) / 9007199254740992.0 *
+                  6 * 2.302585092994046;
+    double power = powers[bits >> (53 - POWER_BITS)] *
+                   (1 + rest * (1 + rest / 2 * (1 + rest / 3 * (1 + rest / 4))));
+    return (int64_t)(power * 100.0 + 0.5);
+}
+
+/* Most values have room: one test in place of a call. */
+static inline int put_int64(struct weir_column_builder *column, int64_t value) {
+    if (column->length < column->capacity_rows) {
+        ((int64_t *)column->values)[column->length++] = value;
+        return WEIR_OK;
+    }
+    return weir_builder_int(column, value);
+}
+
+static inline int put_bytes(struct weir_column_builder *column, const char *bytes, size_t length) {
+    if (column->length < column->capacity_rows &&
+        column->bytes_capacity - column->bytes_size >= length) {
+        memcpy((char *)column->values + column->bytes_size, bytes, length);
+        column->bytes_size += length;
+        column->offsets[++column->length] = (int32_t)column->bytes_size;
+        return WEIR_OK;
+    }
+    return weir_builder_bytes(column, bytes, length);
+}
+
+/* The decimal digits of a number, without zeros in front; returns what follows them. */
+static char *digits(char *out, uint64_t number) {
+    char backward[20];
+    int count = 0;
+    do {
+        backward[count++] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number != 0);
+    while (count > 0) {
+        *out++ = backward[--count];
+    }
+    return out;
+}
+
+static void four_digits(char *out, uint64_t number) {
+    for (int i = 3; i >= 0; i--) {
+        out[i] = (char)('0' + number % 10);
+        number /= 10;
+    }
+}
+
+static void three_hex(char *out, uint64_t number) {
+    static const char hex[] = "0123456789abcdef";
+    out[0] = hex[number >> 8 & 15];
+    out[1] = hex[number >> 4 & 15];
+    out[2] = hex[number & 15];
+}
+
+/* Appends a text behind `at`; returns what follows it. */
+static char *text(char *at, const char *what) {
+    size_t length = strlen(what);
+    memcpy(at, what, length);
+    return at + length;
+}
+
+static int put_text(struct weir_column_builder *column, const char *words) {
+    return put_bytes(column, words, strlen(words));
+}
+
+static int put_letters(struct weir_column_builder *column, uint64_t *state, int64_t length) {
     length = length < 0 ? 0 : length > FILL_BYTES / 2 ? FILL_BYTES / 2 : length;
     uint64_t at = below(state, FILL_BYTES / 2);
-    return weir_builder_bytes(column, letters + at, (size_t)length);
+    return put_bytes(column, letters + at, (size_t)length);
 }
 
 /* What fills an event up to its mean, within a fifth of the rest. */
@@ -152,7 +220,7 @@ static int put_extra(struct weir_column_builder *column, uint64_t *state, int64_
                      int64_t mean) {
     int64_t rest = mean - used;
     if (rest <= 5) {
-        return weir_builder_bytes(column, "", 0);
+        return put_bytes(column, "", 0);
     }
     int64_t spread = rest / 5;
     return put_letters(column, state,
@@ -162,24 +230,30 @@ static int put_extra(struct weir_column_builder *column, uint64_t *state, int64_
 static int put_person(struct weir_column_builder *c, uint64_t *state, uint64_t n, int64_t at_us) {
     char name[64];
     char email[64];
-    char card[32];
-    snprintf(name, sizeof(name), "%s %s", first_names[below(state, COUNT(first_names))],
-             last_names[below(state, COUNT(last_names))]);
-    snprintf(email, sizeof(email), "p%llu@example.com", (unsigned long long)below(state, 1u << 31));
-    uint64_t digits = draw(state);
-    snprintf(card, sizeof(card), "%04u %04u %04u %04u", (unsigned)(digits % 10000),
-             (unsigned)(digits / 10000 % 10000), (unsigned)(digits / 100000000 % 10000),
-             (unsigned)(digits / 1000000000000 % 10000));
+    char card[CARD_BYTES + 1];
+    const char *last_name = last_names[below(state, COUNT(last_names))];
+    char *name_end = text(name, first_names[below(state, COUNT(first_names))]);
+    *name_end++ = ' ';
+    name_end = text(name_end, last_name);
+    email[0] = 'p';
+    char *email_end = text(digits(email + 1, below(state, 1u << 31)), "@example.com");
+    uint64_t number = draw(state);
+    for (int i = 0; i < 4; i++) {
+        four_digits(card + 5 * i, number % 10000);
+        card[5 * i + 4] = ' ';
+        number /= 10000;
+    }
     const char *city = cities[below(state, COUNT(cities))];
-    int rc = weir_builder_int(&c[0], FIRST_ID + last_person(n));
-    rc |= put_text(&c[1], name);
-    rc |= put_text(&c[2], email);
-    rc |= put_text(&c[3], card);
+    int rc = put_int64(&c[0], FIRST_ID + last_person(n));
+    rc |= put_bytes(&c[1], name, (size_t)(name_end - name));
+    rc |= put_bytes(&c[2], email, (size_t)(email_end - email));
+    rc |= put_bytes(&c[3], card, CARD_BYTES);
     rc |= put_text(&c[4], city);
     rc |= put_text(&c[5], states[below(state, COUNT(states))]);
-    rc |= weir_builder_int(&c[6], at_us);
+    rc |= put_int64(&c[6], at_us);
     rc |= put_extra(&c[7], state,
-                    (int64_t)(16 + strlen(name) + strlen(email) + strlen(card) + strlen(city) + 2),
+                    16 + (name_end - name) + (email_end - email) + CARD_BYTES +
+                        (int64_t)strlen(city) + 2,
                     PERSON_BYTES);
     return rc;
 }
@@ -194,51 +268,53 @@ static int put_auction(struct weir_column_builder *c, const struct nexmark_setti
     bool hot = below(state, 4) != 0;
     int64_t name_bytes = 5 + (int64_t)below(state, 15);
     int64_t text_bytes = 20 + (int64_t)below(state, 80);
-    int rc = weir_builder_int(&c[0], FIRST_ID + last_auction(n));
+    int rc = put_int64(&c[0], FIRST_ID + last_auction(n));
     rc |= put_letters(&c[1], state, name_bytes);
     rc |= put_letters(&c[2], state, text_bytes);
-    rc |= weir_builder_int(&c[3], initial);
-    rc |= weir_builder_int(&c[4], initial + some_price(state));
-    rc |= weir_builder_int(&c[5], at_us);
-    rc |= weir_builder_int(&c[6], at_us + length_us);
-    rc |= weir_builder_int(&c[7], hot ? hot_person(n, 0) : some_person(state, n));
-    rc |= weir_builder_int(&c[8], FIRST_CATEGORY + (int64_t)below(state, CATEGORIES));
+    rc |= put_int64(&c[3], initial);
+    rc |= put_int64(&c[4], initial + some_price(state));
+    rc |= put_int64(&c[5], at_us);
+    rc |= put_int64(&c[6], at_us + length_us);
+    rc |= put_int64(&c[7], hot ? hot_person(n, 0) : some_person(state, n));
+    rc |= put_int64(&c[8], FIRST_CATEGORY + (int64_t)below(state, CATEGORIES));
     rc |= put_extra(&c[9], state, 56 + name_bytes + text_bytes, AUCTION_BYTES);
     return rc;
 }
 
 static int put_bid(struct weir_column_builder *c, uint64_t *state, uint64_t n, int64_t at_us) {
+    static const char address[] = "https://www.nexmark.com/xxx/xxx/xxx/item.htm?query=1";
     char channel[32];
     char url[96];
     bool hot_item = below(state, 2) == 0;
     bool hot_bidder = below(state, 4) != 0;
     uint64_t number = below(state, CHANNELS);
+    char *channel_end;
     if (below(state, 2) == 0) {
         number %= COUNT(hot_channels);
-        snprintf(channel, sizeof(channel), "%s", hot_channels[number]);
+        channel_end = text(channel, hot_channels[number]);
     } else {
-        snprintf(channel, sizeof(channel), "channel-%llu", (unsigned long long)number);
+        channel_end = digits(text(channel, "channel-"), number);
     }
     uint64_t place = number * 0x9e3779b97f4a7c15ull;
-    int used = snprintf(url, sizeof(url), "https://www.nexmark.com/%03x/%03x/%03x/item.htm?query=1",
-                        (unsigned)(place >> 40 & 0xfff), (unsigned)(place >> 28 & 0xfff),
-                        (unsigned)(place >> 16 & 0xfff));
+    char *url_end = text(url, address);
+    three_hex(url + 24, place >> 40);
+    three_hex(url + 28, place >> 28);
+    three_hex(url + 32, place >> 16);
     if (number % 10 != 0) { /* one channel in ten has no id */
-        used += snprintf(url + used, sizeof(url) - (size_t)used, "&channel_id=%u",
-                         (unsigned)(place >> 33));
+        url_end = digits(text(url_end, "&channel_id="), place >> 33);
     }
-    int rc = weir_builder_int(&c[0], hot_item ? hot_auction(n) : some_auction(state, n));
-    rc |= weir_builder_int(&c[1], hot_bidder ? hot_person(n, 1) : some_person(state, n));
-    rc |= weir_builder_int(&c[2], some_price(state));
-    rc |= put_text(&c[3], channel);
-    rc |= weir_builder_bytes(&c[4], url, (size_t)used);
-    rc |= weir_builder_int(&c[5], at_us);
+    int rc = put_int64(&c[0], hot_item ? hot_auction(n) : some_auction(state, n));
+    rc |= put_int64(&c[1], hot_bidder ? hot_person(n, 1) : some_person(state, n));
+    rc |= put_int64(&c[2], some_price(state));
+    rc |= put_bytes(&c[3], channel, (size_t)(channel_end - channel));
+    rc |= put_bytes(&c[4], url, (size_t)(url_end - url));
+    rc |= put_int64(&c[5], at_us);
     rc |= put_extra(&c[6], state, 32, BID_BYTES);
     return rc;
 }
 
-int nexmark_put(struct weir_column_builder *columns, const struct nexmark_settings *settings,
-                uint64_t n) {
+static int put_event(struct weir_column_builder *columns, const struct nexmark_settings *settings,
+                     uint64_t n, int64_t row) {
     uint64_t state = settings->seed * 0xd1342543de82ef95ull ^ (n * 0x9e3779b97f4a7c15ull);
     int64_t at_us = settings->start_us + (int64_t)((double)n * 1e6 / settings->per_second);
     if ((draw(&state) & 0xffffffffu) < settings->late) {
@@ -246,15 +322,30 @@ int nexmark_put(struct weir_column_builder *columns, const struct nexmark_settin
     }
     uint64_t offset = n % OF;
     int32_t kind = offset < PERSONS ? 0 : offset < PERSONS + AUCTIONS ? 1 : 2;
-    struct weir_column_builder *c = columns[PERSON + kind].children;
+    struct weir_column_builder *one = &columns[PERSON + kind];
     int rc = weir_builder_int(&columns[EVENT_TYPE], kind);
-    for (int32_t i = 0; i < 3; i++) {
-        rc |= i == kind ? WEIR_OK : weir_builder_null(&columns[PERSON + i]);
+    if (one->length < row) { /* the events before it were of other kinds */
+        rc |= weir_builder_nulls(one, row - one->length);
     }
-    rc |= kind == 0   ? put_person(c, &state, n, at_us)
-          : kind == 1 ? put_auction(c, settings, &state, n, at_us)
-                      : put_bid(c, &state, n, at_us);
-    rc |= weir_builder_struct(&columns[PERSON + kind]);
-    rc |= weir_builder_int(&columns[DATE_TIME], at_us);
+    rc |= kind == 0   ? put_person(one->children, &state, n, at_us)
+          : kind == 1 ? put_auction(one->children, settings, &state, n, at_us)
+                      : put_bid(one->children, &state, n, at_us);
+    rc |= weir_builder_struct(one);
+    rc |= put_int64(&columns[DATE_TIME], at_us);
+    return rc;
+}
+
+int nexmark_put(struct weir_column_builder *columns, const struct nexmark_settings *settings,
+                uint64_t n, int32_t rows) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    int rc = pthread_once(&once, make_tables);
+    int64_t first = columns[EVENT_TYPE].length;
+    for (int32_t i = 0; i < rows && rc == WEIR_OK; i++) {
+        rc = put_event(columns, settings, n + (uint64_t)i, first + i);
+    }
+    for (int32_t kind = 0; kind < 3 && rc == WEIR_OK; kind++) {
+        struct weir_column_builder *one = &columns[PERSON + kind];
+        rc = weir_builder_nulls(one, first + rows - one->length);
+    }
     return rc == WEIR_OK ? WEIR_OK : WEIR_E_LIMIT; /* the one way these fail */
 }

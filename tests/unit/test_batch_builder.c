@@ -64,6 +64,60 @@ static void all_rows_null(void **state) {
     model_fini(&m);
 }
 
+/* One null at a time, and the same as one run of them, are the same batch. */
+static void runs_of_nulls_are_nulls(void **state) {
+    (void)state;
+    static const char type[] =
+        "struct<a: int64, b: string, c: list<int32>, d: bool, e: struct<f: decimal(20,2)>>";
+    struct world w[2];
+    struct weir_batch *batches[2];
+    for (int k = 0; k < 2; k++) {
+        begin_world(&w[k], type, 64, 1 << 20, 1 << 20);
+        assert_int_equal(weir_batch_builder_begin_rows(&w[k].builder, 2), WEIR_OK);
+        struct weir_column_builder *c = &w[k].builder.columns[0];
+        static const int runs[] = {3, 11, 0, 24};
+        for (int i = 0; i < 4; i++) {
+            for (int n = 0; k == 0 && n < runs[i]; n++) {
+                assert_int_equal(weir_builder_null(c), WEIR_OK);
+            }
+            if (k == 1) {
+                assert_int_equal(weir_builder_nulls(c, runs[i]), WEIR_OK);
+            }
+            assert_int_equal(weir_builder_int(&c->children[0], 7 + i), WEIR_OK);
+            assert_int_equal(weir_builder_bytes(&c->children[1], "text", 4), WEIR_OK);
+            assert_int_equal(weir_builder_int(&c->children[2].children[0], i), WEIR_OK);
+            assert_int_equal(weir_builder_list(&c->children[2]), WEIR_OK);
+            assert_int_equal(weir_builder_bool(&c->children[3], true), WEIR_OK);
+            assert_int_equal(weir_builder_decimal(&c->children[4].children[0], 5, 0), WEIR_OK);
+            assert_int_equal(weir_builder_struct(&c->children[4]), WEIR_OK);
+            assert_int_equal(weir_builder_struct(c), WEIR_OK);
+            w[k].builder.rows += runs[i] + 1;
+        }
+        batches[k] = weir_batch_builder_take(&w[k].builder);
+        assert_int_equal(batches[k]->rows, 42);
+    }
+    const struct weir_column *one = &batches[0]->columns[0];
+    const struct weir_column *run = &batches[1]->columns[0];
+    assert_int_equal(run->null_count, 38);
+    assert_int_equal(one->null_count, 38);
+    assert_memory_equal(run->validity, one->validity, 5);
+    assert_memory_equal(run->children[0].values, one->children[0].values, 42 * sizeof(int64_t));
+    assert_memory_equal(run->children[1].offsets, one->children[1].offsets, 43 * sizeof(int32_t));
+    assert_memory_equal(run->children[2].offsets, one->children[2].offsets, 43 * sizeof(int32_t));
+    assert_int_equal(run->children[2].children[0].length, 4);
+    assert_memory_equal(run->children[3].values, one->children[3].values, 5);
+    assert_memory_equal(run->children[4].validity, one->children[4].validity, 5);
+    assert_memory_equal(run->children[4].children[0].values, one->children[4].children[0].values,
+                        42 * 16);
+    /* As many as there is room for, and not one more. */
+    assert_int_equal(weir_batch_builder_begin_rows(&w[1].builder, 2), WEIR_OK);
+    assert_int_equal(weir_builder_nulls(&w[1].builder.columns[0], 65), WEIR_E_LIMIT);
+    for (int k = 0; k < 2; k++) {
+        weir_batch_unref(batches[k]);
+        end_world(&w[k]);
+    }
+}
+
 static void a_row_not_finished_is_not_taken(void **state) {
     (void)state;
     struct world w;
@@ -335,6 +389,7 @@ int main(void) {
         cmocka_unit_test(random_batches_hold_what_was_appended),
         cmocka_unit_test(undone_rows_leave_no_trace),
         cmocka_unit_test(all_rows_null),
+        cmocka_unit_test(runs_of_nulls_are_nulls),
         cmocka_unit_test(a_row_not_finished_is_not_taken),
         cmocka_unit_test(rows_stop_at_rows_max_and_the_batch_stays_usable),
         cmocka_unit_test(bytes_stop_at_bytes_max_and_the_batch_stays_usable),
