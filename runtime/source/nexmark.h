@@ -18,7 +18,7 @@ struct nexmark_settings {
 /* event_type (0 person, 1 auction, 2 bid), the three as structs of which one is not null, and
  * dateTime. One reference; NULL without memory. */
 struct weir_schema *nexmark_schema(void);
-/* Appends events n to n + rows - 1 to the first columns. WEIR_E_LIMIT when the batch is full: then it
- * is of no use. */
+/* Appends events n to n + rows - 1 to the first columns. WEIR_E_LIMIT when the batch is full: then
+ * it is of no use. */
 int nexmark_put(struct weir_column_builder *columns, const struct nexmark_settings *settings,
                 uint64_t n, int32_t rows) WEIR_MUST_CHECK;
