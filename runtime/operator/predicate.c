@@ -12,8 +12,9 @@
 #include "operator/literal.h"
 
 enum {
-    BLOCK = 1024, /* rows judged together */
-    FEW = 8,      /* literals compared one by one; more go through a hash set */
+    BLOCK = 1024,    /* rows judged together */
+    FEW = 8,         /* literals compared one by one; more go through a hash set */
+    SHORT_BYTES = 8, /* of texts compared as words */
     MATCH_LIMIT = 100000,
     DEPTH_LIMIT = 10000,
     HEAP_LIMIT_KIB = 4096,
@@ -364,6 +365,51 @@ static bool bytes_one_of(const struct weir_predicate *predicate, const struct we
     return false;
 }
 
+/* Up to eight bytes as a word; of the same length, equal words are equal bytes. */
+static inline uint64_t short_word(const char *bytes, int32_t length) {
+    if (length >= 4) {
+        uint32_t first;
+        uint32_t last;
+        memcpy(&first, bytes, sizeof first);
+        memcpy(&last, bytes + length - 4, sizeof last);
+        return first | (uint64_t)last << 32;
+    }
+    return length <= 0 ? 0
+                       : (uint64_t)(uint8_t)bytes[0] | (uint64_t)(uint8_t)bytes[length >> 1] << 8 |
+                             (uint64_t)(uint8_t)bytes[length - 1] << 16;
+}
+
+static inline bool short_one_of(const int32_t lengths[FEW / 2], const uint64_t words[FEW / 2],
+                                const struct weir_column *column, int64_t row) {
+    int32_t length;
+    const char *bytes = weir_column_bytes(column, row, &length);
+    uint64_t word = short_word(bytes, length <= SHORT_BYTES ? length : 0);
+    bool found = false;
+    for (int32_t l = 0; l < FEW / 2; l++) {
+        found |= (length == lengths[l]) & (word == words[l]);
+    }
+    return found;
+}
+
+/* Codes and the like: few and short, compared all at once, because which one it is cannot be
+ * foreseen. False when they are not. */
+static bool judge_short(const struct weir_predicate *predicate, const struct rows *rows,
+                        uint8_t *verdict) {
+    int32_t lengths[FEW / 2];
+    uint64_t words[FEW / 2];
+    bool fits = predicate->set == NULL && predicate->count > 0 && predicate->count <= FEW / 2;
+    for (int32_t l = 0; fits && l < FEW / 2; l++) {
+        const struct weir_literal *one = &predicate->literals[l < predicate->count ? l : 0];
+        fits = one->length <= SHORT_BYTES;
+        lengths[l] = (int32_t)one->length;
+        words[l] = fits ? short_word(one->bytes, lengths[l]) : 0;
+    }
+    if (fits) {
+        EACH_ROW(short_one_of(lengths, words, rows->column, row))
+    }
+    return fits;
+}
+
 /* Few literals are compared all at once, without branches; a short list repeats its first. */
 #define ONE_OF(type, load, field, set_has)                                                         \
     if (predicate->set != NULL) {                                                                  \
@@ -409,7 +455,9 @@ static void judge_one_of(const struct weir_predicate *predicate, const struct ro
         break;
     case WEIR_TYPE_STRING:
     case WEIR_TYPE_BINARY:
-        EACH_ROW(bytes_one_of(predicate, rows->column, row))
+        if (!judge_short(predicate, rows, verdict)) {
+            EACH_ROW(bytes_one_of(predicate, rows->column, row))
+        }
         break;
     default:
         ONE_OF(int64_t, ((const int64_t *)in)[row], integer, set_has_int)

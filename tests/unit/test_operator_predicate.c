@@ -370,6 +370,44 @@ static void a_dictionary_column_is_judged_like_a_plain_one(void **state) {
     weir_schema_unref(schema);
 }
 
+/* Of every length around that of a word, differing in one byte anywhere, or in length alone. */
+static void short_texts_are_compared_whole(void **state) {
+    (void)state;
+    struct weir_schema *schema = schema_of("string");
+    for (size_t length = 0; length <= 10; length++) {
+        char text[12] = "abcdefghijk";
+        text[length] = '\0';
+        char values[24][12];
+        const char *rows[24];
+        uint8_t wanted[24];
+        int count = 0;
+        for (size_t i = 0; i <= length; i++, count++) {
+            strcpy(values[count], text);
+            values[count][i] = values[count][i] == '\0' ? '\0' : 'X';
+            wanted[count] = i == length;
+        }
+        strcpy(values[count], text);
+        values[count][length] = 'k';
+        values[count][length + 1] = '\0';
+        wanted[count++] = 0;
+        strcpy(values[count], "zz");
+        wanted[count++] = 1;
+        for (int i = 0; i < count; i++) {
+            rows[i] = values[i];
+        }
+        struct weir_batch *batch = batch_of(schema, rows, count);
+        const char *set[] = {text, "zz"};
+        struct weir_predicate *predicate =
+            weir_predicate_create(WEIR_PREDICATE_ONE_OF, &schema->fields[0], set, 2, &err);
+        uint8_t verdict[24];
+        weir_predicate_evaluate(predicate, &batch->columns[0], NULL, count, verdict);
+        assert_memory_equal(verdict, wanted, (size_t)count);
+        weir_predicate_destroy(predicate);
+        weir_batch_unref(batch);
+    }
+    weir_schema_unref(schema);
+}
+
 static void blocks_join_without_seams(void **state) {
     (void)state;
     struct weir_schema *schema = schema_of("int32");
@@ -413,6 +451,7 @@ int main(void) {
         cmocka_unit_test(a_pattern_bomb_is_a_violation_with_a_text),
         cmocka_unit_test(restrict_only_makes_verdicts_worse),
         cmocka_unit_test(a_dictionary_column_is_judged_like_a_plain_one),
+        cmocka_unit_test(short_texts_are_compared_whole),
         cmocka_unit_test(blocks_join_without_seams),
     };
     int failed = cmocka_run_group_tests_name("operator_predicate", tests, NULL, NULL);
