@@ -6,64 +6,73 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/clock.h"
-#include "core/log.h"
 #include "decode/avro_container.h"
-#include "decode/avro_plan.h"
-#include "decode/avro_registry.h"
+#include "decode/avro_writers.h"
 #include "decode/json_put.h"
 
-enum { WIRE_BYTES = 5, SINGLE_BYTES = 10, SUBJECT_BYTES = 512, WRITERS_MAX = 100000 };
-
-#define ASK_AGAIN_NS (INT64_C(10) * 1000000000) /* an id nobody knew may be registered since */
-#define TELL_AGAIN_NS (INT64_C(10) * 1000000000)
-
-/* One writer's schema. */
-struct writer {
-    int32_t id;
-    bool readable;
-    struct avro_schema schema;
-    struct avro_node plan;
-    char *reason;     /* not readable: why */
-    int64_t until_ns; /* not known to the registry: when to ask again; 0: for good */
-};
+enum { SINGLE_BYTES = 10, SUBJECT_BYTES = 512 };
 
 struct avro {
     struct weir_decoder head;
     struct decode_plan plan;
-    struct avro_schema reader; /* empty where only columns are known */
-    struct avro_registry *registry;
+    struct avro_schema reader;   /* empty where only columns are known */
+    struct avro_writers writers; /* without a registry: none */
     bool newest; /* the columns are those of the subject's newest schema, and may change */
-    struct writer **writers; /* by id, ascending */
-    int32_t writer_count;
-    int32_t writer_capacity;
-    struct writer *last;
+    struct avro_writer *only; /* without a registry: all of them write by the reader's schema */
     uint8_t
         single[SINGLE_BYTES]; /* what a single object by the reader's schema begins with; or 0 */
-    struct writer *file;      /* whose container is being read; NULL for messages */
-    int64_t told_ns;          /* when waiting for the registry was last told */
+    struct avro_writer *file; /* whose container is being read; NULL for messages */
 };
+
+/* --- writers
+ * -------------------------------------------------------------------------------------- */
+
+/* A field of the writer's record that no column takes, or not all of it: a null, another branch. */
+static bool leaves_out(const struct avro_node *plan) {
+    bool found = false;
+    for (int32_t i = 0; !found && i < plan->child_count; i++) {
+        const struct avro_node *field = &plan->children[i];
+        found = field->put == AVRO_PUT_SKIP;
+        for (int32_t b = 0; !found && field->put == AVRO_PUT_UNION && b < field->child_count; b++) {
+            found = field->children[b].put == AVRO_PUT_REFUSE;
+        }
+    }
+    return found;
+}
+
+static void tell_news(void *context, const struct avro_writer *writer) {
+    const struct avro *avro = context;
+    struct weir_decoder_news *news = avro->head.news;
+    if (news == NULL) {
+        return;
+    }
+    bool unknown = !writer->readable && writer->until_ns != 0; /* no schema at all */
+    if (!writer->readable && !unknown) {
+        __atomic_add_fetch(&news->refused, 1, __ATOMIC_RELAXED);
+    }
+    if (avro->newest && !unknown && (!writer->readable || leaves_out(&writer->plan))) {
+        __atomic_add_fetch(&news->columns, 1, __ATOMIC_RELAXED);
+    }
+}
+
+static int compile(void *context, struct avro_writer *writer, struct weir_error *err) {
+    struct avro *avro = context;
+    return avro_plan_compile(writer->schema.top, avro->reader.top, &avro->plan.record,
+                             &writer->plan, err);
+}
 
 /* --- life
  * ----------------------------------------------------------------------------------------- */
 
-static void free_writer(struct writer *writer) {
-    avro_plan_fini(&writer->plan);
-    avro_schema_fini(&writer->schema);
-    free(writer->reason);
-    free(writer);
-}
-
 static void destroy(struct weir_decoder *base) {
     struct avro *avro = (struct avro *)base;
-    for (int32_t i = 0; i < avro->writer_count; i++) {
-        free_writer(avro->writers[i]);
+    avro_writers_fini(&avro->writers);
+    if (avro->only != NULL) {
+        avro_writer_free(avro->only);
     }
-    free(avro->writers);
     if (avro->file != NULL) {
-        free_writer(avro->file);
+        avro_writer_free(avro->file);
     }
-    avro_registry_destroy(avro->registry);
     avro_schema_fini(&avro->reader);
     decode_plan_fini(&avro->plan);
     free(avro);
@@ -118,26 +127,23 @@ static int create(struct weir_decoder **out, const char *options_json, struct we
     int rc = path != NULL ? load_reader(avro, path, err) : WEIR_OK;
     rc = rc == WEIR_OK ? decode_plan_settle(&avro->plan, "avro", schema, -1, err) : rc;
     if (rc == WEIR_OK && json_object_get(options, "registry") != NULL) {
-        rc = avro_registry_create(options, &avro->registry, err);
+        avro->writers.what = "avro";
+        avro->writers.context = avro;
+        avro->writers.compile = compile;
+        avro->writers.asked = tell_news;
+        rc = avro_registry_create(options, &avro->writers.registry, err);
         avro->newest = path == NULL;
     } else if (rc == WEIR_OK && path == NULL) {
         rc = weir_error_set(err, WEIR_E_CONFIG,
                             "avro says where its schemas are: avro { registry = env \"REGISTRY\" } "
                             "or avro { schema = \"schemas/x.avsc\" }");
     } else if (rc == WEIR_OK) {
-        avro->last = calloc(1, sizeof(*avro->last));
-        rc = avro->last == NULL ? weir_error_set(err, WEIR_E_NOMEM, "avro decoder: out of memory")
+        avro->only = calloc(1, sizeof(*avro->only));
+        rc = avro->only == NULL ? weir_error_set(err, WEIR_E_NOMEM, "avro decoder: out of memory")
                                 : avro_plan_compile(avro->reader.top, avro->reader.top,
-                                                    &avro->plan.record, &avro->last->plan, err);
-        avro->writers = rc == WEIR_OK ? calloc(1, sizeof(*avro->writers)) : NULL;
-        if (avro->writers == NULL) {
-            rc = rc == WEIR_OK ? weir_error_set(err, WEIR_E_NOMEM, "avro decoder: out of memory")
-                               : rc;
-            free(avro->last);
-        } else {
-            avro->writers[0] = avro->last;
-            avro->writer_count = avro->writer_capacity = 1;
-            avro->last->readable = true;
+                                                    &avro->plan.record, &avro->only->plan, err);
+        if (rc == WEIR_OK) {
+            avro->only->readable = true;
             set_single(avro);
         }
     }
@@ -226,165 +232,24 @@ static int columns(const char *options_json, const char *source_kind,
     return rc;
 }
 
-/* --- writers
- * -------------------------------------------------------------------------------------- */
-
-/* Where the id is, or would be. */
-static int32_t place_of(const struct avro *avro, int32_t id) {
-    int32_t low = 0;
-    int32_t high = avro->writer_count;
-    while (low < high) {
-        int32_t middle = (low + high) / 2;
-        if (avro->writers[middle]->id < id) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
-
-static int add_writer(struct avro *avro, int32_t id, struct writer **out) {
-    if (avro->writer_count == avro->writer_capacity) {
-        int32_t capacity = avro->writer_capacity == 0 ? 16 : avro->writer_capacity * 2;
-        struct writer **larger = capacity > WRITERS_MAX
-                                     ? NULL
-                                     : realloc(avro->writers, (size_t)capacity * sizeof(*larger));
-        if (larger == NULL) {
-            return WEIR_E_NOMEM;
-        }
-        avro->writers = larger;
-        avro->writer_capacity = capacity;
-    }
-    struct writer *writer = calloc(1, sizeof(*writer));
-    if (writer == NULL) {
-        return WEIR_E_NOMEM;
-    }
-    int32_t at = place_of(avro, id);
-    memmove(avro->writers + at + 1, avro->writers + at,
-            (size_t)(avro->writer_count - at) * sizeof(*avro->writers));
-    writer->id = id;
-    avro->writers[at] = writer;
-    avro->writer_count++;
-    *out = writer;
-    return WEIR_OK;
-}
-
-/* A field of the writer's record that no column takes, or not all of it: a null, another branch. */
-static bool leaves_out(const struct avro_node *plan) {
-    bool found = false;
-    for (int32_t i = 0; !found && i < plan->child_count; i++) {
-        const struct avro_node *field = &plan->children[i];
-        found = field->put == AVRO_PUT_SKIP;
-        for (int32_t b = 0; !found && field->put == AVRO_PUT_UNION && b < field->child_count; b++) {
-            found = field->children[b].put == AVRO_PUT_REFUSE;
-        }
-    }
-    return found;
-}
-
-static void tell_news(const struct avro *avro, const struct writer *writer) {
-    struct weir_decoder_news *news = avro->head.news;
-    if (news == NULL) {
-        return;
-    }
-    bool unknown = !writer->readable && writer->until_ns != 0; /* no schema at all */
-    if (!writer->readable && !unknown) {
-        __atomic_add_fetch(&news->refused, 1, __ATOMIC_RELAXED);
-    }
-    if (avro->newest && !unknown && (!writer->readable || leaves_out(&writer->plan))) {
-        __atomic_add_fetch(&news->columns, 1, __ATOMIC_RELAXED);
-    }
-}
-
-/* Asks the registry, at the message at `offset`. WEIR_E_LIMIT: it cannot be reached now; the frames
- * wait. */
-static int fetch(struct avro *avro, struct writer *writer, int64_t offset) {
-    struct weir_error err = {0};
-    int rc = avro_registry_by_id(avro->registry, writer->id, &writer->schema, &err);
-    if (rc == WEIR_E_UNAVAILABLE || rc == WEIR_E_ENVIRONMENT) {
-        avro_schema_fini(&writer->schema);
-        if (weir_clock_mono_ns() - avro->told_ns > TELL_AGAIN_NS) {
-            avro->told_ns = weir_clock_mono_ns();
-            weir_log_warn("decode", "avro waits for schema %d: %s", (int)writer->id, err.message);
-        }
-        return WEIR_E_LIMIT;
-    }
-    if (rc == WEIR_OK) {
-        rc = avro_plan_compile(writer->schema.top, avro->reader.top, &avro->plan.record,
-                               &writer->plan, &err);
-    }
-    writer->readable = rc == WEIR_OK;
-    free(writer->reason);
-    writer->reason = NULL;
-    if (rc != WEIR_OK) {
-        avro_schema_fini(&writer->schema);
-        writer->until_ns = rc == WEIR_E_NOTFOUND ? weir_clock_mono_ns() + ASK_AGAIN_NS : 0;
-        if (asprintf(&writer->reason, "schema id %d, first at offset %lld: %s", (int)writer->id,
-                     (long long)offset, err.message) < 0) {
-            writer->reason = NULL;
-            return WEIR_E_NOMEM;
-        }
-        weir_log_warn("decode", "avro messages go to quarantine: %s", writer->reason);
-    }
-    tell_news(avro, writer);
-    return WEIR_OK;
-}
-
-static int find_writer(struct avro *avro, int32_t id, int64_t offset, struct writer **out) {
-    int32_t at = place_of(avro, id);
-    struct writer *writer =
-        at < avro->writer_count && avro->writers[at]->id == id ? avro->writers[at] : NULL;
-    int rc = WEIR_OK;
-    if (writer == NULL) {
-        rc = add_writer(avro, id, &writer);
-    }
-    bool ask = rc == WEIR_OK && !writer->readable &&
-               (writer->reason == NULL ||
-                (writer->until_ns != 0 && weir_clock_mono_ns() > writer->until_ns));
-    rc = ask ? fetch(avro, writer, offset) : rc;
-    *out = writer;
-    return rc;
-}
-
 /* --- frames
  * --------------------------------------------------------------------------------------- */
 
-/* The writer of a message, and the body behind its id. *writer NULL with a reason: none. */
+/* The writer of a message, and the body behind its id. */
 static int open_frame(struct avro *avro, struct avro_in *in, int64_t offset,
-                      struct writer **writer) {
+                      struct avro_writer **writer) {
     struct json_reader *r = &avro->plan.reader;
-    *writer = NULL;
     if (avro->file != NULL) {
         *writer = avro->file;
         return avro->file->readable ? WEIR_OK : json_fail(r, 0, "%s", avro->file->reason);
     }
-    if (avro->registry == NULL) {
-        *writer = avro->last;
-        bool single = in->end - in->p >= SINGLE_BYTES && in->p[0] == 0xc3 &&
-                      memcmp(in->p, avro->single, SINGLE_BYTES) == 0;
-        in->p += single ? SINGLE_BYTES : 0;
-        return WEIR_OK;
+    if (avro->only == NULL) {
+        return avro_writers_open(&avro->writers, r, in, offset, writer);
     }
-    if (in->end - in->p < WIRE_BYTES || in->p[0] != 0) {
-        return json_fail(r, 0,
-                         "not a message of a schema registry: it begins with a zero byte and "
-                         "the schema's id");
-    }
-    int32_t id = (int32_t)((uint32_t)in->p[1] << 24 | (uint32_t)in->p[2] << 16 |
-                           (uint32_t)in->p[3] << 8 | in->p[4]);
-    if (avro->last == NULL || avro->last->id != id || !avro->last->readable) {
-        int rc = find_writer(avro, id, offset, &avro->last);
-        if (rc != WEIR_OK) {
-            avro->last = NULL;
-            return rc;
-        }
-    }
-    if (!avro->last->readable) {
-        return json_fail(r, 1, "%s", avro->last->reason);
-    }
-    in->p += WIRE_BYTES;
-    *writer = avro->last;
+    *writer = avro->only;
+    bool single = in->end - in->p >= SINGLE_BYTES && in->p[0] == 0xc3 &&
+                  memcmp(in->p, avro->single, SINGLE_BYTES) == 0;
+    in->p += single ? SINGLE_BYTES : 0;
     return WEIR_OK;
 }
 
@@ -412,7 +277,7 @@ static int decode_frame(struct avro *avro, const uint8_t *block, const struct we
     struct avro_in in = {.begin = block + frame->start,
                          .p = block + frame->start,
                          .end = block + frame->start + frame->length};
-    struct writer *writer;
+    struct avro_writer *writer;
     weir_buffer_clear(&r->rescued);
     r->depth = 1;
     r->objects = 0;
@@ -498,7 +363,7 @@ static int begin(struct weir_decoder *base, const uint8_t *bytes, size_t size, b
         *used = last ? 0 : WEIR_SPLIT_MORE;
         return rc;
     }
-    struct writer *writer = calloc(1, sizeof(*writer));
+    struct avro_writer *writer = calloc(1, sizeof(*writer));
     if (writer == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "avro decoder: out of memory");
     }
@@ -512,7 +377,7 @@ static int begin(struct weir_decoder *base, const uint8_t *bytes, size_t size, b
         return weir_error_set(err, WEIR_E_NOMEM, "avro decoder: out of memory");
     }
     if (avro->file != NULL) {
-        free_writer(avro->file);
+        avro_writer_free(avro->file);
     }
     avro->file = writer;
     return WEIR_OK;

@@ -272,6 +272,11 @@ static int parse_object(struct parser *p, const json_t *json, const char *kind_n
         const json_t *items = json_object_get(json, kind == AVRO_ARRAY ? "items" : "values");
         rc = parse_branches(p, type, &items, 1, space, depth);
     }
+    const char *connect = json_string_value(json_object_get(json, "connect.name"));
+    if (rc == WEIR_OK && connect != NULL) {
+        type->connect_name = strdup(connect);
+        rc = type->connect_name == NULL ? out_of_memory(p) : WEIR_OK;
+    }
     if (rc == WEIR_OK) {
         read_logical(type, json);
     }
@@ -347,6 +352,7 @@ void avro_schema_fini(struct avro_schema *schema) {
         free((void *)type->branches);
         free_texts(type->symbols, type->symbol_count);
         free(type->name);
+        free(type->connect_name);
         free(type);
         type = next;
     }

@@ -49,8 +49,9 @@ struct avro_type {
     int64_t per_second; /* timestamps: units a second */
     int32_t precision;
     int32_t scale;
-    int32_t size; /* fixed: bytes */
-    char *name;   /* full name of record, enum, fixed; NULL else */
+    int32_t size;       /* fixed: bytes */
+    char *name;         /* full name of record, enum, fixed; NULL else */
+    char *connect_name; /* what Kafka Connect calls the type; NULL: nothing */
     char **symbols;
     int32_t symbol_count;
     int32_t default_symbol; /* -1: none */

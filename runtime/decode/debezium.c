@@ -1,6 +1,6 @@
-/* The Debezium decoder: change events in JSON, with a schema beside the payload or without, → a
- * changelog. The row is the `after` of inserts, updates and snapshot reads; of a delete only the
- * key columns are taken, because the others may hold made-up zeros. */
+/* The Debezium decoder: change events in JSON, with a schema beside the payload or without, or in
+ * Avro by a schema registry, → a changelog. The row is the `after` of inserts, updates and snapshot
+ * reads; of a delete only the key columns are taken, because the others may hold made-up zeros. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,8 @@
 #include <xxhash.h>
 
 #include "batch/change.h"
-#include "decode/debezium_schema.h"
+#include "decode/debezium_avro.h"
+#include "decode/debezium_members.h"
 #include "decode/json_index.h"
 #include "decode/json_number.h"
 #include "decode/json_put.h"
@@ -39,10 +40,12 @@ struct debezium {
     struct weir_decoder head;
     struct decode_plan plan;
     struct weir_json_index *index;
-    struct debezium_field *forms; /* one a field of the record, of the last schema seen */
-    bool *is_key;                 /* likewise */
-    bool has_schema;              /* of the frame at hand */
-    uint64_t schema_hash;         /* of the last; 0 none */
+    struct debezium_avro *avro;        /* NULL: events are JSON */
+    struct debezium_field *forms;      /* one a field of the record, of the last schema seen */
+    const struct debezium_field *said; /* those of the frame at hand: `forms`, or a writer's */
+    bool *is_key;                      /* likewise */
+    bool has_schema;                   /* of the frame at hand */
+    uint64_t schema_hash;              /* of the last; 0 none */
     enum decimals decimals;
 };
 
@@ -51,6 +54,7 @@ struct debezium {
 static void destroy(struct weir_decoder *base) {
     struct debezium *d = (struct debezium *)base;
     weir_json_index_destroy(d->index);
+    debezium_avro_destroy(d->avro);
     free(d->forms);
     free(d->is_key);
     decode_plan_fini(&d->plan);
@@ -134,6 +138,15 @@ static int read_options(struct debezium *d, const char *options_json, int32_t *c
     return rc;
 }
 
+static int open_registry(struct debezium *d, const char *options_json, struct weir_error *err) {
+    json_t *options = json_loads(options_json != NULL ? options_json : "{}", 0, NULL);
+    int rc = json_object_get(options, "registry") == NULL
+                 ? WEIR_OK
+                 : debezium_avro_create(options, &d->plan.record, &d->plan.reader, &d->avro, err);
+    json_decref(options);
+    return rc;
+}
+
 static int create(struct weir_decoder **out, const char *options_json, struct weir_schema *schema,
                   struct weir_error *err) {
     struct debezium *d = calloc(1, sizeof(*d));
@@ -148,7 +161,7 @@ static int create(struct weir_decoder **out, const char *options_json, struct we
     if (rc == WEIR_OK) {
         d->index = weir_json_index_create();
         rc = d->index == NULL ? weir_error_set(err, WEIR_E_NOMEM, "debezium decoder: out of memory")
-                              : WEIR_OK;
+                              : open_registry(d, options_json, err);
     }
     if (rc != WEIR_OK) {
         destroy(&d->head);
@@ -178,68 +191,10 @@ static int columns(const char *options_json, const char *source_kind,
 
 /* --- members ------------------------------------------------------------------------------ */
 
-/* Walks the object at r->next: where the values of `names` are, NULL for those it has not. */
-static int scan(struct json_reader *r, const char *const *names, int32_t count,
-                const uint32_t **found) {
-    memset(found, 0, (size_t)count * sizeof(const uint32_t *));
-    uint32_t at = *r->next++;
-    if (r->block[at] != '{') {
-        return json_fail(r, at, "expected an object");
-    }
-    if (r->block[*r->next] == '}') {
-        r->next++;
-        return WEIR_OK;
-    }
-    for (;;) {
-        at = *r->next++;
-        const uint8_t *key;
-        size_t length;
-        if (r->block[at] != '"') {
-            return json_fail(r, at, "expected a key");
-        }
-        int rc = json_string_view(r, at, &key, &length);
-        if (rc != WEIR_OK) {
-            return rc;
-        }
-        int32_t i = 0;
-        while (i < count && (strlen(names[i]) != length || memcmp(names[i], key, length) != 0)) {
-            i++;
-        }
-        if (r->block[*r->next++] != ':') {
-            return json_fail(r, r->next[-1], "expected a colon after the key");
-        }
-        if (i < count) {
-            found[i] = r->next;
-        }
-        uint32_t end;
-        rc = json_skip_value(r, &end);
-        if (rc != WEIR_OK) {
-            return rc;
-        }
-        at = *r->next++;
-        if (r->block[at] == '}') {
-            return WEIR_OK;
-        }
-        if (r->block[at] != ',') {
-            return json_fail(r, at, "expected a comma or }");
-        }
-    }
-}
-
-static bool is_null(const struct json_reader *r, const uint32_t *value) {
-    return value == NULL || r->block[*value] == 'n';
-}
-
-static bool whole_at(const struct json_reader *r, const uint32_t *value, int64_t *out) {
-    struct json_number n;
-    return !is_null(r, value) && json_number_read(r->block + *value, &n) &&
-           json_number_int64(&n, out);
-}
-
 /* The schema beside the payload; read when it is another than the last. */
 static int read_schema(struct debezium *d, const uint32_t *value) {
     struct json_reader *r = &d->plan.reader;
-    d->has_schema = !is_null(r, value);
+    d->has_schema = !debezium_is_null(r, value);
     if (!d->has_schema) {
         return WEIR_OK;
     }
@@ -305,9 +260,9 @@ static int put_free_decimal(struct debezium *d, const struct json_field *f,
     const uint32_t *found[2];
     uint32_t at = *r->next;
     int64_t scale;
-    int rc = scan(r, names, 2, found);
-    if (rc == WEIR_OK &&
-        (!whole_at(r, found[0], &scale) || scale < -1000 || scale > 1000 || is_null(r, found[1]))) {
+    int rc = debezium_scan(r, names, 2, found);
+    if (rc == WEIR_OK && (!debezium_whole(r, found[0], &scale) || scale < -1000 || scale > 1000 ||
+                          debezium_is_null(r, found[1]))) {
         rc = json_fail(r, at, "expected a decimal's scale and value");
     }
     return rc == WEIR_OK ? put_unscaled(d, f, *found[1], (int32_t)scale, b) : rc;
@@ -324,9 +279,9 @@ static int put_decimal(struct debezium *d, int32_t i, struct json_field *f,
         return json_read_value(r, f, b, NULL);
     }
     bool by_schema = d->has_schema && d->decimals == DECIMALS_BY_SCHEMA;
-    if (by_schema && d->forms[i].form == DEBEZIUM_DECIMAL) {
+    if (by_schema && d->said[i].form == DEBEZIUM_DECIMAL) {
         r->next++;
-        return put_unscaled(d, f, at, d->forms[i].scale, b);
+        return put_unscaled(d, f, at, d->said[i].scale, b);
     }
     if (d->decimals == DECIMALS_DECLARED) {
         r->next++;
@@ -351,13 +306,13 @@ static int put_time(struct debezium *d, int32_t i, const struct json_field *f,
     struct json_field said = *f;
     int64_t value;
     bool is_date = b->type == WEIR_TYPE_DATE;
-    if (whole_at(r, r->next, &value)) {
+    if (debezium_whole(r, r->next, &value)) {
         int64_t most = is_date ? INFINITE_DAYS : INFINITE_TIME;
         if (value >= most || value <= -most) {
             return json_fail(r, at, "%lld is infinity, which %s cannot hold", (long long)value,
                              weir_type_name(b->type));
         }
-        enum debezium_form form = d->has_schema ? d->forms[i].form : DEBEZIUM_PLAIN;
+        enum debezium_form form = d->has_schema ? d->said[i].form : DEBEZIUM_PLAIN;
         if (!is_date && form >= DEBEZIUM_MILLIS) {
             if (units[form] > f->per_second) {
                 int64_t down = units[form] / f->per_second;
@@ -392,10 +347,11 @@ static int put_value(struct debezium *d, int32_t i, bool only_key, struct weir_c
     struct json_reader *r = &d->plan.reader;
     struct json_field *f = &d->plan.record.fields[i];
     bool gone = !d->is_key[i] && is_unavailable(r, r->next);
-    if ((only_key && !d->is_key[i]) || gone || is_null(r, r->next)) {
+    if ((only_key && !d->is_key[i]) || gone || debezium_is_null(r, r->next)) {
         uint32_t end;
-        int rc = is_null(r, r->next) && d->is_key[i] ? json_fail(r, *r->next, "null in a key")
-                                                     : json_skip_value(r, &end);
+        int rc = debezium_is_null(r, r->next) && d->is_key[i]
+                     ? json_fail(r, *r->next, "null in a key")
+                     : json_skip_value(r, &end);
         if (rc == WEIR_OK && gone && !only_key) {
             rc = weir_builder_bytes(&unavailable->children[0], f->field->name,
                                     strlen(f->field->name));
@@ -490,27 +446,6 @@ static int put_optional(struct weir_column_builder *b, bool has, int64_t value) 
     return has ? weir_builder_int(b, value) : weir_builder_null(b);
 }
 
-/* transaction.id is "txid:lsn", and its second half differs from event to event. */
-static bool transaction_id(struct json_reader *r, const uint32_t *transaction, int64_t *txid) {
-    static const char *const names[] = {"id"};
-    const uint32_t *id;
-    if (is_null(r, transaction)) {
-        return false;
-    }
-    r->next = transaction;
-    if (scan(r, names, 1, &id) != WEIR_OK || is_null(r, id) || r->block[*id] != '"') {
-        return false;
-    }
-    int64_t value = 0;
-    const uint8_t *p = r->block + *id + 1;
-    const uint8_t *first = p;
-    for (; json_is_digit(*p) && p - first < 18; p++) {
-        value = value * 10 + (*p - '0');
-    }
-    *txid = value;
-    return p > first && *p == ':';
-}
-
 static int put_extras(struct debezium *d, enum weir_change change,
                       const uint32_t *const found[MEMBER_COUNT],
                       struct weir_column_builder *extras) {
@@ -520,17 +455,17 @@ static int put_extras(struct debezium *d, enum weir_change change,
     int64_t txid = 0;
     int64_t time = 0;
     int rc = WEIR_OK;
-    if (!is_null(r, found[SOURCE])) {
+    if (!debezium_is_null(r, found[SOURCE])) {
         r->next = found[SOURCE];
-        rc = scan(r, origin_names, ORIGIN_COUNT, origin);
+        rc = debezium_scan(r, origin_names, ORIGIN_COUNT, origin);
     }
-    bool has_time = whole_at(r, origin[TS_US], &time);
-    if (!has_time && whole_at(r, origin[TS_MS], &time)) {
+    bool has_time = debezium_whole(r, origin[TS_US], &time);
+    if (!has_time && debezium_whole(r, origin[TS_MS], &time)) {
         has_time = !__builtin_mul_overflow(time, 1000, &time);
     }
-    bool has_lsn = whole_at(r, origin[LSN], &lsn);
-    bool has_txid =
-        transaction_id(r, found[TRANSACTION], &txid) || whole_at(r, origin[TXID], &txid);
+    bool has_lsn = debezium_whole(r, origin[LSN], &lsn);
+    bool has_txid = debezium_transaction(r, found[TRANSACTION], &txid) ||
+                    debezium_whole(r, origin[TXID], &txid);
     if (rc == WEIR_OK) {
         rc = weir_builder_int(&extras[EXTRA_CHANGE], change);
     }
@@ -554,20 +489,20 @@ static int put_extras(struct debezium *d, enum weir_change change,
 /* Which members the event has; *found are those of its payload. */
 static int read_envelope(struct debezium *d, const uint32_t *found[MEMBER_COUNT]) {
     struct json_reader *r = &d->plan.reader;
-    int rc = scan(r, member_names, MEMBER_COUNT, found);
+    int rc = debezium_scan(r, member_names, MEMBER_COUNT, found);
     if (rc != WEIR_OK || found[PAYLOAD] == NULL) {
-        d->has_schema = false;
+        d->has_schema = d->avro != NULL;
         return rc;
     }
     const uint32_t *payload = found[PAYLOAD];
     rc = read_schema(d, found[SCHEMA]);
-    if (rc == WEIR_OK && is_null(r, payload)) {
+    if (rc == WEIR_OK && debezium_is_null(r, payload)) {
         memset(found, 0, MEMBER_COUNT * sizeof(const uint32_t *));
         found[PAYLOAD] = payload;
         return WEIR_OK;
     }
     r->next = payload;
-    return rc == WEIR_OK ? scan(r, member_names, MEMBER_COUNT, found) : rc;
+    return rc == WEIR_OK ? debezium_scan(r, member_names, MEMBER_COUNT, found) : rc;
 }
 
 /* *ignored: nothing of the table changes (a tombstone, a logical message). */
@@ -583,7 +518,7 @@ static int read_event(struct debezium *d, struct weir_column_builder *columns, b
     if (rc != WEIR_OK) {
         return rc;
     }
-    if (found[PAYLOAD] != NULL && is_null(r, found[PAYLOAD])) {
+    if (found[PAYLOAD] != NULL && debezium_is_null(r, found[PAYLOAD])) {
         *ignored = true;
         return WEIR_OK;
     }
@@ -613,7 +548,7 @@ static int read_event(struct debezium *d, struct weir_column_builder *columns, b
         return json_fail(r, 0, "the op \"%c\" is not known", op[1] >= ' ' ? op[1] : '?');
     }
     const uint32_t *row = found[is_delete ? BEFORE : AFTER];
-    if (is_null(r, row)) {
+    if (debezium_is_null(r, row)) {
         return json_fail(r, 0,
                          is_delete ? "a delete without before; give the table a primary key"
                                    : "no row in after");
@@ -629,10 +564,20 @@ static int decode_frame(struct debezium *d, const uint8_t *block, const struct w
                         struct weir_batch_builder *builder, struct weir_reject_batch **rejects) {
     struct json_reader *r = &d->plan.reader;
     const uint8_t *text = block + frame->start;
+    size_t size = frame->length;
     uint32_t *positions;
     uint32_t count;
+    d->said = d->forms;
+    r->path[0] = '\0';
+    int rc = d->avro != NULL ? debezium_avro_text(d->avro, block, frame, &text, &size, &d->said)
+                             : WEIR_OK;
+    if (rc != WEIR_OK) {
+        return rc == WEIR_E_DATA
+                   ? decode_reject(builder, rejects, block, frame, "", r->reason, r->error_at)
+                   : rc;
+    }
     enum weir_json_index_result result =
-        weir_json_index_run(d->index, text, frame->length, &positions, &count);
+        weir_json_index_run(d->index, text, size, &positions, &count);
     if (result == WEIR_JSON_NOMEM) {
         return WEIR_E_NOMEM;
     }
@@ -648,7 +593,7 @@ static int decode_frame(struct debezium *d, const uint8_t *block, const struct w
     json_keys_clear(&r->keys);
     weir_buffer_clear(&r->rescued);
     bool ignored;
-    int rc = read_event(d, builder->columns, &ignored);
+    rc = read_event(d, builder->columns, &ignored);
     if (rc == WEIR_OK && ignored) {
         return WEIR_OK;
     }
@@ -659,7 +604,8 @@ static int decode_frame(struct debezium *d, const uint8_t *block, const struct w
         decode_undo_row(builder);
     }
     if (rc == WEIR_E_DATA) {
-        rc = decode_reject(builder, rejects, block, frame, r->path, r->reason, r->error_at);
+        int64_t at = d->avro != NULL ? -1 : (int64_t)r->error_at; /* of the text, not the message */
+        rc = decode_reject(builder, rejects, block, frame, r->path, r->reason, at);
     }
     return rc;
 }
@@ -694,6 +640,11 @@ static const struct weir_option options[] = {
      .form = WEIR_OPTION_TEXT,
      .example = "\"string\"",
      .choices = decimals_choices},
+    {.name = "registry", .form = WEIR_OPTION_TEXT, .example = "env \"REGISTRY\""},
+    {.name = "username", .form = WEIR_OPTION_TEXT},
+    {.name = "password", .form = WEIR_OPTION_SECRET},
+    {.name = "token", .form = WEIR_OPTION_SECRET},
+    {.name = "ca_file", .form = WEIR_OPTION_PATH},
     {0},
 };
 

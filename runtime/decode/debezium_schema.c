@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void read_field(const json_t *said, struct debezium_field *field) {
+enum debezium_form debezium_form(const char *name) {
     static const struct {
         const char *name;
         enum debezium_form form;
@@ -15,12 +15,17 @@ static void read_field(const json_t *said, struct debezium_field *field) {
         {"io.debezium.time.MicroTimestamp", DEBEZIUM_MICROS},
         {"io.debezium.time.NanoTimestamp", DEBEZIUM_NANOS},
     };
-    const char *name = json_string_value(json_object_get(said, "name"));
-    for (size_t i = 0; name != NULL && i < sizeof(forms) / sizeof(forms[0]); i++) {
+    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
         if (strcmp(name, forms[i].name) == 0) {
-            field->form = forms[i].form;
+            return forms[i].form;
         }
     }
+    return DEBEZIUM_PLAIN;
+}
+
+static void read_field(const json_t *said, struct debezium_field *field) {
+    const char *name = json_string_value(json_object_get(said, "name"));
+    field->form = name != NULL ? debezium_form(name) : DEBEZIUM_PLAIN;
     const char *scale =
         json_string_value(json_object_get(json_object_get(said, "parameters"), "scale"));
     char *end = NULL;

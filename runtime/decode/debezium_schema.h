@@ -18,6 +18,9 @@ struct debezium_field {
 
 enum { DEBEZIUM_SCALE_BAD = 1000 }; /* no decimal has it */
 
+/* By the name a field's type has in Kafka Connect. */
+enum debezium_form debezium_form(const char *name);
+
 /* Reads the schema's text for the fields of `after`, one to a field of the record; those it does
  * not name are plain. False when it is not a schema of an envelope. */
 bool debezium_schema_read(const uint8_t *text, size_t length, const struct json_record *record,

@@ -109,3 +109,23 @@ def connect(kafka):
     worker = debezium.start(kafka)
     yield worker
     worker.stop()
+
+
+@pytest.fixture(scope="session")
+def apicurio():
+    """A real schema registry all tests of the session share: subjects have names of their own."""
+    import apicurio as service
+    if service.java() is None:
+        pytest.skip(f"Apicurio Registry needs Java {service.JAVA_MIN} or newer; name one in WEIR_REGISTRY_JAVA")
+    registry = service.start()
+    yield registry
+    registry.stop()
+
+
+@pytest.fixture(scope="session")
+def connect_avro(kafka, apicurio):
+    """As `connect`, with the converter that writes Avro."""
+    import debezium
+    worker = debezium.start(kafka, avro=True)
+    yield worker
+    worker.stop()

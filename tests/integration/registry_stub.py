@@ -39,6 +39,7 @@ class Registry:
     def __init__(self):
         self.schemas, self.subjects, self.levels = [], collections.defaultdict(list), {}
         self.asked, self.down, self.lock = collections.Counter(), False, threading.Lock()
+        self.refuses = None  # or the status and the answer to everything
         registry = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -50,7 +51,7 @@ class Registry:
                 body = json.loads(self.rfile.read(size)) if size else None
                 with registry.lock:
                     registry.asked[f"{self.command} {self.path}"] += 1
-                    status, answer = (503, {"message": "later"}) if registry.down else registry.answer(self.command, self.path, body)
+                    status, answer = registry.refuses or ((503, {"message": "later"}) if registry.down else registry.answer(self.command, self.path, body))
                 text = json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(text)))
