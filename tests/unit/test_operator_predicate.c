@@ -382,15 +382,15 @@ static void short_texts_are_compared_whole(void **state) {
         uint8_t wanted[24];
         int count = 0;
         for (size_t i = 0; i <= length; i++, count++) {
-            strcpy(values[count], text);
+            memcpy(values[count], text, sizeof text);
             values[count][i] = values[count][i] == '\0' ? '\0' : 'X';
             wanted[count] = i == length;
         }
-        strcpy(values[count], text);
+        memcpy(values[count], text, sizeof text);
         values[count][length] = 'k';
         values[count][length + 1] = '\0';
         wanted[count++] = 0;
-        strcpy(values[count], "zz");
+        memcpy(values[count], "zz", sizeof "zz");
         wanted[count++] = 1;
         for (int i = 0; i < count; i++) {
             rows[i] = values[i];
