@@ -60,7 +60,8 @@ enum weir_section { /* the keyed ones */
 enum weir_message_kind { /* recorded: append only */
                          WEIR_MESSAGE_BATCH = 1,
                          WEIR_MESSAGE_TICK,
-                         WEIR_MESSAGE_IDLE,
+                         WEIR_MESSAGE_IDLE, /* rows = microseconds in which nothing was taken; with
+                                               a subject: that partition is blocked (1) or not */
                          WEIR_MESSAGE_TIMER,
                          WEIR_MESSAGE_ADMIN,
                          WEIR_MESSAGE_RULE_SET,  /* hash = first 8 bytes of the new hash, reason =

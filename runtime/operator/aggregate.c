@@ -49,7 +49,7 @@ static int make_output(struct weir_aggregate *aggregate, const struct weir_aggre
         rc = weir_schema_add(aggregate->output, &field);
         free(name);
     }
-    if (rc == WEIR_OK && config->unwindowed) {
+    if (rc == WEIR_OK && (config->unwindowed || config->updates)) {
         rc = weir_schema_add_text(aggregate->output, WEIR_CHANGE_COLUMN, "int8", false, err);
     }
     return rc == WEIR_OK ? rc : weir_error_set(err, rc, "cannot make the output's schema");
@@ -71,8 +71,9 @@ static uint64_t shape_of(const struct weir_aggregate *aggregate,
         const char *zone = config->calendar != NULL ? weir_zone_name(config->calendar->zone) : "";
         shape = XXH3_64bits_withSeed(zone, strlen(zone), shape);
     }
-    if (config->unwindowed || config->retracts) {
-        uint8_t changing[2] = {config->unwindowed, config->retracts};
+    if (config->unwindowed || config->retracts || config->updates) {
+        uint8_t changing[2] = {(uint8_t)(config->unwindowed | config->updates << 1),
+                               config->retracts};
         shape = XXH3_64bits_withSeed(changing, sizeof changing, shape);
     }
     for (int32_t m = 0; m < aggregate->measures.count; m++) {
@@ -128,7 +129,8 @@ static int make_tables(struct weir_aggregate *aggregate, const struct weir_aggre
 struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config *config,
                                              struct weir_error *err) {
     bool sized = config->gap_us == 0 && config->calendar == NULL && !config->unwindowed;
-    if ((config->retracts && (config->every_us != 0 || config->gap_us != 0)) ||
+    bool plain = config->every_us == 0 && config->gap_us == 0;
+    if ((config->retracts && !plain) || (config->updates && (!plain || config->unwindowed)) ||
         (sized && config->size_us <= 0) || config->gap_us < 0 || config->lateness_us < 0 ||
         config->every_us < 0 ||
         (config->every_us > 0 && (!sized || config->every_us > config->size_us)) ||
@@ -164,7 +166,7 @@ struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config 
         goto fail;
     }
     uint32_t tail_bytes = config->gap_us != 0 ? WINDOW_BYTES * 2
-                          : config->unwindowed || config->retracts
+                          : config->unwindowed || config->retracts || config->updates
                               ? (uint32_t)sizeof(uint64_t) /* rows of the group */
                               : 0;
     aggregate->key = weir_key_create(config->input, config->by, config->by_count, err);
@@ -190,7 +192,7 @@ struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config 
             goto fail;
         }
     }
-    if (config->unwindowed) {
+    if (config->unwindowed || config->updates) {
         aggregate->changes = weir_changes_create();
         if (aggregate->changes == NULL) {
             weir_error_set(err, WEIR_E_NOMEM, "no memory");
@@ -460,6 +462,9 @@ static int feed_windows(struct weir_aggregate *aggregate, const struct weir_feed
     int32_t taken = (aggregate->hops != NULL ? weir_hops_find : find_windows)(
         aggregate, feed->sel, feed->count, feed->times_us, feed->watermark_before_us, late_sel,
         late_count);
+    if (aggregate->changes != NULL) {
+        weir_changes_begin(aggregate);
+    }
     if (taken == 0) {
         return WEIR_OK;
     }
@@ -476,7 +481,12 @@ static int feed_windows(struct weir_aggregate *aggregate, const struct weir_feed
     }
     weir_keys_hash(keys, weir_table_view(aggregate->table)->seed);
     rc = find_slots(aggregate, taken, err);
-    for (int32_t i = 0; i < taken && rc == WEIR_OK && aggregate->measures.retracts; i++) {
+    for (int32_t i = 0; i < taken && rc == WEIR_OK && aggregate->changes != NULL; i++) {
+        rc = weir_changes_note(aggregate, aggregate->slots[i], feed->times_us[aggregate->rows[i]],
+                               err);
+    }
+    bool counted = aggregate->measures.retracts || aggregate->changes != NULL;
+    for (int32_t i = 0; i < taken && rc == WEIR_OK && counted; i++) {
         count_row(aggregate, feed, i);
     }
     return rc == WEIR_OK ? weir_aggregate_add(aggregate, feed, 0, taken, err) : rc;
@@ -585,15 +595,21 @@ int weir_aggregate_append_row(struct weir_aggregate *aggregate, const struct wei
     return rc;
 }
 
-static int append_row(struct weir_aggregate *aggregate, struct weir_slot *slot, int64_t start,
+void weir_aggregate_read_key(const struct weir_aggregate *aggregate, const struct weir_slot *slot,
+                             struct weir_row *row) {
+    const uint8_t *key = weir_slot_key(aggregate->table, slot);
+    row->key = key + aggregate->prefix_bytes;
+    row->key_bytes = slot->key_bytes - aggregate->prefix_bytes;
+    if (!aggregate->unwindowed) {
+        memcpy(&row->start_us, key, sizeof row->start_us);
+        row->end_us = end_of(aggregate, row->start_us);
+    }
+}
+
+static int append_row(struct weir_aggregate *aggregate, struct weir_slot *slot,
                       struct weir_batch_builder *out, struct weir_error *err) {
-    struct weir_row row = {
-        .key = weir_slot_key(aggregate->table, slot) + WINDOW_BYTES,
-        .key_bytes = slot->key_bytes - WINDOW_BYTES,
-        .start_us = start,
-        .end_us = end_of(aggregate, start),
-        .value = weir_slot_value(aggregate->table, slot),
-    };
+    struct weir_row row = {.value = weir_slot_value(aggregate->table, slot)};
+    weir_aggregate_read_key(aggregate, slot, &row);
     return weir_aggregate_append_row(aggregate, &row, out, err);
 }
 
@@ -653,8 +669,9 @@ int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
         }
         struct weir_window *window = weir_windows_first(&aggregate->windows);
         struct weir_slot *slot = weir_table_slot(aggregate->table, window->head);
-        bool empty = aggregate->measures.retracts && has_no_rows(aggregate, slot);
-        rc = empty ? WEIR_OK : append_row(aggregate, slot, window->start_us, out, err);
+        bool empty = aggregate->changes != NULL || /* they have left already */
+                     (aggregate->measures.retracts && has_no_rows(aggregate, slot));
+        rc = empty ? WEIR_OK : append_row(aggregate, slot, out, err);
         if (rc != WEIR_OK) {
             bool full;
             rc = weir_aggregate_row_failed(aggregate, rc, out, &full, err);

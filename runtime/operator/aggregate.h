@@ -64,6 +64,7 @@ struct weir_aggregate_config {
     bool cumulate; /* windows share their start and grow by every_us, which divides size_us */
     int64_t lateness_us; /* >= 0 */
     bool unwindowed;     /* none of the above: one row a key, that changes */
+    bool updates;  /* tumbling, calendar: rows leave as changes, and none as a window closes */
     bool retracts; /* rows fed may be taken back (signs); not in windows made of panes, nor sessions
                     */
     const struct weir_measure *measures;
@@ -90,8 +91,8 @@ void weir_aggregate_destroy(struct weir_aggregate *aggregate);
 /* Can rows be taken back from the measure? Sums of floats cannot be un-added. */
 bool weir_measure_retracts(const struct weir_measure *measure);
 
-/* The schema of what fire emits: by columns, window_start, window_end (timestamp), measures; where
- * there is no window: by columns, measures, `_change` (batch/change.h). Borrowed. */
+/* The schema of what fire emits: by columns, window_start, window_end (timestamp; where there is a
+ * window), measures; of changes `_change` (batch/change.h) behind them. Borrowed. */
 struct weir_schema *weir_aggregate_output(const struct weir_aggregate *aggregate);
 
 /* Takes rows sel[0..count) in order.
@@ -115,10 +116,10 @@ int weir_aggregate_feed_changes(struct weir_aggregate *aggregate, const struct w
                                 const struct weir_column *const *orders,
                                 const uint8_t *const *masks, int32_t *late_sel, int32_t *late_count,
                                 struct weir_error *err) WEIR_MUST_CHECK;
-/* Unwindowed: what the batch fed last did to its groups, as a changelog in the order they were
- * first touched, until the builder is full or nothing is left (*done). times_us[i], room for
- * out->rows_max: time of the row that changed output row i. To be called until done before the next
- * feed. Errors as fire's. */
+/* Unwindowed, or `updates`: what the batch fed last did to its groups, as a changelog in the order
+ * they were first touched, until the builder is full or nothing is left (*done). times_us[i], room
+ * for out->rows_max: time of the row that changed output row i. To be called until done before the
+ * next feed. Errors as fire's. */
 int weir_aggregate_changes(struct weir_aggregate *aggregate, struct weir_batch_builder *out,
                            int64_t *times_us, bool *done, struct weir_error *err) WEIR_MUST_CHECK;
 

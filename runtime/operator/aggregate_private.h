@@ -95,6 +95,9 @@ static inline int weir_compare_sequence(const void *a, const void *b) {
 /* Live slots of a table in creation order; owned by the caller, NULL without memory. */
 struct weir_ordered_slot *weir_slots_in_order(struct weir_table *table, size_t *count);
 
+/* Key and bounds of a slot of other windows than those of panes and sessions. */
+void weir_aggregate_read_key(const struct weir_aggregate *aggregate, const struct weir_slot *slot,
+                             struct weir_row *row);
 int weir_aggregate_append_row(struct weir_aggregate *aggregate, const struct weir_row *row,
                               struct weir_batch_builder *out,
                               struct weir_error *err) WEIR_MUST_CHECK;

@@ -131,12 +131,8 @@ static int64_t rows_of(const struct weir_aggregate *aggregate, const uint8_t *va
 static int append(struct weir_aggregate *aggregate, const struct weir_slot *slot,
                   const uint8_t *value, enum weir_change kind, int64_t time_us, int64_t *times_us,
                   struct weir_batch_builder *out, struct weir_error *err) {
-    struct weir_row row = {
-        .key = weir_slot_key(aggregate->table, slot),
-        .key_bytes = slot->key_bytes,
-        .value = value,
-        .change = kind,
-    };
+    struct weir_row row = {.value = value, .change = kind};
+    weir_aggregate_read_key(aggregate, slot, &row);
     int rc = weir_aggregate_append_row(aggregate, &row, out, err);
     if (rc == WEIR_OK) {
         times_us[out->rows] = time_us;
@@ -174,7 +170,7 @@ static int leave(struct weir_aggregate *aggregate, size_t at, int64_t *times_us,
             append(aggregate, slot, was ? before : after,
                    was ? WEIR_CHANGE_DELETE : WEIR_CHANGE_INSERT, change->time, times_us, out, err);
     }
-    if (rc == WEIR_OK && !is) {
+    if (rc == WEIR_OK && !is && aggregate->unwindowed) { /* else it goes with its window */
         rc = weir_aggregate_delete_slot(aggregate, slot, err);
     }
     return rc;

@@ -2,6 +2,8 @@
  * so a row's watermark is min(others, own prefix maximum - out_of_order), never going back. */
 #include "operator/watermark.h"
 
+#include "operator/window.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -267,6 +269,18 @@ void weir_watermark_block(struct weir_watermark *watermark, int32_t partition, b
         own->blocked_us = clock_us;
     } else if (clock_us > own->blocked_us) {
         own->active_us += clock_us - own->blocked_us;
+    }
+}
+
+void weir_watermark_held(struct weir_watermark *watermark, int64_t held_us, int64_t clock_us) {
+    for (int32_t i = 0; i < watermark->count; i++) {
+        struct partition *partition = &watermark->partitions[i];
+        if (partition->blocked) {
+            weir_watermark_block(watermark, i, false, clock_us);
+            continue;
+        }
+        int64_t active = weir_time_add(partition->active_us, held_us);
+        partition->active_us = active < clock_us ? active : clock_us;
     }
 }
 

@@ -59,9 +59,12 @@ int weir_time_read(const struct weir_column *time, int32_t rows, int64_t *times_
 
 /* Recorded clock moves: partitions go idle. True when the dataset's watermark moved. */
 bool weir_watermark_tick(struct weir_watermark *watermark, int64_t clock_us);
-/* A partition the runtime itself holds back (backpressure, alignment) is not getting idle. */
+/* A partition the runtime itself holds back (alignment) is not getting idle. */
 void weir_watermark_block(struct weir_watermark *watermark, int32_t partition, bool blocked,
                           int64_t clock_us);
+/* Nothing was taken from anybody for the last held_us (backpressure, a restart): that is nobody's
+ * idleness. None is blocked any more. */
+void weir_watermark_held(struct weir_watermark *watermark, int64_t held_us, int64_t clock_us);
 /* The partition has ended: it holds nothing back any more. */
 void weir_watermark_finish(struct weir_watermark *watermark, int32_t partition);
 

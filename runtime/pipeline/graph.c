@@ -577,6 +577,39 @@ int weir_graph_open_partition(struct weir_graph *graph, int32_t source, const ch
     return WEIR_OK;
 }
 
+void weir_graph_held(struct weir_graph *graph, int64_t held_us) {
+    for (int32_t i = 0; i < graph->node_count; i++) {
+        if (graph->nodes[i]->watermark != NULL) {
+            weir_watermark_held(graph->nodes[i]->watermark, held_us, graph->clock_us);
+        }
+    }
+}
+
+int weir_graph_block(struct weir_graph *graph, int32_t source, const char *partition, bool blocked,
+                     struct weir_error *err) {
+    for (int32_t i = 0; i < graph->node_count; i++) {
+        struct weir_node *node = graph->nodes[i];
+        if (node->watermark == NULL || !reads_source(graph, node, source)) {
+            continue;
+        }
+        int32_t index = weir_watermark_partition(node->watermark, partition, graph->clock_us);
+        if (index < 0) {
+            return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", node->name);
+        }
+        weir_watermark_block(node->watermark, index, blocked, graph->clock_us);
+    }
+    return WEIR_OK;
+}
+
+bool weir_graph_idles(const struct weir_graph *graph) {
+    for (int32_t i = 0; i < graph->node_count; i++) {
+        if (graph->nodes[i]->watermark != NULL && graph->nodes[i]->time->idle_us > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int weir_graph_finish(struct weir_graph *graph, int32_t source, const char *partition,
                       struct weir_error *err) {
     for (int32_t i = 0; i < graph->node_count; i++) {

@@ -119,6 +119,13 @@ int weir_graph_reject_of(struct weir_graph *graph, int32_t source, int32_t parti
 int weir_graph_flush_rejects(struct weir_graph *graph, struct weir_error *err) WEIR_MUST_CHECK;
 /* The clock moved: idle partitions, windows that close by it. */
 int weir_graph_tick(struct weir_graph *graph, struct weir_error *err) WEIR_MUST_CHECK;
+/* Nothing was taken in for the last held_us of the clock: no partition was idle meanwhile. */
+void weir_graph_held(struct weir_graph *graph, int64_t held_us);
+/* A partition is held back by the runtime from now on, or no more: it is not idle meanwhile. */
+int weir_graph_block(struct weir_graph *graph, int32_t source, const char *partition, bool blocked,
+                     struct weir_error *err) WEIR_MUST_CHECK;
+/* Does any time of the graph go on without a partition that is idle? */
+bool weir_graph_idles(const struct weir_graph *graph);
 /* Rows will come from this partition: time waits for it from now on. anew: what it had before is
  * nothing to them. */
 int weir_graph_open_partition(struct weir_graph *graph, int32_t source, const char *partition,

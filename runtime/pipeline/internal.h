@@ -116,6 +116,7 @@ struct weir_pipeline {
     int64_t seal_max_cpu_ns;
     int64_t blocked_since_ns; /* sinks have no room for more rows; 0: they have */
     int64_t blocked_ns;
+    int64_t held_since_us; /* recorded clock: nothing is taken in since; 0: it is */
     atomic_bool stop;
     atomic_bool rollback;
     atomic_bool failed; /* a thread failed; failure says why */

@@ -135,6 +135,7 @@ static int init_aggregate(struct weir_node *node, struct weir_error *err) {
             .cumulate = model->window_cumulates,
             .lateness_us = model->allowed_lateness_us,
             .unwindowed = model->unwindowed,
+            .updates = model->updates,
             .retracts = model->retracts,
             .measures = measures,
             .measure_count = model->measure_count,
@@ -527,7 +528,7 @@ static int finish_fired(struct weir_node *node, struct weir_batch *fired, const 
     return rc;
 }
 
-/* What the rows just fed did to a model without a window. */
+/* What the rows just fed did to a model whose rows change. */
 static int leave_changes(struct weir_node *node, bool timed, int64_t watermark_us,
                          struct weir_error *err) {
     if (node->aggregate == NULL) {
@@ -584,7 +585,7 @@ int model_process(struct weir_node *node, const struct weir_flow *flow, struct w
         rc = node_leave(node, flow, err);
     }
     weir_batch_unref(owner);
-    if (rc == WEIR_OK && count > 0 && node->model->unwindowed) {
+    if (rc == WEIR_OK && count > 0 && (node->model->unwindowed || node->model->updates)) {
         rc = leave_changes(node, times != NULL, watermark, err);
     }
     if (rc == WEIR_OK) {

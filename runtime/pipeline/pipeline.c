@@ -18,6 +18,7 @@ enum {
     IDLE_WAIT_MS = 20,
     COLLECT_NS = 300000,
     TICK_NS = 100000000,
+    HELD_US = 10000,        /* less is not worth a message: idleness is of seconds */
     FIRST_BATCH_ROWS = 1024 /* until it is known what a row costs */
 };
 
@@ -65,7 +66,7 @@ static int tick(struct weir_pipeline *p, struct weir_error *err) {
     if (p->reload != NULL && pipeline_take_request(p)) {
         atomic_store(&p->rollback, true);
     }
-    if (intake_busy(p)) {
+    if (intake_busy(p) || p->held_since_us != 0) {
         return WEIR_OK; /* time moves between batches; it will again soon */
     }
     pipeline_move_clock(p);
@@ -105,18 +106,49 @@ static bool settled(const struct weir_pipeline *p) {
     return !intake_busy(p) && !p->collection.active;
 }
 
+/* Rows are not asked for: what partitions do not deliver meanwhile is no idleness of theirs. */
+static void hold(struct weir_pipeline *p) {
+    if (p->held_since_us == 0) {
+        int64_t wall = weir_clock_wall_us();
+        p->held_since_us = wall > p->clock_us ? wall : p->clock_us;
+    }
+}
+
+static int release(struct weir_pipeline *p) {
+    if (p->held_since_us == 0) {
+        return WEIR_OK;
+    }
+    pipeline_move_clock(p);
+    int64_t held_us = p->clock_us - p->held_since_us;
+    p->held_since_us = 0;
+    if (held_us < HELD_US || !weir_graph_idles(p->graph)) {
+        return WEIR_OK;
+    }
+    struct weir_message message = {
+        .kind = WEIR_MESSAGE_IDLE, .clock_us = p->clock_us, .rows = (uint64_t)held_us};
+    weir_graph_held(p->graph, held_us);
+    return schedule_add(p, &message);
+}
+
 static int take_rows(struct weir_pipeline *p, bool may_take, bool *worked, struct weir_error *err) {
     *worked = false;
+    if (!may_take) {
+        hold(p);
+    }
     if (!may_take && !intake_busy(p)) {
         return WEIR_OK;
     }
     if (!weir_sinks_have_room(p->sinks)) {
+        hold(p);
         p->blocked_since_ns = p->blocked_since_ns != 0 ? p->blocked_since_ns : weir_clock_mono_ns();
         return WEIR_OK;
     }
     if (p->blocked_since_ns != 0) {
         p->blocked_ns += weir_clock_mono_ns() - p->blocked_since_ns;
         p->blocked_since_ns = 0;
+    }
+    if (may_take && release(p) != WEIR_OK) {
+        return weir_error_set(err, WEIR_E_NOMEM, "schedule: out of memory");
     }
     return intake_step(p, may_take, worked, err);
 }

@@ -378,7 +378,8 @@ static void read_type(struct reader *r, const json_t *value, const char *key,
     }
 }
 
-static void read_window(struct reader *r, const json_t *window, struct weir_plan_model *model) {
+static void read_window(struct reader *r, const json_t *window, const char *emit,
+                        struct weir_plan_model *model) {
     static const char *const kinds[] = {"tumbling", "hopping", "cumulate", "session", "calendar"};
     bool known = false;
     if (window == NULL) {
@@ -393,6 +394,7 @@ static void read_window(struct reader *r, const json_t *window, struct weir_plan
         fail(r, "window", "a tumbling, hopping, cumulate, session or calendar window");
         return;
     }
+    model->updates = emit != NULL && strcmp(emit, "on_update") == 0;
     model->window_cumulates = strcmp(kind, "cumulate") == 0;
     model->window_every_us = integer(r, window, "every_us", 0);
     model->window_size_us = integer(r, window, "size_us", 0);
@@ -434,7 +436,7 @@ static void read_model(struct reader *r, const json_t *value, struct weir_plan_m
     read_expectations(r, value, "expectations", &model->expectations);
     read_dedup(r, value, &model->dedup);
     model->by = text_list(r, value, "by", &model->by_count);
-    read_window(r, member(value, "window"), model);
+    read_window(r, member(value, "window"), text(r, value, "emit", false), model);
     read_top(r, member(value, "top"), &model->top);
     model->retracts = json_is_true(member(value, "retracts"));
     model->having = (int32_t)integer(r, value, "having", -1);

@@ -176,6 +176,7 @@ struct weir_plan_model {
     const char **by;
     int32_t by_count;
     bool unwindowed; /* one row a key, that changes */
+    bool updates;    /* rows of windows leave as they change */
     bool retracts;   /* what it reads is a changelog with old rows: −U, −D are taken back */
     int32_t having;  /* function over what leaves, or -1 */
     int64_t window_size_us;    /* 0: session, calendar, none */

@@ -10,6 +10,8 @@
 #include "pipeline/internal.h"
 #include "pipeline/summary.h"
 
+enum { HELD_TOLD_US = 500000 };
+
 static int64_t resident_bytes(void) {
     char text[128] = "";
     long long pages = 0;
@@ -171,6 +173,19 @@ static void put_figures(struct text *text, const struct weir_pipeline_progress *
     put_end(text);
 }
 
+/* What holds rows back, then what holds time back. */
+static int pipeline_why_waiting(struct weir_pipeline *p, struct weir_buffer *why) {
+    int64_t wall = weir_clock_wall_us();
+    int rc = WEIR_OK;
+    if (p->held_since_us != 0 && wall - p->held_since_us >= HELD_TOLD_US) {
+        rc = weir_buffer_printf(
+            why, "no rows are taken in for %.1f s: %s\n", (double)(wall - p->held_since_us) / 1e6,
+            p->blocked_since_ns != 0 ? "the sinks have no room for more, or lag behind the commits"
+                                     : "the epochs before wait for their records");
+    }
+    return rc == WEIR_OK ? weir_graph_why_waiting(p->graph, why) : rc;
+}
+
 /* The members of the summary, the last without its comma, and no closing brace. */
 static int put_summary(struct weir_pipeline *p, struct weir_buffer *out) {
     struct text text = {out, WEIR_OK};
@@ -250,7 +265,7 @@ int pipeline_status_text(struct weir_pipeline *p, struct weir_buffer *out) {
                       : weir_buffer_append_text(out, ",\"watermark_us\":null"));
     struct weir_buffer why;
     weir_buffer_init(&why, 1 << 20);
-    if (weir_graph_why_waiting(p->graph, &why) == WEIR_OK && weir_buffer_text(&why) != NULL) {
+    if (pipeline_why_waiting(p, &why) == WEIR_OK && weir_buffer_text(&why) != NULL) {
         put(&text, ",\"why_waiting\":");
         put_text(&text, (const char *)why.data);
     }

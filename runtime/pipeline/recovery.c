@@ -543,6 +543,7 @@ int pipeline_recover(struct weir_pipeline *p, struct weir_error *err) {
         p->epoch = weir_recovery_last(recovery) + 1;
         int64_t sealed_at = weir_recovery_sealed_at_us(recovery);
         p->clock_us = sealed_at > p->clock_us ? sealed_at : p->clock_us;
+        p->held_since_us = p->epoch > 1 ? sealed_at : 0; /* while it did not run, none was idle */
         rc = start_sinks(p, &r, recovery, err);
     }
     if (rc == WEIR_OK) {

@@ -429,6 +429,19 @@ static int replay_batch(struct replay *r, const struct weir_message *message, in
     return rc;
 }
 
+/* The runtime held rows back: all of them for a while, or one partition's from now on. */
+static int replay_idle(struct replay *r, const struct weir_message *message,
+                       struct weir_error *err) {
+    char partition[256];
+    int s = message->subject_size > 0 ? find_source(r, message) : -1;
+    if (message->subject_size == 0) {
+        weir_graph_held(r->graph, (int64_t)message->rows);
+    }
+    snprintf(partition, sizeof(partition), "%.*s/%u", (int)message->subject_size, message->subject,
+             message->partition);
+    return s < 0 ? WEIR_OK : weir_graph_block(r->graph, s, partition, message->rows != 0, err);
+}
+
 static int replay_messages(struct replay *r, const struct weir_record_view *record,
                            struct weir_error *err) {
     struct weir_message message;
@@ -453,6 +466,9 @@ static int replay_messages(struct replay *r, const struct weir_record_view *reco
             break;
         case WEIR_MESSAGE_TICK:
             rc = weir_graph_tick(r->graph, err);
+            break;
+        case WEIR_MESSAGE_IDLE:
+            rc = replay_idle(r, &message, err);
             break;
         case WEIR_MESSAGE_END:
             s = find_source(r, &message);

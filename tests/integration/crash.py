@@ -14,7 +14,7 @@ import lake
 import standard
 
 PIPELINE = "pipelines/standard.lua"
-TABLES = ("bronze/sale", "silver/sale", "gold/velocity", "gold/by_store", "gold/hops", "gold/visits", "gold/levels", "gold/dearest", "gold/busiest", "gold/till", "quarantine/silver/sale", "quarantine/bronze/sale",
+TABLES = ("bronze/sale", "silver/sale", "gold/velocity", "gold/by_store", "gold/hops", "gold/visits", "gold/levels", "gold/running", "gold/ran", "gold/dearest", "gold/busiest", "gold/till", "quarantine/silver/sale", "quarantine/bronze/sale",
           "quarantine/late_sale")
 # Small epochs and segments and frequent snapshots, so that a run of a second passes every point.
 OPTIONS = ("--set", "commit.every=20ms", "--set", "ledger.segment=64KB", "--set", "ledger.snapshot_every=30ms", "--set", "ledger.keep=0s")
@@ -82,6 +82,22 @@ return {
   },
 }
 """
+UPDATES = """\
+return {
+  model "gold.running" {
+    from     = "silver.sale",
+    by       = { "store_id" },
+    window   = tumbling { size = "10m", allowed_lateness = "30s" },
+    measures = { weight = sum "weight", sales = count(), kinds = distinct "currency", sku = max "sku" },
+    emit     = "on_update",
+  },
+  model "gold.ran" {
+    from     = "gold.running",
+    by       = { "store_id" },
+    measures = { windows = count(), sales = sum "sales", most = max "sales", sku = min "sku" },
+  },
+}
+"""
 TOPS = """\
 return {
   model "gold.dearest" {
@@ -125,6 +141,7 @@ def prepare(project, landing):
     project.write("rules/gold/visits.lua", VISITS)
     project.write("rules/gold/totals.lua", TOTALS)
     project.write("rules/gold/tops.lua", TOPS)
+    project.write("rules/gold/updates.lua", UPDATES)
     project.write("rules/silver/till.lua", SILVER_TILL)
     project.write("rules/gold/till.lua", GOLD_TILL)
     (project.root / "landing").symlink_to(landing)

@@ -38,6 +38,13 @@ static void feed(struct weir_watermark *watermark, int32_t partition, int64_t cl
     weir_watermark_feed_times(watermark, partition, clock, times, rows, before, flags);
 }
 
+static void feed_one(struct weir_watermark *watermark, int32_t partition, int64_t clock,
+                     int64_t time) {
+    int64_t before;
+    uint8_t flag;
+    feed(watermark, partition, clock, &time, 1, &before, &flag);
+}
+
 static void equals_the_definition_however_rows_are_batched(void **state) {
     (void)state;
     enum { PARTITIONS = 3, ROWS = 600, LATE = 20 };
@@ -156,6 +163,31 @@ static void an_idle_partition_holds_nothing_and_blocked_time_does_not_count(void
     assert_int_equal(weir_watermark_now(watermark), 600); /* b holds again */
     weir_watermark_finish(watermark, b);
     assert_int_equal(weir_watermark_now(watermark), 900);
+    weir_watermark_destroy(watermark);
+}
+
+static void time_in_which_nothing_is_taken_is_nobodys_idleness(void **state) {
+    (void)state;
+    struct weir_watermark *watermark = make(10, 100, -1);
+    int32_t a = weir_watermark_partition(watermark, "a", 0);
+    int32_t b = weir_watermark_partition(watermark, "b", 0);
+    feed_one(watermark, a, 50, 500);
+    feed_one(watermark, b, 50, 300);
+    weir_watermark_block(watermark, b, true, 60); /* 10 us of its own, 40 more of its own a's */
+    weir_watermark_held(watermark, 1000, 1100);   /* from 100 on */
+    assert_false(weir_watermark_tick(watermark, 1149)); /* a: 50 and 49 */
+    feed_one(watermark, a, 1149, 600);
+    assert_int_equal(weir_watermark_now(watermark), 290);
+    assert_false(weir_watermark_tick(watermark, 1189)); /* b: 10 and 89 */
+    assert_true(weir_watermark_tick(watermark, 1190));
+    assert_int_equal(weir_watermark_now(watermark), 590);
+    weir_watermark_held(watermark, 1 << 20, 1200); /* no further than the clock */
+    feed_one(watermark, b, 1200, 610);
+    feed_one(watermark, a, 1290, 900);
+    assert_int_equal(weir_watermark_now(watermark), 600);
+    assert_false(weir_watermark_tick(watermark, 1299));
+    assert_true(weir_watermark_tick(watermark, 1300));
+    assert_int_equal(weir_watermark_now(watermark), 890);
     weir_watermark_destroy(watermark);
 }
 
@@ -286,6 +318,7 @@ int main(void) {
         cmocka_unit_test(future_and_null_rows_are_flagged_and_move_nothing),
         cmocka_unit_test(nanoseconds_and_dates_round_down_to_microseconds),
         cmocka_unit_test(an_idle_partition_holds_nothing_and_blocked_time_does_not_count),
+        cmocka_unit_test(time_in_which_nothing_is_taken_is_nobodys_idleness),
         cmocka_unit_test(when_all_are_idle_the_watermark_stands),
         cmocka_unit_test(why_names_the_partition_that_holds_it),
         cmocka_unit_test(saved_state_goes_on_where_it_stopped),

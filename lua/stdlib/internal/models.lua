@@ -259,10 +259,20 @@ local function read_emit(reader, field, windowed)
         reader:error("type", field.value_at, ("no emit is called %q"):format(emit), 'it is "on_close" or "on_update"')
     elseif emit and not windowed and emit ~= "on_update" then
         reader:error("type", field.value_at, "a model without a window is never closed", 'its emit = "on_update"')
-    elseif emit and windowed and emit ~= "on_close" then
-        reader:error("not-built", field.value_at, 'emit = "on_update" of a window is not built yet', 'use emit = "on_close"')
+    else
+        return emit or default
     end
     return default
+end
+
+-- Rows of windows that leave as they change.
+local function check_updates(reader, plan, named)
+    local kind = plan.window.kind
+    if kind ~= "tumbling" and kind ~= "calendar" then
+        reader:error("not-built", named.emit.at, ('emit = "on_update" of %s windows is not built yet'):format(kind), 'use emit = "on_close"')
+    elseif named.top then
+        reader:error("not-built", named.emit.at, 'emit = "on_update" of a top is not built yet', 'use emit = "on_close"')
+    end
 end
 
 local function wide(measure)
@@ -375,6 +385,10 @@ function models.model(project, reader, node, at)
     end
     plan.window = plan.window or json.null
     local windowed = named.window ~= nil
+    local changing = plan.emit == "on_update" -- rows leave as changes
+    if changing and plan.window ~= json.null then
+        check_updates(reader, plan, named)
+    end
     local whole_rows = named.top ~= nil and not named.measures
     local columns = whole_rows and tops.kept(reader, named.top.at, input, from.name) or {}
     if whole_rows then
@@ -438,7 +452,7 @@ function models.model(project, reader, node, at)
     for _, measure in ipairs(measures) do
         measure.at = nil
     end
-    if not windowed then
+    if changing then
         columns[#columns + 1] = { name = "_change", type = types.of "int8", nullable = false }
     end
     plan.derive = read_derives(reader, named.derive, columns, of, functions)
@@ -454,7 +468,7 @@ function models.model(project, reader, node, at)
     plan.top = plan.top or json.null
     plan.columns = datasets.fields_json(columns)
     plan.tests = read_tests(reader, named.tests, columns, of, functions, seen, by)
-    for _, test in ipairs(not windowed and plan.tests or {}) do
+    for _, test in ipairs(changing and plan.tests or {}) do
         if test.action == "quarantine" or test.action == "drop" then
             reader:error("not-built", named.tests.at, ("the rows of %q change; a test that takes some out is not built yet"):format(of),
                 'on_violation = "warn" or "fail", or having = function(m) … end')
@@ -472,7 +486,7 @@ function models.model(project, reader, node, at)
     if plan.top ~= json.null then
         key, hint = tops.key(plan.top, windowed), 'add rank = "rank" to the top, and per'
     end
-    plan.into = datasets.sink(reader, named.into, columns, of, at, { key = key and #key > 0 and key or nil, hint = hint, merges = not windowed })
+    plan.into = datasets.sink(reader, named.into, columns, of, at, { key = key and #key > 0 and key or nil, hint = hint, merges = changing })
     plan.quarantine = datasets.quarantine(reader, named.quarantine)
     local shape = { of }
     for _, name in ipairs(by) do
@@ -480,6 +494,9 @@ function models.model(project, reader, node, at)
         shape[#shape + 1] = column and name .. ":" .. column.type.text or name -- refused above
     end
     shape[#shape + 1] = windowed and plan.window ~= json.null and windows.shape(plan.window) or "changes"
+    if windowed and changing then
+        shape[#shape + 1] = "updates"
+    end
     if plan.retracts then
         shape[#shape + 1] = "retracts"
     end
@@ -495,7 +512,7 @@ function models.model(project, reader, node, at)
         kind = "model", name = of, plan = plan, columns = columns, seen = seen, functions = functions, late = late,
         -- A window's row has event time window_end - 1 µs, another's that of the row that changed it; the next model reads it from there.
         time = (windowed or time or from.time) and { field = nil } or nil,
-        changelog = not windowed and "whole" or nil,
+        changelog = changing and "whole" or nil,
     }
 end
 

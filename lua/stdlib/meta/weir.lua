@@ -69,7 +69,7 @@
 ---@field measures table<string, weir.node>
 ---@field derive? table[]
 ---@field tests? weir.node[]
----@field emit? "on_close"
+---@field emit? "on_close"|"on_update"
 ---@field into? weir.node
 ---@field version? integer
 

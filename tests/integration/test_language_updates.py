@@ -1,0 +1,112 @@
+"""Windows whose rows leave as they change: `emit = "on_update"`. One test a meaning; DuckDB counts again."""
+
+import random
+
+import duckdb
+import pyarrow
+import pytest
+
+from language import World, at, moment
+
+COLUMNS = {"id": "long!", "k": "string", "n": "int", "s": "string", "at": "timestamp"}
+EVERY = ("100ms", "1s")
+MEASURES = 'rows = count(), n = sum "n", hi = max "n", kinds = distinct "s", first_s = min "s"'
+COUNTED = "count(*), sum(n), max(n), count(distinct s), min(s)"
+
+
+def model(window='tumbling { size = "1m", allowed_lateness = "1h" }', measures=MEASURES, more="", out_of_order="5s"):
+    return f'''return model "gold.m" {{ from = "bronze.row", time = {{ field = "at", out_of_order = "{out_of_order}" }}, by = {{ "k" }},
+        window = {window}, measures = {{ {measures} }}, emit = "on_update", {more} }}'''
+
+
+def data(*rows):
+    """rows: (key, time, fields)"""
+    return [{"id": index, "k": key, "at": at(time), **(fields[0] if fields else {})} for index, (key, time, *fields) in enumerate(rows)]
+
+
+def drawn(count, seed=11):
+    """Twenty minutes of them, up to a minute out of order."""
+    draw = random.Random(seed)
+    rows = []
+    for i in range(count):
+        second = max(0, i * 1200 // count - draw.choice((0, 0, 0, 30, 60)))
+        rows.append((draw.choice("abcdef"), f"10:{second // 60:02}:{second % 60:02}",
+                     {"n": draw.choice([None, *range(-4, 9)]), "s": draw.choice([None, "", "tea", "jam", "a text too long to lie in a slot"])}))
+    return rows
+
+
+def recount(rows, sql):
+    base = duckdb.connect()
+    t = pyarrow.table({"k": [k for k, _, _ in rows], "time": [moment(time) for _, time, _ in rows],  # noqa: F841: DuckDB finds it by name
+                       "n": [f["n"] for _, _, f in rows], "s": [f["s"] for _, _, f in rows]})
+    base.execute("set time zone 'UTC'")
+    return sorted(base.execute(sql).fetchall(), key=str)
+
+
+@pytest.mark.parametrize("every", EVERY)
+def test_the_table_holds_what_the_windows_come_to(project, every):
+    rows = drawn(6000)
+    world = World(project, COLUMNS, model(), data(*rows), options=f' commit = {{ every = "{every}" }},').run()
+    found = sorted(world.rows("gold.m", "k", "window_start", "rows", "n", "hi", "kinds", "first_s"), key=str)
+    assert found == recount(rows, f"select k, time_bucket(interval 1 minute, time) w, {COUNTED} from t group by all")
+    assert world.table("gold.m").column_names == ["k", "window_start", "window_end", "rows", "n", "hi", "kinds", "first_s"]
+
+
+def test_days_of_a_calendar_change_too(project):
+    rows = drawn(900)
+    world = World(project, COLUMNS, model('calendar { "day", time_zone = "Asia/Kolkata", allowed_lateness = "1h" }'), data(*rows)).run()
+    found = sorted(world.rows("gold.m", "k", "rows", "n", "hi", "kinds", "first_s"), key=str)
+    assert found == recount(rows, f"select k, {COUNTED} from t group by all")
+
+
+def test_rows_leave_before_their_window_is_over_and_are_taken_back(project):
+    """A +I and then pairs; the closing of a window says nothing."""
+    log = 'return stream "silver.log" { from = "gold.m", keep = { "k", "n" }, into = delta { mode = "append" } }'
+    rule = model(measures='n = sum "n"', more="into = none")
+    rows = data(("a", "10:00:01", {"n": 1}), ("a", "10:00:02", {"n": 2}), ("b", "10:09:00", {"n": 7}))
+    world = World(project, COLUMNS, [rule, log], rows).run()
+    assert sorted(world.rows("silver.log", "k", "n", "_change")) == [("a", 3, 0), ("b", 7, 0)]
+
+
+def test_a_row_is_late_once_lateness_is_over(project):
+    rule = model('tumbling { size = "1m", allowed_lateness = "2m", late = "quarantine.late" }', 'n = count()', out_of_order="0s")
+    rows = data(("a", "10:00:30"), ("b", "10:02:59"), ("a", "10:00:40"), ("b", "10:03:00"), ("a", "10:00:50"))
+    world = World(project, COLUMNS, rule, rows).run()
+    assert sorted(world.rows("gold.m", "k", "window_start", "n")) == [
+        ("a", moment("10:00:00"), 2), ("b", moment("10:02:00"), 1), ("b", moment("10:03:00"), 1)]
+    assert world.rows("quarantine.late", "id") == [4]
+
+
+@pytest.mark.parametrize("every", EVERY)
+def test_a_model_of_it_takes_back_what_changed(project, every):
+    rows = drawn(3000, seed=5)
+    over = '''return model "gold.all" { from = "gold.m", by = { "window_start" }, measures = { keys = count(), rows = sum "rows", n = sum "n", most = max "rows" } }'''
+    world = World(project, COLUMNS, [model(), over], data(*rows), options=f' commit = {{ every = "{every}" }},').run()
+    found = sorted(world.rows("gold.all", "window_start", "keys", "rows", "n", "most"), key=str)
+    inner = "select k, time_bucket(interval 1 minute, time) w, count(*) c, sum(n) n from t group by all"
+    assert found == recount(rows, f"select w, count(*), sum(c), sum(n), max(c) from ({inner}) group by all")
+
+
+def test_it_takes_back_what_it_reads_takes_back(project):
+    first = '''return model "gold.k" { from = "bronze.row", time = { field = "at", out_of_order = "5s" }, by = { "k" }, measures = { total = sum "n", day = max "at" }, into = none }'''
+    second = '''return model "gold.w" { from = "gold.k", time = { field = "day" }, by = { "total" }, window = tumbling { size = "1h" }, measures = { keys = count() },
+        emit = "on_update" }'''
+    rows = data(("a", "10:00:00", {"n": 1}), ("b", "10:00:01", {"n": 1}), ("a", "10:00:02", {"n": 4}))
+    world = World(project, COLUMNS, [first, second], rows).run()
+    assert sorted(world.rows("gold.w", "total", "keys")) == [(1, 1), (5, 1)]
+
+
+def test_having_takes_rows_in_and_out(project):
+    rows = drawn(2000, seed=3)
+    world = World(project, COLUMNS, model(measures='n = sum "n"', more="having = function(m) return m.n > 20 end,"), data(*rows)).run()
+    found = sorted(world.rows("gold.m", "k", "window_start", "n"), key=str)
+    assert found == recount(rows, "select k, time_bucket(interval 1 minute, time) w, sum(n) from t group by all having sum(n) > 20")
+
+
+@pytest.mark.parametrize("window, more", [
+    ('hopping { size = "2m", every = "1m" }', ""), ('session { gap = "1m" }', ""), ('cumulate { size = "2m", step = "1m" }', ""),
+    ('tumbling "1m"', 'top = { n = 1, by = { "-rows" }, rank = "rank" }'),
+])
+def test_what_does_not_update_yet_is_refused_by_name(project, window, more):
+    outcome = World(project, COLUMNS, model(window, more=more)).check()
+    assert outcome.code == 1 and "on_update" in outcome.out + outcome.err and "is not built yet" in outcome.out + outcome.err, outcome
