@@ -71,6 +71,11 @@ struct weir_snapshot;
 int weir_snapshot_load(struct weir_snapshots *snapshots, uint64_t last_record,
                        struct weir_snapshot **out, uint32_t *damaged,
                        struct weir_error *err) WEIR_MUST_CHECK;
+/* Of those with end <= record, for who looks back: later ones are passed over, where the former
+ * takes them as a sign that the ledger lost its end. */
+int weir_snapshot_load_at(struct weir_snapshots *snapshots, uint64_t record,
+                          struct weir_snapshot **out, uint32_t *damaged,
+                          struct weir_error *err) WEIR_MUST_CHECK;
 uint64_t weir_snapshot_view_begin(const struct weir_snapshot *snapshot);
 uint64_t weir_snapshot_view_end(const struct weir_snapshot *snapshot);
 /* Valid until close. */

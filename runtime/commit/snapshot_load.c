@@ -226,16 +226,27 @@ static int open_one(struct weir_snapshots *snapshots, uint64_t end, struct weir_
 
 int weir_snapshot_load(struct weir_snapshots *snapshots, uint64_t last_record,
                        struct weir_snapshot **out, uint32_t *damaged, struct weir_error *err) {
+    size_t newest = snapshots->count;
+    if (newest > 0 && snapshots->list[newest - 1].end > last_record) {
+        *out = NULL;
+        *damaged = 0;
+        return weir_error_set(
+            err, WEIR_E_CORRUPT,
+            "%s holds a snapshot of epoch %" PRIu64 ", but the ledger ends at record %" PRIu64
+            ": the ledger lost its end; restore it from a copy, or start anew from a savepoint",
+            snapshots->path, snapshots->list[newest - 1].end, last_record);
+    }
+    return weir_snapshot_load_at(snapshots, last_record, out, damaged, err);
+}
+
+int weir_snapshot_load_at(struct weir_snapshots *snapshots, uint64_t record,
+                          struct weir_snapshot **out, uint32_t *damaged, struct weir_error *err) {
     *out = NULL;
     *damaged = 0;
     for (size_t i = snapshots->count; i > 0; i--) {
         struct weir_published *published = &snapshots->list[i - 1];
-        if (published->end > last_record) {
-            return weir_error_set(
-                err, WEIR_E_CORRUPT,
-                "%s holds a snapshot of epoch %" PRIu64 ", but the ledger ends at record %" PRIu64
-                ": the ledger lost its end; restore it from a copy, or start anew from a savepoint",
-                snapshots->path, published->end, last_record);
+        if (published->end > record) {
+            continue;
         }
         struct weir_error cause = {0};
         int rc = open_one(snapshots, published->end, out, &cause);

@@ -170,7 +170,11 @@ static int add_nodes(struct weir_graph *graph, struct weir_error *err) {
             const struct weir_plan_model *model =
                 stream == NULL ? &plan->models[i - plan->stream_count] : NULL;
             const char *from = stream != NULL ? stream->from : model->from;
-            if (!made[i] && (any || weir_graph_find(graph, from) != NULL)) {
+            bool ready = weir_graph_find(graph, from) != NULL;
+            for (int32_t k = 0; stream != NULL && k < stream->lookup_count; k++) {
+                ready &= weir_graph_find(graph, stream->lookups[k].from) != NULL;
+            }
+            if (!made[i] && (any || ready)) {
                 rc = add_node(graph, stream, model, err);
                 made[i] = true;
                 found = true;
@@ -307,8 +311,9 @@ int graph_emit(struct weir_graph *graph, struct weir_dataset *dataset, const str
         }
     }
     for (int32_t i = 0; i < dataset->consumer_count; i++) {
-        if (dataset->remembered != NULL && takes_back(dataset->consumers[i])) {
-            continue;
+        if (dataset->remembered != NULL && remembered_emits(dataset->remembered) &&
+            takes_back(dataset->consumers[i])) {
+            continue; /* by remembered_pass, below */
         }
         int rc = process(dataset->consumers[i], flow, err);
         if (rc != WEIR_OK) {
@@ -559,6 +564,18 @@ static bool reads_source(struct weir_graph *graph, const struct weir_node *node,
     return false;
 }
 
+bool weir_graph_looked_up(struct weir_graph *graph, int32_t source) {
+    for (int32_t i = 0; i < graph->node_count; i++) {
+        const struct weir_node *node = graph->nodes[i];
+        int32_t keys =
+            node->stream != NULL ? node->stream->lookup_key_count : node->model->lookup_key_count;
+        if (keys > 0 && reads_source(graph, node, source)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int weir_graph_open_partition(struct weir_graph *graph, int32_t source, const char *partition,
                               bool anew, struct weir_error *err) {
     for (int32_t i = 0; i < graph->node_count; i++) {
@@ -737,7 +754,8 @@ int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struc
             (old_rows != NULL && remembered_shape(old_rows) != remembered_shape(new_rows))) {
             return weir_error_set(
                 err, WEIR_E_STATE,
-                "%s: the rows that models take back changed; restart the pipeline", node->name);
+                "%s: the rows it remembers for models or lookups changed; restart the pipeline",
+                node->name);
         }
         if ((old->withheld != NULL) != (node->withheld != NULL) ||
             (old->withheld != NULL &&

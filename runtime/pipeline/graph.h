@@ -130,6 +130,8 @@ bool weir_graph_idles(const struct weir_graph *graph);
  * nothing to them. */
 int weir_graph_open_partition(struct weir_graph *graph, int32_t source, const char *partition,
                               bool anew, struct weir_error *err) WEIR_MUST_CHECK;
+/* Rows are looked up in what comes of this source: it is read before others. */
+bool weir_graph_looked_up(struct weir_graph *graph, int32_t source);
 /* No more rows will come from this partition. */
 int weir_graph_finish(struct weir_graph *graph, int32_t source, const char *partition,
                       struct weir_error *err) WEIR_MUST_CHECK;

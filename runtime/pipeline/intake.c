@@ -18,6 +18,7 @@ enum {
     ROWS_TELLING = 64, /* fewer say little of what a row costs */
     REJECTS_A_SLICE = 128
 };
+#define AHEAD_MAX_NS INT64_C(30000000000)
 
 void pipeline_move_clock(struct weir_pipeline *p) {
     int64_t wall = weir_clock_wall_us();
@@ -39,7 +40,7 @@ static int keep_position(struct partition_state *partition, const struct weir_po
 }
 
 bool intake_ended(const struct weir_pipeline *p) {
-    if (!p->options.until_end) {
+    if (!p->options.until_end || p->intake.ahead) {
         return false;
     }
     for (int32_t s = 0; s < p->source_count; s++) {
@@ -196,6 +197,54 @@ static int go_on(struct weir_pipeline *p, struct weir_error *err) {
     return rc;
 }
 
+static int start_source(struct weir_pipeline *p, int32_t s, struct weir_error *err) {
+    int rc = weir_source_start(p->sources[s].source, err);
+    p->sources[s].started = true;
+    return rc == WEIR_OK ? rc : weir_error_wrap(err, "source %s", p->plan->sources[s].name);
+}
+
+int intake_start(struct weir_pipeline *p, struct weir_error *err) {
+    int rc = WEIR_OK;
+    for (int32_t s = 0; rc == WEIR_OK && s < p->source_count; s++) {
+        p->sources[s].ahead = weir_graph_looked_up(p->graph, s);
+        p->intake.ahead |= p->sources[s].ahead;
+    }
+    for (int32_t s = 0; rc == WEIR_OK && s < p->source_count; s++) {
+        if (p->sources[s].ahead || !p->intake.ahead) {
+            rc = start_source(p, s, err);
+        }
+    }
+    return rc;
+}
+
+static bool loaded(const struct weir_pipeline *p, const struct source_state *source) {
+    bool ended = source->partition_count > 0 || weir_source_lanes(source->source) == 0;
+    for (int32_t i = 0; i < source->partition_count; i++) {
+        ended &= source->partitions[i].ended;
+    }
+    return ended || (!p->options.until_end && weir_source_caught_up(source->source));
+}
+
+/* What rows are looked up in is read to its present end before any other source starts. One that
+ * never comes to an end holds the others up no longer than AHEAD_MAX_NS. */
+static int start_others(struct weir_pipeline *p, struct weir_error *err) {
+    if (p->intake.batch != NULL) {
+        return WEIR_OK;
+    }
+    bool over = !p->options.until_end && weir_clock_mono_ns() - p->started_ns > AHEAD_MAX_NS;
+    for (int32_t s = 0; s < p->source_count; s++) {
+        if (p->sources[s].ahead && !over && !loaded(p, &p->sources[s])) {
+            return WEIR_OK;
+        }
+    }
+    int rc = WEIR_OK;
+    p->intake.ahead = false;
+    for (int32_t s = 0; rc == WEIR_OK && s < p->source_count; s++) {
+        rc = p->sources[s].started ? WEIR_OK : start_source(p, s, err);
+    }
+    return rc;
+}
+
 /* Lanes take turns. */
 static bool poll_next(struct weir_pipeline *p) {
     struct intake *in = &p->intake;
@@ -226,7 +275,7 @@ int intake_step(struct weir_pipeline *p, bool may_take, bool *worked, struct wei
     int64_t began = weir_clock_mono_ns();
     int64_t now = began;
     int64_t longest = 0;
-    int rc = WEIR_OK;
+    int rc = p->intake.ahead && may_take ? start_others(p, err) : WEIR_OK;
     while (rc == WEIR_OK && now - began < TURN_NS) {
         bool done;
         if (weir_graph_firing(p->graph)) {

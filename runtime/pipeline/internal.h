@@ -30,6 +30,8 @@ struct source_state {
     struct partition_state *partitions;
     int32_t partition_count;
     double row_ns; /* CPU of the loop a row, lately */
+    bool ahead;    /* rows are looked up in what comes of it: it is read before others */
+    bool started;
 };
 
 /* The batch being taken in: over several turns when it closes windows or much of it is refused. */
@@ -38,6 +40,7 @@ struct intake {
     struct weir_source_batch *batch; /* NULL: none */
     int32_t source;
     enum intake_stage stage;
+    bool ahead;      /* some sources are read first, and the others not started */
     int32_t rejects; /* of the batch, quarantined so far */
     /* whose turn it is next */
     int32_t turn_source;
@@ -151,6 +154,8 @@ int intake_step(struct weir_pipeline *p, bool may_take, bool *worked,
 bool intake_busy(const struct weir_pipeline *p);
 /* Bounded sources have given all they have. */
 bool intake_ended(const struct weir_pipeline *p);
+/* Starts the sources: those rows are looked up in first, the others once these came to an end. */
+int intake_start(struct weir_pipeline *p, struct weir_error *err) WEIR_MUST_CHECK;
 void intake_fini(struct weir_pipeline *p);
 
 /* pipeline.c */

@@ -1,5 +1,6 @@
 #pragma once
 /* Private to the graph: what a node is, and the stages streams and models share. */
+#include "commit/record.h"
 #include "operator/aggregate.h"
 #include "operator/dedup.h"
 #include "operator/predicate.h"
@@ -67,6 +68,7 @@ struct weir_node {
     /* stream */
     struct explode *explode; /* explode.c; NULL without */
     int32_t row_base;        /* what a piece's rows are counted from in the schedule */
+    struct lookups *lookups; /* lookup.c; NULL without */
     struct weir_out **outs;  /* by map column, NULL for fixed width */
     struct checks ensures;
     struct checks quality;
@@ -247,9 +249,28 @@ int remembered_create(struct weir_node *node, struct weir_error *err) WEIR_MUST_
 void remembered_destroy(struct remembered *remembered);
 struct weir_cell *remembered_cell(struct remembered *remembered);
 uint64_t remembered_shape(const struct remembered *remembered);
+bool remembered_emits(const struct remembered *remembered); /* models take its rows back */
 /* The rows that leave, with what they take back whole, as flows of their own. */
 int remembered_pass(struct remembered *remembered, const struct weir_flow *flow,
                     const struct remembered_target *target, struct weir_error *err) WEIR_MUST_CHECK;
+
+/* For weir_keys_hash of the keys of lookups. */
+uint64_t remembered_seed(const struct remembered *remembered);
+void remembered_prefetch(const struct remembered *remembered, uint64_t hash);
+/* The row under a key, good until the next one is remembered. */
+bool remembered_find(const struct remembered *remembered, uint64_t hash, const void *key,
+                     size_t key_size, struct weir_span *row);
+/* Appends it as a struct: column c of the dataset as child children[c]; -1: left out. */
+int remembered_decode(const struct remembered *remembered, const struct weir_span *row,
+                      const int32_t *children, struct weir_column_builder *to) WEIR_MUST_CHECK;
+
+/* lookup.c: what is found beside the rows of a stream. */
+int lookup_create(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+void lookup_destroy(struct lookups *lookups);
+/* Rows that find nothing leave sel where they may not go on. *out: the batch with what was found in
+ * columns behind the input's. */
+int lookup_apply(struct weir_node *node, const struct weir_flow *flow, int32_t *sel, int32_t *count,
+                 struct weir_batch **out, struct weir_error *err) WEIR_MUST_CHECK;
 
 /* judge.c */
 int checks_init(struct checks *checks, const struct weir_plan_expectations *plan,

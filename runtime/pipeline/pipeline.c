@@ -221,13 +221,10 @@ int weir_pipeline_run(struct weir_pipeline *p, struct weir_error *err) {
     int rc = WEIR_OK;
     p->started_ns = p->sealed_at_ns = p->last_progress_ns = p->snapshot_at_ns =
         weir_clock_mono_ns();
-    for (int32_t s = 0; rc == WEIR_OK && s < p->source_count; s++) {
+    for (int32_t s = 0; s < p->source_count; s++) {
         weir_source_set_batch_rows(p->sources[s].source, FIRST_BATCH_ROWS);
-        rc = weir_source_start(p->sources[s].source, err);
-        if (rc != WEIR_OK) {
-            weir_error_wrap(err, "source %s", p->plan->sources[s].name);
-        }
     }
+    rc = intake_start(p, err);
     bool ended = false;
     while (rc == WEIR_OK && !(ended && !p->dirty && !p->collection.active)) {
         rc = atomic_load(&p->failed) ? failure(p, err) : step(p, &ended, err);

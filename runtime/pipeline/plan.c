@@ -340,6 +340,27 @@ static void read_explode(struct reader *r, const json_t *object,
     }
 }
 
+static void read_lookup(struct reader *r, const json_t *value, struct weir_plan_lookup *lookup) {
+    lookup->name = text(r, value, "name", true);
+    lookup->from = text(r, value, "from", true);
+    lookup->on = text_list(r, value, "on", &lookup->on_count);
+    lookup->inner = json_is_true(member(value, "inner"));
+    lookup->quarantine = json_is_true(member(value, "quarantine"));
+    lookup->defaults = member(value, "defaults");
+    lookup->found = schema(r, value, "found");
+    if (r->rc == WEIR_OK && lookup->found->count != 1) {
+        fail(r, "found", "one column");
+    }
+}
+
+static void read_lookups(struct reader *r, const json_t *value, struct weir_plan_stream *stream) {
+    stream->lookups = list(r, value, "lookups", sizeof(*stream->lookups), &stream->lookup_count);
+    for (int32_t i = 0; r->rc == WEIR_OK && i < stream->lookup_count; i++) {
+        read_lookup(r, json_array_get(member(value, "lookups"), (size_t)i), &stream->lookups[i]);
+    }
+    stream->lookup_key = text_list(r, value, "lookup_key", &stream->lookup_key_count);
+}
+
 static void read_stream(struct reader *r, const json_t *value, struct weir_plan_stream *stream) {
     stream->name = text(r, value, "name", true);
     stream->changes_whole = json_is_true(member(value, "changes_whole"));
@@ -352,6 +373,7 @@ static void read_stream(struct reader *r, const json_t *value, struct weir_plan_
     read_explode(r, value, &stream->explode);
     read_expectations(r, value, "expectations", &stream->expectations);
     read_dedup(r, value, &stream->dedup);
+    read_lookups(r, value, stream);
     json_t *map = member(value, "map");
     stream->map = map != NULL ? (int32_t)integer(r, map, "function", -1) : -1;
     stream->map_out = schema(r, map, "out");
@@ -439,6 +461,7 @@ static void read_model(struct reader *r, const json_t *value, struct weir_plan_m
     read_window(r, member(value, "window"), text(r, value, "emit", false), model);
     read_top(r, member(value, "top"), &model->top);
     model->retracts = json_is_true(member(value, "retracts"));
+    model->lookup_key = text_list(r, value, "lookup_key", &model->lookup_key_count);
     model->having = (int32_t)integer(r, value, "having", -1);
     model->measures = list(r, value, "measures", sizeof(*model->measures), &model->measure_count);
     for (int32_t i = 0; i < model->measure_count; i++) {
@@ -469,6 +492,7 @@ static void read_model(struct reader *r, const json_t *value, struct weir_plan_m
         const char *kind = text(r, item, "kind", false);
         if (kind != NULL && strcmp(kind, "unique") == 0) {
             free(model->unique);
+            free(model->lookup_key);
             model->unique = text_list(r, item, "columns", &model->unique_count);
         } else {
             read_expectation(r, item, &tests[model->tests.count++]);
@@ -600,6 +624,12 @@ void weir_plan_destroy(struct weir_plan *plan) {
         fini_expectations(&stream->quality);
         free(stream->dedup.by);
         free(stream->out_columns);
+        for (int32_t k = 0; stream->lookups != NULL && k < stream->lookup_count; k++) {
+            free(stream->lookups[k].on);
+            weir_schema_unref(stream->lookups[k].found);
+        }
+        free(stream->lookups);
+        free(stream->lookup_key);
         fini_sink(&stream->into);
         fini_sink(&stream->quarantine);
     }

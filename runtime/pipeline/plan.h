@@ -111,6 +111,18 @@ struct weir_plan_explode {
     struct weir_schema *made; /* one column: what the function makes */
 };
 
+/* Rows of a dataset by key, one beside each row of the stream. */
+struct weir_plan_lookup {
+    const char *name; /* as row functions call it */
+    const char *from; /* the dataset: it has a lookup_key */
+    const char **on;  /* columns of input, in the order of the key */
+    int32_t on_count;
+    bool inner;                /* a row that finds nothing leaves */
+    bool quarantine;           /* to quarantine, not just counted */
+    json_t *defaults;          /* column: literal, of what is found in place of nothing; or NULL */
+    struct weir_schema *found; /* one column: a struct of what is kept of the row found */
+};
+
 struct weir_plan_stream {
     const char *name;
     const char *from;
@@ -120,6 +132,10 @@ struct weir_plan_stream {
     struct weir_plan_explode explode;
     struct weir_plan_expectations expectations;
     struct weir_plan_dedup dedup;
+    struct weir_plan_lookup *lookups;
+    int32_t lookup_count;
+    const char **lookup_key; /* others look its rows up by these; or none */
+    int32_t lookup_key_count;
     bool remember; /* a model reads it that takes rows back, and its changes do not carry them */
     bool changes_whole; /* what it reads is a changelog in which −U and −D are whole rows */
     int32_t map;        /* function or -1 */
@@ -179,6 +195,8 @@ struct weir_plan_model {
     bool updates;    /* rows of windows leave as they change */
     bool retracts;   /* what it reads is a changelog with old rows: −U, −D are taken back */
     int32_t having;  /* function over what leaves, or -1 */
+    const char **lookup_key; /* others look its rows up by these; or none */
+    int32_t lookup_key_count;
     int64_t window_size_us;    /* 0: session, calendar, none */
     int64_t window_every_us;   /* hopping, cumulate; 0: tumbling */
     int64_t window_gap_us;     /* session */

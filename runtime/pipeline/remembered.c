@@ -1,7 +1,9 @@
-/* What models take back of a table by key. A keyed stream over changes that do not carry the old
- * rows (a database's, an upsert's) remembers the row of each key that it let through last, if a
- * model reads it: the model gets −U with that row before each +U, and −D with it; a delete of a key
- * that was never let through says nothing to it. Sinks get the changes as they came.
+/* Rows of a dataset by key: what lookups find, and what models take back of a table by key. A keyed
+ * stream over changes that do not carry the old rows (a database's, an upsert's) remembers the row
+ * of each key that it let through last, if a model reads it: the model gets −U with that row before
+ * each +U, and −D with it; a delete of a key that was never let through says nothing to it. Sinks
+ * get the changes as they came. A dataset that streams look rows up in (lookup.c) remembers those
+ * likewise, of its key or what a model groups by.
  *
  * State: cell "remembered", by key: u8 has time, i64 event time, then the columns of the row in the
  * bytes of operator/key.h, one after the other. */
@@ -23,7 +25,8 @@ struct entry {
 
 struct remembered {
     struct weir_schema *schema; /* the rows' */
-    int32_t change;             /* columns of it */
+    bool emits;                 /* models take rows back */
+    int32_t change;             /* columns of it, or -1 */
     int32_t unavailable;        /* or -1 */
     struct weir_key *key;
     struct weir_keys keys;
@@ -148,9 +151,12 @@ void remembered_destroy(struct remembered *r) {
 
 static int make(struct weir_node *node, struct remembered *r, struct weir_error *err) {
     const struct weir_plan_stream *stream = node->stream;
+    const char **names = stream != NULL ? stream->lookup_key : node->model->lookup_key;
+    int32_t count = stream != NULL ? stream->lookup_key_count : node->model->lookup_key_count;
     int32_t keys[KEYS_MAX];
     uint64_t shape = 0;
-    r->schema = weir_schema_ref(stream->output);
+    r->emits = stream != NULL && stream->remember;
+    r->schema = weir_schema_ref(stream != NULL ? stream->output : node->model->output);
     r->change = weir_schema_find(r->schema, WEIR_CHANGE_COLUMN);
     r->unavailable = weir_schema_find(r->schema, WEIR_UNAVAILABLE_COLUMN);
     weir_keys_init(&r->keys);
@@ -162,7 +168,8 @@ static int make(struct weir_node *node, struct remembered *r, struct weir_error 
     }
     for (int32_t c = 0; c < r->schema->count; c++) {
         weir_keys_init(&r->values[c]);
-        if (c != r->change && c != r->unavailable) {
+        bool nested = weir_type_is_nested(r->schema->fields[c].type);
+        if (c != r->change && c != r->unavailable && (r->emits || !nested)) {
             r->columns[c] = weir_key_create(r->schema, &c, 1, err);
             if (r->columns[c] == NULL) {
                 return weir_error_wrap(err, "%s: a model reads it", node->name);
@@ -170,10 +177,14 @@ static int make(struct weir_node *node, struct remembered *r, struct weir_error 
             shape = shape * 31 + weir_key_shape(r->columns[c]);
         }
     }
-    for (int32_t i = 0; i < stream->into.key_count; i++) {
-        keys[i] = weir_schema_find(r->schema, stream->into.keys[i]);
+    if (count == 0) {
+        names = stream->into.keys;
+        count = stream->into.key_count;
     }
-    r->key = weir_key_create(r->schema, keys, stream->into.key_count, err);
+    for (int32_t i = 0; i < count; i++) {
+        keys[i] = weir_schema_find(r->schema, names[i]);
+    }
+    r->key = weir_key_create(r->schema, keys, count, err);
     int rc = r->key != NULL ? weir_batch_builder_init(&r->builder, node->graph->pool, r->schema,
                                                       ROWS_MAX, BATCH_BYTES_MAX, err)
                             : WEIR_E_NOMEM;
@@ -197,7 +208,13 @@ static int make(struct weir_node *node, struct remembered *r, struct weir_error 
 
 int remembered_create(struct weir_node *node, struct weir_error *err) {
     const struct weir_plan_stream *stream = node->stream;
-    if (stream == NULL || !stream->remember || stream->into.key_count > KEYS_MAX) {
+    int32_t looked_up = stream != NULL ? stream->lookup_key_count : node->model->lookup_key_count;
+    bool taken_back = stream != NULL && stream->remember;
+    if (looked_up > KEYS_MAX || (taken_back && stream->into.key_count > KEYS_MAX)) {
+        return weir_error_set(err, WEIR_E_CONFIG, "%s: a key of more than %d columns", node->name,
+                              KEYS_MAX);
+    }
+    if (looked_up == 0 && !taken_back) {
         return WEIR_OK;
     }
     struct remembered *r = calloc(1, sizeof(*r));
@@ -210,6 +227,10 @@ int remembered_create(struct weir_node *node, struct weir_error *err) {
 
 struct weir_cell *remembered_cell(struct remembered *r) {
     return weir_table_cell(r->table);
+}
+
+bool remembered_emits(const struct remembered *r) {
+    return r->emits;
 }
 
 uint64_t remembered_shape(const struct remembered *r) {
@@ -313,7 +334,8 @@ static int take(struct remembered *r, const struct weir_flow *flow, int32_t posi
                 struct weir_error *err) {
     const struct weir_keys *keys = &r->keys;
     int32_t row = flow->sel[position];
-    int64_t kind = change_read(&flow->batch->columns[r->change], row);
+    int64_t kind = r->change >= 0 ? change_read(&flow->batch->columns[r->change], row)
+                                  : (int64_t)WEIR_CHANGE_AFTER;
     const uint8_t *key = keys->bytes + keys->offsets[position];
     size_t key_size = keys->offsets[position + 1] - keys->offsets[position];
     struct weir_slot *slot = weir_table_find(r->table, keys->hashes[position], key, key_size);
@@ -325,7 +347,8 @@ static int take(struct remembered *r, const struct weir_flow *flow, int32_t posi
     }
     if (kind == WEIR_CHANGE_DELETE) {
         if (entry != NULL) {
-            rc = put(r, WEIR_CHANGE_DELETE, entry->bytes, entry->size, flow, position);
+            rc = r->emits ? put(r, WEIR_CHANGE_DELETE, entry->bytes, entry->size, flow, position)
+                          : WEIR_OK;
             rc = rc == WEIR_OK ? weir_table_delete(r->table, slot, false) : rc;
         }
         return rc;
@@ -335,10 +358,11 @@ static int take(struct remembered *r, const struct weir_flow *flow, int32_t posi
         if (flow->times_us != NULL && entry->bytes[0] && flow->times_us[row] < time) {
             return WEIR_OK; /* older than what the table has */
         }
-        rc = put(r, WEIR_CHANGE_BEFORE, entry->bytes, entry->size, flow, position);
+        rc = r->emits ? put(r, WEIR_CHANGE_BEFORE, entry->bytes, entry->size, flow, position)
+                      : WEIR_OK;
     }
     rc = rc == WEIR_OK ? make_row(r, flow, position, entry) : rc;
-    if (rc == WEIR_OK) {
+    if (rc == WEIR_OK && r->emits) {
         rc = put(r, entry != NULL ? WEIR_CHANGE_AFTER : WEIR_CHANGE_INSERT, r->row.data,
                  r->row.size, flow, position);
     }
@@ -365,7 +389,7 @@ int remembered_pass(struct remembered *r, const struct weir_flow *flow,
     }
     if (rc == WEIR_OK) {
         weir_keys_hash(&r->keys, weir_table_view(r->table)->seed);
-        rc = weir_batch_builder_begin(&r->builder);
+        rc = r->emits ? weir_batch_builder_begin(&r->builder) : WEIR_OK;
     }
     for (int32_t i = 0; rc == WEIR_OK && i < flow->count; i++) {
         if (r->builder.rows + 2 > ROWS_MAX) {
@@ -377,9 +401,47 @@ int remembered_pass(struct remembered *r, const struct weir_flow *flow,
         }
         rc = rc == WEIR_OK ? take(r, flow, i, err) : rc;
     }
-    rc = rc == WEIR_OK ? flush(r, flow, flow->watermark_us, target, err) : rc;
+    rc = rc == WEIR_OK && r->emits ? flush(r, flow, flow->watermark_us, target, err) : rc;
     if (rc != WEIR_OK && (err == NULL || err->code == WEIR_OK)) {
         weir_error_set(err, rc, "%s: out of memory for remembered rows", weir_table_name(r->table));
     }
     return rc;
+}
+
+/* --- lookups ------------------------------------------------------------------------------ */
+
+uint64_t remembered_seed(const struct remembered *r) {
+    return weir_table_view(r->table)->seed;
+}
+
+void remembered_prefetch(const struct remembered *r, uint64_t hash) {
+    weir_table_prefetch(r->table, hash);
+}
+
+bool remembered_find(const struct remembered *r, uint64_t hash, const void *key, size_t key_size,
+                     struct weir_span *row) {
+    struct weir_slot *slot = weir_table_find(r->table, hash, key, key_size);
+    if (slot == NULL) {
+        return false;
+    }
+    const struct entry *entry = weir_slot_value(r->table, slot);
+    *row = (struct weir_span){entry->bytes, entry->size};
+    return true;
+}
+
+int remembered_decode(const struct remembered *r, const struct weir_span *row,
+                      const int32_t *children, struct weir_column_builder *to) {
+    size_t at = HEAD_BYTES;
+    int rc = WEIR_OK;
+    for (int32_t c = 0; rc == WEIR_OK && c < r->schema->count; c++) {
+        if (r->columns[c] == NULL) {
+            continue;
+        }
+        size_t size = value_bytes(r->schema->fields[c].type, row->data + at, row->size - at);
+        if (children[c] >= 0) {
+            rc = weir_key_decode(r->columns[c], row->data + at, size, &to->children[children[c]]);
+        }
+        at += size;
+    }
+    return rc == WEIR_OK ? weir_builder_struct(to) : rc;
 }

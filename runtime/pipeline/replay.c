@@ -237,7 +237,7 @@ static int load_snapshot(struct replay *r, uint64_t *from, struct weir_error *er
         return rc;
     }
     if (r->options->epoch > 1) {
-        rc = weir_snapshot_load(snapshots, r->options->epoch - 1, &snapshot, &damaged, err);
+        rc = weir_snapshot_load_at(snapshots, r->options->epoch - 1, &snapshot, &damaged, err);
     }
     if (rc == WEIR_OK && snapshot != NULL) {
         struct weir_span table;

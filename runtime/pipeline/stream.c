@@ -18,6 +18,9 @@ int stream_init(struct weir_node *node, struct weir_error *err) {
     if (rc == WEIR_OK) {
         rc = explode_init(node, err);
     }
+    if (rc == WEIR_OK) {
+        rc = lookup_create(node, err);
+    }
     if (rc == WEIR_OK && stream->map >= 0) {
         rc = outs_create(stream->map_out, &node->outs, err);
     }
@@ -28,6 +31,7 @@ void stream_fini(struct weir_node *node) {
     checks_fini(&node->ensures);
     checks_fini(&node->quality);
     explode_fini(node);
+    lookup_destroy(node->lookups);
     if (node->outs != NULL) {
         outs_destroy(node->outs, node->stream->map_out->count);
     }
@@ -54,12 +58,12 @@ static void map_offender(void *context, int32_t position, const char *message, b
 }
 
 /* Runs the row function over sel; rows it throws on are rejected and leave sel. */
-static int run_map(struct weir_node *node, const struct weir_flow *flow, struct weir_batch *owner,
+static int run_map(struct weir_node *node, struct weir_batch *batch, struct weir_batch *owner,
                    struct out_columns *out, int32_t *sel, int32_t *count, struct weir_error *err) {
     const struct weir_plan_stream *stream = node->stream;
-    int rc = out_begin(owner, stream->map_out, node->outs, flow->batch->rows, out);
+    int rc = out_begin(owner, stream->map_out, node->outs, batch->rows, out);
     if (rc == WEIR_OK) {
-        rc = node_view(node, flow->batch, owner, err);
+        rc = node_view(node, batch, owner, err);
     }
     if (rc != WEIR_OK) {
         return weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
@@ -72,7 +76,7 @@ static int run_map(struct weir_node *node, const struct weir_flow *flow, struct 
         .sel = sel,
         .begin = 0,
         .end = *count,
-        .rows = flow->batch->rows,
+        .rows = batch->rows,
         .assigned = out->assigned,
     };
     struct map_offence offence = {node, out, sel, node->verdict, WEIR_OK};
@@ -102,7 +106,23 @@ static int run_map(struct weir_node *node, const struct weir_flow *flow, struct 
     return rc;
 }
 
-/* map, ensures, quality over sel. *made gets the output batch. */
+/* join, then map, over those rows of sel that are judged. */
+static int join_and_map(struct weir_node *node, const struct weir_flow *flow,
+                        struct weir_batch *owner, struct out_columns *out, int32_t *sel,
+                        int32_t *count, struct weir_error *err) {
+    struct weir_batch *joined = NULL;
+    struct change_split split;
+    *count = change_split(node, sel, *count, &split);
+    int rc = node->lookups != NULL ? lookup_apply(node, flow, sel, count, &joined, err) : WEIR_OK;
+    if (rc == WEIR_OK && node->stream->map >= 0) {
+        rc = run_map(node, joined != NULL ? joined : flow->batch, owner, out, sel, count, err);
+    }
+    *count = change_join(node, flow, &split, sel, *count);
+    weir_batch_unref(joined);
+    return rc;
+}
+
+/* join, map, ensures, quality over sel. *made gets the output batch. */
 static int transform(struct weir_node *node, const struct weir_flow *flow, int32_t *sel,
                      int32_t *count, struct weir_batch **made, struct weir_error *err) {
     const struct weir_plan_stream *stream = node->stream;
@@ -114,11 +134,8 @@ static int transform(struct weir_node *node, const struct weir_flow *flow, int32
     out->rows = flow->batch->rows;
     struct out_columns mapped = {0};
     int rc = WEIR_OK;
-    if (stream->map >= 0) {
-        struct change_split split;
-        *count = change_split(node, sel, *count, &split);
-        rc = run_map(node, flow, out, &mapped, sel, count, err);
-        *count = change_join(node, flow, &split, sel, *count);
+    if (stream->map >= 0 || node->lookups != NULL) {
+        rc = join_and_map(node, flow, out, &mapped, sel, count, err);
     }
     for (int32_t c = 0; rc == WEIR_OK && c < stream->output->count; c++) {
         const struct weir_plan_out_column *from = &stream->out_columns[c];

@@ -283,6 +283,7 @@ int file_set_serve(struct weir_source *source, struct source_outlet *outlet, boo
         *ended = true;
     } else if (rc == WEIR_OK && !worked) {
         if (files->watch != NULL) {
+            source_outlet_quiet(outlet);
             file_watch_wait(files->watch, POLL_MS);
         } else {
             *ended = source_outlet_wait(outlet, POLL_MS);

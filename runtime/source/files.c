@@ -514,6 +514,7 @@ static int serve(struct weir_source *source, int32_t lane, struct source_outlet 
         bool end = batch->end;
         *ended = !source_outlet_push(outlet, batch) || end;
     } else if (files->watch != NULL) {
+        source_outlet_quiet(outlet);
         /* With another file there, this one waits for its age, which no change tells. */
         file_watch_wait(files->watch, files->list.path_count > 0 ? POLL_MS : LIST_MS);
     } else {

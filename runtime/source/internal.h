@@ -54,6 +54,9 @@ bool source_outlet_push(struct source_outlet *outlet, struct weir_source_batch *
 /* Waits that long, for memory or input; true once nobody takes any more. */
 bool source_outlet_wait(struct source_outlet *outlet, int wait_ms);
 
+/* Before a long wait for input within a turn: there is nothing more now. */
+void source_outlet_quiet(struct source_outlet *outlet);
+
 /* The columns changed since `*seen`: makes `decoder` and `builder` (over `user` and `full`, NULL:
  * the source's own) anew. Those at hand stay where that fails, which is told; rows in the old
  * columns are still taken. Lane's thread, with nothing decoded waiting. */

@@ -19,6 +19,7 @@ enum {
     LOOK_MS = 10000, /* between looks for new partitions; `discover` changes it */
     LOOK_WAIT_MS = 5000,
     REMIND_MS = 5000,
+    KAFKA_QUIET_MS = 3000, /* longer than a fetch that finds nothing, or a change of leaders */
     MALLOC_KEPT_BYTES = 32 << 20,
 };
 
@@ -418,6 +419,7 @@ static int wait_ms(struct weir_source *source, int32_t partition) {
 
 const struct weir_source_vtable weir_source_kafka = {
     .name = "kafka",
+    .quiet_ms = KAFKA_QUIET_MS,
     .options = kafka_options,
     .needs_decoder = true,
     .columns_change = true,
@@ -437,6 +439,7 @@ const struct weir_source_vtable weir_source_kafka = {
 
 const struct weir_source_vtable weir_source_event_hubs = {
     .name = "event_hubs",
+    .quiet_ms = KAFKA_QUIET_MS,
     .options = event_hubs_options,
     .needs_decoder = true,
     .columns_change = true,

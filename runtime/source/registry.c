@@ -9,7 +9,10 @@
 #include "core/thread.h"
 #include "source/internal.h"
 
-enum { QUEUE_BATCHES = 8, LIMIT_WAIT_MS = 1 };
+enum {
+    QUEUE_BATCHES = 8,
+    LIMIT_WAIT_MS = 1,
+};
 
 static const struct weir_source_vtable *const sources[] = {
     &weir_source_files, &weir_source_generator, &weir_source_kafka,  &weir_source_event_hubs,
@@ -21,6 +24,9 @@ struct source_outlet { /* a lane: its thread and its ring */
     pthread_t thread;
     int32_t number;
     bool running;
+    bool limited;                   /* memory was waited for, this turn */
+    uint64_t pushed;                /* batches; its thread's */
+    _Atomic int64_t quiet_since_ns; /* nothing came since; 0: something did */
     _Atomic int64_t cpu_ns;
     struct weir_error error; /* written before the failed batch is pushed */
 };
@@ -325,6 +331,7 @@ int weir_source_assign(struct weir_source *source, int32_t partition, uint64_t i
 
 bool source_outlet_push(struct source_outlet *t, struct weir_source_batch *batch) {
     batch->lane = t->number;
+    t->pushed++;
     atomic_store_explicit(&t->cpu_ns, weir_clock_thread_cpu_ns(), memory_order_relaxed);
     if (!weir_ring_push(t->ring, batch)) {
         weir_source_batch_release(batch);
@@ -334,7 +341,22 @@ bool source_outlet_push(struct source_outlet *t, struct weir_source_batch *batch
 }
 
 bool source_outlet_wait(struct source_outlet *t, int wait_ms) {
+    t->limited |= wait_ms == LIMIT_WAIT_MS;
     return weir_ring_wait_closed(t->ring, wait_ms);
+}
+
+/* A turn began at start_ns and brought something, or not. */
+static void note_turn(struct source_outlet *t, bool brought, int64_t start_ns) {
+    int64_t since = atomic_load_explicit(&t->quiet_since_ns, memory_order_relaxed);
+    brought |= t->limited; /* it would have */
+    t->limited = false;
+    if (brought || since == 0) {
+        atomic_store_explicit(&t->quiet_since_ns, brought ? 0 : start_ns, memory_order_release);
+    }
+}
+
+void source_outlet_quiet(struct source_outlet *t) {
+    note_turn(t, false, weir_clock_mono_ns());
 }
 
 static void push_failure(struct source_outlet *t, int rc) {
@@ -362,6 +384,7 @@ static int serve_partition(struct source_outlet *t, bool *ended) {
     if (rc != WEIR_OK) {
         return rc;
     }
+    note_turn(t, batch != NULL, weir_clock_mono_ns());
     if (batch == NULL) {
         *ended = source_outlet_wait(t, source->vtable->wait_ms(source, t->number));
         return WEIR_OK;
@@ -378,10 +401,15 @@ static void *run(void *argument) {
     bool ended = false;
     int rc = WEIR_OK;
     while (rc == WEIR_OK && !ended) {
+        uint64_t pushed = t->pushed;
+        int64_t start_ns = weir_clock_mono_ns();
         rc = source->vtable->serve != NULL
                  ? source->vtable->serve(source, t->number, t, &ended, &t->error)
                  : serve_partition(t, &ended);
         atomic_store_explicit(&t->cpu_ns, weir_clock_thread_cpu_ns(), memory_order_relaxed);
+        if (source->vtable->serve != NULL) {
+            note_turn(t, t->pushed != pushed, start_ns);
+        }
         /* Also sees a ring closed while there is always something to read. */
         ended = ended || (rc == WEIR_OK && source_outlet_wait(t, 0));
     }
@@ -433,6 +461,19 @@ void weir_source_set_batch_rows(struct weir_source *source, int32_t rows) {
 
 struct weir_source_batch *weir_source_poll(struct weir_source *source, int32_t lane) {
     return weir_ring_pop(source->threads[lane].ring);
+}
+
+bool weir_source_caught_up(struct weir_source *source) {
+    int64_t now = weir_clock_mono_ns();
+    for (int32_t i = 0; source->threads != NULL && i < source->lanes; i++) {
+        struct source_outlet *t = &source->threads[i];
+        int64_t since = atomic_load_explicit(&t->quiet_since_ns, memory_order_acquire);
+        if (since == 0 || now - since < source->vtable->quiet_ms * INT64_C(1000000) ||
+            weir_ring_peek(t->ring) != NULL) {
+            return false;
+        }
+    }
+    return true;
 }
 
 const struct weir_source_batch *weir_source_peek(struct weir_source *source, int32_t lane) {

@@ -100,6 +100,8 @@ void weir_source_set_batch_rows(struct weir_source *source, int32_t rows);
 struct weir_source_batch *weir_source_poll(struct weir_source *source, int32_t lane);
 /* The next batch without taking it (rows, end and times can be looked at), NULL when none. */
 const struct weir_source_batch *weir_source_peek(struct weir_source *source, int32_t lane);
+/* Nothing waits and nothing came lately: its present end was reached. Consumer thread. */
+bool weir_source_caught_up(struct weir_source *source);
 /* Rows to come have these columns, of the user's; what lanes have decoded already comes in the old
  * ones. Consumer thread, while it runs or before. WEIR_E_UNSUPPORTED where the kind or its decoder
  * cannot change them in the middle. */
@@ -149,6 +151,7 @@ struct weir_source_vtable {
     const char *name;
     const struct weir_option *options; /* what `name { … }` takes, ended by a NULL name */
     bool needs_decoder;
+    int32_t quiet_ms;    /* without rows for so long its present end is taken to be reached */
     bool columns_change; /* lanes look for new columns (source_renew) */
     /* As weir_source_own_schema; NULL: columns are the decoder's. */
     int (*own_schema)(const char *options_json, struct weir_schema **out, struct weir_error *err);

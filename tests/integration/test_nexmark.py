@@ -101,3 +101,17 @@ def test_a_query_gives_what_duckdb_computes(binary, events, tmp_path, query):
         want = [row[:place] + (int(row[place]),) + row[place + 1:] for row in want]
     assert len(got) == len(want) > 0
     assert sorted(got, key=repr) == sorted(want, key=repr)
+
+
+def test_a_side_input_gives_what_duckdb_computes(binary, events, tmp_path):
+    """q13: bids looked up in a bounded side input, of which some keys are missing."""
+    side = tmp_path / "side.csv"
+    side.write_text("key,value\n" + "".join(f"{key},value {key * 7919 % 10000}\n" for key in range(10000) if key % 5))
+    columns = ["auction", "bidder", "price", "dateTime", "value"]
+    project = Project(binary, NEXMARK)
+    project.run("pipelines/side.lua", env={"QUERY": "q13", "EVENTS": str(EVENTS), "LAKE": str(tmp_path / "lake"), "SIDE": str(side)})
+    got = lake.rows_of(lake.by_deltalake(tmp_path / "lake/gold/q13"), columns)
+    want = events.sql(f"""SELECT auction, bidder, price, dateTime, value FROM ({BID}) AS bid
+        JOIN read_csv('{side}', header = true) AS side ON bid.auction % 10000 = side.key""").fetchall()
+    assert len(got) == len(want) > 0
+    assert sorted(got, key=repr) == sorted([tuple(lake.normal(value) for value in row) for row in want], key=repr)

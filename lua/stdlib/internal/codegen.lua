@@ -455,7 +455,7 @@ local function warm()
 end
 
 local loop_head = [[
-local fn, row, enter, warm, cold, out = ...
+local fn, row, enter, warm, cold, out, joined = ...
 local state = { tries = 0, whole = 0 }
 local loop
 loop = function(call)
@@ -498,10 +498,13 @@ local predicate_loop = loop_head:format(
 )
 
 -- `body`: the call of the row function, then pass-through of columns it left alone whose type changes.
-local function out_loop(body, more)
-    return loop_head:format(
-        "    out._weir_c, out._weir_call = call.out, call\n    local sel" .. (more and ", assigned = call.sel, call.assigned\n" or " = call.sel\n"),
-        "            out._weir_i = i\n" .. body
+-- `joined_at`: where the columns begin that its third argument reads, or nil.
+local function out_loop(body, more, joined_at)
+    local head = joined_at and loop_head:gsub("enter%(row, call%)", ("enter(row, call, joined, %d)"):format(joined_at)) or loop_head
+    return head:format(
+        "    out._weir_c, out._weir_call = call.out, call\n"
+            .. "    local sel" .. (more and ", assigned = call.sel, call.assigned\n" or " = call.sel\n"),
+        "            out._weir_i = i\n" .. (joined_at and "            joined._weir_i = i\n" or "") .. body
     )
 end
 
@@ -514,10 +517,19 @@ for k = 0, row.MAX_COLUMNS - 1 do
     nothing[k].length, nothing[k].null_count, nothing[k].validity = 1, 1, null_bits
 end
 local generation = row.generation
+local active_beside
 
-local function enter(view, call)
+-- `beside`: the third argument of a map, over the columns from `first` on; or nil.
+local function enter(view, call, beside, first)
     if active and active ~= view then
         active[COLUMNS], active[INDEX] = nothing, 0
+    end
+    if active_beside and active_beside ~= beside then
+        active_beside[COLUMNS], active_beside[INDEX] = nothing, 0
+    end
+    active_beside = beside
+    if beside then
+        beside[COLUMNS] = call["in"] + first
     end
     active = view
     generation[0] = (generation[0] + 1) % 2000000000
@@ -536,18 +548,21 @@ end
 
 -- fn(row, out); `retyped` lists indexes (from 0) into `out_columns` of input columns passed on in
 -- another type when the function leaves them alone. fn may be nil: then only those are done.
-function codegen.map(fn, columns, out_columns, retyped, name)
+-- `joined`: columns that lie behind `columns`, for the third argument of fn; or nil.
+function codegen.map(fn, columns, out_columns, retyped, name, joined)
     local body = {}
+    joined = joined and #joined > 0 and joined or nil
     if fn then
-        body[#body + 1] = "            fn(row, out)\n"
+        body[#body + 1] = joined and "            fn(row, out, joined)\n" or "            fn(row, out)\n"
     end
     for _, k in ipairs(retyped) do
         local column = out_columns[k + 1].name
         body[#body + 1] = format(
             "            if assigned[%d][i] == 0 then\n                out[%q] = row[%q]\n            end\n", k, column, column)
     end
-    local source = out_loop(table.concat(body), #retyped > 0)
-    return finish(source, name, fn, row.view(columns)(), enter, warm, cold, codegen.out_view(out_columns)())
+    local source = out_loop(table.concat(body), #retyped > 0, joined and #columns)
+    local beside = joined and row.view(joined)() or nil
+    return finish(source, name, fn, row.view(columns)(), enter, warm, cold, codegen.out_view(out_columns)(), beside)
 end
 
 -- out.<the only column> = fn(row): measures over functions and derives

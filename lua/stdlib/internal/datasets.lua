@@ -5,6 +5,7 @@ local explode = require "weir.internal.explode"
 local connectors = require "weir.internal.connectors"
 local function_check = require "weir.internal.function_check"
 local json = require "weir.internal.json"
+local lookups = require "weir.internal.lookups"
 local null_check = require "weir.internal.null_check"
 local predicate = require "weir.internal.predicate"
 local types = require "weir.internal.types"
@@ -40,6 +41,7 @@ local function adder(project, reader, of, from)
             from = own and of or from,
             columns = columns,
             out = more.out,
+            joined = more.joined,
             result = more.result,
             predicate = kind == "predicate",
         })
@@ -57,6 +59,7 @@ local function adder(project, reader, of, from)
             out = more.out,
             result = more.result,
             retyped = more.retyped,
+            joined = more.joined,
         }
         return #list - 1
     end
@@ -453,7 +456,7 @@ end
 local stream_options = {
     description = true, owner = true, from = true, where = true, time = true, expectations = true, dedup = true,
     columns = true, map = true, drop = true, keep = true, ensures = true, into = true, quarantine = true, version = true,
-    key = true, explode = true, join = "later", late = "later", params = "later", tests = "later",
+    key = true, explode = true, join = true, late = "later", params = "later", tests = "later",
 }
 
 local function read_version(reader, field)
@@ -578,6 +581,10 @@ function datasets.stream(project, reader, node, at)
         exploded, entered = explode.read(reader, named.explode, input, from.name, functions)
         entered = entered or input
     end
+    local looked_up, joined = json.array {}, nil
+    if named.join then
+        looked_up, joined = lookups.read(project, reader, named.join, entered, from, of)
+    end
     local declared = read_columns(reader, named.columns)
     local map = reader:func(named.map, "map")
     add_assigned(declared, map, entered)
@@ -592,6 +599,7 @@ function datasets.stream(project, reader, node, at)
         explode = exploded or json.null,
         expectations = predicate.list(reader, named.expectations, "expectations", entered, from.name, functions, seen, json.array {}),
         dedup = named.dedup and read_dedup(reader, named.dedup, entered, from.name, has_time) or json.null,
+        lookups = looked_up,
         state_version = read_version(reader, named.version),
     }
     plan.changes_whole = from.changelog == "whole"
@@ -608,7 +616,7 @@ function datasets.stream(project, reader, node, at)
     if map or #retyped > 0 then
         local made = map or { fn = nil, at = named.columns.at }
         plan.map = {
-            ["function"] = functions("map", made, "map", entered, { out = declared, retyped = retyped }),
+            ["function"] = functions("map", made, "map", entered, { out = declared, retyped = retyped, joined = joined }),
             out = fields_json(declared),
         }
     elseif #declared > 0 then
@@ -636,14 +644,16 @@ function datasets.stream(project, reader, node, at)
         event_time = time.field
     end
     local kept = event_time and find(out, event_time)
+    local key = named.key and read_key(reader, named.key, out, of)
     plan.into = datasets.sink(reader, named.into, out, of, at, {
-        key = named.key and read_key(reader, named.key, out, of), time = kept and event_time or nil,
+        key = key, time = kept and event_time or nil,
         hint = 'add key = "…" to the stream',
     })
     plan.quarantine = datasets.quarantine(reader, named.quarantine)
     return {
         kind = "stream", name = of, plan = plan, columns = out, seen = seen, functions = functions,
         changelog = not named.dedup and from.changelog or nil,
+        key = key, looked_up = function() plan.lookup_key = key end,
         remember = from.changelog ~= "whole" and named.key and not named.explode and find(out, "_change") and function() plan.remember = true end or nil,
         time = has_time and { field = kept and types.is_timestamp(kept.type) and event_time or nil } or nil,
     }

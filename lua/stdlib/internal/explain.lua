@@ -162,6 +162,10 @@ function explain.dataset(result, name, options)
     if said(dataset.dedup) then
         line("dedup", ("by %s within %s"):format(table.concat(dataset.dedup.by, ", "), duration(dataset.dedup.within_us)))
     end
+    for _, lookup in ipairs(said(dataset.lookups) and dataset.lookups or {}) do
+        line("lookup", ("%s = the row of %s by %s; a row that finds nothing %s"):format(lookup.name, lookup.from, table.concat(lookup.on, ", "),
+            not lookup.inner and (said(lookup.defaults) and "takes the default" or "stays") or lookup.quarantine and "goes to quarantine" or "is dropped"))
+    end
     if said(dataset.map) then
         line("map", ("function %d assigns %s"):format(dataset.map["function"], columns_text(dataset.map.out)))
     end

@@ -108,6 +108,33 @@ function Walk:column(node)
     return column
 end
 
+-- What `j.product` or `j.product.category` reads, through the third parameter of map; nil where it is neither.
+function Walk:beside(node)
+    local name = field_name(node)
+    local owner = node.object
+    if name and self:is_param(owner, self.joined) then
+        local column = self.joined_by_name[name]
+        if not column then
+            self:error("unknown-column", node.key, ("%s joins nothing called `%s`"):format(self.of, name),
+                diagnostic.did_you_mean(name, names_of(self.joined_columns)) or "it joins: " .. table.concat(names_of(self.joined_columns), ", "))
+        end
+        return column
+    elseif not name or owner.tag ~= "Index" or not self:is_param(owner.object, self.joined) then
+        return nil
+    end
+    local column = self.joined_by_name[field_name(owner)]
+    for _, f in ipairs(column and column.type.fields or {}) do
+        if f.name == name then
+            return { name = column.name .. "." .. name, type = f.type }
+        end
+    end
+    if column then
+        self:error("unknown-column", node.key, ("%s has no column `%s`"):format(column.of or column.name, name),
+            diagnostic.did_you_mean(name, names_of(column.type.fields)) or "it has: " .. table.concat(names_of(column.type.fields), ", "))
+    end
+    return column
+end
+
 local function describe(kind)
     if kind.column then
         return ("column `%s` (%s)"):format(kind.column, kind.type.text)
@@ -225,6 +252,10 @@ function Walk:expression(node)
         local column = self:column(node)
         if column then
             return of_column(column)
+        end
+        local beside = self:beside(node)
+        if beside then
+            return of_column(beside)
         end
         if self:is_param(node.object, self.out) then
             local name = field_name(node)
@@ -459,7 +490,7 @@ function Walk:assign(target, kind, value_node)
 end
 
 local function declare(self, name, kind)
-    if name.name == self.row or name.name == self.out then
+    if name.name == self.row or name.name == self.out or name.name == self.joined then
         self.shadowed[name.name] = true
     end
     self.kinds[name.name] = kind or nil
@@ -606,6 +637,9 @@ function check.row_function(reader, f, about)
         predicate = about.predicate,
         row = node.params[1] and node.params[1].name,
         out = about.out and node.params[2] and node.params[2].name,
+        joined = about.joined and node.params[3] and node.params[3].name,
+        joined_columns = about.joined or {},
+        joined_by_name = {},
         kinds = {},
         shadowed = {},
         reassigned = {},
@@ -615,6 +649,9 @@ function check.row_function(reader, f, about)
     end
     for _, column in ipairs(walk.out_columns) do
         walk.out_by_name[column.name] = column
+    end
+    for _, column in ipairs(walk.joined_columns) do
+        walk.joined_by_name[column.name] = column
     end
     if node.vararg then
         walk:lint("vararg", node, "a row function with `...` does not compile", "name its parameters")

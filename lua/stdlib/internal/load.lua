@@ -5,6 +5,7 @@ local codegen = require "weir.internal.codegen"
 local connectors = require "weir.internal.connectors"
 local datasets = require "weir.internal.datasets"
 local json = require "weir.internal.json"
+local lookups = require "weir.internal.lookups"
 local models = require "weir.internal.models"
 local predicate = require "weir.internal.predicate"
 local project_module = require "weir.internal.project"
@@ -221,6 +222,11 @@ local function visit(project, reader, declaration, pending, path)
             visit(project, reader, pending[name], pending, path)
         end
     end
+    for _, name in ipairs(lookups.names(node.body)) do
+        if pending[name] and name ~= node.name then
+            visit(project, reader, pending[name], pending, path)
+        end
+    end
     path[#path] = nil
     declaration.state = "done"
     local made
@@ -287,7 +293,7 @@ local function generate(f)
     elseif f.result then
         loop, source = codegen.value(f.fn, f.columns, f.result, name)
     else
-        loop, source = codegen.map(f.fn, f.columns, f.out, f.retyped, name)
+        loop, source = codegen.map(f.fn, f.columns, f.out, f.retyped, name, f.joined)
     end
     return loop, source
 end

@@ -513,6 +513,7 @@ function models.model(project, reader, node, at)
         -- A window's row has event time window_end - 1 µs, another's that of the row that changed it; the next model reads it from there.
         time = (windowed or time or from.time) and { field = nil } or nil,
         changelog = changing and "whole" or nil,
+        key = not windowed and key and #key > 0 and key or nil, looked_up = function() plan.lookup_key = key end,
     }
 end
 

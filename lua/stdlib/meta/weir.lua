@@ -48,8 +48,9 @@
 ---@field expectations? weir.node[]
 ---@field dedup? weir.dedup
 ---@field columns? table<string, string> what map adds, in this order, with its type
----@field map? fun(e: weir.row, out: weir.row)
+---@field map? fun(e: weir.row, out: weir.row, j: table)
 ---@field drop? weir.names
+---@field join? table<string, weir.node> what stands beside each row, by name: { product = lookup "silver.product" { on = "sku" } }
 ---@field explode? table the column that takes an element and its list, { line = "lines" }; index = "line_no", keep_empty = true
 ---@field keep? weir.names
 ---@field ensures? weir.node[]
@@ -102,6 +103,9 @@ function source(name) end
 ---@param name string
 ---@return fun(options: weir.stream): weir.node
 function stream(name) end
+---@param name string a dataset by key
+---@return fun(options: { on?: weir.names|table<string, string>, kind?: "inner"|"left", unmatched?: "drop"|"quarantine", default?: table }): weir.node
+function lookup(name) end
 ---@param name string
 ---@return fun(options: weir.model): weir.node
 function model(name) end

@@ -1,0 +1,295 @@
+/* Lookups: beside each row of a stream, the row another dataset has under a key. That dataset
+ * remembers its rows by key (remembered.c), which is state of the epoch's record; rows of both come
+ * in the order of the schedule, so a replay finds what was found.
+ *
+ * What was found stands in a column of structs behind the input's, where map's third argument reads
+ * it: null where there is nothing, or the default row. A null in the key finds nothing. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "operator/key.h"
+#include "operator/literal.h"
+#include "pipeline/node.h"
+
+enum { ON_MAX = 64, AHEAD = 8 };
+#define FOUND_BYTES_MAX ((size_t)1 << 30)
+
+struct fallback { /* of a field of what is found */
+    bool given;
+    struct weir_literal value;
+};
+
+struct lookup {
+    const struct weir_plan_lookup *plan;
+    const struct weir_dataset *dataset;
+    struct weir_key *key;
+    struct weir_keys keys;
+    int32_t *children;          /* by column of the dataset: field of what is found, or -1 */
+    struct fallback *fallbacks; /* by field; NULL: a row that finds nothing has null */
+    int32_t tally;
+};
+
+struct lookups {
+    struct lookup *list;
+    int32_t count;
+    struct weir_schema *found; /* a column a lookup */
+    struct weir_schema *wide;  /* the input's columns, then those */
+    struct weir_batch_builder builder;
+    bool building;
+    uint8_t missing[ROWS_MAX]; /* by position */
+};
+
+/* --- life --------------------------------------------------------------------------------- */
+
+void lookup_destroy(struct lookups *lookups) {
+    if (lookups == NULL) {
+        return;
+    }
+    for (int32_t i = 0; lookups->list != NULL && i < lookups->count; i++) {
+        weir_key_destroy(lookups->list[i].key);
+        weir_keys_fini(&lookups->list[i].keys);
+        free(lookups->list[i].children);
+        free(lookups->list[i].fallbacks);
+    }
+    if (lookups->building) {
+        weir_batch_builder_fini(&lookups->builder);
+    }
+    free(lookups->list);
+    weir_schema_unref(lookups->found);
+    weir_schema_unref(lookups->wide);
+    free(lookups);
+}
+
+static int read_fallbacks(struct lookup *lookup, const struct weir_field *row,
+                          struct weir_error *err) {
+    const char *name;
+    json_t *text;
+    if (lookup->plan->defaults == NULL) {
+        return WEIR_OK;
+    }
+    lookup->fallbacks = calloc((size_t)row->child_count + 1, sizeof(*lookup->fallbacks));
+    if (lookup->fallbacks == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    json_object_foreach(lookup->plan->defaults, name, text) {
+        for (int32_t f = 0; f < row->child_count; f++) {
+            if (strcmp(row->children[f].name, name) == 0) {
+                struct fallback *fallback = &lookup->fallbacks[f];
+                int rc = weir_literal_parse(&row->children[f], json_string_value(text),
+                                            &fallback->value, err);
+                if (rc != WEIR_OK) {
+                    return weir_error_wrap(err, "default of lookup `%s`", lookup->plan->name);
+                }
+                fallback->given = true;
+            }
+        }
+    }
+    return WEIR_OK;
+}
+
+static int make_lookup(struct weir_node *node, struct lookup *lookup, struct weir_error *err) {
+    const struct weir_plan_lookup *plan = lookup->plan;
+    const struct weir_field *row = &plan->found->fields[0];
+    int32_t on[ON_MAX];
+    weir_keys_init(&lookup->keys);
+    lookup->dataset = weir_graph_find(node->graph, plan->from);
+    if (lookup->dataset == NULL || lookup->dataset->remembered == NULL) {
+        return weir_error_set(err, WEIR_E_BUG, "looks up '%s', which remembers no rows",
+                              plan->from);
+    }
+    for (int32_t i = 0; i < plan->on_count; i++) {
+        on[i < ON_MAX ? i : 0] = weir_schema_find(node->input, plan->on[i]);
+        if (i >= ON_MAX || on[i] < 0) {
+            return weir_error_set(err, WEIR_E_BUG, "lookup by '%s': no such column", plan->on[i]);
+        }
+    }
+    lookup->key = weir_key_create(node->input, on, plan->on_count, err);
+    lookup->children =
+        malloc(((size_t)lookup->dataset->schema->count + 1) * sizeof(*lookup->children));
+    lookup->tally = dataset_tally(node->dataset, "unmatched");
+    if (lookup->key == NULL || lookup->children == NULL || lookup->tally < 0) {
+        return err != NULL && err->code != WEIR_OK
+                   ? err->code
+                   : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    for (int32_t c = 0; c < lookup->dataset->schema->count; c++) {
+        lookup->children[c] = -1;
+        for (int32_t f = 0; f < row->child_count; f++) {
+            if (strcmp(row->children[f].name, lookup->dataset->schema->fields[c].name) == 0) {
+                lookup->children[c] = f;
+            }
+        }
+    }
+    return read_fallbacks(lookup, row, err);
+}
+
+static int make(struct weir_node *node, struct lookups *lookups, struct weir_error *err) {
+    int rc = WEIR_OK;
+    for (int32_t c = 0; rc == WEIR_OK && c < node->input->count; c++) {
+        rc = weir_schema_add(lookups->wide, &node->input->fields[c]);
+    }
+    for (int32_t i = 0; rc == WEIR_OK && i < lookups->count; i++) {
+        lookups->list[i].plan = &node->stream->lookups[i];
+        rc = make_lookup(node, &lookups->list[i], err);
+        const struct weir_field *field = &lookups->list[i].plan->found->fields[0];
+        rc = rc == WEIR_OK ? weir_schema_add(lookups->found, field) : rc;
+        rc = rc == WEIR_OK ? weir_schema_add(lookups->wide, field) : rc;
+    }
+    if (rc == WEIR_OK) {
+        rc = weir_batch_builder_init(&lookups->builder, node->graph->pool, lookups->found, ROWS_MAX,
+                                     FOUND_BYTES_MAX, err);
+        lookups->building = rc == WEIR_OK;
+    }
+    if (rc != WEIR_OK && (err == NULL || err->code == WEIR_OK)) {
+        return weir_error_set(err, rc, "out of memory");
+    }
+    return rc;
+}
+
+int lookup_create(struct weir_node *node, struct weir_error *err) {
+    int32_t count = node->stream->lookup_count;
+    if (count == 0) {
+        return WEIR_OK;
+    }
+    struct lookups *lookups = node->lookups = calloc(1, sizeof(*lookups));
+    if (lookups == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    lookups->list = calloc((size_t)count, sizeof(*lookups->list));
+    lookups->found = weir_schema_create();
+    lookups->wide = weir_schema_create();
+    if (lookups->list == NULL || lookups->found == NULL || lookups->wide == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    lookups->count = count;
+    return make(node, lookups, err);
+}
+
+/* --- rows --------------------------------------------------------------------------------- */
+
+static int put_default(const struct weir_field *field, const struct fallback *fallback,
+                       struct weir_column_builder *to) {
+    const struct weir_literal *value = &fallback->value;
+    if (!fallback->given) {
+        return weir_builder_null(to);
+    }
+    switch (field->type) {
+    case WEIR_TYPE_BOOL:
+        return weir_builder_bool(to, value->integer != 0);
+    case WEIR_TYPE_FLOAT:
+        return weir_builder_float(to, (float)value->number);
+    case WEIR_TYPE_DOUBLE:
+        return weir_builder_double(to, value->number);
+    case WEIR_TYPE_DECIMAL:
+        return weir_builder_decimal(to, (uint64_t)value->decimal, (int64_t)(value->decimal >> 64));
+    case WEIR_TYPE_STRING:
+    case WEIR_TYPE_BINARY:
+        return weir_builder_bytes(to, value->bytes, (size_t)value->length);
+    default:
+        return weir_builder_int(to, value->integer);
+    }
+}
+
+static int put_nothing(const struct lookup *lookup, struct weir_column_builder *to) {
+    const struct weir_field *row = &lookup->plan->found->fields[0];
+    int rc = WEIR_OK;
+    if (lookup->fallbacks == NULL) {
+        return weir_builder_null(to);
+    }
+    for (int32_t f = 0; rc == WEIR_OK && f < row->child_count; f++) {
+        rc = put_default(&row->children[f], &lookup->fallbacks[f], &to->children[f]);
+    }
+    return rc == WEIR_OK ? weir_builder_struct(to) : rc;
+}
+
+/* A value a row of the batch, so that row numbers stay: null for those not selected. */
+static int find_rows(struct lookups *lookups, struct lookup *lookup, const struct weir_flow *flow,
+                     const int32_t *sel, int32_t count, struct weir_column_builder *to) {
+    const struct remembered *rows = lookup->dataset->remembered;
+    const struct weir_keys *keys = &lookup->keys;
+    int rc = weir_key_encode(lookup->key, flow->batch, sel, count, 0, &lookup->keys);
+    int32_t row = 0;
+    if (rc == WEIR_OK) {
+        weir_keys_hash(&lookup->keys, remembered_seed(rows));
+    }
+    for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
+        struct weir_span found;
+        if (i + AHEAD < count) {
+            remembered_prefetch(rows, keys->hashes[i + AHEAD]);
+        }
+        for (; rc == WEIR_OK && row < sel[i]; row++) {
+            rc = weir_builder_null(to);
+        }
+        row++;
+        if (rc != WEIR_OK) {
+            break;
+        }
+        size_t size = keys->offsets[i + 1] - keys->offsets[i];
+        if (!keys->any_null[i] &&
+            remembered_find(rows, keys->hashes[i], keys->bytes + keys->offsets[i], size, &found)) {
+            rc = remembered_decode(rows, &found, lookup->children, to);
+        } else {
+            lookups->missing[i] |= lookup->plan->inner;
+            rc = put_nothing(lookup, to);
+        }
+    }
+    for (; rc == WEIR_OK && row < flow->batch->rows; row++) {
+        rc = weir_builder_null(to);
+    }
+    return rc;
+}
+
+/* Rows that find nothing and may not go on. */
+static int leave(struct weir_node *node, int32_t *sel, int32_t *count, const struct lookup *lookup,
+                 struct lookups *lookups) {
+    struct weir_counters *counters = &node->dataset->counters;
+    int32_t kept = 0;
+    int rc = WEIR_OK;
+    for (int32_t i = 0; rc == WEIR_OK && i < *count; i++) {
+        if (!lookups->missing[i]) {
+            sel[kept++] = sel[i];
+        } else if (lookup->plan->quarantine) {
+            char text[512];
+            snprintf(text, sizeof(text), "%s has no row of this key", lookup->plan->from);
+            rc = node_reject(node, sel[i], lookup->tally, text);
+        } else {
+            counters->dropped++;
+            counters->tallies[lookup->tally].rejected++;
+        }
+        lookups->missing[i] = 0;
+    }
+    *count = kept;
+    return rc;
+}
+
+int lookup_apply(struct weir_node *node, const struct weir_flow *flow, int32_t *sel, int32_t *count,
+                 struct weir_batch **out, struct weir_error *err) {
+    struct lookups *lookups = node->lookups;
+    struct weir_batch *found = NULL;
+    struct weir_batch *wide = weir_batch_create(node->graph->pool, lookups->wide);
+    int32_t inputs = flow->batch->column_count;
+    int rc = wide != NULL ? weir_batch_builder_begin(&lookups->builder) : WEIR_E_LIMIT;
+    for (int32_t i = 0; rc == WEIR_OK && i < lookups->count; i++) {
+        struct lookup *lookup = &lookups->list[i];
+        rc = find_rows(lookups, lookup, flow, sel, *count, &lookups->builder.columns[i]);
+        rc = rc == WEIR_OK ? leave(node, sel, count, lookup, lookups) : rc;
+    }
+    if (rc == WEIR_OK) {
+        lookups->builder.rows = flow->batch->rows; /* each column has got one value a row */
+        found = weir_batch_builder_take(&lookups->builder);
+        wide->rows = flow->batch->rows;
+    }
+    for (int32_t c = 0; rc == WEIR_OK && c < inputs + lookups->count; c++) {
+        rc = c < inputs ? weir_batch_borrow(wide, c, flow->batch, c)
+                        : weir_batch_borrow(wide, c, found, c - inputs);
+    }
+    weir_batch_unref(found);
+    if (rc != WEIR_OK) {
+        weir_batch_unref(wide);
+        return err != NULL && err->code != WEIR_OK
+                   ? rc
+                   : weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
+    }
+    *out = wide;
+    return WEIR_OK;
+}
