@@ -266,7 +266,7 @@ CRASH = "tests/integration/test_crash.py"
 # Tests against real servers (tests/services), which a job of their own starts once.
 SERVICES = sorted(
     str(path.relative_to(ROOT)) for path in (ROOT / "tests/integration").glob("test_*.py")
-    if re.search(r"^(import|from) (kafka|azurite|s3|registry|postgres|debezium)\b|def test_\w+\([^)]*\b(kafka|registry|postgres)\b",
+    if re.search(r"^(import|from) (kafka|azurite|s3|registry|postgres|debezium)\b|def test_\w+\([^)]*\b(kafka|registry|postgres|apicurio)\b",
                  path.read_text(encoding="utf-8"), re.MULTILINE))
 ALONE = [f"--ignore={path}" for path in [CRASH, *SERVICES]]
 ENDS = ["tests/integration/test_stops.py", "tests/integration/test_reload.py"]

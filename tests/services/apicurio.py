@@ -1,10 +1,10 @@
-"""Apicurio Registry from Maven Central: a schema registry with Confluent's API, its schemas in memory.
+"""Apicurio Registry from Maven Central: a schema registry with Confluent's API, its schemas in a folder.
 
     registry = apicurio.start()
     registry.url                                    # as `avro { registry = … }` takes it
     registry.api                                    # without a path, for Apicurio's own converter of Kafka Connect
     number = registry.register("t-value", schema)   # the schema's id; references as the API has them
-    registry.kill(); registry.restart()             # on the same port; the schemas are gone, their ids begin anew
+    registry.kill(); registry.restart()             # kill -9, then the same schemas and port again
     registry.stop()
 """
 
@@ -78,7 +78,8 @@ class Registry:
     def restart(self):
         assert self.process is None
         settings = {
-            "apicurio.storage.kind": "sql", "apicurio.storage.sql.kind": "h2", "quarkus.http.host": "127.0.0.1", "quarkus.http.port": self.port,
+            "apicurio.storage.kind": "sql", "apicurio.storage.sql.kind": "h2", "apicurio.datasource.url": f"jdbc:h2:file:{self.folder}/schemas;WRITE_DELAY=0",
+            "quarkus.http.host": "127.0.0.1", "quarkus.http.port": self.port,
             "quarkus.management.host": "127.0.0.1", "quarkus.management.port": self.management, "quarkus.grpc.server.host": "127.0.0.1",
             "apicurio.rest.deletion.artifact.enabled": "true", "apicurio.rest.deletion.artifact-version.enabled": "true",
         }
