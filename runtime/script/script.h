@@ -40,8 +40,8 @@ struct weir_script_setting {
     const char *value;
 };
 
-/* Blocks the VM's signals (SIGPROF and the watchdog's) in the calling thread and in every thread it
- * starts later. Call first in main: only the loop thread, by weir_script_create, opens them. */
+/* Blocks the watchdog's signal in the calling thread and in every thread it starts later. Call
+ * first in main: only the loop thread, by weir_script_create, opens it. */
 void weir_script_block_signals(void);
 
 /* Starts the VM and the watchdog thread. One at a time in a process: WEIR_E_EXISTS otherwise.

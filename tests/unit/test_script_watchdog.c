@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/time.h>
 #include <time.h>
 
 #include "core/clock.h"
@@ -242,28 +243,58 @@ static int64_t call_ns(struct weir_rule_set *rule_set, int calls) {
     return least;
 }
 
-/* A tick of the profiler that comes before a call waits for its first instruction; a throw out of
- * that call makes LuaJIT believe that the tick still waits (lua_pcall puts the hooks back as they
- * were), and each trace leaves at once for the interpreter. */
-static void a_throw_leaves_later_calls_compiled(void **state) {
+/* The hooks go with the call that was stopped: what LuaJIT compiled stays compiled. */
+static void a_stopped_call_leaves_later_calls_compiled(void **state) {
     (void)state;
     skip_where_signals_are_held_back();
     struct weir_rule_set *rule_set =
-        load("if call.begin == 1 then error('refused') end local x = 0 "
-             "for i = 1, 1e5 do x = x + i % 7 end");
+        load("while call.begin == 1 do end local x = 0 for i = 1, 1e5 do x = x + i % 7 end");
     int64_t before = call_ns(rule_set, 100);
-    for (int round = 0; round < 3; round++) {
+    for (int round = 0; round < 10; round++) {
         struct weir_call call = {.begin = 1};
         struct weir_error err = {0};
-        raise(SIGPROF);
-        assert_int_equal(weir_rule_set_call(rule_set, 0, &call, &err), WEIR_E_SCRIPT);
+        assert_int_equal(weir_rule_set_call(rule_set, 0, &call, &err), WEIR_E_BUDGET);
         int64_t after = call_ns(rule_set, 100);
         if (after > 2 * before) {
-            fail_msg("a call took %lld ns, and %lld after a throw", (long long)before,
+            fail_msg("a call took %lld ns, and %lld after one was stopped", (long long)before,
                      (long long)after);
         }
     }
     weir_rule_set_unref(rule_set);
+}
+
+/* LuaJIT's profiler would send one each 10 ms, at any instruction: see watchdog.c. */
+static void no_timer_interrupts_a_rule(void **state) {
+    (void)state;
+    struct itimerval timer;
+    struct sigaction action;
+    assert_int_equal(getitimer(ITIMER_PROF, &timer), 0);
+    assert_int_equal(timer.it_value.tv_sec, 0);
+    assert_int_equal(timer.it_value.tv_usec, 0);
+    assert_int_equal(sigaction(SIGPROF, NULL, &action), 0);
+    assert_true(action.sa_handler == SIG_DFL);
+}
+
+/* Each has a loop that LuaJIT begins to record, or to run compiled, near the deadline. */
+static void calls_that_are_being_compiled_are_stopped(void **state) {
+    (void)state;
+    skip_where_signals_are_held_back();
+    enum { CALLS = 400 };
+    weir_script_destroy(script);
+    struct weir_error err = {0};
+    struct weir_script_options options = {.memory_limit_bytes = 256 << 20,
+                                          .call_budget_ns = 1000000};
+    assert_int_equal(weir_script_create(&options, &script, &err), WEIR_OK);
+    for (int i = 0; i < CALLS; i++) {
+        struct weir_rule_set *rule_set =
+            load("local x = 0 while true do for i = 1, 60 do x = x + i end "
+                 "for i = 1, x % 100 do if i % 3 == 0 then x = x + 1 end end end");
+        struct weir_call call = {0};
+        assert_int_equal(weir_rule_set_call(rule_set, 0, &call, &err), WEIR_E_BUDGET);
+        weir_rule_set_unref(rule_set);
+    }
+    weir_script_destroy(script);
+    assert_int_equal(setup(state), 0);
 }
 
 int main(void) {
@@ -277,7 +308,9 @@ int main(void) {
         cmocka_unit_test(the_watchdog_wakes_after_a_long_idle_time),
         cmocka_unit_test(other_busy_threads_do_not_disturb_it),
         cmocka_unit_test(waiting_for_the_processor_costs_no_budget),
-        cmocka_unit_test(a_throw_leaves_later_calls_compiled),
+        cmocka_unit_test(a_stopped_call_leaves_later_calls_compiled),
+        cmocka_unit_test(no_timer_interrupts_a_rule),
+        cmocka_unit_test(calls_that_are_being_compiled_are_stopped),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
