@@ -226,10 +226,10 @@ def unit(preset, workers=2, seeds=None):
     """`seeds`: of the simulation, which is short by itself."""
     report = f"build/test/unit-{preset}.xml"
     command = ["ctest", "--test-dir", f"build/{preset}", "-j", str(workers), "--output-on-failure", "--no-tests=error",
-               "--test-output-size-passed", "10000000", "--test-output-size-failed", "10000000",
+               "--timeout", "300", "--test-output-size-passed", "10000000", "--test-output-size-failed", "10000000",
                "--output-junit", str(ROOT / report)]
     return Job(f"unit ({preset})", command, reads=report, needs=(f"build {preset}",),
-               env={"CMOCKA_MESSAGE_OUTPUT": "TAP", **SANITIZERS, **({"WEIR_SIM_SEEDS": seeds} if seeds else {})}, minutes=10)
+               env={"CMOCKA_MESSAGE_OUTPUT": "TAP", **SANITIZERS, **({"WEIR_SIM_SEEDS": seeds} if seeds else {})}, minutes=20)
 
 
 def abi(preset):
