@@ -127,7 +127,10 @@ static int release(struct weir_pipeline *p) {
     struct weir_message message = {
         .kind = WEIR_MESSAGE_IDLE, .clock_us = p->clock_us, .rows = (uint64_t)held_us};
     weir_graph_held(p->graph, held_us);
-    return schedule_add(p, &message);
+    bool dirty = p->dirty;
+    int rc = schedule_add(p, &message);
+    p->dirty = dirty; /* no reason for an epoch, or each that waits would bring the next */
+    return rc;
 }
 
 static int take_rows(struct weir_pipeline *p, bool may_take, bool *worked, struct weir_error *err) {
