@@ -131,6 +131,10 @@ static int add_parent(struct weir_batch *batch, struct weir_batch *parent) {
     return WEIR_OK;
 }
 
+int weir_batch_keep(struct weir_batch *batch, struct weir_batch *parent) {
+    return add_parent(batch, parent);
+}
+
 int weir_batch_borrow(struct weir_batch *batch, int32_t to, struct weir_batch *parent,
                       int32_t from) {
     int rc = add_parent(batch, parent);

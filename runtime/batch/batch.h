@@ -43,6 +43,8 @@ void *weir_batch_regrow(struct weir_batch *batch, void *buffer, size_t keep, siz
 /* Gives `batch` column `to` the content of column `from` of `parent`, which stays alive with it. */
 int weir_batch_borrow(struct weir_batch *batch, int32_t to, struct weir_batch *parent,
                       int32_t from) WEIR_MUST_CHECK;
+/* `parent` stays alive with `batch`: for columns put together from its buffers. */
+int weir_batch_keep(struct weir_batch *batch, struct weir_batch *parent) WEIR_MUST_CHECK;
 /* Rows [start, start + rows) as a new batch that borrows from `batch`. NULL at the cap. */
 struct weir_batch *weir_batch_slice(struct weir_batch *batch, int32_t start, int32_t rows);
 /* The rows sel[0..count) copied into a new, dense batch. NULL at the cap. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "operator/join.h"
 #include "pipeline/node.h"
 
 enum { ERROR_TEXT_BYTES_MAX = 64 << 20 };
@@ -57,20 +58,29 @@ struct weir_dataset *graph_add_dataset(struct weir_graph *graph, const char *nam
     return dataset;
 }
 
+static int add_to(struct weir_node ***list, int32_t *count, struct weir_node *node,
+                  struct weir_error *err) {
+    struct weir_node **grown = realloc(*list, ((size_t)*count + 1) * sizeof(*grown));
+    if (grown == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", node->name);
+    }
+    *list = grown;
+    grown[(*count)++] = node;
+    return WEIR_OK;
+}
+
 static int add_consumer(struct weir_graph *graph, struct weir_node *node, struct weir_error *err) {
     struct weir_dataset *from = weir_graph_find(graph, node->from);
     if (from == NULL) {
         return weir_error_set(err, WEIR_E_CONFIG, "%s: reads '%s', which nothing writes",
                               node->name, node->from);
     }
-    struct weir_node **consumers =
-        realloc(from->consumers, ((size_t)from->consumer_count + 1) * sizeof(*consumers));
-    if (consumers == NULL) {
-        return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", node->name);
+    int rc = add_to(&from->consumers, &from->consumer_count, node, err);
+    if (rc != WEIR_OK || node->join == NULL) {
+        return rc;
     }
-    from->consumers = consumers;
-    from->consumers[from->consumer_count++] = node;
-    return WEIR_OK;
+    struct weir_dataset *right = weir_graph_find(graph, node->stream->join.from);
+    return add_to(&right->joins, &right->join_count, node, err);
 }
 
 static int add_dedup(struct weir_node *node, const struct weir_plan_dedup *plan,
@@ -174,6 +184,9 @@ static int add_nodes(struct weir_graph *graph, struct weir_error *err) {
             for (int32_t k = 0; stream != NULL && k < stream->lookup_count; k++) {
                 ready &= weir_graph_find(graph, stream->lookups[k].from) != NULL;
             }
+            if (stream != NULL && stream->join.from != NULL) {
+                ready &= weir_graph_find(graph, stream->join.from) != NULL;
+            }
             if (!made[i] && (any || ready)) {
                 rc = add_node(graph, stream, model, err);
                 made[i] = true;
@@ -255,6 +268,7 @@ void weir_graph_destroy(struct weir_graph *graph) {
         struct weir_dataset *dataset = graph->datasets[i];
         free((void *)(uintptr_t)dataset->name);
         free(dataset->consumers);
+        free(dataset->joins);
         remembered_destroy(dataset->remembered);
         free(dataset->counters.tallies);
         weir_schema_unref(dataset->schema);
@@ -271,14 +285,16 @@ void weir_graph_destroy(struct weir_graph *graph) {
 
 /* --- flow ------------------------------------------------------------------------------------ */
 
-static int process(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
+static int process(struct weir_node *node, const struct weir_flow *flow, bool right,
+                   struct weir_error *err) {
     /* What the datasets downstream take is theirs. */
     struct weir_graph *graph = node->graph;
     int64_t outer = graph->downstream_ns;
     int64_t start = weir_clock_mono_ns();
     graph->downstream_ns = 0;
-    int rc =
-        node->stream != NULL ? stream_process(node, flow, err) : model_process(node, flow, err);
+    int rc = right                  ? join_feed(node, WEIR_RIGHT, flow, err)
+             : node->stream != NULL ? stream_process(node, flow, err)
+                                    : model_process(node, flow, err);
     int64_t all = weir_clock_mono_ns() - start;
     node->dataset->ns += all - graph->downstream_ns;
     graph->downstream_ns = outer + all;
@@ -294,7 +310,8 @@ static int pass_to_models(void *context, const struct weir_flow *flow, struct we
     const struct weir_dataset *dataset = context;
     int rc = WEIR_OK;
     for (int32_t i = 0; rc == WEIR_OK && i < dataset->consumer_count; i++) {
-        rc = takes_back(dataset->consumers[i]) ? process(dataset->consumers[i], flow, err) : rc;
+        rc = takes_back(dataset->consumers[i]) ? process(dataset->consumers[i], flow, false, err)
+                                               : rc;
     }
     return rc;
 }
@@ -315,7 +332,13 @@ int graph_emit(struct weir_graph *graph, struct weir_dataset *dataset, const str
             takes_back(dataset->consumers[i])) {
             continue; /* by remembered_pass, below */
         }
-        int rc = process(dataset->consumers[i], flow, err);
+        int rc = process(dataset->consumers[i], flow, false, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    for (int32_t i = 0; i < dataset->join_count; i++) {
+        int rc = process(dataset->joins[i], flow, true, err);
         if (rc != WEIR_OK) {
             return rc;
         }
@@ -347,7 +370,7 @@ int weir_graph_fire(struct weir_graph *graph, int64_t budget_ns, bool *done,
     *done = false;
     while ((node = last_firing(graph)) != NULL) {
         graph->downstream_ns = 0;
-        int rc = model_fire(node, err);
+        int rc = node->model != NULL ? model_fire(node, err) : join_fire(node, err);
         if (rc != WEIR_OK) {
             return rc;
         }
@@ -362,6 +385,13 @@ int weir_graph_fire(struct weir_graph *graph, int64_t budget_ns, bool *done,
     return WEIR_OK;
 }
 
+/* A watermark for one that has no time of its own, or whose own moved. */
+static int advance(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
+    return node->model != NULL  ? model_advance(node, watermark_us, err)
+           : node->join != NULL ? join_advance(node, WEIR_LEFT, watermark_us, err)
+                                : node_advance(node, watermark_us, err);
+}
+
 /* A watermark without rows. */
 int node_advance(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
     for (int32_t i = 0; i < node->dataset->consumer_count; i++) {
@@ -369,8 +399,13 @@ int node_advance(struct weir_node *node, int64_t watermark_us, struct weir_error
         if (next->watermark != NULL) {
             continue; /* it has a time of its own */
         }
-        int rc = next->model != NULL ? model_advance(next, watermark_us, err)
-                                     : node_advance(next, watermark_us, err);
+        int rc = advance(next, watermark_us, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    for (int32_t i = 0; i < node->dataset->join_count; i++) {
+        int rc = join_advance(node->dataset->joins[i], WEIR_RIGHT, watermark_us, err);
         if (rc != WEIR_OK) {
             return rc;
         }
@@ -523,11 +558,10 @@ static int advance_timed(struct weir_node *node, struct weir_error *err) {
     if (now == node->last_watermark) {
         return WEIR_OK;
     }
-    if (node->model != NULL) {
-        return model_advance(node, now, err);
+    if (node->model == NULL && node->join == NULL) {
+        node->last_watermark = now;
     }
-    node->last_watermark = now;
-    return node_advance(node, now, err);
+    return advance(node, now, err);
 }
 
 int weir_graph_tick(struct weir_graph *graph, struct weir_error *err) {
@@ -674,8 +708,7 @@ int weir_graph_finish_all(struct weir_graph *graph, struct weir_error *err) {
     for (int32_t i = 0; i < graph->node_count; i++) {
         struct weir_node *node = graph->nodes[i];
         if (node->watermark != NULL) {
-            int rc = node->model != NULL ? model_advance(node, WEIR_WATERMARK_END, err)
-                                         : node_advance(node, WEIR_WATERMARK_END, err);
+            int rc = advance(node, WEIR_WATERMARK_END, err);
             if (rc != WEIR_OK) {
                 return rc;
             }
@@ -710,6 +743,7 @@ int32_t weir_graph_cells(struct weir_graph *graph, struct weir_cell **cells, int
         if (node->dedup != NULL && count < capacity) {
             cells[count++] = weir_dedup_cell(node->dedup);
         }
+        count += join_cells(node, cells + count, capacity - count);
         if (node->withheld != NULL && count < capacity) {
             cells[count++] = withheld_cell(node->withheld);
         }
@@ -731,7 +765,7 @@ int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struc
         const struct weir_node *old = from->nodes[i];
         const struct weir_node *node = find_node(to, old->name);
         if (old->dedup == NULL && old->aggregate == NULL && old->withheld == NULL &&
-            old->dataset->remembered == NULL && old->top == NULL) {
+            old->dataset->remembered == NULL && old->top == NULL && old->join == NULL) {
             continue;
         }
         if (node == NULL) {
@@ -756,6 +790,13 @@ int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struc
                 err, WEIR_E_STATE,
                 "%s: the rows it remembers for models or lookups changed; restart the pipeline",
                 node->name);
+        }
+        if (!join_same(old, node)) {
+            return weir_error_set(err, WEIR_E_STATE,
+                                  "%s: its join changed (bounds, keys, or the columns it keeps of "
+                                  "both sides), and the rows it keeps would be lost; give the new "
+                                  "form another name beside it",
+                                  node->name);
         }
         if ((old->withheld != NULL) != (node->withheld != NULL) ||
             (old->withheld != NULL &&
@@ -785,6 +826,10 @@ void weir_graph_clear_breaches(struct weir_graph *graph) {
 
 int weir_graph_restore(struct weir_graph *graph, struct weir_error *err) {
     for (int32_t i = 0; i < graph->node_count; i++) {
+        int joined = join_restore(graph->nodes[i], err);
+        if (joined != WEIR_OK) {
+            return joined;
+        }
         if (graph->nodes[i]->aggregate != NULL) {
             int rc = weir_aggregate_restore(graph->nodes[i]->aggregate, err);
             if (rc != WEIR_OK) {
@@ -823,6 +868,7 @@ int weir_graph_take_state(struct weir_graph *to, struct weir_graph *from, struct
             node->withheld = old->withheld;
             old->withheld = withheld;
         }
+        join_take_state(node, old);
         if (old->aggregate != NULL && node->aggregate != NULL) {
             struct weir_aggregate *aggregate = node->aggregate;
             node->aggregate = old->aggregate;
@@ -897,6 +943,14 @@ int weir_graph_estimates(struct weir_graph *graph, struct weir_buffer *out) {
             rc = weir_buffer_printf(
                 out, "%s: dedup remembers a key in 32 bytes; memory.state holds %.0f %s\n",
                 node->name, keys, unit);
+        }
+        if (rc == WEIR_OK && node->join != NULL) {
+            size_t bytes[2];
+            join_estimate(node, bytes);
+            rc = weir_buffer_printf(out,
+                                    "%s: about %zu bytes per left row kept and %zu per right row; "
+                                    "memory.state (%.0f MB) is the cap of each side\n",
+                                    node->name, bytes[0], bytes[1], cap);
         }
         if (rc == WEIR_OK && node->aggregate != NULL) {
             size_t bytes = weir_aggregate_estimate(node->aggregate);

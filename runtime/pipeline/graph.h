@@ -41,6 +41,7 @@ struct weir_counters {
     int64_t duplicates;
     int64_t late;
     int64_t derive_errors;
+    int64_t unmatched; /* left rows of a join that have met none so far, where those do not leave */
     struct weir_tally *tallies;
     int32_t tally_count;
 };
@@ -52,6 +53,8 @@ struct weir_dataset {
     struct weir_counters counters;
     struct weir_node **consumers;
     int32_t consumer_count;
+    struct weir_node **joins; /* streams that have it on the right of their join */
+    int32_t join_count;
     struct remembered *remembered; /* what models that read it take back, or NULL */
     void *sink;                    /* the owner's */
     int64_t ns;                    /* time spent in its node, on the loop */

@@ -1,14 +1,14 @@
 /* Watermarks and counters of a graph, for the ledger record:
  *   { name: [ version 1, watermark bytes | nil, last_watermark, downstream_watermark,
- *             [in, out, filtered, dropped, quarantined, duplicates, late, derive_errors],
- *             { tally: [rejected, warned] }, breach text | nil ] }
- * by dataset name, so that a graph of another rule set takes what it still has. */
+ *             [in, out, filtered, dropped, quarantined, duplicates, late, derive_errors,
+ * unmatched], { tally: [rejected, warned] }, breach text | nil ] } by dataset name, so that a graph
+ * of another rule set takes what it still has. */
 #include <msgpack.h>
 #include <string.h>
 
 #include "pipeline/node.h"
 
-enum { SAVE_VERSION = 1, SAVE_FIELDS = 7, COUNTER_FIELDS = 8 };
+enum { SAVE_VERSION = 1, SAVE_FIELDS = 7, COUNTER_FIELDS = 9 };
 
 static int pack_write(void *context, const char *bytes, size_t length) {
     return weir_buffer_append(context, bytes, length);
@@ -54,9 +54,9 @@ static int pack_dataset(msgpack_packer *packer, const struct weir_graph *graph,
     }
     msgpack_pack_int64(packer, node != NULL ? node->last_watermark : WEIR_WATERMARK_NONE);
     msgpack_pack_int64(packer, node != NULL ? node->downstream_watermark : WEIR_WATERMARK_NONE);
-    const int64_t counters[COUNTER_FIELDS] = {c->in,      c->out,          c->filtered,
-                                              c->dropped, c->quarantined,  c->duplicates,
-                                              c->late,    c->derive_errors};
+    const int64_t counters[COUNTER_FIELDS] = {c->in,      c->out,           c->filtered,
+                                              c->dropped, c->quarantined,   c->duplicates,
+                                              c->late,    c->derive_errors, c->unmatched};
     msgpack_pack_array(packer, COUNTER_FIELDS);
     for (int i = 0; i < COUNTER_FIELDS; i++) {
         msgpack_pack_int64(packer, counters[i]);
@@ -103,9 +103,9 @@ static bool text_is(const msgpack_object *object, const char *text) {
 
 static void load_counters(struct weir_counters *c, const msgpack_object *values,
                           const msgpack_object *tallies) {
-    int64_t *const fields[COUNTER_FIELDS] = {&c->in,      &c->out,          &c->filtered,
-                                             &c->dropped, &c->quarantined,  &c->duplicates,
-                                             &c->late,    &c->derive_errors};
+    int64_t *const fields[COUNTER_FIELDS] = {&c->in,      &c->out,           &c->filtered,
+                                             &c->dropped, &c->quarantined,   &c->duplicates,
+                                             &c->late,    &c->derive_errors, &c->unmatched};
     for (uint32_t i = 0;
          values->type == MSGPACK_OBJECT_ARRAY && i < values->via.array.size && i < COUNTER_FIELDS;
          i++) {

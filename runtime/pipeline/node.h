@@ -67,6 +67,7 @@ struct weir_node {
 
     /* stream */
     struct explode *explode; /* explode.c; NULL without */
+    struct join *join;       /* join.c; NULL without */
     int32_t row_base;        /* what a piece's rows are counted from in the schedule */
     struct lookups *lookups; /* lookup.c; NULL without */
     struct weir_out **outs;  /* by map column, NULL for fixed width */
@@ -382,6 +383,21 @@ int explode_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK
 void explode_fini(struct weir_node *node);
 int explode_process(struct weir_node *node, const struct weir_flow *flow, const int32_t *sel,
                     int32_t count, struct weir_error *err) WEIR_MUST_CHECK;
+/* join.c. `side`: of operator/join.h; flow: the rows that may meet others. */
+int join_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+void join_fini(struct weir_node *node);
+int join_feed(struct weir_node *node, int side, const struct weir_flow *flow,
+              struct weir_error *err) WEIR_MUST_CHECK;
+/* A side's watermark moved, without rows. */
+int join_advance(struct weir_node *node, int side, int64_t watermark_us,
+                 struct weir_error *err) WEIR_MUST_CHECK;
+int join_fire(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+int32_t join_cells(struct weir_node *node, struct weir_cell **cells, int32_t capacity);
+int join_restore(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+bool join_same(const struct weir_node *a, const struct weir_node *b); /* the shape of state */
+void join_take_state(struct weir_node *node, struct weir_node *from);
+void join_estimate(const struct weir_node *node, size_t bytes[2]); /* of a row, by side */
+
 /* model_top.c: the first n rows of a model, and how they leave */
 int model_top_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 void model_top_fini(struct weir_node *node);
@@ -405,6 +421,9 @@ int model_calendar(const struct weir_plan_model *model, struct weir_calendar *ro
 /* What comes after explode, for one piece: expectations, dedup, map. */
 int stream_entered(struct weir_node *node, const struct weir_flow *flow,
                    struct weir_error *err) WEIR_MUST_CHECK;
+/* What comes after a join, for one piece: map. */
+int stream_joined(struct weir_node *node, const struct weir_flow *flow,
+                  struct weir_error *err) WEIR_MUST_CHECK;
 int stream_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 void stream_fini(struct weir_node *node);
 int stream_process(struct weir_node *node, const struct weir_flow *flow,

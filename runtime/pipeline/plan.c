@@ -361,6 +361,31 @@ static void read_lookups(struct reader *r, const json_t *value, struct weir_plan
     stream->lookup_key = text_list(r, value, "lookup_key", &stream->lookup_key_count);
 }
 
+static void read_join(struct reader *r, const json_t *object, struct weir_plan_join *join) {
+    json_t *value = member(object, "join");
+    join->column = join->where = -1;
+    if (value == NULL) {
+        return;
+    }
+    join->name = text(r, value, "name", true);
+    join->from = text(r, value, "from", true);
+    join->kind = text(r, value, "kind", true);
+    join->left_on = text_list(r, value, "left_on", &join->on_count);
+    join->right_on = text_list(r, value, "right_on", &join->right_on_count);
+    join->left = text_list(r, value, "left", &join->left_count);
+    join->column = (int32_t)integer(r, value, "column", -1);
+    join->low_us = integer(r, value, "low_us", 0);
+    join->high_us = integer(r, value, "high_us", 0);
+    join->high_column = text(r, value, "high_column", false);
+    join->lateness_us = integer(r, value, "lateness_us", 0);
+    join->where = (int32_t)integer(r, value, "where", -1);
+    join->late_left = text(r, value, "late_left", false);
+    join->late_right = text(r, value, "late_right", false);
+    if (join->on_count != join->right_on_count || join->on_count == 0) {
+        fail(r, "join.right_on", "as many columns as left_on");
+    }
+}
+
 static void read_stream(struct reader *r, const json_t *value, struct weir_plan_stream *stream) {
     stream->name = text(r, value, "name", true);
     stream->changes_whole = json_is_true(member(value, "changes_whole"));
@@ -374,6 +399,7 @@ static void read_stream(struct reader *r, const json_t *value, struct weir_plan_
     read_expectations(r, value, "expectations", &stream->expectations);
     read_dedup(r, value, &stream->dedup);
     read_lookups(r, value, stream);
+    read_join(r, value, &stream->join);
     json_t *map = member(value, "map");
     stream->map = map != NULL ? (int32_t)integer(r, map, "function", -1) : -1;
     stream->map_out = schema(r, map, "out");
@@ -384,6 +410,7 @@ static void read_stream(struct reader *r, const json_t *value, struct weir_plan_
         json_t *column = json_array_get(member(value, "columns"), (size_t)i);
         stream->out_columns[i].input = (int32_t)integer(r, column, "input", -1);
         stream->out_columns[i].map = (int32_t)integer(r, column, "map", -1);
+        stream->out_columns[i].child = (int32_t)integer(r, column, "child", -1);
     }
     read_expectations(r, value, "ensures", &stream->ensures);
     read_expectations(r, value, "quality", &stream->quality);
@@ -623,6 +650,9 @@ void weir_plan_destroy(struct weir_plan *plan) {
         fini_expectations(&stream->ensures);
         fini_expectations(&stream->quality);
         free(stream->dedup.by);
+        free(stream->join.left_on);
+        free(stream->join.right_on);
+        free(stream->join.left);
         free(stream->out_columns);
         for (int32_t k = 0; stream->lookups != NULL && k < stream->lookup_count; k++) {
             free(stream->lookups[k].on);

@@ -99,6 +99,7 @@ struct weir_plan_source {
 struct weir_plan_out_column {
     int32_t input; /* index in input, or -1 */
     int32_t map;   /* index in map_out, or -1 */
+    int32_t child; /* of the struct `input` is: that field of it; or -1 */
 };
 
 struct weir_plan_explode {
@@ -123,6 +124,26 @@ struct weir_plan_lookup {
     struct weir_schema *found; /* one column: a struct of what is kept of the row found */
 };
 
+struct weir_plan_join {
+    const char *name; /* as row functions call it; NULL: the stream joins nothing */
+    const char *from; /* the right dataset */
+    const char *kind; /* "inner", "left", "right", "full", "semi", "anti" */
+    const char **left_on;
+    int32_t on_count;
+    const char **right_on;
+    int32_t right_on_count;
+    const char **left; /* columns kept of left rows */
+    int32_t left_count;
+    int32_t column; /* of input: a struct of what is kept of right rows */
+    int64_t low_us;
+    int64_t high_us;
+    const char *high_column; /* of left, in place of high_us; or NULL */
+    int64_t lateness_us;
+    int32_t where;         /* function of the pair, or -1 */
+    const char *late_left; /* datasets of rows too late; or NULL */
+    const char *late_right;
+};
+
 struct weir_plan_stream {
     const char *name;
     const char *from;
@@ -136,6 +157,7 @@ struct weir_plan_stream {
     int32_t lookup_count;
     const char **lookup_key; /* others look its rows up by these; or none */
     int32_t lookup_key_count;
+    struct weir_plan_join join;
     bool remember; /* a model reads it that takes rows back, and its changes do not carry them */
     bool changes_whole; /* what it reads is a changelog in which −U and −D are whole rows */
     int32_t map;        /* function or -1 */

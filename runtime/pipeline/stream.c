@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "operator/join.h"
 #include "pipeline/node.h"
 
 int stream_init(struct weir_node *node, struct weir_error *err) {
@@ -21,6 +22,9 @@ int stream_init(struct weir_node *node, struct weir_error *err) {
     if (rc == WEIR_OK) {
         rc = lookup_create(node, err);
     }
+    if (rc == WEIR_OK) {
+        rc = join_init(node, err);
+    }
     if (rc == WEIR_OK && stream->map >= 0) {
         rc = outs_create(stream->map_out, &node->outs, err);
     }
@@ -32,6 +36,7 @@ void stream_fini(struct weir_node *node) {
     checks_fini(&node->quality);
     explode_fini(node);
     lookup_destroy(node->lookups);
+    join_fini(node);
     if (node->outs != NULL) {
         outs_destroy(node->outs, node->stream->map_out->count);
     }
@@ -139,6 +144,11 @@ static int transform(struct weir_node *node, const struct weir_flow *flow, int32
     }
     for (int32_t c = 0; rc == WEIR_OK && c < stream->output->count; c++) {
         const struct weir_plan_out_column *from = &stream->out_columns[c];
+        if (from->child >= 0) { /* null where the struct is */
+            rc = weir_batch_keep(out, flow->batch);
+            out->columns[c] = flow->batch->columns[from->input].children[from->child];
+            continue;
+        }
         if (from->map < 0 || mapped.columns == NULL) {
             rc = weir_batch_borrow(out, c, flow->batch, from->input);
             continue;
@@ -345,12 +355,68 @@ static int process_deduplicated(struct weir_node *node, const struct weir_flow *
     return rc;
 }
 
+/* dedup, then the join. Rows that are rejected behind it are pairs, of which dedup knows nothing.
+ */
+static int enter_join(struct weir_node *node, const struct weir_flow *flow, int32_t *sel,
+                      int32_t count, const int64_t *times, const int64_t *wm_before,
+                      int64_t watermark, struct weir_error *err) {
+    int rc = node_leave(node, flow, err); /* these are rows of this batch, not of a piece */
+    if (rc == WEIR_OK && node->dedup != NULL && count > 0) {
+        int32_t kept = 0;
+        rc = weir_dedup_feed(node->dedup, flow->batch, sel, count, times, wm_before,
+                             node->duplicate, err);
+        for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
+            if (!node->duplicate[i]) {
+                sel[kept++] = sel[i];
+            }
+        }
+        node->dataset->counters.duplicates += count - kept;
+        count = kept;
+        weir_dedup_expire(node->dedup, watermark);
+    }
+    if (rc != WEIR_OK || count == 0) {
+        return rc == WEIR_OK ? join_advance(node, WEIR_LEFT, watermark, err) : rc;
+    }
+    struct weir_flow entered = *flow;
+    entered.sel = sel;
+    entered.count = count;
+    entered.times_us = times;
+    entered.watermark_before_us = wm_before;
+    entered.watermark_us = watermark;
+    return join_feed(node, WEIR_LEFT, &entered, err);
+}
+
+int stream_joined(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
+    int32_t count = flow->count;
+    struct weir_batch *out = NULL;
+    memcpy(node->sel, flow->sel, (size_t)count * sizeof(*node->sel));
+    int rc = WEIR_OK;
+    if (node->dataset->breached) {
+        for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
+            rc = node_reject(node, node->sel[i], TALLY_BUDGET, node->dataset->breach_text);
+        }
+        count = 0;
+    }
+    if (rc == WEIR_OK && count > 0) {
+        rc = transform(node, flow, node->sel, &count, &out, err);
+    }
+    if (rc == WEIR_OK && count > 0) {
+        rc = emit(node, flow, out, node->sel, count, flow->times_us, flow->watermark_before_us,
+                  flow->watermark_us, err);
+    }
+    weir_batch_unref(out);
+    return rc == WEIR_OK ? node_leave(node, flow, err) : rc;
+}
+
 /* dedup, map, ensures, quality over what entry left in sel. */
 static int after_entry(struct weir_node *node, const struct weir_flow *flow, int32_t *sel,
                        int32_t count, const int64_t *times, const int64_t *wm_before,
                        int64_t watermark, struct weir_error *err) {
     struct weir_batch *out = NULL;
     int rc;
+    if (node->join != NULL) {
+        return enter_join(node, flow, sel, count, times, wm_before, watermark, err);
+    }
     if (count == 0) {
         rc = node_advance(node, watermark, err);
     } else if (node->dedup != NULL) {
@@ -416,7 +482,9 @@ static int process(struct weir_node *node, const struct weir_flow *flow, struct 
     } else if (rc == WEIR_OK) {
         rc = after_entry(node, flow, sel, count, times, wm_before, watermark, err);
     }
-    node->last_watermark = watermark;
+    if (node->join == NULL) { /* which goes by its own */
+        node->last_watermark = watermark;
+    }
     if (rc == WEIR_OK) {
         rc = node_leave(node, flow, err);
     }

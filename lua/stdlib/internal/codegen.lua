@@ -497,10 +497,14 @@ local predicate_loop = loop_head:format(
 ]]
 )
 
+local function with_joined(source, joined_at)
+    return (source:gsub("enter%(row, call%)", ("enter(row, call, joined, %d)"):format(joined_at)))
+end
+
 -- `body`: the call of the row function, then pass-through of columns it left alone whose type changes.
 -- `joined_at`: where the columns begin that its third argument reads, or nil.
 local function out_loop(body, more, joined_at)
-    local head = joined_at and loop_head:gsub("enter%(row, call%)", ("enter(row, call, joined, %d)"):format(joined_at)) or loop_head
+    local head = joined_at and with_joined(loop_head, joined_at) or loop_head
     return head:format(
         "    out._weir_c, out._weir_call = call.out, call\n"
             .. "    local sel" .. (more and ", assigned = call.sel, call.assigned\n" or " = call.sel\n"),
@@ -542,8 +546,12 @@ local function finish(source, name, ...)
 end
 
 -- verdict codes of fn(row) for every selected row
-function codegen.predicate(fn, columns, name)
-    return finish(predicate_loop, name, fn, row.view(columns)(), enter, warm, cold)
+function codegen.predicate(fn, columns, name, joined)
+    local source = predicate_loop
+    if joined then
+        source = with_joined(source, #columns):gsub("row%._weir_i = i\n", "%0            joined._weir_i = i\n"):gsub("fn%(row%)", "fn(row, joined)")
+    end
+    return finish(source, name, fn, row.view(columns)(), enter, warm, cold, nil, joined and row.view(joined)() or nil)
 end
 
 -- fn(row, out); `retyped` lists indexes (from 0) into `out_columns` of input columns passed on in

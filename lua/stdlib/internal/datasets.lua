@@ -4,6 +4,7 @@ local diagnostic = require "weir.internal.diagnostic"
 local explode = require "weir.internal.explode"
 local connectors = require "weir.internal.connectors"
 local function_check = require "weir.internal.function_check"
+local joins = require "weir.internal.joins"
 local json = require "weir.internal.json"
 local lookups = require "weir.internal.lookups"
 local null_check = require "weir.internal.null_check"
@@ -45,6 +46,9 @@ local function adder(project, reader, of, from)
             result = more.result,
             predicate = kind == "predicate",
         })
+        if more.join then
+            joins.note_reads(more.join, f, kind == "predicate" and 2 or 3)
+        end
         local list = project.functions
         list[#list + 1] = {
             kind = kind,
@@ -61,7 +65,7 @@ local function adder(project, reader, of, from)
             retyped = more.retyped,
             joined = more.joined,
         }
-        return #list - 1
+        return #list - 1, reads
     end
 end
 
@@ -456,7 +460,7 @@ end
 local stream_options = {
     description = true, owner = true, from = true, where = true, time = true, expectations = true, dedup = true,
     columns = true, map = true, drop = true, keep = true, ensures = true, into = true, quarantine = true, version = true,
-    key = true, explode = true, join = true, late = "later", params = "later", tests = "later",
+    key = true, explode = true, join = true, late = true, params = "later", tests = "later",
 }
 
 local function read_version(reader, field)
@@ -581,9 +585,25 @@ function datasets.stream(project, reader, node, at)
         exploded, entered = explode.read(reader, named.explode, input, from.name, functions)
         entered = entered or input
     end
-    local looked_up, joined = json.array {}, nil
+    local join = named.join and joins.read(project, reader, named, { name = from.name, columns = entered, time = has_time }, of) or nil
+    joins.check_late(reader, named)
+    entered = join and joins.nullable(join, entered) or entered
+    local looked_up, joined = json.array {}, join and { join.met } or nil
     if named.join then
-        looked_up, joined = lookups.read(project, reader, named.join, entered, from, of)
+        local columns
+        looked_up, columns = lookups.read(project, reader, named.join, entered, from, of)
+        joined = joined or {}
+        for _, column in ipairs(columns) do
+            joined[#joined + 1] = column
+        end
+    end
+    local reads, reads_any = {}, false
+    local function note(_, names)
+        reads_any = reads_any or not names
+        for _, name in ipairs(names or {}) do
+            reads[name] = true
+        end
+        return _
     end
     local declared = read_columns(reader, named.columns)
     local map = reader:func(named.map, "map")
@@ -604,19 +624,29 @@ function datasets.stream(project, reader, node, at)
     }
     plan.changes_whole = from.changelog == "whole"
     local out = stream_columns(reader, named, entered, declared, from.name)
+    if join and join.where then
+        join.plan.where = note(functions("predicate", join.where, "join where", entered, { joined = { join.full }, join = join }))
+    end
+    local copies, only_copies = joins.copies(reader, join, map)
+    for _, column in ipairs(join and copies and joins.copied(join, out) or {}) do
+        out[#out + 1] = { name = column.name, type = column.type, nullable = true, copied = true }
+    end
     local retyped = {}
     for _, column in ipairs(out) do
         if column.input and column.map and (column.from.text ~= column.type.text or types.is_nested(column.type)) then
             retyped[#retyped + 1] = column.map
         end
     end
-    if map and #declared == 0 and not named.columns and #function_check.assigned(map) == 0 then
+    if map and not copies and #declared == 0 and not named.columns and #function_check.assigned(map) == 0 then
         reader:error("type", named.map.at, "map has nothing to assign to", 'declare what it adds: columns = { net = "decimal(12,2)" }')
     end
-    if map or #retyped > 0 then
+    if only_copies and #retyped == 0 then
+        plan.map = json.null
+        joins.note_reads(join or { needs = {} }, map, 3)
+    elseif map or #retyped > 0 then
         local made = map or { fn = nil, at = named.columns.at }
         plan.map = {
-            ["function"] = functions("map", made, "map", entered, { out = declared, retyped = retyped, joined = joined }),
+            ["function"] = note(functions("map", made, "map", entered, { out = declared, retyped = retyped, joined = joined, join = join })),
             out = fields_json(declared),
         }
     elseif #declared > 0 then
@@ -629,11 +659,28 @@ function datasets.stream(project, reader, node, at)
     else
         plan.map = json.null
     end
+    if join then
+        local passes, input_fields = {}, {}
+        for _, column in ipairs(out) do
+            if column.input then
+                passes[entered[column.input + 1].name] = true
+            end
+        end
+        for i, column in ipairs(entered) do
+            input_fields[i] = column
+        end
+        for _, lookup in ipairs(looked_up) do
+            note(nil, lookup.on)
+        end
+        input_fields[#input_fields + 1] = joins.finish(reader, join, entered, passes, not reads_any and reads or nil)
+        plan.input, plan.join = fields_json(input_fields), join.plan
+    end
     local columns = json.array {}
     for i, column in ipairs(out) do
         columns[i] = {
             name = column.name, type = column.type.text, nullable = column.nullable,
-            input = column.input or json.null, map = plan.map ~= json.null and column.map or json.null,
+            input = column.input or column.copied and #entered or json.null, map = plan.map ~= json.null and column.map or json.null,
+            child = column.copied and join.place and join.place[column.name] or nil,
         }
     end
     plan.columns = columns
@@ -651,7 +698,7 @@ function datasets.stream(project, reader, node, at)
     })
     plan.quarantine = datasets.quarantine(reader, named.quarantine)
     return {
-        kind = "stream", name = of, plan = plan, columns = out, seen = seen, functions = functions,
+        kind = "stream", name = of, plan = plan, columns = out, seen = seen, functions = functions, lates = join and join.lates,
         changelog = not named.dedup and from.changelog or nil,
         key = key, looked_up = function() plan.lookup_key = key end,
         remember = from.changelog ~= "whole" and named.key and not named.explode and find(out, "_change") and function() plan.remember = true end or nil,

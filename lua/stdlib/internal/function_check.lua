@@ -128,7 +128,9 @@ function Walk:beside(node)
             return { name = column.name .. "." .. name, type = f.type }
         end
     end
-    if column then
+    if column and #column.type.fields == 0 then
+        self:error("unknown-column", node.key, ("a row of %s has none of the other side: there is only whether one was met"):format(self.of))
+    elseif column then
         self:error("unknown-column", node.key, ("%s has no column `%s`"):format(column.of or column.name, name),
             diagnostic.did_you_mean(name, names_of(column.type.fields)) or "it has: " .. table.concat(names_of(column.type.fields), ", "))
     end
@@ -637,7 +639,7 @@ function check.row_function(reader, f, about)
         predicate = about.predicate,
         row = node.params[1] and node.params[1].name,
         out = about.out and node.params[2] and node.params[2].name,
-        joined = about.joined and node.params[3] and node.params[3].name,
+        joined = about.joined and node.params[about.out and 3 or 2] and node.params[about.out and 3 or 2].name,
         joined_columns = about.joined or {},
         joined_by_name = {},
         kinds = {},

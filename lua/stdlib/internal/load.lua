@@ -289,7 +289,7 @@ local function generate(f)
     local name = f.of .. " " .. f.what
     local loop, source
     if f.kind == "predicate" then
-        loop, source = codegen.predicate(f.fn, f.columns, name)
+        loop, source = codegen.predicate(f.fn, f.columns, name, f.joined)
     elseif f.result then
         loop, source = codegen.value(f.fn, f.columns, f.result, name)
     else
@@ -410,13 +410,13 @@ local function load_all(project, reader, request)
     end
     -- A late dataset is one more table with one writer.
     for _, made in ipairs(project.order) do
-        if made.late then
-            local other = project.writers[made.late.name]
+        for _, late in ipairs(made.late_sets or { made.late }) do
+            local other = project.writers[late.name]
             if other then
-                reader:error("two-writers", made.late.at, ("`%s` has a writer already"):format(made.late.name),
+                reader:error("two-writers", late.at, ("`%s` has a writer already"):format(late.name),
                     ("the other is at %s:%d"):format(tostring(other.file), other.line or 0))
             end
-            project.writers[made.late.name] = made.late.at
+            project.writers[late.name] = late.at
         end
     end
     local streams, plan_models = json.array {}, json.array {}

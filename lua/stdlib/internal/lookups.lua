@@ -1,6 +1,7 @@
 -- `join = { product = lookup "silver.product" { on = "sku" } }`: beside each row, the row another dataset has under a key. What is found is
 -- a column of structs behind the input's, which map's third argument reads.
 local diagnostic = require "weir.internal.diagnostic"
+local joins = require "weir.internal.joins"
 local json = require "weir.internal.json"
 local predicate = require "weir.internal.predicate"
 local types = require "weir.internal.types"
@@ -206,8 +207,11 @@ function lookups.read(project, reader, field, input, from, of)
     local plan, columns = json.array {}, {}
     local t = reader:want(field, "table", "join", '{ product = lookup "silver.product" { on = "sku" } }')
     for _, item in ipairs(t and reader:fields(t, field.value_at) or {}) do
-        local node = type(item.key) == "string" and reader:node(item, "join", "lookup")
-        if type(item.key) ~= "string" then
+        local other = joins.is_join(item.value)
+        local node = not other and type(item.key) == "string" and reader:node(item, "join", "lookup", "interval_join")
+        if other then
+            node = nil -- joins.lua
+        elseif type(item.key) ~= "string" then
             reader:error("type", item.at, "join names what it finds", FORM)
         elseif node and from.changelog == "whole" then
             local why = "a lookup for the rows of %s, which change, is not built yet: what was found then could not be taken back"

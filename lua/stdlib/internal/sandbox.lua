@@ -149,6 +149,7 @@ function sandbox.base(project)
         milliseconds = time.milliseconds,
         now = time.now,
         random = native.random,
+        copy = function() end, -- of a joined row: C passes the columns on
     } do
         base[name] = f
     end

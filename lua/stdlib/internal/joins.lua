@@ -1,0 +1,352 @@
+-- join = { a = interval_join "silver.auction" { on = …, between = …, kind = … } }: what it means for a stream. Row functions read the right row as j.a;
+-- in C it is a struct behind the left columns, of those columns of the right dataset that some function reads or copies.
+local diagnostic = require "weir.internal.diagnostic"
+local json = require "weir.internal.json"
+local predicate = require "weir.internal.predicate"
+local syntax = require "weir.internal.syntax"
+local time = require "weir.internal.time"
+local types = require "weir.internal.types"
+local words = require "weir.internal.words"
+
+local joins = {}
+
+local EXAMPLE = 'join = { payment = interval_join "silver.payment" { on = "order_id", between = { "0s", "1h" } } }'
+local options = { on = true, between = true, kind = true, where = true, allowed_lateness = true, late = true }
+local kinds = { inner = true, left = true, right = true, full = true, semi = true, anti = true }
+
+local function find(columns, name)
+    for i, column in ipairs(columns) do
+        if column.name == name and not column.exploded then
+            return column, i
+        end
+    end
+end
+
+-- `join` has lookups as well (lookups.lua).
+function joins.is_join(x)
+    return words.is_node(x, "interval_join") and not x.open
+end
+
+function joins.check_late(reader, named)
+    local t = named.join and named.join.value
+    local any = false
+    for _, x in pairs(type(t) == "table" and getmetatable(t) == nil and t or {}) do
+        any = any or joins.is_join(x)
+    end
+    if named.late and not any then
+        reader:error("type", named.late.at, "late rows of a stream are those that come too late for its interval_join", EXAMPLE)
+    end
+end
+
+-- `on`: a name, a list, or { left = "right" }.
+local function read_on(reader, field, left, right, at)
+    local x = field and reader:resolve(field.value, field.value_at)
+    local pairs_of = {}
+    if not field then
+        reader:error("type", at, "a join says by which columns", 'on = "order_id", or on = { order_id = "id" }')
+        return nil
+    elseif type(x) == "string" then
+        pairs_of[1] = { x, x, field.value_at }
+    elseif type(x) == "table" and getmetatable(x) == nil then
+        for _, item in ipairs(reader:fields(x, field.value_at)) do
+            if type(item.value) ~= "string" then
+                reader:error("type", item.value_at, "on takes names of columns", 'on = { order_id = "id" }')
+                return nil
+            end
+            pairs_of[#pairs_of + 1] = { type(item.key) == "string" and item.key or item.value, item.value, item.value_at }
+        end
+    end
+    if #pairs_of == 0 then
+        reader:error("type", field.value_at, "on takes a name, a list of names, or { left = \"right\" } where they differ")
+        return nil
+    end
+    local left_on, right_on = json.array {}, json.array {}
+    for i, pair in ipairs(pairs_of) do
+        local a = predicate.column(reader, left.columns, pair[1], pair[3], left.name)
+        local b = predicate.column(reader, right.columns, pair[2], pair[3], right.name)
+        if a and b then
+            if types.is_nested(a.type) or types.is_float(a.type) then
+                reader:error("type", pair[3], ("a key is no column of type %s"):format(a.type.text))
+            elseif a.type.text ~= b.type.text then
+                reader:error("type", pair[3], ("`%s` of %s is %s and `%s` of %s is %s: keys are equal in type as well"):format(
+                    pair[1], left.name, a.type.text, pair[2], right.name, b.type.text), "retype one of them in a stream before: columns = { … }")
+            end
+        end
+        left_on[i], right_on[i] = pair[1], pair[2]
+    end
+    return left_on, right_on
+end
+
+-- A bound: microseconds, or (the second) the name of a left column.
+local function read_bound(reader, item, left, may_be_column)
+    local x = reader:resolve(item.value, item.value_at)
+    local us = type(x) == "string" and time.parse_duration(x) or type(x) == "cdata" and require("ffi").istype(time.Duration, x) and tonumber(x.us)
+    if us then
+        return us
+    elseif type(x) ~= "string" then
+        reader:error("type", item.value_at, 'a bound is a duration, right - left, such as "-10s"')
+        return nil
+    elseif not may_be_column then
+        reader:error("type", item.value_at, "the lower bound is a duration", "put the streams the other way round to bound it by a column")
+        return nil
+    end
+    local column = predicate.column(reader, left.columns, x, item.value_at, left.name)
+    if column and not (column.type.kind == "timestamp" or column.type.kind == "timestamp_ntz") then
+        reader:error("type", item.value_at, ("the bound is a time; `%s` is %s"):format(x, column.type.text))
+        return nil
+    end
+    return nil, column and x
+end
+
+local function read_between(reader, field, left, plan, at)
+    local t = reader:want(field, "table", "between", '{ "-10s", "10s" }')
+    if not field then
+        reader:error("type", at, "an interval join says how far apart its rows may be, right - left", 'between = { "-10s", "10s" }')
+    end
+    local items = t and reader:fields(t, field.value_at) or {}
+    if t and (#items ~= 2 or items[1].key ~= 1 or items[2].key ~= 2) then
+        reader:error("type", field.value_at, "between takes two bounds, right - left", 'between = { "-10s", "10s" }')
+        return
+    elseif not t then
+        return
+    end
+    plan.low_us = read_bound(reader, items[1], left, false) or 0
+    plan.high_us, plan.high_column = read_bound(reader, items[2], left, true)
+    if plan.high_us and plan.low_us > plan.high_us then
+        reader:error("type", field.value_at, "the lower bound comes after the upper one: nothing would ever be joined")
+    end
+    plan.high_us = plan.high_us or 0
+end
+
+local function check_side(reader, side, place)
+    if find(side.columns, "_change") then
+        reader:error("not-built", place, ("%s changes; an interval join of a changelog is not built yet"):format(side.name))
+    elseif not side.time then
+        reader:error("no-time", place, ("an interval join goes by event time, and nothing declares that of %s"):format(side.name),
+            'add time = { field = "…" } there')
+    end
+end
+
+local function late_name(reader, field, of, list)
+    local name = reader:want(field, "string", "late", "a dataset's name")
+    if name and require("weir.internal.datasets").check_name(reader, { name = name }, field.value_at) then
+        list[#list + 1] = { name = name, at = field.value_at, of = of }
+        return name
+    end
+    return nil
+end
+
+-- What a stream joins, or nil: { name, right, plan, column, columns = what `j` has, names = for function checks }. `left`: { name, columns, time }.
+function joins.read(project, reader, named, left, of)
+    local t = named.join.value
+    local items = {}
+    for _, item in ipairs(type(t) == "table" and getmetatable(t) == nil and reader:fields(t, named.join.value_at) or {}) do
+        if joins.is_join(item.value) then
+            items[#items + 1] = item
+        end
+    end
+    if #items == 0 then
+        return nil
+    elseif #items > 1 then
+        reader:error("not-built", items[2].at, "a second interval_join in one stream is not built yet", "join the rest in a stream that reads this one")
+        return nil
+    end
+    local item = items[1]
+    local node = item.value
+    if type(item.key) ~= "string" or not item.key:match "^[%a_][%w_]*$" then
+        reader:error("type", item.at, "a join has the name by which row functions know it", EXAMPLE)
+        return nil
+    elseif type(node.name) ~= "string" then
+        reader:error("type", item.value_at, "interval_join takes a dataset's name", EXAMPLE)
+        return nil
+    end
+    local at = reader:place_of(node, item.value_at)
+    local right = project.by_name[node.name]
+    if not right then
+        local known = {}
+        for name in pairs(project.by_name) do
+            known[#known + 1] = name
+        end
+        table.sort(known)
+        reader:error("unknown-dataset", at, ("no dataset is called `%s`"):format(node.name),
+            diagnostic.did_you_mean(node.name, known) or "there are: " .. table.concat(known, ", "))
+        return nil
+    elseif not right.columns then
+        return nil -- broken: said there
+    end
+    local given = reader:options(node.body, at, options, ("interval_join %q"):format(node.name), false)
+    local plan = { name = item.key, from = node.name }
+    local lates = {}
+    check_side(reader, left, at)
+    check_side(reader, right, at)
+    plan.left_on, plan.right_on = read_on(reader, given.on, left, right, at)
+    read_between(reader, given.between, left, plan, at)
+    plan.kind = reader:want(given.kind, "string", "kind", '"inner", "left", "right", "full", "semi" or "anti"') or "inner"
+    if not kinds[plan.kind] then
+        reader:error("type", given.kind.value_at, ("no kind of join is called %q"):format(plan.kind),
+            diagnostic.did_you_mean(plan.kind, { "inner", "left", "right", "full", "semi", "anti" }) or "inner, left, right, full, semi or anti")
+        plan.kind = "inner"
+    end
+    plan.lateness_us = reader:duration(given.allowed_lateness, "allowed_lateness") or 0
+    plan.late_left = late_name(reader, named.late, of, lates)
+    plan.late_right = late_name(reader, given.late, of, lates)
+    if not plan.left_on then
+        return nil
+    end
+    local alone = plan.kind == "anti" or plan.kind == "semi"
+    return {
+        name = item.key, right = right, plan = plan, at = at, where = reader:func(given.where, "where"), lates = lates,
+        names = { [item.key] = alone and {} or right.columns }, all = { [item.key] = right.columns }, of = right.name, alone = alone,
+        needs = {}, columns = {},
+    }
+end
+
+-- ---------------------------------------------------------------- what functions read
+
+-- copy(out, j.name), as a statement of its own at the top of map: true for these. C passes the columns on.
+local function is_copy(statement)
+    local call = statement.tag == "CallStat" and statement.call
+    return call and call.tag == "Call" and call.func.tag == "Name" and call.func.scope == "global" and call.func.name == "copy" and call
+end
+
+-- Whether map copies the joined row; *only*: it does nothing else.
+function joins.copies(reader, join, map)
+    local node = map and map.node
+    local copies, others = false, false
+    local top = {}
+    for _, statement in ipairs(node and node.body or {}) do
+        local call = is_copy(statement)
+        if call then
+            top[call] = true
+            local out, row = call.args[1], call.args[2]
+            local params = node.params
+            local right = #call.args == 2 and out.tag == "Name" and params[2] and out.name == params[2].name
+                and row.tag == "Index" and row.object.tag == "Name" and params[3] and row.object.name == params[3].name
+                and row.key.tag == "String" and join and row.key.value == join.name and not join.alone
+            if not right then
+                reader:error("type", syntax.place(map.info, call), "copy passes a joined row on", join and not join.alone
+                    and ("copy(%s, %s.%s)"):format(params[2] and params[2].name or "out", params[3] and params[3].name or "j", join.name) or nil)
+            end
+            copies = true
+        else
+            others = true
+        end
+    end
+    syntax.walk(node and node.body or {}, function(n)
+        if n.tag == "Call" and n.func.tag == "Name" and n.func.scope == "global" and n.func.name == "copy" and not top[n] then
+            reader:error("type", syntax.place(map.info, n), "copy is a statement of its own, outside of if and loops", "copy(out, j.name)")
+        end
+    end)
+    return copies, copies and not others
+end
+
+-- Notes which columns of the right row a function reads: all of them when the row is handed on.
+function joins.note_reads(join, f, place)
+    local node = f.node
+    local param = node and node.params[place]
+    if not node then
+        join.needs_all = true
+    end
+    if not param then
+        return
+    end
+    local inside = {}
+    local function joined(n)
+        return n.tag == "Index" and n.object.tag == "Name" and n.object.name == param.name and n.key.tag == "String" and n.key.value == join.name
+    end
+    local function judged(n) -- only whether it is there
+        if n.tag == "Paren" then
+            n = n.expr
+        end
+        inside[n] = true
+    end
+    syntax.walk(node.body, function(n)
+        if n.tag == "Index" and joined(n.object) and n.key.tag == "String" then
+            join.needs[n.key.value] = true
+            inside[n.object] = true
+        elseif n.tag == "Binop" and (n.op == "==" or n.op == "~=") and (n.left.tag == "Nil" or n.right.tag == "Nil") then
+            judged(n.left)
+            judged(n.right)
+        elseif n.tag == "Binop" and n.op == "and" then
+            judged(n.left)
+        elseif n.tag == "Unop" and n.op == "not" then
+            judged(n.operand)
+        elseif n.tag == "If" then
+            for _, clause in ipairs(n.clauses) do
+                judged(clause.cond)
+            end
+        elseif n.tag == "CallStat" and is_copy(n) then
+            judged(n.call.args[2] or n)
+        end
+    end)
+    syntax.walk(node.body, function(n)
+        if joined(n) then
+            inside[n.object] = true
+            join.needs_all = join.needs_all or not inside[n]
+        end
+    end)
+    syntax.walk(node.body, function(n)
+        if n.tag == "Name" and n.name == param.name and not inside[n] and n.scope ~= "global" then
+            join.needs_all = true
+        end
+    end)
+end
+
+-- Columns of the right row that leave because of copy: those the left side does not have.
+function joins.copied(join, out)
+    local list = {}
+    for _, column in ipairs(join.right.columns) do
+        if not column.name:match "^_" and not find(out, column.name) then
+            join.needs[column.name] = true
+            list[#list + 1] = column
+        end
+    end
+    return list
+end
+
+-- When every function is known: the struct, and what is kept of left rows. `input`: the left columns; `passes`: what of them leaves, by name;
+-- `reads`: what functions read of them (nil: anything).
+function joins.finish(reader, join, input, passes, reads)
+    local plan, fields = join.plan, {}
+    join.place = {}
+    for _, column in ipairs(join.right.columns) do
+        if not column.exploded and (join.needs[column.name] or join.needs_all and not column.name:match "^_" and not types.is_nested(column.type)) then
+            if types.is_nested(column.type) then
+                reader:error("type", join.at, ("a join keeps plain columns; `%s` of %s is %s"):format(column.name, join.of, column.type.text),
+                    "take out of it what is needed in a stream before")
+                return nil
+            elseif not column.name:match "^[%a_][%w_]*$" then
+                reader:error("type", join.at, ("a join keeps columns with plain names; %s has `%s`"):format(join.of, column.name))
+                return nil
+            end
+            join.place[column.name] = #fields
+            fields[#fields + 1] = column
+        end
+    end
+    if #fields == 0 then -- a struct has some
+        fields[1] = find(join.right.columns, plan.right_on[1])
+        join.place[fields[1].name] = 0
+    end
+    local text = {}
+    for i, column in ipairs(fields) do
+        text[i] = column.name .. ": " .. column.type.text
+    end
+    local struct = types.of(("struct<%s>"):format(table.concat(text, ", ")))
+    join.full.type, join.met.type = struct, struct
+    plan.column = #input
+    plan.left = json.array {}
+    for _, column in ipairs(input) do
+        local read = not reads or reads[column.name]
+        if not column.exploded and (passes[column.name] or read or not column.name:match "^_") then
+            if not types.is_nested(column.type) then
+                plan.left[#plan.left + 1] = column.name
+            elseif passes[column.name] or reads and reads[column.name] then
+                reader:error("type", join.at, ("a join keeps plain columns; `%s` of the left rows is %s"):format(column.name, column.type.text),
+                    "take out of it what is needed, or drop it, in a stream before")
+            end
+        end
+    end
+    return { name = "_join_" .. join.name, type = struct, nullable = true }
+end
+
+return joins
