@@ -47,7 +47,7 @@ struct weir_join {
     uint8_t *once; /* by position: a left row that is not kept has met some row */
     int32_t *rows; /* of the batch, likewise: */
     int64_t *times;
-    int64_t *untils;
+    int64_t *ends;
     bool *meets;
     struct weir_row **own;
     int32_t capacity;
@@ -150,7 +150,7 @@ void weir_join_destroy(struct weir_join *join) {
     weir_keys_fini(&join->payloads);
     free(join->rows);
     free(join->times);
-    free(join->untils);
+    free(join->ends);
     free(join->once);
     free(join->meets);
     free(join->own);
@@ -170,15 +170,15 @@ static int grow(struct weir_join *join, int32_t count) {
     join->rows = rows != NULL ? rows : join->rows;
     int64_t *times = realloc(join->times, n * sizeof *times);
     join->times = times != NULL ? times : join->times;
-    int64_t *untils = realloc(join->untils, n * sizeof *untils);
-    join->untils = untils != NULL ? untils : join->untils;
+    int64_t *ends = realloc(join->ends, n * sizeof *ends);
+    join->ends = ends != NULL ? ends : join->ends;
     uint8_t *once = realloc(join->once, n);
     join->once = once != NULL ? once : join->once;
     bool *meets = realloc(join->meets, n * sizeof *meets);
     join->meets = meets != NULL ? meets : join->meets;
     struct weir_row **own = realloc(join->own, n * sizeof *own);
     join->own = own != NULL ? own : join->own;
-    if (rows == NULL || times == NULL || untils == NULL || once == NULL || meets == NULL ||
+    if (rows == NULL || times == NULL || ends == NULL || once == NULL || meets == NULL ||
         own == NULL) {
         return WEIR_E_NOMEM;
     }
@@ -223,7 +223,7 @@ static void choose(struct weir_join *join, int side, const struct weir_batch *ba
         }
         join->rows[kept] = row;
         join->times[kept] = times_us[row];
-        join->untils[kept] =
+        join->ends[kept] =
             until_of(join, side, times_us[row], side == WEIR_LEFT ? high : NULL, row);
         kept++;
     }
@@ -238,7 +238,7 @@ static int keep(struct weir_join *join, int side, struct weir_error *err) {
     join->unmatched += side == WEIR_LEFT ? join->fed_count : 0;
     memset(join->once, 0, (size_t)join->fed_count);
     for (int32_t i = 0; i < join->fed_count; i++) {
-        bool meets = !keys->any_null[i] && join->untils[i] != INT64_MIN;
+        bool meets = !keys->any_null[i] && join->ends[i] != INT64_MIN;
         if (i + AHEAD_INDEX < join->fed_count) {
             weir_rows_prefetch(to->rows, keys->hashes[i + AHEAD_INDEX]);
         }
@@ -247,14 +247,14 @@ static int keep(struct weir_join *join, int side, struct weir_error *err) {
         }
         join->meets[i] = meets;
         join->own[i] = NULL;
-        if (!alone && (!meets || is_over(join, side, join->untils[i]))) {
+        if (!alone && (!meets || is_over(join, side, join->ends[i]))) {
             continue;
         }
         join->own[i] = weir_rows_add(
             to->rows, keys->hashes[i], meets ? keys->bytes + keys->offsets[i] : NULL,
             keys->offsets[i + 1] - keys->offsets[i], payloads->bytes + payloads->offsets[i],
             payloads->offsets[i + 1] - payloads->offsets[i], join->times[i],
-            join->untils[i] != INT64_MIN ? join->untils[i] : join->times[i], err);
+            join->ends[i] != INT64_MIN ? join->ends[i] : join->times[i], err);
         if (join->own[i] == NULL) {
             return err != NULL && err->code != WEIR_OK ? err->code : WEIR_E_NOMEM;
         }
@@ -290,7 +290,7 @@ int weir_join_feed(struct weir_join *join, int side, const struct weir_batch *ba
  */
 
 static inline bool wants(const struct weir_join *join, int32_t at, const struct weir_row *other) {
-    if (join->times[at] > other->until_us || other->time_us > join->untils[at]) {
+    if (join->times[at] > other->until_us || other->time_us > join->ends[at]) {
         return false;
     }
     /* Semi and anti want to know of one. */

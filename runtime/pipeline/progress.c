@@ -130,6 +130,7 @@ static void put_dataset(struct text *text, const struct weir_dataset *dataset) {
     put_int(text, "quarantined", c->quarantined);
     put_tallies(text, "warned", c, true);
     put_int(text, "derive_errors", c->derive_errors);
+    put_int(text, "unmatched", c->unmatched);
     put_int(text, "ns", dataset->ns);
     if (dataset->breached) {
         put(text, "\"over_budget\":");

@@ -698,7 +698,7 @@ function datasets.stream(project, reader, node, at)
     })
     plan.quarantine = datasets.quarantine(reader, named.quarantine)
     return {
-        kind = "stream", name = of, plan = plan, columns = out, seen = seen, functions = functions, lates = join and join.lates,
+        kind = "stream", name = of, plan = plan, columns = out, seen = seen, functions = functions, late_sets = join and join.late_sets,
         changelog = not named.dedup and from.changelog or nil,
         key = key, looked_up = function() plan.lookup_key = key end,
         remember = from.changelog ~= "whole" and named.key and not named.explode and find(out, "_change") and function() plan.remember = true end or nil,

@@ -60,7 +60,7 @@ local function read_on(reader, field, left, right, at)
         reader:error("type", field.value_at, "on takes a name, a list of names, or { left = \"right\" } where they differ")
         return nil
     end
-    local left_on, right_on = json.array {}, json.array {}
+    local left_on, right_on, known = json.array {}, json.array {}, true
     for i, pair in ipairs(pairs_of) do
         local a = predicate.column(reader, left.columns, pair[1], pair[3], left.name)
         local b = predicate.column(reader, right.columns, pair[2], pair[3], right.name)
@@ -73,6 +73,10 @@ local function read_on(reader, field, left, right, at)
             end
         end
         left_on[i], right_on[i] = pair[1], pair[2]
+        known = known and a ~= nil and b ~= nil
+    end
+    if not known then
+        return nil
     end
     return left_on, right_on
 end
@@ -176,7 +180,7 @@ function joins.read(project, reader, named, left, of)
     end
     local given = reader:options(node.body, at, options, ("interval_join %q"):format(node.name), false)
     local plan = { name = item.key, from = node.name }
-    local lates = {}
+    local late_sets = {}
     check_side(reader, left, at)
     check_side(reader, right, at)
     plan.left_on, plan.right_on = read_on(reader, given.on, left, right, at)
@@ -188,17 +192,29 @@ function joins.read(project, reader, named, left, of)
         plan.kind = "inner"
     end
     plan.lateness_us = reader:duration(given.allowed_lateness, "allowed_lateness") or 0
-    plan.late_left = late_name(reader, named.late, of, lates)
-    plan.late_right = late_name(reader, given.late, of, lates)
+    plan.late_left = late_name(reader, named.late, of, late_sets)
+    plan.late_right = late_name(reader, given.late, of, late_sets)
     if not plan.left_on then
         return nil
     end
     local alone = plan.kind == "anti" or plan.kind == "semi"
     return {
-        name = item.key, right = right, plan = plan, at = at, where = reader:func(given.where, "where"), lates = lates,
+        name = item.key, right = right, plan = plan, at = at, where = reader:func(given.where, "where"), late_sets = late_sets,
         names = { [item.key] = alone and {} or right.columns }, all = { [item.key] = right.columns }, of = right.name, alone = alone,
         needs = {}, columns = {},
     }
+end
+
+-- The left columns: where right rows leave alone, any of them may be null.
+function joins.nullable(join, columns)
+    if join.plan.kind ~= "right" and join.plan.kind ~= "full" then
+        return columns
+    end
+    local list = {}
+    for i, column in ipairs(columns) do
+        list[i] = { name = column.name, type = column.type, nullable = true, exploded = column.exploded }
+    end
+    return list
 end
 
 -- ---------------------------------------------------------------- what functions read
