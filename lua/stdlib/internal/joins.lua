@@ -140,7 +140,7 @@ local function late_name(reader, field, of, list)
     return nil
 end
 
--- What a stream joins, or nil: { name, right, plan, column, columns = what `j` has, names = for function checks }. `left`: { name, columns, time }.
+-- The interval_join of a stream, or nil. `left`: { name, columns, time }.
 function joins.read(project, reader, named, left, of)
     local t = named.join.value
     local items = {}
@@ -198,10 +198,16 @@ function joins.read(project, reader, named, left, of)
         return nil
     end
     local alone = plan.kind == "anti" or plan.kind == "semi"
+    -- What `j` has of it: where the pair is judged all columns; in map none, when no pair leaves. Both become what is kept (finish).
+    local fields = {}
+    for _, column in ipairs(right.columns) do
+        fields[#fields + 1] = not column.exploded and { name = column.name, type = column.type } or nil
+    end
+    local full = { name = item.key, of = right.name, type = { kind = "struct", text = "", fields = fields } }
     return {
         name = item.key, right = right, plan = plan, at = at, where = reader:func(given.where, "where"), late_sets = late_sets,
-        names = { [item.key] = alone and {} or right.columns }, all = { [item.key] = right.columns }, of = right.name, alone = alone,
-        needs = {}, columns = {},
+        full = full, met = alone and { name = item.key, of = right.name, type = { kind = "struct", text = "", fields = {} } } or full,
+        of = right.name, alone = alone, needs = {},
     }
 end
 

@@ -209,9 +209,7 @@ function lookups.read(project, reader, field, input, from, of)
     for _, item in ipairs(t and reader:fields(t, field.value_at) or {}) do
         local other = joins.is_join(item.value)
         local node = not other and type(item.key) == "string" and reader:node(item, "join", "lookup", "interval_join")
-        if other then
-            node = nil -- joins.lua
-        elseif type(item.key) ~= "string" then
+        if not other and type(item.key) ~= "string" then
             reader:error("type", item.at, "join names what it finds", FORM)
         elseif node and from.changelog == "whole" then
             local why = "a lookup for the rows of %s, which change, is not built yet: what was found then could not be taken back"

@@ -51,6 +51,7 @@
 ---@field map? fun(e: weir.row, out: weir.row, j: table)
 ---@field drop? weir.names
 ---@field join? table<string, weir.node> what stands beside each row, by name: { product = lookup "silver.product" { on = "sku" } }
+---@field late? string the dataset of rows too late for an interval_join
 ---@field explode? table the column that takes an element and its list, { line = "lines" }; index = "line_no", keep_empty = true
 ---@field keep? weir.names
 ---@field ensures? weir.node[]
@@ -106,6 +107,14 @@ function stream(name) end
 ---@param name string a dataset by key
 ---@return fun(options: { on?: weir.names|table<string, string>, kind?: "inner"|"left", unmatched?: "drop"|"quarantine", default?: table }): weir.node
 function lookup(name) end
+---Rows of another stream with the same key, close in event time.
+---@param name string
+---@return fun(options: { on: any, between: string[], kind?: string, where?: function, allowed_lateness?: string, late?: string }): weir.node
+function interval_join(name) end
+---In `map`: passes on the columns of a joined row that the stream's rows do not have.
+---@param out table
+---@param joined table
+function copy(out, joined) end
 ---@param name string
 ---@return fun(options: weir.model): weir.node
 function model(name) end
