@@ -460,7 +460,7 @@ static int process(struct weir_node *node, const struct weir_flow *flow, struct 
     int32_t count;
     const int64_t *times;
     const int64_t *wm_before;
-    int64_t watermark;
+    int64_t watermark = node->last_watermark;
     bool functions = node->where >= 0 || node->expectations.any_function;
     struct weir_batch *owner = NULL;
     int rc = WEIR_OK;
