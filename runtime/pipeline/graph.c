@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "lake/delta/duties.h"
 #include "operator/join.h"
 #include "pipeline/node.h"
 
@@ -270,6 +271,8 @@ void weir_graph_destroy(struct weir_graph *graph) {
         free(dataset->consumers);
         free(dataset->joins);
         remembered_destroy(dataset->remembered);
+        weir_delta_duties_destroy(dataset->duties);
+        free(dataset->duty_tallies);
         free(dataset->counters.tallies);
         weir_schema_unref(dataset->schema);
         free(dataset);
@@ -467,6 +470,15 @@ int weir_graph_push(struct weir_graph *graph, int32_t source, const char *partit
         .partition = partition,
     };
     graph->datasets[source]->counters.in += batch->rows;
+    int32_t kept[ROWS_MAX];
+    if (graph->datasets[source]->duties != NULL) {
+        memcpy(kept, flow.sel, (size_t)flow.count * sizeof(*kept));
+        flow.sel = kept;
+        int rc = duties_apply_source(graph, source, batch, kept, &flow.count, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
     return graph_emit(graph, graph->datasets[source], &flow, err);
 }
 

@@ -55,10 +55,12 @@ struct weir_dataset {
     int32_t consumer_count;
     struct weir_node **joins; /* streams that have it on the right of their join */
     int32_t join_count;
-    struct remembered *remembered; /* what models that read it take back, or NULL */
-    void *sink;                    /* the owner's */
-    int64_t ns;                    /* time spent in its node, on the loop */
-    bool breached;                 /* over budget: its rows go to quarantine, reason `budget` */
+    struct weir_delta_duties *duties; /* what rows owe the table they go to, or NULL; owned */
+    int32_t *duty_tallies;            /* by what a row may fail */
+    struct remembered *remembered;    /* what models that read it take back, or NULL */
+    void *sink;                       /* the owner's */
+    int64_t ns;                       /* time spent in its node, on the loop */
+    bool breached;                    /* over budget: its rows go to quarantine, reason `budget` */
     char breach_text[256];
 };
 
@@ -82,6 +84,7 @@ struct weir_graph_options {
 };
 
 struct weir_graph;
+struct weir_delta_duties;
 
 int weir_graph_create(const struct weir_graph_options *options, struct weir_graph **out,
                       struct weir_error *err) WEIR_MUST_CHECK;
@@ -106,6 +109,10 @@ int weir_graph_fire(struct weir_graph *graph, int64_t budget_ns, bool *done,
 /* Windows wait to be emitted. */
 bool weir_graph_firing(const struct weir_graph *graph);
 
+/* Rows of the dataset that do not hold what its table asks of them go to quarantine. Takes the
+ * duties (or NULL), also on failure. */
+int weir_graph_set_duties(struct weir_graph *graph, struct weir_dataset *dataset,
+                          struct weir_delta_duties *duties, struct weir_error *err) WEIR_MUST_CHECK;
 /* Rows of source `source` (index in the plan), good rows only, in the source's full schema.
  * WEIR_E_DATA: an expectation with action `fail` (or a sum out of range): stop at the last whole
  * epoch. */

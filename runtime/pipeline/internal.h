@@ -178,6 +178,9 @@ bool pipeline_take_request(struct weir_pipeline *p);
 /* Gives every written dataset of `graph` its sink, adding those that are new (before the start). */
 int pipeline_bind_sinks(struct weir_pipeline *p, struct weir_graph *graph,
                         struct weir_error *err) WEIR_MUST_CHECK;
+/* What rows of each dataset owe its table, once sinks have started and columns are known. */
+int pipeline_bind_duties(struct weir_pipeline *p, struct weir_graph *graph,
+                         struct weir_error *err) WEIR_MUST_CHECK;
 int pipeline_recover(struct weir_pipeline *p, struct weir_error *err) WEIR_MUST_CHECK;
 
 /* snapshotter.c: dumps cells slice by slice on the loop, writes and syncs on a thread of its own */

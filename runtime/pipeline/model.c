@@ -481,6 +481,9 @@ int model_leave(struct weir_node *node, struct weir_batch *out, int32_t count,
         rc = checks_apply(node, &node->tests, out, &flow, node->sel2, &count, err);
     }
     if (rc == WEIR_OK) {
+        rc = duties_apply(node, out, &flow, node->sel2, &count, err);
+    }
+    if (rc == WEIR_OK) {
         rc = quarantine_fired(node, out, err);
     }
     flow.count = count;

@@ -283,6 +283,13 @@ void checks_fini(struct checks *checks);
 int checks_apply(struct weir_node *node, struct checks *checks, struct weir_batch *batch,
                  const struct weir_flow *flow, int32_t *sel, int32_t *count,
                  struct weir_error *err) WEIR_MUST_CHECK;
+/* Rows that do not hold what the dataset's table asks of them are taken out of sel, with the
+ * constraint's name as the reason. */
+int duties_apply(struct weir_node *node, struct weir_batch *batch, const struct weir_flow *flow,
+                 int32_t *sel, int32_t *count, struct weir_error *err) WEIR_MUST_CHECK;
+/* The same of a source's rows, which are kept as JSON. */
+int duties_apply_source(struct weir_graph *graph, int32_t source, struct weir_batch *batch,
+                        int32_t *sel, int32_t *count, struct weir_error *err) WEIR_MUST_CHECK;
 /* Runs a predicate loop over sel[0..count): verdict by position; rows that threw are noted under
  * `tally` when it is >= 0, and get verdict 4. */
 int node_predicate(struct weir_node *node, int32_t function, struct weir_batch *batch,

@@ -227,6 +227,21 @@ int pipeline_bind_sinks(struct weir_pipeline *p, struct weir_graph *graph, struc
     return WEIR_OK;
 }
 
+int pipeline_bind_duties(struct weir_pipeline *p, struct weir_graph *graph,
+                         struct weir_error *err) {
+    int rc = WEIR_OK;
+    for (int32_t i = 0; i < weir_graph_dataset_count(graph) && rc == WEIR_OK; i++) {
+        struct weir_dataset *dataset = weir_graph_dataset(graph, i);
+        struct weir_delta_duties *duties = NULL;
+        if (dataset->sink != NULL) {
+            rc = weir_sinks_duties(p->sinks, (int32_t)((uintptr_t)dataset->sink - 1),
+                                   dataset->schema, &duties, err);
+        }
+        rc = rc == WEIR_OK ? weir_graph_set_duties(graph, dataset, duties, err) : rc;
+    }
+    return rc;
+}
+
 static void sink_room(void *context) {
     struct weir_pipeline *p = context;
     weir_signal_raise(&p->signal);
@@ -491,6 +506,9 @@ static int start_sinks(struct weir_pipeline *p, struct recovering *r,
         weir_commit_set_snapshot_begin(p->commit, weir_snapshots_oldest_begin(p->snapshots));
 
         rc = weir_sinks_start(p->sinks, markers, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = pipeline_bind_duties(p, p->graph, err);
     }
     int32_t count = rc == WEIR_OK ? weir_sinks_count(p->sinks) : 0;
     for (int32_t s = 0; rc == WEIR_OK && s < count; s++) {

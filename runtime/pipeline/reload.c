@@ -513,6 +513,9 @@ int reload_at_seal(struct weir_pipeline *p, struct weir_error *err) {
     if (rc == WEIR_OK) {
         rc = evolve_apply(p, v.graph, v.plan, err);
     }
+    if (rc == WEIR_OK) {
+        rc = pipeline_bind_duties(p, v.graph, err);
+    }
     if (rc != WEIR_OK) {
         version_fini(&v);
         return rc;

@@ -176,7 +176,7 @@ static int transform(struct weir_node *node, const struct weir_flow *flow, int32
     if (rc == WEIR_OK) {
         rc = checks_apply(node, &node->quality, out, flow, sel, count, err);
     }
-    return rc;
+    return rc == WEIR_OK ? duties_apply(node, out, flow, sel, count, err) : rc;
 }
 
 static int emit(struct weir_node *node, const struct weir_flow *flow, struct weir_batch *out,

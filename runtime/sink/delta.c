@@ -12,6 +12,7 @@
 #include "core/fault.h"
 #include "core/log.h"
 #include "lake/delta/commit.h"
+#include "lake/delta/duties.h"
 #include "lake/delta/schema_json.h"
 #include "lake/delta/writer.h"
 #include "sink/delta_merge.h"
@@ -264,6 +265,20 @@ static int start(void *self, uint64_t *marker, struct weir_error *err) {
     return rc;
 }
 
+/* The writer fills in what the rows lack; whether they hold what they must is the loop's to say,
+ * since rows that do not go to quarantine. */
+static int duties(void *self, struct weir_schema *schema, struct weir_delta_duties **out,
+                  struct weir_error *err) {
+    struct delta_sink *sink = self;
+    *out = NULL;
+    pthread_mutex_lock(&sink->lock);
+    int rc = sink->table != NULL ? weir_delta_duties_create(weir_delta_table_snapshot(sink->table),
+                                                            schema, out, err)
+                                 : WEIR_OK;
+    pthread_mutex_unlock(&sink->lock);
+    return rc == WEIR_OK ? rc : weir_error_wrap(err, "%s", sink->config.name);
+}
+
 static int write_rows(void *self, struct weir_batch *batch, const int32_t *sel, int32_t count,
                       struct weir_error *err) {
     struct delta_sink *sink = self;
@@ -279,6 +294,7 @@ static int write_rows(void *self, struct weir_batch *batch, const int32_t *sel, 
     }
     if (sink->writer == NULL) {
         struct weir_delta_writer_options options = {.memory_bytes = sink->config.memory_bytes,
+                                                    .judged = true,
                                                     .target_file_bytes =
                                                         (size_t)sink->config.target_bytes};
         pthread_mutex_lock(&sink->lock);
@@ -504,6 +520,7 @@ const struct weir_sink_ops weir_sink_delta = {
     .effect_kind = WEIR_SINK_EFFECT_DELTA_APPEND,
     .create = create,
     .start = start,
+    .duties = duties,
     .write = write_rows,
     .evolve = evolve,
     .seal = seal,

@@ -17,6 +17,7 @@
 #include "core/option.h"
 
 struct weir_store;
+struct weir_delta_duties;
 
 /* Of a sink that keeps no marker of its own: the ledger's word is all there is (at least once). */
 #define WEIR_SINK_NO_MARKER UINT64_MAX
@@ -105,6 +106,10 @@ struct weir_sink_ops {
      * marker the outside system holds (0: none; or WEIR_SINK_NO_MARKER). May block; may be
      * repeated. */
     int (*start)(void *self, uint64_t *marker, struct weir_error *err);
+    /* Loop thread, after start, or NULL: what rows of this schema owe to the outside (NULL:
+     * nothing), for the graph to judge them by (lake/delta/duties.h); the caller's. */
+    int (*duties)(void *self, struct weir_schema *schema, struct weir_delta_duties **out,
+                  struct weir_error *err);
     /* Worker. The batch is borrowed. May block on the disk. Not idempotent. */
     int (*write)(void *self, struct weir_batch *batch, const int32_t *sel, int32_t count,
                  struct weir_error *err);

@@ -437,6 +437,13 @@ int weir_sinks_add_running(struct weir_sinks *sinks, const struct weir_sink_conf
     return rc;
 }
 
+int weir_sinks_duties(struct weir_sinks *sinks, int32_t sink, struct weir_schema *schema,
+                      struct weir_delta_duties **out, struct weir_error *err) {
+    struct entry *entry = sinks->entries[sink];
+    *out = NULL;
+    return entry->ops->duties != NULL ? entry->ops->duties(entry->self, schema, out, err) : WEIR_OK;
+}
+
 int32_t weir_sinks_count(const struct weir_sinks *sinks) {
     return sinks->count;
 }

@@ -61,6 +61,9 @@ int weir_sinks_start(struct weir_sinks *sinks, uint64_t *markers,
 /* Adds and starts one more while running (a rule set that came by reload). Loop thread. */
 int weir_sinks_add_running(struct weir_sinks *sinks, const struct weir_sink_config *config,
                            uint64_t *marker, struct weir_error *err) WEIR_MUST_CHECK;
+/* Loop thread: what rows of a sink owe its outside; see sink.h. */
+int weir_sinks_duties(struct weir_sinks *sinks, int32_t sink, struct weir_schema *schema,
+                      struct weir_delta_duties **out, struct weir_error *err) WEIR_MUST_CHECK;
 int32_t weir_sinks_count(const struct weir_sinks *sinks);
 const char *weir_sinks_name(const struct weir_sinks *sinks, int32_t sink);
 enum weir_sink_effect_kind weir_sinks_effect_kind(const struct weir_sinks *sinks, int32_t sink);

@@ -1,5 +1,6 @@
 /* One attempt at one version, and what follows when it is lost. */
 #include "lake/delta/commit.h"
+#include "lake/delta/duties.h"
 #include "lake/delta/mapping.h"
 
 #include <inttypes.h>
@@ -257,6 +258,23 @@ static int check_schema(struct weir_delta_table *table, struct weir_error *err) 
     return rc;
 }
 
+/* Rows were judged by the constraints the table had; one more, or another, is not theirs. */
+static int check_duties(struct weir_delta_table *table, struct weir_error *err) {
+    char *now = weir_delta_duties_text(&table->snapshot->metadata);
+    int rc = now != NULL && table->duties != NULL
+                 ? WEIR_OK
+                 : weir_error_set(err, WEIR_E_NOMEM, "commit: out of memory");
+    if (rc == WEIR_OK && strcmp(now, table->duties) != 0 && strcmp(now, "{}") != 0) {
+        rc = weir_error_set(err, WEIR_E_SCHEMA,
+                            "another writer changed what rows of table %s must hold: constraints "
+                            "and generated columns were %.300s and are %.300s; restart, so that "
+                            "rows are judged by those",
+                            table->dir, table->duties, now);
+    }
+    free(now);
+    return rc;
+}
+
 static int check_identity(struct weir_delta_table *table, struct weir_error *err) {
     const struct weir_delta_metadata *metadata = &table->snapshot->metadata;
     if (strcmp(metadata->id, table->id) != 0) {
@@ -267,7 +285,8 @@ static int check_identity(struct weir_delta_table *table, struct weir_error *err
             table->dir, table->id, metadata->id);
     }
     int rc = weir_delta_check_appendable(&table->snapshot->protocol, metadata, err);
-    return rc == WEIR_OK ? check_schema(table, err) : rc;
+    rc = rc == WEIR_OK ? check_schema(table, err) : rc;
+    return rc == WEIR_OK ? check_duties(table, err) : rc;
 }
 
 int delta_commit_rebase(struct weir_delta_table *table, int32_t attempt,

@@ -7,6 +7,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "lake/delta/duties.h"
 #include "lake/delta/mapping.h"
 #include "lake/delta/table_state.h"
 
@@ -144,6 +145,7 @@ void weir_delta_table_close(struct weir_delta_table *table) {
         free(table->dir);
         free(table->id);
         free(table->schema_string);
+        free(table->duties);
         free(table);
     }
 }
@@ -169,9 +171,11 @@ static int table_alloc(struct weir_store *store, const char *dir, struct weir_de
 static int remember(struct weir_delta_table *table, struct weir_error *err) {
     free(table->id);
     free(table->schema_string);
+    free(table->duties);
+    table->duties = weir_delta_duties_text(&table->snapshot->metadata);
     table->id = strdup(table->snapshot->metadata.id);
     table->schema_string = strdup(table->snapshot->metadata.schema_string);
-    return table->id != NULL && table->schema_string != NULL
+    return table->id != NULL && table->schema_string != NULL && table->duties != NULL
                ? WEIR_OK
                : weir_error_set(err, WEIR_E_NOMEM, "open table %s: out of memory", table->dir);
 }
@@ -246,8 +250,7 @@ static bool is_true(const struct weir_delta_pair *property, const char *key) {
 }
 
 static int check_property(const struct weir_delta_pair *property, struct weir_error *err) {
-    static const char *const features[] = {"delta.enable",           "delta.columnMapping",
-                                           "delta.feature.",         "delta.constraints.",
+    static const char *const features[] = {"delta.enable", "delta.columnMapping", "delta.feature.",
                                            "delta.minReaderVersion", "delta.minWriterVersion"};
     static const char *const known[] = {"delta.enableExpiredLogCleanup",
                                         "delta.enableDeletionVectors",
@@ -280,6 +283,7 @@ static int choose_protocol(const struct weir_delta_create_options *options,
                            struct weir_error *err) {
     bool append_only = false;
     bool feed = false;
+    bool constraints = false;
     *out = (struct new_protocol){.protocol = {1, 2, out->readers, out->writers, 0, 0}};
     for (int32_t i = 0; i < options->property_count; i++) {
         const struct weir_delta_pair *property = &options->properties[i];
@@ -289,6 +293,7 @@ static int choose_protocol(const struct weir_delta_create_options *options,
         }
         append_only |= strcmp(property->key, "delta.appendOnly") == 0;
         feed |= is_true(property, "delta.enableChangeDataFeed");
+        constraints |= strncmp(property->key, "delta.constraints.", 18) == 0;
         if (is_true(property, "delta.enableDeletionVectors")) {
             need(out, "deletionVectors", true);
         }
@@ -303,7 +308,7 @@ static int choose_protocol(const struct weir_delta_create_options *options,
     if (out->protocol.writer_feature_count == 0) { /* lists belong to 3/7 alone */
         out->protocol.reader_feature_count = -1;
         out->protocol.writer_feature_count = -1;
-        out->protocol.writer_version = feed ? 4 : 2;
+        out->protocol.writer_version = feed ? 4 : constraints ? 3 : 2;
         return WEIR_OK;
     }
     out->protocol.reader_version = 3;
@@ -313,6 +318,9 @@ static int choose_protocol(const struct weir_delta_create_options *options,
     }
     if (feed) {
         need(out, "changeDataFeed", false);
+    }
+    if (constraints) {
+        need(out, "checkConstraints", false);
     }
     return WEIR_OK;
 }
@@ -448,7 +456,8 @@ static int compare_schema(const struct weir_delta_table *table, const struct wei
         }
     }
     for (int32_t i = 0; i < have->count; i++) {
-        if (!have->fields[i].nullable && weir_schema_find(want, have->fields[i].name) < 0) {
+        if (!have->fields[i].nullable && weir_schema_find(want, have->fields[i].name) < 0 &&
+            !weir_delta_fills(&table->snapshot->metadata, have->fields[i].name)) {
             return weir_error_set(err, WEIR_E_SCHEMA,
                                   "column %s of table %s may not be null, and the stream does not "
                                   "have it",
@@ -458,10 +467,26 @@ static int compare_schema(const struct weir_delta_table *table, const struct wei
     return WEIR_OK;
 }
 
+/* Rows have the columns the table is partitioned by, or it generates them. */
+static bool brings_partitions(const struct weir_delta_metadata *metadata,
+                              const struct weir_schema *want) {
+    for (int32_t i = 0; i < metadata->partition_count; i++) {
+        if (weir_schema_find(want, metadata->partition_columns[i]) < 0 &&
+            !weir_delta_fills(metadata, metadata->partition_columns[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static int compare_partitions(const struct weir_delta_table *table, char *const *names,
-                              int32_t count, struct weir_error *err) {
+                              int32_t count, const struct weir_schema *want,
+                              struct weir_error *err) {
     const struct weir_delta_metadata *metadata = &table->snapshot->metadata;
     bool same = metadata->partition_count == count;
+    if (count == 0 && brings_partitions(metadata, want)) {
+        return WEIR_OK; /* none was asked for: the table's own */
+    }
     for (int32_t i = 0; same && i < count; i++) {
         same = strcmp(metadata->partition_columns[i], names[i]) == 0;
     }
@@ -503,7 +528,7 @@ int weir_delta_table_open_or_create(struct weir_store *store, const char *dir,
         rc = compare_schema(table, have, want, may_add_columns, err);
     }
     if (rc == WEIR_OK) {
-        rc = compare_partitions(table, names, options->partition_count, err);
+        rc = compare_partitions(table, names, options->partition_count, want, err);
     }
     free_names(names, options->partition_count);
     weir_schema_unref(want);

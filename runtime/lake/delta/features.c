@@ -61,13 +61,17 @@ int weir_delta_check_readable(const struct weir_delta_protocol *protocol, struct
     return WEIR_OK;
 }
 
-static int refuse_column(const struct weir_delta_metadata *metadata, const char *key,
-                         const char *what, struct weir_error *err) {
+/* Every append would have to move the column's mark in the metadata, so that no two writers could
+ * ever append at once. */
+static int refuse_identity(const struct weir_delta_metadata *metadata, struct weir_error *err) {
     char name[128];
-    if (weir_delta_schema_has_metadata(metadata->schema_string, key, name, sizeof(name))) {
+    if (weir_delta_schema_has_metadata(metadata->schema_string, "delta.identity.start", name,
+                                       sizeof(name))) {
         return weir_error_set(err, WEIR_E_UNSUPPORTED,
-                              "column %s of the table %s; weir cannot append to such a table yet",
-                              name, what);
+                              "column %s of the table is an identity column, whose numbers weir "
+                              "does not give out; number the rows in the stream, or write to "
+                              "another table",
+                              name);
     }
     return WEIR_OK;
 }
@@ -94,14 +98,6 @@ int weir_delta_check_appendable(const struct weir_delta_protocol *protocol,
                                   protocol->writer_features[i]);
         }
     }
-    for (int32_t i = 0; i < metadata->configuration_count; i++) {
-        if (strncmp(metadata->configuration[i].key, "delta.constraints.", 18) == 0) {
-            return weir_error_set(err, WEIR_E_UNSUPPORTED,
-                                  "the table has the check constraint \"%.100s\"; state it as an "
-                                  "expect of the stream and drop it from the table",
-                                  metadata->configuration[i].key + 18);
-        }
-    }
     const char *mapping = weir_delta_metadata_property(metadata, "delta.columnMapping.mode");
     if (mapping != NULL && strcmp(mapping, "none") != 0 && strcmp(mapping, "name") != 0 &&
         strcmp(mapping, "id") != 0) {
@@ -110,12 +106,5 @@ int weir_delta_check_appendable(const struct weir_delta_protocol *protocol,
                               "modes name and id",
                               mapping);
     }
-    int rc = refuse_column(metadata, "delta.invariants", "has an invariant", err);
-    if (rc == WEIR_OK) {
-        rc = refuse_column(metadata, "delta.generationExpression", "is generated", err);
-    }
-    if (rc == WEIR_OK) {
-        rc = refuse_column(metadata, "delta.identity.start", "is an identity column", err);
-    }
-    return rc;
+    return refuse_identity(metadata, err);
 }

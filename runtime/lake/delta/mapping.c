@@ -244,10 +244,17 @@ int delta_check_defaults(const struct weir_delta_metadata *metadata,
         const char *name = json_string_value(json_object_get(field, "name"));
         const char *value = json_string_value(
             json_object_get(json_object_get(field, "metadata"), "CURRENT_DEFAULT"));
-        if (name != NULL && value != NULL && weir_schema_find(schema, name) < 0) {
+        const char *generated = json_string_value(
+            json_object_get(json_object_get(field, "metadata"), "delta.generationExpression"));
+        if (name != NULL && generated != NULL && weir_schema_find(schema, name) < 0) {
+            rc = weir_error_set(err, WEIR_E_UNSUPPORTED,
+                                "column %s of the table is generated as %.60s, which weir does not "
+                                "compute for rows it merges; give the stream that column",
+                                name, generated);
+        } else if (name != NULL && value != NULL && weir_schema_find(schema, name) < 0) {
             rc = weir_error_set(err, WEIR_E_UNSUPPORTED,
                                 "column %s of the table has the default %.60s, which weir does not "
-                                "fill in; give the stream that column",
+                                "fill in for rows it merges; give the stream that column",
                                 name, value);
         }
     }

@@ -478,6 +478,7 @@ static int open_writers(struct delta_merge *merge, struct weir_error *err) {
     if (merge->options->writer != NULL) {
         options = *merge->options->writer;
     }
+    options.as_is = true;
     if (merge->writer == NULL) {
         rc = weir_delta_writer_create(merge->table, merge->schema, merge->partitions,
                                       merge->partition_count, &options, &merge->writer, err);

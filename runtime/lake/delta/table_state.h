@@ -9,6 +9,7 @@ struct weir_delta_table {
     struct weir_delta_snapshot *snapshot;
     char *id;            /* metaData.id when opened */
     char *schema_string; /* the schema the caller's files were made for */
+    char *duties;        /* weir_delta_duties_text when opened */
     uint64_t random;     /* jitter */
 };
 

@@ -9,6 +9,7 @@
 
 #include "core/clock.h"
 #include "core/fault.h"
+#include "lake/delta/duties.h"
 #include "lake/delta/mapping.h"
 #include "lake/delta/partition.h"
 #include "lake/delta/stats.h"
@@ -49,6 +50,9 @@ struct weir_delta_writer {
     char *folder;               /* in front of every partition's */
     struct weir_schema *schema; /* under the names files have */
     int32_t *field_ids;
+    struct weir_delta_duties *duties; /* or NULL */
+    bool judged;
+    uint8_t verdict[WEIR_BATCH_ROWS_MAX];
     struct delta_partition_column *partitions;
     int32_t partition_count;
     bool *excluded;
@@ -158,6 +162,39 @@ static int choose_partitions(struct weir_delta_writer *writer, struct weir_delta
     return WEIR_OK;
 }
 
+/* The table's own partitioning, for a caller that names none. NULL when it has none, or one whose
+ * values rows of this schema do not hold. */
+static struct weir_delta_partition *own_partitions(const struct weir_delta_metadata *metadata,
+                                                   const struct weir_schema *schema) {
+    struct weir_delta_partition *own = calloc((size_t)metadata->partition_count + 1, sizeof(*own));
+    for (int32_t i = 0; own != NULL && i < metadata->partition_count; i++) {
+        own[i] = (struct weir_delta_partition){metadata->partition_columns[i], WEIR_DELTA_IDENTITY};
+        if (weir_schema_find(schema, own[i].column) < 0) {
+            free(own);
+            return NULL;
+        }
+    }
+    return own;
+}
+
+/* What rows owe the table; *schema becomes what they are with what it fills in. */
+static int choose_duties(struct weir_delta_writer *writer, struct weir_delta_table *table,
+                         const struct weir_delta_writer_options *options,
+                         const struct weir_schema **schema, struct weir_error *err) {
+    if (options->as_is || options->folder != NULL) {
+        return options->folder != NULL
+                   ? WEIR_OK
+                   : delta_check_defaults(&table->snapshot->metadata, *schema, err);
+    }
+    writer->judged = options->judged;
+    struct weir_schema *rows = (struct weir_schema *)(uintptr_t)*schema; /* only referenced */
+    int rc = weir_delta_duties_create(table->snapshot, rows, &writer->duties, err);
+    if (rc == WEIR_OK && writer->duties != NULL) {
+        *schema = weir_delta_duties_schema(writer->duties);
+    }
+    return rc;
+}
+
 int weir_delta_writer_create(struct weir_delta_table *table, const struct weir_schema *schema,
                              const struct weir_delta_partition *partitions, int32_t partition_count,
                              const struct weir_delta_writer_options *options,
@@ -165,6 +202,7 @@ int weir_delta_writer_create(struct weir_delta_table *table, const struct weir_s
     static const struct weir_delta_writer_options defaults;
     const struct weir_delta_metadata *metadata = &table->snapshot->metadata;
     struct weir_delta_writer *writer = calloc(1, sizeof(*writer));
+    struct weir_delta_partition *own = NULL;
     int rc = WEIR_OK;
     options = options != NULL ? options : &defaults;
     if (writer == NULL) {
@@ -187,6 +225,15 @@ int weir_delta_writer_create(struct weir_delta_table *table, const struct weir_s
         table_size *= 2;
     }
     writer->table_mask = table_size - 1;
+    rc = choose_duties(writer, table, options, &schema, err);
+    if (rc != WEIR_OK) {
+        goto out;
+    }
+    if (partition_count == 0 && options->folder == NULL && metadata->partition_count > 0) {
+        own = own_partitions(metadata, schema);
+        partitions = own;
+        partition_count = own != NULL ? metadata->partition_count : 0;
+    }
     writer->table = calloc(table_size, sizeof(*writer->table));
     writer->slots = calloc((size_t)writer->slot_max, sizeof(*writer->slots));
     writer->idle = calloc((size_t)writer->slot_max, sizeof(*writer->idle));
@@ -203,9 +250,6 @@ int weir_delta_writer_create(struct weir_delta_table *table, const struct weir_s
         rc = choose_partitions(writer, table->snapshot, schema, partitions, partition_count, err);
     }
     if (rc == WEIR_OK) {
-        rc = delta_check_defaults(metadata, schema, err);
-    }
-    if (rc == WEIR_OK) {
         rc = delta_mapping_schema(table->snapshot, schema, &writer->schema, &writer->field_ids,
                                   &writer->parquet.field_id_count, err);
         writer->parquet.field_ids = writer->field_ids;
@@ -220,6 +264,7 @@ int weir_delta_writer_create(struct weir_delta_table *table, const struct weir_s
     writer->parquet.excluded = writer->excluded;
     writer->parquet.memory_bytes = (int64_t)(writer->memory_bytes / 2);
 out:
+    free(own);
     if (rc != WEIR_OK) {
         weir_delta_writer_destroy(writer);
         return rc;
@@ -269,6 +314,7 @@ void weir_delta_writer_destroy(struct weir_delta_writer *writer) {
     }
     weir_buffer_fini(&writer->key);
     weir_schema_unref(writer->schema);
+    weir_delta_duties_destroy(writer->duties);
     free(writer->field_ids);
     free(writer->partitions);
     free(writer->finished);
@@ -637,11 +683,8 @@ static int split(struct weir_delta_writer *writer, const struct weir_batch *batc
     return flush_selections(writer, batch, err);
 }
 
-int weir_delta_writer_append(struct weir_delta_writer *writer, struct weir_batch *batch,
-                             const int32_t *sel, int32_t count, struct weir_error *err) {
-    if (count <= 0) {
-        return WEIR_OK;
-    }
+static int append_rows(struct weir_delta_writer *writer, struct weir_batch *batch,
+                       const int32_t *sel, int32_t count, struct weir_error *err) {
     int rc;
     if (writer->partition_count > 0) {
         rc = split(writer, batch, sel, count, err);
@@ -655,6 +698,35 @@ int weir_delta_writer_append(struct weir_delta_writer *writer, struct weir_batch
         rc = keep_budget(writer, err);
     }
     return rc == WEIR_OK && writer->opened ? name_files(writer, err) : rc;
+}
+
+static int check_rows(struct weir_delta_writer *writer, struct weir_batch *batch,
+                      const int32_t *sel, int32_t count, struct weir_error *err) {
+    int rc = weir_delta_duties_judge(writer->duties, batch, sel, count, writer->verdict, err);
+    for (int32_t i = 0; i < count && rc == WEIR_OK; i++) {
+        if (writer->verdict[i] != 0) {
+            rc = weir_error_set(err, WEIR_E_DATA, "a row violates %s of the table",
+                                weir_delta_duties_name(writer->duties, writer->verdict[i] - 1));
+        }
+    }
+    return rc;
+}
+
+int weir_delta_writer_append(struct weir_delta_writer *writer, struct weir_batch *batch,
+                             const int32_t *sel, int32_t count, struct weir_error *err) {
+    struct weir_batch *full = NULL;
+    if (count <= 0) {
+        return WEIR_OK;
+    }
+    if (writer->duties == NULL) {
+        return append_rows(writer, batch, sel, count, err);
+    }
+    int rc = writer->judged ? WEIR_OK : check_rows(writer, batch, sel, count, err);
+    rc = rc == WEIR_OK ? weir_delta_duties_complete(writer->duties, batch, sel, count, &full, err)
+                       : rc;
+    rc = rc == WEIR_OK ? append_rows(writer, full, sel, count, err) : rc;
+    weir_batch_unref(full);
+    return rc;
 }
 
 /* --- seal ---------------------------------------------------------------------------------- */

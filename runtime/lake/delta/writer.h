@@ -31,9 +31,13 @@ struct weir_delta_writer_options {
     enum weir_delta_codec codec;
     int level;          /* zstd; 0: 1 */
     const char *folder; /* files go under it: "_change_data/"; NULL: the table's folder */
+    bool as_is;         /* rows are the table's own, rewritten: they owe it nothing (duties.h) */
+    bool judged;        /* rows were judged by the caller; else one that fails is an error */
 };
 
-/* `schema` and `partitions` are those of weir_delta_create_options: batches hold data columns only,
+/* Columns the table generates or has defaults for are filled in where `schema` lacks them. Without
+ * `partitions` the table's own are taken, where they are columns of the rows or filled in.
+ * `schema` and `partitions` are those of weir_delta_create_options: batches hold data columns only,
  * derived partition values are computed here. `options` may be NULL. The table is borrowed and only
  * its settings are read, at creation: the committing thread may go on using it. */
 int weir_delta_writer_create(struct weir_delta_table *table, const struct weir_schema *schema,
