@@ -296,6 +296,12 @@ void weir_watermark_renew(struct weir_watermark *watermark, int32_t partition, i
     own->idle = own->finished = false;
 }
 
+bool weir_watermark_waits(const struct weir_watermark *watermark) {
+    bool any;
+    (void)minimum(watermark, -1, &any);
+    return any || watermark->count == 0;
+}
+
 int64_t weir_watermark_now(const struct weir_watermark *watermark) {
     return watermark->now;
 }

@@ -71,6 +71,8 @@ void weir_watermark_finish(struct weir_watermark *watermark, int32_t partition);
 /* The partition begins anew: it holds everything back until it has a row. */
 void weir_watermark_renew(struct weir_watermark *watermark, int32_t partition, int64_t clock_us);
 
+/* Some partition is neither idle nor finished, or none is known yet. */
+bool weir_watermark_waits(const struct weir_watermark *watermark);
 int64_t weir_watermark_now(const struct weir_watermark *watermark); /* the dataset's */
 int64_t weir_watermark_of(const struct weir_watermark *watermark, int32_t partition);
 /* One sentence: which partition holds the dataset's watermark, at what time, since when. */

@@ -59,6 +59,7 @@ int node_init(struct weir_node *node, struct weir_graph *graph, struct weir_erro
 
 void node_fini(struct weir_node *node) {
     weir_watermark_destroy(node->watermark);
+    union_destroy(node->joined);
     weir_dedup_destroy(node->dedup);
     withheld_destroy(node->withheld);
     checks_fini(&node->expectations);

@@ -70,11 +70,12 @@ static int add_to(struct weir_node ***list, int32_t *count, struct weir_node *no
     return WEIR_OK;
 }
 
-static int add_consumer(struct weir_graph *graph, struct weir_node *node, struct weir_error *err) {
-    struct weir_dataset *from = weir_graph_find(graph, node->from);
+static int add_consumer(struct weir_graph *graph, struct weir_node *node, const char *name,
+                        struct weir_error *err) {
+    struct weir_dataset *from = weir_graph_find(graph, name);
     if (from == NULL) {
         return weir_error_set(err, WEIR_E_CONFIG, "%s: reads '%s', which nothing writes",
-                              node->name, node->from);
+                              node->name, name);
     }
     int rc = add_to(&from->consumers, &from->consumer_count, node, err);
     if (rc != WEIR_OK || node->join == NULL) {
@@ -162,7 +163,15 @@ static int add_node(struct weir_graph *graph, const struct weir_plan_stream *str
         }
         rc = node->late == NULL ? WEIR_E_NOMEM : WEIR_OK;
     }
-    return rc == WEIR_OK ? add_consumer(graph, node, err) : rc;
+    const char **all_from = stream != NULL ? stream->all_from : model->all_from;
+    int32_t from_count = stream != NULL ? stream->from_count : model->from_count;
+    if (rc == WEIR_OK) {
+        rc = union_create(node, (const char *const *)all_from, from_count, err);
+    }
+    for (int32_t i = 0; rc == WEIR_OK && i < from_count; i++) {
+        rc = add_consumer(graph, node, all_from[i], err);
+    }
+    return rc;
 }
 
 /* Streams and models read each other: each is made after what it reads. */
@@ -180,8 +189,12 @@ static int add_nodes(struct weir_graph *graph, struct weir_error *err) {
                 i < plan->stream_count ? &plan->streams[i] : NULL;
             const struct weir_plan_model *model =
                 stream == NULL ? &plan->models[i - plan->stream_count] : NULL;
-            const char *from = stream != NULL ? stream->from : model->from;
-            bool ready = weir_graph_find(graph, from) != NULL;
+            const char **all_from = stream != NULL ? stream->all_from : model->all_from;
+            int32_t count = stream != NULL ? stream->from_count : model->from_count;
+            bool ready = true;
+            for (int32_t k = 0; k < count; k++) {
+                ready &= weir_graph_find(graph, all_from[k]) != NULL;
+            }
             for (int32_t k = 0; stream != NULL && k < stream->lookup_count; k++) {
                 ready &= weir_graph_find(graph, stream->lookups[k].from) != NULL;
             }
@@ -304,6 +317,21 @@ static int process(struct weir_node *node, const struct weir_flow *flow, bool ri
     return rc;
 }
 
+/* Rows of a dataset go to one of its readers. */
+static int deliver(const struct weir_dataset *dataset, struct weir_node *node,
+                   const struct weir_flow *flow, struct weir_error *err) {
+    if (node->joined == NULL) {
+        return process(node, flow, false, err);
+    }
+    struct weir_flow taken;
+    int rc = union_take(node, dataset, flow, &taken, err);
+    if (rc == WEIR_OK) {
+        rc = process(node, &taken, false, err);
+        weir_batch_unref(taken.batch);
+    }
+    return rc;
+}
+
 /* Of a dataset that remembers rows: those go to models that take them back. */
 static bool takes_back(const struct weir_node *consumer) {
     return consumer->model != NULL && consumer->model->retracts;
@@ -313,7 +341,7 @@ static int pass_to_models(void *context, const struct weir_flow *flow, struct we
     const struct weir_dataset *dataset = context;
     int rc = WEIR_OK;
     for (int32_t i = 0; rc == WEIR_OK && i < dataset->consumer_count; i++) {
-        rc = takes_back(dataset->consumers[i]) ? process(dataset->consumers[i], flow, false, err)
+        rc = takes_back(dataset->consumers[i]) ? deliver(dataset, dataset->consumers[i], flow, err)
                                                : rc;
     }
     return rc;
@@ -335,7 +363,7 @@ int graph_emit(struct weir_graph *graph, struct weir_dataset *dataset, const str
             takes_back(dataset->consumers[i])) {
             continue; /* by remembered_pass, below */
         }
-        int rc = process(dataset->consumers[i], flow, false, err);
+        int rc = deliver(dataset, dataset->consumers[i], flow, err);
         if (rc != WEIR_OK) {
             return rc;
         }
@@ -402,7 +430,11 @@ int node_advance(struct weir_node *node, int64_t watermark_us, struct weir_error
         if (next->watermark != NULL) {
             continue; /* it has a time of its own */
         }
-        int rc = advance(next, watermark_us, err);
+        int64_t reached = watermark_us;
+        if (next->joined != NULL && !union_tell(next, node->dataset, &reached)) {
+            continue;
+        }
+        int rc = advance(next, reached, err);
         if (rc != WEIR_OK) {
             return rc;
         }
@@ -414,6 +446,19 @@ int node_advance(struct weir_node *node, int64_t watermark_us, struct weir_error
         }
     }
     return WEIR_OK;
+}
+
+/* Those that read several and have no time of their own no longer wait for what is idle. */
+static int look_at_unions(struct weir_graph *graph, struct weir_error *err) {
+    int rc = WEIR_OK;
+    for (int32_t i = 0; i < graph->node_count && rc == WEIR_OK; i++) {
+        struct weir_node *node = graph->nodes[i];
+        int64_t reached;
+        if (node->joined != NULL && node->watermark == NULL && union_look(node, &reached)) {
+            rc = advance(node, reached, err);
+        }
+    }
+    return rc;
 }
 
 void weir_graph_set_moment(struct weir_graph *graph, int64_t clock_us, int64_t epoch) {
@@ -586,26 +631,32 @@ int weir_graph_tick(struct weir_graph *graph, struct weir_error *err) {
             }
         }
     }
-    return WEIR_OK;
+    return look_at_unions(graph, err);
+}
+
+static bool reads_source(struct weir_graph *graph, const struct weir_node *node, int32_t source);
+
+/* Is this dataset the source, or does it stem from it? */
+static bool stems_from(struct weir_graph *graph, const char *name, int32_t source) {
+    const struct weir_node *node = find_node(graph, name);
+    return node != NULL ? reads_source(graph, node, source)
+                        : strcmp(name, graph->plan->sources[source].name) == 0;
+}
+
+static const char *read_by(const struct weir_node *node, int32_t i) {
+    return node->joined != NULL ? union_from(node->joined, i) : node->from;
+}
+
+static int32_t reads(const struct weir_node *node) {
+    return node->joined != NULL ? union_count(node->joined) : 1;
 }
 
 /* Does this node read, directly or not, from source `source`? */
 static bool reads_source(struct weir_graph *graph, const struct weir_node *node, int32_t source) {
-    const char *from = node->from;
-    for (int32_t hops = 0; hops <= graph->node_count; hops++) {
-        if (strcmp(from, graph->plan->sources[source].name) == 0) {
+    for (int32_t i = 0; i < reads(node); i++) {
+        if (stems_from(graph, read_by(node, i), source)) {
             return true;
         }
-        const struct weir_node *upstream = NULL;
-        for (int32_t i = 0; i < graph->node_count; i++) {
-            if (strcmp(graph->nodes[i]->name, from) == 0) {
-                upstream = graph->nodes[i];
-            }
-        }
-        if (upstream == NULL) {
-            return false;
-        }
-        from = upstream->from;
     }
     return false;
 }
@@ -622,22 +673,55 @@ bool weir_graph_looked_up(struct weir_graph *graph, int32_t source) {
     return false;
 }
 
-int weir_graph_open_partition(struct weir_graph *graph, int32_t source, const char *partition,
-                              bool anew, struct weir_error *err) {
-    for (int32_t i = 0; i < graph->node_count; i++) {
-        struct weir_node *node = graph->nodes[i];
-        if (node->watermark == NULL || !reads_source(graph, node, source)) {
-            continue;
-        }
-        int32_t index = weir_watermark_partition(node->watermark, partition, graph->clock_us);
-        if (index < 0) {
-            return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", node->name);
-        }
-        if (anew) {
-            weir_watermark_renew(node->watermark, index, graph->clock_us);
+/* What is done to a partition of a source, in every time that has it. */
+typedef void (*partition_act)(struct weir_node *node, int32_t index, bool flag);
+
+static int for_partition(struct weir_graph *graph, int32_t source, const char *partition,
+                         partition_act act, bool flag, struct weir_error *err) {
+    char name[UNION_PARTITION_BYTES];
+    for (int32_t n = 0; n < graph->node_count; n++) {
+        struct weir_node *node = graph->nodes[n];
+        for (int32_t i = 0; node->watermark != NULL && i < reads(node); i++) {
+            if (!stems_from(graph, read_by(node, i), source)) {
+                continue;
+            }
+            snprintf(name, sizeof(name), "%s", partition);
+            int rc = WEIR_OK;
+            if (node->joined != NULL) {
+                union_partition(node->joined, i, partition, name);
+                rc = union_wait(node, err);
+            }
+            int32_t index = weir_watermark_partition(node->watermark, name, graph->clock_us);
+            if (rc != WEIR_OK || index < 0) {
+                return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", node->name);
+            }
+            if (node->joined != NULL) {
+                union_came(node, i);
+            }
+            act(node, index, flag);
         }
     }
     return WEIR_OK;
+}
+
+static void open_partition(struct weir_node *node, int32_t index, bool anew) {
+    if (anew) {
+        weir_watermark_renew(node->watermark, index, node->graph->clock_us);
+    }
+}
+
+int weir_graph_open_partition(struct weir_graph *graph, int32_t source, const char *partition,
+                              bool anew, struct weir_error *err) {
+    return for_partition(graph, source, partition, open_partition, anew, err);
+}
+
+static void block_partition(struct weir_node *node, int32_t index, bool blocked) {
+    weir_watermark_block(node->watermark, index, blocked, node->graph->clock_us);
+}
+
+int weir_graph_block(struct weir_graph *graph, int32_t source, const char *partition, bool blocked,
+                     struct weir_error *err) {
+    return for_partition(graph, source, partition, block_partition, blocked, err);
 }
 
 void weir_graph_held(struct weir_graph *graph, int64_t held_us) {
@@ -646,22 +730,6 @@ void weir_graph_held(struct weir_graph *graph, int64_t held_us) {
             weir_watermark_held(graph->nodes[i]->watermark, held_us, graph->clock_us);
         }
     }
-}
-
-int weir_graph_block(struct weir_graph *graph, int32_t source, const char *partition, bool blocked,
-                     struct weir_error *err) {
-    for (int32_t i = 0; i < graph->node_count; i++) {
-        struct weir_node *node = graph->nodes[i];
-        if (node->watermark == NULL || !reads_source(graph, node, source)) {
-            continue;
-        }
-        int32_t index = weir_watermark_partition(node->watermark, partition, graph->clock_us);
-        if (index < 0) {
-            return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", node->name);
-        }
-        weir_watermark_block(node->watermark, index, blocked, graph->clock_us);
-    }
-    return WEIR_OK;
 }
 
 bool weir_graph_idles(const struct weir_graph *graph) {
@@ -673,24 +741,19 @@ bool weir_graph_idles(const struct weir_graph *graph) {
     return false;
 }
 
+static void finish_partition(struct weir_node *node, int32_t index, bool flag) {
+    (void)flag;
+    weir_watermark_finish(node->watermark, index);
+}
+
 int weir_graph_finish(struct weir_graph *graph, int32_t source, const char *partition,
                       struct weir_error *err) {
-    for (int32_t i = 0; i < graph->node_count; i++) {
+    int rc = for_partition(graph, source, partition, finish_partition, false, err);
+    for (int32_t i = 0; i < graph->node_count && rc == WEIR_OK; i++) {
         struct weir_node *node = graph->nodes[i];
-        if (node->watermark == NULL || !reads_source(graph, node, source)) {
-            continue;
-        }
-        int32_t index = weir_watermark_partition(node->watermark, partition, graph->clock_us);
-        if (index < 0) {
-            return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", node->name);
-        }
-        weir_watermark_finish(node->watermark, index);
-        int rc = advance_timed(node, err);
-        if (rc != WEIR_OK) {
-            return rc;
-        }
+        rc = node->watermark != NULL ? advance_timed(node, err) : WEIR_OK;
     }
-    return WEIR_OK;
+    return rc == WEIR_OK ? look_at_unions(graph, err) : rc;
 }
 
 int weir_graph_move_watermark(struct weir_graph *graph, const char *partition, int64_t time_us,
@@ -905,6 +968,11 @@ int weir_graph_take_state(struct weir_graph *to, struct weir_graph *from, struct
         }
         node->last_watermark = old->last_watermark;
         node->downstream_watermark = old->downstream_watermark;
+    }
+    for (int32_t i = 0; i < to->node_count; i++) {
+        if (to->nodes[i]->joined != NULL) {
+            union_restore(to->nodes[i]);
+        }
     }
     return WEIR_OK;
 }

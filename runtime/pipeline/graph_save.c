@@ -177,5 +177,10 @@ int weir_graph_load(struct weir_graph *graph, const uint8_t *bytes, size_t lengt
         }
     }
     msgpack_unpacked_destroy(&unpacked);
+    for (int32_t i = 0; rc == WEIR_OK && i < graph->node_count; i++) {
+        if (graph->nodes[i]->joined != NULL) {
+            union_restore(graph->nodes[i]);
+        }
+    }
     return rc;
 }

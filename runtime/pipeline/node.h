@@ -52,7 +52,8 @@ struct weir_node {
     const char *name;
     const struct weir_plan_stream *stream; /* one of these two */
     const struct weir_plan_model *model;
-    const char *from;
+    const char *from;          /* the first */
+    struct weir_union *joined; /* reads several; NULL: one */
     struct weir_schema *input; /* borrowed from the plan */
 
     /* entry */
@@ -384,6 +385,29 @@ int out_merge(struct weir_batch *owner, struct weir_column *column, const uint8_
 int outs_create(const struct weir_schema *schema, struct weir_out ***outs,
                 struct weir_error *err) WEIR_MUST_CHECK;
 void outs_destroy(struct weir_out **outs, int32_t count);
+
+/* union.c. Makes node->joined where it reads several. */
+int union_create(struct weir_node *node, const char *const *from, int32_t count,
+                 struct weir_error *err) WEIR_MUST_CHECK;
+void union_destroy(struct weir_union *u);
+int32_t union_count(const struct weir_union *u);
+const char *union_from(const struct weir_union *u, int32_t i);
+/* Of a reader with a time of its own: what it calls a partition of its i-th dataset. */
+enum { UNION_PARTITION_BYTES = 768 };
+void union_partition(const struct weir_union *u, int32_t i, const char *partition, char *name);
+/* Its time waits for each dataset until that has rows, or partitions of it have ended. */
+int union_wait(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+void union_came(struct weir_node *node, int32_t i);
+/* A flow of one of them as the reader takes it: *out with a batch of its own. */
+int union_take(struct weir_node *node, const struct weir_dataset *dataset,
+               const struct weir_flow *flow, struct weir_flow *out,
+               struct weir_error *err) WEIR_MUST_CHECK;
+/* One of them tells its watermark; *watermark_us becomes the reader's. True when that moved. */
+bool union_tell(struct weir_node *node, const struct weir_dataset *dataset, int64_t *watermark_us);
+/* Partitions upstream may have become idle, or ended. */
+bool union_look(struct weir_node *node, int64_t *watermark_us);
+/* Their watermarks were restored. */
+void union_restore(struct weir_node *node);
 
 /* explode.c. `sel`: the rows `where` keeps; each piece goes to stream_entered. */
 int explode_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;

@@ -293,16 +293,13 @@ static void read_dedup(struct reader *r, const json_t *object, struct weir_plan_
     }
 }
 
-static const char *read_from(struct reader *r, const json_t *object) {
-    json_t *value = member(object, "from");
-    if (json_is_string(value)) {
-        return json_string_value(value);
+static const char *read_from(struct reader *r, const json_t *object, const char ***all_from,
+                             int32_t *count) {
+    *all_from = text_list(r, object, "from", count);
+    if (r->rc == WEIR_OK && *count == 0) {
+        fail(r, "from", "a dataset");
     }
-    if (json_array_size(value) != 1 || !json_is_string(json_array_get(value, 0))) {
-        fail(r, "from", "one dataset");
-        return "";
-    }
-    return json_string_value(json_array_get(value, 0));
+    return r->rc == WEIR_OK ? (*all_from)[0] : "";
 }
 
 static void read_source(struct reader *r, const json_t *value, struct weir_plan_source *source) {
@@ -391,7 +388,7 @@ static void read_stream(struct reader *r, const json_t *value, struct weir_plan_
     stream->changes_whole = json_is_true(member(value, "changes_whole"));
     stream->remember = json_is_true(json_object_get(value, "remember"));
     r->where = stream->name;
-    stream->from = read_from(r, value);
+    stream->from = read_from(r, value, &stream->all_from, &stream->from_count);
     stream->input = schema(r, value, "input");
     read_time(r, value, &stream->time);
     stream->where = (int32_t)integer(r, value, "where", -1);
@@ -478,7 +475,7 @@ static void read_top(struct reader *r, const json_t *value, struct weir_plan_top
 static void read_model(struct reader *r, const json_t *value, struct weir_plan_model *model) {
     model->name = text(r, value, "name", true);
     r->where = model->name;
-    model->from = read_from(r, value);
+    model->from = read_from(r, value, &model->all_from, &model->from_count);
     model->input = schema(r, value, "input");
     read_time(r, value, &model->time);
     model->where = (int32_t)integer(r, value, "where", -1);

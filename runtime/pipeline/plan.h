@@ -146,7 +146,9 @@ struct weir_plan_join {
 
 struct weir_plan_stream {
     const char *name;
-    const char *from;
+    const char *from;      /* the first of */
+    const char **all_from; /* those read */
+    int32_t from_count;
     struct weir_schema *input;
     struct weir_plan_time time;
     int32_t where; /* function or -1 */
@@ -205,7 +207,9 @@ struct weir_plan_top {
 
 struct weir_plan_model {
     const char *name;
-    const char *from;
+    const char *from;      /* the first of */
+    const char **all_from; /* those read */
+    int32_t from_count;
     struct weir_schema *input;
     struct weir_plan_time time;
     int32_t where;

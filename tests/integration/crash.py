@@ -14,7 +14,7 @@ import lake
 import standard
 
 PIPELINE = "pipelines/standard.lua"
-TABLES = ("bronze/sale", "silver/sale", "gold/velocity", "gold/by_store", "gold/hops", "gold/visits", "gold/levels", "gold/running", "gold/ran", "gold/dearest", "gold/busiest", "gold/till", "quarantine/silver/sale", "quarantine/bronze/sale",
+TABLES = ("bronze/sale", "silver/sale", "gold/velocity", "gold/by_store", "gold/hops", "gold/visits", "gold/levels", "gold/running", "gold/ran", "gold/both", "gold/dearest", "gold/busiest", "gold/till", "quarantine/silver/sale", "quarantine/bronze/sale",
           "quarantine/late_sale")
 # Small epochs and segments and frequent snapshots, so that a run of a second passes every point.
 OPTIONS = ("--set", "commit.every=20ms", "--set", "ledger.segment=64KB", "--set", "ledger.snapshot_every=30ms", "--set", "ledger.keep=0s")
@@ -95,6 +95,12 @@ return {
     from     = "gold.running",
     by       = { "store_id" },
     measures = { windows = count(), sales = sum "sales", most = max "sales", sku = min "sku" },
+  },
+  stream "silver.heavy" { from = "silver.sale", where = function(e) return e.weight > 1 end, into = none },
+  model "gold.both" {
+    from     = { "silver.sale", "silver.heavy" },
+    by       = { "_from", "store_id" },
+    measures = { rows = count(), qty = sum "qty", first_id = min "event_id" },
   },
 }
 """

@@ -73,11 +73,6 @@ def test_an_emit_not_built_is_refused_by_name(project, emit):
     in_model(project, f"emit = {emit},", emit.split('"')[0] or emit, "is not built yet", "on_close")
 
 
-def test_a_union_is_refused_by_name(project):
-    rule = 'return stream "silver.x" { from = { "bronze.row", "bronze.row" } }'
-    refused(project, rule, '{ "bronze.row"', "union", "not built yet")
-
-
 def test_a_sum_over_time_is_refused_by_name(project):
     refused(project, MODEL.replace("@", "").replace("count()", 'sum("n", { over = "7d" })'), "over", "`over`", "not built yet")
 

@@ -318,7 +318,89 @@ local function read_dedup(reader, field, columns, of, has_time)
     return { by = by, within_us = reader:duration(named.within, "within") or 0 }
 end
 
--- The one dataset a declaration reads; nil after a complaint.
+local function find_dataset(project, reader, item)
+    local found = project.by_name[item.name]
+    if not found then
+        local known = {}
+        for name in pairs(project.by_name) do
+            known[#known + 1] = name
+        end
+        table.sort(known)
+        reader:error("unknown-dataset", item.at, ("no dataset is called `%s`"):format(item.name),
+            diagnostic.did_you_mean(item.name, known) or "there are: " .. table.concat(known, ", "))
+    end
+    return found
+end
+
+-- The columns of all, in the order they are first met, those of the runtime last; what some lack may be null.
+local function join_columns(reader, found, items)
+    local columns, own, count = {}, {}, {}
+    for i, each in ipairs(found) do
+        for _, column in ipairs(each.columns) do
+            local list = column.name:sub(1, 1) == "_" and column.name ~= "_change" and own or columns
+            local other = find(list, column.name)
+            if not other and column.name ~= "_from" then -- of a union below: this one's says more
+                list[#list + 1] = { name = column.name, type = column.type, nullable = column.nullable, of = each.name }
+            elseif other and other.type.text ~= column.type.text then
+                reader:error("type", items[i].at, ("`%s` is %s here and %s in %s"):format(column.name, column.type.text, other.type.text, other.of),
+                    "give it one type in a stream in between")
+                return nil
+            elseif other then
+                other.nullable = other.nullable ~= false or column.nullable ~= false
+            end
+            count[column.name] = (count[column.name] or 0) + 1
+        end
+    end
+    for _, column in ipairs(own) do
+        columns[#columns + 1] = column
+    end
+    for _, column in ipairs(columns) do
+        if count[column.name] < #found then
+            column.nullable = true
+        end
+    end
+    columns[#columns + 1] = { name = "_from", type = types.of "string", nullable = false }
+    return columns
+end
+
+-- Several datasets read as one.
+local function union(project, reader, items)
+    local found, seen, timed = {}, {}, 0
+    for i, item in ipairs(items) do
+        found[i] = find_dataset(project, reader, item)
+        if not found[i] or not found[i].columns then
+            return nil
+        elseif seen[item.name] then
+            reader:error("repeated-name", item.at, ("`%s` is read twice"):format(item.name))
+            return nil
+        elseif (find(found[i].columns, "_change") == nil) ~= (find(found[1].columns, "_change") == nil) then
+            reader:error("type", item.at, ("the rows of only one of %s and %s change"):format(found[1].name, item.name),
+                "rows that change and rows that do not are not read as one")
+            return nil
+        elseif find(found[i].columns, "_change") and found[i].changelog ~= "whole" then
+            reader:error("not-built", item.at,
+                ("a union of datasets whose changes do not carry the old rows whole, as those of %s, is not built yet"):format(item.name))
+            return nil
+        end
+        seen[item.name] = true
+        timed = timed + (found[i].time and 1 or 0)
+    end
+    local columns = join_columns(reader, found, items)
+    local field = found[1].time and found[1].time.field
+    for _, each in ipairs(found) do
+        field = each.time and each.time.field == field and field or nil
+    end
+    local names = {}
+    for i, each in ipairs(found) do
+        names[i] = each.name
+    end
+    return columns and {
+        name = table.concat(names, ", "), names = names, columns = columns, changelog = found[1].changelog,
+        time = timed == #found and { field = field } or nil,
+    }
+end
+
+-- What a declaration reads: a dataset, or several as one; nil after a complaint.
 local function upstream(project, reader, field, node, at)
     if not field then
         reader:error("type", at, ("%s %q reads nothing"):format(node.word, node.name), 'from = "bronze.pos_sale"')
@@ -328,21 +410,9 @@ local function upstream(project, reader, field, node, at)
     if not names then
         return nil
     elseif #names > 1 then
-        reader:error("not-built", field.value_at, "a union of several datasets in `from` is not built yet", "name one dataset")
-        return nil
+        return union(project, reader, names)
     end
-    local found = project.by_name[names[1].name]
-    if not found then
-        local known = {}
-        for name in pairs(project.by_name) do
-            known[#known + 1] = name
-        end
-        table.sort(known)
-        reader:error("unknown-dataset", names[1].at, ("no dataset is called `%s`"):format(names[1].name),
-            diagnostic.did_you_mean(names[1].name, known) or "there are: " .. table.concat(known, ", "))
-        return nil
-    end
-    return found, names[1]
+    return find_dataset(project, reader, names[1]), names[1]
 end
 datasets.upstream = upstream
 
@@ -612,7 +682,7 @@ function datasets.stream(project, reader, node, at)
         name = of, file = at.file, line = at.line, column = at.col,
         description = text_of(reader, named.description, "description"),
         owner = text_of(reader, named.owner, "owner"),
-        from = json.array { from.name },
+        from = json.array(from.names or { from.name }),
         input = fields_json(entered),
         time = time or json.null,
         where = where_function,

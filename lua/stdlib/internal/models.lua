@@ -365,7 +365,7 @@ function models.model(project, reader, node, at)
         name = of, file = at.file, line = at.line, column = at.col,
         description = datasets.text_of(reader, named.description, "description"),
         owner = datasets.text_of(reader, named.owner, "owner"),
-        from = json.array { from.name },
+        from = json.array(from.names or { from.name }),
         input = datasets.fields_json(input),
         time = time or json.null,
         event_time = time and time.field or from.time and from.time.field or json.null,
