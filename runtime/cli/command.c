@@ -33,7 +33,8 @@ static const struct weir_command commands[] = {
      "  weir table optimize NAME-OR-PATH [--where P] [--zorder A,B] [--target-size 256mb]\n"
      "  weir table vacuum NAME-OR-PATH [--dry-run] [--retain 168h] [--allow-short-retention] "
      "[--ignore-pending]\n"
-     "  weir table restore NAME-OR-PATH --version N | --as-of T [--dry-run]",
+     "  weir table restore NAME-OR-PATH --version N | --as-of T [--dry-run]\n"
+     "  weir table replace NAME-OR-PATH --where P --from FOLDER [--dry-run]",
      "look at Delta tables, and keep them in order", weir_cli_table, 2},
     {"schema",
      "schema ls [SUBJECT] [--registry URL]\n"

@@ -1,4 +1,4 @@
-/* weir table optimize | vacuum | restore */
+/* weir table optimize | vacuum | restore | replace */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +8,7 @@
 #include "cli/table.h"
 #include "core/clock.h"
 #include "lake/delta/optimize.h"
+#include "lake/delta/replace.h"
 #include "lake/delta/restore.h"
 #include "lake/delta/vacuum.h"
 #include "lake/store/open.h"
@@ -225,6 +226,49 @@ static int restore(struct weir_arguments *arguments, struct weir_delta_table *ta
     return WEIR_EXIT_DONE;
 }
 
+static int tell_replaced(const struct weir_arguments *arguments,
+                         const struct weir_delta_replace_result *result) {
+    if (arguments->json) {
+        printf("{\"version\":%" PRId64 ",\"changed\":%s,\"rows\":%" PRId64
+               ",\"filesRemoved\":%" PRId64 ",\"filesAdded\":%" PRId64 ",\"bytesRemoved\":%" PRId64
+               ",\"bytesAdded\":%" PRId64 ",\"dryRun\":%s}\n",
+               result->version, result->changed ? "true" : "false", result->rows,
+               result->files_removed, result->files_added, result->bytes_removed,
+               result->bytes_added, arguments->dry_run ? "true" : "false");
+    } else {
+        printf("%s %" PRId64 ": %" PRId64 " files gave way to %" PRId64 ", %" PRId64 " rows\n",
+               result->changed ? "version" : "nothing changed at version", result->version,
+               result->files_removed, result->files_added, result->rows);
+    }
+    return WEIR_EXIT_DONE;
+}
+
+static int replace(struct weir_arguments *arguments, struct weir_delta_table *table) {
+    struct weir_delta_replace_options options = {.where = arguments->where,
+                                                 .dry_run = arguments->dry_run};
+    struct weir_delta_replace_result result;
+    struct weir_delta_snapshot *from = NULL;
+    struct weir_store *store = NULL;
+    struct weir_error err = {0};
+    if (arguments->where == NULL || arguments->from == NULL) {
+        return weir_cli_usage(arguments, "table replace wants --where \"PREDICATE\" of partition "
+                                         "columns and --from FOLDER, a table of the new rows");
+    }
+    int rc = weir_store_open_url(arguments->from, NULL, false, &store, &err);
+    rc = rc == WEIR_OK ? weir_delta_snapshot_open(store, "", NULL, &from, &err) : rc;
+    if (rc == WEIR_E_NOTFOUND) {
+        weir_error_wrap(&err, "%s", arguments->from);
+    }
+    rc = rc == WEIR_OK ? weir_delta_replace(table, from, &options, &result, &err) : rc;
+    weir_delta_snapshot_destroy(from);
+    weir_store_destroy(store);
+    if (rc != WEIR_OK) {
+        int code = weir_cli_fail(arguments, &err);
+        return rc == WEIR_E_NOTFOUND || rc == WEIR_E_DATA ? WEIR_EXIT_USER : code;
+    }
+    return tell_replaced(arguments, &result);
+}
+
 int weir_cli_table_maintain(struct weir_arguments *arguments, const char *what, const char *path) {
     struct weir_error err = {0};
     struct weir_store *store = NULL;
@@ -246,6 +290,8 @@ int weir_cli_table_maintain(struct weir_arguments *arguments, const char *what, 
         code = optimize(arguments, table, &telling);
     } else if (strcmp(what, "vacuum") == 0) {
         code = vacuum(arguments, table, &telling);
+    } else if (strcmp(what, "replace") == 0) {
+        code = replace(arguments, table);
     } else {
         code = restore(arguments, table);
     }
