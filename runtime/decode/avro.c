@@ -405,6 +405,17 @@ static int split(struct weir_decoder *base, struct weir_split *work, struct weir
                : WEIR_OK;
 }
 
+/* Of a registry's messages each is a body of its own: where one ends, only its schema knows. */
+static size_t cut(struct weir_decoder *base, const uint8_t *bytes, size_t size) {
+    struct avro *avro = (struct avro *)base;
+    struct avro_in in = {.begin = bytes, .p = bytes, .end = bytes + size};
+    struct avro_writer *writer;
+    if (avro->only == NULL || open_frame(avro, &in, 0, &writer) != WEIR_OK) {
+        return size;
+    }
+    return avro_skip(&in, avro->reader.top, 0) ? (size_t)(in.p - bytes) : 0;
+}
+
 static const struct weir_option options[] = {
     {.name = "registry", .form = WEIR_OPTION_TEXT, .example = "env \"REGISTRY\""},
     {.name = "schema", .form = WEIR_OPTION_FILE, .example = "\"schemas/pos_sale.avsc\""},
@@ -426,6 +437,7 @@ const struct weir_decoder_vtable weir_decoder_avro = {
     .destroy = destroy,
     .split = split,
     .begin = begin,
+    .cut = cut,
     .is_container = true,
     .is_binary = true,
 };

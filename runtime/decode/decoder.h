@@ -94,6 +94,9 @@ struct weir_decoder_vtable {
      * does. */
     int (*begin)(struct weir_decoder *decoder, const uint8_t *bytes, size_t size, bool last,
                  size_t *used, struct weir_error *err);
+    /* Bytes of the first of several frames that follow each other in the body of one request; 0:
+     * none is whole. NULL: a body is one frame. */
+    size_t (*cut)(struct weir_decoder *decoder, const uint8_t *bytes, size_t size);
     bool is_container; /* its files are Avro containers, cut as avro_container.h has their text */
     bool is_binary;    /* frames are no text: no lines to fall back to, no byte order mark */
 };

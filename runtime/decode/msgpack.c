@@ -606,6 +606,12 @@ static int split(struct weir_decoder *base, struct weir_split *work, struct weir
     return WEIR_OK;
 }
 
+static size_t cut(struct weir_decoder *base, const uint8_t *bytes, size_t size) {
+    struct msgpack_reader r = {.begin = bytes, .p = bytes, .end = bytes + size};
+    (void)base;
+    return msgpack_skip(&r) == MSGPACK_NIL ? (size_t)(r.p - bytes) : 0;
+}
+
 static const char *const frame_choices[] = {"joined", "length", NULL};
 
 static const struct weir_option options[] = {
@@ -625,5 +631,6 @@ const struct weir_decoder_vtable weir_decoder_msgpack = {
     .decode = decode,
     .destroy = destroy,
     .split = split,
+    .cut = cut,
     .is_binary = true,
 };

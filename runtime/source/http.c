@@ -222,6 +222,7 @@ static void fini(struct weir_source *source) {
         weir_batch_builder_fini(&http->builder);
     }
     weir_decoder_destroy(http->decoder);
+    weir_decoder_destroy(http->path.cutter);
     weir_buffer_fini(&http->block);
     weir_secret_free(http->path.tokens);
     weir_secret_free(http->path.signature.secret);
@@ -317,6 +318,10 @@ static int open_source(struct weir_source *source, const struct weir_position *p
     }
     rc = weir_decoder_create(&http->decoder, source->decoder_kind, source->decoder_options,
                              source->user_schema, err);
+    if (rc == WEIR_OK && http->decoder->vtable->cut != NULL) {
+        rc = weir_decoder_create(&http->path.cutter, source->decoder_kind, source->decoder_options,
+                                 source->user_schema, err);
+    }
     if (rc == WEIR_OK) {
         http->decoder->news = &source->news;
         rc = weir_batch_builder_init(&http->builder, source->pool, source->full_schema,

@@ -3,6 +3,7 @@
  * takes requests in and appends them to the log this source reads. */
 #include <stdatomic.h>
 
+#include "decode/decoder.h"
 #include "source/http_log.h"
 
 struct weir_source;
@@ -27,8 +28,9 @@ struct weir_http_path {  /* immutable once the source is open */
     struct weir_http_signature signature;
     uint64_t rate; /* requests a second; 0: no limit */
     uint64_t burst;
-    char *key_header; /* idempotency key; NULL: none is looked for */
-    bool cloud_data;  /* of a CloudEvent only `data` is the event */
+    char *key_header;            /* idempotency key; NULL: none is looked for */
+    bool cloud_data;             /* of a CloudEvent only `data` is the event */
+    struct weir_decoder *cutter; /* the door's own, where a body may hold several events; or NULL */
     struct weir_http_log *log;
 };
 

@@ -9,6 +9,7 @@
  *   runtime/decode/msgpack.c
  *   runtime/decode/msgpack_read.c
  *   runtime/decode/debezium.c
+ *   runtime/decode/debezium_members.c
  *   runtime/decode/debezium_schema.c */
 #include <stdio.h>
 #include <stdlib.h>

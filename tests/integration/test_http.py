@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import hmac
 import http.client
+import io
 import json
 import os
 import pathlib
@@ -16,6 +17,7 @@ import subprocess
 import threading
 import time
 
+import fastavro
 import lake
 import language
 import pytest
@@ -176,6 +178,40 @@ def test_one_object_an_array_and_lines_become_rows(web):
     first = w.project.run("pipelines/p.lua", env={"PORT": "1"})
     assert first["events"] == 0, "a bounded run reads nothing twice"
     assert {row["name"] for row in w.rows() if row["id"] == 1} == {"é\n"}
+
+
+def avro(*data):
+    schema = fastavro.parse_schema({"type": "record", "name": "web", "fields": [
+        {"name": "id", "type": "long"}, {"name": "name", "type": ["null", "string"], "default": None}]})
+    out = io.BytesIO()
+    for datum in data:
+        fastavro.schemaless_writer(out, schema, datum)
+    return out.getvalue()
+
+
+def test_avro_bodies_of_one_event_and_of_several(web):
+    kind = {"Content-Type": "avro/binary"}
+    running = web(decoder='avro { schema = "schemas/web.avsc" }').start()
+    assert running.send(avro({"id": 1, "name": None}), kind).status == 202
+    assert running.send(avro(*({"id": n, "name": "é" * n} for n in range(2, 100))), kind).json() == {"accepted": 98, "first": 2}, "each has its number"
+    assert running.send(gzip.compress(avro({"id": 100, "name": ""}, {"id": 101, "name": None})), {**kind, "Content-Encoding": "gzip"}).status == 202
+    assert running.send(avro({"id": 200, "name": "x"}, {"id": 201, "name": "cut"})[:-1], kind).status == 202, "kept whole, and quarantined whole"
+    assert running.send(b"", kind).status == 400
+    running.wait(lambda: len(running.rows()) == 101 and len(running.rows("quarantine.bronze.web")) == 1)
+    running.stop()
+    assert running.ids() == list(range(1, 102))
+    assert {row["id"]: row["name"] for row in running.rows()}[7] == "é" * 7
+
+
+def test_msgpack_bodies_of_several_events(web):
+    kind = {"Content-Type": "application/msgpack"}
+    running = web(decoder='msgpack { schema = "schemas/web.avsc" }').start()
+    one = lambda number: b"\x82\xa2id" + bytes([number]) + b"\xa4name\xa1x"  # noqa: E731
+    assert running.send(b"".join(map(one, range(5))), kind).status == 202
+    assert running.send(one(7), kind).status == 202
+    running.wait(lambda: len(running.rows()) == 6)
+    running.stop()
+    assert running.ids() == [0, 1, 2, 3, 4, 7]
 
 
 def test_the_offset_is_the_events_number_and_the_time_that_of_arrival(web, project):

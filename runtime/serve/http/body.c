@@ -354,6 +354,26 @@ static int line_events(struct http_events *events, const uint8_t *bytes, size_t 
     return status != 0 ? status : events->count == 0 ? none(events) : 0;
 }
 
+/* One event after the other, where the decoder can tell. A body that does not come out even is one
+ * event, about which the decoder has more to say. */
+static int whole_events(const struct http_body *body, struct http_events *events,
+                        const uint8_t *bytes, size_t size) {
+    struct weir_decoder *cutter = body->path->cutter;
+    int status = 0;
+    size_t at = 0;
+    while (status == 0 && at < size) {
+        size_t length = cutter != NULL ? cutter->vtable->cut(cutter, bytes + at, size - at) : size;
+        if (length == 0) {
+            events->count = 0;
+            at = 0;
+            length = size;
+        }
+        status = add(events, bytes + at, length);
+        at += length;
+    }
+    return status != 0 ? status : events->count == 0 ? none(events) : 0;
+}
+
 int http_body_events(const struct http_body *body, struct http_events *events) {
     const uint8_t *bytes = body->bytes;
     size_t size = body->size;
@@ -370,7 +390,7 @@ int http_body_events(const struct http_body *body, struct http_events *events) {
     }
     enum form form = form_of(body);
     if (form == FORM_WHOLE) {
-        return size > 0 ? add(events, bytes, size) : none(events);
+        return whole_events(body, events, bytes, size);
     }
     if (size >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0) { /* a byte order mark */
         bytes += 3;
