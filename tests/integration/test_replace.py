@@ -52,7 +52,7 @@ def test_rows_of_the_partitions_are_the_new_ones_for_every_reader(binary, tables
     files = deltalake.DeltaTable(str(path)).file_uris()
     assert sorted(duckdb.execute("SELECT id, note FROM read_parquet(?)", [files]).fetchall()) == expected(path)
     history = deltalake.DeltaTable(str(path)).history(1)[0]
-    assert history["operation"] == "WRITE" and history["mode"] == "Overwrite" and history["predicate"] == "day = '2026-11-02'"
+    assert history["operation"] == "WRITE" and history["operationParameters"] == {"mode": "Overwrite", "predicate": "day = '2026-11-02'"}
     # the version before is there still, and what it replaced comes back
     weir(binary, "restore", path, "--version", "1")
     assert notes(deltalake.DeltaTable(str(path)).to_pyarrow_table()) == notes(pa.concat_tables([rows(0, DAYS, "old"), rows(100, DAYS, "old too")]))
