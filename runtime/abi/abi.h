@@ -28,6 +28,6 @@ extern "C" {
 #endif
 
 WEIR_STATIC_ASSERT(sizeof(struct weir_column) == 72, "weir_column is part of the Lua ABI");
-WEIR_STATIC_ASSERT(sizeof(struct weir_call) == 64, "weir_call is part of the Lua ABI");
+WEIR_STATIC_ASSERT(sizeof(struct weir_call) == 72, "weir_call is part of the Lua ABI");
 WEIR_STATIC_ASSERT(sizeof(struct weir_decimal) == 16, "weir_decimal is part of the Lua ABI");
 WEIR_STATIC_ASSERT(sizeof(struct weir_decimal128) == 24, "weir_decimal128 is part of the Lua ABI");

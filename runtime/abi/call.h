@@ -15,6 +15,8 @@ struct weir_call {
     int32_t rows;                /* rows in the batch */
     uint8_t *verdict;            /* predicate: verdict[position] = 1 pass, 0 violation, 2 nil, 3 not a boolean */
     uint8_t **assigned;          /* map: assigned[column][row] = 1 once the row function assigned it */
+    int32_t copied;              /* map: C fills the columns of the plan's `copies`; the loop leaves them alone */
+    int32_t reserved;
 };
 
 /* Append to a variable-width output column for row `row`. Rows come in ascending order; a second

@@ -73,7 +73,7 @@ static int make_lists(struct weir_node *node, const struct weir_flow *flow,
                       struct weir_error *err) {
     struct explode *explode = node->explode;
     struct out_columns out = {0};
-    int rc = out_begin(owner, explode->plan->made, explode->outs, flow->batch->rows, &out);
+    int rc = out_begin(owner, explode->plan->made, explode->outs, flow->batch->rows, NULL, &out);
     if (rc == WEIR_OK) {
         rc = node_view(node, flow->batch, owner, err);
     }

@@ -276,7 +276,7 @@ static int compute(struct weir_node *node, int32_t function, struct weir_batch *
                    int32_t count, int32_t rows, bool reject, struct weir_column *column,
                    struct weir_error *err) {
     struct out_columns out;
-    int rc = out_begin(owner, schema, outs, rows, &out);
+    int rc = out_begin(owner, schema, outs, rows, NULL, &out);
     if (rc != WEIR_OK) {
         return weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
     }

@@ -72,6 +72,7 @@ struct weir_node {
     int32_t row_base;        /* what a piece's rows are counted from in the schedule */
     struct lookups *lookups; /* lookup.c; NULL without */
     struct weir_out **outs;  /* by map column, NULL for fixed width */
+    bool *copied;            /* by map column: the plan says it is a copy */
     struct checks ensures;
     struct checks quality;
 
@@ -372,10 +373,11 @@ int node_leave(struct weir_node *node, const struct weir_flow *flow,
 struct out_columns {
     struct weir_column *columns;
     uint8_t **assigned;
+    const bool *copied; /* columns that are somebody else's, or NULL */
     int32_t count;
 };
 int out_begin(struct weir_batch *owner, const struct weir_schema *schema, struct weir_out **outs,
-              int32_t rows, struct out_columns *out) WEIR_MUST_CHECK;
+              int32_t rows, const bool *copied, struct out_columns *out) WEIR_MUST_CHECK;
 void out_clear_row(struct out_columns *out, struct weir_out **outs, int32_t row);
 int out_finish(struct weir_batch *owner, struct weir_out **outs,
                struct out_columns *out) WEIR_MUST_CHECK;

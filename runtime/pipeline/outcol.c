@@ -33,9 +33,10 @@ void outs_destroy(struct weir_out **outs, int32_t count) {
 }
 
 int out_begin(struct weir_batch *owner, const struct weir_schema *schema, struct weir_out **outs,
-              int32_t rows, struct out_columns *out) {
+              int32_t rows, const bool *copied, struct out_columns *out) {
     size_t count = (size_t)schema->count;
     out->count = schema->count;
+    out->copied = copied;
     out->columns = weir_batch_alloc(owner, count * sizeof(*out->columns) + 1);
     out->assigned = weir_batch_alloc(owner, count * sizeof(*out->assigned) + 1);
     if (out->columns == NULL || out->assigned == NULL) {
@@ -50,6 +51,9 @@ int out_begin(struct weir_batch *owner, const struct weir_schema *schema, struct
         column->precision = field->precision;
         column->scale = field->scale;
         column->length = rows;
+        if (copied != NULL && copied[i]) {
+            continue;
+        }
         if (outs[i] != NULL) {
             int rc = weir_out_begin(outs[i], rows);
             if (rc != WEIR_OK) {
@@ -78,6 +82,9 @@ int out_begin(struct weir_batch *owner, const struct weir_schema *schema, struct
 
 void out_clear_row(struct out_columns *out, struct weir_out **outs, int32_t row) {
     for (int32_t i = 0; i < out->count; i++) {
+        if (out->copied != NULL && out->copied[i]) {
+            continue;
+        }
         if (outs[i] != NULL) {
             weir_out_rewind(outs[i], row);
         } else {
@@ -90,6 +97,9 @@ void out_clear_row(struct out_columns *out, struct weir_out **outs, int32_t row)
 int out_finish(struct weir_batch *owner, struct weir_out **outs, struct out_columns *out) {
     for (int32_t i = 0; i < out->count; i++) {
         struct weir_column *column = &out->columns[i];
+        if (out->copied != NULL && out->copied[i]) {
+            continue;
+        }
         if (outs[i] != NULL) {
             int rc = weir_out_finish(outs[i], owner, column);
             if (rc != WEIR_OK) {

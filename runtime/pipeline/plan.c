@@ -284,6 +284,35 @@ static void read_nulls(struct reader *r, const json_t *function, struct weir_pla
     }
 }
 
+static void read_path(struct reader *r, const json_t *steps, struct weir_plan_path *path) {
+    path->count = (int32_t)json_array_size(steps);
+    if (path->count < 1 || path->count > WEIR_PLAN_PATH_MAX) {
+        fail(r, "copies", "paths of a column");
+        return;
+    }
+    for (int32_t i = 0; i < path->count; i++) {
+        path->steps[i] = (int32_t)json_integer_value(json_array_get(steps, (size_t)i));
+    }
+}
+
+static void read_copies(struct reader *r, const json_t *function, struct weir_plan_copies *copies) {
+    const json_t *object = member(function, "copies");
+    if (object == NULL) {
+        return;
+    }
+    copies->all = json_is_true(member(object, "all"));
+    copies->columns = list(r, object, "columns", sizeof(*copies->columns), &copies->count);
+    for (int32_t i = 0; r->rc == WEIR_OK && i < copies->count; i++) {
+        const json_t *column = json_array_get(member(object, "columns"), (size_t)i);
+        read_path(r, member(column, "path"), &copies->columns[i]);
+        copies->columns[i].map = (int32_t)integer(r, column, "map", 0);
+    }
+    copies->through = list(r, object, "through", sizeof(*copies->through), &copies->through_count);
+    for (int32_t i = 0; r->rc == WEIR_OK && i < copies->through_count; i++) {
+        read_path(r, json_array_get(member(object, "through"), (size_t)i), &copies->through[i]);
+    }
+}
+
 static void read_dedup(struct reader *r, const json_t *object, struct weir_plan_dedup *dedup) {
     json_t *value = member(object, "dedup");
     if (value != NULL) {
@@ -597,7 +626,13 @@ int weir_plan_parse(const char *json, struct weir_plan **out, struct weir_error 
         read_model(&r, json_array_get(member(plan->root, "models"), (size_t)i), &plan->models[i]);
     }
     plan->nulls = list(&r, plan->root, "functions", sizeof(*plan->nulls), &plan->function_count);
+    plan->copies = calloc((size_t)plan->function_count + 1, sizeof(*plan->copies));
+    if (plan->copies == NULL && r.rc == WEIR_OK) {
+        r.rc = weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
     for (int32_t i = 0; r.rc == WEIR_OK && i < plan->function_count; i++) {
+        read_copies(&r, json_array_get(member(plan->root, "functions"), (size_t)i),
+                    &plan->copies[i]);
         read_nulls(&r, json_array_get(member(plan->root, "functions"), (size_t)i), &plan->nulls[i]);
     }
 out:
@@ -683,8 +718,13 @@ void weir_plan_destroy(struct weir_plan *plan) {
     }
     for (int32_t i = 0; plan->nulls != NULL && i < plan->function_count; i++) {
         free(plan->nulls[i].sites);
+        if (plan->copies != NULL) {
+            free(plan->copies[i].columns);
+            free(plan->copies[i].through);
+        }
     }
     free(plan->nulls);
+    free(plan->copies);
     free(plan->sources);
     free(plan->streams);
     free(plan->models);

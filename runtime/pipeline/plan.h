@@ -246,10 +246,28 @@ struct weir_plan_model {
     const char *state_shape;
 };
 
+enum { WEIR_PLAN_PATH_MAX = 8 };
+
 /* Operators of a row function that certainly throw on a null operand, as they are reached. */
 struct weir_plan_nulls {
     int32_t (*sites)[2]; /* input columns; -1: never null */
     int32_t count;
+};
+
+/* A column of the input, or a field of a struct in it. */
+struct weir_plan_path {
+    int32_t steps[WEIR_PLAN_PATH_MAX]; /* the column, then fields */
+    int32_t count;
+    int32_t map; /* of a copy: the output column it becomes */
+};
+
+/* What a map function only hands on, wherever no struct on the way is null. */
+struct weir_plan_copies {
+    struct weir_plan_path *columns;
+    int32_t count;
+    struct weir_plan_path *through; /* structs that must not be null */
+    int32_t through_count;
+    bool all; /* the function does nothing else */
 };
 
 struct weir_plan {
@@ -282,7 +300,8 @@ struct weir_plan {
     int32_t stream_count;
     struct weir_plan_model *models;
     int32_t model_count;
-    struct weir_plan_nulls *nulls; /* by function */
+    struct weir_plan_nulls *nulls;   /* by function */
+    struct weir_plan_copies *copies; /* by function */
     int32_t function_count;
 };
 

@@ -10,6 +10,19 @@
 #include "operator/join.h"
 #include "pipeline/node.h"
 
+/* Which columns of map's the plan says are copies. */
+static int mark_copied(struct weir_node *node, struct weir_error *err) {
+    const struct weir_plan_copies *copies = &node->graph->plan->copies[node->stream->map];
+    node->copied = calloc((size_t)node->stream->map_out->count + 1, sizeof(*node->copied));
+    if (node->copied == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    for (int32_t i = 0; i < copies->count; i++) {
+        node->copied[copies->columns[i].map] = true;
+    }
+    return WEIR_OK;
+}
+
 int stream_init(struct weir_node *node, struct weir_error *err) {
     const struct weir_plan_stream *stream = node->stream;
     int rc = checks_init(&node->ensures, &stream->ensures, stream->output, node->dataset, err);
@@ -28,6 +41,9 @@ int stream_init(struct weir_node *node, struct weir_error *err) {
     if (rc == WEIR_OK && stream->map >= 0) {
         rc = outs_create(stream->map_out, &node->outs, err);
     }
+    if (rc == WEIR_OK && stream->map >= 0) {
+        rc = mark_copied(node, err);
+    }
     return rc == WEIR_OK ? rc : weir_error_wrap(err, "%s", node->name);
 }
 
@@ -37,6 +53,7 @@ void stream_fini(struct weir_node *node) {
     explode_fini(node);
     lookup_destroy(node->lookups);
     join_fini(node);
+    free(node->copied);
     if (node->outs != NULL) {
         outs_destroy(node->outs, node->stream->map_out->count);
     }
@@ -62,11 +79,58 @@ static void map_offender(void *context, int32_t position, const char *message, b
     }
 }
 
+/* --- what a map only hands on (plan: `copies`) ------------------------------------------------ */
+
+static const struct weir_column *column_at(const struct weir_batch *batch,
+                                           const struct weir_plan_path *path) {
+    const struct weir_column *column = &batch->columns[path->steps[0]];
+    for (int32_t i = 1; i < path->count; i++) {
+        column = &column->children[path->steps[i]];
+    }
+    return column;
+}
+
+/* Is no struct on the way of the copies null in any of these rows? Then the function would not
+ * throw on account of them. */
+static bool can_copy(const struct weir_plan_copies *copies, const struct weir_batch *batch,
+                     const int32_t *sel, int32_t count) {
+    for (int32_t p = 0; p < copies->through_count; p++) {
+        const struct weir_column *column = column_at(batch, &copies->through[p]);
+        for (int32_t i = 0; column->null_count > 0 && i < count; i++) {
+            if (weir_column_is_null(column, sel[i])) {
+                return false;
+            }
+        }
+    }
+    return copies->count > 0;
+}
+
+static int copy_columns(const struct weir_plan_copies *copies, struct weir_batch *owner,
+                        struct weir_batch *from, struct out_columns *out) {
+    for (int32_t i = 0; i < copies->count; i++) {
+        int32_t map = copies->columns[i].map;
+        out->columns[map] = *column_at(from, &copies->columns[i]);
+        out->assigned[map] = NULL; /* every row is */
+    }
+    return weir_batch_keep(owner, from);
+}
+
 /* Runs the row function over sel; rows it throws on are rejected and leave sel. */
 static int run_map(struct weir_node *node, struct weir_batch *batch, struct weir_batch *owner,
                    struct out_columns *out, int32_t *sel, int32_t *count, struct weir_error *err) {
     const struct weir_plan_stream *stream = node->stream;
-    int rc = out_begin(owner, stream->map_out, node->outs, batch->rows, out);
+    const struct weir_plan_copies *copies = &node->graph->plan->copies[stream->map];
+    bool copied = can_copy(copies, batch, sel, *count);
+    int rc = out_begin(owner, stream->map_out, node->outs, batch->rows,
+                       copied ? node->copied : NULL, out);
+    if (rc == WEIR_OK && copied) {
+        rc = copy_columns(copies, owner, batch, out);
+    }
+    if (rc == WEIR_OK && copied && copies->all) {
+        rc = out_finish(owner, node->outs, out);
+        return rc == WEIR_OK ? rc
+                             : weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
+    }
     if (rc == WEIR_OK) {
         rc = node_view(node, batch, owner, err);
     }
@@ -83,6 +147,7 @@ static int run_map(struct weir_node *node, struct weir_batch *batch, struct weir
         .end = *count,
         .rows = batch->rows,
         .assigned = out->assigned,
+        .copied = copied,
     };
     struct map_offence offence = {node, out, sel, node->verdict, WEIR_OK};
     int32_t breached_at;

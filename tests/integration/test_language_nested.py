@@ -160,3 +160,54 @@ def test_many_rows_read_back_equal_by_three_readers(project):
         same = db.execute("""select count(*) from t join read_parquet($1) p using (id)
             where t.copy is not distinct from p.copy and t.w is not distinct from p.w and t.m::varchar is not distinct from p.m::varchar""", [files]).fetchone()
     assert same == (len(rows),), json.dumps(same)
+
+
+BID = {"type": "record", "name": "bid", "fields": [
+    {"name": "price", "type": ["null", "long"]}, {"name": "url", "type": ["null", "string"]},
+    {"name": "at", "type": ["null", {"type": "record", "name": "place", "fields": [{"name": "city", "type": ["null", "string"]}]}]}]}
+
+
+@pytest.mark.parametrize("sure", ["", "if true then {} end"], ids=["handed on", "assigned"])
+def test_fields_that_are_only_handed_on_are_as_if_assigned(project, sure):
+    """The same, whether the columns go by in C or the function runs: nulls, rows that throw, an input column of the same name."""
+    def line(text):
+        return sure.format(text) if sure else text
+
+    rows = [
+        {"id": 1, "n": 5, "s": "own", "bid": {"price": 10, "url": "u1", "at": {"city": "Rome"}}},
+        {"id": 2, "n": 0, "s": None, "bid": {"price": None, "url": None, "at": {"city": None}}},
+        {"id": 3, "n": 7, "s": "dropped", "bid": None},
+        {"id": 4, "n": None, "s": "throws", "bid": {"price": 4, "url": "u4", "at": {"city": "Oslo"}}},
+    ]
+    columns = {"id": "long!", "n": "int", "s": "string", "bid": ["null", BID]}
+
+    def rules(where):
+        return [f"""return stream "silver.x" {{ from = "bronze.row", where = function(e) return {where} end,
+  columns = {{ price = "int64", s = "string", city = "string" }}, drop = {{ "bid" }},
+  map = function(e, out)
+    local bid = e.bid
+    {line("out.price, out.s = bid.price, bid.url")}
+    {line("out.city = bid.at.city")}
+  end }}""", f"""return stream "silver.y" {{ from = "bronze.row", where = function(e) return {where} end,
+  columns = {{ price = "int64", s = "string", m = "int32" }}, drop = {{ "bid" }},
+  map = function(e, out)
+    local bid = e.bid
+    {line("out.price, out.s = bid.price, bid.url")}
+    out.m = e.n * 2
+  end }}"""]
+
+    made = World(project, columns, rules("e.id ~= 3"), rows).run()
+    assert made.rows("silver.x", "id", "price", "s", "city") == [(1, 10, "u1", "Rome"), (2, None, None, None), (4, 4, "u4", "Oslo")]
+    assert made.rows("silver.y", "id", "price", "s", "m") == [(1, 10, "u1", 10), (2, None, None, 0)]
+    assert len(made.rows("quarantine.silver.y", "_offset")) == 1
+
+
+@pytest.mark.parametrize("sure", ["", "if true then {} end"], ids=["handed on", "assigned"])
+def test_a_field_of_a_null_struct_throws_all_the_same(project, sure):
+    body = "out.price = e.bid.price"
+    rule = f"""return stream "silver.x" {{ from = "bronze.row", columns = {{ price = "int64" }}, drop = {{ "bid" }},
+  map = function(e, out) {sure.format(body) if sure else body} end }}"""
+    bids = [{"price": 1, "url": "u", "at": None}, None, {"price": 3, "url": None, "at": None}]
+    made = World(project, {"id": "long!", "bid": ["null", BID]}, rule, [{"id": i, "bid": bid} for i, bid in enumerate(bids)]).run()
+    assert made.rows("silver.x", "id", "price") == [(0, 1), (2, 3)]
+    assert len(made.rows("quarantine.silver.x", "_offset")) == 1

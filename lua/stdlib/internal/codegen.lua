@@ -20,20 +20,7 @@ local codegen = {}
 
 -- ---------------------------------------------------------------- conversion on assignment
 
--- Throws with the place in the rule's own file: between it and here lie the stdlib and generated code.
-local function blame(message)
-    for level = 3, 64 do
-        local info = debug.getinfo(level, "Sl")
-        if not info then
-            break
-        end
-        local source = info.source
-        if source:sub(1, 1) == "@" and not source:find("^@weir/") and not source:find "lua/stdlib/" and info.currentline > 0 then
-            error(format("%s:%d: %s", info.short_src, info.currentline, message), 0)
-        end
-    end
-    error(message, 0)
-end
+local blame = value.throw
 
 -- `name` of a part of a nested value is a place that knows how to print itself (nested.lua).
 local function bad(x, name, type_text)
@@ -363,6 +350,8 @@ end
 
 local outs = {} -- schema text -> ctype
 
+local function leave() end
+
 function codegen.out_source(columns)
     local parts = { "local S, N = {}, V.N or {}\n" .. setter_prologue .. "return {" }
     for k, column in ipairs(columns) do
@@ -379,8 +368,12 @@ function codegen.out_source(columns)
 end
 
 -- The type of the second argument of map for these output columns.
-function codegen.out_view(columns)
+-- `copied`: indexes (from 0) of columns that C fills; assigning them does nothing.
+function codegen.out_view(columns, copied)
     local key = row.schema_text(columns)
+    for k = 0, copied and #columns - 1 or -1 do
+        key = key .. (copied[k] and "\3c" or "\3")
+    end
     if outs[key] then
         return outs[key]
     end
@@ -389,6 +382,9 @@ function codegen.out_view(columns)
         writers[k - 1] = is_nested(column.type) and writer(column) or nil
     end
     local set, get = row.compile(codegen.out_source(columns), "output row", setmetatable({ N = writers }, { __index = row.views }))
+    for k, column in ipairs(copied and columns or {}) do
+        set[column.name] = copied[k - 1] and leave or set[column.name]
+    end
     local View = row.declare "struct weir_column *_weir_c; int32_t _weir_i; struct weir_call *_weir_call;"
     ffi.metatype(View, {
         __newindex = function(o, name, v)
@@ -556,8 +552,9 @@ end
 
 -- fn(row, out); `retyped` lists indexes (from 0) into `out_columns` of input columns passed on in
 -- another type when the function leaves them alone. fn may be nil: then only those are done.
--- `joined`: columns that lie behind `columns`, for the third argument of fn; or nil.
-function codegen.map(fn, columns, out_columns, retyped, name, joined)
+-- `joined`: columns that lie behind `columns`, for the third argument of fn; or nil. `copies` (copies.lua):
+-- what C hands on itself where call.copied says so; a loop of its own does the rest then.
+function codegen.map(fn, columns, out_columns, retyped, name, joined, copies)
     local body = {}
     joined = joined and #joined > 0 and joined or nil
     if fn then
@@ -570,7 +567,22 @@ function codegen.map(fn, columns, out_columns, retyped, name, joined)
     end
     local source = out_loop(table.concat(body), #retyped > 0, joined and #columns)
     local beside = joined and row.view(joined)() or nil
-    return finish(source, name, fn, row.view(columns)(), enter, warm, cold, codegen.out_view(out_columns)(), beside)
+    local function make(copied, unread)
+        local out = codegen.out_view(out_columns, copied)()
+        return (finish(source, name, fn, row.view(columns, unread)(), enter, warm, cold, out, beside))
+    end
+    local whole = make()
+    if not copies then
+        return whole, source
+    end
+    local rest = make(copies.columns, copies.unread)
+    return function(call)
+        if call.copied ~= 0 then
+            rest(call)
+        else
+            whole(call)
+        end
+    end, source
 end
 
 -- out.<the only column> = fn(row): measures over functions and derives

@@ -8,6 +8,7 @@ local joins = require "weir.internal.joins"
 local json = require "weir.internal.json"
 local lookups = require "weir.internal.lookups"
 local null_check = require "weir.internal.null_check"
+local handed_on = require "weir.internal.copies"
 local predicate = require "weir.internal.predicate"
 local types = require "weir.internal.types"
 local words = require "weir.internal.words"
@@ -64,6 +65,7 @@ local function adder(project, reader, of, from)
             result = more.result,
             retyped = more.retyped,
             joined = more.joined,
+            copies = kind == "map" and more.copies and handed_on.find(f.node, columns, more.out, more.retyped) or nil,
         }
         return #list - 1, reads
     end
@@ -716,7 +718,9 @@ function datasets.stream(project, reader, node, at)
     elseif map or #retyped > 0 then
         local made = map or { fn = nil, at = named.columns.at }
         plan.map = {
-            ["function"] = note(functions("map", made, "map", entered, { out = declared, retyped = retyped, joined = joined, join = join })),
+            ["function"] = note(functions("map", made, "map", entered, {
+                out = declared, retyped = retyped, joined = joined, join = join, copies = not join,
+            })),
             out = fields_json(declared),
         }
     elseif #declared > 0 then

@@ -293,7 +293,7 @@ local function generate(f)
     elseif f.result then
         loop, source = codegen.value(f.fn, f.columns, f.result, name)
     else
-        loop, source = codegen.map(f.fn, f.columns, f.out, f.retyped, name, f.joined)
+        loop, source = codegen.map(f.fn, f.columns, f.out, f.retyped, name, f.joined, f.copies)
     end
     return loop, source
 end
@@ -455,6 +455,22 @@ local function hash_input(project, plan)
     return table.concat(parts, "\n"), files
 end
 
+local function copies_json(copies)
+    local columns, through = json.array {}, json.array {}
+    local indexes = {}
+    for k in pairs(copies.columns) do
+        indexes[#indexes + 1] = k
+    end
+    table.sort(indexes)
+    for i, k in ipairs(indexes) do
+        columns[i] = { map = k, path = json.array(copies.columns[k]) }
+    end
+    for i, path in ipairs(copies.through) do
+        through[i] = json.array(path)
+    end
+    return { columns = columns, through = through, all = copies.all }
+end
+
 -- request: { path =, settings = { { key, value } … } }
 local function load(request)
     local project = project_module.new(request.path)
@@ -475,7 +491,7 @@ local function load(request)
         end
         listed[i] = {
             kind = f.kind, of = f.of, what = f.what, file = f.file, line = f.line,
-            reads = f.reads and json.array(f.reads) or json.null, nulls = nulls,
+            reads = f.reads and json.array(f.reads) or json.null, nulls = nulls, copies = f.copies and copies_json(f.copies) or nil,
         }
     end
     plan.functions = listed

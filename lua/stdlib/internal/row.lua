@@ -97,7 +97,21 @@ local reading = {
 }
 reading.binary = reading.string
 
-local function read_text(t)
+-- How a tree of fields nobody reads (row.view) reads as text; "" of none.
+local function tree_text(unread)
+    local parts = {}
+    for k, below in pairs(unread or {}) do
+        parts[#parts + 1] = below == true and tostring(k) or k .. "(" .. tree_text(below) .. ")"
+    end
+    table.sort(parts)
+    return table.concat(parts, ",")
+end
+
+local function view_name(t, unread)
+    return unread and t.text .. "\3" .. tree_text(unread) or t.text
+end
+
+local function read_text(t, unread)
     if t.kind == "decimal" then
         if t.precision <= 18 then
             return format("return (Decimal(cast(int64_p, c.values)[i * 2], %d))", t.scale)
@@ -115,13 +129,16 @@ local function read_text(t)
     elseif t.kind == "list" or t.kind == "map" then
         return format("return (V[%q](c.children, c.offsets[i], c.offsets[i + 1] - c.offsets[i], generation[0]))", t.text)
     elseif t.kind == "struct" then
-        return format("return (V[%q](c.children, i, generation[0]))", t.text)
+        return format("return (V[%q](c.children, i, generation[0]))", view_name(t, unread))
     end
     return reading[t.kind]
 end
 
 -- function(r): column k of view r at row r.i
-local function getter_text(k, t)
+local function getter_text(k, t, unread)
+    if unread == true then
+        return "function() return nil end"
+    end
     return format(
         [[function(r)
     local i, c = r._weir_i, r._weir_c[%d]
@@ -131,7 +148,7 @@ local function getter_text(k, t)
     %s
 end]],
         k,
-        read_text(t)
+        read_text(t, unread)
     )
 end
 row.getter_text = getter_text
@@ -180,13 +197,14 @@ end
 
 local make_view
 
-local function need_views(t)
-    if (t.kind == "list" or t.kind == "struct" or t.kind == "map") and not views[t.text] then
-        make_view(t)
+local function need_views(t, unread)
+    unread = t.kind == "struct" and unread ~= true and unread or nil
+    if (t.kind == "list" or t.kind == "struct" or t.kind == "map") and not views[view_name(t, unread)] then
+        make_view(t, unread)
     end
 end
 
-function make_view(t)
+function make_view(t, unread)
     local text = t.text
     if t.kind == "list" then
         need_views(t.element)
@@ -209,14 +227,14 @@ function make_view(t)
             __newindex = no_write "a list of a row",
         })
     elseif t.kind == "struct" then
-        for _, field in ipairs(t.fields) do
-            need_views(field.type)
+        for k, field in ipairs(t.fields) do
+            need_views(field.type, unread and unread[k])
         end
         local View = declare "const struct weir_column *_weir_c; int32_t _weir_i; int32_t _weir_call;"
-        views[text], kinds[#kinds + 1] = View, { View, "struct" }
+        views[view_name(t, unread)], kinds[#kinds + 1] = View, { View, "struct" }
         local parts = { "return {" }
         for k, field in ipairs(t.fields) do
-            parts[#parts + 1] = format("[%q] = %s,", field.name, getter_text(k - 1, field.type))
+            parts[#parts + 1] = format("[%q] = %s,", field.name, getter_text(k - 1, field.type, unread and unread[k]))
         end
         parts[#parts + 1] = "}"
         local get = compile(table.concat(parts, "\n"), "struct view", views)
@@ -299,10 +317,10 @@ end
 row.schema_text = schema_text
 
 -- The getters of a schema as one source text.
-function row.getters_source(columns)
+function row.getters_source(columns, unread)
     local parts = { "return {" }
     for k, column in ipairs(columns) do
-        parts[#parts + 1] = format("[%q] = %s,", column.name, getter_text(k - 1, column.type))
+        parts[#parts + 1] = format("[%q] = %s,", column.name, getter_text(k - 1, column.type, unread and unread[k]))
     end
     parts[#parts + 1] = "}"
     return table.concat(parts, "\n")
@@ -311,16 +329,16 @@ end
 local rows = {} -- schema text -> ctype
 
 -- The row type of a schema: { { name =, type = parsed type } … }. Its own members, _weir_c (columns)
--- and _weir_i (row), are the loop's.
-function row.view(columns)
-    local key = schema_text(columns)
+-- and _weir_i (row), are the loop's. `unread`: a tree of fields, { [column from 1] = true or { [field] = … } }, that are nil to this view.
+function row.view(columns, unread)
+    local key = schema_text(columns) .. (unread and "\3" .. tree_text(unread) or "")
     if rows[key] then
         return rows[key]
     end
-    for _, column in ipairs(columns) do
-        need_views(column.type)
+    for k, column in ipairs(columns) do
+        need_views(column.type, unread and unread[k])
     end
-    local source = row.getters_source(columns)
+    local source = row.getters_source(columns, unread)
     local get = compile(source, "row view", views)
     local View = declare "const struct weir_column *_weir_c; int32_t _weir_i;"
     ffi.metatype(View, {

@@ -161,7 +161,7 @@ local function add(a, b)
     local d = as_duration(b)
     if d then
         if is_instant(a) then
-            return (moved(a, d.us, b))
+            return moved(a, d.us, b)
         elseif istype(Date, a) then
             return (Date(a.days + whole_days(d, b)))
         end
@@ -192,7 +192,7 @@ local function subtract(a, b)
     local d = as_duration(b)
     if d then
         if is_instant(a) then
-            return (moved(a, -d.us, b))
+            return moved(a, -d.us, b)
         elseif istype(Date, a) then
             return (Date(a.days - whole_days(d, b)))
         end

@@ -60,8 +60,24 @@ local function kind(x)
 end
 value.kind = kind
 
+-- Throws with the place in the rule's own file, however many of our functions lie between.
+local function throw(message)
+    for level = 3, 64 do
+        local info = debug.getinfo(level, "Sl")
+        if not info then
+            break
+        end
+        local source = info.source
+        if source:sub(1, 1) == "@" and not source:find("^@weir/") and not source:find "lua/stdlib/" and info.currentline > 0 then
+            error(format("%s:%d: %s", info.short_src, info.currentline, message), 0)
+        end
+    end
+    error(message, 0)
+end
+value.throw = throw
+
 local function refuse(verb, a, b)
-    error(format("cannot %s %s and %s", verb, kind(a), kind(b)), 3)
+    throw(format("cannot %s %s and %s", verb, kind(a), kind(b)))
 end
 
 -- ---------------------------------------------------------------- a number as the decimal written
@@ -153,11 +169,11 @@ value.narrow = narrow
 local function wide_op(name, verb, a, b)
     local wa, wb = widen(a), widen(b)
     if wa == nil or wb == nil then
-        error(format("cannot %s %s and %s", verb, kind(a), kind(b)), 4)
+        error(format("cannot %s %s and %s", verb, kind(a), kind(b)), 0)
     end
     local ok, result = wide[name](wa, wb)
     if not ok then
-        error(format("%s (%s %s and %s)", result, verb, tostring(a), tostring(b)), 4)
+        error(format("%s (%s %s and %s)", result, verb, tostring(a), tostring(b)), 0)
     end
     return (narrow(result))
 end
@@ -306,12 +322,12 @@ local function decimal_mod(a, b)
         end
         local ok, result = wide.mod(wa, wb)
         if not ok then
-            error(format("%s (%s %% %s)", result, tostring(a), tostring(b)), 3)
+            throw(format("%s (%s %% %s)", result, tostring(a), tostring(b)))
         end
         return (narrow(result))
     end
     if bv == 0 then
-        error(format("remainder of %s by zero", tostring(a)), 3)
+        throw(format("remainder of %s by zero", tostring(a)))
     end
     local scale = as
     if as < bs then
