@@ -285,7 +285,10 @@ static int put_map(struct msgpack *m, struct json_field *f, struct weir_column_b
     for (uint32_t i = 0; rc == WEIR_OK && i < count; i++) {
         struct msgpack_item key;
         rc = read_key(m, object, &key);
-        rc = rc == WEIR_OK ? weir_builder_bytes(&b->children[0], key.bytes, key.length) : rc;
+        if (rc != WEIR_OK) { /* it may be no text to name a place by */
+            return json_fail_within(&m->plan.reader, rc, NULL, 0, i);
+        }
+        rc = weir_builder_bytes(&b->children[0], key.bytes, key.length);
         rc = rc == WEIR_OK ? put(m, &f->children[1], &b->children[1]) : rc;
         if (rc != WEIR_OK) {
             return json_fail_within(&m->plan.reader, rc, (const char *)key.bytes, key.length, 0);

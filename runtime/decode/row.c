@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "decode/json_text.h"
+
 enum { REASON_BYTES = 1024, TYPE_BYTES_MAX = 16 << 20 };
 
 /* --- plans -------------------------------------------------------------------------------- */
@@ -96,6 +98,15 @@ int decode_plan_settle(struct decode_plan *plan, const char *kind, struct weir_s
 
 /* --- rejects ------------------------------------------------------------------------------ */
 
+/* Names of the frame's own may be cut within a character. */
+static void mend_utf8(char *text) {
+    size_t length = strlen(text);
+    int64_t bad;
+    while ((bad = json_find_bad_utf8((const uint8_t *)text, length)) >= 0) {
+        text[bad] = '?';
+    }
+}
+
 int decode_reject(struct weir_batch_builder *builder, struct weir_reject_batch **rejects,
                   const uint8_t *block, const struct weir_frame *frame, const char *field,
                   const char *reason, int64_t position) {
@@ -106,12 +117,16 @@ int decode_reject(struct weir_batch_builder *builder, struct weir_reject_batch *
         }
     }
     char text[REASON_BYTES];
+    char where[REASON_BYTES];
     int used = snprintf(text, sizeof(text), "%s", reason);
     if (position >= 0 && used > 0 && (size_t)used < sizeof(text)) {
         snprintf(text + used, sizeof(text) - (size_t)used, ", at byte %lld", (long long)position);
     }
+    snprintf(where, sizeof(where), "%s", field);
+    mend_utf8(text);
+    mend_utf8(where);
     return weir_reject_batch_add(*rejects, builder->rows, frame->offset, block + frame->start,
-                                 frame->length, text, field, (int32_t)position);
+                                 frame->length, text, where, (int32_t)position);
 }
 
 /* --- rows --------------------------------------------------------------------------------- */

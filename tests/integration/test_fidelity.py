@@ -159,3 +159,18 @@ def test_raw_takes_a_file_whole(project):
     project.write("rules/v.lua", 'return stream "silver.v" { from = "bronze.v" }')
     project.run("pipelines/p.lua")
     assert sorted(lake.by_deltalake(project.root / "lake/silver/v").column("value").to_pylist()) == sorted(bodies)
+
+
+@pytest.mark.parametrize("decoder, bad", [
+    ("msgpack", b"\x82\xa1n\x01\xa1v\x82\x01\x02\x03\x04"),  # keys that are numbers
+    ("msgpack", b"\x82\xa1n\x01\xa1v\x81\xa2\xc3(\x04"),  # no UTF-8
+    ("msgpack", b"\x82\xa1n\x01\xa1v\x81\xd9\x64" + b"a" * 99 + b"\xc3\x04"),
+    ("json", ('{"n":1,"v":{"' + "a" * 99 + 'é":"x"}}\n').encode()),  # cut within a character
+    ("json", ('{"n":1,"' + "a" * 39 + 'é":1,"' + "a" * 39 + 'é":2}\n').encode()),
+])
+def test_what_is_said_of_a_bad_key_is_a_text(project, decoder, bad):
+    good = frames.pack({"n": 7, "v": {"k": 1}}) if decoder == "msgpack" else b'{"n":7,"v":{"k":1}}\n'
+    read(project, decoder, {"type": "map", "values": "long"}, good + bad)
+    assert [row["n"] for row in lake.by_deltalake(project.root / "lake/bronze/v").to_pylist()] == [7]
+    refused, = lake.by_deltalake(project.root / "lake/quarantine/bronze/v").to_pylist()
+    assert refused["_reasons"][0]["error"].encode().decode() and refused["_raw"] in (bad, bad.rstrip(b"\n"))
