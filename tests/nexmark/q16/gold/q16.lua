@@ -27,6 +27,6 @@ return {
       total_auctions = distinct "auction", rank1_auctions = distinct("auction", { where = cheap }),
       rank2_auctions = distinct("auction", { where = middling }), rank3_auctions = distinct("auction", { where = dear }),
     },
-    into = delta { mode = "merge" },
+    into = delta { mode = "merge", properties = { ["delta.enableDeletionVectors"] = "true" } },
   },
 }

@@ -22,6 +22,6 @@ return {
       total_bids = count(), rank1_bids = count { where = cheap }, rank2_bids = count { where = middling }, rank3_bids = count { where = dear },
       min_price = min "price", max_price = max "price", avg_price = avg "price", sum_price = sum "price",
     },
-    into = delta { mode = "merge" },
+    into = delta { mode = "merge", properties = { ["delta.enableDeletionVectors"] = "true" } },
   },
 }

@@ -10,5 +10,5 @@ return stream "gold.q18" {
   end,
   drop = { "event_type", "new_person", "new_auction", "new_bid" },
   key  = { "bidder", "auction" },
-  into = delta { mode = "merge" },
+  into = delta { mode = "merge", properties = { ["delta.enableDeletionVectors"] = "true" } },
 }

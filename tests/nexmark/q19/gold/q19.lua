@@ -14,6 +14,6 @@ return {
   model "gold.q19" {
     from = "gold.bid",
     top  = { n = 10, by = "-price", per = { "auction" }, rank = "rank_number" },
-    into = delta { mode = "merge" },
+    into = delta { mode = "merge", properties = { ["delta.enableDeletionVectors"] = "true" } },
   },
 }

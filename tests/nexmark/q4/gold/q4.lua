@@ -3,5 +3,5 @@ return model "gold.q4" {
   from     = "silver.winning",
   by       = { "category" },
   measures = { mean = avg "final" },
-  into     = delta { mode = "merge" },
+  into     = delta { mode = "merge", properties = { ["delta.enableDeletionVectors"] = "true" } },
 }
