@@ -415,6 +415,49 @@ def test_restore_takes_deletion_vectors_back(binary, build, tmp_path):  # noqa: 
         assert ids_by_deltalake(path) == sorted(row["id"] for row in seen[version])
 
 
+@pytest.mark.parametrize("log_left", [True, False])
+def test_a_version_that_is_a_checkpoint_has_its_commits_time(binary, tmp_path, log_left):
+    """Where the log begins with a checkpoint of the newest version; without the entry itself the time is not known."""
+    path = tmp_path / "t"
+    small_files(path, 3)
+    table = deltalake.DeltaTable(str(path))
+    table.create_checkpoint()
+    if not log_left:
+        (path / "_delta_log" / f"{2:020}.json").unlink()
+    told = json.loads(weir(binary, "show", path, "--json").stdout)
+    assert told["version"] == 2
+    if log_left:
+        when = datetime.datetime.fromisoformat(told["timestamp"].replace("Z", "+00:00"))
+        assert abs(when.timestamp() * 1000 - table.history(1)[0]["timestamp"]) < 1
+    else:
+        assert told["timestamp"] is None
+
+
+def test_a_table_with_commit_times_in_its_log_goes_on_after_a_checkpoint(binary, tmp_path):
+    """A commit's time is after the one before it, also where that was read from a checkpoint and its clock was ahead."""
+    path = tmp_path / "t"
+    small_files(path, 3)
+    ahead = int(time.time() * 1000) + 10**9
+    entry = path / "_delta_log" / f"{0:020}.json"
+    first = [json.loads(line) for line in entry.read_text().splitlines()]
+    for action in first:
+        if "protocol" in action:
+            action["protocol"] = {"minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": ["appendOnly", "invariants", "inCommitTimestamp"]}
+        if "metaData" in action:
+            action["metaData"]["configuration"]["delta.enableInCommitTimestamps"] = "true"
+    first.sort(key=lambda action: "commitInfo" not in action)
+    first[0]["commitInfo"]["inCommitTimestamp"] = ahead - 2
+    entry.write_text("".join(json.dumps(action) + "\n" for action in first))
+    for version in (1, 2):
+        other = path / "_delta_log" / f"{version:020}.json"
+        lines = sorted((json.loads(line) for line in other.read_text().splitlines()), key=lambda action: "commitInfo" not in action)
+        lines[0]["commitInfo"]["inCommitTimestamp"] = ahead - 2 + version
+        other.write_text("".join(json.dumps(action) + "\n" for action in lines))
+    deltalake.DeltaTable(str(path)).create_checkpoint()
+    assert result(binary, "optimize", path)["version"] == 3
+    assert actions(path, 3)[0]["commitInfo"]["inCommitTimestamp"] == ahead + 1
+
+
 def test_history_tells_what_was_done(binary, tmp_path):
     path = tmp_path / "t"
     small_files(path, 3)

@@ -209,6 +209,25 @@ static int apply_commit(struct weir_delta_snapshot *snapshot, int64_t version,
     return rc;
 }
 
+/* What an entry says of itself alone. */
+static int read_commit_info(struct weir_delta_snapshot *snapshot, int64_t version,
+                            struct staged *out, struct weir_error *err) {
+    struct weir_buffer bytes;
+    const struct weir_delta_action_visitor visitor = {.context = out,
+                                                      .commit_info = stage_commit_info};
+    memset(out, 0, sizeof(*out));
+    weir_buffer_init(&bytes, DELTA_COMMIT_BYTES_MAX);
+    char *path = delta_log_path(snapshot->dir, "%020" PRId64 ".json", version);
+    int rc = path != NULL ? weir_store_get(snapshot->store, path, 0, -1, &bytes, err)
+                          : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    if (rc == WEIR_OK) {
+        rc = weir_delta_actions_parse((const char *)bytes.data, bytes.size, path, &visitor, err);
+    }
+    free(path);
+    weir_buffer_fini(&bytes);
+    return rc;
+}
+
 /* --- opening ------------------------------------------------------------------------------- */
 
 /* Version named by _last_checkpoint, or -1 when there is none that makes sense. */
@@ -308,6 +327,26 @@ static int missing_commit(struct weir_delta_snapshot *snapshot, int64_t version,
                           *snapshot->dir != '\0' ? snapshot->dir : ".", version, version);
 }
 
+/* A checkpoint does not say when its version was committed; the version's own entry does, where it
+ * is still there. */
+static int time_of_checkpoint(struct weir_delta_snapshot *snapshot,
+                              const struct delta_listing *listing, struct weir_error *err) {
+    for (size_t i = 0; i < listing->commit_count && snapshot->timestamp_ms == 0; i++) {
+        struct staged staged;
+        if (listing->commits[i] != snapshot->version) {
+            continue;
+        }
+        int rc = read_commit_info(snapshot, snapshot->version, &staged, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+        snapshot->timestamp_ms = staged.in_commit_timestamp_ms != 0 ? staged.in_commit_timestamp_ms
+                                 : staged.timestamp_ms != 0         ? staged.timestamp_ms
+                                                                    : listing->commit_ms[i];
+    }
+    return WEIR_OK;
+}
+
 /* Loads the state at `limit` (INT64_MAX: latest) from this listing. WEIR_E_NOTFOUND when it holds
  * nothing to start from. */
 static int load_from(struct weir_delta_snapshot *snapshot, const struct delta_listing *listing,
@@ -361,6 +400,10 @@ static int load_from(struct weir_delta_snapshot *snapshot, const struct delta_li
         if (snapshot->timestamp_ms == 0) {
             snapshot->timestamp_ms = listing->commit_ms[i];
         }
+    }
+    rc = time_of_checkpoint(snapshot, listing, err);
+    if (rc != WEIR_OK) {
+        return rc;
     }
     if (!snapshot->has_protocol || !snapshot->has_metadata) {
         return weir_error_set(err, WEIR_E_CORRUPT,
@@ -429,20 +472,8 @@ static int load(struct weir_delta_snapshot *snapshot, int64_t limit, struct weir
 
 static int64_t in_commit_timestamp(struct weir_delta_snapshot *snapshot, int64_t version,
                                    struct weir_error *err, int *rc) {
-    struct weir_buffer bytes;
     struct staged staged;
-    const struct weir_delta_action_visitor visitor = {.context = &staged,
-                                                      .commit_info = stage_commit_info};
-    memset(&staged, 0, sizeof(staged));
-    weir_buffer_init(&bytes, DELTA_COMMIT_BYTES_MAX);
-    char *path = delta_log_path(snapshot->dir, "%020" PRId64 ".json", version);
-    *rc = path != NULL ? weir_store_get(snapshot->store, path, 0, -1, &bytes, err)
-                       : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
-    if (*rc == WEIR_OK) {
-        *rc = weir_delta_actions_parse((const char *)bytes.data, bytes.size, path, &visitor, err);
-    }
-    free(path);
-    weir_buffer_fini(&bytes);
+    *rc = read_commit_info(snapshot, version, &staged, err);
     return staged.in_commit_timestamp_ms;
 }
 

@@ -117,6 +117,16 @@ static int put_json_list(struct weir_buffer *out, char *const *items, int32_t co
     return rc;
 }
 
+/* Of the newest version; `unknown` where its entry is gone and a checkpoint is all there is. */
+static int put_time(struct weir_buffer *out, int64_t ms, const char *quote, const char *unknown) {
+    int rc = ms == 0 ? weir_buffer_append_text(out, unknown) : weir_buffer_append_text(out, quote);
+    if (ms != 0) {
+        PUT(delta_text_timestamp(out, ms, 3, true, NULL));
+        PUT(weir_buffer_append_text(out, quote));
+    }
+    return rc;
+}
+
 static int show_json(struct weir_delta_snapshot *snapshot, const struct weir_delta_summary *summary,
                      const struct weir_schema *schema, struct weir_buffer *out) {
     const struct weir_delta_metadata *metadata = &snapshot->metadata;
@@ -127,10 +137,10 @@ static int show_json(struct weir_delta_snapshot *snapshot, const struct weir_del
     PUT(put_json_text(out, metadata->id));
     PUT(weir_buffer_append_text(out, ",\"description\":"));
     PUT(put_json_text(out, metadata->description));
-    PUT(weir_buffer_printf(out, ",\"version\":%" PRId64 ",\"timestamp\":\"", summary->version));
-    PUT(delta_text_timestamp(out, summary->timestamp_ms, 3, true, NULL));
+    PUT(weir_buffer_printf(out, ",\"version\":%" PRId64 ",\"timestamp\":", summary->version));
+    PUT(put_time(out, summary->timestamp_ms, "\"", "null"));
     PUT(weir_buffer_printf(out,
-                           "\",\"protocol\":{\"minReaderVersion\":%d,\"minWriterVersion\":%d,"
+                           ",\"protocol\":{\"minReaderVersion\":%d,\"minWriterVersion\":%d,"
                            "\"readerFeatures\":",
                            protocol->reader_version, protocol->writer_version));
     PUT(put_json_list(out, protocol->reader_features, protocol->reader_feature_count));
@@ -179,7 +189,7 @@ static int show_text(struct weir_delta_snapshot *snapshot, const struct weir_del
     int rc = weir_buffer_append_text(out, "table       ");
     PUT(snapshot->store->ops->describe(snapshot->store, snapshot->dir, out));
     PUT(weir_buffer_printf(out, "\nversion     %" PRId64 "  ", summary->version));
-    PUT(delta_text_timestamp(out, summary->timestamp_ms, 3, true, NULL));
+    PUT(put_time(out, summary->timestamp_ms, "", "at a time its log no longer tells"));
     PUT(weir_buffer_printf(out, "\nprotocol    reader %d, writer %d", protocol->reader_version,
                            protocol->writer_version));
     for (int32_t i = 0; i < protocol->writer_feature_count; i++) {
