@@ -296,9 +296,20 @@ function Dataset:rejected()
     return rows
 end
 
--- The rows of another dataset this one writes: late rows by the name they were given.
+-- The rows of another dataset this one writes: what a rule emits, late rows by the name they were given. Of a rule without a name: of all it
+-- emits to, dataset by dataset as they are declared.
 function Dataset:emitted(name)
-    return rows_of(self.handle, name or self.name)
+    if name then
+        return rows_of(self.handle, name)
+    end
+    local rows, any = {}, false
+    for each in harness.emits(self.handle, self.name):gmatch "[^\n]+" do
+        any = true
+        for _, row in ipairs(rows_of(self.handle, each)) do
+            rows[#rows + 1] = row
+        end
+    end
+    return any and rows or rows_of(self.handle, self.name)
 end
 
 -- { in =, out =, rejected = { … }, late =, … } of the dataset, as in the summary of a run.

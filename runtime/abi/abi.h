@@ -15,6 +15,7 @@ extern "C" {
 #include "abi/column.h"
 #include "abi/value.h"
 #include "abi/call.h"
+#include "abi/rule.h"
 #include "abi/native.h"
 #include "abi/harness.h"
 #include "abi/harness.h"
@@ -28,6 +29,6 @@ extern "C" {
 #endif
 
 WEIR_STATIC_ASSERT(sizeof(struct weir_column) == 72, "weir_column is part of the Lua ABI");
-WEIR_STATIC_ASSERT(sizeof(struct weir_call) == 72, "weir_call is part of the Lua ABI");
+WEIR_STATIC_ASSERT(sizeof(struct weir_call) == 80, "weir_call is part of the Lua ABI");
 WEIR_STATIC_ASSERT(sizeof(struct weir_decimal) == 16, "weir_decimal is part of the Lua ABI");
 WEIR_STATIC_ASSERT(sizeof(struct weir_decimal128) == 24, "weir_decimal128 is part of the Lua ABI");

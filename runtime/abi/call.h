@@ -2,6 +2,7 @@
  * walks sel[begin..end). All pointers are borrowed for the duration of the call. */
 
 struct weir_out;                 /* growing output column; opaque, see weir_out_* */
+struct weir_rule_run;            /* of a rule (rule.h) */
 struct weir_nested;              /* a column of list, struct or map values being built; opaque */
 
 struct weir_call {
@@ -17,6 +18,7 @@ struct weir_call {
     uint8_t **assigned;          /* map: assigned[column][row] = 1 once the row function assigned it */
     int32_t copied;              /* map: C fills the columns of the plan's `copies`; the loop leaves them alone */
     int32_t reserved;
+    struct weir_rule_run *rule;  /* rule: what its loop asks for items (rule.h) */
 };
 
 /* Append to a variable-width output column for row `row`. Rows come in ascending order; a second

@@ -17,6 +17,8 @@ const char *weir_harness_error(void);
  * weir_harness_time its time field ("" when it declares none). */
 const char *weir_harness_columns(struct weir_harness *harness, const char *dataset);
 const char *weir_harness_input(struct weir_harness *harness, const char *of);
+/* The datasets a rule emits to, one a line; "" of anything else. */
+const char *weir_harness_emits(struct weir_harness *harness, const char *of);
 const char *weir_harness_time(struct weir_harness *harness, const char *of);
 
 /* Rows for a dataset as JSON lines, decoded by its types; rows of a source that do not decode go to

@@ -9,7 +9,8 @@
 #include "core/clock.h"
 #include "lake/delta/duties.h"
 #include "operator/join.h"
-#include "pipeline/node.h"
+#include "operator/rule_state.h"
+#include "pipeline/rule.h"
 
 enum { ERROR_TEXT_BYTES_MAX = 64 << 20 };
 
@@ -153,7 +154,9 @@ static int add_node(struct weir_graph *graph, const struct weir_plan_stream *str
         rc = remembered_create(node, err);
     }
     if (rc == WEIR_OK) {
-        rc = stream != NULL ? stream_init(node, err) : model_init(node, err);
+        rc = stream == NULL         ? model_init(node, err)
+             : stream->rule != NULL ? rule_init(node, err)
+                                    : stream_init(node, err);
     }
     if (rc == WEIR_OK && model != NULL && model->late != NULL) {
         node->late = weir_graph_find(graph, model->late);
@@ -267,6 +270,7 @@ void weir_graph_destroy(struct weir_graph *graph) {
     }
     for (int32_t i = 0; i < graph->node_count; i++) {
         struct weir_node *node = graph->nodes[i];
+        rule_fini(node);
         if (node->stream != NULL) {
             stream_fini(node);
         } else {
@@ -309,6 +313,7 @@ static int process(struct weir_node *node, const struct weir_flow *flow, bool ri
     int64_t start = weir_clock_mono_ns();
     graph->downstream_ns = 0;
     int rc = right                  ? join_feed(node, WEIR_RIGHT, flow, err)
+             : node->rule != NULL   ? rule_process(node, flow, err)
              : node->stream != NULL ? stream_process(node, flow, err)
                                     : model_process(node, flow, err);
     int64_t all = weir_clock_mono_ns() - start;
@@ -401,7 +406,9 @@ int weir_graph_fire(struct weir_graph *graph, int64_t budget_ns, bool *done,
     *done = false;
     while ((node = last_firing(graph)) != NULL) {
         graph->downstream_ns = 0;
-        int rc = node->model != NULL ? model_fire(node, err) : join_fire(node, err);
+        int rc = node->model != NULL  ? model_fire(node, err)
+                 : node->rule != NULL ? rule_fire(node, err)
+                                      : join_fire(node, err);
         if (rc != WEIR_OK) {
             return rc;
         }
@@ -420,18 +427,22 @@ int weir_graph_fire(struct weir_graph *graph, int64_t budget_ns, bool *done,
 static int advance(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
     return node->model != NULL  ? model_advance(node, watermark_us, err)
            : node->join != NULL ? join_advance(node, WEIR_LEFT, watermark_us, err)
+           : node->rule != NULL ? rule_advance(node, watermark_us, err)
                                 : node_advance(node, watermark_us, err);
 }
 
-/* A watermark without rows. */
 int node_advance(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
-    for (int32_t i = 0; i < node->dataset->consumer_count; i++) {
-        struct weir_node *next = node->dataset->consumers[i];
+    return dataset_advance(node->dataset, watermark_us, err);
+}
+
+int dataset_advance(struct weir_dataset *dataset, int64_t watermark_us, struct weir_error *err) {
+    for (int32_t i = 0; i < dataset->consumer_count; i++) {
+        struct weir_node *next = dataset->consumers[i];
         if (next->watermark != NULL) {
             continue; /* it has a time of its own */
         }
         int64_t reached = watermark_us;
-        if (next->joined != NULL && !union_tell(next, node->dataset, &reached)) {
+        if (next->joined != NULL && !union_tell(next, dataset, &reached)) {
             continue;
         }
         int rc = advance(next, reached, err);
@@ -439,8 +450,8 @@ int node_advance(struct weir_node *node, int64_t watermark_us, struct weir_error
             return rc;
         }
     }
-    for (int32_t i = 0; i < node->dataset->join_count; i++) {
-        int rc = join_advance(node->dataset->joins[i], WEIR_RIGHT, watermark_us, err);
+    for (int32_t i = 0; i < dataset->join_count; i++) {
+        int rc = join_advance(dataset->joins[i], WEIR_RIGHT, watermark_us, err);
         if (rc != WEIR_OK) {
             return rc;
         }
@@ -464,6 +475,7 @@ static int look_at_unions(struct weir_graph *graph, struct weir_error *err) {
 void weir_graph_set_moment(struct weir_graph *graph, int64_t clock_us, int64_t epoch) {
     graph->clock_us = clock_us;
     graph->epoch = epoch;
+    graph->message++;
 }
 
 void weir_graph_set_rule_set_hash(struct weir_graph *graph, const char *hash, size_t length) {
@@ -527,10 +539,19 @@ int weir_graph_push(struct weir_graph *graph, int32_t source, const char *partit
     return graph_emit(graph, graph->datasets[source], &flow, err);
 }
 
+/* The node whose rows a dataset holds; NULL of a source. */
+static struct weir_node *find_writer(struct weir_graph *graph, const char *name) {
+    struct weir_node *node = find_node(graph, name);
+    for (int32_t i = 0; node == NULL && i < graph->node_count; i++) {
+        node = rule_writes(graph->nodes[i], name) ? graph->nodes[i] : NULL;
+    }
+    return node;
+}
+
 /* The node whose `time` a dataset's rows carry: its own or the nearest upstream. */
 static struct weir_node *timed_node(struct weir_graph *graph, const char *name) {
     for (int32_t hops = 0; hops <= graph->node_count; hops++) {
-        struct weir_node *node = find_node(graph, name);
+        struct weir_node *node = find_writer(graph, name);
         if (node == NULL || node->watermark != NULL) {
             return node;
         }
@@ -615,7 +636,7 @@ static int advance_timed(struct weir_node *node, struct weir_error *err) {
     if (now == node->last_watermark) {
         return WEIR_OK;
     }
-    if (node->model == NULL && node->join == NULL) {
+    if (node->model == NULL && node->join == NULL && node->rule == NULL) {
         node->last_watermark = now;
     }
     return advance(node, now, err);
@@ -624,6 +645,9 @@ static int advance_timed(struct weir_node *node, struct weir_error *err) {
 int weir_graph_tick(struct weir_graph *graph, struct weir_error *err) {
     for (int32_t i = 0; i < graph->node_count; i++) {
         struct weir_node *node = graph->nodes[i];
+        if (node->rule != NULL) {
+            rule_tick(node);
+        }
         if (node->watermark != NULL && weir_watermark_tick(node->watermark, graph->clock_us)) {
             int rc = advance_timed(node, err);
             if (rc != WEIR_OK) {
@@ -638,7 +662,7 @@ static bool reads_source(struct weir_graph *graph, const struct weir_node *node,
 
 /* Is this dataset the source, or does it stem from it? */
 static bool stems_from(struct weir_graph *graph, const char *name, int32_t source) {
-    const struct weir_node *node = find_node(graph, name);
+    const struct weir_node *node = find_writer(graph, name);
     return node != NULL ? reads_source(graph, node, source)
                         : strcmp(name, graph->plan->sources[source].name) == 0;
 }
@@ -828,6 +852,9 @@ int32_t weir_graph_cells(struct weir_graph *graph, struct weir_cell **cells, int
         if (node->aggregate != NULL) {
             count += weir_aggregate_cells(node->aggregate, cells + count, capacity - count);
         }
+        if (node->rule != NULL) {
+            count += weir_rule_state_cells(rule_state(node), cells + count, capacity - count);
+        }
         if (node->top != NULL && count < capacity) {
             cells[count++] = weir_top_cell(node->top);
         }
@@ -840,7 +867,8 @@ int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struc
         const struct weir_node *old = from->nodes[i];
         const struct weir_node *node = find_node(to, old->name);
         if (old->dedup == NULL && old->aggregate == NULL && old->withheld == NULL &&
-            old->dataset->remembered == NULL && old->top == NULL && old->join == NULL) {
+            old->dataset->remembered == NULL && old->top == NULL && old->join == NULL &&
+            old->rule == NULL) {
             continue;
         }
         if (node == NULL) {
@@ -854,6 +882,18 @@ int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struc
                                   "%s keeps state, and the columns of %s, which it reads, "
                                   "changed; restart the pipeline",
                                   node->name, node->from);
+        }
+        if ((old->rule != NULL) != (node->rule != NULL)) {
+            return weir_error_set(err, WEIR_E_STATE,
+                                  "%s was a %s and is a %s; give the new form another name",
+                                  node->name, old->rule != NULL ? "rule" : "stream",
+                                  node->rule != NULL ? "rule" : "stream");
+        }
+        if (old->rule != NULL) {
+            int rc = weir_rule_state_check(rule_state(node), rule_state(old), err);
+            if (rc != WEIR_OK) {
+                return rc;
+            }
         }
         uint64_t old_dedup = old->dedup != NULL ? weir_dedup_shape(old->dedup) : 0;
         uint64_t new_dedup = node->dedup != NULL ? weir_dedup_shape(node->dedup) : 0;
@@ -911,6 +951,12 @@ int weir_graph_restore(struct weir_graph *graph, struct weir_error *err) {
                 return rc;
             }
         }
+        if (graph->nodes[i]->rule != NULL) {
+            int rc = weir_rule_state_restore(rule_state(graph->nodes[i]), err);
+            if (rc != WEIR_OK) {
+                return rc;
+            }
+        }
         if (graph->nodes[i]->top != NULL) {
             int rc = weir_top_restore(graph->nodes[i]->top, err);
             if (rc != WEIR_OK) {
@@ -948,6 +994,12 @@ int weir_graph_take_state(struct weir_graph *to, struct weir_graph *from, struct
             struct weir_aggregate *aggregate = node->aggregate;
             node->aggregate = old->aggregate;
             old->aggregate = aggregate;
+        }
+        if (old->rule != NULL && node->rule != NULL) {
+            int rc = weir_rule_state_take(rule_state(node), rule_state(old), err);
+            if (rc != WEIR_OK) {
+                return rc;
+            }
         }
         if (old->top != NULL && node->top != NULL) {
             struct weir_top *top = node->top;
@@ -1031,6 +1083,14 @@ int weir_graph_estimates(struct weir_graph *graph, struct weir_buffer *out) {
                                     "%s: about %zu bytes per left row kept and %zu per right row; "
                                     "memory.state (%.0f MB) is the cap of each side\n",
                                     node->name, bytes[0], bytes[1], cap);
+        }
+        if (rc == WEIR_OK && node->rule != NULL) {
+            size_t bytes = weir_rule_state_estimate(rule_state(node));
+            double keys = in_unit((double)graph->plan->state_bytes / (double)bytes, &unit);
+            rc = weir_buffer_printf(out,
+                                    "%s: about %zu bytes a key, more with texts and many entries; "
+                                    "memory.state (%.0f MB) holds %.1f %s\n",
+                                    node->name, bytes, cap, keys, unit);
         }
         if (rc == WEIR_OK && node->aggregate != NULL) {
             size_t bytes = weir_aggregate_estimate(node->aggregate);

@@ -242,6 +242,12 @@ WEIR_EXPORT const char *weir_harness_input(struct weir_harness *h, const char *o
         if (strcmp(h->plan->streams[i].name, of) == 0) {
             return h->plan->streams[i].from;
         }
+        const struct weir_plan_rule *rule = h->plan->streams[i].rule;
+        for (int32_t e = 0; rule != NULL && e < rule->emit_count; e++) {
+            if (strcmp(rule->emits[e].name, of) == 0) {
+                return h->plan->streams[i].name;
+            }
+        }
     }
     for (int32_t i = 0; i < h->plan->model_count; i++) {
         if (strcmp(h->plan->models[i].name, of) == 0) {
@@ -250,6 +256,19 @@ WEIR_EXPORT const char *weir_harness_input(struct weir_harness *h, const char *o
     }
     weir_error_set(&last_error, WEIR_E_NOTFOUND, "there is no stream or model '%s'", of);
     return NULL;
+}
+
+WEIR_EXPORT const char *weir_harness_emits(struct weir_harness *h, const char *of) {
+    int rc = WEIR_OK;
+    weir_buffer_clear(&h->answer);
+    for (int32_t i = 0; i < h->plan->stream_count; i++) {
+        const struct weir_plan_rule *rule = h->plan->streams[i].rule;
+        bool found = rule != NULL && strcmp(h->plan->streams[i].name, of) == 0;
+        for (int32_t e = 0; found && rc == WEIR_OK && e < rule->emit_count; e++) {
+            rc = weir_buffer_printf(&h->answer, "%s\n", rule->emits[e].name);
+        }
+    }
+    return rc == WEIR_OK ? answer(h) : NULL;
 }
 
 WEIR_EXPORT const char *weir_harness_time(struct weir_harness *h, const char *of) {

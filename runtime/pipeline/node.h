@@ -46,6 +46,8 @@ struct quarantine {
     bool has_extra;
 };
 
+struct rule;
+
 struct weir_node {
     struct weir_graph *graph;
     struct weir_dataset *dataset;
@@ -67,6 +69,7 @@ struct weir_node {
     struct quarantine quarantine;
 
     /* stream */
+    struct rule *rule;       /* rule.c; NULL without */
     struct explode *explode; /* explode.c; NULL without */
     struct join *join;       /* join.c; NULL without */
     int32_t row_base;        /* what a piece's rows are counted from in the schedule */
@@ -172,7 +175,8 @@ struct weir_graph {
     struct expected_breach expected[EXPECTED_BREACHES_MAX];
     int32_t expected_count;
     int64_t downstream_ns; /* spent in datasets downstream of the one being processed */
-    int32_t firing;        /* models that are */
+    int32_t firing;        /* models and rules that are */
+    int64_t message;       /* counts pushes and ticks */
 };
 
 /* Tallies every dataset has, in this order; expectations follow. */
@@ -194,6 +198,9 @@ struct weir_dataset *graph_add_dataset(struct weir_graph *graph, const char *nam
 int32_t dataset_tally(struct weir_dataset *dataset, const char *name); /* found or added; -1 */
 int graph_emit(struct weir_graph *graph, struct weir_dataset *dataset, const struct weir_flow *flow,
                struct weir_error *err) WEIR_MUST_CHECK;
+/* The watermark of a dataset, or of a node, moved without rows. */
+int dataset_advance(struct weir_dataset *dataset, int64_t watermark_us,
+                    struct weir_error *err) WEIR_MUST_CHECK;
 int node_advance(struct weir_node *node, int64_t watermark_us,
                  struct weir_error *err) WEIR_MUST_CHECK;
 

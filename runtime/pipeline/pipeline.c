@@ -72,7 +72,8 @@ static int tick(struct weir_pipeline *p, struct weir_error *err) {
     pipeline_move_clock(p);
     int64_t before = weir_graph_watermark(p->graph);
     int rc = weir_graph_tick(p->graph, err);
-    if (rc == WEIR_OK && weir_graph_watermark(p->graph) != before) {
+    if (rc == WEIR_OK &&
+        (weir_graph_watermark(p->graph) != before || weir_graph_firing(p->graph))) {
         struct weir_message message = {.kind = WEIR_MESSAGE_TICK, .clock_us = p->clock_us};
         rc = schedule_add(p, &message);
     }

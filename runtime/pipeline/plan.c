@@ -412,6 +412,43 @@ static void read_join(struct reader *r, const json_t *object, struct weir_plan_j
     }
 }
 
+static void read_rule(struct reader *r, const json_t *value, struct weir_plan_stream *stream) {
+    json_t *object = json_object_get(value, "rule");
+    if (!json_is_object(object) || r->rc != WEIR_OK) {
+        return;
+    }
+    struct weir_plan_rule *rule = calloc(1, sizeof(*rule));
+    if (rule == NULL) {
+        r->rc = weir_error_set(r->err, WEIR_E_NOMEM, "plan: out of memory");
+        return;
+    }
+    stream->rule = rule;
+    rule->key = text_list(r, object, "key", &rule->key_count);
+    rule->by_arrival = json_is_true(member(object, "by_arrival"));
+    rule->timed = json_is_true(member(object, "timed"));
+    rule->function = (int32_t)integer(r, object, "function", -1);
+    rule->timers = text_list(r, object, "timers", &rule->timer_count);
+    rule->version = integer(r, object, "version", 1);
+    rule->ttl_us = integer(r, object, "ttl_us", 0);
+    rule->ttl_by_clock = json_is_true(member(object, "ttl_by_clock"));
+    rule->migrates = json_is_true(member(object, "migrates"));
+    rule->cells = list(r, object, "state", sizeof(*rule->cells), &rule->cell_count);
+    for (int32_t i = 0; i < rule->cell_count; i++) {
+        json_t *cell = json_array_get(member(object, "state"), (size_t)i);
+        rule->cells[i].name = text(r, cell, "name", true);
+        rule->cells[i].kind = text(r, cell, "kind", true);
+        rule->cells[i].max = integer(r, cell, "max", 1);
+        rule->cells[i].fields = schema(r, cell, "fields");
+    }
+    rule->emits = list(r, object, "emits", sizeof(*rule->emits), &rule->emit_count);
+    for (int32_t i = 0; i < rule->emit_count; i++) {
+        json_t *emit = json_array_get(member(object, "emits"), (size_t)i);
+        rule->emits[i].name = text(r, emit, "name", true);
+        rule->emits[i].schema = schema(r, emit, "columns");
+        read_sink(r, emit, "into", &rule->emits[i].into);
+    }
+}
+
 static void read_stream(struct reader *r, const json_t *value, struct weir_plan_stream *stream) {
     stream->name = text(r, value, "name", true);
     stream->changes_whole = json_is_true(member(value, "changes_whole"));
@@ -442,6 +479,7 @@ static void read_stream(struct reader *r, const json_t *value, struct weir_plan_
     read_expectations(r, value, "quality", &stream->quality);
     read_sink(r, value, "into", &stream->into);
     read_sink(r, value, "quarantine", &stream->quarantine);
+    read_rule(r, value, stream);
 }
 
 static void read_type(struct reader *r, const json_t *value, const char *key,
@@ -661,6 +699,24 @@ static void fini_sink(struct weir_plan_sink *sink) {
     free(sink->options_json);
 }
 
+static void fini_rule(struct weir_plan_rule *rule) {
+    if (rule == NULL) {
+        return;
+    }
+    for (int32_t i = 0; i < rule->cell_count; i++) {
+        weir_schema_unref(rule->cells[i].fields);
+    }
+    for (int32_t i = 0; i < rule->emit_count; i++) {
+        weir_schema_unref(rule->emits[i].schema);
+        fini_sink(&rule->emits[i].into);
+    }
+    free(rule->key);
+    free(rule->timers);
+    free(rule->cells);
+    free(rule->emits);
+    free(rule);
+}
+
 void weir_plan_destroy(struct weir_plan *plan) {
     if (plan == NULL) {
         return;
@@ -694,6 +750,7 @@ void weir_plan_destroy(struct weir_plan *plan) {
         free(stream->lookup_key);
         fini_sink(&stream->into);
         fini_sink(&stream->quarantine);
+        fini_rule(stream->rule);
     }
     for (int32_t i = 0; i < plan->model_count; i++) {
         struct weir_plan_model *model = &plan->models[i];

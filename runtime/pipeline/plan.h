@@ -144,7 +144,35 @@ struct weir_plan_join {
     const char *late_right;
 };
 
+struct weir_plan_rule { /* rows of a stream go through a function with keyed state */
+    const char **key;
+    int32_t key_count;
+    bool by_arrival; /* else a key's rows in order of event time */
+    bool timed;      /* its rows have event time */
+    int32_t function;
+    struct weir_plan_cell {
+        const char *name;
+        const char *kind;
+        int64_t max;
+        struct weir_schema *fields;
+    } * cells;
+    int32_t cell_count;
+    const char **timers;
+    int32_t timer_count;
+    struct weir_plan_emit {
+        const char *name;
+        struct weir_schema *schema;
+        struct weir_plan_sink into;
+    } * emits;
+    int32_t emit_count;
+    int64_t version;
+    int64_t ttl_us;
+    bool ttl_by_clock;
+    bool migrates;
+};
+
 struct weir_plan_stream {
+    struct weir_plan_rule *rule; /* or NULL */
     const char *name;
     const char *from;      /* the first of */
     const char **all_from; /* those read */

@@ -32,7 +32,7 @@ table.insert(package.loaders, 2, function(name)
     return assert(loadstring(text, "@lua/stdlib/" .. path))
 end)
 
-for _, name in ipairs { "column", "value", "call", "native" } do
+for _, name in ipairs { "column", "value", "call", "rule", "native" } do
     ffi.cdef(assert(read(root .. "/runtime/abi/" .. name .. ".h")))
 end
 

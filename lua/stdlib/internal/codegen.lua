@@ -536,6 +536,9 @@ local function enter(view, call, beside, first)
     view[COLUMNS] = call["in"]
 end
 
+codegen.convert_text = convert_text
+codegen.parts = { enter = enter, warm = warm, cold = cold }
+
 local function finish(source, name, ...)
     local chunk = assert(loadstring(row.hide(source), "=" .. name))
     return chunk(...), source

@@ -330,6 +330,10 @@ local function find_dataset(project, reader, item)
         table.sort(known)
         reader:error("unknown-dataset", item.at, ("no dataset is called `%s`"):format(item.name),
             diagnostic.did_you_mean(item.name, known) or "there are: " .. table.concat(known, ", "))
+    elseif found.kind == "rule" and not found.broken then
+        reader:error("type", item.at, ("the rule `%s` has no rows of its own"):format(item.name),
+            "read what it emits: " .. table.concat(found.emits, ", "))
+        return nil
     end
     return found
 end

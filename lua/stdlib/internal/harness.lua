@@ -46,6 +46,10 @@ function harness.time(handle, name)
     return text ~= "" and text or nil
 end
 
+function harness.emits(handle, of)
+    return text_of(C.weir_harness_emits(handle, of)) or ""
+end
+
 function harness.has(handle, name)
     return C.weir_harness_columns(handle, name) ~= nil
 end

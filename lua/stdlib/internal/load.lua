@@ -9,6 +9,8 @@ local lookups = require "weir.internal.lookups"
 local models = require "weir.internal.models"
 local predicate = require "weir.internal.predicate"
 local project_module = require "weir.internal.project"
+local rule_kind = require "weir.internal.rules"
+local rule_loop = require "weir.internal.rule_loop"
 local reader_module = require "weir.internal.reader"
 local serve = require "weir.internal.serve"
 local diagnostic = require "weir.internal.diagnostic"
@@ -177,7 +179,7 @@ end
 
 -- ---------------------------------------------------------------- the graph
 
-local kinds = { stream = true, model = true, quality = true }
+local kinds = { stream = true, model = true, rule = true, quality = true }
 
 -- Registers a declaration under its name: one dataset, one writer.
 local function register(project, reader, declaration)
@@ -215,7 +217,7 @@ local function visit(project, reader, declaration, pending, path)
     declaration.state = "open"
     project.by_name[node.name] = { kind = node.word, name = node.name, broken = true }
     path[#path + 1] = node.name
-    local from = node.body.from
+    local from = node.body.from or node.body.on
     local names = type(from) == "table" and getmetatable(from) == nil and from or { from }
     for _, name in ipairs(names) do
         if type(name) == "string" and pending[name] then
@@ -232,6 +234,8 @@ local function visit(project, reader, declaration, pending, path)
     local made
     if node.word == "stream" then
         made = datasets.stream(project, reader, node, declaration.at)
+    elseif node.word == "rule" then
+        made = rule_kind.rule(project, reader, node, declaration.at)
     else
         made = models.model(project, reader, node, declaration.at)
     end
@@ -254,6 +258,9 @@ local function attach_quality(project, reader, declaration)
             diagnostic.did_you_mean(tostring(node.name), known) or "there are: " .. table.concat(known, ", "))
         return
     elseif target.broken then
+        return
+    elseif target.kind == "rule" or target.kind == "emitted" then
+        reader:error("not-built", at, "quality of a rule is not built yet", "attach it to a stream that reads what the rule emits")
         return
     elseif target.kind == "source" then
         reader:error("not-built", at, "quality of a source is not built yet", "attach it to the stream that reads it")
@@ -288,7 +295,9 @@ end
 local function generate(f)
     local name = f.of .. " " .. f.what
     local loop, source
-    if f.kind == "predicate" then
+    if f.kind == "rule" then
+        loop, source = rule_loop.make(f.rule, name)
+    elseif f.kind == "predicate" then
         loop, source = codegen.predicate(f.fn, f.columns, name, f.joined)
     elseif f.result then
         loop, source = codegen.value(f.fn, f.columns, f.result, name)
@@ -403,6 +412,11 @@ local function load_all(project, reader, request)
         end
     end
     for _, declaration in ipairs(listed) do
+        for _, name in ipairs(declaration.node.word == "rule" and rule_kind.emitted(project, reader, declaration) or {}) do
+            pending[name] = declaration
+        end
+    end
+    for _, declaration in ipairs(listed) do
         visit(project, reader, declaration, pending, {})
     end
     for _, declaration in ipairs(qualities) do
@@ -422,7 +436,7 @@ local function load_all(project, reader, request)
     local streams, plan_models = json.array {}, json.array {}
     for _, made in ipairs(project.order) do
         if not made.broken then
-            local list = made.kind == "stream" and streams or plan_models
+            local list = made.kind ~= "model" and streams or plan_models
             list[#list + 1] = made.plan
         end
     end
@@ -450,6 +464,9 @@ local function hash_input(project, plan)
         local options = source.decoder ~= json.null and source.decoder.options
         local outside = options and options.registry and not options.schema -- what no file says
         used[source.name] = { source.connector, source.decoder, outside and source.schema or nil }
+    end
+    for _, stream in ipairs(plan.streams) do -- parameters may come from the environment
+        used["rule " .. stream.name] = stream.rule and stream.rule.params or nil
     end
     parts[#parts + 1] = "resolved " .. json.encode { pipeline = plan.pipeline, connectors = used }
     return table.concat(parts, "\n"), files

@@ -17,18 +17,19 @@ words.built = {
     sum = "args", count = "args", avg = "args", min = "args", max = "args", distinct = "args",
     first = "args", last = "args", arg_max = "args", arg_min = "args", variance = "args", stddev = "args", any = "args", all = "args",
     approx_distinct = "args", approx_quantile = "args",
+    rule = "named", value = "args", counter = "args", ring = "args", list = "args", map = "args", set = "args", sketch = "args",
 }
 
 -- Words of the language that are refused by name. The text is what to do meanwhile, if anything.
 words.later = {
-    rule = "", decision = "", pattern = "", job = "", policy = "",
+    decision = "", pattern = "", job = "", policy = "",
     sliding = "use `hopping`", every = "use `emit = \"on_close\"`",
     temporal_join = "", regular_join = "", window_join = "", async_lookup = "",
     over = "",
     quantile = "use `approx_quantile`",
     collect = "", top_k = "",
     expect_over = "use `expect`", max_null_ratio = "", max_lag = "", min_rows = "",
-    ring = "", value = "", counter = "", set = "", list = "", map = "", sketch = "", step = "", reject = "",
+    step = "", reject = "",
 }
 
 -- A kind that C knows is a word of the language.

@@ -75,6 +75,23 @@
 ---@field into? weir.node
 ---@field version? integer
 
+---@class weir.rule
+---@field description? string
+---@field owner? string
+---@field on string
+---@field key weir.names
+---@field order? "time"|"arrival"
+---@field time? weir.time
+---@field where? weir.predicate
+---@field expectations? weir.node[]
+---@field emits? table<string, table<string, string>>
+---@field params? table<string, any>
+---@field state? table<string, any>
+---@field version? integer
+---@field process fun(e: table, s: table, p: table, emit: fun(dataset: string, row: table))
+---@field timers? table<string, fun(key: any, s: table, p: table, emit: fun(dataset: string, row: table), at: any)>
+---@field into? any
+
 ---@class weir.listener
 ---@field port integer
 ---@field address? string
@@ -118,6 +135,9 @@ function copy(out, joined) end
 ---@param name string
 ---@return fun(options: weir.model): weir.node
 function model(name) end
+---@param name string
+---@return fun(options: weir.rule): weir.node
+function rule(name) end
 ---@param name string the dataset judged
 ---@return fun(expectations: weir.node[]): weir.node
 function quality(name) end

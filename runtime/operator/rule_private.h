@@ -1,0 +1,192 @@
+#pragma once
+/* What the files of a rule's state share. */
+#include "operator/rule_state.h"
+#include "operator/sketch.h"
+#include "state/heap.h"
+
+enum {
+    RULE_FIELDS_MAX = 32,
+    RULE_CELLS_MAX = 64,
+    RULE_UNDO_BYTES_MAX = 64 << 20,
+    RULE_ITEM_EMITS_MAX = 1024 /* rows one item may emit to a dataset */
+};
+
+struct rule_field {
+    uint8_t type; /* enum weir_type */
+    uint8_t width;
+    uint32_t offset; /* in a record */
+};
+
+struct rule_cell {
+    char *name;
+    enum weir_rule_kind kind;
+    uint32_t max;
+    uint32_t record_bytes;
+    int32_t field_count;
+    struct rule_field fields[RULE_FIELDS_MAX];
+    struct weir_schema *schema;
+    struct rule_block *key; /* one record: that of the next get, put or remove */
+};
+
+/* Records of a cell, in the table's heap. */
+struct rule_block {
+    uint32_t count;
+    uint32_t head;
+    uint32_t capacity;
+    uint32_t pad;
+    uint8_t records[];
+};
+
+struct rule_slot { /* the value of a key */
+    uint64_t layout;
+    int64_t changed_us; /* time of its last change */
+    uint8_t *raw;       /* under another layout: its image, in the table's heap */
+    uint32_t raw_bytes;
+    uint32_t expires; /* in the heap of those that expire */
+    union {
+        struct rule_block *block;
+        struct weir_part *sketch;
+    } cells[];
+};
+
+struct rule_due { /* of a timer, a key that may expire, a row that waits */
+    int64_t at_us;
+    uint64_t order; /* breaks ties */
+    uint32_t slot;
+    uint64_t sequence;
+};
+
+struct rule_heap {
+    struct rule_due *list;
+    size_t count;
+    size_t capacity;
+};
+
+struct rule_timer { /* the value of a timer's slot */
+    int64_t at_us;
+    uint8_t clock;
+};
+
+struct rule_pending { /* set by the item at hand */
+    int32_t timer;
+    int64_t at_us;
+    bool clock;
+    bool cancel;
+};
+
+struct rule_part { /* given back when the item is kept, or undone */
+    void *part;
+    size_t size;
+};
+
+struct rule_parts {
+    struct rule_part *list;
+    size_t count;
+    size_t capacity;
+};
+
+struct weir_rule_state {
+    struct weir_rule_run run;       /* first */
+    struct weir_rule_state **owner; /* what the tables' codecs are told; goes with them */
+    char *declaration;
+    int64_t version;
+    uint64_t layout;
+    char *layout_text; /* of this version, one JSON object */
+    bool migrates;
+    struct rule_cell *cells;
+    int32_t cell_count;
+    char **timers;
+    int32_t timer_count;
+    int64_t ttl_us;
+    bool ttl_by_clock;
+    const struct weir_key *key;
+    struct weir_table *table;
+    struct weir_table *timer_table;
+    struct weir_table *row_table;
+    struct rule_heap event_timers;
+    struct rule_heap clock_timers;
+    struct rule_heap expiry;
+    struct rule_heap rows;
+    uint64_t arrival;
+    int64_t evicted;  /* entries rings dropped although a window in use reaches them */
+    int64_t *windows; /* by cell: the longest asked for */
+
+    /* the run */
+    struct weir_rule_span span;
+    int32_t next_item;
+    bool stopped;
+    bool finished;
+    int32_t first_position;
+    int64_t item_gate;
+    bool in_item;
+    int32_t item; /* of the span, or -1 - timer */
+    const uint8_t *key_bytes;
+    uint32_t key_size;
+    uint64_t key_hash;
+    struct weir_slot *slot; /* NULL: the key has none yet */
+    bool looked;
+    bool touched;
+    bool created;
+    bool layout_written;
+    int32_t key_cell; /* whose key weir_rule_key gave last, or -1 */
+    int32_t *emitted; /* by target: rows before the item */
+    int32_t emitted_room;
+    struct weir_buffer undo;
+    struct rule_parts fresh;
+    struct rule_parts stale;
+    struct rule_pending *pending;
+    size_t pending_count;
+    size_t pending_room;
+    struct weir_buffer timer_key; /* of the timer that fires */
+    struct weir_buffer key_texts; /* texts of keys to look for */
+    struct weir_buffer fired_key;
+    struct weir_batch_builder key_builder;
+    bool has_builder;
+    struct weir_batch *key_batch;
+    uint32_t *fold_index;
+    size_t fold_room;
+    struct weir_error failure; /* code WEIR_OK: none */
+    char message[256];         /* for weir_rule_error */
+};
+
+/* rule_state.c */
+struct rule_slot *rule_slot_of(const struct weir_rule_state *state, struct weir_slot *slot);
+void rule_slot_fini(void *context, void *value);
+static inline uint8_t *rule_record(const struct rule_cell *cell, struct rule_block *block,
+                                   uint32_t index) {
+    uint32_t at = block->head + index;
+    at = at >= block->capacity ? at - block->capacity : at;
+    return block->records + (size_t)at * cell->record_bytes;
+}
+static inline bool rule_field_there(const uint8_t *record, int32_t field) {
+    return record[8 + field] != 0;
+}
+/* Gives back the texts of a record. */
+void rule_record_fini(struct weir_heap *heap, const struct rule_cell *cell, uint8_t *record);
+size_t rule_block_bytes(const struct rule_cell *cell, uint32_t capacity);
+size_t rule_text_bytes(size_t length);
+
+/* rule_image.c */
+extern const struct weir_table_codec rule_codec;
+int rule_layout_make(struct weir_rule_state *state, const struct weir_schema *key_schema,
+                     struct weir_error *err) WEIR_MUST_CHECK;
+
+/* rule_timer.c */
+bool rule_heap_push(struct rule_heap *heap, const struct rule_due *due);
+void rule_heap_pop(struct rule_heap *heap);
+void rule_heap_fini(struct rule_heap *heap);
+/* The first that still stands; NULL: none. */
+const struct rule_due *rule_timer_first(struct weir_rule_state *state, bool clock);
+const struct rule_due *rule_expiry_first(struct weir_rule_state *state);
+int rule_timer_apply(struct weir_rule_state *state, const struct rule_pending *pending,
+                     struct weir_error *err) WEIR_MUST_CHECK;
+/* Takes the timer out; its key goes to state->timer_key, its number is returned, or -1: no timer
+ * is called that any more. */
+int32_t rule_timer_take(struct weir_rule_state *state, bool clock, int64_t *at_us);
+int rule_timers_restore(struct weir_rule_state *state, struct weir_error *err) WEIR_MUST_CHECK;
+
+/* rule_cells.c */
+/* Looks the item's key up. */
+struct rule_slot *rule_slot_read(struct weir_rule_state *state);
+void rule_item_keep(struct weir_rule_state *state);
+void rule_item_undo(struct weir_rule_state *state);

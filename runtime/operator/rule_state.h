@@ -1,0 +1,142 @@
+#pragma once
+/* The keyed state of a rule: declared cells of typed records, one slot of them a key, with what a
+ * row did to it undone when the row throws.
+ *
+ * Three tables, addressed by (declaration, cell, key):
+ *   "state"   by key: the cells. Its image: u64 layout, i64 time of the last change, then by cell
+ *             varint entries and these, oldest first: i64 time, presence bytes, the fields that
+ *             are there (8 bytes, 16 a decimal, varint length and bytes a text); of a sketch,
+ *             varint length and bytes. Under the empty key: the layouts by number, as JSON, so
+ *             that images can be read without the rule that wrote them.
+ *   "timers"  by name and key: when.
+ *   "rows"    by order of arrival: rows that wait for the watermark.
+ * One thread (the loop). */
+#include "batch/schema.h"
+#include "operator/key.h"
+#include "state/table.h"
+
+enum weir_rule_kind {
+    WEIR_RULE_VALUE,
+    WEIR_RULE_COUNTER,
+    WEIR_RULE_RING,
+    WEIR_RULE_LIST,
+    WEIR_RULE_MAP,
+    WEIR_RULE_SET,
+    WEIR_RULE_SKETCH,
+};
+bool weir_rule_kind_parse(const char *text, enum weir_rule_kind *kind);
+const char *weir_rule_kind_name(enum weir_rule_kind kind);
+
+struct weir_rule_cell {
+    const char *name; /* borrowed */
+    enum weir_rule_kind kind;
+    uint32_t max;               /* entries */
+    struct weir_schema *fields; /* of a record; borrowed. Map, set: the key comes first */
+};
+
+struct weir_rule_config {
+    const char *declaration;
+    int64_t version;
+    const struct weir_key *key; /* borrowed: its shape, and bytes as they are encoded */
+    struct weir_schema *key_schema;
+    struct weir_pool *pool;
+    const struct weir_rule_cell *cells;
+    int32_t cell_count;
+    const char *const *timers; /* names */
+    int32_t timer_count;
+    int64_t ttl_us;    /* 0: for ever */
+    bool ttl_by_clock; /* else event time */
+    bool migrates;     /* from every version before this one that may be met */
+    size_t max_bytes;
+    const char *option;
+};
+
+struct weir_rule_state;
+
+struct weir_rule_state *weir_rule_state_create(const struct weir_rule_config *config,
+                                               struct weir_error *err);
+void weir_rule_state_destroy(struct weir_rule_state *state);
+int32_t weir_rule_state_cells(struct weir_rule_state *state, struct weir_cell **cells,
+                              int32_t capacity);
+/* After all images were applied: heaps of timers are made, and what was written under another
+ * layout is looked at. WEIR_E_STATE names the cell whose shape changed, and the way out. */
+int weir_rule_state_restore(struct weir_rule_state *state, struct weir_error *err) WEIR_MUST_CHECK;
+/* Can what `from` holds go on here? */
+int weir_rule_state_check(const struct weir_rule_state *to, const struct weir_rule_state *from,
+                          struct weir_error *err) WEIR_MUST_CHECK;
+/* Hot reload: takes all of it. */
+int weir_rule_state_take(struct weir_rule_state *to, struct weir_rule_state *from,
+                         struct weir_error *err) WEIR_MUST_CHECK;
+/* Bytes a key costs at least, for estimates. */
+size_t weir_rule_state_estimate(const struct weir_rule_state *state);
+int64_t weir_rule_state_evicted(const struct weir_rule_state *state);
+
+/* --- rows that wait --------------------------------------------------------------------------- */
+
+struct weir_rule_parked {
+    int64_t time_us;
+    uint64_t arrival;
+    const uint8_t *bytes; /* of the whole row, as operator/key.h writes them */
+    size_t size;
+};
+
+uint64_t weir_rule_state_arrival(struct weir_rule_state *state); /* the next row's number */
+int weir_rule_state_park(struct weir_rule_state *state, const struct weir_rule_parked *row,
+                         struct weir_error *err) WEIR_MUST_CHECK;
+/* The first by time, then arrival; false: none. Good until it is dropped. */
+bool weir_rule_state_first(struct weir_rule_state *state, struct weir_rule_parked *row);
+int weir_rule_state_drop_first(struct weir_rule_state *state) WEIR_MUST_CHECK;
+size_t weir_rule_state_parked(const struct weir_rule_state *state);
+
+/* --- a run ------------------------------------------------------------------------------------ */
+
+struct weir_rule_item { /* a row of a run, in order */
+    struct weir_column *in;
+    int32_t row;
+    int64_t time_us;
+    int64_t gate_us; /* timers before this fire first */
+    const uint8_t *key;
+    uint32_t key_bytes;
+};
+
+struct weir_rule_target { /* a dataset emitted to */
+    struct weir_call call;
+    int32_t count;
+    int64_t *times;  /* by row: event time */
+    int64_t *before; /* by row: the watermark before it */
+    void *context;
+    void (*clear)(void *context, int32_t row); /* what was assigned to a row is undone */
+};
+
+struct weir_rule_span {
+    const struct weir_rule_item *items;
+    int32_t count;
+    int64_t gate_us;  /* after the items */
+    int64_t clock_us; /* clock timers up to it fire before the items; INT64_MIN: none */
+    int64_t event_us; /* what clock timers count as event time */
+    int32_t stop_at;  /* items and timers; in replay, a breach was recorded here; -1 */
+    int32_t most;     /* items and timers of one span */
+    struct weir_rule_target *targets;
+    int32_t target_count;
+};
+
+enum weir_rule_end { WEIR_RULE_MORE, WEIR_RULE_DONE, WEIR_RULE_STOPPED };
+
+struct weir_rule_run *weir_rule_state_run(struct weir_rule_state *state);
+/* `position` goes on where the span before ended. */
+void weir_rule_run_begin(struct weir_rule_state *state, const struct weir_rule_span *span,
+                         int32_t position);
+/* Something is due before the gate, without rows. */
+bool weir_rule_run_due(struct weir_rule_state *state, int64_t gate_us, int64_t clock_us);
+/* The call returned: the last item is kept. WEIR_E_LIMIT, WEIR_E_NOMEM: state is full. */
+int weir_rule_run_end(struct weir_rule_state *state, enum weir_rule_end *end,
+                      struct weir_error *err) WEIR_MUST_CHECK;
+/* The call threw: what the item did is undone. Its place in the span, or -1 - timer. The run goes
+ * on behind it. */
+int32_t weir_rule_run_undo(struct weir_rule_state *state);
+/* The key of the timer that fired last, one row; NULL before the first. */
+struct weir_batch *weir_rule_state_timer_key(const struct weir_rule_state *state);
+/* Rows of the span that were begun. */
+int32_t weir_rule_run_rows(const struct weir_rule_state *state);
+/* Not the item's fault; WEIR_OK: it is. */
+int weir_rule_run_failed(const struct weir_rule_state *state, struct weir_error *err);

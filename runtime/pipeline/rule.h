@@ -1,0 +1,19 @@
+#pragma once
+/* rule.c: a stream whose rows go through a function with keyed state and timers. */
+#include "pipeline/node.h"
+
+struct rule;
+
+int rule_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+void rule_fini(struct weir_node *node);
+int rule_process(struct weir_node *node, const struct weir_flow *flow,
+                 struct weir_error *err) WEIR_MUST_CHECK;
+/* Its watermark moved. Rows and timers it reaches are run by rule_fire, slice by slice. */
+int rule_advance(struct weir_node *node, int64_t watermark_us,
+                 struct weir_error *err) WEIR_MUST_CHECK;
+/* The clock moved. */
+void rule_tick(struct weir_node *node);
+int rule_fire(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+struct weir_rule_state *rule_state(const struct weir_node *node);
+/* Does it emit to this dataset? */
+bool rule_writes(const struct weir_node *node, const char *dataset);
