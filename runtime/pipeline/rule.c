@@ -621,7 +621,7 @@ static int begin_targets(struct weir_node *node, struct weir_error *err) {
         target->batch = weir_batch_create(node->graph->pool, target->schema);
         int rc = target->batch == NULL ? WEIR_E_LIMIT
                                        : out_begin(target->batch, target->schema, target->outs,
-                                                   EMIT_ROWS, &target->out);
+                                                   EMIT_ROWS, NULL, &target->out);
         if (rc != WEIR_OK) {
             return weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
         }
