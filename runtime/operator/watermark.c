@@ -258,6 +258,15 @@ bool weir_watermark_tick(struct weir_watermark *watermark, int64_t clock_us) {
     return advance(watermark);
 }
 
+bool weir_watermark_reach(struct weir_watermark *watermark, int64_t time_us) {
+    int64_t now = behind(watermark, time_us);
+    if (now <= watermark->now) {
+        return false;
+    }
+    watermark->now = now;
+    return true;
+}
+
 void weir_watermark_block(struct weir_watermark *watermark, int32_t partition, bool blocked,
                           int64_t clock_us) {
     struct partition *own = &watermark->partitions[partition];

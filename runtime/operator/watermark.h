@@ -59,6 +59,8 @@ int weir_time_read(const struct weir_column *time, int32_t rows, int64_t *times_
 
 /* Recorded clock moves: partitions go idle. True when the dataset's watermark moved. */
 bool weir_watermark_tick(struct weir_watermark *watermark, int64_t clock_us);
+/* No row to come is older than this, of no partition: true when the dataset's watermark moved. */
+bool weir_watermark_reach(struct weir_watermark *watermark, int64_t time_us);
 /* A partition the runtime itself holds back (alignment) is not getting idle. */
 void weir_watermark_block(struct weir_watermark *watermark, int32_t partition, bool blocked,
                           int64_t clock_us);

@@ -460,12 +460,13 @@ int dataset_advance(struct weir_dataset *dataset, int64_t watermark_us, struct w
 }
 
 /* Those that read several and have no time of their own no longer wait for what is idle. */
-static int look_at_unions(struct weir_graph *graph, struct weir_error *err) {
+static int look_at_unions(struct weir_graph *graph, bool *moved, struct weir_error *err) {
     int rc = WEIR_OK;
     for (int32_t i = 0; i < graph->node_count && rc == WEIR_OK; i++) {
         struct weir_node *node = graph->nodes[i];
         int64_t reached;
         if (node->joined != NULL && node->watermark == NULL && union_look(node, &reached)) {
+            *moved = true;
             rc = advance(node, reached, err);
         }
     }
@@ -642,20 +643,33 @@ static int advance_timed(struct weir_node *node, struct weir_error *err) {
     return advance(node, now, err);
 }
 
-int weir_graph_tick(struct weir_graph *graph, struct weir_error *err) {
+/* Windows over the time rows came in close by the clock: what comes later is not older. Nothing
+ * else moves by it, so that a clock alone makes no epochs. */
+static bool closes_by_clock(struct weir_node *node) {
+    return node->model != NULL && node->aggregate != NULL && !node->model->unwindowed &&
+           strcmp(node->time->field, "_ingested_at") == 0 &&
+           weir_aggregate_ready(node->aggregate,
+                                node->graph->clock_us - node->time->out_of_order_us) &&
+           weir_watermark_reach(node->watermark, node->graph->clock_us);
+}
+
+int weir_graph_tick(struct weir_graph *graph, bool *moved, struct weir_error *err) {
+    *moved = false;
     for (int32_t i = 0; i < graph->node_count; i++) {
         struct weir_node *node = graph->nodes[i];
         if (node->rule != NULL) {
             rule_tick(node);
         }
-        if (node->watermark != NULL && weir_watermark_tick(node->watermark, graph->clock_us)) {
+        if (node->watermark != NULL &&
+            (weir_watermark_tick(node->watermark, graph->clock_us) || closes_by_clock(node))) {
             int rc = advance_timed(node, err);
+            *moved = true;
             if (rc != WEIR_OK) {
                 return rc;
             }
         }
     }
-    return look_at_unions(graph, err);
+    return look_at_unions(graph, moved, err);
 }
 
 static bool reads_source(struct weir_graph *graph, const struct weir_node *node, int32_t source);
@@ -777,7 +791,8 @@ int weir_graph_finish(struct weir_graph *graph, int32_t source, const char *part
         struct weir_node *node = graph->nodes[i];
         rc = node->watermark != NULL ? advance_timed(node, err) : WEIR_OK;
     }
-    return rc == WEIR_OK ? look_at_unions(graph, err) : rc;
+    bool moved = false;
+    return rc == WEIR_OK ? look_at_unions(graph, &moved, err) : rc;
 }
 
 int weir_graph_move_watermark(struct weir_graph *graph, const char *partition, int64_t time_us,

@@ -127,8 +127,9 @@ int weir_graph_reject_of(struct weir_graph *graph, int32_t source, int32_t parti
                          struct weir_error *err) WEIR_MUST_CHECK;
 /* Writes out decode rejects gathered so far; after the rejects of each source batch. */
 int weir_graph_flush_rejects(struct weir_graph *graph, struct weir_error *err) WEIR_MUST_CHECK;
-/* The clock moved: idle partitions, windows that close by it. */
-int weir_graph_tick(struct weir_graph *graph, struct weir_error *err) WEIR_MUST_CHECK;
+/* The clock moved: idle partitions, windows that close by it. *moved: some time did, so that this
+ * belongs to the schedule. */
+int weir_graph_tick(struct weir_graph *graph, bool *moved, struct weir_error *err) WEIR_MUST_CHECK;
 /* Nothing was taken in for the last held_us of the clock: no partition was idle meanwhile. */
 void weir_graph_held(struct weir_graph *graph, int64_t held_us);
 /* A partition is held back by the runtime from now on, or no more: it is not idle meanwhile. */

@@ -502,7 +502,8 @@ WEIR_EXPORT int weir_harness_advance(struct weir_harness *h, int64_t us) {
     h->clock_us += us > 0 ? us : 0;
     weir_script_set_clock(h->clock_us);
     weir_graph_set_moment(h->graph, h->clock_us, 1);
-    return fire(h, weir_graph_tick(h->graph, &last_error)) == WEIR_OK ? 0 : -1;
+    bool moved;
+    return fire(h, weir_graph_tick(h->graph, &moved, &last_error)) == WEIR_OK ? 0 : -1;
 }
 
 WEIR_EXPORT int weir_harness_watermark(struct weir_harness *h, int64_t time_us) {

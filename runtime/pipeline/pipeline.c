@@ -70,10 +70,9 @@ static int tick(struct weir_pipeline *p, struct weir_error *err) {
         return WEIR_OK; /* time moves between batches; it will again soon */
     }
     pipeline_move_clock(p);
-    int64_t before = weir_graph_watermark(p->graph);
-    int rc = weir_graph_tick(p->graph, err);
-    if (rc == WEIR_OK &&
-        (weir_graph_watermark(p->graph) != before || weir_graph_firing(p->graph))) {
+    bool moved;
+    int rc = weir_graph_tick(p->graph, &moved, err);
+    if (rc == WEIR_OK && (moved || weir_graph_firing(p->graph))) {
         struct weir_message message = {.kind = WEIR_MESSAGE_TICK, .clock_us = p->clock_us};
         rc = schedule_add(p, &message);
     }

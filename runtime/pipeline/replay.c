@@ -460,12 +460,13 @@ static int replay_messages(struct replay *r, const struct weir_record_view *reco
         }
         char partition[256];
         int32_t s;
+        bool moved;
         switch (message.kind) {
         case WEIR_MESSAGE_BATCH:
             rc = replay_batch(r, &message, message.clock_us, err);
             break;
         case WEIR_MESSAGE_TICK:
-            rc = weir_graph_tick(r->graph, err);
+            rc = weir_graph_tick(r->graph, &moved, err);
             break;
         case WEIR_MESSAGE_IDLE:
             rc = replay_idle(r, &message, err);

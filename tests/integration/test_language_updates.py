@@ -1,6 +1,7 @@
 """Windows whose rows leave as they change: `emit = "on_update"`. One test a meaning; DuckDB counts again."""
 
 import random
+import time
 
 import duckdb
 import pyarrow
@@ -110,3 +111,26 @@ def test_having_takes_rows_in_and_out(project):
 def test_what_does_not_update_yet_is_refused_by_name(project, window, more):
     outcome = World(project, COLUMNS, model(window, more=more)).check()
     assert outcome.code == 1 and "on_update" in outcome.out + outcome.err and "is not built yet" in outcome.out + outcome.err, outcome
+
+
+def test_a_window_over_the_time_rows_came_in_closes_by_the_clock_alone(project):
+    """No row comes after the three; the epoch in which it closed comes out the same when replayed."""
+    rule = 'return model "gold.m" { from = "bronze.row", time = { field = "_ingested_at" }, by = { "k" }, window = tumbling "1s", measures = { n = count() } }'
+    world = World(project, COLUMNS, rule, data(("a", "10:00:00"), ("b", "10:00:01"), ("a", "10:00:02")), options=' commit = { every = "100ms" },')
+    process = project.start("run", "pipelines/p.lua")
+    until = time.monotonic() + 60
+    found = []
+    try:
+        while len(found) < 2 and time.monotonic() < until:
+            assert process.poll() is None
+            time.sleep(0.05)
+            log = project.root / "lake/gold/m/_delta_log/00000000000000000001.json"  # 0 makes the table
+            found = world.rows("gold.m", "k", "n") if log.exists() else []
+        process.terminate()
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert sorted(found) == [("a", 2), ("b", 1)]
+    for epoch in ("1", "2"):
+        outcome = project.weir("replay", "pipelines/p.lua", "--epoch", epoch)
+        assert outcome.code == 0, outcome

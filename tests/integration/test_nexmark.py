@@ -145,3 +145,16 @@ def test_a_side_input_gives_what_duckdb_computes(binary, events, tmp_path):
         JOIN read_csv('{side}', header = true) AS side ON bid.auction % 10000 = side.key""").fetchall()
     assert len(got) == len(want) > 0
     assert sorted(got, key=repr) == sorted([tuple(lake.normal(value) for value in row) for row in want], key=repr)
+
+
+def test_windows_of_processing_time_are_of_the_time_rows_came_in(binary, tmp_path):
+    """q12: that time is recorded with the rows, so DuckDB can count again."""
+    run(binary, tmp_path / "lake", "q12", "recorded")
+    got = lake.rows_of(lake.by_deltalake(tmp_path / "lake/gold/q12"), ["bidder", "window_start", "bid_count"])
+    database = duckdb.connect()
+    database.execute("SET TimeZone = 'UTC'")
+    files = deltalake.DeltaTable(str(tmp_path / "lake/bronze/event")).file_uris()
+    want = database.sql(f"""SELECT new_bid.bidder, time_bucket(INTERVAL 10 SECOND, _ingested_at), count(*) FROM read_parquet({files!r})
+        WHERE event_type = 2 GROUP BY ALL""").fetchall()
+    assert len(got) > 0 and sum(count for _, _, count in got) == EVENTS * 46 // 50
+    assert sorted(got) == sorted(tuple(lake.normal(value) for value in row) for row in want)
