@@ -69,6 +69,7 @@ static int32_t set_steps(const struct avro_node *plan, int32_t index, struct avr
         return count + 1;
     }
     steps[0] = (struct avro_step){.take = AVRO_TAKE_ANY, .field = index};
+    steps[1] = (struct avro_step){.take = AVRO_TAKE_END}; /* what was tried there is no step */
     return 1;
 }
 

@@ -162,6 +162,19 @@ def test_bare_bodies_by_a_file(project, kafka, topic):
     check(project, data)
 
 
+@pytest.mark.parametrize("mine, writers, value", [
+    ({"type": "int", "weir": "int16"}, "int", -300), ({"type": "bytes", "logicalType": "decimal", "precision": 12, "scale": 4}, {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}, decimal.Decimal("-12.25")),
+])
+def test_a_last_field_that_may_be_null_and_is_read_the_long_way(project, kafka, topic, registry, mine, writers, value):
+    def record(kind):
+        return {"type": "record", "name": "v", "fields": [{"name": "id", "type": "long"}, {"name": "v", "type": ["null", kind], "default": None}]}
+    project.write("schemas/v.avsc", json.dumps(record(mine)))
+    number = registry.add(3, record(writers))
+    kafka.produce(topic, [message(number, record(writers), {"id": at, "v": value if at % 3 else None}) for at in range(9)])
+    run(project, kafka, topic, f'registry = "{registry.url}", schema = "schemas/v.avsc"')
+    assert [(row["id"], row["v"]) for row in rows(project)] == [(at, value if at % 3 else None) for at in range(9)]
+
+
 def test_single_objects_by_a_file(project, kafka, topic):
     draw = random.Random(2)
     data = [sale(draw, number) for number in range(50)]

@@ -3,14 +3,17 @@ matrix; a cell is a decoder and a type, and the values are the ones that break."
 
 import datetime
 import decimal
+import io
 import json
 import math
 import struct
 
 import deltalake
+import fastavro
 import frames
 import lake
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from frames import Nanos, Single
 
@@ -49,12 +52,48 @@ DECODERS = {
     "json": ("jsonl", "json {{ schema = \"{0}\" }}"),
     "csv": ("csv", "csv {{ schema = \"{0}\" }}"),
     "msgpack": ("msgpack", "msgpack {{ schema = \"{0}\" }}"),
+    "avro": ("avro", "avro {{ schema = \"{0}\" }}"),
+    "parquet": ("parquet", None),
+}
+ARROW = {
+    "bool": pa.bool_(), "int8": pa.int8(), "int16": pa.int16(), "int32": pa.int32(), "int64": pa.int64(), "uint64": pa.decimal128(20, 0), "float": pa.float32(),
+    "double": pa.float64(), "not finite": pa.float64(), "decimal": pa.decimal128(38, 9), "string": pa.string(), "binary": pa.binary(), "date": pa.date32(),
+    "timestamp": pa.timestamp("us", "UTC"), "timestamp_ns": pa.timestamp("ns", "UTC"), "list": pa.list_(pa.int64()), "map": pa.map_(pa.string(), pa.string()),
+    "struct": pa.struct([("a", pa.string())]),
 }
 EXCEPT = {("json", "not finite")} | {("csv", kind) for kind in NESTED}
 CELLS = [(decoder, kind) for decoder in DECODERS for kind in TYPES if (decoder, kind) not in EXCEPT]
 
 
-def write(decoder, values):
+def plain(kind, value):
+    """As fastavro and pyarrow take it."""
+    if isinstance(value, Single):
+        return value.value
+    if isinstance(value, Nanos):
+        return value.count
+    return decimal.Decimal(value) if kind == "uint64" and value is not None else value
+
+
+def write_avro(kind, values):
+    out = io.BytesIO()
+    schema = {"type": "record", "name": "v", "fields": [{"name": "n", "type": "long"}, {"name": "v", "type": ["null", TYPES[kind][0]]}]}
+    fastavro.writer(out, fastavro.parse_schema(schema), [{"n": number, "v": plain(kind, value)} for number, value in enumerate(values)])
+    return out.getvalue()
+
+
+def write_parquet(kind, values):
+    out = io.BytesIO()
+    column = [plain(kind, value) for value in values]
+    if kind == "map":
+        column = [value if value is None else list(value.items()) for value in column]
+    array = pa.array(column, pa.int64()).cast(ARROW[kind]) if kind == "timestamp_ns" else pa.array(column, ARROW[kind])
+    pq.write_table(pa.table({"n": pa.array(range(len(values)), pa.int64()), "v": array}), out)
+    return out.getvalue()
+
+
+def write(decoder, values, kind=None):
+    if decoder in ("avro", "parquet"):
+        return (write_avro if decoder == "avro" else write_parquet)(kind, values)
     rows = [{"n": number, "v": value} for number, value in enumerate(values)]
     if decoder == "json":
         return b"".join(frames.as_json(row) for row in rows)
@@ -69,9 +108,10 @@ def read(project, decoder, avro, body):
         {"name": "n", "type": "long"}, {"name": "v", "type": ["null", avro], "default": None}]}))
     project.write(f"landing/a.{suffix}", body)
     project.write("rules/silver/v.lua", 'return stream "silver.v" { from = "bronze.v", columns = { nothing = "bool" }, map = function(e, out) end }')
+    place = f'parquet {{ path = "landing/*.parquet" }}' if form is None else f'files {{ path = "landing/*.{suffix}" }}, {form.format("schemas/v.avsc")}'
     project.write("pipelines/p.lua", f"""return pipeline "p" {{
   rules = "rules", storage = delta {{ root = "lake" }},
-  sources = {{ source "bronze.v" {{ files {{ path = "landing/*.{suffix}" }}, {form.format("schemas/v.avsc")} }} }},
+  sources = {{ source "bronze.v" {{ {place} }} }},
 }}""")
     return project.run("pipelines/p.lua")
 
@@ -103,7 +143,7 @@ def as_read(kind, column):
 @pytest.mark.parametrize("decoder,kind", CELLS, ids=[f"{decoder}-{kind}" for decoder, kind in CELLS])
 def test_values_come_out_bit_for_bit(project, decoder, kind):
     avro, values = TYPES[kind]
-    outcome = read(project, decoder, avro, write(decoder, values))
+    outcome = read(project, decoder, avro, write(decoder, values, kind))
     counts = outcome["datasets"]["silver.v"]
     assert counts["in"] == counts["out"] == len(values), outcome
     wanted = [bits(value) for value in values]
