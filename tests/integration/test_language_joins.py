@@ -9,6 +9,7 @@ import pytest
 import crash
 import lake
 from language import World, assert_refused, at, moment, place
+from test_cli import wait_until
 
 COLUMNS = {"id": "long!", "side": "string", "key": "string", "n": "int", "at": "timestamp", "until": "timestamp"}
 SIDES = """return {
@@ -177,6 +178,40 @@ def test_what_cannot_be_joined_is_refused_at_its_place(project, case):
 def test_anti_has_no_columns_of_the_other_side(project):
     rule = joined('between = { "0s", "1s" }, kind = "anti"', 'columns = { v = "int64" }, map = function(e, out, j) out.v = j.x.id end')
     assert_refused(World(project, COLUMNS, [rule, sides()]), place(rule, "id end"), "there is only whether one was met")
+
+
+def test_a_reload_keeps_the_rows_and_refuses_another_join(project):
+    body = 'columns = { other = "int64", version = "int32" }, map = function(e, out, j) out.other, out.version = j.x.id, @VERSION@ end, keep = { "id" }'
+    rule = joined('between = { "0s", "10m" }', body)
+    world = World(project, COLUMNS, [sides(), rule.replace("@VERSION@", "1")], [row(1, "l", "a", "10:00:00"), row(2, "r", "a", "10:00:01")],
+                  options='\n  commit = { every = "20ms" },')
+    process = project.start("run", "pipelines/p.lua")
+
+    def pairs():
+        return sorted(world.rows("silver.j", "id", "other", "version")) if (project.root / "lake/silver/j/_delta_log").exists() else []
+
+    def note():
+        return project.weir("status", "pipelines/p.lua", "--json").json()["note"] or ""
+
+    try:
+        wait_until(lambda: pairs() == [(1, 2, 1)])
+        project.write("rules/r1.lua", rule.replace("@VERSION@", "2"))
+        number = 2
+
+        def live():  # every right row meets the one left row there is
+            nonlocal number
+            number += 1
+            world.feed([row(number, "r", "a", "10:00:02")], f"b{number:05d}.jsonl")
+            return any(version == 2 for _, _, version in pairs())
+        wait_until(live)
+        project.write("rules/r1.lua", rule.replace("@VERSION@", "3").replace("10m", "11m"))
+        wait_until(lambda: "silver.j: its join changed" in note())
+        wait_until(lambda: len(pairs()) == number - 1)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert [other for _, other, _ in sorted(pairs(), key=lambda pair: pair[1])] == list(range(2, number + 1))
 
 
 # --- crashes ------------------------------------------------------------------------------------
