@@ -32,6 +32,10 @@ struct weir_tally {
     int64_t warned;
 };
 
+/* How far behind the watermark late rows are: up to a second, ten, a minute, ten, an hour, a day,
+ * more. */
+enum { WEIR_LATE_BUCKETS = 7 };
+
 struct weir_counters {
     int64_t in;
     int64_t out;
@@ -42,9 +46,14 @@ struct weir_counters {
     int64_t late;
     int64_t derive_errors;
     int64_t unmatched; /* left rows of a join that have met none so far, where those do not leave */
+    int64_t late_by[WEIR_LATE_BUCKETS];
+    int64_t late_us; /* behind, all together */
     struct weir_tally *tallies;
     int32_t tally_count;
 };
+/* The upper bound of a bucket; INT64_MAX of the last. */
+int64_t weir_late_bound_us(int32_t bucket);
+const char *weir_late_bound_text(int32_t bucket);
 
 struct weir_dataset {
     const char *name;

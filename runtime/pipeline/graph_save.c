@@ -57,9 +57,13 @@ static int pack_dataset(msgpack_packer *packer, const struct weir_graph *graph,
     const int64_t counters[COUNTER_FIELDS] = {c->in,      c->out,           c->filtered,
                                               c->dropped, c->quarantined,   c->duplicates,
                                               c->late,    c->derive_errors, c->unmatched};
-    msgpack_pack_array(packer, COUNTER_FIELDS);
+    msgpack_pack_array(packer, COUNTER_FIELDS + 1 + WEIR_LATE_BUCKETS);
     for (int i = 0; i < COUNTER_FIELDS; i++) {
         msgpack_pack_int64(packer, counters[i]);
+    }
+    msgpack_pack_int64(packer, c->late_us);
+    for (int i = 0; i < WEIR_LATE_BUCKETS; i++) {
+        msgpack_pack_int64(packer, c->late_by[i]);
     }
     msgpack_pack_map(packer, (size_t)c->tally_count);
     for (int32_t i = 0; i < c->tally_count; i++) {
@@ -110,6 +114,14 @@ static void load_counters(struct weir_counters *c, const msgpack_object *values,
          values->type == MSGPACK_OBJECT_ARRAY && i < values->via.array.size && i < COUNTER_FIELDS;
          i++) {
         *fields[i] = as_int(&values->via.array.ptr[i]);
+    }
+    if (values->type == MSGPACK_OBJECT_ARRAY &&
+        values->via.array.size >=
+            COUNTER_FIELDS + 1 + WEIR_LATE_BUCKETS) { /* of older ones: none */
+        c->late_us = as_int(&values->via.array.ptr[COUNTER_FIELDS]);
+        for (int i = 0; i < WEIR_LATE_BUCKETS; i++) {
+            c->late_by[i] = as_int(&values->via.array.ptr[COUNTER_FIELDS + 1 + i]);
+        }
     }
     for (uint32_t i = 0; tallies->type == MSGPACK_OBJECT_MAP && i < tallies->via.map.size; i++) {
         const msgpack_object_kv *kv = &tallies->via.map.ptr[i];

@@ -193,6 +193,32 @@ static int put_refused(struct weir_pipeline *p, struct weir_buffer *out) {
     return rc;
 }
 
+/* How far behind the watermark late rows are, as a histogram. */
+static int put_late(struct weir_pipeline *p, struct weir_buffer *out) {
+    static const char name[] = "weir_rows_late_behind_seconds";
+    int rc = put_head(out, name, "histogram", "How far behind the watermark late rows are.");
+    for (int32_t i = 0; i < weir_graph_dataset_count(p->graph) && rc == WEIR_OK; i++) {
+        const struct weir_dataset *dataset = weir_graph_dataset(p->graph, i);
+        const struct weir_counters *c = &dataset->counters;
+        int64_t below = 0;
+        for (int32_t b = 0; b < WEIR_LATE_BUCKETS && rc == WEIR_OK && c->late > 0; b++) {
+            int64_t bound = weir_late_bound_us(b);
+            char le[32];
+            snprintf(le, sizeof(le), "%lld", (long long)(bound / 1000000));
+            below += c->late_by[b];
+            rc = weir_buffer_printf(out, "%s_bucket{dataset=\"%s\",le=\"%s\"} %lld\n", name,
+                                    dataset->name, bound == INT64_MAX ? "+Inf" : le,
+                                    (long long)below);
+        }
+        if (rc == WEIR_OK && c->late > 0) {
+            rc = weir_buffer_printf(
+                out, "%s_sum{dataset=\"%s\"} %.6f\n%s_count{dataset=\"%s\"} %lld\n", name,
+                dataset->name, (double)c->late_us / 1e6, name, dataset->name, (long long)below);
+        }
+    }
+    return rc;
+}
+
 int weir_pipeline_metrics(struct weir_pipeline *p, struct weir_buffer *out) {
     int rc = put_run(p, out);
     rc = rc == WEIR_OK ? put_refused(p, out) : rc;
@@ -200,6 +226,7 @@ int weir_pipeline_metrics(struct weir_pipeline *p, struct weir_buffer *out) {
     for (size_t i = 0; i < sizeof(families) / sizeof(families[0]) && rc == WEIR_OK; i++) {
         rc = put_family(p, &families[i], out);
     }
+    rc = rc == WEIR_OK ? put_late(p, out) : rc;
     rc = rc == WEIR_OK ? put_reasons(p, false, out) : rc;
     return rc == WEIR_OK ? put_reasons(p, true, out) : rc;
 }

@@ -367,6 +367,39 @@ static int measure_inputs(struct weir_node *node, const struct weir_flow *flow,
     return rc;
 }
 
+static const struct {
+    int64_t bound_us;
+    const char *text;
+} late_buckets[WEIR_LATE_BUCKETS] = {
+    {INT64_C(1000000), "1s"},    {INT64_C(10000000), "10s"},  {INT64_C(60000000), "1m"},
+    {INT64_C(600000000), "10m"}, {INT64_C(3600000000), "1h"}, {INT64_C(86400000000), "1d"},
+    {INT64_MAX, "more"},
+};
+
+int64_t weir_late_bound_us(int32_t bucket) {
+    return late_buckets[bucket].bound_us;
+}
+
+const char *weir_late_bound_text(int32_t bucket) {
+    return late_buckets[bucket].text;
+}
+
+static void count_late(struct weir_counters *counters, const int32_t *rows, int32_t count,
+                       const int64_t *times, const int64_t *wm_before) {
+    for (int32_t i = 0; i < count; i++) {
+        int64_t behind;
+        if (__builtin_sub_overflow(wm_before[rows[i]], times[rows[i]], &behind)) {
+            behind = INT64_MAX / 2;
+        }
+        int32_t bucket = 0;
+        while (behind > late_buckets[bucket].bound_us) {
+            bucket++;
+        }
+        counters->late_by[bucket]++;
+        counters->late_us = weir_time_add(counters->late_us, behind);
+    }
+}
+
 static int feed(struct weir_node *node, const struct weir_flow *flow, struct weir_batch *owner,
                 int32_t *sel, int32_t count, const int64_t *times, const int64_t *wm_before,
                 struct weir_error *err) {
@@ -403,6 +436,7 @@ static int feed(struct weir_node *node, const struct weir_flow *flow, struct wei
                                          node->late_sel, &late, err);
     }
     counters->late += late;
+    count_late(counters, node->late_sel, late, times, wm_before);
     if (rc == WEIR_OK && late > 0 && node->late != NULL) {
         node->late->counters.in += late;
         node->late->counters.out += late;

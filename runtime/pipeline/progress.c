@@ -124,6 +124,14 @@ static void put_dataset(struct text *text, const struct weir_dataset *dataset) {
     put_int(text, "out", c->out);
     put_tallies(text, "rejected", c, false);
     put_int(text, "late", c->late);
+    if (c->late > 0) { /* how far behind the watermark */
+        put(text, "\"late_by\":{");
+        for (int32_t b = 0; b < WEIR_LATE_BUCKETS; b++) {
+            put_int(text, weir_late_bound_text(b), c->late_by[b]);
+        }
+        put_end(text);
+        put(text, ",");
+    }
     put_int(text, "duplicates", c->duplicates);
     put_int(text, "filtered", c->filtered);
     put_int(text, "dropped", c->dropped);

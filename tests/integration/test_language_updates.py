@@ -76,6 +76,7 @@ def test_a_row_is_late_once_lateness_is_over(project):
     assert sorted(world.rows("gold.m", "k", "window_start", "n")) == [
         ("a", moment("10:00:00"), 2), ("b", moment("10:02:00"), 1), ("b", moment("10:03:00"), 1)]
     assert world.rows("quarantine.late", "id") == [4]
+    assert world.counts("gold.m")["late_by"] == {"1s": 0, "10s": 0, "1m": 0, "10m": 1, "1h": 0, "1d": 0, "more": 0}  # 130 s behind
 
 
 @pytest.mark.parametrize("every", EVERY)
