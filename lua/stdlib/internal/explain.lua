@@ -166,6 +166,18 @@ function explain.dataset(result, name, options)
         line("lookup", ("%s = the row of %s by %s; a row that finds nothing %s"):format(lookup.name, lookup.from, table.concat(lookup.on, ", "),
             not lookup.inner and (said(lookup.defaults) and "takes the default" or "stays") or lookup.quarantine and "goes to quarantine" or "is dropped"))
     end
+    if said(dataset.join) then
+        local join, on = dataset.join, {}
+        for i, name in ipairs(join.left_on) do
+            on[i] = name == join.right_on[i] and name or name .. " = " .. join.right_on[i]
+        end
+        local function bound(us)
+            return us < 0 and "-" .. duration(-us) or duration(us)
+        end
+        line("join", ("%s: %s interval_join of %s on %s, right - left from %s to %s%s"):format(join.name, join.kind, join.from, table.concat(on, ", "),
+            bound(join.low_us), said(join.high_column) and "column " .. join.high_column or bound(join.high_us),
+            said(join.where) and ", where function " .. join.where or ""))
+    end
     if said(dataset.map) then
         line("map", ("function %d assigns %s"):format(dataset.map["function"], columns_text(dataset.map.out)))
     end
