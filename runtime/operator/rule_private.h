@@ -8,6 +8,7 @@ enum {
     RULE_FIELDS_MAX = 32,
     RULE_CELLS_MAX = 64,
     RULE_UNDO_BYTES_MAX = 64 << 20,
+    RULE_AHEAD = 512,          /* items */
     RULE_ITEM_EMITS_MAX = 1024 /* rows one item may emit to a dataset */
 };
 

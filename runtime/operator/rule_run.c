@@ -13,6 +13,32 @@ struct weir_rule_run *weir_rule_state_run(struct weir_rule_state *state) {
     return &state->run;
 }
 
+/* Keys lie scattered: what the span will read is asked for now. */
+static void look_ahead(struct weir_rule_state *state) {
+    const struct weir_rule_span *span = &state->span;
+    uint64_t hashes[RULE_AHEAD];
+    int32_t count = span->count < RULE_AHEAD ? span->count : RULE_AHEAD;
+    for (int32_t i = 0; i < count; i++) {
+        hashes[i] = weir_table_hash(state->table, span->items[i].key, span->items[i].key_bytes);
+        weir_table_prefetch(state->table, hashes[i]);
+    }
+    for (int32_t i = 0; i < count; i++) {
+        weir_table_prefetch_slot(state->table, hashes[i]);
+    }
+    for (int32_t i = 0; i < count; i++) {
+        const struct weir_rule_item *item = &span->items[i];
+        struct weir_slot *slot =
+            weir_table_find(state->table, hashes[i], item->key, item->key_bytes);
+        for (int32_t c = 0; slot != NULL && c < state->cell_count; c++) {
+            const char *block = (const char *)rule_slot_of(state, slot)->cells[c].block;
+            if (block != NULL) {
+                __builtin_prefetch(block);
+                __builtin_prefetch(block + 64);
+            }
+        }
+    }
+}
+
 void weir_rule_run_begin(struct weir_rule_state *state, const struct weir_rule_span *span,
                          int32_t position) {
     state->span = *span;
@@ -30,6 +56,7 @@ void weir_rule_run_begin(struct weir_rule_state *state, const struct weir_rule_s
         state->emitted = room;
         state->emitted_room = span->target_count;
     }
+    look_ahead(state);
 }
 
 /* What is due next before the gate, other than rows. */

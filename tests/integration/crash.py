@@ -14,7 +14,7 @@ import lake
 import standard
 
 PIPELINE = "pipelines/standard.lua"
-TABLES = ("bronze/sale", "silver/sale", "gold/velocity", "gold/by_store", "gold/hops", "gold/visits", "gold/levels", "gold/running", "gold/ran", "gold/both", "gold/dearest", "gold/busiest", "gold/till", "quarantine/silver/sale", "quarantine/bronze/sale",
+TABLES = ("bronze/sale", "silver/sale", "gold/velocity", "gold/by_store", "gold/hops", "gold/visits", "gold/levels", "gold/running", "gold/ran", "gold/both", "gold/dearest", "gold/busiest", "gold/till", "gold/streak", "quarantine/silver/sale", "quarantine/bronze/sale",
           "quarantine/late_sale")
 # Small epochs and segments and frequent snapshots, so that a run of a second passes every point.
 OPTIONS = ("--set", "commit.every=20ms", "--set", "ledger.segment=64KB", "--set", "ledger.snapshot_every=30ms", "--set", "ledger.keep=0s")
@@ -119,6 +119,26 @@ return {
   },
 }
 """
+STREAK = """\
+return rule "till.streak" {
+  on      = "silver.till",
+  key     = { "kind" },
+  emits   = { ["gold.streak"] = { kind = "string", at = "timestamp", why = "string", lines = "int64", share = "double", last = "string" } },
+  state   = { lines = counter(), recent = ring(8, { share = "double", id = "string" }), largest = value "double" },
+  process = function(e, s, p, emit)
+    s.lines:add()
+    s.recent:push(e.share, e.event_id)
+    local largest = s.largest:get()
+    if not largest or e.share > largest then s.largest:set(e.share) end
+    if s.lines:get() % 50 == 0 then
+      emit("gold.streak", { kind = e.kind, at = e.sold_at, why = "fifty", lines = s.lines:get(), share = s.recent:sum("share", "1s"), last = s.recent:first().id })
+      s:timer("after", e.sold_at + milliseconds(30))
+    end
+    if s.lines:get() % 1001 == 0 then error("a thousand and one") end
+  end,
+  timers  = { after = function(key, s, p, emit, at) emit("gold.streak", { kind = key, at = at, why = "after", lines = s.lines:get() }) end },
+}
+"""
 TILL_SOURCE = '    source "bronze.till" { generator { seed = 9, count = %d, rate = 0 }, into = none },\n  },\n}\n' % TILL_EVENTS
 
 
@@ -150,6 +170,7 @@ def prepare(project, landing):
     project.write("rules/gold/updates.lua", UPDATES)
     project.write("rules/silver/till.lua", SILVER_TILL)
     project.write("rules/gold/till.lua", GOLD_TILL)
+    project.write("rules/gold/streak.lua", STREAK)
     (project.root / "landing").symlink_to(landing)
 
 
