@@ -40,6 +40,22 @@ bool weir_region_has(const struct weir_region *region, const void *address) {
            (uintptr_t)address - base < region->size;
 }
 
+void *weir_region_map(size_t size) {
+    void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (pages == MAP_FAILED) {
+        return NULL;
+    }
+    (void)madvise(pages, size, MADV_NOHUGEPAGE); /* only a wish */
+    return pages;
+}
+
+void weir_region_unmap(void *pages, size_t size) {
+    if (pages != NULL) {
+        munmap(pages, size);
+    }
+}
+
 void weir_region_drop(void *from, size_t size) {
     uintptr_t begin = ((uintptr_t)from + PAGE - 1) / PAGE * PAGE;
     uintptr_t end = ((uintptr_t)from + size) / PAGE * PAGE;

@@ -22,6 +22,11 @@ void weir_region_fini(struct weir_region *region);
 /* 64-byte aligned, zero; NULL when the region is used up. */
 void *weir_region_take(struct weir_region *region, size_t size_bytes);
 bool weir_region_has(const struct weir_region *region, const void *address);
+/* Zeroed pages of their own that cost nothing until touched, and small ones: zeroing a huge page
+ * when it is first touched is a pause of milliseconds on a busy machine, and measures no faster
+ * after. NULL when out of memory. */
+void *weir_region_map(size_t size_bytes);
+void weir_region_unmap(void *pages, size_t size_bytes); /* NULL is ignored */
 /* The whole pages between are the system's again, and zero when next touched. */
 void weir_region_drop(void *from, size_t size_bytes);
 

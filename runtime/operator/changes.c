@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "batch/change.h"
+#include "state/side.h"
 
 enum { FIRST_CAPACITY = 256 };
 
@@ -22,9 +23,8 @@ struct weir_changes {
     uint8_t *before; /* a value each */
     size_t count;
     size_t capacity;
-    size_t left;        /* how many have left */
-    struct mark *marks; /* by number of slot */
-    size_t mark_capacity;
+    size_t left;            /* how many have left */
+    struct weir_side marks; /* struct mark, by number of slot */
     uint32_t round;
     struct weir_heap heap; /* texts of `before` */
 };
@@ -33,6 +33,7 @@ struct weir_changes *weir_changes_create(void) {
     struct weir_changes *changes = calloc(1, sizeof *changes);
     if (changes != NULL) {
         weir_heap_init(&changes->heap);
+        weir_side_init(&changes->marks, sizeof(struct mark));
     }
     return changes;
 }
@@ -42,13 +43,13 @@ void weir_changes_destroy(struct weir_changes *changes) {
         weir_heap_fini(&changes->heap);
         free(changes->list);
         free(changes->before);
-        free(changes->marks);
+        weir_side_fini(&changes->marks);
         free(changes);
     }
 }
 
 size_t weir_changes_bytes(const struct weir_changes *changes) {
-    return changes->mark_capacity * sizeof *changes->marks;
+    return weir_side_bytes(&changes->marks);
 }
 
 void weir_changes_begin(struct weir_aggregate *aggregate) {
@@ -62,25 +63,14 @@ void weir_changes_begin(struct weir_aggregate *aggregate) {
     }
     changes->count = changes->left = 0;
     if (++changes->round == 0) { /* marks of 2^32 batches ago would count as this one's */
-        memset(changes->marks, 0, changes->mark_capacity * sizeof *changes->marks);
+        weir_side_clear(&changes->marks);
         changes->round = 1;
     }
 }
 
 static bool make_room(struct weir_changes *changes, uint32_t number, size_t value_bytes) {
-    if (number >= changes->mark_capacity) {
-        size_t capacity = changes->mark_capacity == 0 ? FIRST_CAPACITY : changes->mark_capacity;
-        while (capacity <= number) {
-            capacity *= 2;
-        }
-        struct mark *marks = realloc(changes->marks, capacity * sizeof *marks);
-        if (marks == NULL) {
-            return false;
-        }
-        memset(marks + changes->mark_capacity, 0,
-               (capacity - changes->mark_capacity) * sizeof *marks);
-        changes->marks = marks;
-        changes->mark_capacity = capacity;
+    if (!weir_side_reach(&changes->marks, number)) {
+        return false;
     }
     if (changes->count < changes->capacity) {
         return true;
@@ -104,10 +94,12 @@ int weir_changes_note(struct weir_aggregate *aggregate, struct weir_slot *slot, 
                       struct weir_error *err) {
     struct weir_changes *changes = aggregate->changes;
     size_t value_bytes = aggregate->measures.value_bytes;
-    if (slot->number < changes->mark_capacity &&
-        changes->marks[slot->number].round == changes->round) {
-        changes->list[changes->marks[slot->number].at].time = time_us;
-        return WEIR_OK;
+    if (slot->number < changes->marks.reached) {
+        const struct mark *mark = weir_side_at(&changes->marks, slot->number);
+        if (mark->round == changes->round) {
+            changes->list[mark->at].time = time_us;
+            return WEIR_OK;
+        }
     }
     int rc = make_room(changes, slot->number, value_bytes)
                  ? weir_measures_copy(&aggregate->measures,
@@ -117,7 +109,8 @@ int weir_changes_note(struct weir_aggregate *aggregate, struct weir_slot *slot, 
     if (rc != WEIR_OK) {
         return weir_error_set(err, rc, "%s: no memory to note a change", aggregate->declaration);
     }
-    changes->marks[slot->number] = (struct mark){changes->round, (uint32_t)changes->count};
+    *(struct mark *)weir_side_at(&changes->marks, slot->number) =
+        (struct mark){changes->round, (uint32_t)changes->count};
     changes->list[changes->count++] = (struct change){slot->number, time_us};
     return WEIR_OK;
 }

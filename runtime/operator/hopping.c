@@ -25,7 +25,8 @@
 #include "operator/hopping.h"
 
 enum {
-    SIDE_FIRST = 256,
+    LATE_FIRST = 256,
+    ORDER_GONE_FEW = 256,
     WORK = 2048 /* a call of fire: some hundred microseconds */
 };
 
@@ -64,6 +65,12 @@ struct weir_hops *weir_hops_create(struct weir_aggregate *aggregate,
     hops->cumulate = config->cumulate;
     hops->work = config->work > 0 ? config->work : WORK;
     hops->pane = common_divisor(config->size_us, config->every_us);
+    weir_side_init(&hops->slots, sizeof(struct slot_side));
+    weir_side_init(&hops->suffix, hops_value_bytes(aggregate));
+    weir_side_init(&hops->sides, sizeof(struct group_side));
+    weir_side_init(&hops->prefix, hops_value_bytes(aggregate));
+    weir_side_init(&hops->extra, hops_value_bytes(aggregate));
+    weir_side_init(&hops->order, sizeof(struct weir_ordered_slot));
     struct weir_table_config groups = {
         .declaration = config->declaration,
         .cell = "group",
@@ -98,16 +105,14 @@ void weir_hops_destroy(struct weir_hops *hops) {
     weir_heap_fini(&hops->value_parts);
     weir_table_destroy(hops->groups);
     weir_table_destroy(hops->cursor);
-    free(hops->group_of);
-    free(hops->next_in_block);
-    free(hops->suffix);
-    free(hops->suffix_first);
+    weir_side_fini(&hops->slots);
+    weir_side_fini(&hops->suffix);
     free(hops->window);
     free(hops->spare);
-    free(hops->sides);
-    free(hops->prefix);
-    free(hops->extra);
-    free(hops->order);
+    weir_side_fini(&hops->sides);
+    weir_side_fini(&hops->prefix);
+    weir_side_fini(&hops->extra);
+    weir_side_fini(&hops->order);
     free(hops->late);
     free(hops->value);
     free(hops->set);
@@ -116,8 +121,8 @@ void weir_hops_destroy(struct weir_hops *hops) {
 
 size_t weir_hops_bytes(const struct weir_hops *hops) {
     return weir_table_bytes(hops->groups) + weir_table_bytes(hops->cursor) +
-           hops->slot_capacity * 8 + hops->group_capacity * sizeof *hops->sides +
-           hops->order_capacity * sizeof *hops->order + hops->late_capacity * sizeof *hops->late;
+           weir_side_bytes(&hops->slots) + weir_side_bytes(&hops->sides) +
+           weir_side_bytes(&hops->order) + hops->late_capacity * sizeof *hops->late;
 }
 
 /* --- which windows a time counts in ----------------------------------------------------------- */
@@ -195,66 +200,49 @@ int32_t weir_hops_find(struct weir_aggregate *aggregate, const int32_t *sel, int
 /* --- slots and groups ------------------------------------------------------------------------- */
 
 static size_t doubled(size_t capacity, size_t wanted) {
-    size_t next = capacity == 0 ? SIDE_FIRST : capacity;
+    size_t next = capacity == 0 ? LATE_FIRST : capacity;
     while (next <= wanted) {
         next *= 2;
     }
     return next;
 }
 
-static bool slot_sides(struct weir_aggregate *aggregate, uint32_t number) {
-    struct weir_hops *hops = aggregate->hops;
-    if (number < hops->slot_capacity) {
-        return true;
-    }
-    size_t capacity = doubled(hops->slot_capacity, number);
-    if (!hops_grow((void **)&hops->group_of, capacity, sizeof *hops->group_of) ||
-        !hops_grow((void **)&hops->next_in_block, capacity, sizeof *hops->next_in_block) ||
-        !hops_grow((void **)&hops->suffix_first, capacity, sizeof *hops->suffix_first) ||
-        !hops_grow((void **)&hops->suffix, capacity, hops_value_bytes(aggregate))) {
-        return false;
-    }
-    hops->slot_capacity = capacity;
-    return true;
+static bool slot_sides(struct weir_hops *hops, uint32_t number) {
+    return weir_side_reach(&hops->slots, number) && weir_side_reach(&hops->suffix, number);
 }
 
-static bool group_sides(struct weir_aggregate *aggregate, uint32_t number) {
-    struct weir_hops *hops = aggregate->hops;
-    if (number < hops->group_capacity) {
-        return true;
-    }
-    size_t capacity = doubled(hops->group_capacity, number);
-    if (!hops_grow((void **)&hops->sides, capacity, sizeof *hops->sides) ||
-        !hops_grow((void **)&hops->prefix, capacity, hops_value_bytes(aggregate)) ||
-        !hops_grow((void **)&hops->extra, capacity, hops_value_bytes(aggregate))) {
-        return false;
-    }
-    memset(hops->sides + hops->group_capacity, 0,
-           (capacity - hops->group_capacity) * sizeof *hops->sides);
-    hops->group_capacity = capacity;
-    return true;
+static bool group_sides(struct weir_hops *hops, uint32_t number) {
+    return weir_side_reach(&hops->sides, number) && weir_side_reach(&hops->prefix, number) &&
+           weir_side_reach(&hops->extra, number);
 }
 
-/* Drops groups that are gone from the order once they are half of it. */
 static bool order_add(struct weir_hops *hops, const struct weir_slot *group) {
-    if (hops->order_count == hops->order_capacity) {
-        size_t kept = 0;
-        for (size_t i = 0; i < hops->order_count; i++) {
-            const struct weir_ordered_slot *at = &hops->order[i];
-            if (hops->sides[at->number].sequence == at->sequence) {
-                hops->order[kept++] = *at;
-            }
+    if (!weir_side_reach(&hops->order, (uint32_t)hops->order_count)) {
+        return false;
+    }
+    *hops_ordered(hops, hops->order_count++) =
+        (struct weir_ordered_slot){group->sequence, group->number};
+    return true;
+}
+
+/* Drops groups that are gone from the order, as far as *work goes; false: there is more to do. No
+ * row is taken in before it is done. */
+static bool order_pack(struct weir_hops *hops, int32_t *work) {
+    if (hops->packing == 0 &&
+        (hops->order_gone < ORDER_GONE_FEW || hops->order_gone * 2 < hops->order_count)) {
+        return true;
+    }
+    for (; hops->packing < hops->order_count; hops->packing++) {
+        if ((*work)-- <= 0) {
+            return false;
         }
-        hops->order_count = kept;
-        if (kept * 2 >= hops->order_capacity) {
-            size_t capacity = doubled(hops->order_capacity, hops->order_capacity);
-            if (!hops_grow((void **)&hops->order, capacity, sizeof *hops->order)) {
-                return false;
-            }
-            hops->order_capacity = capacity;
+        const struct weir_ordered_slot *at = hops_ordered(hops, hops->packing);
+        if (hops_group(hops, at->number)->sequence == at->sequence) {
+            *hops_ordered(hops, hops->packed++) = *at;
         }
     }
-    hops->order[hops->order_count++] = (struct weir_ordered_slot){group->sequence, group->number};
+    hops->order_count = hops->packed;
+    hops->order_gone = hops->packing = hops->packed = 0;
     return true;
 }
 
@@ -281,10 +269,10 @@ int weir_hops_created(struct weir_aggregate *aggregate, struct weir_slot *slot,
     if (group == NULL) {
         return err != NULL ? err->code : WEIR_E_LIMIT;
     }
-    if (!slot_sides(aggregate, slot->number) || !group_sides(aggregate, group->number)) {
+    if (!slot_sides(hops, slot->number) || !group_sides(hops, group->number)) {
         return hops_no_memory(aggregate, err);
     }
-    struct group_side *side = &hops->sides[group->number];
+    struct group_side *side = hops_group(hops, group->number);
     if (side->sequence != group->sequence) {
         *side = (struct group_side){.sequence = group->sequence};
         if (!order_add(hops, group)) {
@@ -292,8 +280,9 @@ int weir_hops_created(struct weir_aggregate *aggregate, struct weir_slot *slot,
         }
     }
     side->slots++;
-    hops->group_of[slot->number] = group->number;
-    hops->next_in_block[slot->number] = 0;
+    struct slot_side *of_slot = hops_slot(hops, slot->number);
+    of_slot->group = group->number;
+    of_slot->next_in_block = 0;
     return hops_min_end_of(aggregate, slot) == ALL_WINDOWS || late_add(hops, slot->number)
                ? WEIR_OK
                : hops_no_memory(aggregate, err);
@@ -301,15 +290,16 @@ int weir_hops_created(struct weir_aggregate *aggregate, struct weir_slot *slot,
 
 static int leave_group(struct weir_aggregate *aggregate, uint32_t slot, struct weir_error *err) {
     struct weir_hops *hops = aggregate->hops;
-    uint32_t number = hops->group_of[slot];
-    struct group_side *side = &hops->sides[number];
+    uint32_t number = hops_slot(hops, slot)->group;
+    struct group_side *side = hops_group(hops, number);
     if (side->suffix == slot) {
-        side->suffix = hops->next_in_block[slot];
+        side->suffix = hops_slot(hops, slot)->next_in_block;
     }
     if (--side->slots > 0) {
         return WEIR_OK;
     }
     side->sequence = 0;
+    hops->order_gone++;
     int rc = weir_table_delete(hops->groups, weir_table_slot(hops->groups, number), false);
     return rc == WEIR_OK ? rc : hops_no_memory(aggregate, err);
 }
@@ -387,7 +377,7 @@ static int expire(struct weir_aggregate *aggregate, int32_t *work, struct weir_e
         }
         weir_windows_remove_first(&aggregate->windows);
     }
-    hops->expiring = false;
+    hops->expiring = !order_pack(hops, work);
     return WEIR_OK;
 }
 
@@ -514,9 +504,8 @@ int weir_hops_restore(struct weir_aggregate *aggregate, struct weir_error *err) 
     hops->expiring = true; /* a crash may have come in between */
     hops->making.step = HOPS_MADE;
     hops->late_count = hops->order_count = 0;
-    if (hops->group_capacity > 0) {
-        memset(hops->sides, 0, hops->group_capacity * sizeof *hops->sides);
-    }
+    hops->order_gone = hops->packing = hops->packed = 0;
+    weir_side_clear(&hops->sides);
     static const uint8_t key;
     hops->fired = weir_table_find(hops->cursor, weir_table_hash(hops->cursor, &key, 1), &key, 1);
     int rc = WEIR_OK;
@@ -527,11 +516,11 @@ int weir_hops_restore(struct weir_aggregate *aggregate, struct weir_error *err) 
     }
     for (size_t i = 0; i < count && rc == WEIR_OK; i++) {
         const struct weir_slot *group = weir_table_slot(hops->groups, groups[i].number);
-        if (!group_sides(aggregate, group->number)) {
+        if (!group_sides(hops, group->number)) {
             rc = hops_no_memory(aggregate, err);
             break;
         }
-        hops->sides[group->number] = (struct group_side){.sequence = group->sequence};
+        *hops_group(hops, group->number) = (struct group_side){.sequence = group->sequence};
         rc = order_add(hops, group) ? WEIR_OK : hops_no_memory(aggregate, err);
     }
     free(groups);

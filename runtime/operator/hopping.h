@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "operator/aggregate_private.h"
+#include "state/side.h"
 
 #define ALL_WINDOWS INT64_MIN /* a slot's mark that no window leaves it out */
 
@@ -65,6 +66,12 @@ struct group_side {
     uint64_t extra_first;
 };
 
+struct slot_side {
+    uint32_t group;
+    uint32_t next_in_block;
+    uint64_t suffix_first; /* smallest sequence of the slots in its suffix */
+};
+
 struct weir_hops {
     int64_t every;
     int64_t pane;
@@ -78,20 +85,18 @@ struct weir_hops {
     struct weir_table *cursor;
     struct weir_slot *fired; /* NULL before the first window */
     /* By number of the window table's slot. */
-    uint32_t *group_of;
-    uint32_t *next_in_block;
-    uint8_t *suffix;
-    uint64_t *suffix_first;
-    size_t slot_capacity;
+    struct weir_side slots;  /* struct slot_side */
+    struct weir_side suffix; /* a value: the slot's pane to the end of the block */
     /* By number of the group's slot. */
-    struct group_side *sides;
-    uint8_t *prefix;
-    uint8_t *extra;
-    size_t group_capacity;
-    /* Groups; those that are gone are dropped now and then. */
-    struct weir_ordered_slot *order;
+    struct weir_side sides; /* struct group_side */
+    struct weir_side prefix;
+    struct weir_side extra;
+    /* Groups, by place; those that are gone are dropped once they are half of it. */
+    struct weir_side order; /* struct weir_ordered_slot */
     size_t order_count;
-    size_t order_capacity;
+    size_t order_gone;
+    size_t packing; /* places looked at, while it is being packed */
+    size_t packed;  /* ... and kept */
     /* Those of the window at hand, by their first slot. */
     struct weir_ordered_slot *window;
     struct weir_ordered_slot *spare; /* for sorting them */
@@ -114,6 +119,18 @@ struct weir_hops {
     size_t set_mask;
     size_t set_count;
 };
+
+static inline struct slot_side *hops_slot(const struct weir_hops *hops, uint32_t slot) {
+    return weir_side_at(&hops->slots, slot);
+}
+
+static inline struct group_side *hops_group(const struct weir_hops *hops, uint32_t group) {
+    return weir_side_at(&hops->sides, group);
+}
+
+static inline struct weir_ordered_slot *hops_ordered(const struct weir_hops *hops, size_t place) {
+    return weir_side_at(&hops->order, (uint32_t)place);
+}
 
 static inline uint32_t hops_value_bytes(const struct weir_aggregate *aggregate) {
     return aggregate->measures.value_bytes;

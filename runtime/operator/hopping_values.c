@@ -9,11 +9,15 @@
 /* --- running values --------------------------------------------------------------------------- */
 
 static uint8_t *prefix_of(struct weir_aggregate *aggregate, uint32_t group) {
-    return aggregate->hops->prefix + (size_t)group * hops_value_bytes(aggregate);
+    return weir_side_at(&aggregate->hops->prefix, group);
 }
 
 static uint8_t *suffix_of(struct weir_aggregate *aggregate, uint32_t slot) {
-    return aggregate->hops->suffix + (size_t)slot * hops_value_bytes(aggregate);
+    return weir_side_at(&aggregate->hops->suffix, slot);
+}
+
+static uint8_t *extra_of(const struct weir_aggregate *aggregate, uint32_t group) {
+    return weir_side_at(&aggregate->hops->extra, group);
 }
 
 static void note_first(uint64_t *first, bool has, uint64_t sequence) {
@@ -81,7 +85,7 @@ static bool reset_groups(struct weir_aggregate *aggregate, int32_t *work) {
         if ((*work)-- <= 0) {
             return false;
         }
-        struct group_side *side = &hops->sides[hops->order[hops->making.at].number];
+        struct group_side *side = hops_group(hops, hops_ordered(hops, hops->making.at)->number);
         side->suffix = 0;
         side->has_prefix = false;
     }
@@ -94,8 +98,8 @@ static bool extend_prefix(struct weir_aggregate *aggregate, int32_t *work) {
     const struct weir_slot *slot;
     while ((slot = walk_next(aggregate, &hops->making.walk, hops->pane, work)) != NULL) {
         if (hops_min_end_of(aggregate, slot) == ALL_WINDOWS) {
-            uint32_t group = hops->group_of[slot->number];
-            struct group_side *side = &hops->sides[group];
+            uint32_t group = hops_slot(hops, slot->number)->group;
+            struct group_side *side = hops_group(hops, group);
             note_first(&side->prefix_first, side->has_prefix, slot->sequence);
             accumulate(aggregate, &hops->block_parts, &side->has_prefix,
                        prefix_of(aggregate, group),
@@ -114,16 +118,17 @@ static bool make_suffixes(struct weir_aggregate *aggregate, int32_t *work) {
             continue;
         }
         uint32_t n = slot->number;
-        struct group_side *side = &hops->sides[hops->group_of[n]];
+        struct slot_side *of_slot = hops_slot(hops, n);
+        struct group_side *side = hops_group(hops, of_slot->group);
         uint8_t *value = suffix_of(aggregate, n);
         weir_measures_borrow(&aggregate->measures, value, weir_slot_value(aggregate->table, slot));
-        hops->suffix_first[n] = slot->sequence;
+        of_slot->suffix_first = slot->sequence;
         if (side->suffix != 0) {
-            note_first(&hops->suffix_first[n], true, hops->suffix_first[side->suffix]);
+            note_first(&of_slot->suffix_first, true, hops_slot(hops, side->suffix)->suffix_first);
             hops->failed |= weir_measures_merge(&aggregate->measures, &hops->block_parts, value,
                                                 suffix_of(aggregate, side->suffix)) != WEIR_OK;
         }
-        hops->next_in_block[n] = side->suffix;
+        of_slot->next_in_block = side->suffix;
         side->suffix = n;
     }
     return walked(&hops->making.walk);
@@ -136,7 +141,7 @@ static bool unmark_extras(struct weir_aggregate *aggregate, int32_t *work) {
         if ((*work)-- <= 0) {
             return false;
         }
-        hops->sides[hops->order[hops->making.at].number].has_extra = false;
+        hops_group(hops, hops_ordered(hops, hops->making.at)->number)->has_extra = false;
     }
     return true;
 }
@@ -153,11 +158,10 @@ static bool make_extras(struct weir_aggregate *aggregate, int64_t from, int64_t 
         struct weir_slot *slot = weir_table_slot(aggregate->table, hops->late[hops->making.at]);
         int64_t pane = hops_pane_of(aggregate, slot);
         if (pane >= from && pane < until && hops_min_end_of(aggregate, slot) <= until) {
-            uint32_t group = hops->group_of[slot->number];
-            note_first(&hops->sides[group].extra_first, hops->sides[group].has_extra,
-                       slot->sequence);
-            accumulate(aggregate, &hops->extra_parts, &hops->sides[group].has_extra,
-                       hops->extra + (size_t)group * hops_value_bytes(aggregate),
+            uint32_t group = hops_slot(hops, slot->number)->group;
+            struct group_side *side = hops_group(hops, group);
+            note_first(&side->extra_first, side->has_extra, slot->sequence);
+            accumulate(aggregate, &hops->extra_parts, &side->has_extra, extra_of(aggregate, group),
                        weir_slot_value(aggregate->table, slot));
         }
     }
@@ -244,9 +248,9 @@ static bool clear_counts(struct weir_aggregate *aggregate, int32_t *work) {
         if ((*work)-- <= 0) {
             return false;
         }
-        uint32_t group = hops->order[hops->making.at].number;
-        uint8_t *extra = hops->extra + (size_t)group * hops_value_bytes(aggregate);
-        if (!hops->sides[group].has_extra) {
+        uint32_t group = hops_ordered(hops, hops->making.at)->number;
+        uint8_t *extra = extra_of(aggregate, group);
+        if (!hops_group(hops, group)->has_extra) {
             memset(extra, 0, hops_value_bytes(aggregate));
         }
         for (int32_t m = 0; m < aggregate->measures.count; m++) {
@@ -264,7 +268,7 @@ static void count_member(struct weir_aggregate *aggregate, const struct weir_slo
     struct weir_hops *hops = aggregate->hops;
     const uint8_t *key = weir_slot_key(aggregate->members, member) + sizeof(uint64_t);
     if (set_add(hops, XXH3_128bits_withSeed(key, member->key_bytes - sizeof(uint64_t), group))) {
-        uint8_t *at = hops->extra + (size_t)group * hops_value_bytes(aggregate) + cell->offset;
+        uint8_t *at = extra_of(aggregate, group) + cell->offset;
         uint64_t count;
         memcpy(&count, at, sizeof count);
         count++;
@@ -291,7 +295,7 @@ static bool count_slot(struct weir_aggregate *aggregate, int32_t *work) {
                 return false;
             }
             const struct weir_slot *member = weir_table_slot(aggregate->members, making->member);
-            count_member(aggregate, member, hops->group_of[making->slot], cell);
+            count_member(aggregate, member, hops_slot(hops, making->slot)->group, cell);
             making->member = member->link;
         }
     }
@@ -333,7 +337,7 @@ static int by_sequence(const void *a, const void *b) {
 
 /* The sequence of the first slot the group has in the window at hand; UINT64_MAX: it has none. */
 static uint64_t first_slot(const struct weir_hops *hops, const struct group_side *side) {
-    uint64_t first = side->suffix != 0 ? hops->suffix_first[side->suffix] : UINT64_MAX;
+    uint64_t first = side->suffix != 0 ? hops_slot(hops, side->suffix)->suffix_first : UINT64_MAX;
     if (side->has_prefix && side->prefix_first < first) {
         first = side->prefix_first;
     }
@@ -345,11 +349,16 @@ static int window_room(struct weir_aggregate *aggregate, struct weir_error *err)
     if (hops->window_capacity >= hops->order_count) {
         return WEIR_OK;
     }
-    if (!hops_grow((void **)&hops->window, hops->order_capacity, sizeof *hops->window) ||
-        !hops_grow((void **)&hops->spare, hops->order_capacity, sizeof *hops->spare)) {
+    /* Nothing is in them now, so nothing is copied; pages come as they are written. */
+    free(hops->window);
+    free(hops->spare);
+    size_t capacity = hops->order_count + hops->order_count / 2;
+    hops->window = malloc(capacity * sizeof *hops->window);
+    hops->spare = malloc(capacity * sizeof *hops->spare);
+    hops->window_capacity = hops->window != NULL && hops->spare != NULL ? capacity : 0;
+    if (hops->window_capacity == 0) {
         return hops_no_memory(aggregate, err);
     }
-    hops->window_capacity = hops->order_capacity;
     return WEIR_OK;
 }
 
@@ -360,8 +369,8 @@ static bool order_window(struct weir_aggregate *aggregate, int32_t *work) {
         if ((*work)-- <= 0) {
             return false;
         }
-        const struct weir_ordered_slot *at = &hops->order[hops->making.at];
-        const struct group_side *side = &hops->sides[at->number];
+        const struct weir_ordered_slot *at = hops_ordered(hops, hops->making.at);
+        const struct group_side *side = hops_group(hops, at->number);
         uint64_t first =
             side->sequence == at->sequence ? first_slot(hops, side) : UINT64_MAX; /* gone */
         if (first != UINT64_MAX) {
@@ -567,8 +576,8 @@ int hops_prepare(struct weir_aggregate *aggregate, int64_t end, int32_t *work, b
 
 void hops_combine(struct weir_aggregate *aggregate, uint32_t group) {
     struct weir_hops *hops = aggregate->hops;
-    const struct group_side *side = &hops->sides[group];
-    const uint8_t *extra = hops->extra + (size_t)group * hops_value_bytes(aggregate);
+    const struct group_side *side = hops_group(hops, group);
+    const uint8_t *extra = extra_of(aggregate, group);
     bool has = false;
     weir_measures_give_back(&aggregate->measures, &hops->value_parts, hops->value);
     if (side->suffix != 0) {

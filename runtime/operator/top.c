@@ -9,6 +9,7 @@
 #include "operator/key.h"
 #include "operator/top_order.h"
 #include "operator/window.h"
+#include "state/side.h"
 #include "state/table.h"
 
 enum {
@@ -69,8 +70,7 @@ struct weir_top {
     size_t touched_count;
     size_t touched_capacity;
     size_t left;
-    uint32_t *marks; /* by slot number: 1 + place in touched */
-    size_t mark_capacity;
+    struct weir_side marks; /* by slot number: 1 + place in touched, a uint32_t */
     struct weir_buffer before;
 };
 
@@ -245,6 +245,7 @@ struct weir_top *weir_top_create(const struct weir_top_config *config, struct we
         weir_error_set(err, WEIR_E_NOMEM, "%s: no memory", config->declaration);
         return NULL;
     }
+    weir_side_init(&top->marks, sizeof(uint32_t));
     top->config = *config;
     if (config->calendar != NULL) {
         top->calendar = *config->calendar;
@@ -286,7 +287,7 @@ void weir_top_destroy(struct weir_top *top) {
     free(top->bounds);
     free(top->slots);
     free(top->touched);
-    free(top->marks);
+    weir_side_fini(&top->marks);
     free(top);
 }
 
@@ -501,20 +502,11 @@ static int find_groups(struct weir_top *top, const struct weir_batch *batch, int
 /* Without a window: the group as it is before the batch changes it. */
 static int note(struct weir_top *top, const struct weir_slot *slot, const struct group *group,
                 struct weir_error *err) {
-    if (slot->number >= top->mark_capacity) {
-        size_t capacity = top->mark_capacity == 0 ? 256 : top->mark_capacity;
-        while (capacity <= slot->number) {
-            capacity *= 2;
-        }
-        uint32_t *marks = realloc(top->marks, capacity * sizeof *marks);
-        if (marks == NULL) {
-            return no_memory(top, err);
-        }
-        memset(marks + top->mark_capacity, 0, (capacity - top->mark_capacity) * sizeof *marks);
-        top->marks = marks;
-        top->mark_capacity = capacity;
+    if (!weir_side_reach(&top->marks, slot->number)) {
+        return no_memory(top, err);
     }
-    if (top->marks[slot->number] != 0) {
+    uint32_t *mark = weir_side_at(&top->marks, slot->number);
+    if (*mark != 0) {
         return WEIR_OK;
     }
     if (top->touched_count == top->touched_capacity) {
@@ -528,7 +520,7 @@ static int note(struct weir_top *top, const struct weir_slot *slot, const struct
     }
     top->touched[top->touched_count++] =
         (struct touched){slot->number, top->before.size, group->bytes};
-    top->marks[slot->number] = (uint32_t)top->touched_count;
+    *mark = (uint32_t)top->touched_count;
     return weir_buffer_append(&top->before, group->rows, group->bytes) == WEIR_OK
                ? WEIR_OK
                : no_memory(top, err);
@@ -576,7 +568,7 @@ int weir_top_feed(struct weir_top *top, const struct weir_batch *batch, const in
     int32_t taken = 0;
     int32_t late = 0;
     for (size_t i = 0; i < top->touched_count; i++) {
-        top->marks[top->touched[i].number] = 0;
+        *(uint32_t *)weir_side_at(&top->marks, top->touched[i].number) = 0;
     }
     top->touched_count = top->left = 0;
     weir_buffer_clear(&top->before);

@@ -6,7 +6,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -16,7 +15,7 @@
 
 enum {
     INDEX_MIN = 64,
-    MIGRATE_STEP = 64,   /* old index entries moved an insert */
+    MIGRATE_STEP = 8,    /* old index entries moved an insert: 2 would do before the next growth */
     NEXT_FROM = 1 << 16, /* entries; smaller indexes are touched in no time */
     PAGE_ENTRIES = 512,
     TOUCH_EVERY = 16, /* inserts: a page; a third of those there are until it is needed */
@@ -34,26 +33,12 @@ static size_t chunk_bytes(const struct weir_table *table) {
     return (size_t)WEIR_TABLE_CHUNK_SLOTS * table->view.slot_bytes;
 }
 
-/* Zeroed pages that cost nothing until touched, and small ones: zeroing a huge page when an insert
- * first touches it is a pause of milliseconds on a busy machine, and measures no faster after. */
-static void *map_pages(size_t bytes) {
-    void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (pages == MAP_FAILED) {
-        return NULL;
-    }
-    (void)madvise(pages, bytes, MADV_NOHUGEPAGE); /* only a wish */
-    return pages;
-}
-
 static uint64_t *index_create(uint64_t entries) {
-    return map_pages(entries * sizeof(uint64_t));
+    return weir_region_map(entries * sizeof(uint64_t));
 }
 
 static void index_destroy(uint64_t *index, uint64_t mask) {
-    if (index != NULL) {
-        munmap(index, (mask + 1) * sizeof(uint64_t));
-    }
+    weir_region_unmap(index, (mask + 1) * sizeof(uint64_t));
 }
 
 static char *concat(const char *a, const char *b) {
@@ -140,7 +125,7 @@ void weir_table_destroy(struct weir_table *table) {
         }
     }
     for (uint32_t i = 0; i < table->chunk_count; i++) {
-        munmap(table->view.chunks[i], chunk_bytes(table));
+        weir_region_unmap(table->view.chunks[i], chunk_bytes(table));
     }
     free(table->view.chunks);
     index_destroy(table->view.index, table->view.mask);
@@ -380,7 +365,7 @@ static int add_chunk(struct weir_table *table) {
         table->view.chunks = chunks;
         table->chunk_capacity = capacity;
     }
-    uint8_t *chunk = map_pages(chunk_bytes(table));
+    uint8_t *chunk = weir_region_map(chunk_bytes(table));
     if (chunk == NULL) {
         return WEIR_E_NOMEM;
     }
