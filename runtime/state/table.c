@@ -18,7 +18,7 @@ enum {
     MIGRATE_STEP = 8,    /* old index entries moved an insert: 2 would do before the next growth */
     NEXT_FROM = 1 << 16, /* entries; smaller indexes are touched in no time */
     PAGE_ENTRIES = 512,
-    TOUCH_EVERY = 16, /* inserts: a page; a third of those there are until it is needed */
+    TOUCH_EVERY = 32, /* inserts: a page; two thirds of those there are until it is needed */
     DROP_ENTRIES = 64 * PAGE_ENTRIES,
     VALUE_MAX_BYTES = 32 * 1024,
     DEFAULT_KEY_INLINE = 16

@@ -14,7 +14,7 @@ import lake
 from test_cli import SCHEMA, line, wait_until
 
 SAVES = 10
-SAMPLED = 10007  # every so manyth row leaves
+SAMPLED = 2000003  # every so manyth row leaves; what a table knows of its files is no part of what a reload leaves behind
 RELOADS = int(os.environ.get("WEIR_RELOADS", "50"))
 PIPELINE = """return pipeline "shop" {
   rules   = "rules",
@@ -163,14 +163,14 @@ def test_reloads_under_full_load_lose_and_double_nothing_and_memory_is_flat(proj
                 stamp(version)
                 wait_until(lambda: process.poll() is not None or log.read_text().count("is live from epoch") >= version - 1, seconds=120)
                 assert process.poll() is None and "refused" not in log.read_text(), log.read_text()[-2000:]
-                if version - 1 in (RELOADS // 10, RELOADS // 2, RELOADS):
+                if version - 1 in (RELOADS // 5, RELOADS // 2, RELOADS):
                     resident[version - 1] = round(resident_mb(process), 1)
         finally:
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=60) == 0, log.read_text()[-2000:]
     seconds = time.monotonic() - started
     # What is counted is written when a window closes: at the end of all input, a little further on.
-    events = 1 + max(row for row, in rows_of(project, "silver/sample", "number")) + 10 * SAMPLED
+    events = 1 + max(row for row, in rows_of(project, "silver/sample", "number")) + 2 * SAMPLED
     summary = project.run("pipelines/load.lua", "--set", f"sources.bronze.till.count={events}")
     print(f"{RELOADS} reloads in {seconds:.0f} s, {events / 1e6:.1f} M events, MB resident after so many: {resident}")
     found = sorted(rows_of(project, "gold/by_version", "version", "n", "first", "last", "total"))
@@ -183,7 +183,8 @@ def test_reloads_under_full_load_lose_and_double_nothing_and_memory_is_flat(proj
     assert sorted(number for number, in rows_of(project, "silver/sample", "number")) == list(range(0, events, SAMPLED))
     if "asan" not in str(project.binary) and "tsan" not in str(project.binary):
         values = list(resident.values())
-        assert values[-1] < values[0] + max(32, values[0] // 4), resident
+        # Queues and pools have met their highest marks after 200 reloads, not after ten.
+        assert values[-1] < values[0] + (4 if RELOADS >= 1000 else 16), resident
 
 
 def test_rules_over_a_source_without_an_end_are_checked_and_its_epochs_replayed(project):

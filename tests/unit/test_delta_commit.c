@@ -286,6 +286,39 @@ static void an_add_survives_its_json(void **state) {
     weir_buffer_fini(&text);
 }
 
+static void numbers_of_rows_no_table_has_are_not_known(void **state) {
+    (void)state;
+    static const char head[] =
+        "{\"protocol\":{\"minReaderVersion\":1,\"minWriterVersion\":2}}\n"
+        "{\"metaData\":{\"id\":\"x\",\"format\":{\"provider\":\"parquet\"},\"schemaString\":"
+        "\"{\\\"type\\\":\\\"struct\\\",\\\"fields\\\":[]}\",\"partitionColumns\":[]}}\n";
+    static const char *const counts[][2] = {
+        {"48", "9223372036854775807"}, {"48", "-9"}, {"99999999999999999999", "48"}};
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+        struct weir_store *store = make_store();
+        struct weir_delta_snapshot *snapshot;
+        struct weir_delta_summary summary;
+        char log[2048];
+        int length = snprintf(log, sizeof(log), "%s", head);
+        for (int file = 0; file < 2; file++) {
+            length += snprintf(log + length, sizeof(log) - (size_t)length,
+                               "{\"add\":{\"path\":\"%d\",\"partitionValues\":{},\"size\":1,"
+                               "\"modificationTime\":1,\"dataChange\":true,\"stats\":"
+                               "\"{\\\"numRecords\\\":%s}\"}}\n",
+                               file, counts[i][file]);
+        }
+        assert_int_equal(weir_store_put(store, "t/_delta_log/00000000000000000000.json", log,
+                                        (size_t)length, NULL),
+                         WEIR_OK);
+        assert_int_equal(weir_delta_snapshot_open(store, "t", NULL, &snapshot, NULL), WEIR_OK);
+        assert_int_equal(weir_delta_summarize(snapshot, &summary, NULL), WEIR_OK);
+        assert_int_equal(summary.files, 2);
+        assert_int_equal(summary.rows, -1);
+        weir_delta_snapshot_destroy(snapshot);
+        weir_store_destroy(store);
+    }
+}
+
 static void unknown_features_are_refused_by_name(void **state) {
     (void)state;
     static const char log[] =
@@ -385,6 +418,7 @@ int main(void) {
         cmocka_unit_test(stopping_ends_the_retries),
         cmocka_unit_test(no_power_loss_loses_or_doubles_a_commit),
         cmocka_unit_test(an_add_survives_its_json),
+        cmocka_unit_test(numbers_of_rows_no_table_has_are_not_known),
         cmocka_unit_test(unknown_features_are_refused_by_name),
         cmocka_unit_test(in_commit_timestamps_ascend_and_time_travel_goes_by_them),
         cmocka_unit_test(an_existing_table_of_another_schema_is_refused_by_column),

@@ -2,6 +2,7 @@
 #include "lake/delta/table.h"
 #include "lake/delta/changes.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,16 +71,18 @@ int weir_delta_table_ls(struct weir_store *store, const char *dir, int depth,
 
 /* --- show ---------------------------------------------------------------------------------- */
 
+/* Statistics are what others wrote: a number no file has is no number. */
 static int count_rows(void *context, const struct weir_delta_add *add, struct weir_error *err) {
     static const char key[] = "\"numRecords\":";
     int64_t *rows = context;
     const char *at = add->stats != NULL ? strstr(add->stats, key) : NULL;
+    int64_t gone = add->dv.storage_type != 0 ? add->dv.cardinality : 0;
     (void)err;
-    if (at == NULL) {
+    errno = 0;
+    int64_t records = at != NULL ? strtoll(at + sizeof(key) - 1, NULL, 10) : -1;
+    if (*rows < 0 || errno != 0 || gone < 0 || records < gone ||
+        __builtin_add_overflow(*rows, records - gone, rows)) {
         *rows = -1;
-    } else if (*rows >= 0) {
-        *rows += strtoll(at + sizeof(key) - 1, NULL, 10) -
-                 (add->dv.storage_type != 0 ? add->dv.cardinality : 0);
     }
     return WEIR_OK;
 }

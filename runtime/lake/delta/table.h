@@ -20,7 +20,7 @@ struct weir_delta_summary {
     int64_t timestamp_ms;
     int64_t files;
     int64_t bytes;
-    int64_t rows;               /* -1 when some file has no statistics */
+    int64_t rows;               /* -1 when some file does not say */
     int64_t checkpoint_version; /* -1: none */
 };
 
