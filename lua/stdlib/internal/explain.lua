@@ -168,8 +168,8 @@ function explain.dataset(result, name, options)
     end
     if said(dataset.join) then
         local join, on = dataset.join, {}
-        for i, name in ipairs(join.left_on) do
-            on[i] = name == join.right_on[i] and name or name .. " = " .. join.right_on[i]
+        for i, left in ipairs(join.left_on) do
+            on[i] = left == join.right_on[i] and left or left .. " = " .. join.right_on[i]
         end
         local function bound(us)
             return us < 0 and "-" .. duration(-us) or duration(us)
