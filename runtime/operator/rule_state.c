@@ -400,11 +400,11 @@ static int slots_restore(struct weir_rule_state *state, struct weir_error *err) 
         struct rule_slot *value = rule_slot_of(state, slot);
         value->expires = 0;
         if (value->raw != NULL && !state->migrates) {
-            return weir_error_set(
-                err, WEIR_E_STATE,
-                "%s: its state was declared otherwise when it was written; put it back, or raise "
-                "`version` and say migrate = { [old version] = function(old, s) … end }",
-                state->declaration);
+            return weir_error_set(err, WEIR_E_STATE,
+                                  "%s: its state was declared otherwise when it was written; put "
+                                  "it back, or give the "
+                                  "new form of the rule another name beside it",
+                                  state->declaration);
         }
         struct rule_due due = {value->changed_us + state->ttl_us, slot->sequence, n,
                                slot->sequence};
@@ -430,16 +430,9 @@ int weir_rule_state_check(const struct weir_rule_state *to, const struct weir_ru
     if (weir_table_keys(from->table) == 0) {
         return WEIR_OK;
     }
-    if (to->version == from->version) {
-        return weir_error_set(
-            err, WEIR_E_STATE,
-            "%s: its state is declared otherwise than what it holds; put it back, "
-            "or say version = %lld and migrate = { [%lld] = function(old, s) … end }",
-            to->declaration, (long long)to->version + 1, (long long)to->version);
-    }
     return weir_error_set(err, WEIR_E_STATE,
-                          "%s: a new version of its state is taken up at a start; restart the "
-                          "pipeline",
+                          "%s: its state is declared otherwise than what it holds; put it back, or "
+                          "give the new form of the rule another name beside it",
                           to->declaration);
 }
 
