@@ -33,6 +33,7 @@ static int find_ledger(struct weir_arguments *arguments, char *path, size_t size
     if (rc == WEIR_OK) {
         rc = weir_script_load(script, file, arguments->settings, arguments->setting_count,
                               &rule_set, &report, NULL, &err);
+        fprintf(stderr, "%.*s", rc != WEIR_OK ? (int)report.size : 0, (const char *)report.data);
     }
     if (rc == WEIR_OK) {
         rc = weir_plan_parse(weir_rule_set_plan(rule_set, NULL), &plan, &err);
@@ -146,7 +147,10 @@ int weir_cli_rollback(struct weir_arguments *arguments) {
     char path[1100];
     code = find_ledger(arguments, ledger, sizeof(ledger));
     snprintf(path, sizeof(path), "%s/rollback.request", ledger);
-    FILE *file = code == WEIR_EXIT_DONE ? fopen(path, "w") : NULL;
+    if (code != WEIR_EXIT_DONE) {
+        return code;
+    }
+    FILE *file = fopen(path, "w");
     if (file == NULL) {
         weir_error_system(&err, WEIR_E_ENVIRONMENT, errno, "%s", path);
         return weir_cli_fail(arguments, &err);

@@ -273,3 +273,12 @@ def test_a_processor_without_what_the_binary_needs_is_told(binary):
         pytest.skip("a sanitizer's own start does not run in an emulator")
     outcome = subprocess.run(["qemu-x86_64", "-cpu", "Nehalem", str(binary), "--version"], capture_output=True, text=True, timeout=60)
     assert outcome.returncode == 3 and "no AVX2" in outcome.stderr and "-cpu host" in outcome.stderr, outcome
+
+
+def test_commands_about_an_instance_tell_what_is_wrong_with_the_rules(project):
+    project.write("schemas/sale.avsc", SCHEMA)
+    project.write("pipelines/shop.lua", PIPELINE)
+    project.write("rules/sale.lua", "return stream 'silver.sale' { from = ")
+    for command in ("status", "rollback"):
+        outcome = project.weir(command, "pipelines/shop.lua")
+        assert outcome.code == 1 and "rules/sale.lua:1" in outcome.err, outcome
