@@ -199,7 +199,7 @@ describe("the checks", function()
         { "a sum of texts", "type", 'return model "g.v" { from = "bronze.sale", time = { field = "sold_at" }, window = tumbling "1m", measures = { n = sum "sku" } }', "sum needs a number" },
         { "a window without time", "no-time", 'return model "g.v" { from = "bronze.sale", window = tumbling "1m", measures = { n = count() } }', "a window needs event time" },
         { "a word not built", "not-built", 'return job "a.b" { at = "0 3 * * *" }', "`job` is not built yet" },
-        { "an option not built", "not-built", HEAD .. 'join = { x = "y" } }', "`join` of stream" },
+        { "an option not built", "not-built", HEAD .. 'params = { x = "y" } }', "`params` of stream" },
         { "an unknown dataset", "unknown-dataset", 'return stream "a.b" { from = "bronze.sail" }', "no dataset is called `bronze.sail`", "`bronze.sale`" },
         { "a circle", "cycle", { ["rules/a.lua"] = 'return stream "a.a" { from = "a.b" }', ["rules/b.lua"] = 'return stream "a.b" { from = "a.a" }' }, "a.a -> a.b -> a.a" },
         { "an unknown global", "unknown-name", HEAD .. "where = function(e) return os.time() end }", "no global is called `os`" },
