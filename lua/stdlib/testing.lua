@@ -200,6 +200,18 @@ function Dataset:feed(...)
     return self
 end
 
+-- What an async_lookup answers: answer("customer", { customer_id = 1 }, { tier = "gold" }); without a row, nothing is found.
+function Dataset:answer(lookup, key, row)
+    harness.answer(self.handle, self.name, lookup, encode(key), row and encode(row) or "null", 0)
+    return self
+end
+
+-- The service does not answer for a key, and why.
+function Dataset:fail(lookup, key, why)
+    harness.answer(self.handle, self.name, lookup, encode(key), tostring(why), 1)
+    return self
+end
+
 -- Moves the watermark to an ISO time, as if a row of that time had come.
 function Dataset:watermark(text)
     local us = time.parse_timestamp(text)

@@ -25,6 +25,10 @@ const char *weir_harness_time(struct weir_harness *harness, const char *of);
  * quarantine.<source>. For a stream or model they count as having left it. Returns rows taken. */
 int weir_harness_feed(struct weir_harness *harness, const char *dataset, const char *lines,
                       int64_t length);
+/* What async_lookup `lookup` of a stream answers for a key: JSON objects, "null" for nothing; with
+ * `fails`, the text is why it does not answer. */
+int weir_harness_answer(struct weir_harness *harness, const char *stream, const char *lookup,
+                        const char *key, const char *answer, int fails);
 /* No more rows: every window closes. */
 int weir_harness_finish(struct weir_harness *harness);
 /* Moves the recorded clock by so many microseconds: idle partitions, now(). */

@@ -10,6 +10,7 @@
 #include "lake/delta/duties.h"
 #include "operator/join.h"
 #include "operator/rule_state.h"
+#include "pipeline/asking.h"
 #include "pipeline/rule.h"
 
 enum { ERROR_TEXT_BYTES_MAX = 64 << 20 };
@@ -199,7 +200,8 @@ static int add_nodes(struct weir_graph *graph, struct weir_error *err) {
                 ready &= weir_graph_find(graph, all_from[k]) != NULL;
             }
             for (int32_t k = 0; stream != NULL && k < stream->lookup_count; k++) {
-                ready &= weir_graph_find(graph, stream->lookups[k].from) != NULL;
+                const char *other = stream->lookups[k].from;
+                ready &= other == NULL || weir_graph_find(graph, other) != NULL;
             }
             if (stream != NULL && stream->join.from != NULL) {
                 ready &= weir_graph_find(graph, stream->join.from) != NULL;
@@ -231,6 +233,8 @@ int weir_graph_create(const struct weir_graph_options *options, struct weir_grap
     graph->callbacks = options->callbacks;
     graph->past_failed = options->past_failed;
     graph->output_all = options->output_all;
+    graph->answers = options->ask ? ANSWERS_ASKED : ANSWERS_GIVEN;
+    graph->answers_signal = options->signal;
     weir_buffer_init(&graph->texts, ERROR_TEXT_BYTES_MAX);
     graph->nodes =
         calloc((size_t)(plan->stream_count + plan->model_count) + 1, sizeof(struct weir_node *));
@@ -404,7 +408,7 @@ int weir_graph_fire(struct weir_graph *graph, int64_t budget_ns, bool *done,
     int64_t began = graph->firing > 0 ? weir_clock_mono_ns() : 0;
     int64_t at = began;
     *done = false;
-    while ((node = last_firing(graph)) != NULL) {
+    while (graph->held == 0 && (node = last_firing(graph)) != NULL) {
         graph->downstream_ns = 0;
         int rc = node->model != NULL  ? model_fire(node, err)
                  : node->rule != NULL ? rule_fire(node, err)
@@ -419,7 +423,7 @@ int weir_graph_fire(struct weir_graph *graph, int64_t budget_ns, bool *done,
             break;
         }
     }
-    *done = graph->firing == 0;
+    *done = graph->firing == 0 && graph->held == 0;
     return WEIR_OK;
 }
 
@@ -428,6 +432,7 @@ static int advance(struct weir_node *node, int64_t watermark_us, struct weir_err
     return node->model != NULL  ? model_advance(node, watermark_us, err)
            : node->join != NULL ? join_advance(node, WEIR_LEFT, watermark_us, err)
            : node->rule != NULL ? rule_advance(node, watermark_us, err)
+           : node->held != NULL ? held_advance(node, watermark_us, err)
                                 : node_advance(node, watermark_us, err);
 }
 
@@ -864,6 +869,9 @@ int32_t weir_graph_cells(struct weir_graph *graph, struct weir_cell **cells, int
         if (node->dataset->remembered != NULL && count < capacity) {
             cells[count++] = remembered_cell(node->dataset->remembered);
         }
+        for (int32_t k = 0; lookup_asking(node, k) != NULL && count < capacity; k++) {
+            cells[count++] = asking_cell(lookup_asking(node, k));
+        }
         if (node->aggregate != NULL) {
             count += weir_aggregate_cells(node->aggregate, cells + count, capacity - count);
         }
@@ -948,6 +956,65 @@ int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struc
     return WEIR_OK;
 }
 
+int weir_graph_record_answers(struct weir_graph *graph, struct weir_span cell,
+                              struct weir_span bytes, struct weir_error *err) {
+    int rc = WEIR_OK;
+    graph->answers = ANSWERS_RECORDED;
+    for (int32_t i = 0; rc == WEIR_OK && i < graph->node_count; i++) {
+        struct asking *asking;
+        for (int32_t k = 0; rc == WEIR_OK; k++) {
+            if ((asking = lookup_asking(graph->nodes[i], k)) == NULL) {
+                break;
+            }
+            rc = asking_record(asking, cell, bytes, err);
+        }
+    }
+    return rc;
+}
+
+int weir_graph_give_answer(struct weir_graph *graph, const char *stream, const char *lookup,
+                           const char *key, const char *answer, bool fails,
+                           struct weir_error *err) {
+    struct weir_node *node = find_node(graph, stream);
+    struct asking *asking;
+    for (int32_t k = 0; node != NULL && (asking = lookup_asking(node, k)) != NULL; k++) {
+        struct weir_asked figures;
+        asking_figures(asking, &figures);
+        if (strcmp(strrchr(figures.name, '/') + 1, lookup) == 0) {
+            return asking_give(asking, key, answer, fails, err);
+        }
+    }
+    return weir_error_set(err, WEIR_E_NOTFOUND, "%s has no async_lookup called `%s`", stream,
+                          lookup);
+}
+
+bool weir_graph_asked(struct weir_graph *graph, int32_t index, struct weir_asked *out) {
+    for (int32_t i = 0; i < graph->node_count; i++) {
+        struct asking *asking;
+        for (int32_t k = 0; (asking = lookup_asking(graph->nodes[i], k)) != NULL; k++) {
+            if (index-- == 0) {
+                asking_figures(asking, out);
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+int weir_graph_asked_status(struct weir_graph *graph, struct weir_buffer *out) {
+    struct weir_asked f;
+    int rc = WEIR_OK;
+    for (int32_t i = 0; rc == WEIR_OK && weir_graph_asked(graph, i, &f); i++) {
+        rc = weir_buffer_printf(out,
+                                "%s\"%s\":{\"keys\":%lld,\"requests\":%lld,\"failed\":%lld,"
+                                "\"retries\":%lld,\"cached\":%lld,\"in_flight\":%lld,\"open\":%s}",
+                                i == 0 ? "" : ",", f.name, (long long)f.keys, (long long)f.requests,
+                                (long long)f.failed, (long long)f.retries, (long long)f.cached,
+                                (long long)f.in_flight, f.open ? "true" : "false");
+    }
+    return rc;
+}
+
 void weir_graph_clear_breaches(struct weir_graph *graph) {
     for (int32_t i = 0; i < graph->dataset_count; i++) {
         graph->datasets[i]->breached = false;
@@ -998,6 +1065,11 @@ int weir_graph_take_state(struct weir_graph *to, struct weir_graph *from, struct
             struct remembered *remembered = node->dataset->remembered;
             node->dataset->remembered = old->dataset->remembered;
             old->dataset->remembered = remembered;
+        }
+        for (int32_t k = 0; lookup_asking(node, k) != NULL; k++) {
+            for (int32_t o = 0; lookup_asking(old, o) != NULL; o++) {
+                asking_take_state(lookup_asking(node, k), lookup_asking(old, o));
+            }
         }
         if (old->withheld != NULL && node->withheld != NULL) {
             struct withheld *withheld = node->withheld;

@@ -8,6 +8,8 @@
  * each row came from (`origin`: the source batch with the same row numbers; explode makes both
  * anew). */
 #include "batch/batch.h"
+#include "commit/record.h"
+#include "core/signal.h"
 #include "operator/watermark.h"
 #include "pipeline/plan.h"
 #include "script/script.h"
@@ -89,11 +91,29 @@ struct weir_graph_options {
     struct weir_pool *pool;
     struct weir_graph_callbacks callbacks;
     bool past_failed; /* `fail` quarantines instead of stopping */
-    bool output_all;  /* specs: datasets without `into` are output too */
+    bool ask;         /* asynchronous lookups ask; else answers are given (specs) or recorded */
+    struct weir_signal *signal; /* raised when an answer came; or NULL */
+    bool output_all;            /* specs: datasets without `into` are output too */
 };
 
 struct weir_graph;
 struct weir_delta_duties;
+
+/* An asynchronous lookup's figures. */
+struct weir_asked {
+    const char *name; /* "<stream>/<lookup>" */
+    int64_t keys;     /* asked for */
+    int64_t requests; /* answered or failed */
+    int64_t failed;   /* keys without a good answer */
+    int64_t retries;
+    int64_t cached; /* answers held */
+    int64_t in_flight;
+    int64_t open; /* 1: the circuit breaker is */
+};
+/* Of the index-th there is; false: there are no more. */
+bool weir_graph_asked(struct weir_graph *graph, int32_t index, struct weir_asked *out);
+/* All of them as members of a JSON object. */
+int weir_graph_asked_status(struct weir_graph *graph, struct weir_buffer *out) WEIR_MUST_CHECK;
 
 int weir_graph_create(const struct weir_graph_options *options, struct weir_graph **out,
                       struct weir_error *err) WEIR_MUST_CHECK;
@@ -122,6 +142,19 @@ bool weir_graph_firing(const struct weir_graph *graph);
  * duties (or NULL), also on failure. */
 int weir_graph_set_duties(struct weir_graph *graph, struct weir_dataset *dataset,
                           struct weir_delta_duties *duties, struct weir_error *err) WEIR_MUST_CHECK;
+/* Rows wait for answers from outside: nothing else may come in, and no epoch end, until
+ * weir_graph_go_on, called whenever answers may have come, has let them all through. */
+bool weir_graph_holds(const struct weir_graph *graph);
+int weir_graph_go_on(struct weir_graph *graph, struct weir_error *err) WEIR_MUST_CHECK;
+/* In replay: images of the epoch's record, whose answers are taken in place of new ones. */
+int weir_graph_record_answers(struct weir_graph *graph, struct weir_span cell,
+                              struct weir_span bytes, struct weir_error *err) WEIR_MUST_CHECK;
+/* In specs: what lookup `lookup` of a stream answers for a key {"column": value}, as JSON; with
+ * `fails`, why it does not. */
+int weir_graph_give_answer(struct weir_graph *graph, const char *stream, const char *lookup,
+                           const char *key, const char *answer, bool fails,
+                           struct weir_error *err) WEIR_MUST_CHECK;
+
 /* Rows of source `source` (index in the plan), good rows only, in the source's full schema.
  * WEIR_E_DATA: an expectation with action `fail` (or a sum out of range): stop at the last whole
  * epoch. */

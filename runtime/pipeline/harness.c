@@ -494,6 +494,12 @@ WEIR_EXPORT int weir_harness_feed(struct weir_harness *h, const char *name, cons
     return rc == WEIR_OK ? feed.frame_count : -1;
 }
 
+WEIR_EXPORT int weir_harness_answer(struct weir_harness *h, const char *stream, const char *lookup,
+                                    const char *key, const char *answer, int fails) {
+    int rc = weir_graph_give_answer(h->graph, stream, lookup, key, answer, fails != 0, &last_error);
+    return rc == WEIR_OK ? 0 : -1;
+}
+
 WEIR_EXPORT int weir_harness_finish(struct weir_harness *h) {
     return fire(h, weir_graph_finish_all(h->graph, &last_error)) == WEIR_OK ? 0 : -1;
 }

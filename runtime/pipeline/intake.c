@@ -268,7 +268,7 @@ static bool poll_next(struct weir_pipeline *p) {
 }
 
 bool intake_busy(const struct weir_pipeline *p) {
-    return p->intake.batch != NULL || weir_graph_firing(p->graph);
+    return p->intake.batch != NULL || weir_graph_firing(p->graph) || weir_graph_holds(p->graph);
 }
 
 int intake_step(struct weir_pipeline *p, bool may_take, bool *worked, struct weir_error *err) {
@@ -278,7 +278,12 @@ int intake_step(struct weir_pipeline *p, bool may_take, bool *worked, struct wei
     int rc = p->intake.ahead && may_take ? start_others(p, err) : WEIR_OK;
     while (rc == WEIR_OK && now - began < TURN_NS) {
         bool done;
-        if (weir_graph_firing(p->graph)) {
+        if (weir_graph_holds(p->graph)) {
+            rc = weir_graph_go_on(p->graph, err);
+            if (rc != WEIR_OK || weir_graph_holds(p->graph)) {
+                break; /* what was answered wakes the loop */
+            }
+        } else if (weir_graph_firing(p->graph)) {
             rc = weir_graph_fire(p->graph, TURN_NS - (now - began), &done, err);
         } else if (p->intake.batch != NULL) {
             rc = go_on(p, err);

@@ -9,6 +9,7 @@
 
 #include "operator/key.h"
 #include "operator/literal.h"
+#include "pipeline/asking.h"
 #include "pipeline/node.h"
 
 enum { ON_MAX = 64, AHEAD = 8 };
@@ -21,12 +22,14 @@ struct fallback { /* of a field of what is found */
 
 struct lookup {
     const struct weir_plan_lookup *plan;
+    struct asking *asking; /* or NULL, and then: */
     const struct weir_dataset *dataset;
     struct weir_key *key;
     struct weir_keys keys;
     int32_t *children;          /* by column of the dataset: field of what is found, or -1 */
     struct fallback *fallbacks; /* by field; NULL: a row that finds nothing has null */
     int32_t tally;
+    int32_t failed_tally; /* of those that ask */
 };
 
 struct lookups {
@@ -36,7 +39,9 @@ struct lookups {
     struct weir_schema *wide;  /* the input's columns, then those */
     struct weir_batch_builder builder;
     bool building;
-    uint8_t missing[ROWS_MAX]; /* by position */
+    int32_t asking_count;
+    uint8_t missing[ROWS_MAX]; /* by position: 1: leaves, 2: failed */
+    struct asking_row asked[ROWS_MAX];
 };
 
 /* --- life --------------------------------------------------------------------------------- */
@@ -46,6 +51,7 @@ void lookup_destroy(struct lookups *lookups) {
         return;
     }
     for (int32_t i = 0; lookups->list != NULL && i < lookups->count; i++) {
+        asking_destroy(lookups->list[i].asking);
         weir_key_destroy(lookups->list[i].key);
         weir_keys_fini(&lookups->list[i].keys);
         free(lookups->list[i].children);
@@ -92,6 +98,15 @@ static int make_lookup(struct weir_node *node, struct lookup *lookup, struct wei
     const struct weir_field *row = &plan->found->fields[0];
     int32_t on[ON_MAX];
     weir_keys_init(&lookup->keys);
+    lookup->tally = dataset_tally(node->dataset, "unmatched");
+    lookup->failed_tally = plan->http != NULL ? dataset_tally(node->dataset, "lookup") : 0;
+    if (lookup->tally < 0 || lookup->failed_tally < 0) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    if (plan->http != NULL) {
+        node->lookups->asking_count++;
+        return asking_create(node, plan, &lookup->asking, err);
+    }
     lookup->dataset = weir_graph_find(node->graph, plan->from);
     if (lookup->dataset == NULL || lookup->dataset->remembered == NULL) {
         return weir_error_set(err, WEIR_E_BUG, "looks up '%s', which remembers no rows",
@@ -106,8 +121,7 @@ static int make_lookup(struct weir_node *node, struct lookup *lookup, struct wei
     lookup->key = weir_key_create(node->input, on, plan->on_count, err);
     lookup->children =
         malloc(((size_t)lookup->dataset->schema->count + 1) * sizeof(*lookup->children));
-    lookup->tally = dataset_tally(node->dataset, "unmatched");
-    if (lookup->key == NULL || lookup->children == NULL || lookup->tally < 0) {
+    if (lookup->key == NULL || lookup->children == NULL) {
         return err != NULL && err->code != WEIR_OK
                    ? err->code
                    : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
@@ -239,6 +253,19 @@ static int find_rows(struct lookups *lookups, struct lookup *lookup, const struc
     return rc;
 }
 
+/* The same of answers from outside, which are there. */
+static int find_answers(struct lookups *lookups, struct lookup *lookup,
+                        const struct weir_flow *flow, const int32_t *sel, int32_t count,
+                        struct weir_column_builder *to) {
+    int rc = asking_find(lookup->asking, flow->batch, sel, count, to, lookups->asked);
+    for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
+        enum asking_outcome outcome = lookups->asked[i].outcome;
+        lookups->missing[i] =
+            outcome == ASKING_FAILED ? 2 : outcome == ASKING_NOTHING && lookup->plan->inner;
+    }
+    return rc;
+}
+
 /* Rows that find nothing and may not go on. */
 static int leave(struct weir_node *node, int32_t *sel, int32_t *count, const struct lookup *lookup,
                  struct lookups *lookups) {
@@ -248,9 +275,15 @@ static int leave(struct weir_node *node, int32_t *sel, int32_t *count, const str
     for (int32_t i = 0; rc == WEIR_OK && i < *count; i++) {
         if (!lookups->missing[i]) {
             sel[kept++] = sel[i];
+        } else if (lookups->missing[i] == 2) {
+            char text[600];
+            snprintf(text, sizeof(text), "%s: %.*s", lookup->plan->name, lookups->asked[i].why_size,
+                     lookups->asked[i].why);
+            rc = node_reject(node, sel[i], lookup->failed_tally, text);
         } else if (lookup->plan->quarantine) {
             char text[512];
-            snprintf(text, sizeof(text), "%s has no row of this key", lookup->plan->from);
+            snprintf(text, sizeof(text), "%s has no row of this key",
+                     lookup->asking != NULL ? lookup->plan->name : lookup->plan->from);
             rc = node_reject(node, sel[i], lookup->tally, text);
         } else {
             counters->dropped++;
@@ -271,7 +304,9 @@ int lookup_apply(struct weir_node *node, const struct weir_flow *flow, int32_t *
     int rc = wide != NULL ? weir_batch_builder_begin(&lookups->builder) : WEIR_E_LIMIT;
     for (int32_t i = 0; rc == WEIR_OK && i < lookups->count; i++) {
         struct lookup *lookup = &lookups->list[i];
-        rc = find_rows(lookups, lookup, flow, sel, *count, &lookups->builder.columns[i]);
+        struct weir_column_builder *to = &lookups->builder.columns[i];
+        rc = lookup->asking != NULL ? find_answers(lookups, lookup, flow, sel, *count, to)
+                                    : find_rows(lookups, lookup, flow, sel, *count, to);
         rc = rc == WEIR_OK ? leave(node, sel, count, lookup, lookups) : rc;
     }
     if (rc == WEIR_OK) {
@@ -292,4 +327,80 @@ int lookup_apply(struct weir_node *node, const struct weir_flow *flow, int32_t *
     }
     *out = wide;
     return WEIR_OK;
+}
+
+/* --- answers from outside ----------------------------------------------------------------- */
+
+bool lookup_asks(const struct weir_node *node) {
+    return node->lookups != NULL && node->lookups->asking_count > 0;
+}
+
+struct asking *lookup_asking(const struct weir_node *node, int32_t k) {
+    for (int32_t i = 0; node->lookups != NULL && i < node->lookups->count; i++) {
+        if (node->lookups->list[i].asking != NULL && k-- == 0) {
+            return node->lookups->list[i].asking;
+        }
+    }
+    return NULL;
+}
+
+bool lookup_waits(const struct weir_node *node) {
+    struct asking *asking;
+    for (int32_t k = 0; (asking = lookup_asking(node, k)) != NULL; k++) {
+        if (asking_waits(asking)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int lookup_take(struct weir_node *node, struct weir_error *err) {
+    struct asking *asking;
+    int rc = WEIR_OK;
+    for (int32_t k = 0; rc == WEIR_OK && (asking = lookup_asking(node, k)) != NULL; k++) {
+        rc = asking_take(asking, err);
+    }
+    return rc;
+}
+
+/* Of rows that are no deletes, those `where` keeps. It runs again when they go on: it is pure. */
+static int wanted(struct weir_node *node, const struct weir_flow *flow, int32_t *sel,
+                  int32_t *count, struct weir_error *err) {
+    uint8_t verdict[ROWS_MAX];
+    int32_t kept = 0;
+    for (int32_t i = 0; i < flow->count; i++) {
+        int32_t row = flow->sel[i];
+        bool judged = node->change_column < 0 || (change_kind(node, flow->batch, row) & 1) == 0;
+        sel[kept] = row;
+        kept += judged;
+    }
+    *count = kept;
+    if (node->where < 0 || kept == 0 || node->dataset->breached) {
+        return WEIR_OK;
+    }
+    struct weir_batch *owner = weir_batch_create(node->graph->pool, node->input);
+    int rc = owner == NULL
+                 ? weir_error_set(err, WEIR_E_LIMIT, "%s: the memory cap is reached", node->name)
+                 : node_view(node, flow->batch, owner, err);
+    rc = rc == WEIR_OK ? node_predicate(node, node->where, flow->batch, sel, kept, verdict, -1, err)
+                       : rc;
+    *count = 0;
+    for (int32_t i = 0; rc == WEIR_OK && i < kept; i++) {
+        if (verdict[i] == 1) {
+            sel[(*count)++] = sel[i];
+        }
+    }
+    weir_batch_unref(owner);
+    return rc;
+}
+
+int lookup_begin(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
+    int32_t sel[ROWS_MAX];
+    int32_t count;
+    struct asking *asking;
+    int rc = wanted(node, flow, sel, &count, err);
+    for (int32_t k = 0; rc == WEIR_OK && (asking = lookup_asking(node, k)) != NULL; k++) {
+        rc = asking_begin(asking, flow->batch, sel, count, err);
+    }
+    return rc;
 }

@@ -219,10 +219,45 @@ static int put_late(struct weir_pipeline *p, struct weir_buffer *out) {
     return rc;
 }
 
+static int put_asked(struct weir_pipeline *p, struct weir_buffer *out) {
+    static const struct {
+        const char *name;
+        const char *kind;
+        const char *help;
+        size_t offset; /* in struct weir_asked */
+    } rows[] = {
+        {"weir_lookup_keys_total", "counter", "Keys a service was asked for.",
+         offsetof(struct weir_asked, keys)},
+        {"weir_lookup_requests_total", "counter", "Requests to a service that are over.",
+         offsetof(struct weir_asked, requests)},
+        {"weir_lookup_failed_total", "counter", "Keys without a good answer.",
+         offsetof(struct weir_asked, failed)},
+        {"weir_lookup_retries_total", "counter", "Requests that were tried again.",
+         offsetof(struct weir_asked, retries)},
+        {"weir_lookup_cached", "gauge", "Answers held.", offsetof(struct weir_asked, cached)},
+        {"weir_lookup_circuit_open", "gauge", "1 while a service is not asked after failures.",
+         offsetof(struct weir_asked, open)},
+    };
+    struct weir_asked asked;
+    int rc = WEIR_OK;
+    for (size_t f = 0; f < sizeof(rows) / sizeof(rows[0]) && rc == WEIR_OK; f++) {
+        rc = weir_graph_asked(p->graph, 0, &asked)
+                 ? put_head(out, rows[f].name, rows[f].kind, rows[f].help)
+                 : WEIR_OK;
+        for (int32_t i = 0; rc == WEIR_OK && weir_graph_asked(p->graph, i, &asked); i++) {
+            int64_t value;
+            memcpy(&value, (const char *)&asked + rows[f].offset, sizeof(value));
+            rc = put_row(out, rows[f].name, asked.name, NULL, value);
+        }
+    }
+    return rc;
+}
+
 int weir_pipeline_metrics(struct weir_pipeline *p, struct weir_buffer *out) {
     int rc = put_run(p, out);
     rc = rc == WEIR_OK ? put_refused(p, out) : rc;
     rc = rc == WEIR_OK ? put_sinks(p, out) : rc;
+    rc = rc == WEIR_OK ? put_asked(p, out) : rc;
     for (size_t i = 0; i < sizeof(families) / sizeof(families[0]) && rc == WEIR_OK; i++) {
         rc = put_family(p, &families[i], out);
     }

@@ -74,6 +74,7 @@ struct weir_node {
     struct join *join;       /* join.c; NULL without */
     int32_t row_base;        /* what a piece's rows are counted from in the schedule */
     struct lookups *lookups; /* lookup.c; NULL without */
+    struct held *held;       /* held.c: flows that wait for answers, oldest first */
     struct weir_out **outs;  /* by map column, NULL for fixed width */
     bool *copied;            /* by map column: the plan says it is a copy */
     struct checks ensures;
@@ -177,6 +178,9 @@ struct weir_graph {
     int64_t downstream_ns; /* spent in datasets downstream of the one being processed */
     int32_t firing;        /* models and rules that are */
     int64_t message;       /* counts pushes and ticks */
+    int32_t held;          /* flows that wait for answers */
+    enum { ANSWERS_GIVEN, ANSWERS_RECORDED, ANSWERS_ASKED } answers; /* where from */
+    struct weir_signal *answers_signal;
 };
 
 /* Tallies every dataset has, in this order; expectations follow. */
@@ -277,6 +281,22 @@ int remembered_decode(const struct remembered *remembered, const struct weir_spa
 /* lookup.c: what is found beside the rows of a stream. */
 int lookup_create(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 void lookup_destroy(struct lookups *lookups);
+/* Asynchronous ones: asks for what `where` keeps; takes the answers that came; waits for more. */
+bool lookup_asks(const struct weir_node *node);
+int lookup_begin(struct weir_node *node, const struct weir_flow *flow,
+                 struct weir_error *err) WEIR_MUST_CHECK;
+int lookup_take(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+bool lookup_waits(const struct weir_node *node);
+/* The k-th of those; NULL: there are no more. */
+struct asking *lookup_asking(const struct weir_node *node, int32_t k);
+
+/* held.c. *now: the flow need not wait; else it is kept (copied) until it need not. */
+int held_process(struct weir_node *node, const struct weir_flow *flow, bool *now,
+                 struct weir_error *err) WEIR_MUST_CHECK;
+int held_advance(struct weir_node *node, int64_t watermark_us,
+                 struct weir_error *err) WEIR_MUST_CHECK;
+void held_fini(struct weir_node *node);
+
 /* Rows that find nothing leave sel where they may not go on. *out: the batch with what was found in
  * columns behind the input's. */
 int lookup_apply(struct weir_node *node, const struct weir_flow *flow, int32_t *sel, int32_t *count,
@@ -468,6 +488,9 @@ int stream_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 void stream_fini(struct weir_node *node);
 int stream_process(struct weir_node *node, const struct weir_flow *flow,
                    struct weir_error *err) WEIR_MUST_CHECK;
+/* The same for a flow that waited. */
+int stream_go_on(struct weir_node *node, const struct weir_flow *flow,
+                 struct weir_error *err) WEIR_MUST_CHECK;
 int model_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 void model_fini(struct weir_node *node);
 int model_process(struct weir_node *node, const struct weir_flow *flow,

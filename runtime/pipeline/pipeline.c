@@ -208,7 +208,8 @@ static int step(struct weir_pipeline *p, bool *ended, struct weir_error *err) {
     slice_mark(&p->slices, SLICE_STATUS);
     slice_end(&p->slices);
     bool wait = !worked && !p->collection.active &&
-                (p->blocked_since_ns != 0 || (!intake_busy(p) && (p->dirty || !*ended)));
+                (p->blocked_since_ns != 0 || weir_graph_holds(p->graph) ||
+                 (!intake_busy(p) && (p->dirty || !*ended)));
     if (rc == WEIR_OK && wait) {
         int64_t wait_ms = IDLE_WAIT_MS;
         if (p->dirty) {
@@ -286,6 +287,8 @@ int pipeline_make_graph(struct weir_pipeline *p, const struct weir_plan *plan,
         .pool = p->pool,
         .callbacks = {.context = p, .output = output, .breach = breach},
         .past_failed = p->options.past_failed,
+        .ask = true,
+        .signal = &p->signal,
     };
     return weir_graph_create(&options, out, err);
 }

@@ -368,7 +368,8 @@ static void read_explode(struct reader *r, const json_t *object,
 
 static void read_lookup(struct reader *r, const json_t *value, struct weir_plan_lookup *lookup) {
     lookup->name = text(r, value, "name", true);
-    lookup->from = text(r, value, "from", true);
+    lookup->http = member(value, "http");
+    lookup->from = text(r, value, "from", lookup->http == NULL);
     lookup->on = text_list(r, value, "on", &lookup->on_count);
     lookup->inner = json_is_true(member(value, "inner"));
     lookup->quarantine = json_is_true(member(value, "quarantine"));

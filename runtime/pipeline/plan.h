@@ -120,6 +120,7 @@ struct weir_plan_lookup {
     int32_t on_count;
     bool inner;                /* a row that finds nothing leaves */
     bool quarantine;           /* to quarantine, not just counted */
+    json_t *http;              /* who is asked, in place of `from`; or NULL */
     json_t *defaults;          /* column: literal, of what is found in place of nothing; or NULL */
     struct weir_schema *found; /* one column: a struct of what is kept of the row found */
 };

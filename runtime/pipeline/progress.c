@@ -280,6 +280,8 @@ int pipeline_status_text(struct weir_pipeline *p, struct weir_buffer *out) {
     }
     weir_buffer_fini(&why);
     put_sources(&text, p);
-    put(&text, "}\n");
+    put(&text, ",\"lookups\":{");
+    keep(&text, weir_graph_asked_status(p->graph, out));
+    put(&text, "}}\n");
     return text.rc;
 }

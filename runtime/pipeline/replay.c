@@ -676,6 +676,19 @@ static int prepare(struct replay *r, struct weir_error *err) {
     return rc;
 }
 
+/* What was answered from outside in the epoch is in its images: nobody is asked again. */
+static int record_answers(struct replay *r, const struct weir_record_view *record,
+                          struct weir_error *err) {
+    static const struct weir_span none = {NULL, 0};
+    struct weir_named_blob image;
+    struct weir_section_iterator images = weir_section_iterate(record->images);
+    int rc = weir_graph_record_answers(r->graph, none, none, err);
+    while (rc == WEIR_OK && weir_image_next(&images, &image)) {
+        rc = weir_graph_record_answers(r->graph, image.name, image.body, err);
+    }
+    return rc;
+}
+
 static int run(struct replay *r, struct weir_error *err) {
     uint64_t epoch = r->options->epoch;
     uint64_t from = 1;
@@ -708,6 +721,9 @@ static int run(struct replay *r, struct weir_error *err) {
                                      record.rule_set.size);
         if (rc == WEIR_OK) {
             rc = weir_graph_restore(r->graph, err);
+        }
+        if (rc == WEIR_OK) {
+            rc = record_answers(r, &record, err);
         }
         if (rc == WEIR_OK) {
             rc = replay_messages(r, &record, err);

@@ -54,6 +54,7 @@ void stream_fini(struct weir_node *node) {
     lookup_destroy(node->lookups);
     join_fini(node);
     free(node->copied);
+    held_fini(node);
     if (node->outs != NULL) {
         outs_destroy(node->outs, node->stream->map_out->count);
     }
@@ -559,7 +560,7 @@ static int process(struct weir_node *node, const struct weir_flow *flow, struct 
 
 /* Rows whose values hang on what becomes of rows before them are judged after those: part by part.
  */
-int stream_process(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
+int stream_go_on(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
     int32_t base = 0;
     int rc = WEIR_OK;
     if (node->withheld == NULL) {
@@ -580,4 +581,10 @@ int stream_process(struct weir_node *node, const struct weir_flow *flow, struct 
         weir_batch_unref(batch);
     } while (rc == WEIR_OK && base < flow->count);
     return rc;
+}
+
+int stream_process(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
+    bool now = true;
+    int rc = lookup_asks(node) ? held_process(node, flow, &now, err) : WEIR_OK;
+    return rc == WEIR_OK && now ? stream_go_on(node, flow, err) : rc;
 }

@@ -44,7 +44,7 @@ def test_measures_not_built_are_refused_by_name(project, word):
     refused(project, MODEL.replace("@", "").replace("n = count()", f'n = {word}("n", 0.5)'), word, f"`{word}` is not built yet")
 
 
-@pytest.mark.parametrize("word", ["temporal_join", "regular_join", "window_join", "async_lookup"])
+@pytest.mark.parametrize("word", ["temporal_join", "regular_join", "window_join"])
 def test_joins_not_built_are_refused_by_name(project, word):
     in_stream(project, f'join = {{ j = {word} "bronze.row" {{ on = "id" }} }},', word, f"`{word}` is not built yet")
 

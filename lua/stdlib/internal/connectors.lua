@@ -218,6 +218,17 @@ function connectors.options(project, reader, role, part, own)
     return options, named, whole
 end
 
+local asked = { token = { name = "token", form = "secret" }, headers = { name = "headers", form = "settings" }, ca = { name = "ca", form = "path" } }
+
+-- Those of async_lookup that say who asks: `token`, `headers`, `ca`.
+function connectors.secret_options(project, reader, named)
+    local options = {}
+    for name, option in pairs(asked) do
+        options[name] = named[name] and read_option(project, reader, option, named[name], name)
+    end
+    return options
+end
+
 -- Names of the options that name columns.
 function connectors.column_options(role, kind)
     local names = {}

@@ -667,7 +667,7 @@ function datasets.stream(project, reader, node, at)
     local looked_up, joined = json.array {}, join and { join.met } or nil
     if named.join then
         local columns
-        looked_up, columns = lookups.read(project, reader, named.join, entered, from, of)
+        looked_up, columns = lookups.read(project, reader, named.join, entered, from, of, exploded)
         joined = joined or {}
         for _, column in ipairs(columns) do
             joined[#joined + 1] = column

@@ -163,8 +163,11 @@ function explain.dataset(result, name, options)
         line("dedup", ("by %s within %s"):format(table.concat(dataset.dedup.by, ", "), duration(dataset.dedup.within_us)))
     end
     for _, lookup in ipairs(said(dataset.lookups) and dataset.lookups or {}) do
-        line("lookup", ("%s = the row of %s by %s; a row that finds nothing %s"):format(lookup.name, lookup.from, table.concat(lookup.on, ", "),
-            not lookup.inner and (said(lookup.defaults) and "takes the default" or "stays") or lookup.quarantine and "goes to quarantine" or "is dropped"))
+        local whose = lookup.http and "what " .. lookup.http.url .. " says" or "the row of " .. lookup.from
+        local has_default = lookup.http and lookup.http.nothing or not lookup.http and said(lookup.defaults)
+        local otherwise = not lookup.inner and (has_default and "takes the default" or "stays")
+            or lookup.quarantine and "goes to quarantine" or "is dropped"
+        line("lookup", ("%s = %s by %s; a row that finds nothing %s"):format(lookup.name, whose, table.concat(lookup.on, ", "), otherwise))
     end
     if said(dataset.join) then
         local join, on = dataset.join, {}

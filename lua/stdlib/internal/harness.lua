@@ -63,6 +63,11 @@ function harness.feed(handle, name, lines)
     checked(C.weir_harness_feed(handle, name, lines, #lines))
 end
 
+-- What an async_lookup answers for a key: JSON texts; `fails`: why it does not.
+function harness.answer(handle, stream, lookup, key, answer, fails)
+    checked(C.weir_harness_answer(handle, stream, lookup, key, answer, fails))
+end
+
 function harness.finish(handle)
     checked(C.weir_harness_finish(handle))
 end

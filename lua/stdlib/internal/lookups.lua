@@ -1,5 +1,6 @@
 -- `join = { product = lookup "silver.product" { on = "sku" } }`: beside each row, the row another dataset has under a key. What is found is
 -- a column of structs behind the input's, which map's third argument reads.
+local connectors = require "weir.internal.connectors"
 local diagnostic = require "weir.internal.diagnostic"
 local joins = require "weir.internal.joins"
 local json = require "weir.internal.json"
@@ -202,20 +203,161 @@ local function read_one(project, reader, item, node, input, from, of)
     }, { name = item.key, type = struct, nullable = true, of = found.name }
 end
 
+-- ---------------------------------------------------------------- what a service says
+
+local asked_options = {
+    on = true, columns = true, kind = true, unmatched = true, default = true, fallback = true, batch = true, cache = true, cache_size = true,
+    timeout = true, retries = true, backoff = true, rate = true, in_flight = true, breaker = true, pause = true, token = true, headers = true, ca = true,
+}
+local ASKED = 'join = { customer = async_lookup "https://crm/customers/{customer_id}" { columns = { tier = "string" } } }'
+
+-- A whole number within bounds, or nil.
+local function whole(reader, field, what, low, high)
+    local n = field and reader:resolve(field.value, field.value_at)
+    n = type(n) == "string" and tonumber(n) or n
+    if field and (type(n) ~= "number" or n % 1 ~= 0 or n < low or n > high) then
+        reader:error("type", field.value_at, ("%s is a whole number from %d to %d"):format(what, low, high))
+        return nil
+    end
+    return n
+end
+
+local function asked_columns(reader, field, at)
+    local parts, t = {}, reader:want(field, "table", "columns", '{ tier = "string" }')
+    if not field then
+        reader:error("type", at, "async_lookup says which columns an answer has", ASKED)
+    end
+    for _, item in ipairs(t and reader:fields(t, field.value_at) or {}) do
+        local parsed, why = nil, "columns takes name = \"type\""
+        if type(item.key) == "string" and type(item.value) == "string" then
+            parsed, why = types.parse(item.value)
+        end
+        if not parsed then
+            reader:error("type", item.value_at, why)
+            return nil
+        end
+        parts[#parts + 1] = item.key .. ": " .. parsed.text
+    end
+    return #parts > 0 and types.parse(("struct<%s>"):format(table.concat(parts, ", "))) or nil
+end
+
+-- The columns of the key: those in the URL, or `on`.
+local function asked_on(reader, named, url, input, of, at)
+    local items = reader:names(named.on, "on")
+    if not named.on then
+        items = {}
+        for name in url:gmatch "{([%w_]+)}" do
+            items[#items + 1] = { name = name, at = at }
+        end
+    end
+    if items and #items == 0 then
+        reader:error("type", at, "async_lookup asks by no column", "name it in the address, {customer_id}, or in `on`")
+        return nil
+    end
+    local on, seen = json.array {}, {}
+    for _, item in ipairs(items or {}) do
+        local column = predicate.column(reader, input, item.name, item.at, of)
+        if not column then
+            return nil
+        elseif column.type.kind ~= "string" and column.type.kind ~= "bool" and not column.type.kind:match "^int" then
+            reader:error("type", item.at, ("a service is asked by texts, whole numbers and truth values; `%s` is %s"):format(item.name, column.type.text),
+                "make it one of these in a stream before")
+            return nil
+        elseif not seen[item.name] then
+            seen[item.name] = true
+            on[#on + 1] = item.name
+        end
+    end
+    return #on > 0 and on or nil
+end
+
+-- A row written out, as JSON text.
+local function row_text(reader, field, what, struct, of)
+    local t = reader:want(field, "table", what, '{ tier = "none" }')
+    local texts = t and struct and read_default(reader, field, { name = of }, struct)
+    if not texts then
+        return nil
+    end
+    local row = {}
+    for _, f in ipairs(struct.fields) do
+        local text = texts[f.name]
+        if text and (types.is_numeric(f.type) or f.type.kind == "bool") and not tostring(text):match "^%-?nan" then
+            row[#row + 1] = ("%s:%s"):format(json.encode(f.name), text)
+        elseif text then
+            row[#row + 1] = ("%s:%s"):format(json.encode(f.name), json.encode(text))
+        end
+    end
+    return "{" .. table.concat(row, ",") .. "}"
+end
+
+local function read_asked(project, reader, item, node, input, from, _)
+    local at = reader:place_of(node, item.value_at)
+    local url = reader:resolve(node.name, at)
+    local named = reader:options(node.body, at, asked_options, "async_lookup", false)
+    if type(url) ~= "string" or not url:match "^https?://" then
+        reader:error("type", at, "async_lookup takes the address of a service", ASKED)
+        return nil
+    end
+    local batch = whole(reader, named.batch, "batch", 1, 1000) or 1
+    if batch > 1 and url:find("{", 1, true) then
+        reader:error("type", named.batch.value_at, "keys that are asked for together stand in the request's body, not in the address", 'on = "customer_id"')
+    end
+    local on = asked_on(reader, named, url, input, from.name, at)
+    local struct = asked_columns(reader, named.columns, at)
+    local kind = named.kind and reader:want(named.kind, "string", "kind", '"inner" or "left"') or "inner"
+    if kind ~= "inner" and kind ~= "left" then
+        reader:error("type", named.kind.value_at, ("a lookup is not %q"):format(kind), 'it is "inner" or "left"')
+    end
+    local unmatched = named.unmatched and reader:want(named.unmatched, "string", "unmatched", '"drop" or "quarantine"') or "drop"
+    if unmatched ~= "drop" and unmatched ~= "quarantine" then
+        reader:error("type", named.unmatched.value_at, ("rows that find nothing are not %q"):format(unmatched), 'unmatched is "drop" or "quarantine"')
+    end
+    if named.default and kind == "inner" then
+        reader:error("type", named.default.at, 'of an "inner" lookup rows that find nothing leave', 'say kind = "left"')
+    end
+    local secrets = connectors.secret_options(project, reader, named)
+    local http = {
+        url = url, batch = batch, token = secrets.token, ca = secrets.ca, headers = secrets.headers,
+        nothing = named.default and row_text(reader, named.default, "default", struct, item.key),
+        fallback = named.fallback and row_text(reader, named.fallback, "fallback", struct, item.key),
+        cache_us = reader:duration(named.cache, "cache"), cache_size = whole(reader, named.cache_size, "cache_size", 1, 100000000),
+        timeout_us = reader:duration(named.timeout, "timeout"), retries = whole(reader, named.retries, "retries", 0, 100),
+        backoff_us = reader:duration(named.backoff, "backoff"), rate = whole(reader, named.rate, "rate", 1, 1000000),
+        in_flight = whole(reader, named.in_flight, "in_flight", 1, 1000), breaker = whole(reader, named.breaker, "breaker", 0, 1000000),
+        pause_us = reader:duration(named.pause, "pause"),
+    }
+    if not on or not struct then
+        return nil
+    end
+    return {
+        name = item.key, http = http, on = on, inner = kind == "inner", quarantine = unmatched == "quarantine",
+        found = json.array { { name = item.key, type = struct.text, nullable = true } },
+    }, { name = item.key, type = struct, nullable = true, of = item.key }
+end
+
 -- The plan's list and the columns of what is found. `input`: the stream's columns; `from`: what it reads.
-function lookups.read(project, reader, field, input, from, of)
+function lookups.read(project, reader, field, input, from, of, exploded)
     local plan, columns = json.array {}, {}
     local t = reader:want(field, "table", "join", '{ product = lookup "silver.product" { on = "sku" } }')
+    local joined = false
+    for _, x in pairs(t or {}) do
+        joined = joined or joins.is_join(x)
+    end
     for _, item in ipairs(t and reader:fields(t, field.value_at) or {}) do
         local other = joins.is_join(item.value)
-        local node = not other and type(item.key) == "string" and reader:node(item, "join", "lookup", "interval_join")
+        local node = not other and type(item.key) == "string" and reader:node(item, "join", "lookup", "async_lookup", "interval_join")
         if not other and type(item.key) ~= "string" then
             reader:error("type", item.at, "join names what it finds", FORM)
         elseif node and from.changelog == "whole" then
             local why = "a lookup for the rows of %s, which change, is not built yet: what was found then could not be taken back"
             reader:error("not-built", item.at, why:format(from.name), "look rows up in the stream of events before it")
+        elseif node and node.word == "async_lookup" and joined then
+            reader:error("not-built", item.at, "an async_lookup beside another join is not built yet", "look up in a stream that reads this one")
+        elseif node and node.word == "async_lookup" and exploded then
+            reader:error("not-built", item.at, "an async_lookup beside explode is not built yet", "explode in a stream before")
         elseif node then
-            plan[#plan + 1], columns[#columns + 1] = read_one(project, reader, item, node, input, from, of)
+            local read = node.word == "lookup" and read_one or read_asked
+            plan[#plan + 1], columns[#columns + 1] = read(project, reader, item, node, input, from, of)
         end
     end
     return plan, columns

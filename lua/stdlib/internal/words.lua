@@ -10,7 +10,7 @@ local words = {}
 --   size    kind "5m" or kind { … }    args    kind(…), kind "text", kind { … }
 words.built = {
     pipeline = "named", source = "named", stream = "named", model = "named", quality = "named", expect = "named",
-    lookup = "named", interval_join = "named",
+    lookup = "named", async_lookup = "named", interval_join = "named",
     delta = "table", -- and the kinds of source, decoder and sink, below
     tumbling = "size", hopping = "args", cumulate = "args", session = "args", calendar = "args",
     not_null = "args", one_of = "args", between = "args", matches = "args", unique = "args",
@@ -24,7 +24,7 @@ words.built = {
 words.later = {
     decision = "", pattern = "", job = "", policy = "",
     sliding = "use `hopping`", every = "use `emit = \"on_close\"`",
-    temporal_join = "", regular_join = "", window_join = "", async_lookup = "",
+    temporal_join = "", regular_join = "", window_join = "",
     over = "",
     quantile = "use `approx_quantile`",
     collect = "", top_k = "",

@@ -124,6 +124,30 @@ function stream(name) end
 ---@param name string a dataset by key
 ---@return fun(options: { on?: weir.names|table<string, string>, kind?: "inner"|"left", unmatched?: "drop"|"quarantine", default?: table }): weir.node
 function lookup(name) end
+---@class weir.asked
+---@field columns table<string, string> what an answer has
+---@field on? weir.names
+---@field kind? "inner"|"left"
+---@field unmatched? "drop"|"quarantine"
+---@field default? table
+---@field fallback? table in place of an answer that failed
+---@field batch? integer keys a request
+---@field cache? string how long an answer holds
+---@field cache_size? integer
+---@field timeout? string
+---@field retries? integer
+---@field backoff? string
+---@field in_flight? integer
+---@field rate? integer requests a second
+---@field breaker? integer failures in a row
+---@field pause? string
+---@field token? any
+---@field headers? table<string, string>
+---@field ca? string
+
+---@param url string where a service answers; {column} stands for the key
+---@return fun(options: weir.asked): weir.node
+function async_lookup(url) end
 ---Rows of another stream with the same key, close in event time.
 ---@param name string
 ---@return fun(options: { on: any, between: string[], kind?: string, where?: function, allowed_lateness?: string, late?: string }): weir.node

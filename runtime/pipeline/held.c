@@ -1,0 +1,107 @@
+/* Rows that wait for answers from outside. A stream with an asynchronous lookup holds what comes to
+ * it, rows and the advance of time alike, in order, until all that was asked is answered. The loop
+ * takes no other batch meanwhile and ends no epoch: so nothing of it has to outlive a crash, and
+ * what waits is bounded by what one batch makes. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "pipeline/node.h"
+
+struct held {
+    struct held *next;
+    bool advance; /* no rows: the watermark alone */
+    struct weir_flow flow;
+    char partition[256];
+    int32_t sel[ROWS_MAX];
+    int64_t times[ROWS_MAX];
+    int64_t before[ROWS_MAX];
+};
+
+static void held_free(struct held *held) {
+    weir_batch_unref(held->flow.batch);
+    weir_batch_unref(held->flow.origin);
+    free(held);
+}
+
+static int add(struct weir_node *node, const struct weir_flow *flow, bool advance,
+               struct weir_error *err) {
+    struct held *held = calloc(1, sizeof(*held));
+    if (held == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", node->name);
+    }
+    held->flow = *flow;
+    held->advance = advance;
+    if (!advance) {
+        weir_batch_ref(flow->batch);
+        if (flow->origin != NULL) {
+            weir_batch_ref(flow->origin);
+        }
+        memcpy(held->sel, flow->sel, (size_t)flow->count * sizeof(*held->sel));
+        held->flow.sel = held->sel;
+        size_t bytes = (size_t)flow->batch->rows * sizeof(int64_t);
+        if (flow->times_us != NULL) {
+            memcpy(held->times, flow->times_us, bytes);
+            held->flow.times_us = held->times;
+        }
+        if (flow->watermark_before_us != NULL) {
+            memcpy(held->before, flow->watermark_before_us, bytes);
+            held->flow.watermark_before_us = held->before;
+        }
+        if (flow->partition != NULL) {
+            snprintf(held->partition, sizeof(held->partition), "%s", flow->partition);
+            held->flow.partition = held->partition;
+        }
+    }
+    struct held **end = &node->held;
+    while (*end != NULL) {
+        end = &(*end)->next;
+    }
+    *end = held;
+    node->graph->held++;
+    return WEIR_OK;
+}
+
+int held_process(struct weir_node *node, const struct weir_flow *flow, bool *now,
+                 struct weir_error *err) {
+    int rc = flow->count > 0 ? lookup_begin(node, flow, err) : WEIR_OK;
+    *now = node->held == NULL && !lookup_waits(node);
+    return rc == WEIR_OK && !*now ? add(node, flow, false, err) : rc;
+}
+
+int held_advance(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
+    struct weir_flow flow = {.watermark_us = watermark_us};
+    return add(node, &flow, true, err);
+}
+
+void held_fini(struct weir_node *node) {
+    while (node->held != NULL) {
+        struct held *next = node->held->next;
+        held_free(node->held);
+        node->held = next;
+    }
+}
+
+static int go_on(struct weir_node *node, struct weir_error *err) {
+    int rc = lookup_take(node, err);
+    while (rc == WEIR_OK && node->held != NULL && !lookup_waits(node)) {
+        struct held *held = node->held;
+        node->held = held->next;
+        node->graph->held--;
+        rc = held->advance ? node_advance(node, held->flow.watermark_us, err)
+                           : stream_go_on(node, &held->flow, err);
+        held_free(held);
+    }
+    return rc;
+}
+
+int weir_graph_go_on(struct weir_graph *graph, struct weir_error *err) {
+    int rc = WEIR_OK;
+    for (int32_t i = 0; rc == WEIR_OK && graph->held > 0 && i < graph->node_count; i++) {
+        rc = graph->nodes[i]->held != NULL ? go_on(graph->nodes[i], err) : rc;
+    }
+    return rc;
+}
+
+bool weir_graph_holds(const struct weir_graph *graph) {
+    return graph->held > 0;
+}
