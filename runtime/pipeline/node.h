@@ -195,11 +195,17 @@ enum {
     TALLY_RESERVED
 };
 
-/* graph.c */
+/* graph_build.c */
+extern const char *const reserved_tally_names[TALLY_RESERVED];
 struct weir_dataset *graph_add_dataset(struct weir_graph *graph, const char *name,
                                        struct weir_schema *schema,
                                        const struct weir_plan_sink *into, struct weir_error *err);
 int32_t dataset_tally(struct weir_dataset *dataset, const char *name); /* found or added; -1 */
+
+/* graph.c */
+struct weir_node *graph_node(struct weir_graph *graph, const char *name); /* NULL: none */
+/* The node whose rows a dataset holds; NULL of a source. */
+struct weir_node *graph_writer(struct weir_graph *graph, const char *name);
 int graph_emit(struct weir_graph *graph, struct weir_dataset *dataset, const struct weir_flow *flow,
                struct weir_error *err) WEIR_MUST_CHECK;
 /* The watermark of a dataset, or of a node, moved without rows. */
@@ -207,6 +213,15 @@ int dataset_advance(struct weir_dataset *dataset, int64_t watermark_us,
                     struct weir_error *err) WEIR_MUST_CHECK;
 int node_advance(struct weir_node *node, int64_t watermark_us,
                  struct weir_error *err) WEIR_MUST_CHECK;
+/* A watermark for a node that has no time of its own, or whose own moved. */
+int node_reach(struct weir_node *node, int64_t watermark_us,
+               struct weir_error *err) WEIR_MUST_CHECK;
+/* Unions whose least watermark has moved; `*moved` is set where one has. */
+int graph_look_at_unions(struct weir_graph *graph, bool *moved,
+                         struct weir_error *err) WEIR_MUST_CHECK;
+
+/* graph_time.c. The node whose `time` a dataset's rows carry: its own or the nearest upstream. */
+struct weir_node *graph_timed_node(struct weir_graph *graph, const char *name);
 
 /* change.c. Rows of a changelog that are not judged are split off before judging and joined with
  * those that passed after it, in order; `sel` holds the rows, the count is returned. */
