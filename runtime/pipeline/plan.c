@@ -584,7 +584,6 @@ static void read_model(struct reader *r, const json_t *value, struct weir_plan_m
         const char *kind = text(r, item, "kind", false);
         if (kind != NULL && strcmp(kind, "unique") == 0) {
             free(model->unique);
-            free(model->lookup_key);
             model->unique = text_list(r, item, "columns", &model->unique_count);
         } else {
             read_expectation(r, item, &tests[model->tests.count++]);
@@ -738,6 +737,7 @@ void weir_plan_destroy(struct weir_plan *plan) {
         fini_expectations(&stream->expectations);
         fini_expectations(&stream->ensures);
         fini_expectations(&stream->quality);
+        free(stream->all_from);
         free(stream->dedup.by);
         free(stream->join.left_on);
         free(stream->join.right_on);
@@ -759,6 +759,7 @@ void weir_plan_destroy(struct weir_plan *plan) {
         weir_schema_unref(model->output);
         fini_expectations(&model->expectations);
         fini_expectations(&model->tests);
+        free(model->all_from);
         free(model->dedup.by);
         free(model->by);
         for (int32_t m = 0; m < model->measure_count; m++) {
@@ -771,6 +772,7 @@ void weir_plan_destroy(struct weir_plan *plan) {
         free(model->top.per);
         free(model->top.by);
         free(model->unique);
+        free(model->lookup_key);
         fini_sink(&model->into);
         fini_sink(&model->quarantine);
     }

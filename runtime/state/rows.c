@@ -493,6 +493,9 @@ void weir_rows_expire(struct weir_rows *rows, int64_t watermark_us, size_t max_r
         rows->last = rows->last == bucket ? NULL : rows->last;
         bucket_destroy(rows, bucket);
     }
+    if (gone == 0) {
+        return;
+    }
     rows->bucket_count -= gone;
     memmove(rows->buckets, rows->buckets + gone, rows->bucket_count * sizeof *rows->buckets);
 }
