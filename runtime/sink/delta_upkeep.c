@@ -335,7 +335,8 @@ static void *write_checkpoints(void *context) {
         int64_t wait = SECOND_NS;
         struct delta_upkept *found = NULL;
         for (struct delta_upkept *table = upkeep->tables; table != NULL; table = table->next) {
-            int64_t left = table->leaving ? 0 : table->checkpoint_ns - now_ns;
+            bool leaving = __atomic_load_n(&table->leaving, __ATOMIC_ACQUIRE);
+            int64_t left = leaving ? 0 : table->checkpoint_ns - now_ns;
             if (table->checkpoint_due && left <= 0) {
                 found = found != NULL ? found : table;
             } else if (table->checkpoint_due && left < wait) {
