@@ -320,7 +320,7 @@ def test_what_a_real_connector_sends(kafka, database, connect, weir):
     assert rows[11]["amount"] == decimal.Decimal("7.12"), "the scale goes with the schema, also when it changes in flight"
     run.stop()
     events = run.table("bronze/orders")
-    assert [one["_change"] for one in events if one["id"] == 1] == [0, 2], "a row of the snapshot is an insert"
+    assert sorted(one["_change"] for one in events if one["id"] == 1) == [0, 2], "a row of the snapshot is an insert"
     assert {one["id"] for one in events if one["_source_txid"] == txid} == {3, 4}, "the transaction is PostgreSQL's own number"
     gone, = [one for one in events if one["id"] == 5 and one["_change"] == 3]
     assert (gone["customer"], gone["qty"], gone["day"]) == (None, None, None), "a delete's other columns are made up"
