@@ -109,8 +109,6 @@ def test_the_commands_about_schemas(project, apicurio, subject):
 
 def test_a_registry_killed_while_its_schema_is_needed_is_waited_for(project, kafka):
     import apicurio
-    if apicurio.java() is None:
-        pytest.skip(f"Apicurio Registry needs Java {apicurio.JAVA_MIN} or newer")
     registry = apicurio.start()
     shop = Shop(project, kafka, registry)
     try:

