@@ -712,27 +712,6 @@ size_t weir_aggregate_bytes(const struct weir_aggregate *aggregate) {
            (aggregate->changes != NULL ? weir_changes_bytes(aggregate->changes) : 0);
 }
 
-bool weir_measure_retracts(const struct weir_measure *measure) {
-    bool floats = measure->type == WEIR_TYPE_FLOAT || measure->type == WEIR_TYPE_DOUBLE;
-    bool wide = measure->type == WEIR_TYPE_DECIMAL && measure->precision > 18;
-    switch (measure->kind) {
-    case WEIR_MEASURE_SUM:
-    case WEIR_MEASURE_AVG:
-        return !floats;
-    case WEIR_MEASURE_VARIANCE:
-    case WEIR_MEASURE_STDDEV:
-        return !floats && !wide;
-    case WEIR_MEASURE_FIRST:
-    case WEIR_MEASURE_LAST:
-    case WEIR_MEASURE_ARG_MAX:
-    case WEIR_MEASURE_ARG_MIN:
-    case WEIR_MEASURE_APPROX_DISTINCT:
-        return false;
-    default:
-        return true;
-    }
-}
-
 size_t weir_aggregate_estimate(const struct weir_aggregate *aggregate) {
     const struct weir_table_view *view = weir_table_view(aggregate->table);
     size_t heap = aggregate->key_estimate > view->key_inline_bytes

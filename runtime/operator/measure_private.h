@@ -60,6 +60,43 @@ static inline void add_u64(uint8_t *at, uint64_t by) {
 int weir_measure_hold(struct weir_measures *measures, struct weir_part *held, const char *bytes,
                       uint32_t length, struct weir_error *err) WEIR_MUST_CHECK;
 
+int weir_measure_decimal(struct weir_column_builder *out, weir_int128 value) WEIR_MUST_CHECK;
+
+/* --- measure_image.c ------------------------------------------------------------------------ */
+
+/* Does the cell have a part outside the slot? Where it lies in the value. */
+bool weir_measure_has_part(const struct weir_measure_cell *cell);
+uint32_t weir_measure_part_offset(const struct weir_measure_cell *cell);
+/* A length up to INT32_MAX. */
+bool weir_measure_take_varint(const uint8_t **at, const uint8_t *end, uint32_t *value);
+
+/* --- measure_sum.c: count, sum, avg --------------------------------------------------------- */
+
+uint32_t weir_sum_bytes(const struct weir_measure_cell *cell); /* without its count */
+void weir_count_add(const struct weir_measure_cell *cell, const struct weir_measure_rows *rows,
+                    const struct weir_column *input, const uint8_t *mask);
+void weir_sum_add(const struct weir_measure_cell *cell, int32_t m,
+                  const struct weir_measure_rows *rows, const struct weir_column *input,
+                  const uint8_t *mask);
+void weir_sum_merge(const struct weir_measure_cell *cell, int32_t m, uint8_t *into,
+                    const uint8_t *from);
+int weir_sum_emit(const struct weir_measure_cell *cell, int32_t m, const uint8_t *value,
+                  struct weir_column_builder *out, struct weir_error *err) WEIR_MUST_CHECK;
+int weir_average_emit(const struct weir_measure_cell *cell, const uint8_t *value,
+                      struct weir_column_builder *out, struct weir_error *err) WEIR_MUST_CHECK;
+
+/* --- measure_extreme.c: min, max ------------------------------------------------------------- */
+
+uint32_t weir_extreme_bytes(uint8_t type); /* of the best value */
+int weir_extreme_add(struct weir_measures *measures, int32_t m,
+                     const struct weir_measure_rows *rows, const struct weir_column *input,
+                     const uint8_t *mask, struct weir_error *err) WEIR_MUST_CHECK;
+/* Is `from` to be taken over `into`? Equals stay: the earlier one is kept. */
+bool weir_extreme_is_better(const struct weir_measure_cell *cell, const uint8_t *into,
+                            const uint8_t *from);
+int weir_extreme_emit(const struct weir_measure_cell *cell, const uint8_t *value,
+                      struct weir_column_builder *out) WEIR_MUST_CHECK;
+
 /* --- measure_chosen.c: first, last, arg_max, arg_min ------------------------------------------ */
 
 /* A value and what it was chosen by. */
