@@ -16,6 +16,7 @@
 #include "operator/key.h"
 #include "pipeline/asking.h"
 #include "pipeline/node.h"
+#include "state/image.h"
 #include "state/table.h"
 
 enum { ON_MAX = 16, ANSWER_BYTES_MAX = 16 << 20, BLOCK_BYTES_MAX = 512 << 20, HEADERS_MAX = 32 };
@@ -248,11 +249,9 @@ static int check_given(struct asking *a, const char *text, const char *what,
 int asking_create(struct weir_node *node, const struct weir_plan_lookup *plan, struct asking **out,
                   struct weir_error *err) {
     struct asking *a = *out = calloc(1, sizeof(*a));
-    size_t length = strlen(node->name) + strlen(plan->name) + 2;
-    if (a == NULL || (a->name = malloc(length)) == NULL) {
+    if (a == NULL || (a->name = weir_cell_name(node->name, plan->name)) == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
-    snprintf(a->name, length, "%s/%s", node->name, plan->name);
     a->node = node;
     a->plan = plan;
     weir_keys_init(&a->keys);

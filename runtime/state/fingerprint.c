@@ -29,14 +29,12 @@ struct weir_fingerprints *weir_fingerprints_create(const struct weir_fingerprint
         return NULL;
     }
     struct weir_fingerprints *store = calloc(1, sizeof *store);
-    size_t name_bytes = strlen(config->declaration) + strlen(config->cell) + 2;
-    char *name = malloc(name_bytes);
+    char *name = weir_cell_name(config->declaration, config->cell);
     if (store == NULL || name == NULL) {
         free(store);
         free(name);
         goto nomem;
     }
-    snprintf(name, name_bytes, "%s/%s", config->declaration, config->cell);
     store->name = name;
     store->declaration = strdup(config->declaration);
     store->option = strdup(config->option != NULL ? config->option : "its memory cap");

@@ -90,8 +90,9 @@ int weir_fingerprints_dump(struct weir_fingerprints *store, struct weir_cell_cur
     return WEIR_OK;
 }
 
-static int apply_operation(struct weir_fingerprints *store, uint8_t op,
-                           struct weir_image_reader *reader, struct weir_error *err) {
+static int apply_image(void *self, uint8_t op, struct weir_image_reader *reader,
+                       struct weir_error *err) {
+    struct weir_fingerprints *store = self;
     struct weir_fingerprint fingerprint;
     uint64_t time_bits;
     if (op == WEIR_IMAGE_HEADER) {
@@ -125,21 +126,7 @@ static int apply_operation(struct weir_fingerprints *store, uint8_t op,
 
 int weir_fingerprints_apply(struct weir_fingerprints *store, const uint8_t *bytes, size_t length,
                             struct weir_error *err) {
-    struct weir_image_reader reader = {bytes, bytes + length};
-    uint8_t op;
-    bool headed = false;
-    while (weir_image_u8(&reader, &op)) {
-        if (!headed && op != WEIR_IMAGE_HEADER) {
-            return weir_error_set(err, WEIR_E_CORRUPT, "%s: state images without a header",
-                                  store->name);
-        }
-        headed = true;
-        int rc = apply_operation(store, op, &reader, err);
-        if (rc != WEIR_OK) {
-            return rc;
-        }
-    }
-    return WEIR_OK;
+    return weir_images_apply(store->name, bytes, length, apply_image, store, err);
 }
 
 /* --- cell ---------------------------------------------------------------------------------- */

@@ -1,6 +1,8 @@
 #include "state/image.h"
 
 #include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #include "core/block.h"
 
@@ -154,6 +156,33 @@ int weir_image_check_header(struct weir_image_reader *reader, uint64_t shape, co
             name, found_shape, shape);
     }
     return WEIR_OK;
+}
+
+int weir_images_apply(const char *name, const uint8_t *bytes, size_t length, weir_image_take *take,
+                      void *cell, struct weir_error *err) {
+    struct weir_image_reader reader = {bytes, bytes + length};
+    uint8_t op;
+    bool headed = false;
+    while (weir_image_u8(&reader, &op)) {
+        if (!headed && op != WEIR_IMAGE_HEADER) {
+            return weir_error_set(err, WEIR_E_CORRUPT, "%s: state images without a header", name);
+        }
+        headed = true;
+        int rc = take(cell, op, &reader, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
+    return WEIR_OK;
+}
+
+char *weir_cell_name(const char *declaration, const char *cell) {
+    size_t length = strlen(declaration) + strlen(cell) + 2;
+    char *name = malloc(length);
+    if (name != NULL) {
+        snprintf(name, length, "%s/%s", declaration, cell);
+    }
+    return name;
 }
 
 static bool skip(struct weir_image_reader *reader, int u64s, int lengths) {

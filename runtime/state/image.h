@@ -127,3 +127,13 @@ int weir_image_put_header(struct weir_buffer *out, uint64_t shape,
 /* Reads what follows a WEIR_IMAGE_HEADER byte and compares it with the cell that is to take it. */
 int weir_image_check_header(struct weir_image_reader *reader, uint64_t shape, const char *name,
                             struct weir_error *err) WEIR_MUST_CHECK;
+
+/* Takes one image, whose operation has been read; the reader stands at what follows it. */
+typedef int weir_image_take(void *cell, uint8_t op, struct weir_image_reader *reader,
+                            struct weir_error *err);
+/* Every image there is, of which the first is a header. */
+int weir_images_apply(const char *name, const uint8_t *bytes, size_t length, weir_image_take *take,
+                      void *cell, struct weir_error *err) WEIR_MUST_CHECK;
+
+/* "declaration/cell", owned; NULL without memory. */
+char *weir_cell_name(const char *declaration, const char *cell);

@@ -12,15 +12,6 @@
 
 enum { PART_ENTRIES_FIRST = 8, LOAD_LEAST = 50, LOAD_SPREAD = 30 };
 
-static char *joined(const char *a, const char *b) {
-    size_t length = strlen(a) + strlen(b) + 2;
-    char *text = malloc(length);
-    if (text != NULL) {
-        snprintf(text, length, "%s/%s", a, b);
-    }
-    return text;
-}
-
 struct weir_rows *weir_rows_create(const struct weir_rows_config *config, struct weir_error *err) {
     struct weir_rows *rows = calloc(1, sizeof *rows);
     if (rows == NULL) {
@@ -35,7 +26,7 @@ struct weir_rows *weir_rows_create(const struct weir_rows_config *config, struct
     rows->next_sequence = rows->sealed_sequence = 1;
     rows->generation = 1;
     rows->bytes = sizeof *rows;
-    rows->name = joined(config->declaration, config->cell);
+    rows->name = weir_cell_name(config->declaration, config->cell);
     rows->declaration = strdup(config->declaration);
     rows->option = strdup(config->option != NULL ? config->option : "its memory cap");
     rows->seed = config->seed;

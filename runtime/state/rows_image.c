@@ -268,8 +268,9 @@ static int apply_put(struct weir_rows *rows, struct weir_image_reader *reader,
     return WEIR_OK;
 }
 
-static int apply_image(struct weir_rows *rows, uint8_t op, struct weir_image_reader *reader,
+static int apply_image(void *self, uint8_t op, struct weir_image_reader *reader,
                        struct weir_error *err) {
+    struct weir_rows *rows = self;
     uint64_t a;
     uint64_t b;
     uint64_t c;
@@ -303,21 +304,7 @@ static int apply_image(struct weir_rows *rows, uint8_t op, struct weir_image_rea
 
 static int cell_apply(void *self, const uint8_t *bytes, size_t length, struct weir_error *err) {
     struct weir_rows *rows = self;
-    struct weir_image_reader reader = {bytes, bytes + length};
-    uint8_t op;
-    bool headed = false;
-    while (weir_image_u8(&reader, &op)) {
-        if (!headed && op != WEIR_IMAGE_HEADER) {
-            return weir_error_set(err, WEIR_E_CORRUPT, "%s: state images without a header",
-                                  rows->name);
-        }
-        headed = true;
-        int rc = apply_image(rows, op, &reader, err);
-        if (rc != WEIR_OK) {
-            return rc;
-        }
-    }
-    return WEIR_OK;
+    return weir_images_apply(rows->name, bytes, length, apply_image, rows, err);
 }
 
 static int by_sequence(const void *a, const void *b) {

@@ -41,15 +41,6 @@ static void index_destroy(uint64_t *index, uint64_t mask) {
     weir_region_unmap(index, (mask + 1) * sizeof(uint64_t));
 }
 
-static char *concat(const char *a, const char *b) {
-    size_t length = strlen(a) + strlen(b) + 2;
-    char *text = malloc(length);
-    if (text != NULL) {
-        snprintf(text, length, "%s/%s", a, b);
-    }
-    return text;
-}
-
 struct weir_table *weir_table_create(const struct weir_table_config *config,
                                      struct weir_error *err) {
     if (config->value_bytes > VALUE_MAX_BYTES) {
@@ -80,7 +71,7 @@ struct weir_table *weir_table_create(const struct weir_table_config *config,
     table->codec = config->codec;
     table->codec_context = config->codec_context;
     table->next_sequence = 1;
-    table->name = concat(config->declaration, config->cell);
+    table->name = weir_cell_name(config->declaration, config->cell);
     table->declaration = strdup(config->declaration);
     table->option = strdup(config->option != NULL ? config->option : "its memory cap");
     table->view.index = index_create(INDEX_MIN);

@@ -301,8 +301,9 @@ static int apply_put(struct weir_table *table, uint64_t sequence, const uint8_t 
     return rc == WEIR_OK ? rc : weir_error_wrap(err, "%s", table->name);
 }
 
-static int apply_image(struct weir_table *table, uint8_t op, struct weir_image_reader *reader,
+static int apply_image(void *self, uint8_t op, struct weir_image_reader *reader,
                        struct weir_error *err) {
+    struct weir_table *table = self;
     uint64_t sequence;
     const uint8_t *key;
     size_t key_length;
@@ -350,21 +351,7 @@ static int apply_image(struct weir_table *table, uint8_t op, struct weir_image_r
 
 int weir_table_apply(struct weir_table *table, const uint8_t *bytes, size_t length,
                      struct weir_error *err) {
-    struct weir_image_reader reader = {bytes, bytes + length};
-    uint8_t op;
-    bool headed = false;
-    while (weir_image_u8(&reader, &op)) {
-        if (!headed && op != WEIR_IMAGE_HEADER) {
-            return weir_error_set(err, WEIR_E_CORRUPT, "%s: state images without a header",
-                                  table->name);
-        }
-        headed = true;
-        int rc = apply_image(table, op, &reader, err);
-        if (rc != WEIR_OK) {
-            return rc;
-        }
-    }
-    return WEIR_OK;
+    return weir_images_apply(table->name, bytes, length, apply_image, table, err);
 }
 
 /* --- cell ---------------------------------------------------------------------------------- */
