@@ -177,32 +177,23 @@ void weir_graph_clear_breaches(struct weir_graph *graph) {
     }
 }
 
-int weir_graph_restore(struct weir_graph *graph, struct weir_error *err) {
-    for (int32_t i = 0; i < graph->node_count; i++) {
-        int joined = join_restore(graph->nodes[i], err);
-        if (joined != WEIR_OK) {
-            return joined;
-        }
-        if (graph->nodes[i]->aggregate != NULL) {
-            int rc = weir_aggregate_restore(graph->nodes[i]->aggregate, err);
-            if (rc != WEIR_OK) {
-                return rc;
-            }
-        }
-        if (graph->nodes[i]->rule != NULL) {
-            int rc = weir_rule_state_restore(rule_state(graph->nodes[i]), err);
-            if (rc != WEIR_OK) {
-                return rc;
-            }
-        }
-        if (graph->nodes[i]->top != NULL) {
-            int rc = weir_top_restore(graph->nodes[i]->top, err);
-            if (rc != WEIR_OK) {
-                return rc;
-            }
-        }
+static int restore(struct weir_node *node, struct weir_error *err) {
+    int rc = join_restore(node, err);
+    if (rc == WEIR_OK && node->aggregate != NULL) {
+        rc = weir_aggregate_restore(node->aggregate, err);
     }
-    return WEIR_OK;
+    if (rc == WEIR_OK && node->rule != NULL) {
+        rc = weir_rule_state_restore(rule_state(node), err);
+    }
+    return rc == WEIR_OK && node->top != NULL ? weir_top_restore(node->top, err) : rc;
+}
+
+int weir_graph_restore(struct weir_graph *graph, struct weir_error *err) {
+    int rc = WEIR_OK;
+    for (int32_t i = 0; rc == WEIR_OK && i < graph->node_count; i++) {
+        rc = restore(graph->nodes[i], err);
+    }
+    return rc;
 }
 
 int weir_graph_take_state(struct weir_graph *to, struct weir_graph *from, struct weir_error *err) {
