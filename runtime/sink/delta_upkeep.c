@@ -173,30 +173,36 @@ static void bracket(void *context, bool enter) {
     pthread_mutex_unlock(table->lock);
 }
 
-static int vacuum(struct delta_upkept *table, struct weir_sink_upkeep *counts,
-                  struct weir_error *err) {
-    const struct weir_delta_vacuum_options options = {
-        .retention_ms = -1, .bracket = bracket, .stop = stopping, .context = table};
-    struct weir_delta_vacuum_result result;
-    struct weir_delta_table *own = NULL;
+/* The table as the log has it, so that neither its lock nor what the committer holds is needed for
+ * long. NULL where it has not been made yet. */
+static int open_own(struct delta_upkept *table, struct weir_delta_table **own,
+                    struct weir_error *err) {
     struct weir_store *store = NULL;
     char *dir = NULL;
+    *own = NULL;
     pthread_mutex_lock(table->lock);
     if (*table->table != NULL) {
         store = weir_delta_table_store(*table->table);
         dir = strdup(weir_delta_table_dir(*table->table));
     }
     pthread_mutex_unlock(table->lock);
-    if (dir == NULL) {
-        return WEIR_OK;
-    }
-    int rc = weir_delta_table_open(store, dir, &own, err);
-    if (rc == WEIR_OK) {
+    int rc = dir != NULL ? weir_delta_table_open(store, dir, own, err) : WEIR_OK;
+    free(dir);
+    return rc;
+}
+
+static int vacuum(struct delta_upkept *table, struct weir_sink_upkeep *counts,
+                  struct weir_error *err) {
+    const struct weir_delta_vacuum_options options = {
+        .retention_ms = -1, .bracket = bracket, .stop = stopping, .context = table};
+    struct weir_delta_vacuum_result result;
+    struct weir_delta_table *own = NULL;
+    int rc = open_own(table, &own, err);
+    if (rc == WEIR_OK && own != NULL) {
         rc = weir_delta_vacuum(own, &options, &result, err);
         counts->files_vacuumed += rc == WEIR_OK ? result.files : 0;
     }
     weir_delta_table_close(own);
-    free(dir);
     return rc;
 }
 
@@ -278,23 +284,11 @@ static void *keep_up(void *context) {
 
 /* --- checkpoints --------------------------------------------------------------------------- */
 
-/* The table as the log has it: neither its lock nor what the committer holds is needed for long. */
 static int checkpoint(struct delta_upkept *table, struct weir_error *err) {
     struct weir_delta_table *own = NULL;
-    struct weir_store *store = NULL;
-    char *dir = NULL;
-    pthread_mutex_lock(table->lock);
-    if (*table->table != NULL) {
-        store = weir_delta_table_store(*table->table);
-        dir = strdup(weir_delta_table_dir(*table->table));
-    }
-    pthread_mutex_unlock(table->lock);
-    if (dir == NULL) {
-        return WEIR_OK;
-    }
-    int rc = weir_delta_table_open(store, dir, &own, err);
-    rc = rc == WEIR_OK ? weir_delta_checkpoint(own, err) : rc;
-    if (rc == WEIR_OK) {
+    int rc = open_own(table, &own, err);
+    rc = rc == WEIR_OK && own != NULL ? weir_delta_checkpoint(own, err) : rc;
+    if (rc == WEIR_OK && own != NULL) {
         pthread_mutex_lock(table->lock);
         if (*table->table != NULL) {
             weir_delta_checkpoint_seen(*table->table, weir_delta_table_snapshot(own));
@@ -302,7 +296,6 @@ static int checkpoint(struct delta_upkept *table, struct weir_error *err) {
         pthread_mutex_unlock(table->lock);
     }
     weir_delta_table_close(own);
-    free(dir);
     return rc;
 }
 

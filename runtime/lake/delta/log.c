@@ -172,10 +172,25 @@ static int apply_staged(struct weir_delta_snapshot *snapshot, const struct stage
     return rc;
 }
 
+/* Shows each action of commit `version`. WEIR_E_NOTFOUND (without a message) when there is none. */
+static int visit_commit(struct weir_delta_snapshot *snapshot, int64_t version,
+                        const struct weir_delta_action_visitor *visitor, struct weir_error *err) {
+    struct weir_buffer bytes;
+    weir_buffer_init(&bytes, DELTA_COMMIT_BYTES_MAX);
+    char *path = delta_log_path(snapshot->dir, "%020" PRId64 ".json", version);
+    int rc = path != NULL ? weir_store_get(snapshot->store, path, 0, -1, &bytes, err)
+                          : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    if (rc == WEIR_OK) {
+        rc = weir_delta_actions_parse((const char *)bytes.data, bytes.size, path, visitor, err);
+    }
+    free(path);
+    weir_buffer_fini(&bytes);
+    return rc;
+}
+
 /* Reads commit `version` and applies it. WEIR_E_NOTFOUND (without a message) when there is none. */
 static int apply_commit(struct weir_delta_snapshot *snapshot, int64_t version,
                         struct weir_error *err) {
-    struct weir_buffer bytes;
     struct staged staged;
     const struct weir_delta_action_visitor visitor = {
         .context = &staged,
@@ -188,13 +203,7 @@ static int apply_commit(struct weir_delta_snapshot *snapshot, int64_t version,
         .commit_info = stage_commit_info,
     };
     memset(&staged, 0, sizeof(staged));
-    weir_buffer_init(&bytes, DELTA_COMMIT_BYTES_MAX);
-    char *path = delta_log_path(snapshot->dir, "%020" PRId64 ".json", version);
-    int rc = path != NULL ? weir_store_get(snapshot->store, path, 0, -1, &bytes, err)
-                          : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
-    if (rc == WEIR_OK) {
-        rc = weir_delta_actions_parse((const char *)bytes.data, bytes.size, path, &visitor, err);
-    }
+    int rc = visit_commit(snapshot, version, &visitor, err);
     if (rc == WEIR_OK) {
         rc = apply_staged(snapshot, &staged, err);
     }
@@ -204,28 +213,16 @@ static int apply_commit(struct weir_delta_snapshot *snapshot, int64_t version,
                                                                     : staged.timestamp_ms;
     }
     staged_fini(&staged);
-    weir_buffer_fini(&bytes);
-    free(path);
     return rc;
 }
 
 /* What an entry says of itself alone. */
 static int read_commit_info(struct weir_delta_snapshot *snapshot, int64_t version,
                             struct staged *out, struct weir_error *err) {
-    struct weir_buffer bytes;
     const struct weir_delta_action_visitor visitor = {.context = out,
                                                       .commit_info = stage_commit_info};
     memset(out, 0, sizeof(*out));
-    weir_buffer_init(&bytes, DELTA_COMMIT_BYTES_MAX);
-    char *path = delta_log_path(snapshot->dir, "%020" PRId64 ".json", version);
-    int rc = path != NULL ? weir_store_get(snapshot->store, path, 0, -1, &bytes, err)
-                          : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
-    if (rc == WEIR_OK) {
-        rc = weir_delta_actions_parse((const char *)bytes.data, bytes.size, path, &visitor, err);
-    }
-    free(path);
-    weir_buffer_fini(&bytes);
-    return rc;
+    return visit_commit(snapshot, version, &visitor, err);
 }
 
 /* --- opening ------------------------------------------------------------------------------- */
