@@ -378,13 +378,10 @@ static int read_member(struct debezium *d, bool only_key, uint32_t object,
                        struct weir_column_builder *columns) {
     struct json_reader *r = &d->plan.reader;
     struct json_record *record = &d->plan.record;
-    uint32_t at = *r->next++;
+    uint32_t at;
     const uint8_t *key;
     size_t length;
-    if (r->block[at] != '"') {
-        return json_fail(r, at, "expected a key");
-    }
-    int rc = json_string_view(r, at, &key, &length);
+    int rc = debezium_key(r, &at, &key, &length);
     if (rc != WEIR_OK) {
         return rc;
     }

@@ -5,6 +5,12 @@
 #include "decode/json_number.h"
 #include "decode/json_text.h"
 
+int debezium_key(struct json_reader *r, uint32_t *at, const uint8_t **key, size_t *length) {
+    *at = *r->next++;
+    return r->block[*at] == '"' ? json_string_view(r, *at, key, length)
+                                : json_fail(r, *at, "expected a key");
+}
+
 int debezium_scan(struct json_reader *r, const char *const *names, int32_t count,
                   const uint32_t **found) {
     memset(found, 0, (size_t)count * sizeof(const uint32_t *));
@@ -17,13 +23,9 @@ int debezium_scan(struct json_reader *r, const char *const *names, int32_t count
         return WEIR_OK;
     }
     for (;;) {
-        at = *r->next++;
         const uint8_t *key;
         size_t length;
-        if (r->block[at] != '"') {
-            return json_fail(r, at, "expected a key");
-        }
-        int rc = json_string_view(r, at, &key, &length);
+        int rc = debezium_key(r, &at, &key, &length);
         if (rc != WEIR_OK) {
             return rc;
         }

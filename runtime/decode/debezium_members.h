@@ -2,6 +2,9 @@
 /* Members of the objects around a Debezium event's rows. Private to the Debezium decoder. */
 #include "decode/json_read.h"
 
+/* The key at r->next, borrowed, and where it stands. */
+int debezium_key(struct json_reader *r, uint32_t *at, const uint8_t **key,
+                 size_t *length) WEIR_MUST_CHECK;
 /* Walks the object at r->next: where the values of `names` are, NULL for those it has not. */
 int debezium_scan(struct json_reader *r, const char *const *names, int32_t count,
                   const uint32_t **found) WEIR_MUST_CHECK;
