@@ -7,6 +7,7 @@ local function_check = require "weir.internal.function_check"
 local joins = require "weir.internal.joins"
 local json = require "weir.internal.json"
 local lookups = require "weir.internal.lookups"
+local naming = require "weir.internal.naming"
 local null_check = require "weir.internal.null_check"
 local handed_on = require "weir.internal.copies"
 local predicate = require "weir.internal.predicate"
@@ -68,15 +69,6 @@ local function adder(project, reader, of, from)
             copies = kind == "map" and more.copies and handed_on.find(f.node, columns, more.out, more.retyped) or nil,
         }
         return #list - 1, reads
-    end
-end
-
--- A list that explode took apart is no column any more.
-local function find(columns, name)
-    for i, column in ipairs(columns) do
-        if column.name == name and not column.exploded then
-            return column, i
-        end
     end
 end
 
@@ -320,31 +312,13 @@ local function read_dedup(reader, field, columns, of, has_time)
     return { by = by, within_us = reader:duration(named.within, "within") or 0 }
 end
 
-local function find_dataset(project, reader, item)
-    local found = project.by_name[item.name]
-    if not found then
-        local known = {}
-        for name in pairs(project.by_name) do
-            known[#known + 1] = name
-        end
-        table.sort(known)
-        reader:error("unknown-dataset", item.at, ("no dataset is called `%s`"):format(item.name),
-            diagnostic.did_you_mean(item.name, known) or "there are: " .. table.concat(known, ", "))
-    elseif found.kind == "rule" and not found.broken then
-        reader:error("type", item.at, ("the rule `%s` has no rows of its own"):format(item.name),
-            "read what it emits: " .. table.concat(found.emits, ", "))
-        return nil
-    end
-    return found
-end
-
 -- The columns of all, in the order they are first met, those of the runtime last; what some lack may be null.
 local function join_columns(reader, found, items)
     local columns, own, count = {}, {}, {}
     for i, each in ipairs(found) do
         for _, column in ipairs(each.columns) do
             local list = column.name:sub(1, 1) == "_" and column.name ~= "_change" and own or columns
-            local other = find(list, column.name)
+            local other = naming.column(list, column.name)
             if not other and column.name ~= "_from" then -- of a union below: this one's says more
                 list[#list + 1] = { name = column.name, type = column.type, nullable = column.nullable, of = each.name }
             elseif other and other.type.text ~= column.type.text then
@@ -373,17 +347,17 @@ end
 local function union(project, reader, items)
     local found, seen, timed = {}, {}, 0
     for i, item in ipairs(items) do
-        found[i] = find_dataset(project, reader, item)
+        found[i] = naming.dataset(project, reader, item.name, item.at)
         if not found[i] or not found[i].columns then
             return nil
         elseif seen[item.name] then
             reader:error("repeated-name", item.at, ("`%s` is read twice"):format(item.name))
             return nil
-        elseif (find(found[i].columns, "_change") == nil) ~= (find(found[1].columns, "_change") == nil) then
+        elseif (naming.column(found[i].columns, "_change") == nil) ~= (naming.column(found[1].columns, "_change") == nil) then
             reader:error("type", item.at, ("the rows of only one of %s and %s change"):format(found[1].name, item.name),
                 "rows that change and rows that do not are not read as one")
             return nil
-        elseif find(found[i].columns, "_change") and found[i].changelog ~= "whole" then
+        elseif naming.column(found[i].columns, "_change") and found[i].changelog ~= "whole" then
             reader:error("not-built", item.at,
                 ("a union of datasets whose changes do not carry the old rows whole, as those of %s, is not built yet"):format(item.name))
             return nil
@@ -418,7 +392,7 @@ local function upstream(project, reader, field, node, at)
     elseif #names > 1 then
         return union(project, reader, names)
     end
-    return find_dataset(project, reader, names[1]), names[1]
+    return naming.dataset(project, reader, names[1].name, names[1].at), names[1]
 end
 datasets.upstream = upstream
 
@@ -505,7 +479,7 @@ function datasets.source(project, reader, node, at)
     end
     local full = {}
     for _, column in ipairs(columns) do
-        if column.name:match "^_" and find(meta, column.name) then
+        if column.name:match "^_" and naming.column(meta, column.name) then
             reader:error("name", at, ("the schema of %q has a column `%s`, which the source adds itself"):format(node.name, column.name))
         end
         full[#full + 1] = column
@@ -620,7 +594,7 @@ local function stream_columns(reader, named, input, declared, of)
         end
     end
     for k, column in ipairs(declared) do
-        if not find(input, column.name) then
+        if not naming.column(input, column.name) then
             out[#out + 1] = { name = column.name, type = column.type, nullable = true, map = k - 1 }
         end
     end
@@ -635,8 +609,8 @@ end
 -- A map may assign a column of the input that `columns` does not name: it keeps its type and its place.
 local function add_assigned(declared, map, input)
     for _, assigned in ipairs(map and function_check.assigned(map) or {}) do
-        local column = find(input, assigned.name)
-        if column and not find(declared, assigned.name) then
+        local column = naming.column(input, assigned.name)
+        if column and not naming.column(declared, assigned.name) then
             declared[#declared + 1] = { name = column.name, type = column.type, nullable = true, at = assigned.at }
         end
     end
@@ -729,7 +703,7 @@ function datasets.stream(project, reader, node, at)
         }
     elseif #declared > 0 then
         for _, column in ipairs(declared) do
-            if not find(entered, column.name) then
+            if not naming.column(entered, column.name) then
                 reader:error("type", column.at, ("nothing assigns column `%s`"):format(column.name), "add map = function(e, out) … end")
             end
         end
@@ -768,7 +742,7 @@ function datasets.stream(project, reader, node, at)
     if time then
         event_time = time.field
     end
-    local kept = event_time and find(out, event_time)
+    local kept = event_time and naming.column(out, event_time)
     local key = named.key and read_key(reader, named.key, out, of)
     plan.into = datasets.sink(reader, named.into, out, of, at, {
         key = key, time = kept and event_time or nil,
@@ -779,14 +753,14 @@ function datasets.stream(project, reader, node, at)
         kind = "stream", name = of, plan = plan, columns = out, seen = seen, functions = functions, late_sets = join and join.late_sets,
         changelog = not named.dedup and from.changelog or nil,
         key = key, looked_up = function() plan.lookup_key = key end,
-        remember = from.changelog ~= "whole" and named.key and not named.explode and find(out, "_change") and function() plan.remember = true end or nil,
+        remember = from.changelog ~= "whole" and named.key and not named.explode and naming.column(out, "_change")
+            and function() plan.remember = true end or nil,
         time = has_time and { field = kept and types.is_timestamp(kept.type) and event_time or nil } or nil,
     }
 end
 
 datasets.adder = adder
 datasets.fields_json = fields_json
-datasets.find = find
 datasets.read_time = read_time
 datasets.read_dedup = read_dedup
 datasets.read_version = read_version

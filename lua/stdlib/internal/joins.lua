@@ -2,6 +2,7 @@
 -- in C it is a struct behind the left columns, of those columns of the right dataset that some function reads or copies.
 local diagnostic = require "weir.internal.diagnostic"
 local json = require "weir.internal.json"
+local naming = require "weir.internal.naming"
 local predicate = require "weir.internal.predicate"
 local syntax = require "weir.internal.syntax"
 local time = require "weir.internal.time"
@@ -13,14 +14,6 @@ local joins = {}
 local EXAMPLE = 'join = { payment = interval_join "silver.payment" { on = "order_id", between = { "0s", "1h" } } }'
 local options = { on = true, between = true, kind = true, where = true, allowed_lateness = true, late = true }
 local kinds = { inner = true, left = true, right = true, full = true, semi = true, anti = true }
-
-local function find(columns, name)
-    for i, column in ipairs(columns) do
-        if column.name == name and not column.exploded then
-            return column, i
-        end
-    end
-end
 
 -- `join` has lookups as well (lookups.lua).
 function joins.is_join(x)
@@ -123,7 +116,7 @@ local function read_between(reader, field, left, plan, at)
 end
 
 local function check_side(reader, side, place)
-    if find(side.columns, "_change") then
+    if naming.column(side.columns, "_change") then
         reader:error("not-built", place, ("%s changes; an interval join of a changelog is not built yet"):format(side.name))
     elseif not side.time then
         reader:error("no-time", place, ("an interval join goes by event time, and nothing declares that of %s"):format(side.name),
@@ -165,17 +158,8 @@ function joins.read(project, reader, named, left, of)
         return nil
     end
     local at = reader:place_of(node, item.value_at)
-    local right = project.by_name[node.name]
-    if not right then
-        local known = {}
-        for name in pairs(project.by_name) do
-            known[#known + 1] = name
-        end
-        table.sort(known)
-        reader:error("unknown-dataset", at, ("no dataset is called `%s`"):format(node.name),
-            diagnostic.did_you_mean(node.name, known) or "there are: " .. table.concat(known, ", "))
-        return nil
-    elseif not right.columns then
+    local right = naming.dataset(project, reader, node.name, at)
+    if not right or not right.columns then
         return nil -- broken: said there
     end
     local given = reader:options(node.body, at, options, ("interval_join %q"):format(node.name), false)
@@ -318,7 +302,7 @@ end
 function joins.copied(join, out)
     local list = {}
     for _, column in ipairs(join.right.columns) do
-        if not column.name:match "^_" and not find(out, column.name) then
+        if not column.name:match "^_" and not naming.column(out, column.name) then
             join.needs[column.name] = true
             list[#list + 1] = column
         end
@@ -346,7 +330,7 @@ function joins.finish(reader, join, input, passes, reads)
         end
     end
     if #fields == 0 then -- a struct has some
-        fields[1] = find(join.right.columns, plan.right_on[1])
+        fields[1] = naming.column(join.right.columns, plan.right_on[1])
         join.place[fields[1].name] = 0
     end
     local text = {}

@@ -7,13 +7,13 @@ local datasets = require "weir.internal.datasets"
 local json = require "weir.internal.json"
 local lookups = require "weir.internal.lookups"
 local models = require "weir.internal.models"
+local naming = require "weir.internal.naming"
 local predicate = require "weir.internal.predicate"
 local project_module = require "weir.internal.project"
 local rule_kind = require "weir.internal.rules"
 local rule_loop = require "weir.internal.rule_loop"
 local reader_module = require "weir.internal.reader"
 local serve = require "weir.internal.serve"
-local diagnostic = require "weir.internal.diagnostic"
 local time = require "weir.internal.time"
 local words = require "weir.internal.words"
 
@@ -249,13 +249,7 @@ local function attach_quality(project, reader, declaration)
     local node, at = declaration.node, declaration.at
     local target = project.by_name[node.name]
     if not target then
-        local known = {}
-        for name in pairs(project.by_name) do
-            known[#known + 1] = name
-        end
-        table.sort(known)
-        reader:error("unknown-dataset", at, ("quality of `%s`: no dataset is called that"):format(tostring(node.name)),
-            diagnostic.did_you_mean(tostring(node.name), known) or "there are: " .. table.concat(known, ", "))
+        naming.no_dataset(project, reader, node.name, at, ("quality of `%s`: no dataset is called that"):format(tostring(node.name)))
         return
     elseif target.broken then
         return

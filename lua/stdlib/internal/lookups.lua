@@ -4,6 +4,7 @@ local connectors = require "weir.internal.connectors"
 local diagnostic = require "weir.internal.diagnostic"
 local joins = require "weir.internal.joins"
 local json = require "weir.internal.json"
+local naming = require "weir.internal.naming"
 local predicate = require "weir.internal.predicate"
 local types = require "weir.internal.types"
 local words = require "weir.internal.words"
@@ -12,14 +13,6 @@ local lookups = {}
 
 local FORM = 'join = { product = lookup "silver.product" { on = "sku" } }'
 local options = { on = true, kind = true, unmatched = true, default = true }
-
-local function find(columns, name)
-    for _, column in ipairs(columns) do
-        if column.name == name and not column.exploded then
-            return column
-        end
-    end
-end
 
 local function quoted(names)
     local parts = {}
@@ -31,15 +24,8 @@ end
 
 -- The dataset rows are found in; nil after a complaint.
 local function target(project, reader, node, at, of)
-    local found = type(node.name) == "string" and project.by_name[node.name]
+    local found = naming.dataset(project, reader, node.name, at)
     if not found then
-        local known = {}
-        for name in pairs(project.by_name) do
-            known[#known + 1] = name
-        end
-        table.sort(known)
-        reader:error("unknown-dataset", at, ("no dataset is called `%s`"):format(tostring(node.name)),
-            diagnostic.did_you_mean(tostring(node.name), known) or "there are: " .. table.concat(known, ", "))
         return nil
     elseif found.name == of then
         reader:error("cycle", at, ("`%s` looks its own rows up"):format(of), "look them up in another dataset")
@@ -112,7 +98,7 @@ local function read_on(reader, named, found, input, of, at)
                 ("rows are found by all of it: %s"):format(quoted(found.key)))
             return nil
         end
-        local left, right = predicate.column(reader, input, pair.left, pair.at, of), find(found.columns, name)
+        local left, right = predicate.column(reader, input, pair.left, pair.at, of), naming.column(found.columns, name)
         if not left or not right then
             return nil
         elseif left.type.text ~= right.type.text then
@@ -169,6 +155,22 @@ local function struct_of(found)
     return types.parse(("struct<%s>"):format(table.concat(parts, ", ")))
 end
 
+-- What becomes of rows that find nothing: they leave, one way or the other, or stay.
+local function read_kind(reader, named)
+    local kind = named.kind and reader:want(named.kind, "string", "kind", '"inner" or "left"') or "inner"
+    if kind ~= "inner" and kind ~= "left" then
+        reader:error("type", named.kind.value_at, ("a lookup is not %q"):format(kind), 'it is "inner" or "left"')
+    end
+    local unmatched = named.unmatched and reader:want(named.unmatched, "string", "unmatched", '"drop" or "quarantine"') or "drop"
+    if unmatched ~= "drop" and unmatched ~= "quarantine" then
+        reader:error("type", named.unmatched.value_at, ("rows that find nothing are not %q"):format(unmatched), 'unmatched is "drop" or "quarantine"')
+    end
+    if named.default and kind == "inner" then
+        reader:error("type", named.default.at, 'of an "inner" lookup rows that find nothing leave', 'say kind = "left"')
+    end
+    return kind, unmatched
+end
+
 local function read_one(project, reader, item, node, input, from, of)
     local at = reader:place_of(node, item.value_at)
     local found = target(project, reader, node, at, of)
@@ -177,21 +179,12 @@ local function read_one(project, reader, item, node, input, from, of)
         return nil
     end
     local on = read_on(reader, named, found, input, from.name, at)
-    local kind = named.kind and reader:want(named.kind, "string", "kind", '"inner" or "left"') or "inner"
-    if kind ~= "inner" and kind ~= "left" then
-        reader:error("type", named.kind.value_at, ("a lookup is not %q"):format(kind), 'it is "inner" or "left"')
-    end
-    local unmatched = named.unmatched and reader:want(named.unmatched, "string", "unmatched", '"drop" or "quarantine"') or "drop"
-    if unmatched ~= "drop" and unmatched ~= "quarantine" then
-        reader:error("type", named.unmatched.value_at, ("rows that find nothing are not %q"):format(unmatched), 'unmatched is "drop" or "quarantine"')
-    elseif named.unmatched and kind == "left" then
+    local kind, unmatched = read_kind(reader, named)
+    if named.unmatched and kind == "left" then
         reader:error("type", named.unmatched.at, 'of a "left" lookup rows that find nothing stay', 'leave `unmatched` out, or say kind = "inner"')
     end
     local struct = struct_of(found)
     local default = named.default and read_default(reader, named.default, found, struct)
-    if named.default and kind == "inner" then
-        reader:error("type", named.default.at, 'of an "inner" lookup rows that find nothing leave', 'say kind = "left"')
-    end
     if not on then
         return nil
     end
@@ -304,17 +297,7 @@ local function read_asked(project, reader, item, node, input, from, _)
     end
     local on = asked_on(reader, named, url, input, from.name, at)
     local struct = asked_columns(reader, named.columns, at)
-    local kind = named.kind and reader:want(named.kind, "string", "kind", '"inner" or "left"') or "inner"
-    if kind ~= "inner" and kind ~= "left" then
-        reader:error("type", named.kind.value_at, ("a lookup is not %q"):format(kind), 'it is "inner" or "left"')
-    end
-    local unmatched = named.unmatched and reader:want(named.unmatched, "string", "unmatched", '"drop" or "quarantine"') or "drop"
-    if unmatched ~= "drop" and unmatched ~= "quarantine" then
-        reader:error("type", named.unmatched.value_at, ("rows that find nothing are not %q"):format(unmatched), 'unmatched is "drop" or "quarantine"')
-    end
-    if named.default and kind == "inner" then
-        reader:error("type", named.default.at, 'of an "inner" lookup rows that find nothing leave', 'say kind = "left"')
-    end
+    local kind, unmatched = read_kind(reader, named)
     local secrets = connectors.secret_options(project, reader, named)
     local http = {
         url = url, batch = batch, token = secrets.token, ca = secrets.ca, headers = secrets.headers,

@@ -1,6 +1,7 @@
 -- Models: keyed aggregates over windows. Types of measures, the columns that come out, tests on them.
 local native = require "weir.native"
 local datasets = require "weir.internal.datasets"
+local naming = require "weir.internal.naming"
 local json = require "weir.internal.json"
 local predicate = require "weir.internal.predicate"
 local types = require "weir.internal.types"
@@ -173,7 +174,7 @@ local function read_derives(reader, field, columns, of, functions)
                 reader:error("type", item.value_at, 'a derive says its type: type = "decimal(14,4)"')
             end
             if name and f and parsed then
-                if datasets.find(columns, name.key) then
+                if naming.column(columns, name.key) then
                     reader:error("repeated-name", name.at, ("there is a column `%s` already"):format(name.key))
                 else
                     local out = { name = name.key, type = parsed, nullable = true }
@@ -231,7 +232,7 @@ local function read_tests(reader, field, columns, of, functions, seen, by)
                 end
             end
             if #names > 0 then
-                check_unique(reader, names, by, item.value_at, of, datasets.find(columns, "window_start") ~= nil)
+                check_unique(reader, names, by, item.value_at, of, naming.column(columns, "window_start") ~= nil)
             end
             tests[#tests + 1] = { kind = "unique", columns = names }
         elseif node then
@@ -374,7 +375,7 @@ function models.model(project, reader, node, at)
         dedup = named.dedup and datasets.read_dedup(reader, named.dedup, input, from.name, time or from.time) or json.null,
         state_version = datasets.read_version(reader, named.version),
         emit = read_emit(reader, named.emit, named.window ~= nil),
-        retracts = datasets.find(input, "_change") ~= nil,
+        retracts = naming.column(input, "_change") ~= nil,
     }
     local late
     if named.window then
@@ -401,7 +402,7 @@ function models.model(project, reader, node, at)
         if column then
             if types.is_nested(column.type) then
                 reader:error("type", item.at, ("`by` takes plain columns; `%s` is %s"):format(item.name, column.type.text))
-            elseif datasets.find(columns, item.name) then
+            elseif naming.column(columns, item.name) then
                 reader:error("repeated-name", item.at, ("`%s` is grouped by twice"):format(item.name))
             else
                 columns[#columns + 1] = { name = item.name, type = column.type, nullable = column.nullable ~= false }
@@ -428,7 +429,7 @@ function models.model(project, reader, node, at)
             reader:error("repeated-name", item.at, "`_change` says what became of a row; name the measure otherwise")
         elseif windowed and (item.key == "window_start" or item.key == "window_end") then
             reader:error("repeated-name", item.at, ("the measure `%s` is named like a column of the window"):format(item.key), "name it otherwise")
-        elseif datasets.find(columns, item.key) then
+        elseif naming.column(columns, item.key) then
             reader:error("repeated-name", item.at, ("the measure `%s` is named like a column of `by`"):format(item.key), "name it otherwise")
         else
             local measure, result = read_measure(reader, item, input, from.name, functions, time or from.time)
@@ -490,7 +491,7 @@ function models.model(project, reader, node, at)
     plan.quarantine = datasets.quarantine(reader, named.quarantine)
     local shape = { of }
     for _, name in ipairs(by) do
-        local column = datasets.find(columns, name)
+        local column = naming.column(columns, name)
         shape[#shape + 1] = column and name .. ":" .. column.type.text or name -- refused above
     end
     shape[#shape + 1] = windowed and plan.window ~= json.null and windows.shape(plan.window) or "changes"

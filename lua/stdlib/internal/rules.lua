@@ -4,6 +4,7 @@ local ffi = require "ffi"
 local datasets = require "weir.internal.datasets"
 local diagnostic = require "weir.internal.diagnostic"
 local function_check = require "weir.internal.function_check"
+local naming = require "weir.internal.naming"
 local json = require "weir.internal.json"
 local predicate = require "weir.internal.predicate"
 local syntax = require "weir.internal.syntax"
@@ -281,7 +282,7 @@ local function check_uses(reader, f, places, spec)
             if emit.name == first.value then
                 for _, field in ipairs(t and t.tag == "Table" and t.fields or {}) do
                     local key = field.kind == "named" and field.key
-                    if key and not datasets.find(emit.columns, key) then
+                    if key and not naming.column(emit.columns, key) then
                         unknown(field.value, ("`%s` has no column"):format(emit.name), key, name_list(emit.columns))
                     end
                 end
@@ -389,7 +390,7 @@ function rules.rule(project, reader, node, at)
         return nil
     end
     local input = from.columns
-    if datasets.find(input, "_change") then
+    if naming.column(input, "_change") then
         reader:error("not-built", named.on.value_at, ("a rule over the rows of %s, which change, is not built yet"):format(from.name),
             "read the events the changes come from")
         return nil

@@ -1,5 +1,5 @@
 -- `top` of a model: the first n rows of each group, of what the model reads or of what its windows make.
-local datasets = require "weir.internal.datasets"
+local naming = require "weir.internal.naming"
 local json = require "weir.internal.json"
 local predicate = require "weir.internal.predicate"
 local types = require "weir.internal.types"
@@ -66,7 +66,7 @@ function tops.read(reader, field, columns, kept, of)
         reader:error("type", named.ties.value_at, ("no ties are called %q"):format(ties), 'they are "first", "last" or "all"')
     end
     local rank = reader:want(named.rank, "string", "rank", "a column's name")
-    if rank and (datasets.find(columns, rank) or rank == "_change") then
+    if rank and (naming.column(columns, rank) or rank == "_change") then
         reader:error("repeated-name", named.rank.value_at, ("there is a column `%s` already"):format(rank))
     end
     local names = json.array {}
