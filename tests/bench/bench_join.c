@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../unit/random.h"
 #include "core/clock.h"
 #include "operator/join.h"
 #include "operator/watermark.h"
@@ -13,15 +14,6 @@ enum { BATCH = 4096, BATCHES = 256, PIECE = 2048, POOL_MIB = 200, ROW_US = 100 }
 
 static struct weir_pool *pool;
 static struct weir_error err;
-static uint64_t random_state = 1;
-
-static uint64_t next_random(void) {
-    random_state += UINT64_C(0x9E3779B97F4A7C15);
-    uint64_t z = random_state;
-    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-    return z ^ (z >> 31);
-}
 
 static void check(int rc) {
     if (rc != WEIR_OK) {

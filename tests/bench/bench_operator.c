@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../unit/random.h"
 #include "core/clock.h"
 #include "operator/aggregate.h"
 #include "operator/dedup.h"
@@ -15,15 +16,6 @@
 enum { BATCH = 4096, BATCHES = 64, SLICE = 2048, POOL_MIB = 100 };
 
 static struct weir_pool *pool;
-static uint64_t random_state = 1;
-
-static uint64_t next_random(void) {
-    random_state += UINT64_C(0x9E3779B97F4A7C15);
-    uint64_t z = random_state;
-    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-    return z ^ (z >> 31);
-}
 
 static void check(int rc, const struct weir_error *err) {
     if (rc != WEIR_OK) {

@@ -15,6 +15,7 @@
 #include "lake/delta/table.h"
 #include "operator/aggregate.h"
 #include "operator/watermark.h"
+#include "random.h"
 
 typedef __int128 int128;
 
@@ -29,20 +30,10 @@ enum {
 };
 enum { K, F, I, D, X, S, COLUMNS };
 
-static uint64_t random_state;
-
 /* The kind of window under test; every 0: tumbling. */
 static int64_t every;
 static bool cumulate;
 static int64_t gap; /* sessions */
-
-static uint64_t below(uint64_t n) {
-    random_state += UINT64_C(0x9E3779B97F4A7C15);
-    uint64_t z = random_state;
-    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-    return (z ^ (z >> 31)) % n;
-}
 
 struct row {
     bool null[COLUMNS];

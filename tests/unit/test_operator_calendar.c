@@ -10,18 +10,9 @@
 #include <cmocka.h>
 
 #include "operator/calendar.h"
+#include "random.h"
 
 #define HOUR INT64_C(3600000000)
-
-static uint64_t random_state = 1;
-
-static uint64_t below(uint64_t n) {
-    random_state += UINT64_C(0x9E3779B97F4A7C15);
-    uint64_t z = random_state;
-    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-    return (z ^ (z >> 31)) % n;
-}
 
 static struct weir_calendar make(enum weir_calendar_unit unit, int32_t week_start,
                                  const char *zone) {

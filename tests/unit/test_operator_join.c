@@ -12,21 +12,13 @@
 
 #include "operator/join.h"
 #include "operator/watermark.h"
+#include "random.h"
 
 enum { ROWS = 600, KEYS = 12, BATCH = 40, RESULTS_MAX = 60000, RECORDS_MAX = 400 };
 
 static struct weir_pool *pool;
 static struct weir_error err;
-static uint64_t random_state;
 static struct weir_schema *schema; /* id int64, key string, until timestamp */
-
-static uint64_t below(uint64_t n) {
-    random_state += UINT64_C(0x9E3779B97F4A7C15);
-    uint64_t z = random_state;
-    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-    return (z ^ (z >> 31)) % n;
-}
 
 struct input {
     int key; /* -1: null */

@@ -11,16 +11,7 @@
 #include <cmocka.h>
 
 #include "operator/sketch.h"
-
-static uint64_t random_state = 1;
-
-static uint64_t next_random(void) {
-    random_state += UINT64_C(0x9E3779B97F4A7C15);
-    uint64_t z = random_state;
-    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-    return z ^ (z >> 31);
-}
+#include "random.h"
 
 static void assert_same_part(const struct weir_part *a, const struct weir_part *b) {
     assert_int_equal(a->length, b->length);

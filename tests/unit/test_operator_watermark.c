@@ -10,17 +10,9 @@
 
 #include "operator/watermark.h"
 #include "operator/window.h"
+#include "random.h"
 
 static struct weir_error err;
-static uint64_t random_state = 3;
-
-static uint64_t below(uint64_t n) {
-    random_state += UINT64_C(0x9E3779B97F4A7C15);
-    uint64_t z = random_state;
-    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-    return (z ^ (z >> 31)) % n;
-}
 
 static struct weir_watermark *make(int64_t out_of_order, int64_t idle, int64_t max_ahead) {
     struct weir_watermark_config config = {.dataset = "silver.test",

@@ -8,19 +8,10 @@
 
 #include <cmocka.h>
 
+#include "random.h"
 #include "state/fingerprint.h"
 
 enum { ROWS = 3000, WITHIN = 1000 };
-
-static uint64_t random_state;
-
-static uint64_t below(uint64_t n) {
-    random_state += UINT64_C(0x9E3779B97F4A7C15);
-    uint64_t z = random_state;
-    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-    return (z ^ (z >> 31)) % n;
-}
 
 static struct weir_fingerprint key_of(uint64_t k) {
     uint64_t h = (k + 1) * UINT64_C(0x9E3779B97F4A7C15);

@@ -10,23 +10,10 @@
 
 #include <cmocka.h>
 
+#include "random.h"
 #include "state/table.h"
 
 enum { KEYS = 400, EPOCHS = 40, KEY_ROOM = 96 };
-
-static uint64_t random_state;
-
-static uint64_t next_random(void) {
-    random_state += UINT64_C(0x9E3779B97F4A7C15);
-    uint64_t z = random_state;
-    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-    return z ^ (z >> 31);
-}
-
-static uint64_t below(uint64_t n) {
-    return next_random() % n;
-}
 
 struct model_key {
     uint64_t sequence; /* 0: not there */
