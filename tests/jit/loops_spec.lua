@@ -65,18 +65,22 @@ local maps = {
     end,
 }
 
+local function compiles(loop, call)
+    local started, aborts = support.watch(function()
+        for _ = 1, 30 do
+            loop(call)
+        end
+    end)
+    assert.same({}, aborts)
+    assert.truthy(started > 0)
+end
+
 describe("compiled loops", function()
     local schema, call = columns.batch(types, rows())
     for name, fn in pairs(predicates) do
         it("predicate over " .. name .. " compiles without aborts", function()
             local loop = codegen.predicate(fn, schema, name)
-            local started, aborts = support.watch(function()
-                for _ = 1, 30 do
-                    loop(call)
-                end
-            end)
-            assert.same({}, aborts)
-            assert.truthy(started > 0)
+            compiles(loop, call)
             local clock = os.clock()
             for _ = 1, 200 do
                 loop(call)
@@ -175,13 +179,7 @@ describe("compiled loops over nested rows", function()
     it("a predicate compiles without aborts", function()
         local schema, call = columns.batch(nested, list)
         local loop = codegen.predicate(fields.where, schema, "nested where")
-        local started, aborts = support.watch(function()
-            for _ = 1, 30 do
-                loop(call)
-            end
-        end)
-        assert.same({}, aborts)
-        assert.truthy(started > 0)
+        compiles(loop, call)
         assert.equal(1, call.verdict[0])
         assert.equal(0, call.verdict[49])
     end)
@@ -190,13 +188,7 @@ describe("compiled loops over nested rows", function()
         local schema, call, out = columns.batch(nested, list, wide_out)
         select_some(call)
         local loop = codegen.map(fields.map, schema, out, {}, "nested map")
-        local started, aborts = support.watch(function()
-            for _ = 1, 30 do
-                loop(call)
-            end
-        end)
-        assert.same({}, aborts)
-        assert.truthy(started > 0)
+        compiles(loop, call)
         assert.equal(4096, tonumber(ffi.cast("int64_t *", call.out[0].values)[4095]))
         assert.equal(0, call.assigned[0][49])
         local clock = os.clock()
@@ -215,13 +207,7 @@ describe("compiled loops over nested rows", function()
         }
         local loop = codegen.map(fields.map, schema, out, {}, "nested rest", nil, handed_on)
         call.copied = 1
-        local started, aborts = support.watch(function()
-            for _ = 1, 30 do
-                loop(call)
-            end
-        end)
-        assert.same({}, aborts)
-        assert.truthy(started > 0)
+        compiles(loop, call)
         assert.equal(0, call.assigned[0][7])
         assert.equal(1, call.assigned[2][7])
         local clock = os.clock()
