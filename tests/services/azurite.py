@@ -7,18 +7,15 @@
     azure.stop()
 """
 
-import atexit
 import base64
 import hashlib
 import hmac
-import os
 import shutil
-import tempfile
 import urllib.error
 import urllib.request
 from email.utils import formatdate
 
-from service import HOME, Process, free_ports, listening, locked, quiet
+from service import HOME, Process, Service, free_ports, listening, locked, quiet
 
 VERSION = "3.35.0"
 ACCOUNT = "devstoreaccount1"
@@ -37,16 +34,15 @@ def install():
     return home
 
 
-class Azurite:
+class Azurite(Service):
     def __init__(self, home, arguments=()):
-        self.folder = tempfile.mkdtemp(prefix="run-", dir=home)
+        super().__init__(home)
         self.port, = free_ports(1)
         self.endpoint = f"http://127.0.0.1:{self.port}/{ACCOUNT}"
-        atexit.register(self.stop)
         self.process = Process(
             ["node", str(home / "node_modules/azurite/dist/src/blob/main.js"), "--blobHost", "127.0.0.1", "--blobPort", str(self.port),
-             "--location", self.folder, "--disableTelemetry", "--skipApiVersionCheck", *arguments],
-            os.path.join(self.folder, "azurite.log"), lambda: listening(self.port))
+             "--location", str(self.folder), "--disableTelemetry", "--skipApiVersionCheck", *arguments],
+            self.folder / "azurite.log", lambda: listening(self.port))
 
     def environment(self):
         return {"AZURE_STORAGE_ENDPOINT": self.endpoint, "AZURE_STORAGE_ACCOUNT_NAME": ACCOUNT, "AZURE_STORAGE_ACCOUNT_KEY": KEY}
@@ -63,11 +59,6 @@ class Azurite:
             "x-ms-date": date, "x-ms-version": "2021-12-02", "Authorization": f"SharedKey {ACCOUNT}:{signature}"})
         urllib.request.urlopen(request, timeout=30).close()
         return name
-
-    def stop(self):
-        atexit.unregister(self.stop)
-        self.process.end()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def start(arguments=()):

@@ -7,19 +7,15 @@
 The jars of Connect are those of the broker (kafka.py). `capture` returns when the connector and its task run.
 """
 
-import atexit
 import contextlib
 import json
-import pathlib
 import shutil
-import signal
-import tempfile
 import time
 import urllib.error
 import urllib.request
 
 import kafka as broker
-from service import HOME, Process, free_ports, locked, quiet
+from service import HOME, Process, Service, free_ports, locked, quiet
 
 VERSION = "3.7.0.Final"
 CONVERTER = "2.6.13.Final"  # of Avro, into Confluent's wire format; of 3.x a dependency is missing
@@ -60,14 +56,13 @@ def install(avro=False):
     return home
 
 
-class Connect:
+class Connect(Service):
     def __init__(self, kafka, avro=False, heap="256m"):
         self.home = install(avro)
         self.kafka = kafka
         self.heap = heap
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=self.home))
+        super().__init__(self.home)
         self.port, = free_ports(1)
-        self.process = None
         self.names = []
         plugins = [self.home / "plugins", *([self.home / "avro"] if avro else [])]
         (self.folder / "worker.properties").write_text("".join(f"{key}={value}\n" for key, value in {
@@ -77,7 +72,6 @@ class Connect:
             # a message Debezium takes twice would be read twice
             "producer.enable.idempotence": "true",
         }.items()))
-        atexit.register(self.stop)
         self.restart()
 
     def call(self, path, body=None, method=None):
@@ -147,19 +141,6 @@ class Connect:
         """The connector stops; its replication slot stays the database's."""
         self.call(f"/connectors/{name}", method="DELETE")
         self.names = [each for each in self.names if each[0] != name]
-
-    def end(self, how=signal.SIGTERM):
-        if self.process is not None:
-            self.process.end(how)
-            self.process = None
-
-    def kill(self):
-        self.end(signal.SIGKILL)
-
-    def stop(self):
-        atexit.unregister(self.stop)
-        self.end()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def start(kafka, avro=False, **options):

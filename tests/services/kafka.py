@@ -11,22 +11,16 @@ Nothing is left behind: the broker ends with its starter, and its data goes with
 By hand: python3 tests/services/kafka.py [PORT] runs one until interrupted.
 """
 
-import atexit
 import contextlib
-import ctypes
-import fcntl
 import os
-import pathlib
 import shutil
 import signal
-import socket
-import subprocess
 import sys
-import tempfile
-import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-HOME = ROOT / "build/services/kafka"
+import service
+from service import Process, Service, free_ports, locked, quiet
+
+HOME = service.HOME / "kafka"
 VERSION = "4.3.1"
 CLUSTER = "abcdefghijklmnopqrstuQ"
 START_S = 90
@@ -91,21 +85,6 @@ def java():
     return os.environ.get("JAVA", "java")
 
 
-@contextlib.contextmanager
-def locked(name):
-    """Parallel test jobs install one after the other."""
-    HOME.mkdir(parents=True, exist_ok=True)
-    with open(HOME / f"{name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def quiet(*command, cwd=None):
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(map(str, command[:3]))} …: exit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-
-
 def make_certificates(folder):
     """A throw-away authority with a server's and a client's certificate, and a client's the broker must refuse."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +102,7 @@ def make_certificates(folder):
 def install():
     """Jars, certificates, a formatted data folder to copy, and an archive of loaded classes. Idempotent; returns the folder."""
     done = HOME / f"installed-{VERSION}-2"
-    with locked("install"):
+    with locked(HOME):
         if done.exists():
             return HOME
         (HOME / "pom.xml").write_text(POM)
@@ -159,25 +138,11 @@ def write_properties(path, data, ports, settings):
     path.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
 
 
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def end_with_parent():
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-
-class Broker:
+class Broker(Service):
     def __init__(self, settings=None, heap="256m", tier=1, jvm=(), port=None):
         """`settings`: more of server.properties. tier=4 compiles for speed (benches), 1 for a quick start."""
         HOME.mkdir(parents=True, exist_ok=True)
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=HOME))
+        super().__init__(HOME)
         self.log = self.folder / "kafka.log"
         self.settings = settings or {}
         self.jvm = [f"-Xms{heap}", f"-Xmx{heap}", "-XX:+UseSerialGC", f"-XX:TieredStopAtLevel={tier}", *jvm]
@@ -185,8 +150,6 @@ class Broker:
         self.ports = dict(zip(LISTENERS, free_ports(len(LISTENERS))))
         if port is not None:
             self.ports["plaintext"] = port
-        self.process = None
-        atexit.register(self.stop)
         self.restart()
 
     def __getattr__(self, name):
@@ -202,41 +165,16 @@ class Broker:
         archive = HOME / "kafka.jsa"
         share = [f"-XX:SharedArchiveFile={archive}", "-Xshare:auto"] if archive.exists() else []
         started = self.log.stat().st_size if self.log.exists() else 0
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                [java(), *self.jvm, *share, f"-Dlog4j2.configurationFile={HOME}/log4j2.properties", "-cp", f"{HOME}/lib/*",
-                 "kafka.Kafka", str(properties)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
-                start_new_session=True, preexec_fn=end_with_parent)
-        give_up = time.monotonic() + START_S
-        while True:
+
+        def serves():
             with open(self.log, "rb") as log:
                 log.seek(started)
-                text = log.read()
-            if b"Kafka Server started" in text:
-                return self
-            if self.process.poll() is not None or time.monotonic() > give_up:
-                self.kill()
-                raise RuntimeError(f"the broker did not start: {text[-3000:].decode('utf-8', 'replace')}")
-            time.sleep(0.05)
+                return b"Kafka Server started" in log.read()
 
-    def end(self, how=signal.SIGTERM):
-        """The process is gone; its data stays."""
-        if self.process is not None:
-            self.process.send_signal(how)
-            try:
-                self.process.wait(30)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-            self.process = None
-
-    def kill(self):
-        self.end(signal.SIGKILL)
-
-    def stop(self):
-        atexit.unregister(self.stop)
-        self.end()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.process = Process(
+            [java(), *self.jvm, *share, f"-Dlog4j2.configurationFile={HOME}/log4j2.properties", "-cp", f"{HOME}/lib/*",
+             "kafka.Kafka", str(properties)], self.log, serves, cwd=self.folder, seconds=START_S)
+        return self
 
     def client(self, listener="plaintext", mechanism="PLAIN"):
         """The options of a librdkafka client that may use that listener."""

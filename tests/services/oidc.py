@@ -6,14 +6,11 @@
     provider.stop()
 """
 
-import atexit
 import json
-import pathlib
 import shutil
-import tempfile
 import urllib.request
 
-from service import HOME, Process, free_ports, listening, locked, quiet
+from service import HOME, Process, Service, free_ports, listening, locked, quiet
 
 VERSION = "9.13.3"
 PROGRAM = """
@@ -54,16 +51,15 @@ def install():
     return home
 
 
-class Provider:
+class Provider(Service):
     CLIENT, SECRET, AUDIENCE = "app", "app-secret-of-the-test", "kafka"
 
     def __init__(self, home, seconds):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=home))
+        super().__init__(home)
         (self.folder / "provider.mjs").write_text(PROGRAM)
         self.port, = free_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
         self.token_url, self.jwks_url = f"{self.url}/token", f"{self.url}/jwks"
-        atexit.register(self.stop)
         self.process = Process(["node", "provider.mjs", str(self.port), str(seconds), self.CLIENT, self.SECRET, self.AUDIENCE],
                                self.folder / "provider.log", lambda: listening(self.port), cwd=self.folder)
 
@@ -85,11 +81,6 @@ class Provider:
     def given(self):
         with urllib.request.urlopen(f"{self.url}/given", timeout=30) as answer:
             return json.loads(answer.read())
-
-    def stop(self):
-        atexit.unregister(self.stop)
-        self.process.end()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def start(seconds=600):

@@ -7,7 +7,6 @@
     database.stop()
 """
 
-import atexit
 import json
 import os
 import pathlib
@@ -17,7 +16,7 @@ import signal
 import subprocess
 import tempfile
 
-from service import Process, free_ports, quiet
+from service import Process, Service, free_ports, quiet
 
 SETTINGS = """listen_addresses = '127.0.0.1'
 wal_level = logical
@@ -42,14 +41,14 @@ def account():
     return {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
 
 
-class Postgres:
+class Postgres(Service):
+    gentle = signal.SIGINT  # a fast shutdown: sessions are cut off
+
     def __init__(self, settings=""):
         self.programs = programs()
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="weir-postgres-"))  # where that account may go
+        super().__init__(tempfile.gettempdir())  # where that account may go
         self.data = self.folder / "data"
         self.port, = free_ports(1)
-        self.process = None
-        atexit.register(self.stop)
         if account():
             shutil.chown(self.folder, "postgres", "postgres")
         subprocess.run([self.programs / "initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"],
@@ -66,19 +65,6 @@ class Postgres:
         assert self.process is None
         self.process = Process([self.programs / "postgres", "-D", self.data, "-p", str(self.port)], self.folder / "postgres.log", self.ready,
                                cwd=self.folder, **account())
-
-    def end(self, how=signal.SIGINT):  # a fast shutdown: sessions are cut off
-        if self.process is not None:
-            self.process.end(how)
-            self.process = None
-
-    def kill(self):
-        self.end(signal.SIGKILL)
-
-    def stop(self):
-        atexit.unregister(self.stop)
-        self.end()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def psql(self, database):
         return [str(self.programs / "psql"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-d", database, "-XqAt", "-v", "ON_ERROR_STOP=1"]

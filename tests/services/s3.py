@@ -4,15 +4,13 @@
     s3.endpoint, s3.environment(), s3.create_bucket("lake"), s3.stop()
 """
 
-import atexit
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 
-from service import HOME, Process, free_ports, listening, locked, quiet
+from service import HOME, Process, Service, free_ports, listening, locked, quiet
 
 VERSION = "v1.8.0"
 ACCESS, SECRET = "weir", "weir-test-secret"
@@ -39,16 +37,15 @@ def install():
     return home
 
 
-class S3:
+class S3(Service):
     def __init__(self, home):
-        self.folder = tempfile.mkdtemp(prefix="run-", dir=home)
-        os.makedirs(os.path.join(self.folder, "root"))
+        super().__init__(home)
+        os.makedirs(self.folder / "root")
         self.port, = free_ports(1)
         self.endpoint = f"http://127.0.0.1:{self.port}"
-        atexit.register(self.stop)
         self.process = Process(
-            [str(home / "versitygw"), "--port", f"127.0.0.1:{self.port}", "posix", os.path.join(self.folder, "root")],
-            os.path.join(self.folder, "s3.log"), lambda: listening(self.port),
+            [str(home / "versitygw"), "--port", f"127.0.0.1:{self.port}", "posix", str(self.folder / "root")],
+            self.folder / "s3.log", lambda: listening(self.port),
             env={**os.environ, "ROOT_ACCESS_KEY": ACCESS, "ROOT_SECRET_KEY": SECRET})
 
     def environment(self):
@@ -59,13 +56,8 @@ class S3:
         return {**{key.lower(): value for key, value in self.environment().items()}, "allow_http": "true", "conditional_put": "etag"}
 
     def create_bucket(self, name):
-        os.makedirs(os.path.join(self.folder, "root", name))
+        os.makedirs(self.folder / "root" / name)
         return name
-
-    def stop(self):
-        atexit.unregister(self.stop)
-        self.process.end()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def start():

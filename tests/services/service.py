@@ -1,12 +1,15 @@
 """What the services for tests share: installing once, free ports, processes that end with their starter."""
 
+import atexit
 import contextlib
 import ctypes
 import fcntl
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -68,6 +71,31 @@ class Process:
                 self.process.kill()
                 self.process.wait()
             self.process = None
+
+
+class Service:
+    """A server with a folder of its own, gone with it when the tests end. What can be started again has `restart`, which sets `process`."""
+
+    gentle = signal.SIGTERM
+
+    def __init__(self, home):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=home))
+        self.process = None
+        atexit.register(self.stop)
+
+    def end(self, how=None):
+        """The process is gone; its data stays."""
+        if self.process is not None:
+            self.process.end(how or self.gentle)
+            self.process = None
+
+    def kill(self):
+        self.end(signal.SIGKILL)
+
+    def stop(self):
+        atexit.unregister(self.stop)
+        self.end()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def listening(port):
