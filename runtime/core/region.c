@@ -40,14 +40,22 @@ bool weir_region_has(const struct weir_region *region, const void *address) {
            (uintptr_t)address - base < region->size;
 }
 
-void *weir_region_map(size_t size) {
+static void *map(size_t size, int advice) {
     void *pages = mmap(NULL, size, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (pages == MAP_FAILED) {
         return NULL;
     }
-    (void)madvise(pages, size, MADV_NOHUGEPAGE); /* only a wish */
+    (void)madvise(pages, size, advice); /* only a wish */
     return pages;
+}
+
+void *weir_region_map(size_t size) {
+    return map(size, MADV_NOHUGEPAGE);
+}
+
+void *weir_region_map_large(size_t size) {
+    return map(size, MADV_HUGEPAGE);
 }
 
 void weir_region_unmap(void *pages, size_t size) {

@@ -26,6 +26,8 @@ bool weir_region_has(const struct weir_region *region, const void *address);
  * when it is first touched is a pause of milliseconds on a busy machine, and measures no faster
  * after. NULL when out of memory. */
 void *weir_region_map(size_t size_bytes);
+/* The same of huge pages where there are any: for who fills it at once while nobody waits. */
+void *weir_region_map_large(size_t size_bytes);
 void weir_region_unmap(void *pages, size_t size_bytes); /* NULL is ignored */
 /* The whole pages between are the system's again, and zero when next touched. */
 void weir_region_drop(void *from, size_t size_bytes);

@@ -744,20 +744,27 @@ int32_t weir_aggregate_cells(struct weir_aggregate *aggregate, struct weir_cell 
 
 struct weir_ordered_slot *weir_slots_in_order(struct weir_table *table, size_t *count) {
     struct weir_ordered_slot *list = malloc((weir_table_keys(table) + 1) * sizeof *list);
+    uint64_t last = 0;
+    bool sorted = true; /* as long as no number was used again */
     *count = 0;
     for (uint32_t n = 1; list != NULL && n <= weir_table_slots(table); n++) {
         const struct weir_slot *slot = weir_table_slot(table, n);
         if (slot->sequence != 0) {
             list[(*count)++] = (struct weir_ordered_slot){slot->sequence, n};
+            sorted = sorted && slot->sequence > last;
+            last = slot->sequence;
         }
     }
-    if (list != NULL) {
+    if (list != NULL && !sorted) {
         qsort(list, *count, sizeof *list, weir_compare_sequence);
     }
     return list;
 }
 
 int weir_aggregate_restore(struct weir_aggregate *aggregate, struct weir_error *err) {
+    if (aggregate->unwindowed && aggregate->members == NULL) {
+        return WEIR_OK; /* keys are found, never gone through */
+    }
     size_t count;
     size_t member_count = 0;
     struct weir_ordered_slot *members = NULL;

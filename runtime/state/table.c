@@ -33,8 +33,13 @@ static size_t chunk_bytes(const struct weir_table *table) {
     return (size_t)WEIR_TABLE_CHUNK_SLOTS * table->view.slot_bytes;
 }
 
-static uint64_t *index_create(uint64_t entries) {
-    return weir_region_map(entries * sizeof(uint64_t));
+/* At a start nobody waits for a page to be zeroed, and there are many. */
+static void *map(const struct weir_table *table, size_t size) {
+    return table->filling ? weir_region_map_large(size) : weir_region_map(size);
+}
+
+static uint64_t *index_create(const struct weir_table *table, uint64_t entries) {
+    return map(table, entries * sizeof(uint64_t));
 }
 
 static void index_destroy(uint64_t *index, uint64_t mask) {
@@ -74,7 +79,7 @@ struct weir_table *weir_table_create(const struct weir_table_config *config,
     table->name = weir_cell_name(config->declaration, config->cell);
     table->declaration = strdup(config->declaration);
     table->option = strdup(config->option != NULL ? config->option : "its memory cap");
-    table->view.index = index_create(INDEX_MIN);
+    table->view.index = index_create(table, INDEX_MIN);
     table->view.mask = INDEX_MIN - 1;
     if (table->name == NULL || table->declaration == NULL || table->option == NULL ||
         table->view.index == NULL) {
@@ -228,11 +233,12 @@ static bool index_is_full(const struct weir_table *table) {
  * a pause. It is mapped when the one at hand is half full, and touched a page every few inserts. */
 static void prepare_next(struct weir_table *table) {
     uint64_t entries = table->view.mask + 1;
-    if (entries < NEXT_FROM || table->keys < entries / 2 || table->keys % TOUCH_EVERY != 0) {
+    if (entries < NEXT_FROM || table->keys < entries / 2 || table->keys % TOUCH_EVERY != 0 ||
+        table->filling) {
         return;
     }
     if (table->next_index == NULL) {
-        table->next_index = index_create(entries * 2);
+        table->next_index = index_create(table, entries * 2);
         table->next_touched = 0;
     } else if (table->next_touched < entries * 2) {
         *(volatile uint64_t *)(table->next_index + table->next_touched) = 0;
@@ -242,7 +248,7 @@ static void prepare_next(struct weir_table *table) {
 
 static int grow_index(struct weir_table *table) {
     uint64_t entries = (table->view.mask + 1) * 2;
-    uint64_t *index = table->next_index != NULL ? table->next_index : index_create(entries);
+    uint64_t *index = table->next_index != NULL ? table->next_index : index_create(table, entries);
     if (index == NULL) {
         return WEIR_E_NOMEM;
     }
@@ -255,6 +261,9 @@ static int grow_index(struct weir_table *table) {
     table->migrate_at = table->migrate_gap = table->old_dropped = 0;
     table->view.index = index;
     table->view.mask = entries - 1;
+    if (table->filling) {
+        migrate(table, table->old_mask + 1);
+    }
     return WEIR_OK;
 }
 
@@ -356,7 +365,7 @@ static int add_chunk(struct weir_table *table) {
         table->view.chunks = chunks;
         table->chunk_capacity = capacity;
     }
-    uint8_t *chunk = weir_region_map(chunk_bytes(table));
+    uint8_t *chunk = map(table, chunk_bytes(table));
     if (chunk == NULL) {
         return WEIR_E_NOMEM;
     }

@@ -2,7 +2,7 @@
  * again before that, just before the change (copy on write). Deletes leave their image at once. */
 #include "state/table_private.h"
 
-enum { PREFETCH_AHEAD = 8 };
+enum { PREFETCH_AHEAD = 8, HASHES_AHEAD = 32 };
 
 /* Appends the slot's put image to `out`. */
 static int put_image(struct weir_table *table, struct weir_slot *slot, struct weir_buffer *out) {
@@ -267,10 +267,71 @@ int weir_table_dump(struct weir_table *table, struct weir_cell_cursor *cursor,
 
 /* --- recovery ------------------------------------------------------------------------------ */
 
-static int apply_put(struct weir_table *table, uint64_t sequence, const uint8_t *key,
-                     size_t key_length, const uint8_t *value, size_t value_length,
-                     struct weir_error *err) {
-    uint64_t hash = weir_table_hash(table, key, key_length);
+/* The state of millions of keys is applied when a pipeline starts, each key somewhere else in the
+ * index: keys that come soon are hashed and asked for ahead. */
+struct ahead {
+    struct weir_table *table;
+    struct weir_image_reader reader; /* of the images to come */
+    uint64_t hashes[HASHES_AHEAD];   /* of keyed images, in turn */
+    uint64_t read;                   /* keyed images looked at */
+    uint64_t applied;
+};
+
+/* Goes on to the next image with a key; false: none, or none that can be read (apply says why). */
+static bool next_key(struct weir_image_reader *reader, const uint8_t **key, size_t *length) {
+    uint8_t op;
+    uint64_t number;
+    const uint8_t *value;
+    size_t size;
+    while (weir_image_u8(reader, &op)) {
+        if (op == WEIR_IMAGE_HEADER) {
+            uint8_t version;
+            if (!weir_image_u8(reader, &version) || !weir_image_u64(reader, &number) ||
+                !weir_image_bytes(reader, &value, &size)) {
+                return false;
+            }
+        } else if (!weir_image_u64(reader, &number)) {
+            return false;
+        } else if (op == WEIR_IMAGE_DELETE) {
+            return weir_image_bytes(reader, key, length);
+        } else if (op == WEIR_IMAGE_PUT) {
+            return weir_image_bytes(reader, key, length) && weir_image_bytes(reader, &value, &size);
+        } else if (op != WEIR_IMAGE_NEXT) {
+            return false;
+        }
+    }
+    return false;
+}
+
+static void look_ahead(struct ahead *ahead) {
+    const struct weir_table *table = ahead->table;
+    const uint8_t *key;
+    size_t length;
+    while (ahead->read < ahead->applied + HASHES_AHEAD && next_key(&ahead->reader, &key, &length)) {
+        uint64_t hash = weir_table_hash(table, key, length);
+        ahead->hashes[ahead->read++ % HASHES_AHEAD] = hash;
+        weir_table_prefetch(table, hash);
+        if (table->old_index != NULL) {
+            __builtin_prefetch(&table->old_index[hash & table->old_mask]);
+        }
+    }
+    uint64_t slot = ahead->applied + HASHES_AHEAD / 2;
+    if (slot < ahead->read) {
+        weir_table_prefetch_slot(table, ahead->hashes[slot % HASHES_AHEAD]);
+    }
+}
+
+/* The hash of the image's key. */
+static uint64_t hash_next(struct ahead *ahead, const uint8_t *key, size_t length) {
+    uint64_t number = ahead->applied++;
+    return number < ahead->read ? ahead->hashes[number % HASHES_AHEAD]
+                                : weir_table_hash(ahead->table, key, length);
+}
+
+static int apply_put(struct ahead *ahead, uint64_t sequence, const uint8_t *key, size_t key_length,
+                     const uint8_t *value, size_t value_length, struct weir_error *err) {
+    struct weir_table *table = ahead->table;
+    uint64_t hash = hash_next(ahead, key, key_length);
     struct weir_slot *slot = weir_table_find(table, hash, key, key_length);
     if (slot == NULL) {
         /* No cap here: a fuzzy snapshot may for a while hold keys that never lived together. */
@@ -303,7 +364,8 @@ static int apply_put(struct weir_table *table, uint64_t sequence, const uint8_t 
 
 static int apply_image(void *self, uint8_t op, struct weir_image_reader *reader,
                        struct weir_error *err) {
-    struct weir_table *table = self;
+    struct ahead *ahead = self;
+    struct weir_table *table = ahead->table;
     uint64_t sequence;
     const uint8_t *key;
     size_t key_length;
@@ -326,13 +388,15 @@ static int apply_image(void *self, uint8_t op, struct weir_image_reader *reader,
             !weir_image_bytes(reader, &value, &value_length) || key_length > WEIR_TABLE_KEY_MAX) {
             break;
         }
-        return apply_put(table, sequence, key, key_length, value, value_length, err);
+        look_ahead(ahead);
+        return apply_put(ahead, sequence, key, key_length, value, value_length, err);
     case WEIR_IMAGE_DELETE: {
         if (!weir_image_u64(reader, &sequence) || !weir_image_bytes(reader, &key, &key_length)) {
             break;
         }
+        look_ahead(ahead);
         struct weir_slot *slot =
-            weir_table_find(table, weir_table_hash(table, key, key_length), key, key_length);
+            weir_table_find(table, hash_next(ahead, key, key_length), key, key_length);
         /* A later life of the key, from a snapshot taken after this tombstone, stays. */
         if (slot != NULL && slot->sequence <= sequence) {
             weir_table_free_slot(table, slot);
@@ -351,7 +415,11 @@ static int apply_image(void *self, uint8_t op, struct weir_image_reader *reader,
 
 int weir_table_apply(struct weir_table *table, const uint8_t *bytes, size_t length,
                      struct weir_error *err) {
-    return weir_images_apply(table->name, bytes, length, apply_image, table, err);
+    struct ahead ahead = {.table = table, .reader = {bytes, bytes + length}};
+    table->filling = true;
+    int rc = weir_images_apply(table->name, bytes, length, apply_image, &ahead, err);
+    table->filling = false;
+    return rc;
 }
 
 /* --- cell ---------------------------------------------------------------------------------- */

@@ -14,6 +14,7 @@ struct weir_table {
     uint64_t old_dropped;  /* places whose pages are given back */
     uint64_t *next_index;  /* of twice the size, its pages being touched, or NULL */
     uint64_t next_touched; /* entries */
+    bool filling;          /* from images: growth need not go in small steps */
     size_t keys;
     uint32_t slots;
     uint32_t free_head;
