@@ -6,6 +6,7 @@
 #include "pipeline/graph.h"
 
 struct asking;
+struct weir_key;
 struct weir_node;
 
 enum asking_outcome { ASKING_FOUND, ASKING_NOTHING, ASKING_FAILED };
@@ -16,7 +17,9 @@ struct asking_row {
     int why_size;
 };
 
-int asking_create(struct weir_node *node, const struct weir_plan_lookup *plan, struct asking **out,
+/* All borrowed; `on` are the input's columns by position of the key. */
+int asking_create(struct weir_node *node, const struct weir_plan_lookup *plan, const int32_t *on,
+                  const struct weir_key *key, struct asking **out,
                   struct weir_error *err) WEIR_MUST_CHECK;
 void asking_destroy(struct asking *asking);
 struct weir_cell *asking_cell(struct asking *asking);

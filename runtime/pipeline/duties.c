@@ -9,9 +9,8 @@
 #include "lake/delta/table.h"
 #include "pipeline/node.h"
 
-int weir_graph_set_duties(struct weir_graph *graph, struct weir_dataset *dataset,
-                          struct weir_delta_duties *duties, struct weir_error *err) {
-    (void)graph;
+int weir_dataset_set_duties(struct weir_dataset *dataset, struct weir_delta_duties *duties,
+                            struct weir_error *err) {
     weir_delta_duties_destroy(dataset->duties);
     free(dataset->duty_tallies);
     dataset->duties = duties;

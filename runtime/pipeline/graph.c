@@ -1,16 +1,12 @@
 /* Moves flows along the edges of a graph. */
 #include "pipeline/graph.h"
 
-#include <msgpack.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/clock.h"
 #include "lake/delta/duties.h"
 #include "operator/join.h"
-#include "operator/rule_state.h"
-#include "pipeline/asking.h"
 #include "pipeline/rule.h"
 
 /* --- flow ------------------------------------------------------------------------------------ */

@@ -85,13 +85,17 @@ struct weir_graph_callbacks {
                   struct weir_error *err);
 };
 
+/* Where asynchronous lookups have their answers from: specs give them, a replay takes those of the
+ * record, a run asks. */
+enum weir_answers { WEIR_ANSWERS_GIVEN, WEIR_ANSWERS_RECORDED, WEIR_ANSWERS_ASKED };
+
 struct weir_graph_options {
     const struct weir_plan *plan;   /* outlives the graph */
     struct weir_rule_set *rule_set; /* one reference taken */
     struct weir_pool *pool;
     struct weir_graph_callbacks callbacks;
     bool past_failed; /* `fail` quarantines instead of stopping */
-    bool ask;         /* asynchronous lookups ask; else answers are given (specs) or recorded */
+    enum weir_answers answers;
     struct weir_signal *signal; /* raised when an answer came; or NULL */
     bool output_all;            /* specs: datasets without `into` are output too */
 };
@@ -140,13 +144,13 @@ bool weir_graph_firing(const struct weir_graph *graph);
 
 /* Rows of the dataset that do not hold what its table asks of them go to quarantine. Takes the
  * duties (or NULL), also on failure. */
-int weir_graph_set_duties(struct weir_graph *graph, struct weir_dataset *dataset,
-                          struct weir_delta_duties *duties, struct weir_error *err) WEIR_MUST_CHECK;
+int weir_dataset_set_duties(struct weir_dataset *dataset, struct weir_delta_duties *duties,
+                            struct weir_error *err) WEIR_MUST_CHECK;
 /* Rows wait for answers from outside: nothing else may come in, and no epoch end, until
  * weir_graph_go_on, called whenever answers may have come, has let them all through. */
 bool weir_graph_holds(const struct weir_graph *graph);
 int weir_graph_go_on(struct weir_graph *graph, struct weir_error *err) WEIR_MUST_CHECK;
-/* In replay: images of the epoch's record, whose answers are taken in place of new ones. */
+/* In replay: an image of the epoch's record, whose answers are taken in place of new ones. */
 int weir_graph_record_answers(struct weir_graph *graph, struct weir_span cell,
                               struct weir_span bytes, struct weir_error *err) WEIR_MUST_CHECK;
 /* In specs: what lookup `lookup` of a stream answers for a key {"column": value}, as JSON; with

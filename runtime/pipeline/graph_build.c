@@ -4,11 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/clock.h"
 #include "lake/delta/duties.h"
-#include "operator/join.h"
 #include "operator/rule_state.h"
-#include "pipeline/asking.h"
 #include "pipeline/graph.h"
 #include "pipeline/node.h"
 #include "pipeline/rule.h"
@@ -233,7 +230,7 @@ int weir_graph_create(const struct weir_graph_options *options, struct weir_grap
     graph->callbacks = options->callbacks;
     graph->past_failed = options->past_failed;
     graph->output_all = options->output_all;
-    graph->answers = options->ask ? ANSWERS_ASKED : ANSWERS_GIVEN;
+    graph->answers = options->answers;
     graph->answers_signal = options->signal;
     weir_buffer_init(&graph->texts, ERROR_TEXT_BYTES_MAX);
     graph->nodes =

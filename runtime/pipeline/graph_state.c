@@ -1,10 +1,8 @@
 /* What a graph keeps: its cells, whether another rule set may go on with them, and handing them
  * over. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "operator/join.h"
 #include "operator/rule_state.h"
 #include "pipeline/asking.h"
 #include "pipeline/graph.h"
@@ -115,7 +113,6 @@ int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struc
 int weir_graph_record_answers(struct weir_graph *graph, struct weir_span cell,
                               struct weir_span bytes, struct weir_error *err) {
     int rc = WEIR_OK;
-    graph->answers = ANSWERS_RECORDED;
     for (int32_t i = 0; rc == WEIR_OK && i < graph->node_count; i++) {
         struct asking *asking;
         for (int32_t k = 0; rc == WEIR_OK; k++) {

@@ -1,7 +1,6 @@
 /* Event time in a graph: the partitions of its sources, ticks of the clock, ends, and why rows
  * wait. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "pipeline/graph.h"

@@ -4,6 +4,7 @@
  *
  * What was found stands in a column of structs behind the input's, where map's third argument reads
  * it: null where there is nothing, or the default row. A null in the key finds nothing. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,7 @@ struct lookup {
     const struct weir_plan_lookup *plan;
     struct asking *asking; /* or NULL, and then: */
     const struct weir_dataset *dataset;
+    int32_t on[ON_MAX]; /* columns of the input, by position of the key */
     struct weir_key *key;
     struct weir_keys keys;
     int32_t *children;          /* by column of the dataset: field of what is found, or -1 */
@@ -93,38 +95,44 @@ static int read_fallbacks(struct lookup *lookup, const struct weir_field *row,
     return WEIR_OK;
 }
 
+static int make_key(const struct weir_node *node, struct lookup *lookup, struct weir_error *err) {
+    const struct weir_plan_lookup *plan = lookup->plan;
+    for (int32_t i = 0; i < plan->on_count; i++) {
+        lookup->on[i < ON_MAX ? i : 0] = weir_schema_find(node->input, plan->on[i]);
+        if (i >= ON_MAX || lookup->on[i] < 0) {
+            return weir_error_set(err, WEIR_E_BUG, "lookup by '%s': no such column", plan->on[i]);
+        }
+    }
+    lookup->key = weir_key_create(node->input, lookup->on, plan->on_count, err);
+    return lookup->key != NULL ? WEIR_OK : (err != NULL ? err->code : WEIR_E_NOMEM);
+}
+
 static int make_lookup(struct weir_node *node, struct lookup *lookup, struct weir_error *err) {
     const struct weir_plan_lookup *plan = lookup->plan;
     const struct weir_field *row = &plan->found->fields[0];
-    int32_t on[ON_MAX];
     weir_keys_init(&lookup->keys);
     lookup->tally = dataset_tally(node->dataset, "unmatched");
     lookup->failed_tally = plan->http != NULL ? dataset_tally(node->dataset, "lookup") : 0;
     if (lookup->tally < 0 || lookup->failed_tally < 0) {
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
+    int rc = make_key(node, lookup, err);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
     if (plan->http != NULL) {
         node->lookups->asking_count++;
-        return asking_create(node, plan, &lookup->asking, err);
+        return asking_create(node, plan, lookup->on, lookup->key, &lookup->asking, err);
     }
     lookup->dataset = weir_graph_find(node->graph, plan->from);
     if (lookup->dataset == NULL || lookup->dataset->remembered == NULL) {
         return weir_error_set(err, WEIR_E_BUG, "looks up '%s', which remembers no rows",
                               plan->from);
     }
-    for (int32_t i = 0; i < plan->on_count; i++) {
-        on[i < ON_MAX ? i : 0] = weir_schema_find(node->input, plan->on[i]);
-        if (i >= ON_MAX || on[i] < 0) {
-            return weir_error_set(err, WEIR_E_BUG, "lookup by '%s': no such column", plan->on[i]);
-        }
-    }
-    lookup->key = weir_key_create(node->input, on, plan->on_count, err);
     lookup->children =
         malloc(((size_t)lookup->dataset->schema->count + 1) * sizeof(*lookup->children));
-    if (lookup->key == NULL || lookup->children == NULL) {
-        return err != NULL && err->code != WEIR_OK
-                   ? err->code
-                   : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    if (lookup->children == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
     for (int32_t c = 0; c < lookup->dataset->schema->count; c++) {
         lookup->children[c] = -1;

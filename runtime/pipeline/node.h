@@ -179,7 +179,7 @@ struct weir_graph {
     int32_t firing;        /* models and rules that are */
     int64_t message;       /* counts pushes and ticks */
     int32_t held;          /* flows that wait for answers */
-    enum { ANSWERS_GIVEN, ANSWERS_RECORDED, ANSWERS_ASKED } answers; /* where from */
+    enum weir_answers answers;
     struct weir_signal *answers_signal;
 };
 

@@ -287,7 +287,7 @@ int pipeline_make_graph(struct weir_pipeline *p, const struct weir_plan *plan,
         .pool = p->pool,
         .callbacks = {.context = p, .output = output, .breach = breach},
         .past_failed = p->options.past_failed,
-        .ask = true,
+        .answers = WEIR_ANSWERS_ASKED,
         .signal = &p->signal,
     };
     return weir_graph_create(&options, out, err);

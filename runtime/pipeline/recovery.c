@@ -237,7 +237,7 @@ int pipeline_bind_duties(struct weir_pipeline *p, struct weir_graph *graph,
             rc = weir_sinks_duties(p->sinks, (int32_t)((uintptr_t)dataset->sink - 1),
                                    dataset->schema, &duties, err);
         }
-        rc = rc == WEIR_OK ? weir_graph_set_duties(graph, dataset, duties, err) : rc;
+        rc = rc == WEIR_OK ? weir_dataset_set_duties(dataset, duties, err) : rc;
     }
     return rc;
 }

@@ -668,6 +668,7 @@ static int prepare(struct replay *r, struct weir_error *err) {
         .pool = r->pool,
         .callbacks = {.context = r, .output = output, .breach = breach},
         .past_failed = true,
+        .answers = WEIR_ANSWERS_RECORDED,
     };
     rc = weir_graph_create(&options, &r->graph, err);
     if (rc == WEIR_OK) {
@@ -679,10 +680,9 @@ static int prepare(struct replay *r, struct weir_error *err) {
 /* What was answered from outside in the epoch is in its images: nobody is asked again. */
 static int record_answers(struct replay *r, const struct weir_record_view *record,
                           struct weir_error *err) {
-    static const struct weir_span none = {NULL, 0};
     struct weir_named_blob image;
     struct weir_section_iterator images = weir_section_iterate(record->images);
-    int rc = weir_graph_record_answers(r->graph, none, none, err);
+    int rc = WEIR_OK;
     while (rc == WEIR_OK && weir_image_next(&images, &image)) {
         rc = weir_graph_record_answers(r->graph, image.name, image.body, err);
     }
