@@ -37,6 +37,7 @@ struct weir_arguments {
     bool ignore_pending;
     const char *where;       /* of `weir table optimize`, as the next two */
     const char *zorder;      /* --zorder a,b */
+    const char *layout;      /* --layout direct_lake */
     const char *target_size; /* --target-size 256mb */
     const char *from;        /* of `weir table diff` and `cat --changes`, as the next */
     const char *to;

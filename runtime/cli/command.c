@@ -30,7 +30,8 @@ static const struct weir_command commands[] = {
      "[--columns A,B]\n"
      "  weir table cat NAME-OR-PATH --changes --from V [--to V] [--limit N]\n"
      "  weir table diff NAME-OR-PATH --from V [--to V] [--keys A,B] [--limit N]\n"
-     "  weir table optimize NAME-OR-PATH [--where P] [--zorder A,B] [--target-size 256mb]\n"
+     "  weir table optimize NAME-OR-PATH [--where P] [--zorder A,B | --layout direct_lake]\n"
+     "                     [--target-size 256mb]\n"
      "  weir table vacuum NAME-OR-PATH [--dry-run] [--retain 168h] [--allow-short-retention] "
      "[--ignore-pending]\n"
      "  weir table restore NAME-OR-PATH --version N | --as-of T [--dry-run]\n"
@@ -212,6 +213,7 @@ static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i)
         {"--output", offsetof(struct weir_arguments, output)},
         {"--where", offsetof(struct weir_arguments, where)},
         {"--zorder", offsetof(struct weir_arguments, zorder)},
+        {"--layout", offsetof(struct weir_arguments, layout)},
         {"--target-size", offsetof(struct weir_arguments, target_size)},
         {"--from", offsetof(struct weir_arguments, from)},
         {"--to", offsetof(struct weir_arguments, to)},

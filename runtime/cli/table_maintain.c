@@ -13,6 +13,7 @@
 #include "lake/delta/vacuum.h"
 #include "lake/store/open.h"
 
+#define LAYOUT_BYTES ((size_t)512 << 20)
 enum { COLUMNS_MAX = 8 };
 
 struct telling {
@@ -108,6 +109,13 @@ static int optimize(struct weir_arguments *arguments, struct weir_delta_table *t
         options.zorder = names;
         if (options.zorder_count < 0) {
             code = weir_cli_usage(arguments, "--zorder takes at most %d columns", COLUMNS_MAX);
+        }
+    }
+    if (arguments->layout != NULL) {
+        options.direct_lake = true;
+        options.memory_bytes = LAYOUT_BYTES;
+        if (strcmp(arguments->layout, "direct_lake") != 0 || zorder != NULL) {
+            code = weir_cli_usage(arguments, "--layout is direct_lake, and goes without --zorder");
         }
     }
     if (code == WEIR_EXIT_DONE && weir_delta_optimize(table, &options, &result, &err) != WEIR_OK) {

@@ -175,6 +175,8 @@ static void read_sink(struct reader *r, const json_t *object, const char *key,
     sink->target_bytes = integer(r, into, "target_bytes", 0);
     sink->keep_us = integer(r, into, "keep_us", 0);
     sink->keep_by = text(r, into, "keep_by", sink->keep_us > 0);
+    sink->zorder = text_list(r, into, "z_order_by", &sink->zorder_count);
+    sink->direct_lake = text(r, into, "layout", false) != NULL;
     sink->partition_by =
         list(r, into, "partition_by", sizeof(*sink->partition_by), &sink->partition_count);
     for (int32_t i = 0; i < sink->partition_count; i++) {
@@ -695,6 +697,7 @@ static void fini_expectations(struct weir_plan_expectations *expectations) {
 static void fini_sink(struct weir_plan_sink *sink) {
     free(sink->partition_by);
     free(sink->keys);
+    free(sink->zorder);
     free(sink->properties);
     free(sink->options_json);
 }

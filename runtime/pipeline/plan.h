@@ -30,6 +30,9 @@ struct weir_plan_sink {
     int64_t target_bytes; /* 0: as the sink thinks best */
     int64_t keep_us;      /* 0: for ever */
     const char *keep_by;  /* the column that tells a row's age */
+    const char **zorder;  /* columns by which files are kept apart */
+    int32_t zorder_count;
+    bool direct_lake; /* files of large sorted row groups */
 };
 
 struct weir_plan_time {

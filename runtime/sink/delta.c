@@ -80,6 +80,9 @@ static void destroy(void *self) {
         free(sink->columns[i]);
     }
     free(sink->upkept.options.keep_by);
+    for (int32_t i = 0; i < DELTA_UPKEEP_ORDER_MAX; i++) {
+        free(sink->upkept.options.zorder[i]);
+    }
     free(sink->root);
     pthread_mutex_destroy(&sink->lock);
     free(sink);
@@ -130,7 +133,14 @@ static int copy_merge(struct delta_sink *sink, const struct weir_sink_config *co
         .vacuum = config->vacuum,
         .target_bytes = config->target_bytes,
         .keep_us = config->keep_us,
-        .keep_by = config->keep_by != NULL ? strdup(config->keep_by) : NULL};
+        .keep_by = config->keep_by != NULL ? strdup(config->keep_by) : NULL,
+        .direct_lake = config->direct_lake};
+    for (int32_t i = 0; i < config->zorder_count && i < DELTA_UPKEEP_ORDER_MAX; i++) {
+        sink->upkept.options.zorder[i] = strdup(config->zorder[i]);
+        good = good && sink->upkept.options.zorder[i] != NULL;
+        sink->upkept.options.zorder_count++;
+    }
+    sink->config.zorder = NULL; /* the caller's; ours are the upkeep's */
     good = good && (config->keep_by == NULL || sink->upkept.options.keep_by != NULL);
     return good ? make_table_schema(sink) : WEIR_E_NOMEM;
 }

@@ -15,11 +15,14 @@
 #define TARGET_BYTES ((int64_t)128 << 20)
 #define RUN_BYTES ((int64_t)1 << 30) /* of input, at most */
 #define WRITER_BYTES ((size_t)32 << 20)
+#define ORDER_BYTES ((size_t)64 << 20)
+#define LAYOUT_BYTES ((size_t)256 << 20)
+#define LAYOUT_TARGET_BYTES ((int64_t)400 << 20)
 #define SECOND_NS INT64_C(1000000000)
 #define EXPIRE_NS (60 * SECOND_NS)
 #define VACUUM_NS (24 * 3600 * SECOND_NS)
 #define FIRST_VACUUM_NS (3600 * SECOND_NS)
-enum { FILES_MIN = 20, CPU_PERCENT = 20 };
+enum { FILES_MIN = 20, ORDERED_MIN = 4, CPU_PERCENT = 20 };
 
 struct delta_upkeep {
     pthread_mutex_t lock;
@@ -113,25 +116,42 @@ static int run(struct delta_upkept *table, const struct weir_delta_optimize_opti
     return rc;
 }
 
-static int compact(struct delta_upkept *table, struct weir_sink_upkeep *counts,
-                   struct weir_error *err) {
+static int rewrite(struct delta_upkept *table, const struct weir_delta_optimize_options *options,
+                   struct weir_sink_upkeep *counts, struct weir_error *err) {
     struct weir_delta_optimize_result result;
-    const struct weir_delta_optimize_options options = {
-        .target_file_bytes =
-            table->options.target_bytes > 0 ? table->options.target_bytes : TARGET_BYTES,
-        .max_bytes = RUN_BYTES,
-        .min_files = FILES_MIN,
-        .tiered = true,
-        .memory_bytes = WRITER_BYTES,
-        .pace = pace,
-        .stop = stopping,
-        .context = table};
-    int rc = run(table, &options, NULL, &result, err);
+    int rc = run(table, options, NULL, &result, err);
     if (rc == WEIR_OK && result.commits > 0) {
         counts->runs++;
         counts->files_removed += result.files_removed;
         counts->files_added += result.files_added;
         counts->bytes_written += result.bytes_added;
+    }
+    return rc;
+}
+
+/* Small files become large ones; large ones that are not in the order asked for are put in it. */
+static int compact(struct delta_upkept *table, struct weir_sink_upkeep *counts,
+                   struct weir_error *err) {
+    bool large = table->options.direct_lake;
+    struct weir_delta_optimize_options options = {
+        .target_file_bytes = table->options.target_bytes > 0 ? table->options.target_bytes
+                             : large                         ? LAYOUT_TARGET_BYTES
+                                                             : TARGET_BYTES,
+        .max_bytes = RUN_BYTES,
+        .min_files = FILES_MIN,
+        .tiered = true,
+        .direct_lake = large,
+        .memory_bytes = large ? LAYOUT_BYTES : WRITER_BYTES,
+        .pace = pace,
+        .stop = stopping,
+        .context = table};
+    int rc = rewrite(table, &options, counts, err);
+    if (rc == WEIR_OK && table->options.zorder_count > 0) {
+        options.zorder = (const char *const *)table->options.zorder;
+        options.zorder_count = table->options.zorder_count;
+        options.min_files = ORDERED_MIN;
+        options.memory_bytes = ORDER_BYTES;
+        rc = rewrite(table, &options, counts, err);
     }
     return rc;
 }

@@ -11,13 +11,18 @@
 #include "lake/delta/commit.h"
 #include "sink/sink.h"
 
+enum { DELTA_UPKEEP_ORDER_MAX = 8 };
+
 /* What a dataset asks for. */
 struct delta_upkeep_options {
     bool compact;
-    int64_t target_bytes; /* of compacted files; 0: 128 MiB */
-    int64_t keep_us;      /* rows older than so much go; 0: none */
-    char *keep_by;        /* the column that tells; owned */
-    bool vacuum;          /* once a day */
+    int64_t target_bytes;                 /* of compacted files; 0: 128 MiB */
+    int64_t keep_us;                      /* rows older than so much go; 0: none */
+    char *keep_by;                        /* the column that tells; owned */
+    bool vacuum;                          /* once a day */
+    char *zorder[DELTA_UPKEEP_ORDER_MAX]; /* columns by which files are kept apart; owned */
+    int32_t zorder_count;
+    bool direct_lake; /* files of large sorted row groups */
 };
 
 /* A table in care. Lives in its sink. */

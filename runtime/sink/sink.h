@@ -81,13 +81,16 @@ struct weir_sink_config {
         const char *value;
     } * properties; /* a new table's; copied */
     int32_t property_count;
-    bool compact;         /* small files are put together while the pipeline runs, ... */
-    bool vacuum;          /* ... and what no version needs is deleted */
-    int64_t target_bytes; /* of a file; 0: the sink's own */
-    int64_t keep_us;      /* rows older than so much go; 0: none */
-    const char *keep_by;  /* by this column; copied */
-    bool lazy;            /* the table is made by its first rows (quarantines), not at the start */
-    size_t memory_bytes;  /* what the encoder may hold */
+    bool compact;              /* small files are put together while the pipeline runs, ... */
+    bool vacuum;               /* ... and what no version needs is deleted */
+    int64_t target_bytes;      /* of a file; 0: the sink's own */
+    int64_t keep_us;           /* rows older than so much go; 0: none */
+    const char *keep_by;       /* by this column; copied */
+    const char *const *zorder; /* files are kept apart by these columns; copied */
+    int32_t zorder_count;
+    bool direct_lake;    /* files of large sorted row groups */
+    bool lazy;           /* the table is made by its first rows (quarantines), not at the start */
+    size_t memory_bytes; /* what the encoder may hold */
     bool (*stop)(void *context); /* true: give up retrying, the pipeline is going down */
     /* True: the pipeline is ending and waits for what is under way; may be NULL. */
     bool (*draining)(void *context);

@@ -11,6 +11,7 @@ local naming = require "weir.internal.naming"
 local null_check = require "weir.internal.null_check"
 local handed_on = require "weir.internal.copies"
 local predicate = require "weir.internal.predicate"
+local sinks = require "weir.internal.sinks"
 local types = require "weir.internal.types"
 local words = require "weir.internal.words"
 
@@ -84,173 +85,6 @@ function datasets.check_name(reader, node, at)
         return false
     end
     return true
-end
-
-local delta_options = {
-    mode = true, partition_by = true, properties = true, z_order_by = "later", compression = "later", every = "later", path = "later",
-    target_file_size = true, keep = true, compact = true, vacuum = true,
-}
-
--- SINK of a kind C knows. `columns` nil: not known here.
-local function other_sink(reader, node, field, columns, of)
-    local at = reader:place_of(node, field.value_at)
-    local options, named = connectors.options(reader.project, reader, "sinks", { node = node, at = at })
-    for _, name in ipairs(columns and connectors.column_options("sinks", node.word) or {}) do
-        for _, item in ipairs(named[name] and reader:names(named[name], name) or {}) do
-            predicate.column(reader, columns, item.name, item.at, of)
-        end
-    end
-    return { kind = node.word, options = options }
-end
-
--- `mode` of a table: "append", or "merge" by the key of the dataset.
-local function read_mode(reader, field, merge)
-    local mode = reader:want(field, "string", "mode", '"append" or "merge"')
-    if mode and mode ~= "append" and mode ~= "merge" then
-        reader:error("type", field.value_at, ("no mode is called %q"):format(mode), 'it is "append" or "merge"')
-    elseif mode == "merge" and not merge.key then
-        reader:error("type", field.value_at, 'mode = "merge" needs to know which rows are the same', merge.hint)
-    end
-    return mode == "merge" and merge.key and "merge" or "append"
-end
-
--- Table properties: texts under names with dots.
-local function read_properties(reader, field)
-    if not field then
-        return nil
-    end
-    local texts = {}
-    if type(field.value) ~= "table" or getmetatable(field.value) ~= nil then
-        reader:error("type", field.value_at, "properties is a table of texts", 'properties = { ["delta.enableDeletionVectors"] = "true" }')
-        return nil
-    end
-    for name, value in pairs(field.value) do
-        if type(name) ~= "string" or type(value) == "table" then
-            reader:error("type", field.value_at, "properties is a table of texts", 'properties = { ["delta.enableDeletionVectors"] = "true" }')
-            return nil
-        end
-        texts[name] = tostring(value)
-    end
-    return next(texts) and texts or nil
-end
-
--- How a table is kept in order while the pipeline runs, into SINK. Rows are as old as the dataset's time says; without one, as the day or hour they are
--- partitioned by, or as their window.
-local function read_upkeep(reader, named, sink, columns, time)
-    local compact, vacuum = reader:want(named.compact, "boolean", "compact", "true or false"), reader:want(named.vacuum, "boolean", "vacuum", "true or false")
-    if compact == false then
-        sink.compact = false
-    end
-    if vacuum == false then
-        sink.vacuum = false
-    end
-    local size = reader:size(named.target_file_size, "target_file_size")
-    if size and size < 1048576 then
-        reader:error("type", named.target_file_size.value_at, "files are of 1MB or more")
-    elseif size then
-        sink.target_bytes = size
-    end
-    local keep = reader:duration(named.keep, "keep")
-    if not keep then
-        return
-    end
-    for _, part in ipairs(sink.partition_by) do
-        time = time or part.date or part.hour
-    end
-    for _, column in ipairs(columns or {}) do
-        time = time or column.name == "window_start" and column.name or nil
-    end
-    if not time then
-        reader:error("type", named.keep.value_at, "keep needs to know how old a row is",
-            'add time = { field = "…" } to the stream, or partition_by = { date "…" }')
-    elseif keep < 60000000 then
-        reader:error("type", named.keep.value_at, "rows are kept for a minute or more")
-    else
-        sink.keep_us, sink.keep_by = keep, time
-    end
-end
-
-local APPEND_ONLY = { hint = 'give a stream a key = "…"; a source appends' }
-
--- SINK of an `into`; json.null for none. Where nothing is said: a table, if there is a place for tables. `merge` says by which columns rows may
--- be merged and which time makes one newer: { key =, time =, hint = what to add where there is no key }.
-function datasets.sink(reader, field, columns, of, at, merge)
-    if not field and reader.project.without_tables then
-        reader:error("type", at, ("there is no storage for a table of `%s`"):format(of),
-            'say where it goes: into = kafka { … } or none; or storage = delta { root = "data/lake" } in the pipeline')
-        return json.null
-    elseif not field then
-        if merge and merge.merges and not merge.key then
-            reader:error("type", at, ("the rows of `%s` change, and a table of them needs to know which are the same"):format(of), merge.hint)
-        end
-        local merges = merge and merge.merges and merge.key
-        return { kind = "delta", mode = merges and "merge" or "append", key = merges or nil, partition_by = json.array {} }
-    end
-    local node = reader:node(field, "into", "delta", "none", unpack(connectors.names "sinks"))
-    if not node then
-        return json.null
-    elseif node.word == "none" then
-        return json.null
-    elseif connectors.is("sinks", node.word) then
-        return other_sink(reader, node, field, columns, of)
-    elseif not node.body then
-        reader:left_open({ word = "delta" }, field.value_at)
-        return json.null
-    elseif reader.project.without_tables then
-        reader:error("type", field.value_at, "the pipeline has no storage for tables", 'add storage = delta { root = "data/lake" } to it')
-    end
-    at = reader:place_of(node, field.value_at)
-    local named = reader:options(node.body, at, delta_options, "delta", false)
-    merge = merge or APPEND_ONLY
-    local mode = read_mode(reader, named.mode, merge)
-    if merge.merges and not named.mode and merge.key then
-        mode = "merge"
-    end
-    local parts = json.array {}
-    if named.partition_by then
-        local x = named.partition_by.value
-        local items = {}
-        if type(x) == "table" and getmetatable(x) == nil then
-            items = reader:fields(x, named.partition_by.value_at)
-        else
-            items[1] = { key = 1, value = x, at = named.partition_by.at, value_at = named.partition_by.value_at }
-        end
-        for _, item in ipairs(items) do
-            local name, part = item.value, "column"
-            if words.is_node(name) and (name.word == "date" or name.word == "hour") then
-                name, part = name.args[1], name.word
-            end
-            if type(name) ~= "string" then
-                reader:error("type", item.value_at, 'partition_by takes columns, date "column" or hour "column"')
-            else
-                local column = predicate.column(reader, columns, name, part == "column" and item.value_at or reader:argument_at(item.value_at, 1), of)
-                if column and part ~= "column" and not types.is_timestamp(column.type) and column.type.kind ~= "date" then
-                    reader:error("type", item.value_at, ("%s takes a time; `%s` is %s"):format(part, name, column.type.text))
-                elseif column and (types.is_nested(column.type) or column.type.kind == "binary" or types.is_float(column.type)) then
-                    reader:error("type", item.value_at, ("a table is not partitioned by a column of type %s"):format(column.type.text))
-                end
-                parts[#parts + 1] = { [part] = name }
-            end
-        end
-    end
-    local sink = { kind = "delta", mode = mode, partition_by = parts, properties = read_properties(reader, named.properties) }
-    if mode == "merge" then
-        sink.key, sink.time = merge.key, merge.time
-    end
-    read_upkeep(reader, named, sink, columns, merge.time)
-    return sink
-end
-
--- SINK of rejected rows where a declaration says it; nil where the pipeline's (a table each) holds. `none`: they are counted only.
-function datasets.quarantine(reader, field)
-    if not field then
-        return nil
-    end
-    local node = reader:node(field, "quarantine", "none", unpack(connectors.names "sinks"))
-    if node and connectors.is("sinks", node.word) then
-        return other_sink(reader, node, field)
-    end
-    return node and { kind = "none" } or nil
 end
 
 local time_options = { field = true, out_of_order = true, idle = true, max_ahead = true, alignment = "later" }
@@ -500,8 +334,8 @@ function datasets.source(project, reader, node, at)
     made.schema = schema
     made.description = text_of(reader, named.description, "description")
     made.owner = text_of(reader, named.owner, "owner")
-    made.into = datasets.sink(reader, named.into, full, node.name, at)
-    made.quarantine = datasets.quarantine(reader, named.quarantine)
+    made.into = sinks.of(reader, named.into, full, node.name, at)
+    made.quarantine = sinks.quarantine(reader, named.quarantine)
     return { kind = "source", name = node.name, plan = made, columns = full, time = nil }
 end
 
@@ -744,11 +578,11 @@ function datasets.stream(project, reader, node, at)
     end
     local kept = event_time and naming.column(out, event_time)
     local key = named.key and read_key(reader, named.key, out, of)
-    plan.into = datasets.sink(reader, named.into, out, of, at, {
+    plan.into = sinks.of(reader, named.into, out, of, at, {
         key = key, time = kept and event_time or nil,
         hint = 'add key = "…" to the stream',
     })
-    plan.quarantine = datasets.quarantine(reader, named.quarantine)
+    plan.quarantine = sinks.quarantine(reader, named.quarantine)
     return {
         kind = "stream", name = of, plan = plan, columns = out, seen = seen, functions = functions, late_sets = join and join.late_sets,
         changelog = not named.dedup and from.changelog or nil,

@@ -14,6 +14,7 @@ local rule_kind = require "weir.internal.rules"
 local rule_loop = require "weir.internal.rule_loop"
 local reader_module = require "weir.internal.reader"
 local serve = require "weir.internal.serve"
+local sinks = require "weir.internal.sinks"
 local time = require "weir.internal.time"
 local words = require "weir.internal.words"
 
@@ -143,7 +144,7 @@ local function pipeline_plan(project, reader, node, at)
     else
         project.without_tables = true
     end
-    plan.quarantine = datasets.quarantine(reader, named.quarantine)
+    plan.quarantine = sinks.quarantine(reader, named.quarantine)
     if not named.storage and not named.quarantine then
         reader:error("type", at, "rejected rows have nowhere to go: the pipeline has no storage",
             'storage = delta { root = "data/lake" }, or quarantine = kafka { … } or none')

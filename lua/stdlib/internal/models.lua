@@ -4,6 +4,7 @@ local datasets = require "weir.internal.datasets"
 local naming = require "weir.internal.naming"
 local json = require "weir.internal.json"
 local predicate = require "weir.internal.predicate"
+local sinks = require "weir.internal.sinks"
 local types = require "weir.internal.types"
 local words = require "weir.internal.words"
 
@@ -487,8 +488,8 @@ function models.model(project, reader, node, at)
     if plan.top ~= json.null then
         key, hint = tops.key(plan.top, windowed), 'add rank = "rank" to the top, and per'
     end
-    plan.into = datasets.sink(reader, named.into, columns, of, at, { key = key and #key > 0 and key or nil, hint = hint, merges = changing })
-    plan.quarantine = datasets.quarantine(reader, named.quarantine)
+    plan.into = sinks.of(reader, named.into, columns, of, at, { key = key and #key > 0 and key or nil, hint = hint, merges = changing })
+    plan.quarantine = sinks.quarantine(reader, named.quarantine)
     local shape = { of }
     for _, name in ipairs(by) do
         local column = naming.column(columns, name)

@@ -7,6 +7,7 @@ local function_check = require "weir.internal.function_check"
 local naming = require "weir.internal.naming"
 local json = require "weir.internal.json"
 local predicate = require "weir.internal.predicate"
+local sinks = require "weir.internal.sinks"
 local syntax = require "weir.internal.syntax"
 local time = require "weir.internal.time"
 local types = require "weir.internal.types"
@@ -72,7 +73,7 @@ local function read_emits(reader, named, of, at)
             emits[#emits + 1] = { name = item.key, columns = columns, at = item.at }
             plans[#plans + 1] = {
                 name = item.key, columns = datasets.fields_json(columns),
-                into = datasets.sink(reader, into, columns, item.key, at),
+                into = sinks.of(reader, into, columns, item.key, at),
             }
         end
     end
@@ -427,7 +428,7 @@ function rules.rule(project, reader, node, at)
         where = where and functions("predicate", where, "where", input) or json.null, explode = json.null,
         expectations = predicate.list(reader, named.expectations, "expectations", input, from.name, functions, {}, json.array {}),
         dedup = json.null, changes_whole = false, map = json.null, columns = json.array {}, ensures = json.array {}, quality = json.array {},
-        into = json.null, quarantine = datasets.quarantine(reader, named.quarantine), state_version = datasets.read_version(reader, named.version),
+        into = json.null, quarantine = sinks.quarantine(reader, named.quarantine), state_version = datasets.read_version(reader, named.version),
     }
     if not process then
         return nil

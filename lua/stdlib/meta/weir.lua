@@ -178,6 +178,8 @@ function expect(name) end
 ---@field vacuum? boolean delete files no version needs
 ---@field keep? string how long rows stay
 ---@field target_file_size? string
+---@field z_order_by? string|string[] files that are put together hold narrow ranges of these
+---@field layout? "direct_lake" large sorted row groups
 
 ---@param options weir.delta
 ---@return weir.node

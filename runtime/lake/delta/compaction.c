@@ -27,24 +27,31 @@ void delta_compaction_advance(struct weir_delta_compaction *compaction, int64_t 
     }
 }
 
+/* A group was chosen to fit the target: a file is cut only where that went wrong by far, since what
+ * a writer expects of its size is a guess before pages are full. */
+size_t delta_group_file_bytes(const struct weir_delta_compaction *compaction) {
+    return (size_t)compaction->target_bytes * 4;
+}
+
 int delta_group_writer(struct weir_delta_compaction *compaction, const struct delta_group *group,
-                       size_t memory_bytes, int64_t file_bytes, struct weir_delta_writer **out,
+                       struct weir_delta_writer_options *options, struct weir_delta_writer **out,
                        struct weir_error *err) {
     struct weir_delta_table settings = {.store = compaction->head->store,
                                         .dir = compaction->head->dir,
                                         .snapshot = compaction->head};
     char *folder = delta_add_folder(compaction->inputs.items[group->first]);
-    struct weir_delta_writer_options options = {
-        .memory_bytes = memory_bytes, .target_file_bytes = (size_t)file_bytes, .folder = folder};
+    options->folder = folder;
     int rc = folder != NULL ? weir_delta_writer_create(&settings, compaction->schema, NULL, 0,
-                                                       &options, out, err)
+                                                       options, out, err)
                             : no_memory(err);
+    options->folder = NULL;
     free(folder);
     return rc;
 }
 
-int delta_group_seal(struct delta_group *group, const struct weir_delta_add *like,
+int delta_group_seal(struct weir_delta_compaction *compaction, struct delta_group *group,
                      struct weir_delta_writer *writer, struct weir_error *err) {
+    const struct weir_delta_add *like = compaction->inputs.items[group->first];
     struct weir_delta_adds adds = {0};
     int rc = weir_delta_writer_seal(writer, &adds, err);
     for (int32_t i = 0; i < adds.count && rc == WEIR_OK; i++) {
@@ -52,6 +59,7 @@ int delta_group_seal(struct delta_group *group, const struct weir_delta_add *lik
         add.partition_values = like->partition_values;
         add.partition_count = like->partition_count;
         add.data_change = false;
+        add.tags_json = compaction->tags;
         struct weir_delta_add *copy = weir_delta_add_dup(&add);
         rc = copy != NULL ? weir_delta_adds_push(&group->outputs, copy) : WEIR_E_NOMEM;
         rc = rc == WEIR_OK ? rc : no_memory(err);
@@ -63,7 +71,8 @@ int delta_group_seal(struct delta_group *group, const struct weir_delta_add *lik
 struct copying {
     struct weir_delta_compaction *compaction;
     struct weir_delta_writer *writer;
-    int32_t time; /* column by which rows are too old, or -1 */
+    struct delta_layout *layout; /* instead of it, where rows are laid out */
+    int32_t time;                /* column by which rows are too old, or -1 */
 };
 
 static bool is_old(const struct copying *copying, const struct weir_batch *batch, int32_t row) {
@@ -77,6 +86,13 @@ static bool is_old(const struct copying *copying, const struct weir_batch *batch
     return at < copying->compaction->expire_before_us;
 }
 
+static int put_rows(const struct copying *copying, struct weir_batch *batch, const int32_t *sel,
+                    int32_t count, struct weir_error *err) {
+    return copying->layout != NULL
+               ? delta_layout_append(copying->layout, batch, sel, count, err)
+               : weir_delta_writer_append(copying->writer, batch, sel, count, err);
+}
+
 static int copy_rows(void *context, struct weir_batch **batch, int64_t first_row,
                      const uint8_t *deleted, struct weir_error *err) {
     const struct copying *copying = context;
@@ -87,7 +103,7 @@ static int copy_rows(void *context, struct weir_batch **batch, int64_t first_row
         return rc;
     }
     if (deleted == NULL && copying->time < 0) {
-        return weir_delta_writer_append(copying->writer, *batch, NULL, (*batch)->rows, err);
+        return put_rows(copying, *batch, NULL, (*batch)->rows, err);
     }
     for (int32_t i = 0; i < (*batch)->rows; i++) {
         if (deleted != NULL && weir_bit_get(deleted, first_row + i)) {
@@ -99,7 +115,7 @@ static int copy_rows(void *context, struct weir_batch **batch, int64_t first_row
         }
         sel[count++] = i;
     }
-    return weir_delta_writer_append(copying->writer, *batch, sel, count, err);
+    return put_rows(copying, *batch, sel, count, err);
 }
 
 static int write_group(struct weir_delta_compaction *compaction, struct delta_group *group,
@@ -109,10 +125,12 @@ static int write_group(struct weir_delta_compaction *compaction, struct delta_gr
     if (compaction->expire_column != NULL) {
         copying.time = weir_schema_find(compaction->schema, compaction->expire_column);
     }
-    /* the group's files fit the target; a new file a little over it is better than two */
-    int rc = delta_group_writer(compaction, group, memory > 0 ? memory : MEMORY_BYTES,
-                                compaction->target_bytes + compaction->target_bytes / 4,
-                                &copying.writer, err);
+    memory = memory > 0 ? memory : MEMORY_BYTES;
+    struct weir_delta_writer_options options = {
+        .memory_bytes = memory, .target_file_bytes = delta_group_file_bytes(compaction)};
+    int rc = compaction->options->direct_lake
+                 ? delta_layout_create(compaction, group, memory, &copying.layout, err)
+                 : delta_group_writer(compaction, group, &options, &copying.writer, err);
     for (int32_t i = 0; i < group->count && rc == WEIR_OK; i++) {
         const struct weir_delta_add *add = compaction->inputs.items[group->first + i];
         rc = delta_scan_file(compaction->head, add, compaction->positions,
@@ -120,8 +138,10 @@ static int write_group(struct weir_delta_compaction *compaction, struct delta_gr
         delta_compaction_advance(compaction, add->size_bytes);
     }
     if (rc == WEIR_OK) {
-        rc = delta_group_seal(group, compaction->inputs.items[group->first], copying.writer, err);
+        rc = copying.layout != NULL ? delta_layout_seal(copying.layout, err)
+                                    : delta_group_seal(compaction, group, copying.writer, err);
     }
+    delta_layout_destroy(copying.layout);
     weir_delta_writer_destroy(copying.writer);
     return rc;
 }

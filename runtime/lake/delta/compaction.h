@@ -28,6 +28,7 @@ struct weir_delta_compaction {
     struct weir_pool *pool;
     struct weir_schema *schema; /* what the new files hold: all but partition columns */
     int32_t *positions;         /* of its columns in the table's */
+    char *tags;                 /* of the new files, a JSON object; or NULL */
     bool keep_outputs;          /* a commit's outcome is unknown: its files stay */
     /* deleting old rows (expire.c) */
     struct weir_delta_optimize_options own; /* what options points to then */
@@ -46,18 +47,41 @@ int delta_compaction_create(struct weir_delta_table *table, const char *what,
                             struct weir_delta_compaction **out,
                             struct weir_error *err) WEIR_MUST_CHECK;
 
-/* A writer of files under the folder of the group's partition. */
+/* A writer of files under the folder of the group's partition, which is put into `options`. */
 int delta_group_writer(struct weir_delta_compaction *compaction, const struct delta_group *group,
-                       size_t memory_bytes, int64_t file_bytes, struct weir_delta_writer **out,
+                       struct weir_delta_writer_options *options, struct weir_delta_writer **out,
                        struct weir_error *err) WEIR_MUST_CHECK;
+size_t delta_group_file_bytes(const struct weir_delta_compaction *compaction);
 /* Seals the writer; its files become the group's outputs, with the partition values of its inputs.
  */
-int delta_group_seal(struct delta_group *group, const struct weir_delta_add *like,
+int delta_group_seal(struct weir_delta_compaction *compaction, struct delta_group *group,
                      struct weir_delta_writer *writer, struct weir_error *err) WEIR_MUST_CHECK;
 /* WEIR_E_CLOSED when the run is to stop. */
 int delta_compaction_pace(struct weir_delta_compaction *compaction, int64_t bytes,
                           struct weir_error *err) WEIR_MUST_CHECK;
 void delta_compaction_advance(struct weir_delta_compaction *compaction, int64_t bytes);
+
+/* Rows on their way into files whose row groups are large and sorted (layout.c). */
+struct delta_layout;
+int delta_layout_create(struct weir_delta_compaction *compaction, struct delta_group *group,
+                        size_t memory_bytes, struct delta_layout **out,
+                        struct weir_error *err) WEIR_MUST_CHECK;
+void delta_layout_destroy(struct delta_layout *layout);
+/* Rows sel[0..count) of the batch, which is kept until they are written. */
+int delta_layout_append(struct delta_layout *layout, struct weir_batch *batch, const int32_t *sel,
+                        int32_t count, struct weir_error *err) WEIR_MUST_CHECK;
+/* The files become the group's outputs. */
+int delta_layout_seal(struct delta_layout *layout, struct weir_error *err) WEIR_MUST_CHECK;
+
+/* Tags for the files this compaction writes, where it puts rows in order (clustering.c). */
+int delta_make_tags(struct weir_delta_compaction *compaction,
+                    struct weir_error *err) WEIR_MUST_CHECK;
+/* The file is one of such a compaction. */
+bool delta_is_in_order(const struct weir_delta_compaction *compaction,
+                       const struct weir_delta_add *add);
+/* Appends ["a","b"] as a JSON text. */
+int delta_put_names(struct weir_buffer *out, const char *const *names,
+                    int32_t count) WEIR_MUST_CHECK;
 
 int delta_zorder_write(struct weir_delta_compaction *compaction, struct delta_group *group,
                        struct weir_error *err) WEIR_MUST_CHECK;

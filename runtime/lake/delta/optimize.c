@@ -55,17 +55,31 @@ struct choosing {
     size_t count;
 };
 
-/* A table a file has too little of, or dead rows in. */
+/* What is smaller is put together with others. */
+static int64_t full_size(const struct weir_delta_compaction *compaction) {
+    return compaction->target_bytes / 4 * 3;
+}
+
+/* A run by hand lays out large files too; in the background those of the pipeline are small. */
+static bool lays_out_all(const struct weir_delta_compaction *compaction) {
+    return compaction->options->direct_lake && !compaction->options->tiered;
+}
+
+/* A table a file has too little of, or dead rows in; in the background, one to put in order. */
 static bool is_candidate(const struct weir_delta_compaction *compaction,
                          const struct weir_delta_add *add) {
     if (compaction->options->zorder_count > 0) {
+        return !compaction->options->tiered ||
+               (add->size_bytes >= full_size(compaction) && !delta_is_in_order(compaction, add));
+    }
+    if (lays_out_all(compaction) && !delta_is_in_order(compaction, add)) {
         return true;
     }
     if (add->dv.storage_type != 0) {
         int64_t rows = delta_add_rows(add);
         return !compaction->options->tiered || rows <= 0 || add->dv.cardinality * 10 >= rows;
     }
-    return add->size_bytes < compaction->target_bytes / 4 * 3;
+    return add->size_bytes < full_size(compaction);
 }
 
 static int choose_file(void *context, const struct weir_delta_add *add, struct weir_error *err) {
@@ -132,35 +146,59 @@ static int32_t size_class(const struct weir_delta_add *add) {
     return class;
 }
 
+/* A file that is rewritten even where no other goes with it. */
+static bool is_due(const struct weir_delta_compaction *compaction,
+                   const struct weir_delta_add *add) {
+    return add->dv.storage_type != 0 ||
+           (lays_out_all(compaction) && !delta_is_in_order(compaction, add));
+}
+
 /* Groups of these candidates, oldest first, as many as the input's bound lets in. */
 static int pack(struct weir_delta_compaction *compaction, const struct weir_delta_add **files,
                 size_t count, struct weir_error *err) {
     const struct weir_delta_optimize_options *options = compaction->options;
     int64_t max_bytes = options->max_bytes > 0 ? options->max_bytes : INPUT_BYTES;
-    size_t dead = 0;
+    size_t due = 0; /* also alone */
     for (size_t i = 0; i < count; i++) {
-        dead += files[i]->dv.storage_type != 0;
+        due += is_due(compaction, files[i]);
     }
-    if (count < (size_t)(options->min_files > 0 ? options->min_files : 2) && dead == 0) {
+    if (count < (size_t)(options->min_files > 0 ? options->min_files : 2) && due == 0) {
         return WEIR_OK;
     }
     int rc = WEIR_OK;
     for (size_t i = 0; i < count && rc == WEIR_OK && compaction->bytes < max_bytes;) {
         size_t end = i + 1;
         int64_t bytes = files[i]->size_bytes;
-        bool has_dead = files[i]->dv.storage_type != 0;
+        bool has_due = is_due(compaction, files[i]);
         while (end < count && bytes + files[end]->size_bytes <= compaction->target_bytes &&
                compaction->bytes + bytes < max_bytes) {
             bytes += files[end]->size_bytes;
-            has_dead = has_dead || files[end]->dv.storage_type != 0;
+            has_due = has_due || is_due(compaction, files[end]);
             end++;
         }
-        if (end - i > 1 || has_dead) {
+        if (end - i > 1 || has_due) {
             rc = delta_compaction_add(compaction, &files[i], end - i, err);
         }
         i = end;
     }
     return rc;
+}
+
+/* As many as the input's bound lets in, where there are enough to order. */
+static int order_partition(struct weir_delta_compaction *compaction,
+                           const struct weir_delta_add **files, size_t count,
+                           struct weir_error *err) {
+    const struct weir_delta_optimize_options *options = compaction->options;
+    if (options->max_bytes == 0) {
+        return delta_compaction_add(compaction, files, count, err);
+    }
+    size_t end = 0;
+    for (int64_t bytes = compaction->bytes; end < count && bytes < options->max_bytes; end++) {
+        bytes += files[end]->size_bytes;
+    }
+    return end > 0 && end >= (size_t)options->min_files
+               ? delta_compaction_add(compaction, files, end, err)
+               : WEIR_OK;
 }
 
 /* One partition's candidates, by age. */
@@ -169,9 +207,7 @@ static int group_partition(struct weir_delta_compaction *compaction,
                            struct weir_error *err) {
     const struct weir_delta_optimize_options *options = compaction->options;
     if (options->zorder_count > 0) {
-        return options->max_bytes == 0 || compaction->bytes < options->max_bytes
-                   ? delta_compaction_add(compaction, files, count, err)
-                   : WEIR_OK;
+        return order_partition(compaction, files, count, err);
     }
     if (!options->tiered) {
         return pack(compaction, files, count, err);
@@ -290,6 +326,9 @@ int weir_delta_compaction_plan(struct weir_delta_table *table,
         rc = check_zorder(compaction, err);
     }
     if (rc == WEIR_OK) {
+        rc = delta_make_tags(compaction, err);
+    }
+    if (rc == WEIR_OK) {
         rc = plan_groups(compaction, table, err);
     }
     if (rc != WEIR_OK || compaction->group_count == 0) {
@@ -320,6 +359,7 @@ void weir_delta_compaction_destroy(struct weir_delta_compaction *compaction) {
     weir_delta_snapshot_destroy(compaction->head);
     weir_schema_unref(compaction->schema);
     free(compaction->positions);
+    free(compaction->tags);
     if (compaction->pool != NULL) {
         weir_pool_destroy(compaction->pool);
     }
@@ -363,7 +403,7 @@ static int put_group(struct weir_delta_compaction *compaction, const struct delt
     return rc;
 }
 
-static int put_names(struct weir_buffer *out, const char *const *names, int32_t count) {
+int delta_put_names(struct weir_buffer *out, const char *const *names, int32_t count) {
     struct weir_buffer list;
     weir_buffer_init(&list, 1u << 16);
     int rc = weir_buffer_append_text(&list, "[");
@@ -408,9 +448,9 @@ static int describe(const struct weir_delta_compaction *compaction,
         return describe_expiry(compaction, one, parameters, metrics);
     }
     int rc = weir_buffer_append_text(parameters, "{\"predicate\":");
-    rc = rc == WEIR_OK ? put_names(parameters, &options->where, options->where != NULL) : rc;
+    rc = rc == WEIR_OK ? delta_put_names(parameters, &options->where, options->where != NULL) : rc;
     rc = rc == WEIR_OK ? weir_buffer_append_text(parameters, ",\"zOrderBy\":") : rc;
-    rc = rc == WEIR_OK ? put_names(parameters, options->zorder, options->zorder_count) : rc;
+    rc = rc == WEIR_OK ? delta_put_names(parameters, options->zorder, options->zorder_count) : rc;
     rc = rc == WEIR_OK ? weir_buffer_printf(parameters, ",\"auto\":\"%s\"}",
                                             options->tiered ? "true" : "false")
                        : rc;
@@ -538,7 +578,7 @@ int weir_delta_optimize(struct weir_delta_table *table,
         lost_runs += lost;
         /* ordering is done once, but for what was lost; and a run that gains nothing is the last */
         if (rc != WEIR_OK || lost_runs == LOST_RUNS_MAX ||
-            (!lost && (options->zorder_count > 0 || !fewer))) {
+            (!lost && (options->zorder_count > 0 || options->direct_lake || !fewer))) {
             break;
         }
     }

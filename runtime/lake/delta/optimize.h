@@ -34,7 +34,8 @@ struct weir_delta_optimize_options {
     int32_t min_files;         /* small files a partition must have to be touched; 0: 2 */
     bool tiered;               /* a file is only taken with others of its size: in the background,
                                   where each run would else write the large ones again */
-    size_t memory_bytes;       /* of the writer; 0: 256 MiB */
+    bool direct_lake;          /* row groups are large and sorted (layout.c) */
+    size_t memory_bytes;       /* of the writing; 0: 256 MiB */
     weir_delta_progress *progress;
     weir_delta_pace *pace;
     weir_delta_stop *stop; /* asked before each retry */

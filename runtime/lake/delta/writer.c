@@ -57,6 +57,7 @@ struct weir_delta_writer {
     int32_t partition_count;
     bool *excluded;
     struct weir_parquet_writer_options parquet;
+    int32_t sorted_by[DELTA_SORTED_BY_MAX];
     const char *codec_name;
     int32_t stats_leaves;
     int32_t stats_chars;
@@ -209,7 +210,16 @@ int weir_delta_writer_create(struct weir_delta_table *table, const struct weir_s
         return no_memory(err);
     }
     weir_buffer_init(&writer->key, KEY_BYTES_MAX);
-    weir_parquet_writer_options_init(&writer->parquet);
+    if (options->large_groups) {
+        weir_parquet_writer_options_direct_lake(&writer->parquet);
+    } else {
+        weir_parquet_writer_options_init(&writer->parquet);
+    }
+    for (int32_t i = 0; i < options->sorted_by_count; i++) {
+        writer->sorted_by[i] = options->sorted_by[i];
+    }
+    writer->parquet.sorted_by = writer->sorted_by;
+    writer->parquet.sorted_by_count = options->sorted_by_count;
     writer->store = table->store;
     writer->dir = strdup(table->dir);
     writer->folder = strdup(options->folder != NULL ? options->folder : "");
@@ -726,6 +736,16 @@ int weir_delta_writer_append(struct weir_delta_writer *writer, struct weir_batch
                        : rc;
     rc = rc == WEIR_OK ? append_rows(writer, full, sel, count, err) : rc;
     weir_batch_unref(full);
+    return rc;
+}
+
+int weir_delta_writer_end_group(struct weir_delta_writer *writer, struct weir_error *err) {
+    int rc = WEIR_OK;
+    for (int32_t i = 0; i < writer->slot_count && rc == WEIR_OK; i++) {
+        if (writer->slots[i].file != NULL) {
+            rc = weir_parquet_writer_end_group(writer->slots[i].parquet, err);
+        }
+    }
     return rc;
 }
 

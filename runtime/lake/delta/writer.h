@@ -17,6 +17,8 @@ extern "C" {
 
 struct weir_delta_writer;
 
+enum { DELTA_SORTED_BY_MAX = 8 };
+
 enum weir_delta_codec {
     WEIR_DELTA_CODEC_TABLE, /* delta.parquet.compression.codec, else zstd */
     WEIR_DELTA_CODEC_ZSTD,
@@ -32,7 +34,10 @@ struct weir_delta_writer_options {
     int level;          /* zstd; 0: 1 */
     const char *folder; /* files go under it: "_change_data/"; NULL: the table's folder */
     bool as_is;         /* rows are the table's own, rewritten: they owe it nothing (duties.h) */
-    bool judged;        /* rows were judged by the caller; else one that fails is an error */
+    bool large_groups;  /* row groups for readers that load whole columns, ended by end_group */
+    const int32_t *sorted_by; /* of the schema's columns: rows rise by them up to each end_group */
+    int32_t sorted_by_count;
+    bool judged; /* rows were judged by the caller; else one that fails is an error */
 };
 
 /* Columns the table generates or has defaults for are filled in where `schema` lacks them. Without
@@ -53,6 +58,10 @@ void weir_delta_writer_destroy(struct weir_delta_writer *writer);
 int weir_delta_writer_append(struct weir_delta_writer *writer, struct weir_batch *batch,
                              const int32_t *sel, int32_t count,
                              struct weir_error *err) WEIR_MUST_CHECK;
+
+/* Ends the row groups of all open files. */
+int weir_delta_writer_end_group(struct weir_delta_writer *writer,
+                                struct weir_error *err) WEIR_MUST_CHECK;
 
 /* Finishes, syncs and names all files with rows, and moves their adds to `adds` (appended). The
  * writer is empty afterwards and may go on. */

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "lake/delta/compaction.h"
+#include "lake/delta/order_key.h"
 
 #define MEMORY_BYTES ((size_t)256 << 20)
 #define WRITER_BYTES_MIN ((size_t)4 << 20)
@@ -52,16 +53,6 @@ static int no_memory(struct weir_error *err) {
 
 /* --- values to keys of one order ----------------------------------------------------------- */
 
-static uint64_t signed_key(int64_t value) {
-    return (uint64_t)value ^ ((uint64_t)1 << 63);
-}
-
-static uint64_t double_key(double value) {
-    uint64_t bits;
-    memcpy(&bits, &value, sizeof(bits));
-    return bits >> 63 != 0 ? ~bits : bits | (uint64_t)1 << 63;
-}
-
 static bool is_text(const struct weir_field *field) {
     return field->type == WEIR_TYPE_STRING || field->type == WEIR_TYPE_BINARY;
 }
@@ -80,37 +71,15 @@ static uint64_t text_key(const struct axis *axis, const uint8_t *bytes, int32_t 
 }
 
 static uint64_t key_of(const struct axis *axis, const struct weir_column *column, int32_t row) {
-    const void *values = column->values;
+    if (!is_text(axis->field)) {
+        return delta_order_key(axis->field->type, column, row);
+    }
     if (weir_column_is_null(column, row)) {
         return 0;
     }
-    switch (axis->field->type) {
-    case WEIR_TYPE_INT8:
-        return signed_key(((const int8_t *)values)[row]);
-    case WEIR_TYPE_INT16:
-        return signed_key(((const int16_t *)values)[row]);
-    case WEIR_TYPE_INT32:
-    case WEIR_TYPE_DATE:
-        return signed_key(((const int32_t *)values)[row]);
-    case WEIR_TYPE_FLOAT:
-        return double_key(((const float *)values)[row]);
-    case WEIR_TYPE_DOUBLE:
-        return double_key(((const double *)values)[row]);
-    case WEIR_TYPE_DECIMAL: {
-        int64_t words[2];
-        memcpy(words, (const uint8_t *)values + (size_t)row * 16, sizeof(words));
-        bool fits = words[1] == words[0] >> 63;
-        return fits ? signed_key(words[0]) : words[1] < 0 ? 0 : UINT64_MAX;
-    }
-    case WEIR_TYPE_STRING:
-    case WEIR_TYPE_BINARY: {
-        int32_t length;
-        const char *bytes = weir_column_bytes(column, row, &length);
-        return text_key(axis, (const uint8_t *)bytes, length);
-    }
-    default:
-        return signed_key(((const int64_t *)values)[row]);
-    }
+    int32_t length;
+    const char *bytes = weir_column_bytes(column, row, &length);
+    return text_key(axis, (const uint8_t *)bytes, length);
 }
 
 /* --- the sample ---------------------------------------------------------------------------- */
@@ -320,11 +289,12 @@ static int write_lot(struct zorder *zorder, struct delta_group *group, struct we
     int32_t left = zorder->files - zorder->first_open;
     zorder->open = left < OPEN_MAX ? left : OPEN_MAX;
     memory /= (size_t)zorder->open;
+    struct weir_delta_writer_options options = {
+        .memory_bytes = memory > WRITER_BYTES_MIN ? memory : WRITER_BYTES_MIN,
+        .target_file_bytes = delta_group_file_bytes(compaction)};
     int rc = WEIR_OK;
     for (int32_t f = 0; f < zorder->open && rc == WEIR_OK; f++) {
-        rc = delta_group_writer(compaction, group,
-                                memory > WRITER_BYTES_MIN ? memory : WRITER_BYTES_MIN,
-                                compaction->target_bytes * 4, &zorder->writers[f], err);
+        rc = delta_group_writer(compaction, group, &options, &zorder->writers[f], err);
     }
     for (int32_t i = 0; i < group->count && rc == WEIR_OK; i++) {
         const struct weir_delta_add *add = compaction->inputs.items[group->first + i];
@@ -335,8 +305,7 @@ static int write_lot(struct zorder *zorder, struct delta_group *group, struct we
         }
     }
     for (int32_t f = 0; f < zorder->open && rc == WEIR_OK; f++) {
-        rc = delta_group_seal(group, compaction->inputs.items[group->first], zorder->writers[f],
-                              err);
+        rc = delta_group_seal(compaction, group, zorder->writers[f], err);
     }
     close_writers(zorder);
     return rc;

@@ -258,6 +258,15 @@ int weir_parquet_writer_append(struct weir_parquet_writer *writer, const struct 
     return rc;
 }
 
+int weir_parquet_writer_end_group(struct weir_parquet_writer *writer, struct weir_error *err) {
+    if (!writer->open || writer->failed || writer->group_rows == 0) {
+        return WEIR_OK;
+    }
+    int rc = parquet_footer_row_group(writer, err);
+    writer->failed = rc != WEIR_OK;
+    return rc;
+}
+
 /* --- what a finished file holds ------------------------------------------------------------ */
 
 static size_t batch_form(const struct parquet_leaf *leaf, bool maximum, uint8_t *to) {

@@ -121,6 +121,10 @@ int weir_parquet_writer_open(struct weir_parquet_writer *writer, weir_parquet_wr
 int weir_parquet_writer_append(struct weir_parquet_writer *writer, const struct weir_batch *batch,
                                const int32_t *sel, int32_t count,
                                struct weir_error *err) WEIR_MUST_CHECK;
+/* Writes the rows since the last row group as one, where there are any: for a caller whose rows are
+ * sorted up to here. */
+int weir_parquet_writer_end_group(struct weir_parquet_writer *writer,
+                                  struct weir_error *err) WEIR_MUST_CHECK;
 /* Writes what is left and the footer. On success `info` (may be NULL) describes the file. */
 int weir_parquet_writer_finish(struct weir_parquet_writer *writer,
                                struct weir_parquet_file_info *info,

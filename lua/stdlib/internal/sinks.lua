@@ -1,0 +1,215 @@
+-- Where the rows of a dataset go: `into` and `quarantine` of a declaration, as SINK of the plan.
+local connectors = require "weir.internal.connectors"
+local json = require "weir.internal.json"
+local predicate = require "weir.internal.predicate"
+local types = require "weir.internal.types"
+local words = require "weir.internal.words"
+
+local sinks = {}
+
+local delta_options = {
+    mode = true, partition_by = true, properties = true, z_order_by = true, layout = true, compression = "later", every = "later", path = "later",
+    target_file_size = true, keep = true, compact = true, vacuum = true,
+}
+
+-- SINK of a kind C knows. `columns` nil: not known here.
+local function other_sink(reader, node, field, columns, of)
+    local at = reader:place_of(node, field.value_at)
+    local options, named = connectors.options(reader.project, reader, "sinks", { node = node, at = at })
+    for _, name in ipairs(columns and connectors.column_options("sinks", node.word) or {}) do
+        for _, item in ipairs(named[name] and reader:names(named[name], name) or {}) do
+            predicate.column(reader, columns, item.name, item.at, of)
+        end
+    end
+    return { kind = node.word, options = options }
+end
+
+-- `mode` of a table: "append", or "merge" by the key of the dataset.
+local function read_mode(reader, field, merge)
+    local mode = reader:want(field, "string", "mode", '"append" or "merge"')
+    if mode and mode ~= "append" and mode ~= "merge" then
+        reader:error("type", field.value_at, ("no mode is called %q"):format(mode), 'it is "append" or "merge"')
+    elseif mode == "merge" and not merge.key then
+        reader:error("type", field.value_at, 'mode = "merge" needs to know which rows are the same', merge.hint)
+    end
+    return mode == "merge" and merge.key and "merge" or "append"
+end
+
+-- Table properties: texts under names with dots.
+local function read_properties(reader, field)
+    if not field then
+        return nil
+    end
+    local texts = {}
+    if type(field.value) ~= "table" or getmetatable(field.value) ~= nil then
+        reader:error("type", field.value_at, "properties is a table of texts", 'properties = { ["delta.enableDeletionVectors"] = "true" }')
+        return nil
+    end
+    for name, value in pairs(field.value) do
+        if type(name) ~= "string" or type(value) == "table" then
+            reader:error("type", field.value_at, "properties is a table of texts", 'properties = { ["delta.enableDeletionVectors"] = "true" }')
+            return nil
+        end
+        texts[name] = tostring(value)
+    end
+    return next(texts) and texts or nil
+end
+
+-- How a table is kept in order while the pipeline runs, into SINK. Rows are as old as the dataset's time says; without one, as the day or hour they are
+-- partitioned by, or as their window.
+local function read_upkeep(reader, named, sink, columns, time)
+    local compact, vacuum = reader:want(named.compact, "boolean", "compact", "true or false"), reader:want(named.vacuum, "boolean", "vacuum", "true or false")
+    if compact == false then
+        sink.compact = false
+    end
+    if vacuum == false then
+        sink.vacuum = false
+    end
+    local size = reader:size(named.target_file_size, "target_file_size")
+    if size and size < 1048576 then
+        reader:error("type", named.target_file_size.value_at, "files are of 1MB or more")
+    elseif size then
+        sink.target_bytes = size
+    end
+    local keep = reader:duration(named.keep, "keep")
+    if not keep then
+        return
+    end
+    for _, part in ipairs(sink.partition_by) do
+        time = time or part.date or part.hour
+    end
+    for _, column in ipairs(columns or {}) do
+        time = time or column.name == "window_start" and column.name or nil
+    end
+    if not time then
+        reader:error("type", named.keep.value_at, "keep needs to know how old a row is",
+            'add time = { field = "…" } to the stream, or partition_by = { date "…" }')
+    elseif keep < 60000000 then
+        reader:error("type", named.keep.value_at, "rows are kept for a minute or more")
+    else
+        sink.keep_us, sink.keep_by = keep, time
+    end
+end
+
+-- partition_by: columns, date "column", hour "column".
+local function read_partitions(reader, field, columns, of)
+    local parts, items = json.array {}, {}
+    local x = field and field.value
+    if type(x) == "table" and getmetatable(x) == nil then
+        items = reader:fields(x, field.value_at)
+    elseif field then
+        items[1] = { key = 1, value = x, at = field.at, value_at = field.value_at }
+    end
+    for _, item in ipairs(items) do
+        local name, part = item.value, "column"
+        if words.is_node(name) and (name.word == "date" or name.word == "hour") then
+            name, part = name.args[1], name.word
+        end
+        if type(name) ~= "string" then
+            reader:error("type", item.value_at, 'partition_by takes columns, date "column" or hour "column"')
+        else
+            local column = predicate.column(reader, columns, name, part == "column" and item.value_at or reader:argument_at(item.value_at, 1), of)
+            if column and part ~= "column" and not types.is_timestamp(column.type) and column.type.kind ~= "date" then
+                reader:error("type", item.value_at, ("%s takes a time; `%s` is %s"):format(part, name, column.type.text))
+            elseif column and (types.is_nested(column.type) or column.type.kind == "binary" or types.is_float(column.type)) then
+                reader:error("type", item.value_at, ("a table is not partitioned by a column of type %s"):format(column.type.text))
+            end
+            parts[#parts + 1] = { [part] = name }
+        end
+    end
+    return parts
+end
+
+-- In which order files that are put together hold their rows, into SINK.
+local function read_layout(reader, named, sink, columns, of)
+    local layout = reader:want(named.layout, "string", "layout", '"direct_lake"')
+    if layout and layout ~= "direct_lake" then
+        reader:error("type", named.layout.value_at, ("no layout is called %q"):format(layout), 'it is "direct_lake"; or say z_order_by = { "column" }')
+        return
+    elseif layout and named.z_order_by then
+        reader:error("type", named.z_order_by.value_at, 'layout = "direct_lake" has an order of its own', "leave one of the two out")
+        return
+    end
+    local apart, order = {}, json.array {}
+    for _, part in ipairs(sink.partition_by) do
+        apart[part.column or ""] = true
+    end
+    for _, item in ipairs(reader:names(named.z_order_by, "z_order_by") or {}) do
+        local column = predicate.column(reader, columns, item.name, item.at, of)
+        if column and apart[item.name] then
+            reader:error("type", item.at, ("`%s` is in partition_by: files are apart by it already"):format(item.name))
+        elseif column and (types.is_nested(column.type) or column.type.kind == "bool" or column.type.kind == "binary") then
+            reader:error("type", item.at, ("a table is not ordered by a column of type %s"):format(column.type.text))
+        elseif #order == 8 then
+            reader:error("type", item.at, "a table is ordered by 8 columns at most", "two or three keep files narrow")
+        end
+        order[#order + 1] = item.name
+    end
+    if sink.compact == false and (layout or #order > 0) then
+        reader:error("type", (named.layout or named.z_order_by).value_at, "rows are put in order where files are put together", "leave compact = false out")
+    end
+    sink.layout, sink.z_order_by = layout, #order > 0 and order or nil
+end
+
+local APPEND_ONLY = { hint = 'give a stream a key = "…"; a source appends' }
+
+-- SINK of an `into`; json.null for none. Where nothing is said: a table, if there is a place for tables. `merge` says by which columns rows may
+-- be merged and which time makes one newer: { key =, time =, hint = what to add where there is no key }.
+function sinks.of(reader, field, columns, of, at, merge)
+    if not field and reader.project.without_tables then
+        reader:error("type", at, ("there is no storage for a table of `%s`"):format(of),
+            'say where it goes: into = kafka { … } or none; or storage = delta { root = "data/lake" } in the pipeline')
+        return json.null
+    elseif not field then
+        if merge and merge.merges and not merge.key then
+            reader:error("type", at, ("the rows of `%s` change, and a table of them needs to know which are the same"):format(of), merge.hint)
+        end
+        local merges = merge and merge.merges and merge.key
+        return { kind = "delta", mode = merges and "merge" or "append", key = merges or nil, partition_by = json.array {} }
+    end
+    local node = reader:node(field, "into", "delta", "none", unpack(connectors.names "sinks"))
+    if not node then
+        return json.null
+    elseif node.word == "none" then
+        return json.null
+    elseif connectors.is("sinks", node.word) then
+        return other_sink(reader, node, field, columns, of)
+    elseif not node.body then
+        reader:left_open({ word = "delta" }, field.value_at)
+        return json.null
+    elseif reader.project.without_tables then
+        reader:error("type", field.value_at, "the pipeline has no storage for tables", 'add storage = delta { root = "data/lake" } to it')
+    end
+    at = reader:place_of(node, field.value_at)
+    local named = reader:options(node.body, at, delta_options, "delta", false)
+    merge = merge or APPEND_ONLY
+    local mode = read_mode(reader, named.mode, merge)
+    if merge.merges and not named.mode and merge.key then
+        mode = "merge"
+    end
+    local sink = {
+        kind = "delta", mode = mode,
+        partition_by = read_partitions(reader, named.partition_by, columns, of),
+        properties = read_properties(reader, named.properties),
+    }
+    if mode == "merge" then
+        sink.key, sink.time = merge.key, merge.time
+    end
+    read_upkeep(reader, named, sink, columns, merge.time)
+    read_layout(reader, named, sink, columns, of)
+    return sink
+end
+
+-- SINK of rejected rows where a declaration says it; nil where the pipeline's (a table each) holds. `none`: they are counted only.
+function sinks.quarantine(reader, field)
+    if not field then
+        return nil
+    end
+    local node = reader:node(field, "quarantine", "none", unpack(connectors.names "sinks"))
+    if node and connectors.is("sinks", node.word) then
+        return other_sink(reader, node, field)
+    end
+    return node and { kind = "none" } or nil
+end
+
+return sinks
