@@ -29,7 +29,7 @@ def in_model(project, body, marked, *texts):
 # --- words not built yet ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("word", ["decision", "pattern", "job", "policy"])
+@pytest.mark.parametrize("word", ["pattern", "job", "policy"])
 def test_kinds_not_built_are_refused_by_name(project, word):
     refused(project, f'return {word} "x.y" {{ on = "bronze.row" }}', word, f"`{word}` is not built yet")
 
@@ -98,9 +98,9 @@ def test_commands_not_built_are_refused_by_name(project, command):
 
 
 def test_what_is_refused_does_not_run(project):
-    world = World(project, COLUMNS, [STREAM.replace("@", ""), 'return decision "x.y" { on = "bronze.row" }'], [{"id": 1}])
+    world = World(project, COLUMNS, [STREAM.replace("@", ""), 'return job "x.y" { on = "bronze.row" }'], [{"id": 1}])
     outcome = project.weir(*RUN)
-    assert outcome.code == 1 and "`decision` is not built yet" in outcome.err and not world.exists("silver.x")
+    assert outcome.code == 1 and "`job` is not built yet" in outcome.err and not world.exists("silver.x")
 
 
 def test_quality_of_a_source_is_refused_by_name(project):

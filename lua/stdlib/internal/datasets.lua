@@ -62,6 +62,7 @@ local function adder(project, reader, of, from)
             reads = reads,
             nulls = null_check.sites(f.node, columns, more.out),
             fn = f.fn,
+            text = f.text,
             columns = columns,
             out = more.out,
             result = more.result,
@@ -450,7 +451,8 @@ local function add_assigned(declared, map, input)
     end
 end
 
-function datasets.stream(project, reader, node, at)
+-- `made`: the map of a stream that is written here and not in a file, { fn =, at =, reads =, text = }; or nil.
+function datasets.stream(project, reader, node, at, made)
     local of = node.name
     local named = reader:options(node.body, at, stream_options, ("stream %q"):format(of), false)
     local from = upstream(project, reader, named.from, node, at)
@@ -490,7 +492,7 @@ function datasets.stream(project, reader, node, at)
         return _
     end
     local declared = read_columns(reader, named.columns)
-    local map = reader:func(named.map, "map")
+    local map = made or reader:func(named.map, "map")
     add_assigned(declared, map, entered)
     local plan = {
         name = of, file = at.file, line = at.line, column = at.col,
@@ -528,9 +530,8 @@ function datasets.stream(project, reader, node, at)
         plan.map = json.null
         joins.note_reads(join or { needs = {} }, map, 3)
     elseif map or #retyped > 0 then
-        local made = map or { fn = nil, at = named.columns.at }
         plan.map = {
-            ["function"] = note(functions("map", made, "map", entered, {
+            ["function"] = note(functions("map", map or { fn = nil, at = named.columns.at }, "map", entered, {
                 out = declared, retyped = retyped, joined = joined, join = join, copies = not join,
             })),
             out = fields_json(declared),

@@ -126,6 +126,7 @@ function explain.dataset(result, name, options)
     if not dataset then
         return nil, ("no dataset is called `%s`"):format(name)
     end
+    kind = dataset.decision and "decision" or kind
     local functions = functions_of(plan, options.code and result.code, name)
     if options.json then
         return json.encode({
@@ -183,6 +184,12 @@ function explain.dataset(result, name, options)
     end
     if said(dataset.map) then
         line("map", ("function %d assigns %s"):format(dataset.map["function"], columns_text(dataset.map.out)))
+    end
+    if dataset.decision then
+        line("hit", dataset.decision.hit)
+        for i, row in ipairs(dataset.decision.rows) do
+            line("row " .. i, ("%s -> %s"):format(row.when ~= "" and row.when or "any", row.gives))
+        end
     end
     if dataset.by then
         line("by", table.concat(dataset.by, ", "))

@@ -624,7 +624,7 @@ end
 function check.row_function(reader, f, about)
     local node = f.node
     if not node then
-        return nil
+        return f.reads -- of what is written here and not in a file
     end
     local walk = setmetatable({
         reader = reader,

@@ -4,6 +4,7 @@ local native = require "weir.native"
 local codegen = require "weir.internal.codegen"
 local connectors = require "weir.internal.connectors"
 local datasets = require "weir.internal.datasets"
+local decisions = require "weir.internal.decisions"
 local json = require "weir.internal.json"
 local lookups = require "weir.internal.lookups"
 local models = require "weir.internal.models"
@@ -180,7 +181,7 @@ end
 
 -- ---------------------------------------------------------------- the graph
 
-local kinds = { stream = true, model = true, rule = true, quality = true }
+local kinds = { stream = true, decision = true, model = true, rule = true, quality = true }
 
 -- Registers a declaration under its name: one dataset, one writer.
 local function register(project, reader, declaration)
@@ -235,6 +236,8 @@ local function visit(project, reader, declaration, pending, path)
     local made
     if node.word == "stream" then
         made = datasets.stream(project, reader, node, declaration.at)
+    elseif node.word == "decision" then
+        made = decisions.decision(project, reader, node, declaration.at)
     elseif node.word == "rule" then
         made = rule_kind.rule(project, reader, node, declaration.at)
     else
@@ -299,7 +302,7 @@ local function generate(f)
     else
         loop, source = codegen.map(f.fn, f.columns, f.out, f.retyped, name, f.joined, f.copies)
     end
-    return loop, source
+    return loop, f.text and source .. f.text or source
 end
 
 -- ---------------------------------------------------------------- load

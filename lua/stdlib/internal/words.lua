@@ -10,7 +10,7 @@ local words = {}
 --   size    kind "5m" or kind { … }    args    kind(…), kind "text", kind { … }
 words.built = {
     pipeline = "named", source = "named", stream = "named", model = "named", quality = "named", expect = "named",
-    lookup = "named", async_lookup = "named", interval_join = "named",
+    decision = "named", lookup = "named", async_lookup = "named", interval_join = "named",
     delta = "table", -- and the kinds of source, decoder and sink, below
     tumbling = "size", hopping = "args", cumulate = "args", session = "args", calendar = "args",
     not_null = "args", one_of = "args", between = "args", matches = "args", unique = "args",
@@ -22,7 +22,7 @@ words.built = {
 
 -- Words of the language that are refused by name. The text is what to do meanwhile, if anything.
 words.later = {
-    decision = "", pattern = "", job = "", policy = "",
+    pattern = "", job = "", policy = "",
     sliding = "use `hopping`", every = "use `emit = \"on_close\"`",
     temporal_join = "", regular_join = "", window_join = "",
     over = "",

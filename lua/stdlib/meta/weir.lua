@@ -193,6 +193,10 @@ function json(options) end
 ---@param options { seed?: integer, count?: integer, rate?: number, start?: string, per_second?: number, defects?: number, late_s?: number }
 ---@return weir.node
 function generator(options) end
+---A table of rows { column = condition, verdict = literal }, by a hit policy; see docs/guide/decisions.md.
+---@param name string
+---@return fun(t: table): weir.node
+function decision(name) end
 ---@param options string|{ size: string, allowed_lateness?: string, late?: string }
 ---@return weir.node
 function tumbling(options) end
