@@ -2,6 +2,8 @@
 /* Changelogs: what a row of one does to the row of its key, in the int8 column `_change`. A −U
  * takes back the old row where it is known; the +U that follows is the new one. A source that knows
  * only the new row (Debezium) gives +U alone, which replaces by key. */
+#include "batch/batch.h"
+
 #define WEIR_CHANGE_COLUMN "_change"
 /* Beside it, list<string>: the columns a +U leaves out (null in the row), which keep their value.
  */
@@ -12,4 +14,28 @@ enum weir_change {
     WEIR_CHANGE_BEFORE = 1, /* −U */
     WEIR_CHANGE_AFTER = 2,  /* +U */
     WEIR_CHANGE_DELETE = 3, /* −D; only key columns can be trusted */
+    /* every row before it is gone; of the row itself nothing counts (its key is zero or empty) */
+    WEIR_CHANGE_TRUNCATE = 4,
 };
+
+/* What a row of an integer column of changes says; null is an insert. */
+static inline int64_t weir_change_read(const struct weir_column *column, int32_t row) {
+    if (weir_column_is_null(column, row)) {
+        return WEIR_CHANGE_INSERT;
+    }
+    switch (weir_type_width(column->type)) {
+    case 1:
+        return ((const int8_t *)column->values)[row];
+    case 2:
+        return ((const int16_t *)column->values)[row];
+    case 4:
+        return ((const int32_t *)column->values)[row];
+    default:
+        return ((const int64_t *)column->values)[row];
+    }
+}
+
+/* The row is no new one: it is not judged, and passes. */
+static inline bool weir_change_takes_back(int64_t change) {
+    return (change & 1) != 0 || change == WEIR_CHANGE_TRUNCATE;
+}

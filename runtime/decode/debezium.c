@@ -483,6 +483,30 @@ static int put_extras(struct debezium *d, enum weir_change change,
     return rc;
 }
 
+static int put_zero(struct weir_column_builder *b) {
+    switch (b->type) {
+    case WEIR_TYPE_BOOL:
+        return weir_builder_bool(b, false);
+    case WEIR_TYPE_FLOAT:
+        return weir_builder_float(b, 0);
+    case WEIR_TYPE_DOUBLE:
+        return weir_builder_double(b, 0);
+    case WEIR_TYPE_DECIMAL:
+        return weir_builder_decimal(b, 0, 0);
+    default:
+        return weir_type_is_bytes(b->type) ? weir_builder_bytes(b, "", 0) : weir_builder_int(b, 0);
+    }
+}
+
+/* Of a truncate: null, but where a key may not be. */
+static int put_no_row(struct debezium *d, struct weir_column_builder *columns) {
+    int rc = WEIR_OK;
+    for (int32_t i = 0; rc == WEIR_OK && i < d->plan.record.count; i++) {
+        rc = d->is_key[i] ? put_zero(&columns[i]) : weir_builder_null(&columns[i]);
+    }
+    return rc;
+}
+
 /* Which members the event has; *found are those of its payload. */
 static int read_envelope(struct debezium *d, const uint32_t *found[MEMBER_COUNT]) {
     struct json_reader *r = &d->plan.reader;
@@ -537,10 +561,10 @@ static int read_event(struct debezium *d, struct weir_column_builder *columns, b
         *ignored = true;
         return WEIR_OK;
     case 't':
-        return json_fail(
-            r, 0,
-            "the table was truncated: rows that were read before are kept; delete them "
-            "yourself, or keep truncates out of the topic (skipped.operations=t)");
+        rc = put_no_row(d, columns);
+        return rc == WEIR_OK
+                   ? put_extras(d, WEIR_CHANGE_TRUNCATE, found, columns + d->plan.record.count)
+                   : rc;
     default:
         return json_fail(r, 0, "the op \"%c\" is not known", op[1] >= ' ' ? op[1] : '?');
     }

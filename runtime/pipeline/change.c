@@ -13,24 +13,8 @@
 
 enum { JUDGED, TAKES_BACK, LEAVES };
 
-int64_t change_read(const struct weir_column *column, int32_t row) {
-    if (weir_column_is_null(column, row)) {
-        return WEIR_CHANGE_INSERT;
-    }
-    switch (weir_type_width(column->type)) {
-    case 1:
-        return ((const int8_t *)column->values)[row];
-    case 2:
-        return ((const int16_t *)column->values)[row];
-    case 4:
-        return ((const int32_t *)column->values)[row];
-    default:
-        return ((const int64_t *)column->values)[row];
-    }
-}
-
 int64_t change_kind(const struct weir_node *node, const struct weir_batch *batch, int32_t row) {
-    return change_read(&batch->columns[node->change_column], row);
+    return weir_change_read(&batch->columns[node->change_column], row);
 }
 
 int change_init(struct weir_node *node) {
@@ -60,20 +44,44 @@ void change_begin(struct weir_node *node, const struct weir_flow *flow) {
     const struct weir_column *column = &flow->batch->columns[node->change_column];
     for (int32_t i = 0; i < flow->count; i++) {
         int32_t row = flow->sel[i];
-        bool takes_back = (change_read(column, row) & 1) != 0;
+        bool takes_back = weir_change_takes_back(weir_change_read(column, row));
         node->exempt[row] = takes_back && !node->change_whole ? TAKES_BACK : JUDGED;
     }
 }
 
+int change_refuse(struct weir_node *node, const struct weir_flow *flow, int32_t *sel,
+                  int32_t *count, struct weir_error *err) {
+    int32_t kept = 0;
+    if (node->change_column < 0 || node->change_whole || node->graph->partitions < 2) {
+        return WEIR_OK;
+    }
+    for (int32_t i = 0; i < *count; i++) {
+        sel[kept++] = sel[i];
+        if (change_kind(node, flow->batch, sel[i]) != WEIR_CHANGE_TRUNCATE) {
+            continue;
+        }
+        kept--;
+        int rc = node_reject(node, sel[i], TALLY_TRUNCATE,
+                             "the table was truncated, but its topic has several partitions, so "
+                             "that nobody knows which rows came before: give the table a topic of "
+                             "one partition, or DELETE its rows");
+        if (rc != WEIR_OK) {
+            return weir_error_set(err, rc, "%s: too many reasons in one batch", node->name);
+        }
+    }
+    *count = kept;
+    return WEIR_OK;
+}
+
 bool change_leaves(struct weir_node *node, const struct weir_flow *flow, int32_t row) {
     if (node->change_column < 0 ||
-        change_read(&flow->batch->columns[node->change_column], row) != WEIR_CHANGE_AFTER) {
+        weir_change_read(&flow->batch->columns[node->change_column], row) != WEIR_CHANGE_AFTER) {
         return false;
     }
     if (node->change_whole) { /* its old row, judged just before, is all there is to say */
         int32_t before = row - 1;
-        if (before >= 0 &&
-            change_read(&flow->batch->columns[node->change_column], before) == WEIR_CHANGE_BEFORE) {
+        if (before >= 0 && weir_change_read(&flow->batch->columns[node->change_column], before) ==
+                               WEIR_CHANGE_BEFORE) {
             node->exempt[before] = LEAVES;
             node->leaving = true;
         }
@@ -88,7 +96,7 @@ void change_signs(struct weir_node *node, const struct weir_flow *flow) {
     const struct weir_column *column = &flow->batch->columns[node->change_column];
     for (int32_t i = 0; i < flow->count; i++) {
         int32_t row = flow->sel[i];
-        node->signs[row] = (change_read(column, row) & 1) != 0 ? -1 : 1;
+        node->signs[row] = (weir_change_read(column, row) & 1) != 0 ? -1 : 1;
     }
 }
 
@@ -113,8 +121,8 @@ int32_t change_split(const struct weir_node *node, int32_t *sel, int32_t count,
 static bool is_before_of(const struct weir_node *node, const struct weir_flow *flow, int32_t row,
                          int32_t next) {
     const struct weir_column *column = &flow->batch->columns[node->change_column];
-    return next == row + 1 && change_read(column, row) == WEIR_CHANGE_BEFORE &&
-           change_read(column, next) == WEIR_CHANGE_AFTER;
+    return next == row + 1 && weir_change_read(column, row) == WEIR_CHANGE_BEFORE &&
+           weir_change_read(column, next) == WEIR_CHANGE_AFTER;
 }
 
 int32_t change_join(const struct weir_node *node, const struct weir_flow *flow,

@@ -195,6 +195,7 @@ int node_enter(struct weir_node *node, const struct weir_flow *flow, int32_t *se
         *wm_before = node->wm_before;
         *watermark = weir_watermark_now(node->watermark);
     }
+    rc = rc == WEIR_OK ? change_refuse(node, flow, sel, count, err) : rc;
     if (rc == WEIR_OK && node->withheld != NULL) {
         rc = withheld_refuse(node, flow, sel, count, err);
     }

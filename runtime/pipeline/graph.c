@@ -185,6 +185,10 @@ void weir_graph_set_moment(struct weir_graph *graph, int64_t clock_us, int64_t e
     graph->message++;
 }
 
+void weir_graph_set_partitions(struct weir_graph *graph, int32_t partitions) {
+    graph->partitions = partitions;
+}
+
 void weir_graph_set_rule_set_hash(struct weir_graph *graph, const char *hash, size_t length) {
     snprintf(graph->rule_set_hash, sizeof(graph->rule_set_hash), "%.*s", (int)length, hash);
 }

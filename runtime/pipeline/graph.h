@@ -125,6 +125,8 @@ void weir_graph_destroy(struct weir_graph *graph);
 
 /* Recorded clock and open epoch, before each push or tick. */
 void weir_graph_set_moment(struct weir_graph *graph, int64_t clock_us, int64_t epoch);
+/* Of the source whose rows are pushed next, as far as they are known; 1 when nothing is said. */
+void weir_graph_set_partitions(struct weir_graph *graph, int32_t partitions);
 /* In replay: a breach recorded for the next push or tick, added to those expected; `text` is why,
  * copied. Several declarations may breach in one batch. */
 void weir_graph_expect_breach(struct weir_graph *graph, int32_t function, int32_t row,

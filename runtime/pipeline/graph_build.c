@@ -12,8 +12,8 @@
 
 enum { ERROR_TEXT_BYTES_MAX = 64 << 20 };
 
-const char *const reserved_tally_names[TALLY_RESERVED] = {"decode", "time",   "map",        "where",
-                                                          "budget", "future", "unavailable"};
+const char *const reserved_tally_names[TALLY_RESERVED] = {
+    "decode", "time", "map", "where", "budget", "future", "unavailable", "truncate"};
 
 int32_t dataset_tally(struct weir_dataset *dataset, const char *name) {
     struct weir_counters *counters = &dataset->counters;

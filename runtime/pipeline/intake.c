@@ -138,6 +138,7 @@ static int begin_batch(struct weir_pipeline *p, struct weir_error *err) {
         weir_batch_fill_int64(batch->batch,
                               batch->batch->column_count - WEIR_META_COUNT + WEIR_META_INGESTED_AT,
                               p->clock_us);
+        weir_graph_set_partitions(p->graph, source->partition_count);
         rc = weir_graph_push(p->graph, s, partition, batch->batch, err);
         ask_for_rows(source, weir_clock_thread_cpu_ns() - cpu_ns, batch->batch->rows);
     }

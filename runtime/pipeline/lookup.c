@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "batch/change.h"
 #include "operator/key.h"
 #include "operator/literal.h"
 #include "pipeline/asking.h"
@@ -378,7 +379,8 @@ static int wanted(struct weir_node *node, const struct weir_flow *flow, int32_t 
     int32_t kept = 0;
     for (int32_t i = 0; i < flow->count; i++) {
         int32_t row = flow->sel[i];
-        bool judged = node->change_column < 0 || (change_kind(node, flow->batch, row) & 1) == 0;
+        bool judged =
+            node->change_column < 0 || !weir_change_takes_back(change_kind(node, flow->batch, row));
         sel[kept] = row;
         kept += judged;
     }

@@ -178,6 +178,7 @@ struct weir_graph {
     int64_t downstream_ns; /* spent in datasets downstream of the one being processed */
     int32_t firing;        /* models and rules that are */
     int64_t message;       /* counts pushes and ticks */
+    int32_t partitions;    /* of the source whose rows were pushed last */
     int32_t held;          /* flows that wait for answers */
     enum weir_answers answers;
     struct weir_signal *answers_signal;
@@ -192,6 +193,7 @@ enum {
     TALLY_BUDGET,
     TALLY_FUTURE,
     TALLY_UNAVAILABLE,
+    TALLY_TRUNCATE,
     TALLY_RESERVED
 };
 
@@ -231,10 +233,12 @@ struct change_split {
 };
 
 int change_init(struct weir_node *node) WEIR_MUST_CHECK;
-int64_t change_read(const struct weir_column *column, int32_t row); /* enum weir_change */
 /* That of a row of the input. */
 int64_t change_kind(const struct weir_node *node, const struct weir_batch *batch, int32_t row);
 void change_begin(struct weir_node *node, const struct weir_flow *flow);
+/* A truncate of a table whose rows come by several ways has no place among them. */
+int change_refuse(struct weir_node *node, const struct weir_flow *flow, int32_t *sel,
+                  int32_t *count, struct weir_error *err) WEIR_MUST_CHECK;
 /* `where` leaves the row out; true: it goes on, as the delete of what it updates. */
 bool change_leaves(struct weir_node *node, const struct weir_flow *flow, int32_t row);
 int32_t change_split(const struct weir_node *node, int32_t *sel, int32_t count,

@@ -329,12 +329,62 @@ static int flush(struct remembered *r, const struct weir_flow *flow, int64_t wat
     return rc;
 }
 
+/* Takes what a batch may still need: two rows more. */
+static int make_room(struct remembered *r, const struct weir_flow *flow, int32_t position,
+                     const struct remembered_target *target, struct weir_error *err) {
+    if (!r->emits || r->builder.rows + 2 <= ROWS_MAX) {
+        return WEIR_OK;
+    }
+    int64_t watermark = flow->watermark_before_us != NULL
+                            ? flow->watermark_before_us[flow->sel[position]]
+                            : flow->watermark_us;
+    int rc = flush(r, flow, watermark, target, err);
+    return rc == WEIR_OK ? weir_batch_builder_begin(&r->builder) : rc;
+}
+
+static int by_key(const void *a, const void *b, void *context) {
+    const struct weir_table *table = context;
+    const struct weir_slot *x = weir_table_slot(table, *(const uint32_t *)a);
+    const struct weir_slot *y = weir_table_slot(table, *(const uint32_t *)b);
+    size_t shorter = x->key_bytes < y->key_bytes ? x->key_bytes : y->key_bytes;
+    int order = memcmp(weir_slot_key(table, x), weir_slot_key(table, y), shorter);
+    return order != 0 ? order : (x->key_bytes > y->key_bytes) - (x->key_bytes < y->key_bytes);
+}
+
+/* A truncate takes every row back, in the order of keys, which a restart does not change. */
+static int take_all(struct remembered *r, const struct weir_flow *flow, int32_t position,
+                    const struct remembered_target *target, struct weir_error *err) {
+    uint32_t slots = weir_table_slots(r->table);
+    uint32_t *numbers = malloc(((size_t)slots + 1) * sizeof(*numbers));
+    uint32_t count = 0;
+    int rc = numbers != NULL ? WEIR_OK : WEIR_E_NOMEM;
+    for (uint32_t i = 1; rc == WEIR_OK && i <= slots; i++) {
+        if (weir_table_slot(r->table, i)->sequence != 0) {
+            numbers[count++] = i;
+        }
+    }
+    if (rc == WEIR_OK && r->emits) {
+        qsort_r(numbers, count, sizeof(*numbers), by_key, r->table);
+    }
+    for (uint32_t i = 0; rc == WEIR_OK && i < count; i++) {
+        struct weir_slot *slot = weir_table_slot(r->table, numbers[i]);
+        const struct entry *entry = weir_slot_value(r->table, slot);
+        rc = make_room(r, flow, position, target, err);
+        if (rc == WEIR_OK && r->emits) {
+            rc = put(r, WEIR_CHANGE_DELETE, entry->bytes, entry->size, flow, position);
+        }
+        rc = rc == WEIR_OK ? weir_table_delete(r->table, slot, false) : rc;
+    }
+    free(numbers);
+    return rc;
+}
+
 /* One row: what it takes back, and what it is now. */
 static int take(struct remembered *r, const struct weir_flow *flow, int32_t position,
                 struct weir_error *err) {
     const struct weir_keys *keys = &r->keys;
     int32_t row = flow->sel[position];
-    int64_t kind = r->change >= 0 ? change_read(&flow->batch->columns[r->change], row)
+    int64_t kind = r->change >= 0 ? weir_change_read(&flow->batch->columns[r->change], row)
                                   : (int64_t)WEIR_CHANGE_AFTER;
     const uint8_t *key = keys->bytes + keys->offsets[position];
     size_t key_size = keys->offsets[position + 1] - keys->offsets[position];
@@ -392,14 +442,12 @@ int remembered_pass(struct remembered *r, const struct weir_flow *flow,
         rc = r->emits ? weir_batch_builder_begin(&r->builder) : WEIR_OK;
     }
     for (int32_t i = 0; rc == WEIR_OK && i < flow->count; i++) {
-        if (r->builder.rows + 2 > ROWS_MAX) {
-            int64_t watermark = flow->watermark_before_us != NULL
-                                    ? flow->watermark_before_us[flow->sel[i]]
-                                    : flow->watermark_us;
-            rc = flush(r, flow, watermark, target, err);
-            rc = rc == WEIR_OK ? weir_batch_builder_begin(&r->builder) : rc;
+        bool truncates = r->change >= 0 && weir_change_read(&flow->batch->columns[r->change],
+                                                            flow->sel[i]) == WEIR_CHANGE_TRUNCATE;
+        rc = make_room(r, flow, i, target, err);
+        if (rc == WEIR_OK) {
+            rc = truncates ? take_all(r, flow, i, target, err) : take(r, flow, i, err);
         }
-        rc = rc == WEIR_OK ? take(r, flow, i, err) : rc;
     }
     rc = rc == WEIR_OK && r->emits ? flush(r, flow, flow->watermark_us, target, err) : rc;
     if (rc != WEIR_OK && (err == NULL || err->code == WEIR_OK)) {

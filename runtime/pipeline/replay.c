@@ -343,6 +343,7 @@ static int push_batch(struct replay *r, int32_t s, struct weir_source_batch *bat
     snprintf(partition, sizeof(partition), "%s/%d", r->plan->sources[s].name, batch->partition);
     int rc = WEIR_OK;
     if (batch->batch->rows > 0) {
+        weir_graph_set_partitions(r->graph, weir_source_partitions(r->sources[s]));
         rc = weir_graph_push(r->graph, s, partition, batch->batch, err);
     }
     for (int32_t i = 0; rc == WEIR_OK && batch->rejects != NULL && i < batch->rejects->count; i++) {

@@ -381,7 +381,12 @@ static int find_fills(struct weir_node *node, const struct weir_flow *flow, int3
     for (int32_t p = 0; rc == WEIR_OK && p < *count; p++) {
         int32_t row = flow->sel[p];
         int32_t before = w->fill_count;
-        if (weir_column_is_null(list, row) || (change_kind(node, flow->batch, row) & 1) != 0) {
+        int64_t kind = change_kind(node, flow->batch, row);
+        if (kind == WEIR_CHANGE_TRUNCATE) { /* alone: what was withheld is gone behind it */
+            *count = p > 0 ? p : 1;
+            break;
+        }
+        if (weir_column_is_null(list, row) || weir_change_takes_back(kind)) {
             continue;
         }
         for (int32_t i = list->offsets[row]; rc == WEIR_OK && i < list->offsets[row + 1]; i++) {
@@ -623,6 +628,15 @@ static int gather(struct withheld *w, const struct weir_batch *batch, int32_t po
     return rc;
 }
 
+static int forget_all(struct withheld *w) {
+    int rc = WEIR_OK;
+    for (uint32_t i = 1; rc == WEIR_OK && i <= weir_table_slots(w->table); i++) {
+        struct weir_slot *slot = weir_table_slot(w->table, i);
+        rc = slot->sequence != 0 ? weir_table_delete(w->table, slot, false) : rc;
+    }
+    return rc;
+}
+
 static int forget(struct withheld *w, int32_t position) {
     struct weir_slot *slot = find_slot(w, position);
     return slot != NULL ? weir_table_delete(w->table, slot, false) : WEIR_OK;
@@ -661,7 +675,9 @@ int withheld_settle(struct weir_node *node, const struct weir_flow *flow, const 
         int32_t row = flow->sel[p];
         bool lives = next < alive_count && alive[next] == row;
         next += lives;
-        if (change_kind(node, flow->batch, row) == WEIR_CHANGE_BEFORE) {
+        int64_t kind = change_kind(node, flow->batch, row);
+        if (kind == WEIR_CHANGE_BEFORE || kind == WEIR_CHANGE_TRUNCATE) {
+            rc = kind == WEIR_CHANGE_TRUNCATE && lives ? forget_all(w) : rc;
             continue;
         }
         rc = lives ? forget(w, p) : remember(w, flow->batch, p, row, err);

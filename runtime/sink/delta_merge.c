@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "batch/change.h"
 #include "lake/parquet/reader.h"
 #include "lake/parquet/writer.h"
 
@@ -23,6 +24,8 @@ struct delta_changes {
     int32_t count;
     int32_t capacity;
     size_t bytes;
+    int32_t change; /* column, or -1 */
+    bool truncates; /* the table is emptied before the rows held go in */
 };
 
 static int no_memory(struct weir_error *err) {
@@ -42,8 +45,8 @@ int delta_changes_create(const struct weir_sink_config *config,
     changes->options.keys = config->keys;
     changes->options.key_count = config->key_count;
     changes->options.time = config->time;
-    changes->options.change =
-        weir_schema_find(config->schema, SINK_CHANGE_COLUMN) >= 0 ? SINK_CHANGE_COLUMN : NULL;
+    changes->change = weir_schema_find(config->schema, SINK_CHANGE_COLUMN);
+    changes->options.change = changes->change >= 0 ? SINK_CHANGE_COLUMN : NULL;
     int32_t unavailable = weir_schema_find(config->schema, SINK_UNAVAILABLE_COLUMN);
     if (unavailable >= 0 && delta_changes_is_note(&config->schema->fields[unavailable])) {
         changes->options.unavailable = SINK_UNAVAILABLE_COLUMN;
@@ -75,6 +78,7 @@ static void forget(struct delta_changes *changes) {
     }
     changes->count = 0;
     changes->bytes = 0;
+    changes->truncates = false;
 }
 
 void delta_changes_destroy(struct delta_changes *changes) {
@@ -90,8 +94,8 @@ size_t delta_changes_bytes(const struct delta_changes *changes) {
     return changes->bytes;
 }
 
-int delta_changes_write(struct delta_changes *changes, struct weir_batch *batch, const int32_t *sel,
-                        int32_t count, struct weir_error *err) {
+static int hold(struct delta_changes *changes, struct weir_batch *batch, const int32_t *sel,
+                int32_t count, struct weir_error *err) {
     if (count == 0) {
         return WEIR_OK;
     }
@@ -120,6 +124,28 @@ int delta_changes_write(struct delta_changes *changes, struct weir_batch *batch,
     return WEIR_OK;
 }
 
+/* A truncate makes what came before it void. */
+int delta_changes_write(struct delta_changes *changes, struct weir_batch *batch, const int32_t *sel,
+                        int32_t count, struct weir_error *err) {
+    int32_t all[WEIR_BATCH_ROWS_MAX];
+    int32_t from = 0;
+    for (int32_t i = 0; changes->change >= 0 && i < count; i++) {
+        int32_t row = sel != NULL ? sel[i] : i;
+        if (weir_change_read(&batch->columns[changes->change], row) == WEIR_CHANGE_TRUNCATE) {
+            from = i + 1;
+        }
+    }
+    if (from == 0) {
+        return hold(changes, batch, sel, count, err);
+    }
+    forget(changes);
+    changes->truncates = true;
+    for (int32_t i = 0; sel == NULL && i < count; i++) {
+        all[i] = i;
+    }
+    return hold(changes, batch, (sel != NULL ? sel : all) + from, count - from, err);
+}
+
 /* --- sealing ------------------------------------------------------------------------------- */
 
 static int put_head(const struct delta_changes *changes, struct weir_buffer *effect) {
@@ -146,6 +172,9 @@ static int put_head(const struct delta_changes *changes, struct weir_buffer *eff
     }
     if (options->unavailable != NULL) {
         json_object_set_new(head, "unavailable", json_string(options->unavailable));
+    }
+    if (changes->truncates) {
+        json_object_set_new(head, "truncate", json_true());
     }
     json_object_set_new(head, "partitions", partitions);
     char *text = json_dumps(head, JSON_COMPACT | JSON_ENSURE_ASCII);
@@ -185,7 +214,7 @@ int delta_changes_seal(struct delta_changes *changes, struct weir_buffer *effect
     int64_t count = 0;
     int64_t at = 0;
     int64_t start = 0;
-    if (changes->count == 0) {
+    if (changes->count == 0 && !changes->truncates) {
         return WEIR_OK;
     }
     int rc =
@@ -265,12 +294,26 @@ static int read_head(const json_t *head, struct how *how, struct weir_error *err
     how->options.time = json_string_value(json_object_get(head, "time"));
     how->options.change = json_string_value(json_object_get(head, "change"));
     how->options.unavailable = json_string_value(json_object_get(head, "unavailable"));
+    how->options.truncate = json_is_true(json_object_get(head, "truncate"));
     return good ? WEIR_OK
                 : weir_error_set(err, WEIR_E_CORRUPT,
                                  "the record's changes do not say how to "
                                  "merge them");
 }
 
+static int keep_batch(struct weir_batch *batch, struct weir_batch ***out, int32_t *count,
+                      struct weir_error *err) {
+    struct weir_batch **batches = realloc(*out, ((size_t)*count + 1) * sizeof(struct weir_batch *));
+    if (batches == NULL) {
+        weir_batch_unref(batch);
+        return no_memory(err);
+    }
+    *out = batches;
+    batches[(*count)++] = batch;
+    return WEIR_OK;
+}
+
+/* One batch at least: an empty one says the columns. */
 static int read_rows(const void *bytes, size_t size, struct weir_pool *pool,
                      struct weir_batch ***out, int32_t *count, struct weir_error *err) {
     const struct weir_parquet_reader_options options = {.pool = pool};
@@ -282,15 +325,11 @@ static int read_rows(const void *bytes, size_t size, struct weir_pool *pool,
         if (rc != WEIR_OK || batch == NULL) {
             break;
         }
-        struct weir_batch **batches =
-            realloc(*out, ((size_t)*count + 1) * sizeof(struct weir_batch *));
-        if (batches == NULL) {
-            weir_batch_unref(batch);
-            rc = no_memory(err);
-            break;
-        }
-        *out = batches;
-        batches[(*count)++] = batch;
+        rc = keep_batch(batch, out, count, err);
+    }
+    if (rc == WEIR_OK && *count == 0) {
+        struct weir_batch *none = weir_batch_create(pool, weir_parquet_reader_schema(reader));
+        rc = none != NULL ? keep_batch(none, out, count, err) : no_memory(err);
     }
     weir_parquet_reader_close(reader);
     return rc;

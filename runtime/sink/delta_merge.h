@@ -3,7 +3,8 @@
  * that says how to merge (so that it can be applied after the rules have changed), then the
  * changes, the last of every key and those that have what it leaves out, as a Parquet file:
  *   {"merge":1,"key":["sku"],"time":"updated_at","change":"_change","unavailable":"_unavailable",
- *    "partitions":[…]}\n  PAR1 …
+ *    "truncate":true,"partitions":[…]}\n  PAR1 …
+ * With "truncate" every row the table has goes before the changes come.
  * What it does to the table's files is derived when it is applied, from the table as it is then. */
 #include "lake/delta/merge.h"
 #include "sink/sink.h"

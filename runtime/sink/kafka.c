@@ -6,8 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "batch/change.h"
 #include "core/clock.h"
 #include "core/fault.h"
+#include "core/log.h"
 #include "core/time.h"
 #include "sink/encode.h"
 #include "sink/kafka_log.h"
@@ -21,7 +23,6 @@ enum {
     MESSAGE_OVERHEAD_BYTES = 1024, /* what its check adds, generously */
     REFRESH_NS = 60,
 };
-#define CHANGE_COLUMN "_change"
 
 /* Buffers outlive the sink where the ledger still holds their bytes. */
 struct slab {
@@ -241,7 +242,7 @@ static int read_columns(struct kafka_sink *sink, struct weir_error *err) {
         sink->flags |= KAFKA_EFFECT_HEADERS;
     }
     sink->change = -1;
-    int32_t change = weir_schema_find(sink->config.schema, CHANGE_COLUMN);
+    int32_t change = weir_schema_find(sink->config.schema, WEIR_CHANGE_COLUMN);
     if (rc == WEIR_OK && change >= 0 && sink->key_count > 0 &&
         sink->config.schema->fields[change].type == WEIR_TYPE_INT8) {
         sink->change = change;
@@ -512,16 +513,20 @@ static int too_large(const struct kafka_sink *sink, size_t bytes, struct weir_er
                           bytes, sink->message_max, sink->topic.name);
 }
 
-enum change { CHANGE_INSERT, CHANGE_BEFORE, CHANGE_AFTER, CHANGE_DELETE };
-
 static int put_message(struct kafka_sink *sink, const struct weir_batch *batch, int32_t row,
                        struct weir_error *err) {
     struct weir_buffer *out = &sink->slab->bytes;
-    int change = sink->change >= 0 && !weir_column_is_null(&batch->columns[sink->change], row)
-                     ? ((const int8_t *)batch->columns[sink->change].values)[row]
-                     : CHANGE_INSERT;
-    if (change == CHANGE_BEFORE) {
+    int64_t change = sink->change >= 0 ? weir_change_read(&batch->columns[sink->change], row)
+                                       : WEIR_CHANGE_INSERT;
+    if (change == WEIR_CHANGE_BEFORE) {
         return WEIR_OK; /* a topic by key knows only the newest row */
+    }
+    if (change == WEIR_CHANGE_TRUNCATE) {
+        weir_log_warn("sink",
+                      "a table was truncated: its rows stay in the topic, whose keys nobody knows "
+                      "dataset=%s",
+                      sink->config.name);
+        return WEIR_OK;
     }
     static const uint32_t nulls[2] = {KAFKA_EFFECT_NULL, KAFKA_EFFECT_NULL};
     size_t at = out->size;
@@ -536,7 +541,7 @@ static int put_message(struct kafka_sink *sink, const struct weir_batch *batch, 
     }
     size_t value = out->size;
     bool is_null = sink->raw >= 0 && weir_column_is_null(&batch->columns[sink->raw], row);
-    if (rc == WEIR_OK && change != CHANGE_DELETE && !is_null) {
+    if (rc == WEIR_OK && change != WEIR_CHANGE_DELETE && !is_null) {
         rc = sink->encoder_ops->row(sink->encoder, row, out, err);
         rc = rc == WEIR_OK ? put_u32(out, at + 4, out->size - value) : rc;
     }

@@ -262,12 +262,14 @@ def test_the_table_equals_the_source_after_kills(kafka, database, connect, weir,
     name = orders.schema
     orders.live(CHANGES // 4)
     orders.run("delete from @.wanted where id in (select id from @.orders where amount < 0);")  # the snapshot has no row before
-    connect.capture(name, database, "postgres", [f"{name}.orders"], decimal_handling_mode="string")
+    connect.capture(name, database, "postgres", [f"{name}.orders"], decimal_handling_mode="string", skipped_operations="none")
     run = weir(f"{name}.{name}.orders", form)
     run.project.write("rules/customers.lua", MODEL)
     orders.live(CHANGES // 4)
     run.start()
-    for _ in range(KILLS):
+    for kill in range(KILLS):
+        if kill == 1:
+            orders.run("truncate @.orders;")
         mark = orders.mark()
         orders.live(CHANGES // (2 * KILLS))
         run.wait_for_row(mark)  # in the middle: what came after the mark is on its way
@@ -340,8 +342,7 @@ def test_what_a_real_connector_sends(kafka, database, connect, weir):
     orders.run("truncate @.orders;")
     orders.run("insert into @.orders (id, customer, amount) values (1, 'after', 1);")
     run.wait_for_row(orders.mark())
-    assert by_id(run.rows())[1]["customer"] == "after"
+    assert [(row["id"], row["customer"]) for row in run.rows()] == [(1, "after"), (orders.sentinel, "mark")]
     run.stop()
-    refused = [one["_reasons"][0]["error"] for one in run.table("quarantine/bronze/orders")]
-    assert len([text for text in refused if "truncated" in text]) == 1, refused
+    assert sum(one["_change"] == 4 for one in run.table("bronze/orders")) == 1
     connect.remove(name)

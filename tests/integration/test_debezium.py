@@ -23,7 +23,7 @@ ORDERS = [
     {"name": "updated_at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
 ]
 AT = "2026-11-21T06:00:00.123456Z"
-INSERT, AFTER, DELETE = 0, 2, 3
+INSERT, AFTER, DELETE, TRUNCATE = 0, 2, 3, 4
 
 
 def row(**values):
@@ -94,10 +94,36 @@ def test_what_an_update_left_outside_the_row_is_named(project):
     assert [one["big"] for one in rows] == [None, "there"]
 
 
-def test_a_truncate_is_quarantined_with_what_to_do(project):
+def test_a_truncate_is_a_row_of_which_nothing_but_the_change_counts(project):
     rows, reasons = read(project, [event("c", after=row()), event("t")])
-    assert len(rows) == 1
-    assert len(reasons) == 1 and "truncated" in reasons[0] and "skipped.operations" in reasons[0]
+    assert reasons == []
+    assert [(one["id"], one["customer"], one["amount"], one["_change"], one["_source_lsn"]) for one in rows][1] == (0, None, None, TRUNCATE, 77)
+
+
+CUSTOMERS = """return model "gold.customers" { from = "silver.orders", by = "customer", measures = { orders = count(), total = sum "amount" },
+  into = delta { mode = "merge" } }"""
+
+
+@pytest.mark.parametrize("every", ["20ms", "10s"])
+def test_a_truncate_empties_the_table_and_what_is_counted_of_it(new_project, every):
+    """Before it, after it and both in one epoch; values that a refused row brought do not come back."""
+    events = [*(event("c", after=row(id=n, customer=f"c{n % 7}", big="x" * 50)) for n in range(5000)),
+              event("u", after=row(id=1, amount="-1", big="y" * 50)), event("t"), event("t"),
+              event("c", after=row(id=1, customer="after", big=GONE)), event("c", after=row(id=2, customer="after"))]
+    for count, wanted, counted in [(len(events), [(2, "after")], [("after", 1)]), (5002, [], [])]:
+        project = new_project(f"p{count}")
+        project.write("schemas/orders.avsc", json.dumps({"type": "record", "name": "orders", "fields": ORDERS}))
+        project.write("landing/a.jsonl", "".join(json.dumps(one) + "\n" for one in events[:count]))
+        project.write("rules/r.lua", """return stream "silver.orders" { from = "bronze.orders", key = "id",
+  expectations = { expect "not owed" { function(e) return e.amount >= 0 end } }, into = delta { mode = "merge" } }""")
+        project.write("rules/m.lua", CUSTOMERS)
+        project.write("pipelines/p.lua", """return pipeline "p" { rules = "rules", storage = delta { root = "lake" }, commit = { every = "%s" },
+  sources = { source "bronze.orders" { files { path = "landing/*.jsonl" },
+    debezium { key = "id", schema = "schemas/orders.avsc", decimals = "string" } } } }""" % every)
+        outcome = project.run("pipelines/p.lua")
+        assert [(one["id"], one["customer"]) for one in lake.by_deltalake(project.root / "lake/silver/orders").to_pylist()] == wanted
+        assert [(one["customer"], one["orders"]) for one in lake.by_deltalake(project.root / "lake/gold/customers").to_pylist()] == counted
+        assert outcome["datasets"]["silver.orders"]["rejected"] == {"not owed": 1, **({"unavailable": 1} if wanted else {})}
 
 
 def test_a_decimal_without_its_scale_is_refused_with_the_way_out(project):
@@ -171,6 +197,9 @@ def final(rows, key=("id",)):
     table = {}
     for one in rows:
         at = tuple(one[name] for name in key)
+        if one["_change"] == TRUNCATE:
+            table = {}
+            continue
         if one["_change"] == DELETE:
             table.pop(at, None)
             continue
@@ -192,7 +221,8 @@ def sample(name, topic):
 def test_real_events_with_schemas_and_with_texts_leave_the_same_table(new_project):
     by_schema, said = read(new_project("schema"), sample("djs.jsonl", ".public.orders"), options="")
     by_text, _ = read(new_project("text"), sample("dalt.jsonl", ".public.orders"))
-    assert final(by_schema) and len(said) == 1 and "truncated" in said[0]
+    assert final(by_schema) and said == []
+    assert TRUNCATE in [one["_change"] for one in by_schema]
     wanted = {key: {**one, "updated_at": None} for key, one in final(by_text).items()}
     assert {key: {**one, "updated_at": None} for key, one in final(by_schema).items()} == wanted
     assert any(one["_unavailable"] == ["big"] for one in by_schema)
@@ -200,7 +230,7 @@ def test_real_events_with_schemas_and_with_texts_leave_the_same_table(new_projec
 
 def test_real_events_without_schemas_refuse_their_decimals(project):
     rows, reasons = read(project, sample("dj.jsonl", ".public.orders"), options="")
-    assert all(one["_change"] == DELETE for one in rows)
+    assert all(one["_change"] in (DELETE, TRUNCATE) for one in rows)
     assert sum("without its scale" in reason for reason in reasons) >= 10
 
 

@@ -38,6 +38,7 @@ SCHEMA = {"type": "record", "name": "product", "fields": [
     {"name": "_change", "type": "int"}]}
 OPTIONS = {"copy": "", "vectors": ', properties = { ["delta.enableDeletionVectors"] = "true" }',
            "feed": ', properties = { ["delta.enableChangeDataFeed"] = "true" }', "partitioned": ', partition_by = { date "updated_at" }'}
+TRUNCATE = 4
 FAULTS = ["sink_file_written", "sink_file_synced", "ledger_after_sync", "delta_before_commit", "delta_merge_written", "delta_entry_written",
           "delta_entry_linked", "delta_after_commit", "ledger_before_sync", "epoch_collected"]
 
@@ -57,6 +58,9 @@ def final(rows):
     newest of all, and the test gives every key a last word."""
     table = {}
     for row in rows:
+        if row["_change"] == TRUNCATE:
+            table = {}
+            continue
         held = table.get(row["sku"])
         if held is None or row["updated_at"] >= held["updated_at"]:
             table[row["sku"]] = row
@@ -73,6 +77,9 @@ def last_words(rows):
 
 def prepare(project, option, count=3000):
     rows = last_words(make_changes(count, count))
+    middle = len(rows) // 2  # what only the rows before it say is gone
+    rows[middle - 40:middle] = [{**row, "sku": f"gone-{row['sku']}", "_change": 2} for row in rows[middle - 40:middle]]
+    rows[middle] = {**rows[middle], "sku": "", "price": None, "_change": TRUNCATE}
     project.write("pipelines/shop.lua", PIPELINE)
     project.write("rules/silver/product.lua", STREAM % OPTIONS[option])
     project.write("schemas/product.avsc", json.dumps(SCHEMA))
@@ -100,6 +107,15 @@ def test_a_stream_with_a_key_is_a_table(project, option):
     printed = project.weir("table", "cat", str(table), "--json")
     assert printed.code == 0, printed
     assert len(printed.out.splitlines()) == len(final(rows))
+    if option == "feed":
+        held = {}
+        told = pa.table(DeltaTable(str(table)).load_cdf(starting_version=0).read_all()).to_pylist()
+        for row in sorted(told, key=lambda one: (one["_commit_version"], one["_change_type"])):  # delete, insert, update_postimage, update_preimage
+            if row["_change_type"] == "delete":
+                del held[row["sku"]]
+            elif row["_change_type"] != "update_preimage":
+                held[row["sku"]] = row["price"]
+        assert sorted(held.items()) == [(sku, price) for sku, price, _ in final(rows)]
     if option == "copy":
         files = [str(table / uri) for uri in DeltaTable(str(table)).file_uris()]
         held = duckdb.execute("select sku, price from read_parquet(?) order by sku", [files]).fetchall()

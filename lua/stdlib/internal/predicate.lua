@@ -227,7 +227,7 @@ end
 
 local expect_options = { on_violation = true, because = true }
 local actions = { quarantine = true, drop = true, fail = true, warn = true }
-local reserved = { decode = true, time = true, map = true, where = true, budget = true, future = true, unavailable = true }
+local reserved = { decode = true, time = true, map = true, where = true, budget = true, future = true, unavailable = true, truncate = true }
 
 -- The plan entry of one `expect`. `functions`: adds a row function, returns its number; `own`: the
 -- columns are the dataset's own, not what it reads.

@@ -272,7 +272,9 @@ static int plan_table(struct delta_merge *merge, struct weir_error *err) {
         }
     }
     merge->use_vectors = property_is_true(table, "delta.enableDeletionVectors");
-    merge->feed = property_is_true(table, "delta.enableChangeDataFeed");
+    /* of a commit without change files readers take the rows of removed files as deletes */
+    merge->feed =
+        !merge->options->truncate && property_is_true(table, "delta.enableChangeDataFeed");
     return plan_partitions(merge, err);
 }
 

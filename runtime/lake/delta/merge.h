@@ -38,7 +38,9 @@ struct weir_delta_merge_options {
     const struct weir_delta_partition
         *partitions; /* as the table was made: tells derived columns */
     int32_t partition_count;
-    struct weir_pool *pool;                         /* required: where batches of old rows go */
+    bool truncate;          /* every row of the table goes first; there may be no changes then but
+                               an empty batch that says the columns */
+    struct weir_pool *pool; /* required: where batches of old rows go */
     const struct weir_delta_writer_options *writer; /* or NULL */
 };
 

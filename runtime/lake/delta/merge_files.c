@@ -142,8 +142,10 @@ int delta_merge_match(struct delta_merge *merge, struct weir_error *err) {
         merge->keys.entries[i].matched = false;
         merge->keys.entries[i].old = -1;
     }
-    int rc = weir_delta_snapshot_schema(snapshot, &schema, &columns, err);
-    if (rc != WEIR_OK) {
+    int rc = merge->options->truncate
+                 ? WEIR_OK
+                 : weir_delta_snapshot_schema(snapshot, &schema, &columns, err);
+    if (rc != WEIR_OK || merge->options->truncate) {
         return rc;
     }
     for (int32_t i = 0; i < merge->key_count; i++) {
@@ -515,10 +517,19 @@ static int format_adds(struct delta_merge *merge, struct weir_error *err) {
     return rc == WEIR_OK ? rc : weir_error_set(err, rc, "merge: the commit grows past 1 GiB");
 }
 
+static int truncate_file(void *context, const struct weir_delta_add *add, struct weir_error *err) {
+    struct delta_merge *merge = context;
+    merge->result->files_changed++;
+    return format_remove(merge, delta_snapshot_find(merge->table->snapshot, add), err);
+}
+
 int delta_merge_write(struct delta_merge *merge, struct weir_error *err) {
     struct weir_delta_table *table = merge->table;
     weir_buffer_clear(&merge->actions);
     int rc = open_writers(merge, err);
+    if (rc == WEIR_OK && merge->options->truncate) {
+        rc = weir_delta_snapshot_each_file(table->snapshot, truncate_file, merge, err);
+    }
     for (int32_t i = 0; i < merge->touched_count && rc == WEIR_OK; i++) {
         rc = change_file(merge, &merge->touched[i], err);
     }
