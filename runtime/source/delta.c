@@ -13,7 +13,7 @@
 #include "lake/delta/state.h"
 #include "lake/delta/table.h"
 #include "lake/store/open.h"
-#include "source/table_file.h"
+#include "source/delta_feed.h"
 
 enum {
     POSITION_BYTES = 40,
@@ -33,6 +33,7 @@ struct delta_source {
     bool skips_changes;
 
     struct table_file file;
+    struct delta_feed feed;       /* has keys where changes are told */
     struct weir_delta_adds files; /* of the snapshot or commit at hand, in reading order */
     int64_t version;              /* whose files they are */
     bool is_snapshot;
@@ -60,6 +61,21 @@ static int read_options(struct delta_source *delta, const char *options_json,
     delta->from_version = version != NULL ? json_integer_value(version) : -1;
     delta->skips_changes = json_is_true(json_object_get(delta->options, "skip_change_commits"));
     delta->url = strdup(path);
+    bool changes = json_is_true(json_object_get(delta->options, "changes"));
+    const json_t *keys = json_object_get(delta->options, "key");
+    if (changes && delta->skips_changes) {
+        return weir_error_set(err, WEIR_E_CONFIG,
+                              "delta: changes = true reads the versions that skip_change_commits = "
+                              "true passes over; keep one");
+    }
+    if (!changes && keys != NULL) {
+        return weir_error_set(err, WEIR_E_CONFIG,
+                              "delta: a key is for changes; write changes = true beside it");
+    }
+    int rc = changes ? delta_feed_init(&delta->feed, keys, err) : WEIR_OK;
+    if (rc != WEIR_OK) {
+        return rc;
+    }
     if (delta->from_now && version != NULL) {
         return weir_error_set(err, WEIR_E_CONFIG,
                               "delta: start and from_version both say where to begin; keep one");
@@ -83,6 +99,7 @@ static int open_table(struct delta_source *delta, const struct weir_delta_at *at
 
 static void destroy(struct delta_source *delta) {
     weir_delta_adds_fini(&delta->files);
+    delta_feed_fini(&delta->feed);
     weir_delta_snapshot_destroy(delta->snapshot);
     weir_store_destroy(delta->store);
     json_decref(delta->options);
@@ -109,6 +126,12 @@ static int own_schema(const char *options_json, struct weir_schema **out, struct
     if (rc == WEIR_OK) {
         rc = table_file_columns(schema, false, out, err);
     }
+    if (rc == WEIR_OK && delta->feed.keys != NULL) {
+        struct weir_schema *table = *out;
+        *out = NULL;
+        rc = delta_feed_columns(&delta->feed, table, out, err);
+        weir_schema_unref(table);
+    }
     destroy(delta);
     return rc;
 }
@@ -131,7 +154,13 @@ static int by_age(const void *a, const void *b) {
     return strcmp(x->path, y->path);
 }
 
+/* To be read, of the snapshot or commit at hand. */
+static int32_t part_count(const struct delta_source *delta) {
+    return delta->feed.keys != NULL ? delta->feed.part_count : delta->files.count;
+}
+
 static void forget_files(struct delta_source *delta) {
+    delta_feed_clear(&delta->feed);
     weir_delta_adds_fini(&delta->files);
     memset(&delta->files, 0, sizeof(delta->files));
     delta->at = 0;
@@ -147,6 +176,9 @@ static int take_snapshot(struct delta_source *delta, struct weir_error *err) {
     if (rc == WEIR_OK && delta->files.count > 1) {
         qsort(delta->files.items, (size_t)delta->files.count, sizeof(delta->files.items[0]),
               by_age);
+    }
+    if (rc == WEIR_OK && delta->feed.keys != NULL) {
+        rc = delta_feed_take_files(&delta->feed, delta->snapshot, &delta->files, err);
     }
     return rc;
 }
@@ -179,8 +211,9 @@ static int see_metadata(void *context, const struct weir_delta_metadata *metadat
     return WEIR_OK;
 }
 
-static int read_commit(struct delta_source *delta, int64_t version, struct weir_buffer *bytes,
-                       struct weir_error *err) {
+/* The text of a commit. */
+static int get_commit(struct delta_source *delta, int64_t version, struct weir_buffer *bytes,
+                      struct weir_error *err) {
     char *path = delta_log_path("", "%020" PRId64 ".json", version);
     int rc = path != NULL ? weir_store_get(delta->store, path, 0, -1, bytes, err)
                           : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
@@ -214,29 +247,15 @@ static int refresh(struct delta_source *delta, struct weir_error *err) {
     return rc == WEIR_OK && moved ? expect_columns(delta, err) : rc;
 }
 
-/* The files of the next version, in the order the commit names them. *none: there is none yet. */
-static int take_commit(struct delta_source *delta, bool *none, struct weir_error *err) {
+/* Rows that version `version` adds, in the order it names them. */
+static int read_appended(struct delta_source *delta, int64_t version, bool *has_metadata,
+                         struct weir_error *err) {
     struct weir_buffer bytes;
     struct commit_reading reading = {.delta = delta};
     const struct weir_delta_action_visitor visitor = {
         .context = &reading, .add = see_add, .remove = see_remove, .metadata = see_metadata};
-    int64_t version = delta->version + 1;
     weir_buffer_init(&bytes, DELTA_COMMIT_BYTES_MAX);
-    int rc = read_commit(delta, version, &bytes, err);
-    *none = rc == WEIR_E_NOTFOUND;
-    if (rc == WEIR_E_NOTFOUND) { /* not yet, or not any more? */
-        rc = refresh(delta, err);
-        if (rc == WEIR_OK && weir_delta_snapshot_version(delta->snapshot) >= version &&
-            read_commit(delta, version, &bytes, NULL) == WEIR_E_NOTFOUND) {
-            rc = weir_error_set(err, WEIR_E_STATE,
-                                "%s: version %" PRId64 ", the next to be read, is gone from its "
-                                "log; raise delta.logRetentionDuration of the table, and start "
-                                "again with a new ledger or under another source's name",
-                                delta->url, version);
-        }
-        goto out;
-    }
-    forget_files(delta);
+    int rc = get_commit(delta, version, &bytes, err);
     if (rc == WEIR_OK) {
         rc = weir_delta_actions_parse((const char *)bytes.data, bytes.size, delta->url, &visitor,
                                       err);
@@ -248,19 +267,60 @@ static int take_commit(struct delta_source *delta, bool *none, struct weir_error
             rc = weir_error_set(
                 err, WEIR_E_STATE,
                 "%s: version %" PRId64 " deletes or rewrites rows, which cannot be taken back from "
-                "those who read them; skip_change_commits = true passes over such versions",
+                "those who read them; changes = true, key = … tells what became of rows, "
+                "skip_change_commits = true passes over such versions",
                 delta->url, version);
         }
     }
-    if (rc == WEIR_OK && reading.has_metadata) {
+    *has_metadata = reading.has_metadata;
+    weir_buffer_fini(&bytes);
+    return rc;
+}
+
+static int read_changes(struct delta_source *delta, int64_t version, bool *has_metadata,
+                        struct weir_error *err) {
+    int rc = delta_feed_take(&delta->feed, delta->snapshot, version, delta->file.source->pool, err);
+    *has_metadata = delta->feed.commit.has_metadata;
+    return rc == WEIR_OK || rc == WEIR_E_NOTFOUND ? rc : weir_error_wrap(err, "%s", delta->url);
+}
+
+/* The log has it: a commit that is not there yet, or not any more? */
+static bool is_there(struct delta_source *delta, int64_t version) {
+    struct weir_buffer bytes;
+    weir_buffer_init(&bytes, DELTA_COMMIT_BYTES_MAX);
+    int rc = get_commit(delta, version, &bytes, NULL);
+    weir_buffer_fini(&bytes);
+    return rc != WEIR_E_NOTFOUND;
+}
+
+/* What the next version brings. *none: there is none yet. */
+static int take_commit(struct delta_source *delta, bool *none, struct weir_error *err) {
+    bool has_metadata = false;
+    int64_t version = delta->version + 1;
+    forget_files(delta);
+    int rc = delta->feed.keys != NULL ? read_changes(delta, version, &has_metadata, err)
+                                      : read_appended(delta, version, &has_metadata, err);
+    *none = rc == WEIR_E_NOTFOUND;
+    if (rc == WEIR_E_NOTFOUND) {
+        forget_files(delta);
+        rc = refresh(delta, err);
+        if (rc == WEIR_OK && weir_delta_snapshot_version(delta->snapshot) >= version &&
+            !is_there(delta, version)) {
+            rc = weir_error_set(err, WEIR_E_STATE,
+                                "%s: version %" PRId64 ", the next to be read, is gone from its "
+                                "log; raise delta.logRetentionDuration of the table, and start "
+                                "again with a new ledger or under another source's name",
+                                delta->url, version);
+        }
+        return rc;
+    }
+    if (rc == WEIR_OK && has_metadata) {
         rc = refresh(delta, err);
     }
     if (rc == WEIR_OK) {
         delta->version = version;
         delta->is_snapshot = false;
     }
-out:
-    weir_buffer_fini(&bytes);
     return rc;
 }
 
@@ -299,7 +359,7 @@ static void write_position(const struct delta_source *delta, struct weir_source_
     p[0] = 'd';
     p[1] = POSITION_VERSION;
     p[2] = (uint8_t)((delta->is_snapshot ? FLAG_SNAPSHOT : 0) |
-                     (delta->at >= delta->files.count ? FLAG_DONE : 0));
+                     (delta->at >= part_count(delta) ? FLAG_DONE : 0));
     memcpy(p + 8, &delta->version, 8);
     memcpy(p + 16, &file, 8);
     memcpy(p + 24, &row, 8);
@@ -340,6 +400,28 @@ static void fini(struct weir_source *source) {
     }
 }
 
+/* Changes are told of versions at which the table keeps them. */
+static int check_feed(struct delta_source *delta, struct weir_error *err) {
+    const struct weir_delta_at at = {.kind = WEIR_DELTA_VERSION, .version = delta->from_version};
+    struct weir_delta_snapshot *first = NULL;
+    if (delta->feed.keys == NULL) {
+        return WEIR_OK;
+    }
+    int64_t newest = weir_delta_snapshot_version(delta->snapshot);
+    bool on = delta_feed_is_on(&delta->snapshot->metadata);
+    int rc = WEIR_OK;
+    if (on && delta->from_version >= 0 && delta->from_version < newest) {
+        rc = weir_delta_snapshot_open(delta->store, "", &at, &first, err);
+        on = rc == WEIR_OK && delta_feed_is_on(&first->metadata);
+        newest = delta->from_version;
+        weir_delta_snapshot_destroy(first);
+    }
+    return rc == WEIR_OK && !on
+               ? weir_error_wrap(err, "%s: set the property delta.enableChangeDataFeed = true",
+                                 (delta_feed_is_off(newest, err), delta->url))
+               : rc;
+}
+
 /* Where a source without a position begins. */
 static int begin_anew(struct delta_source *delta, struct weir_error *err) {
     int64_t newest = weir_delta_snapshot_version(delta->snapshot);
@@ -349,6 +431,7 @@ static int begin_anew(struct delta_source *delta, struct weir_error *err) {
                             "%s: from_version = %" PRId64 ", but its newest version is %" PRId64,
                             delta->url, delta->from_version, newest);
     }
+    rc = rc == WEIR_OK ? check_feed(delta, err) : rc;
     if (rc != WEIR_OK) {
         return rc;
     }
@@ -391,11 +474,11 @@ static int resume(struct delta_source *delta, const struct weir_position *positi
         delta->version = at.version - 1;
         rc = take_commit(delta, &none, err);
     }
-    if (rc == WEIR_OK && at.file >= delta->files.count) {
+    if (rc == WEIR_OK && at.file >= part_count(delta)) {
         rc = weir_error_set(err, WEIR_E_STATE,
                             "%s: version %" PRId64 " has %d files, and %" PRId64 " of them were "
                             "read; was its log rewritten? Start a new ledger",
-                            delta->url, at.version, (int)delta->files.count, at.file);
+                            delta->url, at.version, (int)part_count(delta), at.file);
     }
     delta->at = rc == WEIR_OK ? (int32_t)at.file : 0;
     delta->at_row = at.row;
@@ -421,9 +504,11 @@ static int open_source(struct weir_source *source, const struct weir_position *p
 /* --- reading ------------------------------------------------------------------------------ */
 
 static int open_file(struct delta_source *delta, struct weir_error *err) {
-    const struct weir_delta_add *add = delta->files.items[delta->at];
-    int rc = delta_cursor_open(&delta->file.cursor, delta->snapshot, add, delta->file.schema,
-                               delta->file.columns, delta->file.source->pool, err);
+    int rc = delta->feed.keys != NULL
+                 ? delta_feed_open(&delta->feed, delta->at, &delta->file, delta->snapshot, err)
+                 : delta_cursor_open(&delta->file.cursor, delta->snapshot,
+                                     delta->files.items[delta->at], delta->file.schema,
+                                     delta->file.columns, delta->file.source->pool, err);
     if (rc != WEIR_OK) {
         delta_cursor_close(&delta->file.cursor);
         if (rc == WEIR_E_NOTFOUND) {
@@ -447,7 +532,7 @@ static void leave_file(struct delta_source *delta) {
 static int read_files(struct delta_source *delta, int32_t partition, int32_t max_rows,
                       struct weir_source_batch **out, struct weir_error *err) {
     int rc = WEIR_OK;
-    while (rc == WEIR_OK && *out == NULL && delta->at < delta->files.count) {
+    while (rc == WEIR_OK && *out == NULL && delta->at < part_count(delta)) {
         if (!delta->file.is_open) {
             rc = open_file(delta, err);
         }
@@ -500,6 +585,8 @@ static const struct weir_option options[] = {
     {.name = "start", .form = WEIR_OPTION_TEXT, .example = "\"latest\"", .choices = starts},
     {.name = "from_version", .form = WEIR_OPTION_COUNT, .example = "12"},
     {.name = "skip_change_commits", .form = WEIR_OPTION_FLAG},
+    {.name = "changes", .form = WEIR_OPTION_FLAG},
+    {.name = "key", .form = WEIR_OPTION_TEXTS, .example = "\"id\""},
     WEIR_STORE_OPTIONS,
     {0},
 };

@@ -5,6 +5,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "batch/change.h"
 #include "decode/json_text.h"
 #include "lake/delta/schema_json.h"
 #include "lake/delta/table.h"
@@ -35,7 +36,8 @@ int table_file_init(struct table_file *file, struct weir_source *source, struct 
     }
     weir_schema_unref(meta);
     file->numbers = malloc(WEIR_BATCH_ROWS_MAX * sizeof(*file->numbers));
-    return rc == WEIR_OK && file->numbers == NULL
+    file->changes = malloc(WEIR_BATCH_ROWS_MAX);
+    return rc == WEIR_OK && (file->numbers == NULL || file->changes == NULL)
                ? weir_error_set(err, WEIR_E_NOMEM, "out of memory")
                : rc;
 }
@@ -73,6 +75,7 @@ void table_file_fini(struct table_file *file) {
     }
     weir_buffer_fini(&file->json);
     free(file->numbers);
+    free(file->changes);
 }
 
 /* --- columns ------------------------------------------------------------------------------ */
@@ -135,6 +138,9 @@ static int join_schemas(struct table_file *file, const struct weir_schema *field
             rc = rc == WEIR_OK ? weir_schema_add(file->unplanned, &fields->fields[i]) : rc;
         }
     }
+    if (rc == WEIR_OK && weir_schema_find(planned, WEIR_CHANGE_COLUMN) >= 0) {
+        rc = weir_schema_add_text(file->schema, "_change_type", "string", true, NULL);
+    }
     if (rc == WEIR_OK) {
         rc = take_over(file, fields, WEIR_META_RESCUED, &file->rescued);
     }
@@ -194,6 +200,36 @@ int table_file_begin(struct table_file *file, const char *topic, int64_t row,
     return rc;
 }
 
+static int64_t *fresh_values(struct weir_batch *rows, const char *name, uint8_t type) {
+    int32_t at = weir_schema_find(rows->schema, name);
+    int64_t *values = weir_batch_alloc(rows, (size_t)rows->rows * sizeof(*values) + 8);
+    if (at < 0 || values == NULL || rows->columns[at].type != type) {
+        return NULL;
+    }
+    struct weir_column *column = &rows->columns[at];
+    column->values = values;
+    column->validity = NULL;
+    column->null_count = 0;
+    column->codes = NULL;
+    return values;
+}
+
+/* What rows are and since when, in the columns for it. */
+static int put_told(struct table_file *file, struct weir_batch *rows) {
+    int8_t *changes = (int8_t *)fresh_values(rows, WEIR_CHANGE_COLUMN, WEIR_TYPE_INT8);
+    int64_t *versions = fresh_values(rows, TABLE_FILE_VERSION_COLUMN, WEIR_TYPE_INT64);
+    int64_t *times = fresh_values(rows, TABLE_FILE_TIME_COLUMN, WEIR_TYPE_TIMESTAMP);
+    if (changes == NULL || versions == NULL || times == NULL) {
+        return WEIR_E_LIMIT;
+    }
+    memcpy(changes, file->changes, (size_t)rows->rows);
+    for (int32_t i = 0; i < rows->rows; i++) {
+        versions[i] = file->told->version;
+        times[i] = file->told->time_us;
+    }
+    return WEIR_OK;
+}
+
 /* The file's next batch without its deleted rows and those before next_row. */
 static int load_rows(struct table_file *file, bool *end, struct weir_error *err) {
     struct delta_cursor *cursor = &file->cursor;
@@ -212,11 +248,18 @@ static int load_rows(struct table_file *file, bool *end, struct weir_error *err)
                               file->topic, (long long)again,
                               (long long)weir_parquet_reader_rows(cursor->file.reader));
     }
+    if (rc == WEIR_OK && file->told != NULL) {
+        file->told->tell(file->told->context, batch, cursor->first_row, cursor->deleted,
+                         file->changes);
+    }
     for (int32_t i = 0; rc == WEIR_OK && i < batch->rows; i++) {
         int64_t number = cursor->first_row + i;
-        if (number >= file->next_row &&
-            (cursor->deleted == NULL || !weir_bit_get(cursor->deleted, number))) {
+        bool is = file->told != NULL
+                      ? file->changes[i] != TABLE_FILE_UNTOLD
+                      : cursor->deleted == NULL || !weir_bit_get(cursor->deleted, number);
+        if (number >= file->next_row && is) {
             file->numbers[count] = number;
+            file->changes[count] = file->changes[i];
             sel[count++] = i;
         }
     }
@@ -225,6 +268,12 @@ static int load_rows(struct table_file *file, bool *end, struct weir_error *err)
         weir_batch_unref(batch);
         batch = live;
         rc = live != NULL ? WEIR_OK : WEIR_E_LIMIT;
+    }
+    if (rc == WEIR_OK && file->told != NULL) {
+        rc = put_told(file, batch);
+        if (rc != WEIR_OK) {
+            weir_batch_unref(batch);
+        }
     }
     if (rc == WEIR_E_LIMIT) { /* memory is short: the same rows another time */
         rc = delta_cursor_seek(cursor, again, err);

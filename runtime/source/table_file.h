@@ -8,6 +8,21 @@
 #include "lake/delta/cursor.h"
 #include "source/internal.h"
 
+#define TABLE_FILE_VERSION_COLUMN "_commit_version"
+#define TABLE_FILE_TIME_COLUMN "_commit_timestamp"
+
+enum { TABLE_FILE_UNTOLD = -1 };
+
+/* Whose files tell changes: what each row of a batch is (enum weir_change, or untold) where the
+ * batch begins at row `first` of its file, whose own deleted rows are `deleted` (or NULL). */
+struct table_file_told {
+    void (*tell)(void *context, const struct weir_batch *rows, int64_t first,
+                 const uint8_t *deleted, int8_t *changes);
+    void *context;
+    int64_t version;
+    int64_t time_us;
+};
+
 struct table_file {
     struct weir_source *source;
     struct weir_batch_builder meta; /* of the meta columns */
@@ -26,8 +41,10 @@ struct table_file {
     char *topic;
     struct weir_batch *rows; /* live rows being handed out, NULL between batches of the file */
     int64_t *numbers;        /* their numbers in the file */
-    int32_t given;           /* of `rows` */
-    int64_t next_row;        /* of the file: all before it were handed out */
+    const struct table_file_told *told; /* borrowed; NULL: the rows are no changes */
+    int8_t *changes;                    /* of `rows`, where they are */
+    int32_t given;                      /* of `rows` */
+    int64_t next_row;                   /* of the file: all before it were handed out */
 };
 
 /* The columns of files that have `fields`, for the checker: all but the meta columns; `nullable`:
