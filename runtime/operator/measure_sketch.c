@@ -2,6 +2,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "core/decimal.h"
 #include "operator/measure_private.h"
 
 enum { SKETCH_BYTES_MAX = 16 << 10 };
@@ -28,7 +29,7 @@ static double real(const struct weir_measure_cell *cell, const struct weir_colum
         return ((const double *)in)[row];
     default:
         return (double)((long double)weir_int128_load((const uint8_t *)in + (size_t)row * 16) /
-                        (long double)weir_power_of_ten(cell->measure.scale));
+                        (long double)weir_decimal_power10(cell->measure.scale));
     }
 }
 

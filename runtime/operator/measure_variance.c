@@ -3,6 +3,7 @@
  * by Welford's update and Chan's merge. */
 #include <math.h>
 
+#include "core/decimal.h"
 #include "operator/measure_private.h"
 
 enum { NARROW_DIGITS = 18, LIMBS = 4 };
@@ -53,7 +54,7 @@ static double real(const struct weir_measure_cell *cell, const struct weir_colum
         return ((const double *)column->values)[row];
     }
     return (double)((long double)whole(column, row) /
-                    (long double)weir_power_of_ten(cell->measure.scale));
+                    (long double)weir_decimal_power10(cell->measure.scale));
 }
 
 void weir_variance_add(const struct weir_measure_cell *cell, const struct weir_measure_rows *rows,
@@ -164,7 +165,7 @@ int weir_variance_emit(const struct weir_measure_cell *cell, const uint8_t *valu
             return weir_builder_null(out);
         }
         long double unit = cell->measure.type == WEIR_TYPE_DECIMAL
-                               ? (long double)weir_power_of_ten(cell->measure.scale)
+                               ? (long double)weir_decimal_power10(cell->measure.scale)
                                : 1;
         variance =
             spread(&held) / (long double)held.count / (long double)(held.count - 1) / unit / unit;

@@ -1,15 +1,8 @@
 #include "operator/wide.h"
-
-weir_int128 weir_power_of_ten(int exponent) {
-    weir_int128 power = 1;
-    while (exponent-- > 0) {
-        power *= 10;
-    }
-    return power;
-}
+#include "core/decimal.h"
 
 bool weir_int128_fits(weir_int128 value, int digits) {
-    weir_int128 limit = weir_power_of_ten(digits);
+    weir_int128 limit = weir_decimal_power10(digits);
     return value < limit && value > -limit;
 }
 
@@ -32,8 +25,8 @@ bool weir_wide_average(const struct weir_wide *sum, uint64_t count, int shift,
         remainder = (uint64_t)(part % count);
     }
     weir_uint128 whole = ((weir_uint128)quotient[1] << 64) | quotient[0];
-    weir_int128 power = weir_power_of_ten(shift);
-    weir_uint128 limit = (weir_uint128)weir_power_of_ten(38);
+    weir_int128 power = weir_decimal_power10(shift);
+    weir_uint128 limit = (weir_uint128)weir_decimal_power10(38);
     if (quotient[2] != 0 || whole > limit / (weir_uint128)power) {
         return false;
     }

@@ -48,8 +48,6 @@ static inline bool weir_wide_to(const struct weir_wide *sum, weir_int128 *value)
     return sum->limbs[2] == (*value < 0 ? UINT64_MAX : 0);
 }
 
-/* 10^0 .. 10^38 */
-weir_int128 weir_power_of_ten(int exponent);
 /* |value| < 10^digits */
 bool weir_int128_fits(weir_int128 value, int digits);
 /* sum / count * 10^shift, rounded half to even; count > 0, shift <= 18. False when it does not fit

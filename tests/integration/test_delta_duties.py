@@ -234,6 +234,16 @@ def test_values_that_cannot_be_are_rows_that_fail(project):
     assert [row["_reasons"][0]["expectation"] for row in refused] == ["generated column g"] * 2
 
 
+def test_a_value_that_cannot_be_found_is_not_null(project):
+    """The minus in front of a call that fails fails as well."""
+    path = project.root / "lake/silver/row"
+    make_table(path, [("g", "integer", "-length(upper(s))"), ("h", "integer", "abs(length(lower(s)))")])
+    prepare(project, [{**some_rows(1)[0], "id": i, "s": s} for i, s in enumerate(["tea", "é", None])])
+    project.run("pipelines/shop.lua")
+    assert {row["id"]: (row["g"], row["h"]) for row in read(path).to_pylist()} == {0: (-3, 3), 2: (None, None)}
+    assert [row["_reasons"][0]["expectation"] for row in read(project.root / "lake/quarantine/silver/row").to_pylist()] == ["generated column g"]
+
+
 def test_a_constraint_that_comes_while_a_pipeline_runs_stops_it(project):
     """Rows on their way were not judged by it; from the restart on they are."""
     path = project.root / "lake/silver/row"

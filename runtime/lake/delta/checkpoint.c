@@ -547,13 +547,17 @@ bool weir_delta_checkpoint_due(const struct weir_delta_table *table) {
     return snapshot->version - last >= interval;
 }
 
-void weir_delta_checkpoint_seen(struct weir_delta_table *table,
-                                const struct weir_delta_snapshot *other) {
-    struct weir_delta_snapshot *snapshot = table->snapshot;
+static void expire_tombstones(struct weir_delta_snapshot *snapshot) {
     int64_t keep_ms = delta_interval_ms(
         weir_delta_metadata_property(&snapshot->metadata, "delta.deletedFileRetentionDuration"),
         7 * DAY_MS);
     delta_tombstones_expire(snapshot, weir_clock_wall_us() / 1000 - keep_ms);
+}
+
+void weir_delta_checkpoint_seen(struct weir_delta_table *table,
+                                const struct weir_delta_snapshot *other) {
+    struct weir_delta_snapshot *snapshot = table->snapshot;
+    expire_tombstones(snapshot);
     if (other->checkpoint_version > snapshot->checkpoint_version) {
         snapshot->checkpoint_version = other->checkpoint_version;
     }
@@ -564,10 +568,7 @@ int weir_delta_checkpoint(struct weir_delta_table *table, struct weir_error *err
     struct weir_error *e = err != NULL ? err : &own;
     struct weir_delta_snapshot *snapshot = table->snapshot;
     struct weir_store_info info;
-    int64_t keep_ms = delta_interval_ms(
-        weir_delta_metadata_property(&snapshot->metadata, "delta.deletedFileRetentionDuration"),
-        7 * DAY_MS);
-    delta_tombstones_expire(snapshot, weir_clock_wall_us() / 1000 - keep_ms);
+    expire_tombstones(snapshot);
     weir_error_clear(e);
     const char *policy =
         weir_delta_metadata_property(&snapshot->metadata, "delta.checkpointPolicy");

@@ -1,4 +1,5 @@
 #include "lake/delta/convert.h"
+#include "core/decimal.h"
 
 #include <string.h>
 #include <strings.h>
@@ -64,14 +65,6 @@ static int64_t int_at(const struct weir_column *column, int64_t row) {
     }
 }
 
-static __int128 power_of_ten(int exponent) {
-    __int128 value = 1;
-    while (exponent-- > 0) {
-        value *= 10;
-    }
-    return value;
-}
-
 /* True when the values can stay as they are under the new type. */
 static bool same_layout(uint8_t from, uint8_t to) {
     if (from == to) {
@@ -107,7 +100,7 @@ static bool widen_values(const struct weir_field *to_field, const struct weir_fi
                          const struct weir_column *from, int64_t rows, void *values) {
     bool ok = true;
     int shift = to_field->scale - (from_field->type == WEIR_TYPE_DECIMAL ? from_field->scale : 0);
-    __int128 factor = power_of_ten(shift > 0 ? shift : -shift);
+    __int128 factor = weir_decimal_power10(shift > 0 ? shift : -shift);
     for (int64_t row = 0; row < rows; row++) {
         if (weir_column_is_null(from, row)) {
             memset((uint8_t *)values + (size_t)row * (size_t)weir_type_width(to_field->type), 0,

@@ -13,7 +13,6 @@
 #define GENERATED "delta.generationExpression"
 #define DEFAULT "CURRENT_DEFAULT"
 #define INVARIANT "delta.invariants"
-#define IDENTITY "delta.identity.start"
 
 enum { CHECKS_MAX = 250, FILLED_MAX = 1000, TEXT_BYTES = 64 << 20 };
 
@@ -220,30 +219,26 @@ static int add_checks(struct weir_delta_duties *duties, const struct weir_delta_
         const char *name = json_string_value(json_object_get(field, "name"));
         const char *invariant = note(field, INVARIANT);
         char deeper[128];
-        json_t *inner = json_pack("{s:[{s:s,s:O}]}", "fields", "name", "", "type",
-                                  json_object_get(field, "type"));
-        char *text = inner != NULL ? json_dumps(inner, 0) : NULL;
         if (invariant != NULL && name != NULL) {
             rc = add_invariant(duties, name, invariant, err);
         }
-        if (rc == WEIR_OK && text != NULL &&
-            weir_delta_schema_has_metadata(text, INVARIANT, deeper, sizeof(deeper))) {
+        if (rc == WEIR_OK &&
+            delta_schema_notes(json_object_get(field, "type"), INVARIANT, deeper, sizeof(deeper))) {
             rc = weir_error_set(err, WEIR_E_UNSUPPORTED,
                                 "field %s inside column %s of the table has an invariant, which "
                                 "weir does not check; state it as a check constraint",
                                 deeper, name);
         }
-        free(text);
-        json_decref(inner);
     }
     return rc;
 }
 
 static bool owes(const struct weir_delta_metadata *metadata, const struct weir_schema *schema,
-                 const json_t *fields) {
+                 const json_t *root) {
+    const json_t *fields = json_object_get(root, "fields");
     char name[128];
-    if (weir_delta_schema_has_metadata(metadata->schema_string, INVARIANT, name, sizeof(name)) ||
-        weir_delta_schema_has_metadata(metadata->schema_string, GENERATED, name, sizeof(name))) {
+    if (delta_schema_notes(root, INVARIANT, name, sizeof(name)) ||
+        delta_schema_notes(root, GENERATED, name, sizeof(name))) {
         return true;
     }
     for (int32_t i = 0; i < metadata->configuration_count; i++) {
@@ -273,7 +268,7 @@ int weir_delta_duties_create(struct weir_delta_snapshot *snapshot, struct weir_s
     }
     json_t *root = json_loads(metadata->schema_string, 0, NULL);
     const json_t *fields = json_object_get(root, "fields");
-    if (!owes(metadata, schema, fields)) {
+    if (!owes(metadata, schema, root)) {
         json_decref(root);
         return WEIR_OK;
     }
@@ -462,6 +457,10 @@ int weir_delta_duties_judge(struct weir_delta_duties *duties, struct weir_batch 
 int weir_delta_duties_complete(struct weir_delta_duties *duties, struct weir_batch *batch,
                                const int32_t *sel, int32_t count, struct weir_batch **out,
                                struct weir_error *err) {
+    if (duties->filled_count == 0) {
+        *out = weir_batch_ref(batch);
+        return WEIR_OK;
+    }
     int rc = extend(duties, batch, sel, count, out, err);
     for (int32_t i = 0; i < duties->filled_count && rc == WEIR_OK; i++) {
         const struct filled *filled = duties->filled[i];

@@ -83,23 +83,14 @@ static int expire_file(void *context, const struct weir_delta_add *add, struct w
     return rc;
 }
 
-static bool property_is_true(const struct weir_delta_metadata *metadata, const char *key) {
-    const char *value = weir_delta_metadata_property(metadata, key);
-    return value != NULL && strcasecmp(value, "true") == 0;
-}
-
 static int look_at_table(struct expiring *expiring, struct weir_delta_table *table,
                          struct weir_error *err) {
     const struct weir_delta_metadata *metadata = &table->snapshot->metadata;
     const char *column = expiring->options->column;
     const struct weir_delta_column *columns;
     const struct weir_schema *schema;
-    if (property_is_true(metadata, "delta.appendOnly")) {
-        return weir_error_set(err, WEIR_E_UNSUPPORTED,
-                              "keep: the table is append-only (delta.appendOnly); unset the "
-                              "property, or keep its rows for ever");
-    }
-    int rc = weir_delta_snapshot_schema(table->snapshot, &schema, &columns, err);
+    int rc = delta_check_may_remove(table, "keep", err);
+    rc = rc == WEIR_OK ? weir_delta_snapshot_schema(table->snapshot, &schema, &columns, err) : rc;
     int32_t at = rc == WEIR_OK ? weir_schema_find(schema, column) : -1;
     if (rc == WEIR_OK && (at < 0 || (schema->fields[at].type != WEIR_TYPE_DATE &&
                                      schema->fields[at].type != WEIR_TYPE_TIMESTAMP &&
@@ -112,7 +103,7 @@ static int look_at_table(struct expiring *expiring, struct weir_delta_table *tab
     }
     expiring->name = columns[at].physical_name;
     expiring->is_date = schema->fields[at].type == WEIR_TYPE_DATE;
-    expiring->may_rewrite = !property_is_true(metadata, "delta.enableChangeDataFeed");
+    expiring->may_rewrite = !delta_property_is_true(metadata, "delta.enableChangeDataFeed");
     for (int32_t i = 0; i < metadata->partition_count; i++) {
         const char *name = metadata->partition_columns[i];
         size_t length = strlen(column);

@@ -303,7 +303,7 @@ static int bind_call(struct binder *b, struct delta_node *node) {
         rc = rc == WEIR_OK ? cast_arg(b, node, 1, DELTA_KIND_DATE, "a date") : rc;
         break;
     case FN_DATE_TRUNC:
-        if (constant_text(first) == NULL || !delta_date_unit_known(first->text, false)) {
+        if (constant_text(first) == NULL || !delta_date_unit(first->text, false, &node->unit)) {
             return refuse(b, "date_trunc to a unit that is not known", "");
         }
         type.kind = node->args[1]->kind == DELTA_KIND_NTZ ? DELTA_KIND_NTZ : DELTA_KIND_TIMESTAMP;
@@ -311,7 +311,7 @@ static int bind_call(struct binder *b, struct delta_node *node) {
         break;
     case FN_TRUNC:
         if (constant_text(node->args[1]) == NULL ||
-            !delta_date_unit_known(node->args[1]->text, true)) {
+            !delta_date_unit(node->args[1]->text, true, &node->unit)) {
             return refuse(b, "trunc to a unit that is not known", "");
         }
         type.kind = DELTA_KIND_DATE;
@@ -401,11 +401,6 @@ static int bind_case(struct binder *b, struct delta_node *node) {
         int32_t at = i < node->arg_count ? i : node->arg_count - 1;
         node->args[at] = delta_node_cast(b->expression, node->args[at], &type);
         rc = node->args[at] != NULL ? WEIR_OK : refuse(b, "branches of CASE", "");
-    }
-    if (rc == WEIR_OK) {
-        int32_t last = node->arg_count - 1;
-        node->args[last] = delta_node_cast(b->expression, node->args[last], &type);
-        rc = node->args[last] != NULL ? WEIR_OK : refuse(b, "branches of CASE", "");
     }
     set_type(node, &type);
     return rc;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/decimal.h"
 #include "core/time.h"
 #include "lake/delta/expression_internal.h"
 #include "lake/delta/text.h"
@@ -17,16 +18,8 @@ bool delta_in_bits(int64_t value, int bits) {
     return bits >= 64 || (value >= -(INT64_C(1) << (bits - 1)) && value < INT64_C(1) << (bits - 1));
 }
 
-static __int128 power_of_ten(int exponent) {
-    __int128 power = 1;
-    for (int i = 0; i < exponent; i++) {
-        power *= 10;
-    }
-    return power;
-}
-
 bool delta_in_digits(__int128 value, int precision) {
-    __int128 limit = power_of_ten(precision);
+    __int128 limit = weir_decimal_power10(precision);
     return value < limit && value > -limit;
 }
 
@@ -100,11 +93,11 @@ static bool to_decimal(struct delta_expression *at, const struct delta_node *fro
                        const struct delta_node *node, struct delta_value *out) {
     __int128 value = from->kind == DELTA_KIND_INT ? out->integer : out->decimal;
     int shift = node->scale - (from->kind == DELTA_KIND_INT ? 0 : from->scale);
-    if (shift > 0 && __builtin_mul_overflow(value, power_of_ten(shift), &value)) {
+    if (shift > 0 && __builtin_mul_overflow(value, weir_decimal_power10(shift), &value)) {
         return failed(at, "a number out of range");
     }
     if (shift < 0) { /* half up, away from zero */
-        __int128 power = power_of_ten(-shift);
+        __int128 power = weir_decimal_power10(-shift);
         __int128 rest = value % power;
         value /= power;
         value += rest * 2 >= power ? 1 : rest * 2 <= -power ? -1 : 0;
@@ -121,7 +114,7 @@ static bool to_integer(struct delta_expression *at, const struct delta_node *fro
         }
         out->integer = (int64_t)out->real;
     } else if (from->kind == DELTA_KIND_DECIMAL) {
-        __int128 whole = out->decimal / power_of_ten(from->scale);
+        __int128 whole = out->decimal / weir_decimal_power10(from->scale);
         if (whole != (int64_t)whole) {
             return failed(at, "a number out of range");
         }
@@ -136,7 +129,7 @@ static bool to_double(const struct delta_node *from, const struct delta_node *no
                       struct delta_value *out) {
     double value = from->kind == DELTA_KIND_DOUBLE ? out->real
                    : from->kind == DELTA_KIND_DECIMAL
-                       ? (double)out->decimal / (double)power_of_ten(from->scale)
+                       ? (double)out->decimal / (double)weir_decimal_power10(from->scale)
                        : (double)out->integer;
     out->real = node->bits == 32 ? (double)(float)value : value;
     return true;

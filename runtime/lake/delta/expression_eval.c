@@ -43,14 +43,8 @@ bool delta_keep_text(struct delta_expression *expression, const void *bytes, siz
 
 /* --- columns ------------------------------------------------------------------------------- */
 
-static bool column_value(struct row *at, const struct delta_node *node, struct delta_value *out) {
-    const struct weir_column *column = &at->batch->columns[node->path[0]];
-    int64_t row = at->row;
+static bool cell_value(const struct weir_column *column, int64_t row, struct delta_value *out) {
     out->is_null = weir_column_is_null(column, row);
-    for (int32_t i = 1; i < node->path_length && !out->is_null; i++) {
-        column = &column->children[node->path[i]];
-        out->is_null = weir_column_is_null(column, row);
-    }
     if (out->is_null) {
         return true;
     }
@@ -84,6 +78,17 @@ static bool column_value(struct row *at, const struct delta_node *node, struct d
         out->integer = ((const int64_t *)column->values)[row];
         return true;
     }
+}
+
+static bool column_value(struct row *at, const struct delta_node *node, struct delta_value *out) {
+    const struct weir_column *column = &at->batch->columns[node->path[0]];
+    for (int32_t i = 1; i < node->path_length; i++) {
+        if (weir_column_is_null(column, at->row)) {
+            break;
+        }
+        column = &column->children[node->path[i]];
+    }
+    return cell_value(column, at->row, out);
 }
 
 /* --- comparing ----------------------------------------------------------------------------- */
@@ -281,8 +286,11 @@ static bool arithmetic(struct row *at, const struct delta_node *node, struct del
 
 static bool negate(struct row *at, const struct delta_node *node, struct delta_value *out,
                    bool only_below_zero) {
-    if (!evaluate(at, node->args[0], out) || out->is_null) {
-        return out->is_null;
+    if (!evaluate(at, node->args[0], out)) {
+        return false;
+    }
+    if (out->is_null) {
+        return true;
     }
     if (node->kind == DELTA_KIND_DOUBLE) {
         out->real = only_below_zero ? fabs(out->real) : -out->real;
@@ -409,7 +417,8 @@ static bool branch(struct row *at, const struct delta_node *node, struct delta_v
 }
 
 static bool call(struct row *at, const struct delta_node *node, struct delta_value *out) {
-    struct delta_value args[64] = {{.is_null = true}};
+    struct delta_value args[64];                     /* as many as the call has are set, */
+    args[0] = (struct delta_value){.is_null = true}; /* of none: now and today */
     if (node->function == FN_IF) {
         return branch(at, node, out);
     }
@@ -589,11 +598,8 @@ int delta_value_append(const struct delta_expression *expression, const struct d
 
 bool delta_value_equals(const struct delta_expression *expression, const struct delta_value *value,
                         const struct weir_column *column, int32_t row) {
-    struct weir_batch batch = {.columns = (struct weir_column *)(uintptr_t)column};
-    struct delta_node node = {.path_length = 1};
-    struct row at = {NULL, &batch, row};
     struct delta_value held;
-    if (!column_value(&at, &node, &held) || held.is_null || value->is_null) {
+    if (!cell_value(column, row, &held) || held.is_null || value->is_null) {
         return held.is_null && value->is_null;
     }
     return compare(expression->root->kind, &held, value) == 0;

@@ -97,6 +97,7 @@ struct delta_node {
     uint8_t bits; /* integers: 8 to 64; reals: 32 or 64 */
     uint8_t precision;
     int8_t scale;
+    uint8_t unit; /* of date_trunc and trunc, set by the binder */
     bool bound;
     struct delta_node **args; /* in the expression's list, as the node itself */
     int32_t arg_count;
@@ -147,4 +148,4 @@ int delta_text_of_time(struct weir_buffer *out, enum delta_kind kind,
                        int64_t value) WEIR_MUST_CHECK;
 /* The date_format patterns and units this version knows; checked when they are bound. */
 bool delta_date_pattern_known(const char *pattern);
-bool delta_date_unit_known(const char *unit, bool of_date);
+bool delta_date_unit(const char *name, bool of_date, uint8_t *unit);

@@ -24,8 +24,9 @@ static enum unit find_unit(const char *name) {
     return NO_UNIT;
 }
 
-bool delta_date_unit_known(const char *unit, bool of_date) {
-    enum unit found = find_unit(unit);
+bool delta_date_unit(const char *name, bool of_date, uint8_t *unit) {
+    enum unit found = find_unit(name);
+    *unit = (uint8_t)found;
     return found != NO_UNIT && (!of_date || found <= WEEK);
 }
 
@@ -191,9 +192,9 @@ bool delta_call_time(struct delta_expression *expression, const struct delta_nod
         out->integer = value;
         return true;
     case FN_DATE_TRUNC:
-        return truncate_us(expression, args[1].integer, find_unit(node->args[0]->text), out);
+        return truncate_us(expression, args[1].integer, (enum unit)node->unit, out);
     case FN_TRUNC:
-        out->integer = truncate_days(value, find_unit(node->args[1]->text));
+        out->integer = truncate_days(value, (enum unit)node->unit);
         return true;
     case FN_DATE_ADD:
     case FN_DATE_SUB:

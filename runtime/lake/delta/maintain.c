@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "lake/delta/partition.h"
 
@@ -91,6 +92,21 @@ int delta_check_maintainable(const struct weir_delta_table *table, const char *w
         }
     }
     return WEIR_OK;
+}
+
+bool delta_property_is_true(const struct weir_delta_metadata *metadata, const char *key) {
+    const char *value = weir_delta_metadata_property(metadata, key);
+    return value != NULL && strcasecmp(value, "true") == 0;
+}
+
+int delta_check_may_remove(const struct weir_delta_table *table, const char *what,
+                           struct weir_error *err) {
+    return delta_property_is_true(&table->snapshot->metadata, "delta.appendOnly")
+               ? weir_error_set(err, WEIR_E_UNSUPPORTED,
+                                "%s: the table %s is append-only (delta.appendOnly); append to it, "
+                                "or unset the property",
+                                what, *table->dir != '\0' ? table->dir : ".")
+               : WEIR_OK;
 }
 
 int64_t delta_add_rows(const struct weir_delta_add *add) {

@@ -22,6 +22,11 @@ int delta_commit_actions(struct weir_delta_table *table, const struct delta_comm
 int delta_check_maintainable(const struct weir_delta_table *table, const char *what,
                              struct weir_error *err) WEIR_MUST_CHECK;
 
+bool delta_property_is_true(const struct weir_delta_metadata *metadata, const char *key);
+/* Refuses to take rows out of an append-only table. */
+int delta_check_may_remove(const struct weir_delta_table *table, const char *what,
+                           struct weir_error *err) WEIR_MUST_CHECK;
+
 /* numRecords of a file's statistics, or -1. */
 int64_t delta_add_rows(const struct weir_delta_add *add);
 /* "a=1/b=x/" of a file's partition values, "" without; the caller frees. NULL without memory. */

@@ -142,11 +142,6 @@ int weir_delta_net(struct weir_batch *const *changes, int32_t change_count,
 
 /* --- what the table is --------------------------------------------------------------------- */
 
-static bool property_is_true(const struct weir_delta_table *table, const char *key) {
-    const char *value = weir_delta_metadata_property(&table->snapshot->metadata, key);
-    return value != NULL && strcasecmp(value, "true") == 0;
-}
-
 static bool is_derived(const struct weir_delta_merge_options *options, const char *name) {
     static const char *const tails[] = {"", "_date", "_hour"};
     for (int32_t i = 0; i < options->partition_count; i++) {
@@ -205,7 +200,6 @@ static int plan_partitions(struct delta_merge *merge, struct weir_error *err) {
 static int check_table(struct delta_merge *merge, struct weir_error *err) {
     const struct weir_delta_table *table = merge->table;
     const struct weir_delta_protocol *protocol = &table->snapshot->protocol;
-    bool deletes = property_is_true(table, "delta.appendOnly");
     for (int32_t i = 0; i < protocol->writer_feature_count; i++) {
         if (strcmp(protocol->writer_features[i], "rowTracking") == 0) {
             return weir_error_set(err, WEIR_E_UNSUPPORTED,
@@ -214,13 +208,7 @@ static int check_table(struct delta_merge *merge, struct weir_error *err) {
                                   table->dir);
         }
     }
-    if (deletes) {
-        return weir_error_set(err, WEIR_E_UNSUPPORTED,
-                              "table %s is append-only (delta.appendOnly); write to it with mode "
-                              "\"append\", or unset the property",
-                              table->dir);
-    }
-    return WEIR_OK;
+    return delta_check_may_remove(table, "merge", err);
 }
 
 static int plan_table(struct delta_merge *merge, struct weir_error *err) {
@@ -271,10 +259,11 @@ static int plan_table(struct delta_merge *merge, struct weir_error *err) {
                                   table->dir, name);
         }
     }
-    merge->use_vectors = property_is_true(table, "delta.enableDeletionVectors");
+    merge->use_vectors =
+        delta_property_is_true(&table->snapshot->metadata, "delta.enableDeletionVectors");
     /* of a commit without change files readers take the rows of removed files as deletes */
-    merge->feed =
-        !merge->options->truncate && property_is_true(table, "delta.enableChangeDataFeed");
+    merge->feed = !merge->options->truncate &&
+                  delta_property_is_true(&table->snapshot->metadata, "delta.enableChangeDataFeed");
     return plan_partitions(merge, err);
 }
 

@@ -70,7 +70,7 @@ static int check_columns(const struct replacing *replacing, const struct weir_sc
     for (int32_t i = 0; rc == WEIR_OK && i < have->count; i++) {
         const struct weir_field *field = &have->fields[i];
         int32_t at = weir_schema_find(rows, field->name);
-        bool filled = weir_delta_fills(&replacing->head->metadata, field->name);
+        bool filled = at < 0 && weir_delta_fills(&replacing->head->metadata, field->name);
         bool partition = false;
         for (int32_t p = 0; p < replacing->head->metadata.partition_count; p++) {
             partition |= strcmp(replacing->head->metadata.partition_columns[p], field->name) == 0;
@@ -211,14 +211,8 @@ static int commit(struct replacing *replacing, struct weir_error *err) {
 
 static int prepare(struct replacing *replacing, struct weir_error *err) {
     struct weir_delta_table *table = replacing->table;
-    const char *append_only =
-        weir_delta_metadata_property(&table->snapshot->metadata, "delta.appendOnly");
-    if (append_only != NULL && strcasecmp(append_only, "true") == 0) {
-        return weir_error_set(err, WEIR_E_UNSUPPORTED,
-                              "the table is append-only (delta.appendOnly); unset the property "
-                              "before replacing rows");
-    }
-    int rc = delta_check_maintainable(table, "replace", err);
+    int rc = delta_check_may_remove(table, "replace", err);
+    rc = rc == WEIR_OK ? delta_check_maintainable(table, "replace", err) : rc;
     rc = rc == WEIR_OK ? delta_snapshot_head(table->snapshot, &replacing->head, err) : rc;
     rc = rc == WEIR_OK
              ? delta_where_parse(replacing->options->where, table->snapshot, &replacing->where, err)

@@ -157,17 +157,6 @@ static int commit(struct restoring *restoring, struct weir_error *err) {
     return rc;
 }
 
-static int check(const struct weir_delta_table *table, struct weir_error *err) {
-    const char *append_only =
-        weir_delta_metadata_property(&table->snapshot->metadata, "delta.appendOnly");
-    if (append_only != NULL && strcasecmp(append_only, "true") == 0) {
-        return weir_error_set(err, WEIR_E_UNSUPPORTED,
-                              "the table is append-only (delta.appendOnly); unset the property "
-                              "before taking rows back");
-    }
-    return delta_check_maintainable(table, "restore", err);
-}
-
 int weir_delta_restore(struct weir_delta_table *table,
                        const struct weir_delta_restore_options *options,
                        struct weir_delta_restore_result *result, struct weir_error *err) {
@@ -177,7 +166,8 @@ int weir_delta_restore(struct weir_delta_table *table,
                                                     .stop_context = options->stop_context};
     memset(result, 0, sizeof(*result));
     weir_buffer_init(&actions, ACTIONS_BYTES_MAX);
-    int rc = check(table, err);
+    int rc = delta_check_may_remove(table, "restore", err);
+    rc = rc == WEIR_OK ? delta_check_maintainable(table, "restore", err) : rc;
     if (rc == WEIR_OK) {
         rc = weir_delta_snapshot_open(table->store, table->dir, &options->at, &restoring.target,
                                       err);

@@ -483,6 +483,10 @@ static bool find_metadata(const json_t *node, const char *key, int depth, char *
     return false;
 }
 
+bool delta_schema_notes(const json_t *type, const char *key, char *name, size_t name_size) {
+    return find_metadata(type, key, 0, name, name_size);
+}
+
 bool weir_delta_schema_has_metadata(const char *schema_string, const char *key, char *name,
                                     size_t name_size) {
     json_error_t error;

@@ -26,5 +26,8 @@ void weir_delta_columns_free(struct weir_delta_column *columns, int32_t count);
 /* Name of the first field whose metadata has `key` (at any depth), copied into `name`. */
 bool weir_delta_schema_has_metadata(const char *schema_string, const char *key, char *name,
                                     size_t name_size);
+/* The same of a schema or type parsed already. */
+struct json_t;
+bool delta_schema_notes(const struct json_t *type, const char *key, char *name, size_t name_size);
 /* Deepest timestamp type without zone in the schema? (needs the feature timestampNtz) */
 bool weir_delta_schema_has_ntz(const struct weir_schema *schema);

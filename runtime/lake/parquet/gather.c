@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/decimal.h"
 #include "lake/parquet/leaf.h"
 
 enum {
@@ -38,19 +39,11 @@ static int no_memory(const struct parquet_leaf *leaf, int code, struct weir_erro
         }                                                                                          \
     } while (0)
 
-static __int128 power_of_ten(int n) {
-    __int128 power = 1;
-    while (n-- > 0) {
-        power *= 10;
-    }
-    return power;
-}
-
 static int copy_decimals(const struct parquet_leaf *leaf, const struct weir_column *column,
                          const int32_t *index, int32_t start, int32_t count, uint8_t *staged,
                          struct weir_error *err) {
     const uint8_t *from = column->values;
-    __int128 bound = power_of_ten(leaf->field->precision);
+    __int128 bound = weir_decimal_power10(leaf->field->precision);
     bool fits = true;
     for (int32_t i = 0; i < count; i++) {
         __int128 value;
