@@ -57,7 +57,10 @@ int rule_layout_make(struct weir_rule_state *state, const struct weir_schema *ke
         rc = rc == WEIR_OK ? put_fields(&out, cell->schema) : rc;
         rc = rc == WEIR_OK ? weir_buffer_append_text(&out, "}") : rc;
     }
-    rc = rc == WEIR_OK ? weir_buffer_append_text(&out, "]}") : rc;
+    /* When a key was written last is told by either time, which is not exchanged for the other. */
+    rc = rc == WEIR_OK
+             ? weir_buffer_append_text(&out, state->ttl_by_clock ? "],\"ttl\":\"clock\"}" : "]}")
+             : rc;
     const char *text = rc == WEIR_OK ? weir_buffer_text(&out) : NULL;
     if (text != NULL) {
         state->layout = number_of(text, out.size);

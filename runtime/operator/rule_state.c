@@ -438,7 +438,6 @@ int weir_rule_state_check(const struct weir_rule_state *to, const struct weir_ru
 
 int weir_rule_state_take(struct weir_rule_state *to, struct weir_rule_state *from,
                          struct weir_error *err) {
-    (void)err;
     if (to->layout != from->layout) {
         return WEIR_OK; /* empty: see check */
     }
@@ -465,5 +464,5 @@ int weir_rule_state_take(struct weir_rule_state *to, struct weir_rule_state *fro
     from->table = tables[0];
     from->timer_table = tables[1];
     from->row_table = tables[2];
-    return WEIR_OK;
+    return to->ttl_us == from->ttl_us ? WEIR_OK : slots_restore(to, err);
 }

@@ -312,6 +312,8 @@ def test_specs_feed_rules_and_move_the_clock(project):
     (("reason = reason,", "resaon = reason,"), ["`gold.alert` has no column `resaon`"]),
     (('s:timer("quiet"', 's:timer("quite"'), ["no timer is called `quite`"]),
     (("counter()", "counted()"), ["counted"]),
+    (("seen    = counter()", 'ttl = "0s", seen = counter()'), ["more than nothing"]),
+    (("seen    = counter()", 'ttl = "1s", ttl_clock = "1s", seen = counter()'), ["use one"]),
     (("key     = \"card_id\",", ""), ["whose state a row belongs to"]),
     (("e.amount == 666", "e.amont == 666"), ["no column `amont`"]),
 ])

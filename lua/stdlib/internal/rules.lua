@@ -195,8 +195,14 @@ local function read_state(reader, field)
     local t = reader:want(field, "table", "state", "{ seen = counter() }")
     for _, item in ipairs(t and reader:fields(t, field.value_at) or {}) do
         if item.key == "ttl" or item.key == "ttl_clock" then
+            if state.ttl_us then
+                reader:error("type", item.at, "`ttl` and `ttl_clock` are two ways to say one thing; use one")
+            end
             state.ttl_us = reader:duration(item, item.key)
             state.ttl_by_clock = item.key == "ttl_clock"
+            if state.ttl_us == 0 then
+                reader:error("type", item.value_at, ("%s is how long a key is remembered, more than nothing"):format(item.key), "leave it out to keep it for ever")
+            end
         elseif type(item.key) ~= "string" or not item.key:match "^%a[%w_]*$" then
             reader:error("type", item.at, "a cell of state has a name: { seen = counter() }")
         elseif reserved[item.key] then
