@@ -43,12 +43,12 @@ def targets():
     return found
 
 
-def build(folder, flags=""):
+def build(folder, names, flags=""):
     extra = [f"-DCMAKE_C_FLAGS=-fprofile-instr-generate -fcoverage-mapping -fsanitize=fuzzer-no-link {flags}",
              f"-DCMAKE_CXX_FLAGS=-fprofile-instr-generate -fcoverage-mapping -fsanitize=fuzzer-no-link {flags}"] if flags else []
     log = subprocess.run(["cmake", "--preset", "fuzz", "-B", str(folder), *extra], cwd=ROOT, capture_output=True, text=True)
     if log.returncode == 0:
-        log = subprocess.run(["ninja", "--quiet", "-C", str(folder), *targets()], cwd=ROOT, capture_output=True, text=True)
+        log = subprocess.run(["ninja", "--quiet", "-C", str(folder), *names], cwd=ROOT, capture_output=True, text=True)
     return log.returncode == 0, (log.stdout + log.stderr)[-3000:]
 
 
@@ -103,10 +103,10 @@ def coverage(name, sources):
 def main():
     report = Report()
     chosen = {name: sources for name, sources in targets().items() if len(sys.argv) < 2 or name.removeprefix("fuzz_") in sys.argv[1:]}
-    ok, log = build(FUZZ)
+    ok, log = build(FUZZ, chosen)
     report.say(ok, "the fuzz targets build", "" if ok else log)
     if ok:
-        planted, log = build(PLANTED, "-DWEIR_PLANT_BUG")
+        planted, log = build(PLANTED, chosen, "-DWEIR_PLANT_BUG")
         report.say(planted, "the fuzz targets with a planted bug build", "" if planted else log)
         for name, sources in chosen.items():
             result = run(FUZZ, name, MINUTES, "clean")

@@ -47,6 +47,10 @@ static void read_all(struct weir_parquet_reader *reader) {
         if (weir_parquet_reader_next(reader, &batch, &err) != WEIR_OK || batch == NULL) {
             return;
         }
+        if (batch->column_count != weir_parquet_reader_batch_schema(reader)->count ||
+            weir_parquet_reader_batch_start(reader) < 0) {
+            __builtin_trap();
+        }
         /* touch what was promised: sanitizers see short buffers */
         for (int32_t c = 0; c < batch->column_count; c++) {
             for (int32_t row = 0; row < batch->rows; row++) {
@@ -121,6 +125,9 @@ static void look_around(struct weir_parquet_reader *reader, struct weir_pool *po
     int32_t groups = weir_parquet_reader_row_groups(reader);
     for (int32_t group = 0; group <= groups && group < 8; group++) {
         struct weir_batch *batch = NULL;
+        if (group < groups && weir_parquet_reader_row_group_rows(reader, group) < 0) {
+            __builtin_trap();
+        }
         if (weir_parquet_reader_seek(reader, group, &err) == WEIR_OK &&
             weir_parquet_reader_next(reader, &batch, &err) == WEIR_OK && batch != NULL) {
             write_and_compare(batch, pool, choice);
@@ -129,27 +136,45 @@ static void look_around(struct weir_parquet_reader *reader, struct weir_pool *po
     }
 }
 
-/* Rows left out by whatever bounds the file claims. */
+/* Rows left out by whatever bounds the file claims: against a value of the file, or any bytes. */
 static void read_pruned(struct weir_parquet_reader *reader, const uint8_t *bytes, size_t size) {
     struct weir_error err = {0};
+    struct weir_batch *batch = NULL;
+    if (weir_parquet_reader_seek(reader, 0, &err) != WEIR_OK ||
+        weir_parquet_reader_next(reader, &batch, &err) != WEIR_OK) {
+        batch = NULL;
+    }
     const struct weir_schema *schema = weir_parquet_reader_schema(reader);
+    int32_t nodes = 0;
+    (void)weir_parquet_reader_nodes(reader, &nodes);
     uint8_t literal[16] = {0};
     memcpy(literal, bytes + size / 3, size / 3 < sizeof(literal) ? size / 3 : sizeof(literal));
     for (int32_t c = 0; c < schema->count && c < 16; c++) {
         uint8_t type = schema->fields[c].type;
+        if (weir_parquet_reader_column_node(reader, c) >= nodes) {
+            __builtin_trap();
+        }
+        size_t width =
+            type == WEIR_TYPE_BOOL || weir_type_is_nested(type) ? 1 : (size_t)weir_type_width(type);
         struct weir_parquet_predicate predicate = {
             .column = c,
             .op = (enum weir_parquet_op)((bytes[size / 2] + (unsigned)c) %
                                          (WEIR_PARQUET_NOT_NULL + 1)),
             .value = literal,
-            .size = type == WEIR_TYPE_BOOL      ? 1
-                    : weir_type_is_bytes(type)  ? bytes[size - 1] % sizeof(literal)
-                    : weir_type_is_nested(type) ? 0
-                                                : (size_t)weir_type_width(type)};
+            .size = weir_type_is_bytes(type) ? bytes[size - 1] % sizeof(literal) : width};
+        const struct weir_column *column = batch != NULL ? &batch->columns[c] : NULL;
+        if (column != NULL && weir_type_is_bytes(type)) {
+            int32_t length;
+            predicate.value = weir_column_bytes(column, batch->rows / 2, &length);
+            predicate.size = (size_t)length;
+        } else if (column != NULL && width > 1) {
+            predicate.value = (const uint8_t *)column->values + (size_t)(batch->rows / 2) * width;
+        }
         if (weir_parquet_reader_prune(reader, &predicate, 1, &err) == WEIR_OK) {
             read_all(reader);
         }
     }
+    weir_batch_unref(batch);
     if (weir_parquet_reader_prune(reader, NULL, 0, &err) != WEIR_OK) {
         __builtin_trap();
     }
@@ -159,10 +184,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     struct weir_error err = {0};
-    struct weir_pool *pool = weir_pool_create(POOL_BYTES);
+    /* one input in eight under tight memory: caps are refusals, never crashes or leaks */
+    bool tight = size % 8 == 7;
+    struct weir_pool *pool = weir_pool_create(tight ? size * 2 : POOL_BYTES);
     struct weir_parquet_reader_options options = {.pool = pool,
-                                                  .batch_rows = 1000,
-                                                  .memory_bytes = READER_BYTES,
+                                                  .batch_rows = size % 16 < 8 ? 1000 : 20,
+                                                  .memory_bytes = tight ? size : READER_BYTES,
                                                   .ignore_crc = size % 2 == 0};
     struct weir_parquet_reader *reader = NULL;
     if (weir_parquet_reader_open_memory(&reader, bytes, size, &options, &err) == WEIR_OK) {
