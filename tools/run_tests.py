@@ -303,7 +303,7 @@ def suite(name):
             pytest("services (long)", "build/release/weir", SERVICES, needs=("build release",), env={"WEIR_STORE_SEEDS": "50", "WEIR_CDC_CHANGES": "20000", "WEIR_CDC_KILLS": "8", "WEIR_EVOLVE_ALL": "1"},
                    minutes=60),
             pytest("crash (long)", "build/release/weir", [CRASH], needs=("build release",),
-                   env={"WEIR_CRASH_HITS": "1,2,7", "WEIR_RANDOM_KILLS": "200"}, minutes=60),
+                   env={"WEIR_CRASH_HITS": "1,2,7", "WEIR_RANDOM_KILLS": "200", "WEIR_CRASH_EVENTS": "240000"}, minutes=90),
             pytest("reload (long)", "build/release/weir", ["tests/integration/test_reload.py"], needs=("build release",),
                    env={"WEIR_RELOADS": "1000"}, minutes=30),
             pytest("spark (long)", "build/release/weir", ["tests/integration/test_delta_spark.py"], needs=("build release",), env={"WEIR_SPARK": "1"}, minutes=30),

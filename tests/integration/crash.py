@@ -1,6 +1,7 @@
 """Kills a run and starts it again: the tables must be those of an undisturbed run, to the last bit of every double sum."""
 
 import gzip
+import os
 import pathlib
 import random
 import re
@@ -16,10 +17,10 @@ import standard
 PIPELINE = "pipelines/standard.lua"
 TABLES = ("bronze/sale", "silver/sale", "gold/velocity", "gold/by_store", "gold/hops", "gold/visits", "gold/levels", "gold/running", "gold/ran", "gold/both", "gold/dearest", "gold/busiest", "gold/till", "gold/streak", "quarantine/silver/sale", "quarantine/bronze/sale",
           "quarantine/late_sale")
-# Small epochs and segments and frequent snapshots, so that a run of a second passes every point.
+# Small epochs and segments and frequent snapshots, so that a run of under a second passes every point.
 OPTIONS = ("--set", "commit.every=20ms", "--set", "ledger.segment=64KB", "--set", "ledger.snapshot_every=30ms", "--set", "ledger.keep=0s")
-PLAIN_EVENTS = 300_000
-TILL_EVENTS = 60_000
+PLAIN_EVENTS = int(os.environ.get("WEIR_CRASH_EVENTS", "40000"))
+TILL_EVENTS = PLAIN_EVENTS // 4
 
 # Beside the standard rules: a table with partitions, and a second source that has no files.
 BY_STORE = """\

@@ -110,6 +110,10 @@ def exact_differences(actual, expected, show=4):
     database.register("actual", actual)
     database.register("expected", expected)
     columns = ", ".join(f'"{name}"' for name in expected.column_names)
+    # Sums of hashes first: they cost a tenth, and rows are wanted only where they differ.
+    digest = "SELECT count(*), sum(hash({0})::HUGEINT), bit_xor(hash({0}, 1)) FROM {1}"
+    if len({database.sql(digest.format(columns, name)).fetchall()[0] for name in ("actual", "expected")}) == 1:
+        return [], []
     only = "SELECT {0} FROM {1} EXCEPT ALL SELECT {0} FROM {2} LIMIT {3}"
     lost = database.sql(only.format(columns, "expected", "actual", show)).fetchall()
     new = database.sql(only.format(columns, "actual", "expected", show)).fetchall()

@@ -1,6 +1,7 @@
 """kill -9 and injected errors at every fault point (proved reached), kill -9 at random instants: nothing lost, nothing doubled.
 
-WEIR_CRASH_HITS=1,2,7 chooses which times a point is reached; WEIR_RANDOM_KILLS how many random instants; WEIR_CRASH_SEED repeats a run.
+WEIR_CRASH_HITS=1,2,7 chooses which times a point is reached; WEIR_RANDOM_KILLS how many random instants; WEIR_CRASH_SEED repeats a run;
+WEIR_CRASH_EVENTS how many events a run has.
 """
 
 import os
@@ -96,7 +97,7 @@ def test_a_fault_during_a_reload_loses_nothing(project, landing, undisturbed, po
         os.replace(fresh, project.root / "rules/silver/sale.lua")
 
     # Events of the second source come at a rate, so that the run is still on when the file is saved and checked.
-    slow = ("--set", f"sources.bronze.till.rate={crash.TILL_EVENTS // 4}")
+    slow = ("--set", f"sources.bronze.till.rate={crash.TILL_EVENTS // 20}")
     reached, outcome = crash.run_with_fault(project, point, 1, action, *slow, meanwhile=save)
     assert reached, f"{point} was never reached: {outcome}"
     assert action == "kill" or (outcome.code == 0) == (point in SURVIVED), outcome
