@@ -290,11 +290,13 @@ def test_a_kill_while_optimizing_loses_nothing(binary, tmp_path, fault):
     assert len(disk_files(path)) == len(live_files(path)) == 3
 
 
-def test_a_table_that_tracks_rows_is_refused_by_name(binary, tmp_path):
+def test_files_put_together_get_row_ids_where_the_table_gives_them(binary, tmp_path):
     path = tmp_path / "t"
     small_files(path, 2)
     deltalake.DeltaTable(str(path)).alter.add_feature([deltalake.TableFeatures.RowTracking], allow_protocol_versions_increase=True)
-    assert "rowTracking" in weir(binary, "optimize", path, code=1).stderr
+    version = result(binary, "optimize", path)["version"]
+    (add,) = [a["add"] for a in actions(path, version) if "add" in a]
+    assert (add["baseRowId"], add["defaultRowCommitVersion"]) == (0, version) and everything(binary, path)
 
 
 # --- vacuum ---

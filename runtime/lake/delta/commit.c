@@ -2,6 +2,7 @@
 #include "lake/delta/commit.h"
 #include "lake/delta/duties.h"
 #include "lake/delta/mapping.h"
+#include "lake/delta/row_tracking.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -377,10 +378,9 @@ static bool already_there(const struct weir_delta_table *table, const struct wei
 
 /* The adds' lines and, where rows are tracked, their ids' action. */
 static int format_adds(const struct weir_delta_table *table, struct weir_delta_add *const *adds,
-                       int32_t count, bool tracks, struct weir_buffer *actions,
-                       struct weir_error *err) {
+                       int32_t count, struct weir_buffer *actions, struct weir_error *err) {
     weir_buffer_clear(actions);
-    int rc = tracks ? delta_track_rows(table->snapshot, adds, count, actions, err) : WEIR_OK;
+    int rc = delta_track_rows(table->snapshot, adds, count, actions, err);
     if (rc != WEIR_OK) {
         return weir_error_wrap(err, "commit to table %s", table->dir);
     }
@@ -430,10 +430,9 @@ int weir_delta_append(struct weir_delta_table *table, struct weir_delta_add *con
             break;
         }
         int64_t timestamp_ms;
-        bool tracks =
-            add_count > 0 && delta_has_writer_feature(&table->snapshot->protocol, "rowTracking");
+        bool tracks = add_count > 0 && delta_gives_row_ids(table->snapshot);
         if (result->attempts == 0 || tracks) { /* row ids follow those of the winners */
-            rc = format_adds(table, adds, add_count, tracks, &actions, err);
+            rc = format_adds(table, adds, add_count, &actions, err);
             if (rc != WEIR_OK) {
                 break;
             }

@@ -33,6 +33,13 @@ size_t delta_group_file_bytes(const struct weir_delta_compaction *compaction) {
     return (size_t)compaction->target_bytes * 4;
 }
 
+int delta_group_scan(struct weir_delta_compaction *compaction, const struct weir_delta_add *add,
+                     delta_visit_rows *visit, void *context, struct weir_error *err) {
+    return delta_scan_file(compaction->head, add, compaction->positions, compaction->column_count,
+                           compaction->tracked ? &compaction->tracking : NULL, compaction->pool,
+                           visit, context, err);
+}
+
 int delta_group_writer(struct weir_delta_compaction *compaction, const struct delta_group *group,
                        struct weir_delta_writer_options *options, struct weir_delta_writer **out,
                        struct weir_error *err) {
@@ -41,6 +48,7 @@ int delta_group_writer(struct weir_delta_compaction *compaction, const struct de
                                         .snapshot = compaction->head};
     char *folder = delta_add_folder(compaction->inputs.items[group->first]);
     options->folder = folder;
+    options->hidden_columns = compaction->tracked ? DELTA_TRACKING_COLUMNS : 0;
     int rc = folder != NULL ? weir_delta_writer_create(&settings, compaction->schema, NULL, 0,
                                                        options, out, err)
                             : no_memory(err);
@@ -133,8 +141,7 @@ static int write_group(struct weir_delta_compaction *compaction, struct delta_gr
                  : delta_group_writer(compaction, group, &options, &copying.writer, err);
     for (int32_t i = 0; i < group->count && rc == WEIR_OK; i++) {
         const struct weir_delta_add *add = compaction->inputs.items[group->first + i];
-        rc = delta_scan_file(compaction->head, add, compaction->positions,
-                             compaction->schema->count, compaction->pool, copy_rows, &copying, err);
+        rc = delta_group_scan(compaction, add, copy_rows, &copying, err);
         delta_compaction_advance(compaction, add->size_bytes);
     }
     if (rc == WEIR_OK) {
@@ -167,6 +174,10 @@ static int plan_columns(struct weir_delta_compaction *compaction, struct weir_er
             compaction->positions[compaction->schema->count] = i;
             rc = weir_schema_add(compaction->schema, &schema->fields[i]);
         }
+    }
+    compaction->column_count = compaction->schema != NULL ? compaction->schema->count : 0;
+    if (rc == WEIR_OK && compaction->tracked) {
+        rc = delta_tracking_add(&compaction->tracking, compaction->schema);
     }
     return rc == WEIR_OK ? rc : no_memory(err);
 }

@@ -28,8 +28,11 @@ struct weir_delta_compaction {
     struct weir_pool *pool;
     struct weir_schema *schema; /* what the new files hold: all but partition columns */
     int32_t *positions;         /* of its columns in the table's */
-    char *tags;                 /* of the new files, a JSON object; or NULL */
-    bool keep_outputs;          /* a commit's outcome is unknown: its files stay */
+    int32_t column_count;       /* of those; columns of row tracking follow */
+    struct delta_tracking tracking;
+    bool tracked;
+    char *tags;        /* of the new files, a JSON object; or NULL */
+    bool keep_outputs; /* a commit's outcome is unknown: its files stay */
     /* deleting old rows (expire.c) */
     struct weir_delta_optimize_options own; /* what options points to then */
     const char *expire_column;              /* NULL: all rows stay */
@@ -51,6 +54,10 @@ int delta_compaction_create(struct weir_delta_table *table, const char *what,
 int delta_group_writer(struct weir_delta_compaction *compaction, const struct delta_group *group,
                        struct weir_delta_writer_options *options, struct weir_delta_writer **out,
                        struct weir_error *err) WEIR_MUST_CHECK;
+/* Reads a file whole, as new files hold its rows. */
+int delta_group_scan(struct weir_delta_compaction *compaction, const struct weir_delta_add *add,
+                     delta_visit_rows *visit, void *context,
+                     struct weir_error *err) WEIR_MUST_CHECK;
 size_t delta_group_file_bytes(const struct weir_delta_compaction *compaction);
 /* Seals the writer; its files become the group's outputs, with the partition values of its inputs.
  */

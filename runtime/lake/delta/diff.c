@@ -206,7 +206,8 @@ static int visit_file(void *context, const struct weir_delta_add *add, struct we
         return WEIR_OK;
     }
     diff->result->files_read += diff->pass == COUNT_ROWS;
-    return delta_scan_file(diff->side[diff->now], add, NULL, 0, diff->pool, visit_rows, diff, err);
+    return delta_scan_file(diff->side[diff->now], add, NULL, 0, NULL, diff->pool, visit_rows, diff,
+                           err);
 }
 
 static int diff_rows(struct diff *diff, struct weir_error *err) {

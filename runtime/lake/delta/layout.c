@@ -232,7 +232,7 @@ static int choose_columns(struct delta_layout *layout, struct values **out, int3
     int rc = all != NULL ? WEIR_OK : WEIR_E_NOMEM;
     *out = all;
     *out_count = all != NULL ? schema->count : 0;
-    for (int32_t c = 0; c < schema->count && rc == WEIR_OK; c++) {
+    for (int32_t c = 0; c < layout->compaction->column_count && rc == WEIR_OK; c++) {
         struct values *values = &all[count];
         values->column = c;
         values->type = (enum weir_type)schema->fields[c].type;

@@ -84,7 +84,7 @@ int delta_check_maintainable(const struct weir_delta_table *table, const char *w
     const char *dir = *table->dir != '\0' ? table->dir : ".";
     for (int32_t i = 0; i < protocol->writer_feature_count; i++) {
         const char *feature = protocol->writer_features[i];
-        if (strcmp(feature, "rowTracking") == 0 || strncmp(feature, "icebergCompat", 13) == 0) {
+        if (strncmp(feature, "icebergCompat", 13) == 0) {
             return weir_error_set(err, WEIR_E_UNSUPPORTED,
                                   "%s: table %s has the feature %s, whose duties for rewritten "
                                   "files weir does not know yet; use the engine that turned it on",

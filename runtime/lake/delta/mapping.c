@@ -7,7 +7,6 @@
 
 #include "lake/delta/maintain.h"
 
-#define ROW_TRACKING "delta.rowTracking"
 #define PHYSICAL_NAME "delta.columnMapping.physicalName"
 
 static int no_memory(struct weir_error *err) {
@@ -262,8 +261,6 @@ int delta_check_defaults(const struct weir_delta_metadata *metadata,
     return rc;
 }
 
-/* --- row tracking -------------------------------------------------------------------------- */
-
 bool delta_has_writer_feature(const struct weir_delta_protocol *protocol, const char *feature) {
     for (int32_t i = 0; protocol->writer_version == 7 && i < protocol->writer_feature_count; i++) {
         if (strcmp(protocol->writer_features[i], feature) == 0) {
@@ -271,42 +268,4 @@ bool delta_has_writer_feature(const struct weir_delta_protocol *protocol, const 
         }
     }
     return false;
-}
-
-/* The highest id given so far; -1 when none was. */
-static int64_t high_water_mark(const struct weir_delta_snapshot *snapshot) {
-    int64_t mark = -1;
-    for (int32_t i = 0; i < snapshot->domain_count; i++) {
-        if (strcmp(snapshot->domains[i].name, ROW_TRACKING) == 0) {
-            json_t *root = json_loads(snapshot->domains[i].configuration, 0, NULL);
-            const json_t *value = json_object_get(root, "rowIdHighWaterMark");
-            mark = json_is_integer(value) ? json_integer_value(value) : mark;
-            json_decref(root);
-        }
-    }
-    return mark;
-}
-
-int delta_track_rows(const struct weir_delta_snapshot *snapshot, struct weir_delta_add *const *adds,
-                     int32_t count, struct weir_buffer *actions, struct weir_error *err) {
-    int64_t mark = high_water_mark(snapshot);
-    for (int32_t i = 0; i < count; i++) {
-        int64_t rows = delta_add_rows(adds[i]);
-        if (rows < 0) {
-            return weir_error_set(err, WEIR_E_DATA,
-                                  "the table tracks rows, and file %.200s does not say how many it "
-                                  "holds",
-                                  adds[i]->path);
-        }
-        adds[i]->has_row_id = true;
-        adds[i]->base_row_id = mark + 1;
-        adds[i]->default_row_commit_version = snapshot->version + 1;
-        mark += rows;
-    }
-    int rc = weir_buffer_printf(actions,
-                                "{\"domainMetadata\":{\"domain\":\"" ROW_TRACKING
-                                "\",\"configuration\":\"{\\\"rowIdHighWaterMark\\\":%" PRId64
-                                "}\",\"removed\":false}}\n",
-                                mark);
-    return rc == WEIR_OK ? rc : no_memory(err);
 }

@@ -30,8 +30,3 @@ int delta_mapping_assign(const char *schema_string, int32_t count, int64_t *max_
 
 /* True when the protocol lists this writer feature. */
 bool delta_has_writer_feature(const struct weir_delta_protocol *protocol, const char *feature);
-/* Row tracking: gives the files the ids after those of the table, and appends the domain's action.
- * Done again for each attempt. */
-int delta_track_rows(const struct weir_delta_snapshot *snapshot, struct weir_delta_add *const *adds,
-                     int32_t count, struct weir_buffer *actions,
-                     struct weir_error *err) WEIR_MUST_CHECK;

@@ -197,25 +197,13 @@ static int plan_partitions(struct delta_merge *merge, struct weir_error *err) {
     return WEIR_OK;
 }
 
-static int check_table(struct delta_merge *merge, struct weir_error *err) {
-    const struct weir_delta_table *table = merge->table;
-    const struct weir_delta_protocol *protocol = &table->snapshot->protocol;
-    for (int32_t i = 0; i < protocol->writer_feature_count; i++) {
-        if (strcmp(protocol->writer_features[i], "rowTracking") == 0) {
-            return weir_error_set(err, WEIR_E_UNSUPPORTED,
-                                  "table %s tracks its rows (feature rowTracking); weir appends to "
-                                  "such a table but does not merge into it yet",
-                                  table->dir);
-        }
-    }
-    return delta_check_may_remove(table, "merge", err);
-}
-
 static int plan_table(struct delta_merge *merge, struct weir_error *err) {
     struct weir_delta_table *table = merge->table;
     const struct weir_schema *changes = merge->changes[0]->schema;
     const struct weir_schema *schema;
-    int rc = check_table(merge, err);
+    int rc = delta_check_may_remove(table, "merge", err);
+    rc = rc == WEIR_OK ? delta_tracking_of(table->snapshot, &merge->tracking, &merge->tracked, err)
+                       : rc;
     if (rc == WEIR_OK) {
         rc = weir_delta_snapshot_schema(table->snapshot, &schema, NULL, err);
     }
@@ -249,6 +237,10 @@ static int plan_table(struct delta_merge *merge, struct weir_error *err) {
         merge->sources[merge->schema->count] = at;
         rc = weir_schema_add(merge->schema, field);
     }
+    merge->column_count = merge->schema->count;
+    if (rc == WEIR_OK && merge->tracked) {
+        rc = delta_tracking_add(&merge->tracking, merge->schema);
+    }
     if (rc != WEIR_OK) {
         return delta_merge_no_memory(err);
     }
@@ -279,8 +271,10 @@ static bool already_there(const struct delta_merge *merge) {
 static int apply_own(struct delta_merge *merge, int64_t timestamp_ms, struct weir_error *err) {
     struct weir_delta_snapshot *snapshot = merge->table->snapshot;
     const struct weir_delta_txn *txn = &merge->options->commit.txn;
-    const struct weir_delta_action_visitor visitor = {
-        .context = snapshot, .add = delta_apply_add, .remove = delta_apply_remove};
+    const struct weir_delta_action_visitor visitor = {.context = snapshot,
+                                                      .add = delta_apply_add,
+                                                      .remove = delta_apply_remove,
+                                                      .domain = delta_apply_domain};
     int rc = WEIR_OK;
     if (merge->actions.size > 0) {
         rc = weir_delta_actions_parse((const char *)merge->actions.data, merge->actions.size,

@@ -7,6 +7,7 @@
 #include "core/clock.h"
 #include "lake/delta/convert.h"
 #include "lake/delta/merge_internal.h"
+#include "lake/delta/row_tracking.h"
 
 /* --- matching ------------------------------------------------------------------------------ */
 
@@ -54,6 +55,10 @@ static int match_rows(void *context, struct weir_batch **batch, int64_t first_ro
         if (entry != NULL) {
             int64_t time;
             entry->matched = true;
+            if (merge->tracked) {
+                entry->row_id =
+                    ((const int64_t *)rows->columns[matching->position_count].values)[i];
+            }
             if (matching->time >= 0 && entry->has_time &&
                 delta_int_value(&rows->columns[matching->time], i, &time) && time > entry->time) {
                 entry->outdated = true;
@@ -73,9 +78,9 @@ static int match_file(void *context, const struct weir_delta_add *add, struct we
     merge->result->files_read++;
     matching->file = (struct delta_touched){.add = delta_snapshot_find(merge->table->snapshot, add),
                                             .first = merge->match_count};
-    int rc =
-        delta_scan_file(merge->table->snapshot, add, matching->positions, matching->position_count,
-                        merge->options->pool, match_rows, matching, err);
+    int rc = delta_scan_file(merge->table->snapshot, add, matching->positions,
+                             matching->position_count, merge->tracked ? &merge->tracking : NULL,
+                             merge->options->pool, match_rows, matching, err);
     matching->file.count = merge->match_count - matching->file.first;
     if (rc != WEIR_OK || matching->file.count == 0) {
         return rc;
@@ -186,7 +191,7 @@ int delta_merge_feed(struct delta_merge *merge, struct weir_batch *batch, const 
         return weir_error_set(err, WEIR_E_LIMIT, "merge: out of memory");
     }
     int rc = WEIR_OK;
-    int32_t last = merge->schema->count;
+    int32_t last = merge->column_count;
     size_t length = strlen(kind);
     rows->rows = batch->rows;
     for (int32_t i = 0; i < last && rc == WEIR_OK; i++) {
@@ -340,8 +345,8 @@ static int rewrite_file(struct delta_merge *merge, const struct delta_touched *t
                                   .end = &merge->matches[touched->first + touched->count],
                                   .keep = keep};
     return delta_scan_file(merge->table->snapshot, touched->add, merge->positions,
-                           merge->schema->count, merge->options->pool, rewrite_rows, &rewriting,
-                           err);
+                           merge->column_count, merge->tracked ? &merge->tracking : NULL,
+                           merge->options->pool, rewrite_rows, &rewriting, err);
 }
 
 static int change_file(struct delta_merge *merge, const struct delta_touched *touched,
@@ -366,14 +371,42 @@ static int change_file(struct delta_merge *merge, const struct delta_touched *to
     return rc;
 }
 
+/* Rows that the table had keep their ids; their version is that of the commit, as for new rows. */
+static int put_row_ids(const struct delta_merge *merge, struct weir_batch *batch,
+                       struct delta_entry *const *entries, int64_t count) {
+    size_t bits = (size_t)batch->rows / 8 + 1;
+    for (int32_t c = 0; c < DELTA_TRACKING_COLUMNS; c++) {
+        struct weir_column *column = &batch->columns[merge->column_count + c];
+        column->values = weir_batch_alloc(batch, ((size_t)batch->rows + 1) * sizeof(int64_t));
+        column->validity = weir_batch_alloc(batch, bits);
+        if (column->values == NULL || column->validity == NULL) {
+            return WEIR_E_LIMIT;
+        }
+        memset(column->values, 0, (size_t)batch->rows * sizeof(int64_t));
+        memset(column->validity, 0, bits);
+        column->length = batch->rows;
+        column->null_count = batch->rows;
+    }
+    struct weir_column *ids = &batch->columns[merge->column_count];
+    for (int64_t i = 0; i < count; i++) {
+        if (entries[i]->matched) {
+            ((int64_t *)ids->values)[entries[i]->row] = entries[i]->row_id;
+            weir_bit_set(ids->validity, entries[i]->row);
+            ids->null_count--;
+        }
+    }
+    return WEIR_OK;
+}
+
 /* A batch of changes with the columns data files are written from. */
-static struct weir_batch *shape_changes(const struct delta_merge *merge, struct weir_batch *from) {
+static struct weir_batch *shape_changes(const struct delta_merge *merge, struct weir_batch *from,
+                                        struct delta_entry *const *entries, int64_t count) {
     struct weir_batch *batch = weir_batch_create(merge->options->pool, merge->schema);
     int rc = batch != NULL ? WEIR_OK : WEIR_E_LIMIT;
     if (batch != NULL) {
         batch->rows = from->rows;
     }
-    for (int32_t i = 0; rc == WEIR_OK && i < merge->schema->count; i++) {
+    for (int32_t i = 0; rc == WEIR_OK && i < merge->column_count; i++) {
         struct weir_column *column = &batch->columns[i];
         if (merge->sources[i] >= 0) {
             rc = weir_batch_borrow(batch, i, from, merge->sources[i]);
@@ -382,6 +415,9 @@ static struct weir_batch *shape_changes(const struct delta_merge *merge, struct 
         struct weir_delta_column none = {.physical_name = merge->schema->fields[i].name};
         rc = delta_convert_column(&merge->schema->fields[i], &none, NULL, NULL, from->rows, batch,
                                   column, NULL);
+    }
+    if (rc == WEIR_OK && merge->tracked) {
+        rc = put_row_ids(merge, batch, entries, count);
     }
     if (rc != WEIR_OK && batch != NULL) {
         weir_batch_unref(batch);
@@ -394,7 +430,7 @@ static struct weir_batch *shape_changes(const struct delta_merge *merge, struct 
 static int put_changes(struct delta_merge *merge, struct weir_batch *from,
                        struct delta_entry *const *entries, int64_t count, struct weir_error *err) {
     int32_t *rows = malloc(((size_t)count * 3 + 3) * sizeof(*rows));
-    struct weir_batch *batch = shape_changes(merge, from);
+    struct weir_batch *batch = shape_changes(merge, from, entries, count);
     int32_t *inserted = rows + count + 1;
     int32_t *updated = inserted + count + 1;
     int32_t row_count = 0;
@@ -481,6 +517,7 @@ static int open_writers(struct delta_merge *merge, struct weir_error *err) {
         options = *merge->options->writer;
     }
     options.as_is = true;
+    options.hidden_columns = merge->tracked ? DELTA_TRACKING_COLUMNS : 0;
     if (merge->writer == NULL) {
         rc = weir_delta_writer_create(merge->table, merge->schema, merge->partitions,
                                       merge->partition_count, &options, &merge->writer, err);
@@ -490,7 +527,7 @@ static int open_writers(struct delta_merge *merge, struct weir_error *err) {
     }
     merge->feed_schema = weir_schema_create();
     rc = merge->feed_schema != NULL ? WEIR_OK : WEIR_E_NOMEM;
-    for (int32_t i = 0; rc == WEIR_OK && i < merge->schema->count; i++) {
+    for (int32_t i = 0; rc == WEIR_OK && i < merge->column_count; i++) {
         rc = weir_schema_add(merge->feed_schema, &merge->schema->fields[i]);
     }
     if (rc == WEIR_OK) {
@@ -500,12 +537,14 @@ static int open_writers(struct delta_merge *merge, struct weir_error *err) {
         return delta_merge_no_memory(err);
     }
     options.folder = "_change_data/";
+    options.hidden_columns = 0;
     return weir_delta_writer_create(merge->table, merge->feed_schema, merge->partitions,
                                     merge->partition_count, &options, &merge->feed_writer, err);
 }
 
 static int format_adds(struct delta_merge *merge, struct weir_error *err) {
-    int rc = WEIR_OK;
+    int rc = delta_track_rows(merge->table->snapshot, merge->adds.items, merge->adds.count,
+                              &merge->actions, err);
     for (int32_t i = 0; i < merge->adds.count && rc == WEIR_OK; i++) {
         rc = weir_delta_add_format(merge->adds.items[i], &merge->actions);
         rc = rc == WEIR_OK ? weir_buffer_append(&merge->actions, "\n", 1) : rc;

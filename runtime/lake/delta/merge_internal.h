@@ -40,6 +40,9 @@ struct delta_merge {
     struct weir_schema *schema; /* what data files are written from: all but derived columns */
     int32_t *positions;         /* of its columns in the table's schema */
     int32_t *sources;           /* of its columns in the changes, or -1 */
+    int32_t column_count;       /* of those; columns of row tracking follow */
+    struct delta_tracking tracking;
+    bool tracked;
     struct weir_delta_partition *partitions;
     int32_t partition_count;
     bool use_vectors;

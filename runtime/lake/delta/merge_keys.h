@@ -17,7 +17,8 @@ struct delta_entry {
     int32_t row;
     int32_t part_count; /* columns the row leaves out */
     int64_t first_part;
-    int32_t old; /* which batch of the merge's old rows holds the table's row, or -1 */
+    int64_t row_id; /* of the table's row, where it tracks them */
+    int32_t old;    /* which batch of the merge's old rows holds the table's row, or -1 */
     int32_t old_row;
     bool has_time;
     bool is_delete;

@@ -72,6 +72,10 @@ void delta_parts_forget(struct delta_merge *merge) {
 /* Column c of the table's row, whoever has its value. */
 static int put_column(struct delta_merge *merge, const struct delta_entry *entry, int32_t c,
                       struct weir_column_builder *to) {
+    if (c >= merge->column_count) {
+        return c == merge->column_count && entry->matched ? weir_builder_int(to, entry->row_id)
+                                                          : weir_builder_null(to);
+    }
     int32_t source = merge->sources[c];
     struct delta_part part = {.batch = entry->batch, .row = entry->row};
     if (source < 0) {

@@ -8,6 +8,7 @@
 #include "core/clock.h"
 #include "core/fault.h"
 #include "lake/delta/compaction.h"
+#include "lake/delta/row_tracking.h"
 #include "lake/delta/text.h"
 #include "lake/delta/where.h"
 
@@ -308,6 +309,9 @@ int delta_compaction_create(struct weir_delta_table *table, const char *what,
     compaction->pool = weir_pool_create(POOL_BYTES);
     rc = compaction->pool != NULL ? delta_snapshot_head(table->snapshot, &compaction->head, err)
                                   : no_memory(err);
+    if (rc == WEIR_OK) { /* the names live in what it holds of its own */
+        rc = delta_tracking_of(compaction->head, &compaction->tracking, &compaction->tracked, err);
+    }
     if (rc != WEIR_OK) {
         weir_delta_compaction_destroy(compaction);
         return rc;
@@ -465,6 +469,30 @@ static int describe(const struct weir_delta_compaction *compaction,
                : rc;
 }
 
+/* Ids for what the files' rows do not bring along: all files of the commit go on from one mark. */
+static int track_rows(const struct weir_delta_compaction *compaction,
+                      const struct weir_delta_table *table, const bool *chosen,
+                      struct weir_buffer *actions, struct weir_error *err) {
+    int32_t count = 0;
+    for (int32_t i = 0; i < compaction->group_count; i++) {
+        count += chosen[i] ? compaction->groups[i].outputs.count : 0;
+    }
+    struct weir_delta_add **adds = calloc((size_t)count + 1, sizeof(struct weir_delta_add *));
+    if (adds == NULL) {
+        return no_memory(err);
+    }
+    int32_t next = 0;
+    for (int32_t i = 0; i < compaction->group_count; i++) {
+        const struct weir_delta_adds *outputs = &compaction->groups[i].outputs;
+        for (int32_t o = 0; chosen[i] && o < outputs->count; o++) {
+            adds[next++] = outputs->items[o];
+        }
+    }
+    int rc = delta_track_rows(table->snapshot, adds, count, actions, err);
+    free((void *)adds);
+    return rc;
+}
+
 /* One try at the table's next version with the groups that still stand. */
 static int commit_once(struct weir_delta_compaction *compaction, struct weir_delta_table *table,
                        bool *chosen, struct weir_delta_optimize_result *one,
@@ -479,11 +507,14 @@ static int commit_once(struct weir_delta_compaction *compaction, struct weir_del
     weir_buffer_init(&actions, ACTIONS_BYTES_MAX);
     weir_buffer_init(&parameters, 1u << 20);
     weir_buffer_init(&metrics, 4096);
+    for (int32_t i = 0; i < compaction->group_count; i++) {
+        chosen[i] = same && still_there(compaction, &compaction->groups[i], table->snapshot);
+        one->groups_lost += !chosen[i];
+    }
+    rc = track_rows(compaction, table, chosen, &actions, err);
     for (int32_t i = 0; i < compaction->group_count && rc == WEIR_OK; i++) {
         struct delta_group *group = &compaction->groups[i];
         const struct weir_delta_add *first = compaction->inputs.items[group->first];
-        chosen[i] = same && still_there(compaction, group, table->snapshot);
-        one->groups_lost += !chosen[i];
         if (chosen[i]) {
             rc = put_group(compaction, group, one, &actions);
             one->partitions += last == NULL || delta_compare_partitions(last, first) != 0;

@@ -7,6 +7,7 @@
 #include "core/clock.h"
 #include "lake/delta/duties.h"
 #include "lake/delta/maintain.h"
+#include "lake/delta/row_tracking.h"
 #include "lake/delta/scan.h"
 #include "lake/delta/where.h"
 #include "lake/delta/writer.h"
@@ -49,8 +50,8 @@ static int write_rows(void *context, struct weir_batch **batch, int64_t first_ro
 
 static int write_file(void *context, const struct weir_delta_add *add, struct weir_error *err) {
     struct replacing *replacing = context;
-    return delta_scan_file(replacing->from, add, NULL, 0, replacing->pool, write_rows, replacing,
-                           err);
+    return delta_scan_file(replacing->from, add, NULL, 0, NULL, replacing->pool, write_rows,
+                           replacing, err);
 }
 
 static int check_columns(const struct replacing *replacing, const struct weir_schema *rows,
@@ -165,6 +166,10 @@ static int format_actions(const struct replacing *replacing, struct weir_buffer 
     weir_buffer_clear(actions);
     for (int32_t i = 0; i < replacing->old.count && rc == WEIR_OK; i++) {
         rc = weir_delta_remove_format(replacing->old.items[i], now_ms, true, actions);
+    }
+    if (rc == WEIR_OK) {
+        rc = delta_track_rows(replacing->table->snapshot, replacing->made.items,
+                              replacing->made.count, actions, err);
     }
     for (int32_t i = 0; i < replacing->made.count && rc == WEIR_OK; i++) {
         rc = weir_delta_add_format(replacing->made.items[i], actions);

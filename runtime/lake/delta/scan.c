@@ -14,6 +14,7 @@ struct scan {
     struct weir_pool *pool;
     weir_delta_visit_batch *visit;
     void *context;
+    const struct delta_tracking *tracking; /* or NULL */
 };
 
 /* Drops the rows whose bit is set; *batch is replaced. */
@@ -54,7 +55,11 @@ static int read_file(const struct scan *scan, const struct weir_delta_add *add,
         if (rc != WEIR_OK || batch == NULL) {
             break;
         }
-        rc = visit(context, &batch, cursor.first_row, cursor.deleted, err);
+        if (scan->tracking != NULL) {
+            rc = delta_tracking_fill(batch, scan->schema->count - DELTA_TRACKING_COLUMNS, add,
+                                     cursor.first_row, err);
+        }
+        rc = rc == WEIR_OK ? visit(context, &batch, cursor.first_row, cursor.deleted, err) : rc;
         weir_batch_unref(batch);
     }
     delta_cursor_close(&cursor);
@@ -74,14 +79,22 @@ static int scan_file(void *context, const struct weir_delta_add *add, struct wei
 
 /* The table's columns at these positions: a schema of their own and their places in files. */
 static int project(const struct weir_schema *schema, const struct weir_delta_column *all,
-                   const int32_t *positions, int32_t count, struct weir_schema **out,
-                   struct weir_delta_column **columns, struct weir_error *err) {
+                   const int32_t *positions, int32_t count, const struct delta_tracking *tracking,
+                   struct weir_schema **out, struct weir_delta_column **columns,
+                   struct weir_error *err) {
     *out = weir_schema_create();
-    *columns = calloc((size_t)count + 1, sizeof(**columns));
+    *columns = calloc((size_t)count + 1 + DELTA_TRACKING_COLUMNS, sizeof(**columns));
     int rc = *out != NULL && *columns != NULL ? WEIR_OK : WEIR_E_NOMEM;
     for (int32_t i = 0; i < count && rc == WEIR_OK; i++) {
         (*columns)[i] = all[positions[i]];
         rc = weir_schema_add(*out, &schema->fields[positions[i]]);
+    }
+    if (rc == WEIR_OK && tracking != NULL) {
+        rc = delta_tracking_add(tracking, *out);
+        for (int32_t i = 0; i < DELTA_TRACKING_COLUMNS && rc == WEIR_OK; i++) {
+            (*columns)[count + i] = (struct weir_delta_column){
+                .physical_name = (*out)->fields[count + i].name, .field_id = -1};
+        }
     }
     return rc == WEIR_OK ? rc : weir_error_set(err, rc, "read table: out of memory");
 }
@@ -94,7 +107,8 @@ static int choose(struct scan *scan, const int32_t *positions, int32_t count,
     const struct weir_schema *schema;
     int rc = weir_delta_snapshot_schema(scan->snapshot, &schema, &scan->columns, err);
     if (rc == WEIR_OK && positions != NULL) {
-        rc = project(schema, scan->columns, positions, count, projected, columns, err);
+        rc = project(schema, scan->columns, positions, count, scan->tracking, projected, columns,
+                     err);
         scan->columns = *columns;
         schema = *projected;
     }
@@ -103,9 +117,10 @@ static int choose(struct scan *scan, const int32_t *positions, int32_t count,
 }
 
 int delta_scan_file(struct weir_delta_snapshot *snapshot, const struct weir_delta_add *add,
-                    const int32_t *positions, int32_t count, struct weir_pool *pool,
-                    delta_visit_rows *visit, void *context, struct weir_error *err) {
-    struct scan scan = {snapshot, NULL, NULL, pool, NULL, NULL};
+                    const int32_t *positions, int32_t count, const struct delta_tracking *tracking,
+                    struct weir_pool *pool, delta_visit_rows *visit, void *context,
+                    struct weir_error *err) {
+    struct scan scan = {.snapshot = snapshot, .pool = pool, .tracking = tracking};
     struct weir_schema *projected = NULL;
     struct weir_delta_column *columns = NULL;
     int rc = choose(&scan, positions, count, &projected, &columns, err);
@@ -120,7 +135,7 @@ int delta_scan_file(struct weir_delta_snapshot *snapshot, const struct weir_delt
 int weir_delta_scan_columns(struct weir_delta_snapshot *snapshot, const int32_t *positions,
                             int32_t count, struct weir_pool *pool, weir_delta_visit_batch *visit,
                             void *context, struct weir_error *err) {
-    struct scan scan = {snapshot, NULL, NULL, pool, visit, context};
+    struct scan scan = {.snapshot = snapshot, .pool = pool, .visit = visit, .context = context};
     struct weir_schema *projected = NULL;
     struct weir_delta_column *columns = NULL;
     int rc = choose(&scan, positions, count, &projected, &columns, err);

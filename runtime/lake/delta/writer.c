@@ -60,6 +60,7 @@ struct weir_delta_writer {
     int32_t sorted_by[DELTA_SORTED_BY_MAX];
     const char *codec_name;
     int32_t stats_leaves;
+    int32_t hidden_columns;
     int32_t stats_chars;
     size_t memory_bytes;
     size_t target_bytes;
@@ -226,6 +227,7 @@ int weir_delta_writer_create(struct weir_delta_table *table, const struct weir_s
     writer->memory_bytes = options->memory_bytes > 0 ? options->memory_bytes : MEMORY_BYTES;
     writer->target_bytes =
         options->target_file_bytes > 0 ? options->target_file_bytes : TARGET_BYTES;
+    writer->hidden_columns = options->hidden_columns;
     writer->slot_max = options->open_files_max > 0 ? options->open_files_max : OPEN_FILES_MAX;
     writer->stats_leaves = (int32_t)int_property(metadata, "delta.dataSkippingNumIndexedCols", 32);
     writer->stats_chars =
@@ -411,7 +413,10 @@ static int make_add(struct weir_delta_writer *writer, struct slot *slot,
     memset(&add, 0, sizeof(add));
     weir_buffer_init(&stats, STATS_BYTES_MAX);
     weir_buffer_init(&path, 1u << 20);
-    int rc = weir_delta_stats_format(info, writer->stats_leaves, writer->stats_chars, &stats);
+    int32_t leaves = info->column_count - writer->hidden_columns;
+    leaves =
+        writer->stats_leaves >= 0 && writer->stats_leaves < leaves ? writer->stats_leaves : leaves;
+    int rc = weir_delta_stats_format(info, leaves, writer->stats_chars, &stats);
     if (rc == WEIR_OK) {
         rc = delta_uri_encode(slot->name, &path);
     }

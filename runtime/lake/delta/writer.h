@@ -31,10 +31,11 @@ struct weir_delta_writer_options {
     size_t target_file_bytes; /* 0: 128 MiB; a file that reaches it is finished */
     int32_t open_files_max;   /* 0: 256 partitions open at once */
     enum weir_delta_codec codec;
-    int level;          /* zstd; 0: 1 */
-    const char *folder; /* files go under it: "_change_data/"; NULL: the table's folder */
-    bool as_is;         /* rows are the table's own, rewritten: they owe it nothing (duties.h) */
-    bool large_groups;  /* row groups for readers that load whole columns, ended by end_group */
+    int level;              /* zstd; 0: 1 */
+    int32_t hidden_columns; /* the last of the schema's: none of the table's, without statistics */
+    const char *folder;     /* files go under it: "_change_data/"; NULL: the table's folder */
+    bool as_is;        /* rows are the table's own, rewritten: they owe it nothing (duties.h) */
+    bool large_groups; /* row groups for readers that load whole columns, ended by end_group */
     const int32_t *sorted_by; /* of the schema's columns: rows rise by them up to each end_group */
     int32_t sorted_by_count;
     bool judged; /* rows were judged by the caller; else one that fails is an error */

@@ -224,8 +224,9 @@ static int take_sample(struct zorder *zorder, const struct delta_group *group,
     }
     int rc = WEIR_OK;
     for (int32_t i = 0; i < group->count && rc == WEIR_OK; i++) {
-        rc = delta_scan_file(compaction->head, compaction->inputs.items[group->first + i],
-                             positions, zorder->count, compaction->pool, sample_rows, zorder, err);
+        rc =
+            delta_scan_file(compaction->head, compaction->inputs.items[group->first + i], positions,
+                            zorder->count, NULL, compaction->pool, sample_rows, zorder, err);
     }
     return rc;
 }
@@ -298,8 +299,7 @@ static int write_lot(struct zorder *zorder, struct delta_group *group, struct we
     }
     for (int32_t i = 0; i < group->count && rc == WEIR_OK; i++) {
         const struct weir_delta_add *add = compaction->inputs.items[group->first + i];
-        rc = delta_scan_file(compaction->head, add, compaction->positions,
-                             compaction->schema->count, compaction->pool, spread_rows, zorder, err);
+        rc = delta_group_scan(compaction, add, spread_rows, zorder, err);
         if (zorder->first_open == 0) {
             delta_compaction_advance(compaction, add->size_bytes);
         }
