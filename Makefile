@@ -2,7 +2,7 @@
 # the same steps.
 .POSIX:
 .SUFFIXES:
-.PHONY: help deps build demo check test test-long bench bench-nexmark fmt lint reference clean
+.PHONY: help deps build demo check test test-long bench bench-nexmark bench-flink-nexmark fmt lint reference clean
 
 help:
 	@echo "make demo       build Weir and watch the shipped example for about 20 seconds"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-long  long fuzzing with coverage, thread sanitizer, every fault point"
 	@echo "make bench      one line a stage, beside its floor measured in the same run"
 	@echo "make bench-nexmark  queries of the Nexmark benchmark, events per CPU second"
+	@echo "make bench-flink-nexmark  five of them from Kafka, beside Flink SQL on the same topic"
 	@echo "make fmt lint   format the C sources; run the lints alone"
 	@echo "make reference  regenerate docs/reference from the tables"
 	@echo "make deps       install what building and testing need (Debian 12)"
@@ -50,6 +51,10 @@ bench:
 
 bench-nexmark: build
 	@python3 tests/bench/nexmark.py
+
+bench-flink-nexmark: build
+	@tools/deps test
+	@python3 tests/bench/nexmark_flink.py
 
 fmt:
 	@tools/fmt
