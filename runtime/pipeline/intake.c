@@ -101,17 +101,26 @@ static void ask_for_rows(struct source_state *source, int64_t cpu_ns, int32_t ro
                                                                     : (int32_t)wanted);
 }
 
+/* A lane failed. Its rows before that count: no more are taken, the epoch is sealed, and then the
+ * run ends with why. */
+static void take_failure(struct weir_pipeline *p, int32_t s) {
+    struct weir_source_batch *batch = p->intake.batch;
+    p->source_failure = *weir_source_error(p->sources[s].source, batch->lane);
+    p->source_failure.code = batch->code;
+    (void)weir_error_wrap(&p->source_failure, "source %s", p->plan->sources[s].name);
+    weir_source_batch_release(batch);
+    p->intake.batch = NULL;
+    atomic_store(&p->stop, true);
+}
+
 /* The batch polled last, as far as its rows. */
 static int begin_batch(struct weir_pipeline *p, struct weir_error *err) {
     struct weir_source_batch *batch = p->intake.batch;
     int32_t s = p->intake.source;
     struct source_state *source = &p->sources[s];
     if (batch->code != WEIR_OK) {
-        const struct weir_error *cause = weir_source_error(source->source, batch->lane);
-        if (err != NULL) {
-            *err = *cause;
-        }
-        return weir_error_wrap(err, "source %s", p->plan->sources[s].name);
+        take_failure(p, s);
+        return WEIR_OK;
     }
     int rc = know_partition(p, s, batch->partition, err);
     if (rc != WEIR_OK) {

@@ -125,6 +125,7 @@ struct weir_pipeline {
     atomic_bool failed; /* a thread failed; failure says why */
     struct weir_error failure;
     pthread_mutex_t failure_lock; /* guards failure becoming set */
+    struct weir_error source_failure; /* code not 0: the run ends with it once all is sealed */
     struct reload *reload;
     struct sink_route routes[WEIR_COMMIT_MAX_SINKS];
     char *orphans[WEIR_COMMIT_MAX_SINKS]; /* names of sinks only old records know; owned */

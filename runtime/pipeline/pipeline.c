@@ -260,6 +260,12 @@ int weir_pipeline_run(struct weir_pipeline *p, struct weir_error *err) {
             rc = failure(p, err);
         }
     }
+    if (rc == WEIR_OK && p->source_failure.code != WEIR_OK) {
+        rc = p->source_failure.code;
+        if (err != NULL) {
+            *err = p->source_failure;
+        }
+    }
     p->loop_cpu_ns = weir_clock_thread_cpu_ns();
     return rc;
 }

@@ -445,7 +445,7 @@ int files_next(struct weir_source *source, struct files *files, int32_t partitio
             break; /* waiting for the file to grow */
         }
     }
-    if (rc == WEIR_E_CORRUPT && work.taken > 0) {
+    if (rc != WEIR_OK && rc != WEIR_E_LIMIT && rc != WEIR_E_NOMEM && work.taken > 0) {
         files->failed = rc; /* what is good goes first */
         files->failure = err != NULL ? *err : (struct weir_error){.code = rc};
         rc = WEIR_OK;
