@@ -90,6 +90,9 @@ static int open_table(struct delta_source *delta, const struct weir_delta_at *at
     int rc = WEIR_OK;
     if (delta->store == NULL) {
         rc = weir_store_open_url(delta->url, delta->options, false, &delta->store, err);
+        if (rc == WEIR_OK && delta->file.source != NULL) {
+            weir_store_set_stop(delta->store, source_stopping, delta->file.source);
+        }
     }
     if (rc == WEIR_OK) {
         rc = weir_delta_snapshot_open(delta->store, "", at, &delta->snapshot, err);

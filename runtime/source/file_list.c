@@ -23,6 +23,7 @@ static void clear_paths(struct file_list *list) {
 
 void file_list_fini(struct file_list *list) {
     clear_paths(list);
+    file_place_close(list->place);
     free(list->pattern);
     free(list->done);
     memset(list, 0, sizeof(*list));
@@ -70,22 +71,78 @@ int file_list_add_done(struct file_list *list, uint64_t hash, struct weir_error 
     return WEIR_OK;
 }
 
-static int by_bytes(const void *a, const void *b) {
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
+/* Named by the pattern. */
+struct found {
+    char *path;
+    int64_t changed_ns; /* of a list by time */
+};
 
-static struct timespec time_of(const char *path) {
-    struct stat st;
-    return stat(path, &st) == 0 ? st.st_mtim : (struct timespec){0};
+struct finding {
+    const struct file_list *list;
+    struct found *items;
+    size_t count;
+    size_t capacity;
+};
+
+static int by_bytes(const void *a, const void *b) {
+    return strcmp(((const struct found *)a)->path, ((const struct found *)b)->path);
 }
 
 static int by_time(const void *a, const void *b) {
-    struct timespec x = time_of(*(char *const *)a);
-    struct timespec y = time_of(*(char *const *)b);
-    if (x.tv_sec != y.tv_sec) {
-        return x.tv_sec < y.tv_sec ? -1 : 1;
+    int64_t x = ((const struct found *)a)->changed_ns;
+    int64_t y = ((const struct found *)b)->changed_ns;
+    return x != y ? (x < y ? -1 : 1) : by_bytes(a, b);
+}
+
+static int put(struct finding *finding, const char *path, int64_t changed_ns,
+               struct weir_error *err) {
+    if (finding->count == finding->capacity) {
+        size_t capacity = finding->capacity > 0 ? finding->capacity * 2 : 256;
+        struct found *items = realloc(finding->items, capacity * sizeof(*items));
+        if (items == NULL) {
+            return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+        }
+        finding->items = items;
+        finding->capacity = capacity;
     }
-    return x.tv_nsec != y.tv_nsec ? (x.tv_nsec < y.tv_nsec ? -1 : 1) : by_bytes(a, b);
+    char *copy = strdup(path);
+    if (copy == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    finding->items[finding->count++] = (struct found){copy, changed_ns};
+    return WEIR_OK;
+}
+
+static int put_object(void *context, const char *path, int64_t modified_ms,
+                      struct weir_error *err) {
+    return put(context, path, modified_ms * 1000000, err);
+}
+
+static int find_local(struct finding *finding, struct weir_error *err) {
+    glob_t found;
+    int result = glob(finding->list->pattern, GLOB_BRACE | GLOB_MARK | GLOB_NOSORT, NULL, &found);
+    if (result == GLOB_NOMATCH) {
+        globfree(&found);
+        return WEIR_OK;
+    }
+    if (result != 0) {
+        return weir_error_system(err, WEIR_E_ENVIRONMENT, errno, "cannot list %s",
+                                 finding->list->pattern);
+    }
+    int rc = WEIR_OK;
+    for (size_t i = 0; rc == WEIR_OK && i < found.gl_pathc; i++) {
+        const char *path = found.gl_pathv[i];
+        struct stat st = {0};
+        if (path[0] == '\0' || path[strlen(path) - 1] == '/') {
+            continue; /* folders */
+        }
+        if (finding->list->by_time && stat(path, &st) != 0) {
+            continue; /* gone again */
+        }
+        rc = put(finding, path, st.st_mtim.tv_sec * INT64_C(1000000000) + st.st_mtim.tv_nsec, err);
+    }
+    globfree(&found);
+    return rc;
 }
 
 static int by_value(const void *a, const void *b) {
@@ -95,18 +152,19 @@ static int by_value(const void *a, const void *b) {
 }
 
 /* Forgets files that were read and are gone. */
-static int forget_gone(struct file_list *list, const glob_t *found, struct weir_error *err) {
-    uint64_t *hashes = malloc((found->gl_pathc + 1) * sizeof(*hashes));
+static int forget_gone(struct file_list *list, const struct finding *finding,
+                       struct weir_error *err) {
+    uint64_t *hashes = malloc((finding->count + 1) * sizeof(*hashes));
     if (hashes == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
-    for (size_t i = 0; i < found->gl_pathc; i++) {
-        hashes[i] = file_list_hash(found->gl_pathv[i]);
+    for (size_t i = 0; i < finding->count; i++) {
+        hashes[i] = file_list_hash(finding->items[i].path);
     }
-    qsort(hashes, found->gl_pathc, sizeof(*hashes), by_value);
+    qsort(hashes, finding->count, sizeof(*hashes), by_value);
     size_t kept = 0;
     for (size_t i = 0; i < list->done_count; i++) {
-        if (bsearch(&list->done[i], hashes, found->gl_pathc, sizeof(*hashes), by_value) != NULL) {
+        if (bsearch(&list->done[i], hashes, finding->count, sizeof(*hashes), by_value) != NULL) {
             list->done[kept++] = list->done[i];
         }
     }
@@ -116,46 +174,30 @@ static int forget_gone(struct file_list *list, const glob_t *found, struct weir_
 }
 
 int file_list_scan(struct file_list *list, const char *current, struct weir_error *err) {
-    glob_t found;
-    int result = glob(list->pattern, GLOB_BRACE | GLOB_MARK | GLOB_NOSORT, NULL, &found);
-    if (result != 0 && result != GLOB_NOMATCH) {
-        return weir_error_system(err, WEIR_E_ENVIRONMENT, errno, "cannot list %s", list->pattern);
-    }
+    struct finding finding = {.list = list};
+    int rc = list->place != NULL ? file_place_list(list->place, put_object, &finding, err)
+                                 : find_local(&finding, err);
     clear_paths(list);
-    if (result == GLOB_NOMATCH) {
-        globfree(&found);
-        list->matches = 0;
-        list->done_count = 0;
-        return WEIR_OK;
-    }
-    int rc = forget_gone(list, &found, err);
-    list->paths = calloc(found.gl_pathc + 1, sizeof(*list->paths));
+    list->matches = rc == WEIR_OK ? finding.count : 0;
+    rc = rc == WEIR_OK ? forget_gone(list, &finding, err) : rc;
+    list->paths = rc == WEIR_OK ? calloc(finding.count + 1, sizeof(*list->paths)) : NULL;
     if (rc == WEIR_OK && list->paths == NULL) {
         rc = weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
-    list->matches = 0;
-    for (size_t i = 0; rc == WEIR_OK && i < found.gl_pathc; i++) {
-        const char *path = found.gl_pathv[i];
-        if (path[0] == '\0' || path[strlen(path) - 1] == '/') {
-            continue; /* folders */
-        }
-        list->matches++;
-        if ((current != NULL && strcmp(path, current) == 0) ||
-            file_list_is_done(list, file_list_hash(path))) {
-            continue;
-        }
-        list->paths[list->path_count] = strdup(path);
-        if (list->paths[list->path_count] == NULL) {
-            rc = weir_error_set(err, WEIR_E_NOMEM, "out of memory");
-        } else {
-            list->path_count++;
-        }
-    }
-    globfree(&found);
-    if (list->path_count > 1) {
-        qsort(list->paths, list->path_count, sizeof(*list->paths),
+    if (finding.count > 1) {
+        qsort(finding.items, finding.count, sizeof(*finding.items),
               list->by_time ? by_time : by_bytes);
     }
+    for (size_t i = 0; i < finding.count; i++) {
+        char *path = finding.items[i].path;
+        if (rc != WEIR_OK || (current != NULL && strcmp(path, current) == 0) ||
+            file_list_is_done(list, file_list_hash(path))) {
+            free(path);
+        } else {
+            list->paths[list->path_count++] = path;
+        }
+    }
+    free(finding.items);
     return rc;
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-/* Which files a pattern names, and which of them have been read. Private to the files source. A
+/* Which files a pattern names, and which of them have been read. Private to the sources of files. A
  * file is known by its path; read paths are kept as 64-bit hashes, and forgotten once they are gone
  * from the folder, so the list is no longer than the folder. */
 #include <stdbool.h>
@@ -7,12 +7,14 @@
 #include <stdint.h>
 
 #include "core/error.h"
+#include "source/file_place.h"
 
 #define FILE_LIST_DONE_MAX 7000 /* fits a position */
 
 struct file_list {
     char *pattern;
-    char **paths; /* matched and not read, by bytes of the name; owned */
+    struct file_place *place; /* owned; NULL: files of the machine */
+    char **paths;             /* matched and not read, by bytes of the name; owned */
     size_t path_count;
     uint64_t *done; /* hashes, ascending */
     size_t done_count;

@@ -25,15 +25,18 @@ int file_set_open(struct weir_source *source, int32_t open, const struct weir_po
     }
     int rc = WEIR_OK;
     for (int32_t i = 0; rc == WEIR_OK && i < places; i++) {
+        struct files *place = set->places[i] = calloc(1, sizeof(*place));
+        if (place == NULL) {
+            return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+        }
         set->count++;
-        rc = files_create(source, &set->places[i], err);
+        place->in_set = true;
+        place->settle_us = files->settle_us;
+        place->place = files->place;
+        rc = files_prepare(source, place, err);
         if (rc != WEIR_OK) {
             break;
         }
-        struct files *place = set->places[i];
-        place->in_set = true;
-        place->settle_us = files->settle_us;
-        place->list.by_time = files->list.by_time;
         if (i < count && positions[i].size > 0) {
             rc = files_resume(place, &positions[i], err);
         }
@@ -139,7 +142,7 @@ static bool tell(struct weir_source *source, struct source_outlet *outlet, int32
             break;
         }
         weir_batch_unref(batch);
-        if (source_outlet_wait(outlet, 1)) { /* the consumer holds the memory */
+        if (source_outlet_wait_for_memory(outlet)) { /* the consumer holds the memory */
             return false;
         }
     }
@@ -204,13 +207,12 @@ static int serve_place(struct weir_source *source, struct source_outlet *outlet,
         batch->closes = read;
         set->told[i] = !read;
         *ended = !source_outlet_push(outlet, batch);
-    } else if (read) { /* it had no rows left */
-        *worked = true;
-        set->told[i] = false;
-        *ended = !tell(source, outlet, i, 0, true, false);
-    } else if (set->told[i] && place->at_end && !source->until_end &&
-               file_stream_age_us(place->stream) >= place->settle_us && has_younger(set, i)) {
-        /* It may grow, and its rows are waited for no longer. */
+        return WEIR_OK;
+    }
+    /* It may grow, and its rows are waited for no longer. */
+    bool still = !read && set->told[i] && place->at_end && !source->until_end &&
+                 file_stream_age_us(place->stream) >= place->settle_us && has_younger(set, i);
+    if (read || still) {
         *worked = true;
         set->told[i] = false;
         *ended = !tell(source, outlet, i, 0, true, false);
@@ -262,7 +264,7 @@ int file_set_serve(struct weir_source *source, struct source_outlet *outlet, boo
         rc = serve_place(source, outlet, at, &worked, ended, err);
         if (rc == WEIR_E_LIMIT) { /* backpressure by memory: it is this place's turn again */
             set->turn = at;
-            *ended = source_outlet_wait(outlet, 1);
+            *ended = source_outlet_wait_for_memory(outlet);
             return WEIR_OK;
         }
     }
@@ -286,7 +288,8 @@ int file_set_serve(struct weir_source *source, struct source_outlet *outlet, boo
             source_outlet_quiet(outlet);
             file_watch_wait(files->watch, POLL_MS);
         } else {
-            *ended = source_outlet_wait(outlet, POLL_MS);
+            source_outlet_quiet(outlet);
+            *ended = source_outlet_wait(outlet, files->poll_ms);
         }
     }
     return rc;

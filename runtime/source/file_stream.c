@@ -10,15 +10,25 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include "core/clock.h"
 #include "decode/avro_container.h"
 
-enum { RAW_BYTES = 256 * 1024, BLOCK_BYTES_MAX = 66 << 20, TEXT_BYTES_MAX = 256 << 20 };
+enum {
+    OBJECT_BYTES = 4 << 20, /* of one request */
+    RAW_BYTES = 256 * 1024,
+    BLOCK_BYTES_MAX = 66 << 20,
+    TEXT_BYTES_MAX = 256 << 20
+};
 
 enum kind { PLAIN, GZIP, ZSTD, CONTAINER };
 
 struct file_stream {
     enum kind kind;
     int fd;
+    struct file_place *place;    /* of an object; NULL of a file */
+    struct weir_store_info info; /* of the object when it was opened */
+    struct weir_buffer object;   /* bytes of it; object[object_at..) are not read */
+    size_t object_at;
     char *path;
     uint64_t raw_offset; /* bytes read from the file */
     uint8_t *raw;        /* compressed bytes not yet used: raw[raw_at..raw_end) */
@@ -52,20 +62,43 @@ void file_stream_close(struct file_stream *stream) {
         ZSTD_freeDStream(stream->zstd);
         avro_container_destroy(stream->container);
         weir_buffer_fini(&stream->text);
+        weir_buffer_fini(&stream->object);
         free(stream->raw);
         free(stream->path);
         free(stream);
     }
 }
 
-int file_stream_open(struct file_stream **out, const char *path, bool is_container,
-                     struct weir_error *err) {
+/* Where its bytes come from. */
+static int open_bytes(struct file_stream *stream, struct weir_error *err) {
+    if (stream->place != NULL) {
+        const char *name = file_place_name(stream->place, stream->path);
+        int rc = name != NULL
+                     ? weir_store_stat(file_place_store(stream->place), name, &stream->info, err)
+                     : weir_error_set(err, WEIR_E_STATE, "it is of another place");
+        return rc == WEIR_OK ? rc : weir_error_wrap(err, "cannot read %s", stream->path);
+    }
+    stream->fd = open(stream->path, O_RDONLY | O_CLOEXEC);
+    if (stream->fd < 0) {
+        return weir_error_system(err, WEIR_E_ENVIRONMENT, errno,
+                                 "cannot read %s (check its permissions, or take it out of the "
+                                 "folder)",
+                                 stream->path);
+    }
+    (void)posix_fadvise(stream->fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    return WEIR_OK;
+}
+
+int file_stream_open(struct file_stream **out, const char *path, struct file_place *place,
+                     bool is_container, struct weir_error *err) {
     *out = NULL;
     struct file_stream *stream = calloc(1, sizeof(*stream));
     if (stream == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
     weir_buffer_init(&stream->text, TEXT_BYTES_MAX);
+    weir_buffer_init(&stream->object, OBJECT_BYTES);
+    stream->place = place;
     stream->kind = is_container              ? CONTAINER
                    : ends_with(path, ".gz")  ? GZIP
                    : ends_with(path, ".zst") ? ZSTD
@@ -90,19 +123,7 @@ int file_stream_open(struct file_stream **out, const char *path, bool is_contain
         rc = stream->zstd == NULL ? WEIR_E_NOMEM : WEIR_OK;
     }
     stream->fd = -1;
-    if (rc != WEIR_OK) {
-        weir_error_set(err, rc, "out of memory");
-    } else {
-        stream->fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (stream->fd < 0) {
-            rc = weir_error_system(err, WEIR_E_ENVIRONMENT, errno,
-                                   "cannot read %s (check its permissions, or take it out of the "
-                                   "folder)",
-                                   path);
-        } else {
-            (void)posix_fadvise(stream->fd, 0, 0, POSIX_FADV_SEQUENTIAL);
-        }
-    }
+    rc = rc != WEIR_OK ? weir_error_set(err, rc, "out of memory") : open_bytes(stream, err);
     if (rc != WEIR_OK) {
         file_stream_close(stream);
         return rc;
@@ -111,8 +132,39 @@ int file_stream_open(struct file_stream **out, const char *path, bool is_contain
     return WEIR_OK;
 }
 
+static int read_object(struct file_stream *stream, uint8_t *to, size_t room, size_t *got,
+                       struct weir_error *err) {
+    size_t left = stream->object.size - stream->object_at;
+    if (left == 0) {
+        uint64_t behind = (uint64_t)stream->info.size_bytes - stream->raw_offset;
+        int64_t wanted = behind < OBJECT_BYTES ? (int64_t)behind : OBJECT_BYTES;
+        weir_buffer_clear(&stream->object);
+        stream->object_at = 0;
+        int rc = wanted > 0
+                     ? weir_store_get(file_place_store(stream->place),
+                                      file_place_name(stream->place, stream->path),
+                                      (int64_t)stream->raw_offset, wanted, &stream->object, err)
+                     : WEIR_OK;
+        if (rc != WEIR_OK) {
+            return weir_error_wrap(err, "cannot read %s at byte %llu", stream->path,
+                                   (unsigned long long)stream->raw_offset);
+        }
+        left = stream->object.size;
+    }
+    *got = left < room ? left : room;
+    if (*got > 0) {
+        memcpy(to, stream->object.data + stream->object_at, *got);
+    }
+    stream->object_at += *got;
+    stream->raw_offset += *got;
+    return WEIR_OK;
+}
+
 static int read_raw(struct file_stream *stream, uint8_t *to, size_t room, size_t *got,
                     struct weir_error *err) {
+    if (stream->place != NULL) {
+        return read_object(stream, to, room, got, err);
+    }
     ssize_t n;
     do {
         n = read(stream->fd, to, room);
@@ -269,14 +321,33 @@ bool file_stream_is_cut(const struct file_stream *stream) {
     return stream->inside;
 }
 
+bool file_stream_is_whole(const struct file_stream *stream) {
+    return stream->place != NULL;
+}
+
+/* Another object under its name: the bytes read may be of both. */
+static bool was_replaced(const struct file_stream *stream) {
+    struct weir_store_info now;
+    int rc = weir_store_stat(file_place_store(stream->place),
+                             file_place_name(stream->place, stream->path), &now, NULL);
+    return rc == WEIR_OK && (now.size_bytes != stream->info.size_bytes ||
+                             now.modified_ms != stream->info.modified_ms);
+}
+
 bool file_stream_shrank(const struct file_stream *stream) {
     struct stat st;
+    if (stream->place != NULL) {
+        return was_replaced(stream);
+    }
     return fstat(stream->fd, &st) == 0 && (uint64_t)st.st_size < stream->raw_offset;
 }
 
 int64_t file_stream_age_us(const struct file_stream *stream) {
     struct stat st;
     struct timespec now;
+    if (stream->place != NULL) {
+        return weir_clock_wall_us() - stream->info.modified_ms * 1000;
+    }
     if (fstat(stream->fd, &st) != 0 || clock_gettime(CLOCK_REALTIME, &now) != 0) {
         return INT64_MAX;
     }

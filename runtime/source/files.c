@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "lake/store/open.h"
 #include "source/file_set.h"
 
 /* --- life --------------------------------------------------------------------------------- */
@@ -37,12 +38,13 @@ static int read_options(struct files *files, const char *options_json, struct we
             by_file = strcmp(json_string_value(value), "file") == 0;
         } else if (strcmp(key, "open") == 0) {
             open = json_integer_value(value);
-        } else if (rc == WEIR_OK) {
-            rc = weir_error_set(err, WEIR_E_CONFIG,
-                                "files: bad option %s; it has path = \"landing/*.jsonl\", order, "
-                                "partitions, open and settle",
-                                key);
+        } else if (strcmp(key, "poll") == 0) {
+            files->poll_ms = (int)(json_integer_value(value) / 1000);
         }
+    }
+    if (rc == WEIR_OK && files->list.pattern != NULL) {
+        rc = file_place_open(files->list.pattern, options, &files->list.place, err);
+        files->place = files->list.place;
     }
     json_decref(options);
     if (rc == WEIR_OK && (open < 0 || open > OPEN_FILES_MAX || (open > 0 && !by_file))) {
@@ -59,12 +61,7 @@ static int read_options(struct files *files, const char *options_json, struct we
     return rc;
 }
 
-int files_create(struct weir_source *source, struct files **out, struct weir_error *err) {
-    struct files *files = *out = calloc(1, sizeof(*files));
-    if (files == NULL) {
-        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
-    }
-    files->settle_us = SETTLE_US;
+int files_prepare(struct weir_source *source, struct files *files, struct weir_error *err) {
     int rc = weir_decoder_create(&files->decoder, source->decoder_kind, source->decoder_options,
                                  source->user_schema, err);
     if (rc == WEIR_OK) {
@@ -84,10 +81,18 @@ int files_create(struct weir_source *source, struct files **out, struct weir_err
 }
 
 static int init(struct weir_source *source, const char *options_json, struct weir_error *err) {
-    struct files *files = NULL;
-    int rc = files_create(source, &files, err);
+    struct files *files = calloc(1, sizeof(*files));
+    if (files == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
     source->state = files;
-    return rc == WEIR_OK ? read_options(files, options_json, err) : rc;
+    files->settle_us = SETTLE_US;
+    files->poll_ms = FILE_PLACE_POLL_MS;
+    int rc = read_options(files, options_json, err);
+    if (rc == WEIR_OK && files->place != NULL) {
+        weir_store_set_stop(file_place_store(files->place), source_stopping, source);
+    }
+    return rc == WEIR_OK && files->open == 0 ? files_prepare(source, files, err) : rc;
 }
 
 static void close_file(struct files *files) {
@@ -178,7 +183,8 @@ int files_start(struct files *files, char *path, struct weir_error *err) {
     if (files->topic == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
-    return file_stream_open(&files->stream, path, files->decoder->vtable->is_container, err);
+    return file_stream_open(&files->stream, path, files->place,
+                            files->decoder->vtable->is_container, err);
 }
 
 static bool skip_bom(struct files *files) {
@@ -290,7 +296,9 @@ static int judge_end(struct weir_source *source, struct files *files, bool *wait
                      struct weir_error *err) {
     *wait = false;
     *last = true;
-    if (!source->until_end && files->in_set) {
+    if (file_stream_is_whole(files->stream)) {
+        files->gives_way = false;
+    } else if (!source->until_end && files->in_set) {
         *wait = !files->gives_way;
         *last = files->gives_way;
         files->gives_way = false;
@@ -482,16 +490,12 @@ static int assign(struct weir_source *source, int32_t partition, uint64_t item,
     return files->set != NULL ? file_set_assign(source, partition, item, err) : WEIR_OK;
 }
 
-static int wait_ms(struct weir_source *source, int32_t partition) {
-    (void)source;
-    (void)partition;
-    return POLL_MS;
-}
-
 static int begin(struct weir_source *source, int32_t *lanes, struct weir_error *err) {
     struct files *files = source->state;
     *lanes = 1;
-    return source->until_end ? WEIR_OK : file_watch_create(&files->watch, files->list.pattern, err);
+    return source->until_end || files->place != NULL
+               ? WEIR_OK
+               : file_watch_create(&files->watch, files->list.pattern, err);
 }
 
 /* One batch, or a wait for the folder to change. */
@@ -504,7 +508,7 @@ static int serve(struct weir_source *source, int32_t lane, struct source_outlet 
     struct weir_source_batch *batch = NULL;
     int rc = next(source, lane, source_wanted_rows(source), &batch, err);
     if (rc == WEIR_E_LIMIT) { /* backpressure by memory */
-        *ended = source_outlet_wait(outlet, 1);
+        *ended = source_outlet_wait_for_memory(outlet);
         return WEIR_OK;
     }
     if (rc != WEIR_OK) {
@@ -518,7 +522,8 @@ static int serve(struct weir_source *source, int32_t lane, struct source_outlet 
         /* With another file there, this one waits for its age, which no change tells. */
         file_watch_wait(files->watch, files->list.path_count > 0 ? POLL_MS : LIST_MS);
     } else {
-        *ended = source_outlet_wait(outlet, POLL_MS);
+        source_outlet_quiet(outlet);
+        *ended = source_outlet_wait(outlet, files->poll_ms);
     }
     return WEIR_OK;
 }
@@ -542,6 +547,8 @@ static const struct weir_option options[] = {
     {.name = "partitions", .form = WEIR_OPTION_TEXT, .example = "\"file\"", .choices = partitions},
     {.name = "open", .form = WEIR_OPTION_COUNT, .example = "16"},
     {.name = "settle", .form = WEIR_OPTION_DURATION, .example = "\"5s\""},
+    {.name = "poll", .form = WEIR_OPTION_DURATION, .example = "\"30s\""},
+    WEIR_STORE_OPTIONS,
     {0},
 };
 
@@ -550,11 +557,11 @@ const struct weir_source_vtable weir_source_files = {
     .options = options,
     .needs_decoder = true,
     .columns_change = true,
+    .has_beginnings = true,
     .init = init,
     .open = open_source,
     .next = next,
     .assign = assign,
-    .wait_ms = wait_ms,
     .begin = begin,
     .serve = serve,
     .interrupt = interrupt,

@@ -27,10 +27,12 @@ enum {
 
 struct files {
     struct file_list list;
-    struct file_set *set; /* files side by side: then this one only has their list */
-    int32_t open;         /* how many of them; 0: one after the other */
-    bool in_set;          /* it is one of them: its files are given to it */
-    bool gives_way;       /* its file may be done although it might grow */
+    struct file_place *place; /* of the list, or of the whole set's; NULL: files of the machine */
+    int poll_ms;              /* between listings, where no folder is watched */
+    struct file_set *set;     /* files side by side: then this one only has their list */
+    int32_t open;             /* how many of them; 0: one after the other */
+    bool in_set;              /* it is one of them: its files are given to it */
+    bool gives_way;           /* its file may be done although it might grow */
     struct weir_decoder *decoder;
     uint32_t columns_seen; /* of source->columns_changed */
     struct weir_batch_builder builder;
@@ -78,9 +80,10 @@ uint32_t files_position_bytes(const struct files *files);
 void files_write_position(const struct files *files, uint8_t *p);
 int files_describe(const struct weir_position *position, struct weir_buffer *out);
 
-/* files.c; `source` says decoder, schema and batches. */
-int files_create(struct weir_source *source, struct files **out,
-                 struct weir_error *err) WEIR_MUST_CHECK;
+/* files.c: what reading takes, of one that reads files itself; `source` says decoder, schema and
+ * batches. */
+int files_prepare(struct weir_source *source, struct files *files,
+                  struct weir_error *err) WEIR_MUST_CHECK;
 void files_destroy(struct files *files); /* NULL is fine */
 /* Takes up the position; the file it names is checked and opened at its byte. */
 int files_resume(struct files *files, const struct weir_position *position,

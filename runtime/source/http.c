@@ -16,7 +16,6 @@ enum {
     BLOCK_BYTES = 1 << 20,
     BATCH_BYTES_MAX = 64 << 20,
     WAIT_MS = 100,
-    MEMORY_WAIT_MS = 1,
     FRAMES_MAX = WEIR_BATCH_ROWS_MAX,
     HEADER_BYTES_MAX = 100,
 };
@@ -517,12 +516,6 @@ static int next(struct weir_source *source, int32_t partition, int32_t max_rows,
     return rc;
 }
 
-static int wait_ms(struct weir_source *source, int32_t partition) {
-    (void)source;
-    (void)partition;
-    return 1;
-}
-
 static int begin(struct weir_source *source, int32_t *lanes, struct weir_error *err) {
     (void)source;
     (void)err;
@@ -536,7 +529,7 @@ static int serve(struct weir_source *source, int32_t lane, struct source_outlet 
     struct weir_source_batch *batch = NULL;
     int rc = weir_source_next(source, lane, 0, &batch, err);
     if (rc == WEIR_E_LIMIT) {
-        *ended = source_outlet_wait(outlet, MEMORY_WAIT_MS);
+        *ended = source_outlet_wait_for_memory(outlet);
         return WEIR_OK;
     }
     if (rc == WEIR_OK && batch == NULL) {
@@ -608,7 +601,6 @@ const struct weir_source_vtable weir_source_http = {
     .init = init,
     .open = open_source,
     .next = next,
-    .wait_ms = wait_ms,
     .begin = begin,
     .serve = serve,
     .interrupt = interrupt,

@@ -51,8 +51,12 @@ static inline uint8_t *source_position(struct weir_source_batch *batch) {
 /* The batch is the lane's ring's now; waits for room. False: nobody takes any more, and the batch
  * is released. */
 bool source_outlet_push(struct source_outlet *outlet, struct weir_source_batch *batch);
-/* Waits that long, for memory or input; true once nobody takes any more. */
+/* Waits that long for input; true once nobody takes any more. */
 bool source_outlet_wait(struct source_outlet *outlet, int wait_ms);
+/* A moment, for memory the consumer holds: input there is, so the turn is no quiet one. */
+bool source_outlet_wait_for_memory(struct source_outlet *outlet);
+/* For stores that wait for a service (weir_store_set_stop): the source, whose lanes are ended. */
+bool source_stopping(void *source);
 
 /* Before a long wait for input within a turn: there is nothing more now. */
 void source_outlet_quiet(struct source_outlet *outlet);

@@ -411,12 +411,6 @@ static int next(struct weir_source *source, int32_t partition, int32_t max_rows,
     return kafka_lane_next(lane, max_rows, out, err);
 }
 
-static int wait_ms(struct weir_source *source, int32_t partition) {
-    (void)source;
-    (void)partition;
-    return 0;
-}
-
 const struct weir_source_vtable weir_source_kafka = {
     .name = "kafka",
     .quiet_ms = KAFKA_QUIET_MS,
@@ -427,7 +421,6 @@ const struct weir_source_vtable weir_source_kafka = {
     .init = init_kafka,
     .open = open_source,
     .next = next,
-    .wait_ms = wait_ms,
     .begin = begin,
     .serve = serve,
     .interrupt = interrupt,
@@ -447,7 +440,6 @@ const struct weir_source_vtable weir_source_event_hubs = {
     .init = init_event_hubs,
     .open = open_source,
     .next = next,
-    .wait_ms = wait_ms,
     .begin = begin,
     .serve = serve,
     .interrupt = interrupt,

@@ -16,7 +16,6 @@ enum {
     BLOCK_BYTES =
         1 << 20, /* messages gathered before they are decoded; a larger one stands alone */
     SERVE_MS = 100,
-    MEMORY_WAIT_MS = 1,
     FRAMES_MAX = WEIR_BATCH_ROWS_MAX,
     BATCH_BYTES_MAX = 64 << 20,
     QUEUE_LONG = 20000,
@@ -261,7 +260,7 @@ static int decode(struct kafka_lane *lane, struct weir_source_batch **out) {
 }
 
 static bool wait_for_memory(struct kafka_lane *lane) {
-    lane->closed = lane->closed || source_outlet_wait(lane->outlet, MEMORY_WAIT_MS);
+    lane->closed = lane->closed || source_outlet_wait_for_memory(lane->outlet);
     return !lane->closed;
 }
 

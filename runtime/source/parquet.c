@@ -11,6 +11,7 @@
 #include <xxhash.h>
 
 #include "decode/avsc.h"
+#include "lake/store/open.h"
 #include "source/file_list.h"
 #include "source/table_file.h"
 
@@ -18,7 +19,7 @@ enum {
     POSITION_VERSION = 1,
     POSITION_FIXED_BYTES = 32,
     PATH_BYTES_MAX = 4096,
-    POLL_MS = 200,
+    POLL_MS = 200, /* of folders */
     SETTLE_US = 1000000,
 };
 
@@ -26,7 +27,9 @@ struct parquet_source {
     struct file_list list;
     char *schema_path; /* NULL: the columns are the first file's */
     int64_t settle_us;
-    struct weir_store *store; /* the whole file system, read only */
+    struct weir_store *store; /* the list's, or the whole file system */
+    bool owns_store;
+    int poll_ms;
     struct table_file file;
     char *path;        /* the file at hand; NULL between files */
     uint64_t identity; /* of the file at hand, to notice that it was replaced */
@@ -56,19 +59,33 @@ static int read_options(struct parquet_source *parquet, const char *options_json
             rc = weir_error_set(err, WEIR_E_NOMEM, "out of memory");
         }
     }
+    const json_t *poll = json_object_get(options, "poll");
+    if (rc == WEIR_OK) {
+        rc = file_place_open(path, options, &parquet->list.place, err);
+    }
+    parquet->poll_ms = parquet->list.place == NULL ? POLL_MS
+                       : json_is_integer(poll)     ? (int)(json_integer_value(poll) / 1000)
+                                                   : FILE_PLACE_POLL_MS;
     json_decref(options);
     return rc;
 }
 
 static void destroy(struct parquet_source *parquet) {
+    if (parquet->owns_store) {
+        weir_store_destroy(parquet->store);
+    }
     file_list_fini(&parquet->list);
-    weir_store_destroy(parquet->store);
     free(parquet->schema_path);
     free(parquet->path);
     free(parquet);
 }
 
 static int open_store(struct parquet_source *parquet, struct weir_error *err) {
+    if (parquet->list.place != NULL) {
+        parquet->store = file_place_store(parquet->list.place);
+        return WEIR_OK;
+    }
+    parquet->owns_store = true;
     return weir_store_local_open("/", &parquet->store, err);
 }
 
@@ -77,6 +94,11 @@ static int open_store(struct parquet_source *parquet, struct weir_error *err) {
 /* Opens by the name the store has for it, which starts at its root and has no "..". */
 static int open_footer(struct parquet_source *parquet, const char *path, struct weir_pool *pool,
                        struct delta_parquet_file *file, struct weir_error *err) {
+    if (parquet->list.place != NULL) {
+        const char *name = file_place_name(parquet->list.place, path);
+        return name != NULL ? delta_parquet_open(file, parquet->store, name, -1, pool, err)
+                            : weir_error_set(err, WEIR_E_STATE, "%s is of another place", path);
+    }
     char *absolute = realpath(path, NULL);
     if (absolute == NULL) {
         return weir_error_system(err, errno == ENOENT ? WEIR_E_NOTFOUND : WEIR_E_ENVIRONMENT, errno,
@@ -261,6 +283,9 @@ static int open_file(struct parquet_source *parquet, char *path, int64_t row,
 static bool may_settle(const struct parquet_source *parquet) {
     struct stat info;
     struct timespec now;
+    if (parquet->list.place != NULL) {
+        return false; /* objects appear whole */
+    }
     clock_gettime(CLOCK_REALTIME, &now);
     if (stat(parquet->path, &info) != 0) {
         return errno == ENOENT;
@@ -304,6 +329,9 @@ static int init(struct weir_source *source, const char *options_json, struct wei
     int rc = read_options(parquet, options_json, err);
     if (rc == WEIR_OK) {
         rc = open_store(parquet, err);
+    }
+    if (rc == WEIR_OK) {
+        weir_store_set_stop(parquet->store, source_stopping, source);
     }
     return rc == WEIR_OK ? table_file_init(&parquet->file, source, err) : rc;
 }
@@ -383,9 +411,8 @@ static int next(struct weir_source *source, int32_t partition, int32_t max_rows,
 }
 
 static int wait_ms(struct weir_source *source, int32_t partition) {
-    (void)source;
     (void)partition;
-    return POLL_MS;
+    return ((const struct parquet_source *)source->state)->poll_ms;
 }
 
 static const char *const orders[] = {"name", "time", NULL};
@@ -398,6 +425,8 @@ static const struct weir_option options[] = {
     {.name = "schema", .form = WEIR_OPTION_FILE, .example = "\"schemas/sale.avsc\""},
     {.name = "order", .form = WEIR_OPTION_TEXT, .example = "\"time\"", .choices = orders},
     {.name = "settle", .form = WEIR_OPTION_DURATION, .example = "\"5s\""},
+    {.name = "poll", .form = WEIR_OPTION_DURATION, .example = "\"30s\""},
+    WEIR_STORE_OPTIONS,
     {0},
 };
 

@@ -11,7 +11,7 @@
 
 enum {
     QUEUE_BATCHES = 8,
-    LIMIT_WAIT_MS = 1,
+    MEMORY_WAIT_MS = 1,
 };
 
 static const struct weir_source_vtable *const sources[] = {
@@ -250,12 +250,11 @@ int weir_source_next(struct weir_source *source, int32_t partition, int32_t max_
 
 /* --- columns that change ------------------------------------------------------------------ */
 
-/* A decoder that keeps what a file's beginning said cannot be replaced in its middle; messages have
- * no beginning. */
+/* A decoder that keeps what a file's beginning said cannot be replaced in its middle. */
 bool weir_source_columns_change(const struct weir_source *source) {
     const struct weir_decoder_vtable *decoder =
         source->decoder_kind != NULL ? weir_decoder_find(source->decoder_kind) : NULL;
-    bool keeps = source->vtable == &weir_source_files && decoder != NULL && decoder->begin != NULL;
+    bool keeps = source->vtable->has_beginnings && decoder != NULL && decoder->begin != NULL;
     return source->vtable->columns_change && decoder != NULL && !keeps;
 }
 
@@ -341,8 +340,18 @@ bool source_outlet_push(struct source_outlet *t, struct weir_source_batch *batch
 }
 
 bool source_outlet_wait(struct source_outlet *t, int wait_ms) {
-    t->limited |= wait_ms == LIMIT_WAIT_MS;
     return weir_ring_wait_closed(t->ring, wait_ms);
+}
+
+bool source_outlet_wait_for_memory(struct source_outlet *t) {
+    t->limited = true;
+    return weir_ring_wait_closed(t->ring, MEMORY_WAIT_MS);
+}
+
+bool source_stopping(void *context) {
+    const struct weir_source *source = context;
+    return source->threads != NULL && source->lanes > 0 && source->threads[0].ring != NULL &&
+           weir_ring_wait_closed(source->threads[0].ring, 0);
 }
 
 /* A turn began at start_ns and brought something, or not. */
@@ -363,7 +372,7 @@ static void push_failure(struct source_outlet *t, int rc) {
     struct weir_source_batch *last = NULL;
     /* The consumer holds the memory; it will come back, or the ring is closed. */
     while ((last = source_batch_create(t->source->pool, NULL, NULL, 0)) == NULL) {
-        if (source_outlet_wait(t, LIMIT_WAIT_MS)) {
+        if (source_outlet_wait_for_memory(t)) {
             return;
         }
     }
@@ -378,7 +387,7 @@ static int serve_partition(struct source_outlet *t, bool *ended) {
     struct weir_source_batch *batch = NULL;
     int rc = weir_source_next(source, t->number, source_wanted_rows(source), &batch, &t->error);
     if (rc == WEIR_E_LIMIT) { /* backpressure by memory */
-        *ended = source_outlet_wait(t, LIMIT_WAIT_MS);
+        *ended = source_outlet_wait_for_memory(t);
         return WEIR_OK;
     }
     if (rc != WEIR_OK) {

@@ -153,6 +153,7 @@ struct weir_source_vtable {
     bool needs_decoder;
     int32_t quiet_ms;    /* without rows for so long its present end is taken to be reached */
     bool columns_change; /* lanes look for new columns (source_renew) */
+    bool has_beginnings; /* its frames lie in files, at whose beginning a decoder may read a head */
     /* As weir_source_own_schema; NULL: columns are the decoder's. */
     int (*own_schema)(const char *options_json, struct weir_schema **out, struct weir_error *err);
     /* The user's columns when the decoder has `decoded`: those the options add come last (keys,
@@ -170,7 +171,8 @@ struct weir_source_vtable {
     /* As weir_source_assign; NULL: partitions do not begin anew. */
     int (*assign)(struct weir_source *source, int32_t partition, uint64_t item,
                   struct weir_error *err);
-    /* Milliseconds the thread should wait after an empty `next` (rate, poll interval). */
+    /* Milliseconds the thread should wait after an empty `next` (rate, poll interval); NULL with
+     * `serve`. */
     int (*wait_ms)(struct weir_source *source, int32_t partition);
     /* Kinds whose threads serve many partitions each: begins, and says how many lanes there are.
      * NULL: a lane a partition, over `next`. */
