@@ -84,6 +84,9 @@ static uint64_t shape_of(const struct weir_aggregate *aggregate,
         shape = measure->share != 0
                     ? XXH3_64bits_withSeed(&measure->share, sizeof measure->share, shape)
                     : shape;
+        shape = measure->most != 0
+                    ? XXH3_64bits_withSeed(&measure->most, sizeof measure->most, shape)
+                    : shape;
         shape = XXH3_64bits_withSeed(measure->name, strlen(measure->name), shape);
     }
     return shape;

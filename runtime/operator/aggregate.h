@@ -36,7 +36,13 @@ enum weir_measure_kind {
     WEIR_MEASURE_VARIANCE, /* of a sample */
     WEIR_MEASURE_STDDEV,
     WEIR_MEASURE_APPROX_DISTINCT, /* sketches: operator/sketch.h states their error */
-    WEIR_MEASURE_APPROX_QUANTILE
+    WEIR_MEASURE_APPROX_QUANTILE,
+    WEIR_MEASURE_QUANTILE, /* a value of that rank */
+    WEIR_MEASURE_MEDIAN,   /* halfway between the two middle values */
+    WEIR_MEASURE_TOP_K,    /* the most frequent values; of more than 4,096 different ones counts
+                              are low by at most a 4,097th of all rows */
+    WEIR_MEASURE_COLLECT   /* all values, by event time, then as they came; where rows may be taken
+                              back by value */
 };
 
 struct weir_measure {
@@ -46,7 +52,8 @@ struct weir_measure {
     uint8_t type; /* of the input: enum weir_type, precision, scale */
     uint8_t precision;
     int8_t scale;
-    double share; /* of approx_quantile: 0 .. 1 */
+    double share; /* of quantiles: 0 .. 1 */
+    int64_t most; /* top_k: values; collect: values kept, the first ones; 0: all */
 };
 
 #define WEIR_MEASURES_MAX 256
@@ -79,8 +86,8 @@ struct weir_aggregate_config {
 struct weir_aggregate;
 
 bool weir_measure_kind_parse(const char *text, enum weir_measure_kind *kind);
-/* The type a measure comes out with, into field->type, precision, scale, nullable; name and
- * children untouched. WEIR_E_CONFIG when the kind does not take the input's type. */
+/* The type a measure comes out with, into *field, which has no children yet (weir_field_fini); name
+ * untouched. WEIR_E_CONFIG when the kind does not take the input's type. */
 int weir_measure_output(const struct weir_measure *measure, struct weir_field *field,
                         struct weir_error *err) WEIR_MUST_CHECK;
 
@@ -88,7 +95,8 @@ struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config 
                                              struct weir_error *err);
 void weir_aggregate_destroy(struct weir_aggregate *aggregate);
 
-/* Can rows be taken back from the measure? Sums of floats cannot be un-added. */
+/* Can rows be taken back from the measure? Sums of floats cannot be un-added, nor can a sketch of
+ * distinct values forget. */
 bool weir_measure_retracts(const struct weir_measure *measure);
 
 /* The schema of what fire emits: by columns, window_start, window_end (timestamp; where there is a

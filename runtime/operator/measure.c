@@ -10,8 +10,9 @@ _Static_assert(sizeof(struct weir_part) == 16, "bytes cell");
 _Static_assert(sizeof(struct weir_distinct_cell) == 16, "distinct cell");
 
 static const char *const names[] = {
-    "count", "sum",     "avg",     "min",      "max",    "distinct",        "first",
-    "last",  "arg_max", "arg_min", "variance", "stddev", "approx_distinct", "approx_quantile"};
+    "count",    "sum",     "avg",     "min",      "max",    "distinct",        "first",
+    "last",     "arg_max", "arg_min", "variance", "stddev", "approx_distinct", "approx_quantile",
+    "quantile", "median",  "top_k",   "collect"};
 
 bool weir_measure_kind_parse(const char *text, enum weir_measure_kind *kind) {
     for (int i = 0; i < (int)(sizeof names / sizeof names[0]); i++) {
@@ -21,6 +22,23 @@ bool weir_measure_kind_parse(const char *text, enum weir_measure_kind *kind) {
         }
     }
     return false;
+}
+
+/* list<T>, or of top_k list<struct<value: T, count: int64>>. */
+static int list_output(const struct weir_measure *measure, struct weir_field *field,
+                       struct weir_error *err) {
+    struct weir_field element = {
+        .type = measure->type, .precision = measure->precision, .scale = measure->scale};
+    struct weir_buffer text;
+    weir_buffer_init(&text, 256);
+    bool top = measure->kind == WEIR_MEASURE_TOP_K;
+    int rc = weir_buffer_append_text(&text, top ? "list<struct<value: " : "list<");
+    rc = rc == WEIR_OK ? weir_field_format_type(&element, &text) : rc;
+    rc = rc == WEIR_OK ? weir_buffer_append_text(&text, top ? ", count: int64>>" : ">") : rc;
+    const char *type = rc == WEIR_OK ? weir_buffer_text(&text) : NULL;
+    rc = type != NULL ? weir_field_parse_type(field, type, err) : WEIR_E_NOMEM;
+    weir_buffer_fini(&text);
+    return rc;
 }
 
 int weir_measure_output(const struct weir_measure *measure, struct weir_field *field,
@@ -61,6 +79,7 @@ int weir_measure_output(const struct weir_measure *measure, struct weir_field *f
         }
         return WEIR_OK;
     case WEIR_MEASURE_AVG:
+    case WEIR_MEASURE_MEDIAN:
         if (!summable) {
             break;
         }
@@ -94,6 +113,7 @@ int weir_measure_output(const struct weir_measure *measure, struct weir_field *f
     case WEIR_MEASURE_LAST:
     case WEIR_MEASURE_ARG_MAX:
     case WEIR_MEASURE_ARG_MIN:
+    case WEIR_MEASURE_QUANTILE:
         if (weir_type_is_nested(measure->type)) {
             break;
         }
@@ -101,6 +121,12 @@ int weir_measure_output(const struct weir_measure *measure, struct weir_field *f
         field->precision = measure->precision;
         field->scale = measure->scale;
         return WEIR_OK;
+    case WEIR_MEASURE_TOP_K:
+    case WEIR_MEASURE_COLLECT:
+        if (weir_type_is_nested(measure->type)) {
+            break;
+        }
+        return list_output(measure, field, err);
     }
     return weir_error_set(err, WEIR_E_CONFIG, "measure '%s': %s does not take a %s column",
                           measure->name, names[measure->kind], weir_type_name(measure->type));
@@ -116,10 +142,8 @@ bool weir_measure_retracts(const struct weir_measure *measure) {
     case WEIR_MEASURE_VARIANCE:
     case WEIR_MEASURE_STDDEV:
         return !floats && !wide;
-    case WEIR_MEASURE_FIRST:
-    case WEIR_MEASURE_LAST:
-    case WEIR_MEASURE_ARG_MAX:
-    case WEIR_MEASURE_ARG_MIN:
+    case WEIR_MEASURE_COLLECT: /* what was cut off would be missed */
+        return measure->most == 0;
     case WEIR_MEASURE_APPROX_DISTINCT:
         return false;
     default:
@@ -137,6 +161,13 @@ static int make_member_key(struct weir_measure_cell *cell, struct weir_error *er
     int32_t column = 0;
     cell->member_key = weir_key_create(&schema, &column, 1, err);
     return cell->member_key != NULL ? WEIR_OK : weir_error_wrap(err, "measure '%s'", measure->name);
+}
+
+static int make_bags(struct weir_measures *measures, struct weir_error *err) {
+    if (measures->bags == NULL) {
+        measures->bags = calloc(1, sizeof *measures->bags);
+    }
+    return measures->bags != NULL ? WEIR_OK : weir_error_set(err, WEIR_E_NOMEM, "no memory");
 }
 
 static int cell_init(struct weir_measures *measures, struct weir_measure_cell *cell,
@@ -159,12 +190,19 @@ static int cell_init(struct weir_measures *measures, struct weir_measure_cell *c
         measures->has_parts = true;
         measures->has_members = true;
     }
+    cell->takes_back = measures->retracts;
     if (cell->of_members || weir_measure_chooses(measure->kind) ||
-        measure->kind == WEIR_MEASURE_APPROX_DISTINCT) {
+        measure->kind == WEIR_MEASURE_COLLECT || measure->kind == WEIR_MEASURE_APPROX_DISTINCT) {
         rc = make_member_key(cell, err);
         if (rc != WEIR_OK) {
             return rc;
         }
+    }
+    if (weir_measure_grows(cell)) {
+        measures->value_bytes += sizeof(struct weir_part);
+        measures->has_parts = true;
+        measures->has_growing = true;
+        return weir_measure_bags(cell) ? make_bags(measures, err) : WEIR_OK;
     }
     switch (measure->kind) {
     case WEIR_MEASURE_COUNT:
@@ -192,13 +230,7 @@ static int cell_init(struct weir_measures *measures, struct weir_measure_cell *c
     case WEIR_MEASURE_STDDEV:
         measures->value_bytes += weir_variance_bytes(measure);
         break;
-    case WEIR_MEASURE_APPROX_DISTINCT:
-    case WEIR_MEASURE_APPROX_QUANTILE:
-        measures->value_bytes += sizeof(struct weir_part);
-        measures->has_parts = true;
-        measures->has_sketches = true;
-        break;
-    case WEIR_MEASURE_DISTINCT:
+    default: /* members, and what grows */
         break;
     }
     return WEIR_OK;
@@ -209,6 +241,7 @@ int weir_measures_init(struct weir_measures *measures, const struct weir_measure
     memset(measures, 0, sizeof *measures);
     measures->retracts = retracts;
     weir_keys_init(&measures->keys);
+    weir_buffer_init(&measures->order, WEIR_BAG_BYTES_MAX);
     if (count < 0 || count > WEIR_MEASURES_MAX) {
         return weir_error_set(err, WEIR_E_CONFIG, "%d measures: at most %d are possible", count,
                               WEIR_MEASURES_MAX);
@@ -235,7 +268,13 @@ void weir_measures_fini(struct weir_measures *measures) {
         /* The struct's names are const to its readers; this one is the copy made above. */
         free((void *)(uintptr_t)measures->cells[m].measure.name);
         weir_key_destroy(measures->cells[m].member_key);
+        weir_field_fini(&measures->cells[m].output);
     }
+    if (measures->bags != NULL) {
+        weir_bag_scratch_fini(measures->bags);
+        free(measures->bags);
+    }
+    weir_buffer_fini(&measures->order);
     weir_keys_fini(&measures->keys);
     free(measures->cells);
     memset(measures, 0, sizeof *measures);
@@ -283,6 +322,9 @@ int weir_measures_add(struct weir_measures *measures, int32_t m,
         return weir_error_set(err, WEIR_E_BUG, "measure '%s': its members are fed by its owner",
                               cell->measure.name);
     }
+    if (weir_measure_bags(cell)) {
+        return weir_measure_bag_add(measures, m, rows, input, mask, err);
+    }
     switch (cell->measure.kind) {
     case WEIR_MEASURE_COUNT:
         weir_count_add(cell, rows, input, mask);
@@ -306,15 +348,17 @@ int weir_measures_add(struct weir_measures *measures, int32_t m,
     case WEIR_MEASURE_APPROX_DISTINCT:
     case WEIR_MEASURE_APPROX_QUANTILE:
         return weir_sketch_add(measures, m, rows, input, mask, err);
-    case WEIR_MEASURE_DISTINCT:
-        break;
+    default:
+        return WEIR_E_BUG;
     }
-    return WEIR_E_BUG;
 }
 
 int weir_measures_emit(const struct weir_measures *measures, int32_t m, const uint8_t *value,
                        struct weir_column_builder *out, struct weir_error *err) {
     const struct weir_measure_cell *cell = &measures->cells[m];
+    if (weir_measure_bags(cell)) {
+        return weir_measure_bag_emit(measures, m, value, out, err);
+    }
     switch (cell->measure.kind) {
     case WEIR_MEASURE_COUNT:
     case WEIR_MEASURE_DISTINCT: {
@@ -341,6 +385,7 @@ int weir_measures_emit(const struct weir_measures *measures, int32_t m, const ui
     case WEIR_MEASURE_APPROX_DISTINCT:
     case WEIR_MEASURE_APPROX_QUANTILE:
         return weir_sketch_emit(cell, value, out);
+    default:
+        return WEIR_E_BUG;
     }
-    return WEIR_E_BUG;
 }

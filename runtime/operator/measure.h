@@ -16,12 +16,15 @@
  *     min, max that retract: the cell of distinct, then theirs
  *     first, last, arg_max, arg_min    i128 order, i64 time, 16 bytes, zero in the image
  *     approx_distinct, approx_quantile    16 bytes, zero in the image; their part is sketch.h's
+ *     quantile, median, top_k, collect; first, last, arg_max, arg_min that retract    likewise;
+ *                                         bag.h's
  *     variance, stddev  u64 count; ints and decimals of <= 18 digits: i128 sum, i192 sum of
  * squares; others: f64 mean, f64 sum of squared differences from it In the image the bytes outside
  * the slot follow (strings of min and max, values chosen as keys), varint length and bytes, for
  * each that is present, in order of measures. */
 #include "batch/builder.h"
 #include "operator/aggregate.h"
+#include "operator/bag.h"
 #include "operator/key.h"
 #include "state/table.h"
 
@@ -33,6 +36,7 @@ struct weir_measure_cell {
     bool counted;                /* it has one */
     bool of_members;             /* distinct; and min, max that retract: their cell comes first */
     bool wide;                   /* decimals: 192 bits */
+    bool takes_back;             /* its rows may be */
     struct weir_key *member_key; /* distinct: owned */
 };
 
@@ -40,13 +44,15 @@ struct weir_measures {
     struct weir_measure_cell *cells;
     int32_t count;
     uint32_t value_bytes;
-    uint32_t tail_offset;     /* of what the owner keeps behind the cells */
-    bool has_parts;           /* some cell needs the codec */
-    bool has_sketches;        /* some cell is a sketch */
-    bool has_members;         /* some cell is of members (members.h) */
-    bool retracts;            /* rows may be taken back */
-    struct weir_keys keys;    /* scratch: values as bytes */
-    struct weir_table *table; /* whose heap holds strings; set after creation */
+    uint32_t tail_offset;          /* of what the owner keeps behind the cells */
+    bool has_parts;                /* some cell needs the codec */
+    bool has_growing;              /* some cell is a sketch or a bag */
+    bool has_members;              /* some cell is of members (members.h) */
+    bool retracts;                 /* rows may be taken back */
+    struct weir_keys keys;         /* scratch: values as bytes */
+    struct weir_buffer order;      /* likewise */
+    struct weir_bag_scratch *bags; /* owned; NULL where no cell is one */
+    struct weir_table *table;      /* whose heap holds strings; set after creation */
 };
 
 /* What a batch feeds: rows[k] with its place in the masks and its slot's value. */

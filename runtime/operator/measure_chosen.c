@@ -22,7 +22,7 @@ static int64_t double_order(double value) {
     return bits < 0 ? (int64_t)(~(uint64_t)bits ^ (UINT64_C(1) << 63)) : bits;
 }
 
-static weir_int128 order_of(const struct weir_column *column, int32_t row) {
+weir_int128 weir_chosen_order(const struct weir_column *column, int32_t row) {
     const void *in = column->values;
     switch (column->type) {
     case WEIR_TYPE_BOOL:
@@ -73,7 +73,7 @@ int weir_chosen_add(struct weir_measures *measures, int32_t m, const struct weir
         if (rows->order != NULL && weir_column_is_null(rows->order, row)) {
             continue;
         }
-        weir_int128 order = rows->order != NULL ? order_of(rows->order, row) : time;
+        weir_int128 order = rows->order != NULL ? weir_chosen_order(rows->order, row) : time;
         struct weir_chosen held;
         memcpy(&held, value + cell->offset, sizeof held);
         if (is_present(value, m) && !wins(cell->measure.kind, &held, order, time)) {

@@ -5,13 +5,13 @@
 
 bool weir_measure_has_part(const struct weir_measure_cell *cell) {
     bool extreme = cell->measure.kind == WEIR_MEASURE_MIN || cell->measure.kind == WEIR_MEASURE_MAX;
-    return weir_measure_chooses(cell->measure.kind) || weir_measure_sketches(cell->measure.kind) ||
+    return weir_measure_grows(cell) || weir_measure_chooses(cell->measure.kind) ||
            (extreme && weir_type_is_bytes(cell->measure.type));
 }
 
 /* Where the part of a cell that has one lies in the value. */
 uint32_t weir_measure_part_offset(const struct weir_measure_cell *cell) {
-    return weir_measure_chooses(cell->measure.kind)
+    return weir_measure_chooses(cell->measure.kind) && !weir_measure_bags(cell)
                ? cell->offset + (uint32_t)offsetof(struct weir_chosen, value)
                : weir_extreme_offset(cell);
 }
@@ -91,8 +91,8 @@ static int codec_decode(void *context, void *value, const uint8_t *bytes, size_t
             return weir_error_set(err, WEIR_E_CORRUPT, "measure '%s': the text is cut off",
                                   cell->measure.name);
         }
-        if (weir_measure_sketches(cell->measure.kind) && !weir_sketch_check(cell, at, size)) {
-            return weir_error_set(err, WEIR_E_CORRUPT, "measure '%s': its sketch does not parse",
+        if (weir_measure_grows(cell) && !weir_growing_check(cell, at, size)) {
+            return weir_error_set(err, WEIR_E_CORRUPT, "measure '%s': its values do not parse",
                                   cell->measure.name);
         }
         struct weir_part held = {.capacity = size > 0 ? size : 1, .length = size};

@@ -38,7 +38,11 @@ static void merge_cell(const struct weir_measures *measures, int32_t m, uint8_t 
         break;
     case WEIR_MEASURE_APPROX_DISTINCT:
     case WEIR_MEASURE_APPROX_QUANTILE:
-        break; /* weir_sketch_merge, which needs a heap */
+    case WEIR_MEASURE_QUANTILE:
+    case WEIR_MEASURE_MEDIAN:
+    case WEIR_MEASURE_TOP_K:
+    case WEIR_MEASURE_COLLECT:
+        break; /* weir_growing_merge, which needs a heap */
     case WEIR_MEASURE_DISTINCT:
         break;
     }
@@ -49,10 +53,10 @@ int weir_measures_merge(const struct weir_measures *measures, struct weir_heap *
     int rc = WEIR_OK;
     for (int32_t m = 0; m < measures->count; m++) {
         const struct weir_measure_cell *cell = &measures->cells[m];
-        if (!weir_measure_sketches(cell->measure.kind)) {
+        if (!weir_measure_grows(cell)) {
             merge_cell(measures, m, into, from);
         } else if (is_present(from, m)) {
-            int merged = weir_sketch_merge(cell, heap, into + cell->offset, from + cell->offset);
+            int merged = weir_growing_merge(measures, m, heap, into, from);
             set_present(into, m);
             rc = rc == WEIR_OK ? merged : rc;
         }
@@ -63,8 +67,8 @@ int weir_measures_merge(const struct weir_measures *measures, struct weir_heap *
 void weir_measures_borrow(const struct weir_measures *measures, uint8_t *into,
                           const uint8_t *from) {
     memcpy(into, from, measures->value_bytes);
-    for (int32_t m = 0; m < measures->count && measures->has_sketches; m++) {
-        if (weir_measure_sketches(measures->cells[m].measure.kind)) {
+    for (int32_t m = 0; m < measures->count && measures->has_growing; m++) {
+        if (weir_measure_grows(&measures->cells[m])) {
             memset(into + measures->cells[m].offset + offsetof(struct weir_part, capacity), 0,
                    sizeof(uint32_t));
         }
@@ -73,11 +77,11 @@ void weir_measures_borrow(const struct weir_measures *measures, uint8_t *into,
 
 void weir_measures_give_back(const struct weir_measures *measures, struct weir_heap *heap,
                              uint8_t *value) {
-    for (int32_t m = 0; m < measures->count && measures->has_sketches; m++) {
+    for (int32_t m = 0; m < measures->count && measures->has_growing; m++) {
         struct weir_part part;
         uint8_t *at = value + measures->cells[m].offset;
         memcpy(&part, at, sizeof part);
-        if (weir_measure_sketches(measures->cells[m].measure.kind) && part.capacity > 0) {
+        if (weir_measure_grows(&measures->cells[m]) && part.capacity > 0) {
             weir_heap_give(heap, part.bytes, part.capacity);
             memset(at, 0, sizeof part);
         }
@@ -92,13 +96,13 @@ int weir_measures_absorb(struct weir_measures *measures, uint8_t *into, const ui
             merge_cell(measures, m, into, from);
             continue;
         }
-        if (weir_measure_sketches(cell->measure.kind)) {
-            int merged = !is_present(from, m)
-                             ? WEIR_OK
-                             : weir_sketch_merge(cell, weir_table_heap(measures->table),
-                                                 into + cell->offset, from + cell->offset);
+        if (weir_measure_grows(cell)) {
+            int merged =
+                !is_present(from, m)
+                    ? WEIR_OK
+                    : weir_growing_merge(measures, m, weir_table_heap(measures->table), into, from);
             if (merged != WEIR_OK) {
-                return weir_error_set(err, merged, "measure '%s': no memory", cell->measure.name);
+                return weir_bag_failed(cell, merged, err);
             }
             is_present(from, m) ? (void)set_present(into, m) : (void)0;
             continue;

@@ -62,6 +62,9 @@ int weir_measure_hold(struct weir_measures *measures, struct weir_part *held, co
 
 int weir_measure_decimal(struct weir_column_builder *out, weir_int128 value) WEIR_MUST_CHECK;
 
+/* The result does not fit its type: WEIR_E_DATA, said. */
+int weir_measure_out_of_range(const struct weir_measure_cell *cell, struct weir_error *err);
+
 /* --- measure_image.c ------------------------------------------------------------------------ */
 
 /* Does the cell have a part outside the slot? Where it lies in the value. */
@@ -107,6 +110,8 @@ struct weir_chosen {
 };
 
 bool weir_measure_chooses(enum weir_measure_kind kind);
+/* What arg_max and arg_min go by, as a number that compares as it does. */
+weir_int128 weir_chosen_order(const struct weir_column *column, int32_t row);
 int weir_chosen_add(struct weir_measures *measures, int32_t m, const struct weir_measure_rows *rows,
                     const struct weir_column *input, const uint8_t *mask,
                     struct weir_error *err) WEIR_MUST_CHECK;
@@ -130,13 +135,31 @@ int weir_variance_emit(const struct weir_measure_cell *cell, const uint8_t *valu
  */
 
 bool weir_measure_sketches(enum weir_measure_kind kind);
+/* Sketches and bags: parts that take others up. */
+bool weir_measure_grows(const struct weir_measure_cell *cell);
 int weir_sketch_add(struct weir_measures *measures, int32_t m, const struct weir_measure_rows *rows,
                     const struct weir_column *input, const uint8_t *mask,
                     struct weir_error *err) WEIR_MUST_CHECK;
-/* into's part may be another's (capacity 0): then it gets one of its own in `heap`. WEIR_E_NOMEM.
- */
-int weir_sketch_merge(const struct weir_measure_cell *cell, struct weir_heap *heap, uint8_t *into,
-                      const uint8_t *from) WEIR_MUST_CHECK;
-bool weir_sketch_check(const struct weir_measure_cell *cell, const uint8_t *bytes, size_t length);
+/* Of cells that grow. into's part may be another's (capacity 0): then it gets one of its own in
+ * `heap`. WEIR_E_NOMEM, WEIR_E_LIMIT. */
+int weir_growing_merge(const struct weir_measures *measures, int32_t m, struct weir_heap *heap,
+                       uint8_t *into, const uint8_t *from) WEIR_MUST_CHECK;
+bool weir_growing_check(const struct weir_measure_cell *cell, const uint8_t *bytes, size_t length);
 int weir_sketch_emit(const struct weir_measure_cell *cell, const uint8_t *value,
                      struct weir_column_builder *out) WEIR_MUST_CHECK;
+
+/* --- measure_bag.c: quantile, median, top_k, collect; chosen values that may be taken back
+ * --------
+ */
+
+bool weir_measure_bags(const struct weir_measure_cell *cell);
+int weir_measure_bag_add(struct weir_measures *measures, int32_t m,
+                         const struct weir_measure_rows *rows, const struct weir_column *input,
+                         const uint8_t *mask, struct weir_error *err) WEIR_MUST_CHECK;
+int weir_measure_bag_merge(const struct weir_measure_cell *cell, struct weir_heap *heap,
+                           struct weir_bag_scratch *scratch, struct weir_part *into,
+                           const struct weir_part *from) WEIR_MUST_CHECK;
+int weir_measure_bag_emit(const struct weir_measures *measures, int32_t m, const uint8_t *value,
+                          struct weir_column_builder *out, struct weir_error *err) WEIR_MUST_CHECK;
+/* Says why: WEIR_E_LIMIT, WEIR_E_NOMEM. */
+int weir_bag_failed(const struct weir_measure_cell *cell, int rc, struct weir_error *err);

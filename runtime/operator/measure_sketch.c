@@ -67,12 +67,24 @@ int weir_sketch_add(struct weir_measures *measures, int32_t m, const struct weir
     return WEIR_OK;
 }
 
-int weir_sketch_merge(const struct weir_measure_cell *cell, struct weir_heap *heap, uint8_t *into,
-                      const uint8_t *from) {
+bool weir_measure_grows(const struct weir_measure_cell *cell) {
+    return weir_measure_sketches(cell->measure.kind) || weir_measure_bags(cell);
+}
+
+int weir_growing_merge(const struct weir_measures *measures, int32_t m, struct weir_heap *heap,
+                       uint8_t *into, const uint8_t *from) {
+    const struct weir_measure_cell *cell = &measures->cells[m];
+    into += cell->offset;
+    from += cell->offset;
     struct weir_part a;
     struct weir_part b;
     memcpy(&a, into, sizeof a);
     memcpy(&b, from, sizeof b);
+    if (weir_measure_bags(cell)) {
+        int rc = weir_measure_bag_merge(cell, heap, measures->bags, &a, &b);
+        memcpy(into, &a, sizeof a);
+        return rc;
+    }
     bool done = cell->measure.kind == WEIR_MEASURE_APPROX_DISTINCT
                     ? weir_distinct_sketch_merge(&a, heap, &b)
                     : weir_quantile_sketch_merge(&a, heap, &b);
@@ -80,8 +92,9 @@ int weir_sketch_merge(const struct weir_measure_cell *cell, struct weir_heap *he
     return done ? WEIR_OK : WEIR_E_NOMEM;
 }
 
-bool weir_sketch_check(const struct weir_measure_cell *cell, const uint8_t *bytes, size_t length) {
-    return cell->measure.kind == WEIR_MEASURE_APPROX_DISTINCT
+bool weir_growing_check(const struct weir_measure_cell *cell, const uint8_t *bytes, size_t length) {
+    return weir_measure_bags(cell) ? weir_bag_check(bytes, length)
+           : cell->measure.kind == WEIR_MEASURE_APPROX_DISTINCT
                ? weir_distinct_sketch_check(bytes, length)
                : weir_quantile_sketch_check(bytes, length);
 }

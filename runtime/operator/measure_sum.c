@@ -120,7 +120,7 @@ void weir_sum_merge(const struct weir_measure_cell *cell, int32_t m, uint8_t *in
     }
 }
 
-static int out_of_range(const struct weir_measure_cell *cell, struct weir_error *err) {
+int weir_measure_out_of_range(const struct weir_measure_cell *cell, struct weir_error *err) {
     bool ints = is_int(cell->measure.type) && cell->measure.kind == WEIR_MEASURE_SUM;
     return weir_error_set(err, WEIR_E_DATA,
                           "measure '%s' ends out of range: more than %s; sum a %s, or use a "
@@ -162,12 +162,12 @@ int weir_sum_emit(const struct weir_measure_cell *cell, int32_t m, const uint8_t
     bool fits = weir_wide_to(&wide, &sum);
     if (is_int(cell->measure.type)) {
         if (!fits || sum < INT64_MIN || sum > INT64_MAX) {
-            return out_of_range(cell, err);
+            return weir_measure_out_of_range(cell, err);
         }
         return weir_builder_int(out, (int64_t)sum);
     }
     if (!fits || !weir_int128_fits(sum, DECIMAL_DIGITS)) {
-        return out_of_range(cell, err);
+        return weir_measure_out_of_range(cell, err);
     }
     return weir_measure_decimal(out, sum);
 }
@@ -188,7 +188,7 @@ int weir_average_emit(const struct weir_measure_cell *cell, const uint8_t *value
     struct weir_wide sum = load_sum(cell, value);
     weir_int128 average;
     if (!weir_wide_average(&sum, count, cell->output.scale - scale, &average)) {
-        return out_of_range(cell, err);
+        return weir_measure_out_of_range(cell, err);
     }
     return weir_measure_decimal(out, average);
 }

@@ -4,7 +4,7 @@
 
 #include "batch/change.h"
 #include "operator/aggregate_private.h"
-#include "operator/top_order.h"
+#include "operator/order.h"
 #include "operator/top_private.h"
 
 enum { ORDER_BYTES_MAX = 1 << 20, KEY_INLINE = 40, AHEAD = 12 };
@@ -275,16 +275,31 @@ static int note(struct weir_top *top, const struct weir_slot *slot, const struct
                : weir_top_no_memory(top, err);
 }
 
+/* The row's place: a column after the other, null last. */
+static int append_order(struct weir_top *top, const struct weir_batch *batch, int32_t row) {
+    enum { PRESENT = 1, ABSENT = 2 };
+    int rc = WEIR_OK;
+    for (int32_t i = 0; i < top->config.by_count && rc == WEIR_OK; i++) {
+        const struct weir_column *column = &batch->columns[top->by[i].column];
+        uint8_t mark = weir_column_is_null(column, row) ? ABSENT : PRESENT;
+        rc = weir_buffer_append(&top->orders, &mark, 1);
+        if (rc == WEIR_OK && mark == PRESENT) {
+            rc = weir_order_value(column, row, top->by[i].descending, &top->orders);
+        }
+    }
+    return rc;
+}
+
 static int make_order(struct weir_top *top, const struct weir_batch *batch, int32_t row,
                       int64_t time, uint64_t arrival, struct weir_error *err) {
     bool last = top->config.ties == WEIR_TOP_LAST;
     weir_buffer_clear(&top->orders);
-    int rc = weir_top_order_append(top->config.by, top->config.by_count, batch, row, &top->orders);
+    int rc = append_order(top, batch, row);
     if (rc == WEIR_OK) {
-        rc = weir_top_order_int64(time, last, &top->orders);
+        rc = weir_order_int64(time, last, &top->orders);
     }
     if (rc == WEIR_OK) {
-        rc = weir_top_order_int64((int64_t)arrival, last, &top->orders);
+        rc = weir_order_int64((int64_t)arrival, last, &top->orders);
     }
     return rc == WEIR_OK ? rc : weir_top_no_memory(top, err);
 }

@@ -30,6 +30,7 @@ static int init_measure(struct weir_node *node, int32_t m, struct weir_measure *
     const struct weir_plan_measure *plan = &node->model->measures[m];
     measure->name = plan->name;
     measure->share = plan->share;
+    measure->most = plan->most;
     node->measure_columns[m] = -1;
     node->order_columns[m] = -1;
     if (plan->order != NULL) {

@@ -566,6 +566,7 @@ static void read_model(struct reader *r, const json_t *value, struct weir_plan_m
         measure->column = text(r, item, "column", false);
         measure->order = text(r, item, "order", false);
         measure->share = json_number_value(member(item, "share"));
+        measure->most = integer(r, item, "most", 0);
         measure->function = (int32_t)integer(r, item, "function", -1);
         measure->where = (int32_t)integer(r, item, "where", -1);
         read_type(r, item, "input_type", &measure->input);

@@ -209,7 +209,8 @@ struct weir_plan_measure {
     const char *kind;
     const char *column;      /* or NULL */
     const char *order;       /* arg_max, arg_min: the column it is chosen by; or NULL */
-    double share;            /* approx_quantile: 0 .. 1 */
+    double share;            /* quantiles: 0 .. 1 */
+    int64_t most;            /* top_k, collect: values; 0: all */
     int32_t function;        /* value function or -1 */
     struct weir_field input; /* type of the aggregated value; type NONE for count of rows */
     struct weir_field result;

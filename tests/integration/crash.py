@@ -56,7 +56,8 @@ return model "gold.hops" {
   by       = { "store_id" },
   window   = hopping { size = "10m", every = "1m", allowed_lateness = "30s" },
   measures = { weight = sum "weight", mean = avg "weight", sales = count(), kinds = distinct "currency",
-               skus = approx_distinct "sku", heavy = approx_quantile("weight", 0.9), spread = stddev "weight" },
+               skus = approx_distinct "sku", heavy = approx_quantile("weight", 0.9), spread = stddev "weight",
+               middle = median "weight", often = top_k("sku", 3) },
 }
 """
 VISITS = """\
@@ -65,7 +66,7 @@ return model "gold.visits" {
   by       = { "store_id" },
   window   = session { gap = "2s", allowed_lateness = "30s" },
   measures = { weight = sum "weight", mean = avg "weight", sales = count(), kinds = distinct "currency", sku = max "sku",
-               dearest = arg_max("sku", "unit_price"), late = last "sku", heavy = approx_quantile("weight", 0.9) },
+               dearest = arg_max("sku", "unit_price"), late = last "sku", heavy = approx_quantile("weight", 0.9), skus = collect("sku", { max = 5 }) },
 }
 """
 TOTALS = """\
@@ -79,7 +80,8 @@ return {
   model "gold.levels" {
     from     = "gold.totals",
     by       = { "store_id" },
-    measures = { skus = count(), sales = sum "sales", least = min "sales", most = max "sales", lightest = min "lightest", sku = max "sku" },
+    measures = { skus = count(), sales = sum "sales", least = min "sales", most = max "sales", lightest = min "lightest", sku = max "sku",
+                 half = quantile("sales", 0.5), busiest = arg_max("sku", "sales") },
   },
 }
 """

@@ -53,7 +53,7 @@ def assert_same(found, wanted):
     found, wanted = sorted(found, key=lambda row: str(row[:2])), sorted(wanted, key=lambda row: str(row[:2]))
     assert [row[:2] for row in found] == [row[:2] for row in wanted]
     for got, want in zip(found, wanted):
-        assert all(same(a, b) for a, b in zip(got, want)), (got, want)
+        assert not [(a, b) for a, b in zip(got, want) if not same(a, b)], got[:2]
 
 
 WINDOWS = {

@@ -25,10 +25,12 @@ enum {
     CELLS = 4,
     SIZE = 100,
     LATENESS = 30,
-    MEASURES = 12,
+    MEASURES = 14,
     EPOCHS = 400
 };
 enum { K, F, I, D, X, S, COLUMNS };
+
+#define SHARE 0.3 /* of the quantile */
 
 /* The kind of window under test; every 0: tumbling. */
 static int64_t every;
@@ -256,17 +258,19 @@ static const struct {
     {WEIR_MEASURE_AVG, D, false},      {WEIR_MEASURE_MIN, S, false},
     {WEIR_MEASURE_MAX, S, true},       {WEIR_MEASURE_MAX, X, false},
     {WEIR_MEASURE_DISTINCT, S, false}, {WEIR_MEASURE_DISTINCT, I, true},
+    {WEIR_MEASURE_QUANTILE, I, true},  {WEIR_MEASURE_COLLECT, S, false},
 };
 
 static struct weir_aggregate *make_aggregate(struct weir_schema *schema) {
     struct weir_error err = {0};
     struct weir_measure measures[MEASURES];
-    static const char *const names[MEASURES] = {"m0", "m1", "m2", "m3", "m4",  "m5",
-                                                "m6", "m7", "m8", "m9", "m10", "m11"};
+    static const char *const names[MEASURES] = {"m0", "m1", "m2", "m3",  "m4",  "m5",  "m6",
+                                                "m7", "m8", "m9", "m10", "m11", "m12", "m13"};
     for (int m = 0; m < MEASURES; m++) {
         int c = plan[m].column;
         measures[m] =
             (struct weir_measure){.name = names[m], .kind = plan[m].kind, .has_input = c >= 0};
+        measures[m].share = plan[m].kind == WEIR_MEASURE_QUANTILE ? SHARE : 0;
         if (c >= 0) {
             measures[m].type = schema->fields[c].type;
             measures[m].precision = schema->fields[c].precision;
@@ -358,8 +362,67 @@ static void check_text(const struct weir_column *column, int64_t at, const char 
     }
 }
 
+/* The value of rank ceil(share * n). */
+static void check_quantile(const struct row *rows, const struct group *group, int m,
+                           const struct weir_column *column, int64_t at) {
+    int64_t values[ROWS];
+    int n = 0;
+    for (int r = 0; r < group->count; r++) {
+        const struct row *row = &rows[group->rows[r]];
+        int to = n;
+        if (!counts(row, m)) {
+            continue;
+        }
+        for (; to > 0 && values[to - 1] > row->i; to--) {
+            values[to] = values[to - 1];
+        }
+        values[to] = row->i;
+        n++;
+    }
+    assert_int_equal(weir_column_is_null(column, at), n == 0);
+    if (n > 0) {
+        assert_int_equal(((const int64_t *)column->values)[at], values[(int)ceil(SHARE * n) - 1]);
+    }
+}
+
+/* By time, then as they came. */
+static void check_list(const struct row *rows, const struct group *group, int m,
+                       const struct weir_column *column, int64_t at) {
+    int order[ROWS];
+    int n = 0;
+    for (int r = 0; r < group->count; r++) {
+        int row = group->rows[r];
+        int to = n;
+        if (!counts(&rows[row], m)) {
+            continue;
+        }
+        for (; to > 0 && (rows[order[to - 1]].time > rows[row].time ||
+                          (rows[order[to - 1]].time == rows[row].time && order[to - 1] > row));
+             to--) {
+            order[to] = order[to - 1];
+        }
+        order[to] = row;
+        n++;
+    }
+    assert_int_equal(weir_column_is_null(column, at), n == 0);
+    if (n > 0) {
+        assert_int_equal(column->offsets[at + 1] - column->offsets[at], n);
+    }
+    for (int i = 0; i < n; i++) {
+        check_text(&column->children[0], column->offsets[at] + i, rows[order[i]].s);
+    }
+}
+
 static void check_measure(const struct row *rows, const struct group *group, int m,
                           const struct weir_column *column, int64_t at) {
+    if (plan[m].kind == WEIR_MEASURE_QUANTILE) {
+        check_quantile(rows, group, m, column, at);
+        return;
+    }
+    if (plan[m].kind == WEIR_MEASURE_COLLECT) {
+        check_list(rows, group, m, column, at);
+        return;
+    }
     int64_t n = 0;
     int128 sum = 0;
     double x = 0;

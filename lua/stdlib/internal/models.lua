@@ -20,10 +20,11 @@ local model_options = {
 }
 
 local measure_options = { where = true, over = "later" }
+local collect_options = { where = true, max = true, over = "later" }
 
 local measure_words = {
     "sum", "count", "avg", "min", "max", "distinct", "first", "last", "arg_max", "arg_min", "variance", "stddev", "any", "all",
-    "approx_distinct", "approx_quantile",
+    "approx_distinct", "approx_quantile", "quantile", "median", "top_k", "collect",
 }
 local counts = { count = true, distinct = true, approx_distinct = true } -- never null
 local needs_time = { first = true, last = true }
@@ -45,6 +46,33 @@ local function read_order(reader, kind, args, at, input, from_name)
     return column and name
 end
 
+local shared = { quantile = true, approx_quantile = true }
+
+-- A whole number above 0; nil after a complaint.
+local function read_most(reader, value, at, what, example)
+    if type(value) ~= "number" or value < 1 or value % 1 ~= 0 or value > 1e9 then
+        reader:error("type", at, what, example)
+        return nil
+    end
+    return value
+end
+
+-- What kinds say behind their column: where the options come next, nil after a complaint.
+local function read_more(reader, kind, args, at, measure)
+    if shared[kind] then
+        measure.share = args[2]
+        if type(measure.share) ~= "number" or not (measure.share > 0 and measure.share <= 1) then
+            reader:error("type", reader:argument_at(at, 2), kind .. " says which, above 0 and up to 1", ('such as %s("price", 0.95)'):format(kind))
+            return nil
+        end
+        return 3
+    elseif kind == "top_k" then
+        measure.most = read_most(reader, args[2], reader:argument_at(at, 2), "top_k says how many values, from 1 on", 'such as top_k("item", 10)')
+        return measure.most and 3
+    end
+    return 2
+end
+
 local function read_measure(reader, item, input, from_name, functions, has_time)
     local name = item.key
     local node = reader:node(item, ("measure `%s`"):format(name), unpack(measure_words))
@@ -64,10 +92,9 @@ local function read_measure(reader, item, input, from_name, functions, has_time)
             return nil
         end
         next_arg = 3
-    elseif kind == "approx_quantile" then
-        measure.share, next_arg = args[2], 3
-        if type(measure.share) ~= "number" or not (measure.share > 0 and measure.share <= 1) then
-            reader:error("type", reader:argument_at(at, 2), "approx_quantile says which, above 0 and up to 1", 'such as approx_quantile("price", 0.95)')
+    elseif shared[kind] or kind == "top_k" then
+        next_arg = read_more(reader, kind, args, at, measure)
+        if not next_arg then
             return nil
         end
     elseif needs_time[kind] and not has_time then
@@ -82,7 +109,7 @@ local function read_measure(reader, item, input, from_name, functions, has_time)
         end
         measure.column, input_type = subject, column.type
     elseif type(subject) == "function" then
-        if measure.order or measure.share then
+        if measure.order or measure.share or measure.most then
             reader:error("not-built", at, ("%s of a function is not built yet"):format(kind), "make it a column in a stream in between")
             return nil
         end
@@ -115,7 +142,10 @@ local function read_measure(reader, item, input, from_name, functions, has_time)
         if type(more) ~= "table" or getmetatable(more) ~= nil then
             reader:error("type", more_at, ("%s takes options in a table: { where = function(e) … end }"):format(kind))
         else
-            local named = reader:options(more, more_at, measure_options, kind, false)
+            local named = reader:options(more, more_at, kind == "collect" and collect_options or measure_options, kind, false)
+            if named.max then
+                measure.most = read_most(reader, named.max.value, named.max.value_at, "max is how many values are kept, from 1 on", 'such as max = 100')
+            end
             local where = reader:func(named.where, "where")
             if where then
                 measure.where = functions("predicate", where, what .. " where", input)
@@ -138,7 +168,7 @@ local function read_measure(reader, item, input, from_name, functions, has_time)
         reader:error("type", reader:argument_at(at, 1), ("%s; `%s` is %s"):format(why, tostring(measure.column), input_type.text))
         return nil
     end
-    measure.order, measure.share = measure.order or json.null, measure.share or json.null
+    measure.order, measure.share, measure.most = measure.order or json.null, measure.share or json.null, measure.most or json.null
     measure.input_type = input_type and input_type.text or json.null
     measure.type = result.text
     return measure, result
@@ -320,7 +350,7 @@ local function read_ranked(reader, plan, named, columns, of, at)
     end
 end
 
-local function check_retracts(reader, plan, named, from, at)
+local function check_retracts(reader, plan, named, from, at, has_field)
     local of = plan.name
     if from.changelog ~= "whole" and from.remember and plan.window ~= json.null then
         reader:error("not-built", named.window.at, ("a window over the rows of %s, which change, is not built yet"):format(from.name),
@@ -341,8 +371,15 @@ local function check_retracts(reader, plan, named, from, at)
     end
     for _, measure in ipairs(plan.measures) do
         local floats = measure.input_type == "double" or measure.input_type == "float"
-        if measure.kind == "first" or measure.kind == "last" or measure.kind == "approx_distinct" or measure.order ~= json.null then
-            reader:error("not-built", measure.at, ("%s over rows that change is not built yet"):format(measure.kind))
+        if measure.kind == "approx_distinct" then
+            local why = "approx_distinct cannot take back a row of %s: a sketch does not forget"
+            reader:error("type", measure.at, why:format(from.name), "use distinct")
+        elseif measure.most ~= json.null and measure.kind == "collect" then
+            local why = "collect with max cannot take back a row of %s: what it left out would be missed"
+            reader:error("type", measure.at, why:format(from.name), "leave max out")
+        elseif needs_time[measure.kind] and not has_field then
+            local why = "%s goes by event time, and that of the rows of %s is when they changed"
+            reader:error("type", measure.at, why:format(measure.kind, from.name), 'add time = { field = "…" }, or use arg_max')
         elseif (floats or wide(measure)) and (measure.kind == "variance" or measure.kind == "stddev")
             or floats and (measure.kind == "sum" or measure.kind == "avg") then
             local why = "%s of a %s cannot take back a row of %s: it would not come out the same"
@@ -449,7 +486,7 @@ function models.model(project, reader, node, at)
     end
     plan.measures = measures
     if plan.retracts and not whole_rows then
-        check_retracts(reader, plan, named, from, at)
+        check_retracts(reader, plan, named, from, at, (time or from.time or {}).field)
     end
     for _, measure in ipairs(measures) do
         measure.at = nil
@@ -507,7 +544,8 @@ function models.model(project, reader, node, at)
     end
     for _, measure in ipairs(measures) do
         shape[#shape + 1] = ("%s=%s(%s%s):%s"):format(measure.name, measure.kind, tostring(measure.input_type),
-            measure.order ~= json.null and " by " .. measure.order or measure.share ~= json.null and " " .. measure.share or "", measure.type)
+            measure.order ~= json.null and " by " .. measure.order or measure.share ~= json.null and " " .. measure.share
+                or measure.most ~= json.null and " " .. measure.most or "", measure.type)
     end
     plan.state_shape = native.hash(table.concat(shape, "\n"))
     return {

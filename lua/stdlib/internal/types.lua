@@ -192,7 +192,7 @@ function types.measure(kind, t)
             return simple.double
         end
         return nil, "sum needs a number"
-    elseif kind == "avg" then
+    elseif kind == "avg" or kind == "median" then
         if types.is_int(t) then
             return types.decimal(38, 6)
         elseif t.kind == "decimal" then
@@ -200,7 +200,7 @@ function types.measure(kind, t)
         elseif types.is_float(t) then
             return simple.double
         end
-        return nil, "avg needs a number"
+        return nil, kind .. " needs a number"
     elseif kind == "variance" or kind == "stddev" or kind == "approx_quantile" then
         if not types.is_numeric(t) then
             return nil, kind .. " needs a number"
@@ -211,7 +211,12 @@ function types.measure(kind, t)
             return nil, kind .. " needs a column of a plain type"
         end
         return t
-    elseif kind == "min" or kind == "max" then
+    elseif kind == "top_k" or kind == "collect" then
+        if types.is_nested(t) then
+            return nil, kind .. " needs a column of a plain type"
+        end
+        return types.of((kind == "top_k" and "list<struct<value: %s, count: int64>>" or "list<%s>"):format(t.text))
+    elseif kind == "min" or kind == "max" or kind == "quantile" then
         if types.is_nested(t) or t.kind == "binary" then
             return nil, kind .. " needs a column whose values are ordered"
         end

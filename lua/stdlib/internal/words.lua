@@ -16,7 +16,7 @@ words.built = {
     not_null = "args", one_of = "args", between = "args", matches = "args", unique = "args",
     sum = "args", count = "args", avg = "args", min = "args", max = "args", distinct = "args",
     first = "args", last = "args", arg_max = "args", arg_min = "args", variance = "args", stddev = "args", any = "args", all = "args",
-    approx_distinct = "args", approx_quantile = "args",
+    approx_distinct = "args", approx_quantile = "args", quantile = "args", median = "args", top_k = "args", collect = "args",
     rule = "named", value = "args", counter = "args", ring = "args", list = "args", map = "args", set = "args", sketch = "args",
 }
 
@@ -26,8 +26,6 @@ words.later = {
     sliding = "use `hopping`", every = "use `emit = \"on_close\"`",
     temporal_join = "", regular_join = "", window_join = "",
     over = "",
-    quantile = "use `approx_quantile`",
-    collect = "", top_k = "",
     expect_over = "use `expect`", max_null_ratio = "", max_lag = "", min_rows = "",
     step = "", reject = "",
 }
