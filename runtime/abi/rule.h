@@ -60,4 +60,8 @@ int32_t weir_rule_timer(struct weir_rule_run *run, int32_t timer, int64_t at_us,
 int32_t weir_rule_cancel(struct weir_rule_run *run, int32_t timer);
 /* Row of the target's columns to be filled; -1 on errors. */
 int32_t weir_rule_emit(struct weir_rule_run *run, int32_t target);
+/* The row is refused, and why: what was done for it is undone. actual >= 0: of another version than it expected. */
+int32_t weir_rule_reject(struct weir_rule_run *run, const char *why, int64_t length, int64_t actual);
+/* The version the row made. */
+void weir_rule_version(struct weir_rule_run *run, int64_t version);
 struct weir_call *weir_rule_target(struct weir_rule_run *run, int32_t target);

@@ -149,10 +149,15 @@ static int start_server(struct view *view, struct weir_pipeline *pipeline, bool 
         return WEIR_OK;
     }
     struct weir_source **sources = calloc((size_t)plan->source_count + 1, sizeof(*sources));
-    if (sources == NULL) {
+    struct weir_replies **replies =
+        calloc((size_t)plan->source_count + 1, sizeof(struct weir_replies *));
+    if (sources == NULL || replies == NULL) {
+        free(sources);
+        free(replies);
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
     for (int32_t i = 0; i < plan->source_count; i++) {
+        replies[i] = weir_pipeline_replies(pipeline, i);
         sources[i] = weir_pipeline_source(pipeline, i);
     }
     struct weir_http_server_options options = {
@@ -167,9 +172,11 @@ static int start_server(struct view *view, struct weir_pipeline *pipeline, bool 
         .idle_us = plan->http.idle_us,
         .sources = sources,
         .source_count = plan->source_count,
+        .replies = replies,
     };
     int rc = weir_http_server_create(&view->server, &options, err);
     free(sources);
+    free(replies);
     if (rc == WEIR_OK) {
         weir_pipeline_set_url(pipeline, weir_http_server_url(view->server));
     }

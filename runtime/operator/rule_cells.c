@@ -642,6 +642,9 @@ int32_t weir_rule_emit(struct weir_rule_run *run, int32_t number) {
     }
     target->times[target->count] = run->time_us;
     target->before[target->count] = state->item_gate;
+    if (target->items != NULL) {
+        target->items[target->count] = state->item;
+    }
     return target->count++;
 }
 

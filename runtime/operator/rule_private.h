@@ -86,6 +86,12 @@ struct rule_parts {
     size_t capacity;
 };
 
+struct rule_rejected {
+    int32_t item;
+    size_t why; /* in reasons */
+    int64_t actual;
+};
+
 struct weir_rule_state {
     struct weir_rule_run run;       /* first */
     struct weir_rule_state **owner; /* what the tables' codecs are told; goes with them */
@@ -146,6 +152,12 @@ struct weir_rule_state {
     struct weir_batch *key_batch;
     uint32_t *fold_index;
     size_t fold_room;
+    struct rule_rejected *rejections;
+    int32_t rejection_count;
+    int32_t rejection_room;
+    struct weir_buffer reasons;
+    bool rejected;             /* the item at hand */
+    int64_t made_version;      /* by the item at hand; -1: none */
     struct weir_error failure; /* code WEIR_OK: none */
     char message[256];         /* for weir_rule_error */
 };
@@ -191,3 +203,6 @@ int rule_timers_restore(struct weir_rule_state *state, struct weir_error *err) W
 struct rule_slot *rule_slot_read(struct weir_rule_state *state);
 void rule_item_keep(struct weir_rule_state *state);
 void rule_item_undo(struct weir_rule_state *state);
+
+/* rule_reject.c: keeps what the item did, or undoes it where it was rejected */
+void rule_item_end(struct weir_rule_state *state);

@@ -94,6 +94,7 @@ static void begin_item(struct weir_rule_state *state, int32_t item, const uint8_
     state->key_size = key_bytes;
     state->slot = NULL;
     state->looked = state->touched = state->created = false;
+    state->made_version = -1;
     state->run.position++;
     for (int32_t t = 0; t < state->span.target_count; t++) {
         state->emitted[t] = state->span.targets[t].count;
@@ -158,7 +159,7 @@ static bool is_full(const struct weir_rule_state *state) {
 int32_t weir_rule_next(struct weir_rule_run *run) {
     struct weir_rule_state *state = of(run);
     if (state->in_item) {
-        rule_item_keep(state);
+        rule_item_end(state);
     }
     while (state->failure.code == WEIR_OK) {
         bool rows = state->next_item < state->span.count;
@@ -200,7 +201,7 @@ int32_t weir_rule_next(struct weir_rule_run *run) {
 int weir_rule_run_end(struct weir_rule_state *state, enum weir_rule_end *end,
                       struct weir_error *err) {
     if (state->in_item) {
-        rule_item_keep(state);
+        rule_item_end(state);
     }
     *end = state->stopped ? WEIR_RULE_STOPPED : state->finished ? WEIR_RULE_DONE : WEIR_RULE_MORE;
     state->finished = false;
@@ -209,6 +210,10 @@ int weir_rule_run_end(struct weir_rule_state *state, enum weir_rule_end *end,
 
 int32_t weir_rule_run_undo(struct weir_rule_state *state) {
     rule_item_undo(state);
+    if (state->rejected) { /* it was stopped after all */
+        state->rejected = false;
+        state->rejection_count--;
+    }
     return state->item;
 }
 

@@ -248,6 +248,7 @@ struct weir_rule_state *weir_rule_state_create(const struct weir_rule_config *co
     weir_buffer_init(&state->timer_key, 1 << 20);
     weir_buffer_init(&state->key_texts, 1 << 20);
     weir_buffer_init(&state->fired_key, 1 << 20);
+    weir_buffer_init(&state->reasons, 16 << 20);
     if (state->owner == NULL || state->declaration == NULL || state->cells == NULL ||
         state->timers == NULL || state->windows == NULL) {
         rc = weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", config->declaration);
@@ -321,6 +322,8 @@ void weir_rule_state_destroy(struct weir_rule_state *state) {
     weir_buffer_fini(&state->timer_key);
     weir_buffer_fini(&state->key_texts);
     weir_buffer_fini(&state->fired_key);
+    weir_buffer_fini(&state->reasons);
+    free(state->rejections);
     if (state->has_builder) {
         weir_batch_builder_fini(&state->key_builder);
     }

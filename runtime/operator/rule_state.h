@@ -104,6 +104,7 @@ struct weir_rule_target { /* a dataset emitted to */
     int32_t count;
     int64_t *times;  /* by row: event time */
     int64_t *before; /* by row: the watermark before it */
+    int32_t *items;  /* by row: the item that emitted it, or -1 - timer; NULL: nobody asks */
     void *context;
     void (*clear)(void *context, int32_t row); /* what was assigned to a row is undone */
 };
@@ -134,6 +135,18 @@ int weir_rule_run_end(struct weir_rule_state *state, enum weir_rule_end *end,
 /* The call threw: what the item did is undone. Its place in the span, or -1 - timer. The run goes
  * on behind it. */
 int32_t weir_rule_run_undo(struct weir_rule_state *state);
+/* Rows its function rejected since the call began, in order. */
+struct weir_rule_rejection {
+    int32_t item; /* of the span */
+    const char *why;
+    int64_t actual; /* the version, where another was expected; else -1 */
+};
+int32_t weir_rule_run_rejections(struct weir_rule_state *state);
+struct weir_rule_rejection weir_rule_run_rejection(const struct weir_rule_state *state, int32_t i);
+/* They are looked at. */
+void weir_rule_run_rejected(struct weir_rule_state *state);
+/* Which version the last row made; -1: none. */
+int64_t weir_rule_run_version(const struct weir_rule_state *state);
 /* The key of the timer that fired last, one row; NULL before the first. */
 struct weir_batch *weir_rule_state_timer_key(const struct weir_rule_state *state);
 /* Rows of the span that were begun. */

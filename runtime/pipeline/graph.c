@@ -7,6 +7,7 @@
 #include "core/clock.h"
 #include "lake/delta/duties.h"
 #include "operator/join.h"
+#include "pipeline/command.h"
 #include "pipeline/rule.h"
 
 /* --- flow ------------------------------------------------------------------------------------ */
@@ -61,6 +62,13 @@ static int pass_to_models(void *context, const struct weir_flow *flow, struct we
 int graph_emit(struct weir_graph *graph, struct weir_dataset *dataset, const struct weir_flow *flow,
                struct weir_error *err) {
     dataset->counters.out += flow->count;
+    if (dataset->told && weir_command_open(graph->command)) {
+        int rc = weir_command_emitted(graph->command, dataset->name, flow->batch, flow->sel,
+                                      flow->count, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
     bool written = graph->output_all || (dataset->into != NULL && dataset->into->present);
     if (flow->count > 0 && written) {
         int rc = graph->callbacks.output(graph->callbacks.context, dataset, flow->batch, flow->sel,
@@ -308,6 +316,13 @@ int weir_graph_reject_of(struct weir_graph *graph, int32_t source, int32_t parti
     counters->in++;
     counters->quarantined++;
     counters->tallies[TALLY_DECODE].rejected++;
+    if (weir_command_open(graph->command)) {
+        int rc = weir_command_rejected(graph->command, graph->datasets[source]->name,
+                                       reserved_tally_names[TALLY_DECODE], reason, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
     const char *topic = weir_reject_topic(rejects);
     struct raw_row raw = {
         .bytes = weir_reject_raw(rejects, index),

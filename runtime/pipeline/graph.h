@@ -71,7 +71,9 @@ struct weir_dataset {
     struct remembered *remembered;    /* what models that read it take back, or NULL */
     void *sink;                       /* the owner's */
     int64_t ns;                       /* time spent in its node, on the loop */
-    bool breached;                    /* over budget: its rows go to quarantine, reason `budget` */
+    bool follows;  /* its rows are those of one command, as they are or changed */
+    bool told;     /* its rows are told to who sent it */
+    bool breached; /* over budget: its rows go to quarantine, reason `budget` */
     char breach_text[256];
 };
 
@@ -96,11 +98,13 @@ struct weir_graph_options {
     struct weir_graph_callbacks callbacks;
     bool past_failed; /* `fail` quarantines instead of stopping */
     enum weir_answers answers;
-    struct weir_signal *signal; /* raised when an answer came; or NULL */
-    bool output_all;            /* specs: datasets without `into` are output too */
+    struct weir_signal *signal;   /* raised when an answer came; or NULL */
+    bool output_all;              /* specs: datasets without `into` are output too */
+    struct weir_command *command; /* told what rows lead to while it is open; or NULL */
 };
 
 struct weir_graph;
+struct weir_command;
 struct weir_delta_duties;
 
 /* An asynchronous lookup's figures. */

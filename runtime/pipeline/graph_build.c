@@ -214,6 +214,28 @@ static int add_nodes(struct weir_graph *graph, struct weir_error *err) {
     return rc;
 }
 
+/* Which rows come of the command whose row goes in, and of no other: those of streams, and of
+ * models without windows. What a join or a rule sends further may be of others too; of a rule its
+ * own word counts (rule.c). Those nobody reads are told. */
+static void follow_commands(struct weir_graph *graph) {
+    for (int32_t i = 0; i < graph->plan->source_count; i++) {
+        graph->datasets[i]->follows = weir_plan_replies(&graph->plan->sources[i]);
+    }
+    for (int32_t i = 0; i < graph->node_count; i++) {
+        struct weir_node *node = graph->nodes[i];
+        bool windowed = node->model != NULL && !node->model->unwindowed;
+        const char **from = node->stream != NULL ? node->stream->all_from : node->model->all_from;
+        int32_t count = node->stream != NULL ? node->stream->from_count : node->model->from_count;
+        for (int32_t k = 0; k < count; k++) {
+            const struct weir_dataset *read = weir_graph_find(graph, from[k]);
+            node->dataset->follows |= read != NULL && read->follows;
+        }
+        node->dataset->follows &= node->join == NULL && !windowed;
+        node->dataset->told = node->dataset->follows && node->rule == NULL &&
+                              node->dataset->consumer_count == 0 && node->dataset->join_count == 0;
+    }
+}
+
 int weir_graph_create(const struct weir_graph_options *options, struct weir_graph **out,
                       struct weir_error *err) {
     const struct weir_plan *plan = options->plan;
@@ -232,6 +254,7 @@ int weir_graph_create(const struct weir_graph_options *options, struct weir_grap
     graph->output_all = options->output_all;
     graph->answers = options->answers;
     graph->answers_signal = options->signal;
+    graph->command = options->command;
     weir_buffer_init(&graph->texts, ERROR_TEXT_BYTES_MAX);
     graph->nodes =
         calloc((size_t)(plan->stream_count + plan->model_count) + 1, sizeof(struct weir_node *));
@@ -256,6 +279,9 @@ int weir_graph_create(const struct weir_graph_options *options, struct weir_grap
     }
     if (rc == WEIR_OK) {
         rc = add_nodes(graph, err);
+    }
+    if (rc == WEIR_OK && graph->command != NULL) {
+        follow_commands(graph);
     }
     if (rc != WEIR_OK) {
         weir_graph_destroy(graph);

@@ -138,6 +138,7 @@ static int begin_batch(struct weir_pipeline *p, struct weir_error *err) {
         rc = schedule_add(p, &message);
         p->events += batch->rows;
     }
+    replying_begin(p, s, batch);
     if (rc == WEIR_OK && batch->opens) {
         rc = weir_graph_open_partition(p->graph, s, partition, batch->item != 0, err);
     }
@@ -201,6 +202,7 @@ static int go_on(struct weir_pipeline *p, struct weir_error *err) {
         in->stage = INTAKE_DONE;
         return rc == WEIR_OK ? weir_graph_finish_all(p->graph, err) : rc;
     case INTAKE_DONE:
+        rc = replying_end(p, in->source, err);
         weir_source_batch_release(batch);
         in->batch = NULL;
     }

@@ -13,6 +13,7 @@
 #include "pipeline/slice.h"
 #include "sink/sinks.h"
 #include "source/source.h"
+#include "state/replies.h"
 
 enum { POSITION_TOLD_MAX = 320, CELLS_MAX = 512 };
 
@@ -64,6 +65,7 @@ struct collection {
     bool cell_done; /* the one looked at last */
 };
 
+struct weir_command;
 struct snapshotter;
 struct status_writer;
 struct reload;
@@ -94,6 +96,12 @@ struct weir_pipeline {
     struct schedule schedule;
     struct collection collection;
     struct intake intake;
+    struct weir_replies **replies; /* by source; NULL of those that do not reply */
+    int32_t reply_count;           /* sources */
+    struct weir_command *command;  /* NULL: none replies */
+    uint64_t command_number;
+    int64_t commands;
+    int64_t commands_open; /* in the open epoch */
     struct slices slices;
     char application_id[96];
     char lineage[33]; /* of the ledger, as hex */
@@ -158,6 +166,20 @@ bool intake_ended(const struct weir_pipeline *p);
 /* Starts the sources: those rows are looked up in first, the others once these came to an end. */
 int intake_start(struct weir_pipeline *p, struct weir_error *err) WEIR_MUST_CHECK;
 void intake_fini(struct weir_pipeline *p);
+
+/* replying.c */
+int replying_create(struct weir_pipeline *p, struct weir_error *err) WEIR_MUST_CHECK;
+void replying_destroy(struct weir_pipeline *p);
+/* All state: the graph's, and replies. */
+int32_t pipeline_cells(struct weir_pipeline *p, struct weir_cell **cells, int32_t capacity);
+/* Around a batch of a source that replies: one row. */
+void replying_begin(struct weir_pipeline *p, int32_t source, const struct weir_source_batch *batch);
+int replying_end(struct weir_pipeline *p, int32_t source, struct weir_error *err) WEIR_MUST_CHECK;
+/* Somebody waits for the open epoch, and the last seal is long enough ago. */
+bool replying_due(const struct weir_pipeline *p);
+/* Committer's thread. */
+void replying_durable(struct weir_pipeline *p, uint64_t epoch);
+void replying_restored(struct weir_pipeline *p);
 
 /* pipeline.c */
 int pipeline_make_graph(struct weir_pipeline *p, const struct weir_plan *plan,

@@ -253,11 +253,46 @@ static int put_asked(struct weir_pipeline *p, struct weir_buffer *out) {
     return rc;
 }
 
+static int put_replies(struct weir_pipeline *p, struct weir_buffer *out) {
+    static const struct {
+        const char *name;
+        const char *kind;
+        const char *help;
+        size_t offset; /* in struct weir_replies_figures */
+    } rows[] = {
+        {"weir_replies_kept", "gauge", "Replies to commands that are kept for repeats.",
+         offsetof(struct weir_replies_figures, kept)},
+        {"weir_replies_bytes", "gauge", "Bytes of them.",
+         offsetof(struct weir_replies_figures, bytes)},
+        {"weir_replies_forgotten_total", "counter", "Replies dropped for their age or room.",
+         offsetof(struct weir_replies_figures, forgotten)},
+    };
+    if (p->command == NULL) {
+        return WEIR_OK;
+    }
+    int rc = put_one(out, "weir_commands_total", "counter", "Commands carried out or rejected.",
+                     (double)p->commands);
+    for (size_t f = 0; f < sizeof(rows) / sizeof(rows[0]) && rc == WEIR_OK; f++) {
+        rc = put_head(out, rows[f].name, rows[f].kind, rows[f].help);
+        for (int32_t s = 0; s < p->reply_count && rc == WEIR_OK; s++) {
+            struct weir_replies_figures figures;
+            uint64_t value;
+            if (p->replies[s] != NULL) {
+                weir_replies_figures(p->replies[s], &figures);
+                memcpy(&value, (const char *)&figures + rows[f].offset, sizeof(value));
+                rc = put_row(out, rows[f].name, p->plan->sources[s].name, NULL, (int64_t)value);
+            }
+        }
+    }
+    return rc;
+}
+
 int weir_pipeline_metrics(struct weir_pipeline *p, struct weir_buffer *out) {
     int rc = put_run(p, out);
     rc = rc == WEIR_OK ? put_refused(p, out) : rc;
     rc = rc == WEIR_OK ? put_sinks(p, out) : rc;
     rc = rc == WEIR_OK ? put_asked(p, out) : rc;
+    rc = rc == WEIR_OK ? put_replies(p, out) : rc;
     for (size_t i = 0; i < sizeof(families) / sizeof(families[0]) && rc == WEIR_OK; i++) {
         rc = put_family(p, &families[i], out);
     }

@@ -182,6 +182,7 @@ struct weir_graph {
     int32_t held;          /* flows that wait for answers */
     enum weir_answers answers;
     struct weir_signal *answers_signal;
+    struct weir_command *command; /* NULL: nobody waits for replies */
 };
 
 /* Tallies every dataset has, in this order; expectations follow. */

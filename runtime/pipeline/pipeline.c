@@ -187,7 +187,7 @@ static int step(struct weir_pipeline *p, bool *ended, struct weir_error *err) {
         rc = tick(p, err);
     }
     *ended = !intake_busy(p) && (intake_ended(p) || stopping);
-    bool due = full || weir_clock_mono_ns() - p->sealed_at_ns >= every_ns;
+    bool due = full || weir_clock_mono_ns() - p->sealed_at_ns >= every_ns || replying_due(p);
     if (rc == WEIR_OK) {
         rc = seal_when_due(p, due || *ended, err);
     }
@@ -214,7 +214,7 @@ static int step(struct weir_pipeline *p, bool *ended, struct weir_error *err) {
         int64_t wait_ms = IDLE_WAIT_MS;
         if (p->dirty) {
             int64_t left = (every_ns - (weir_clock_mono_ns() - p->sealed_at_ns)) / 1000000 + 1;
-            wait_ms = left < 1 ? 1 : left < wait_ms ? left : wait_ms;
+            wait_ms = left < 1 || p->commands_open > 0 ? 1 : left < wait_ms ? left : wait_ms;
         }
         weir_signal_wait(&p->signal, (int)wait_ms);
     }
@@ -295,6 +295,7 @@ int pipeline_make_graph(struct weir_pipeline *p, const struct weir_plan *plan,
         .past_failed = p->options.past_failed,
         .answers = WEIR_ANSWERS_ASKED,
         .signal = &p->signal,
+        .command = p->command,
     };
     return weir_graph_create(&options, out, err);
 }
@@ -335,6 +336,9 @@ int weir_pipeline_create(const struct weir_pipeline_options *options, struct wei
         rc = p->pool == NULL || p->source_pool == NULL
                  ? weir_error_set(err, WEIR_E_NOMEM, "out of memory")
                  : WEIR_OK;
+    }
+    if (rc == WEIR_OK) {
+        rc = replying_create(p, err);
     }
     if (rc == WEIR_OK) {
         rc = pipeline_make_graph(p, p->plan, p->rule_set, &p->graph, err);
@@ -399,6 +403,7 @@ void weir_pipeline_destroy(struct weir_pipeline *p) {
         free(p->orphans[i]);
     }
     weir_block_give(p->schedule.messages);
+    replying_destroy(p);
     weir_plan_destroy(p->plan);
     weir_rule_set_unref(p->rule_set);
     weir_script_destroy(p->script);

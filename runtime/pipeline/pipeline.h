@@ -80,6 +80,9 @@ void weir_pipeline_rollback(struct weir_pipeline *pipeline);
 void weir_pipeline_progress(struct weir_pipeline *pipeline, struct weir_pipeline_progress *out);
 const struct weir_plan *weir_pipeline_plan(const struct weir_pipeline *pipeline);
 /* An open source, until the pipeline is destroyed. */
+/* What commands of that source were answered; NULL where it does not reply. */
+struct weir_replies;
+struct weir_replies *weir_pipeline_replies(const struct weir_pipeline *pipeline, int32_t source);
 struct weir_source *weir_pipeline_source(const struct weir_pipeline *pipeline, int32_t index);
 /* Before the run: where the process listens, for status. */
 void weir_pipeline_set_url(struct weir_pipeline *pipeline, const char *url);

@@ -429,6 +429,7 @@ static void read_rule(struct reader *r, const json_t *value, struct weir_plan_st
     rule->key = text_list(r, object, "key", &rule->key_count);
     rule->by_arrival = json_is_true(member(object, "by_arrival"));
     rule->timed = json_is_true(member(object, "timed"));
+    rule->versioned = json_is_true(json_object_get(object, "versioned"));
     rule->function = (int32_t)integer(r, object, "function", -1);
     rule->timers = text_list(r, object, "timers", &rule->timer_count);
     rule->version = integer(r, object, "version", 1);

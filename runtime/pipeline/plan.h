@@ -98,6 +98,8 @@ struct weir_plan_source {
     struct weir_plan_sink into;
     struct weir_plan_sink quarantine; /* where not given: the pipeline's */
 };
+/* Its rows are commands, whose senders wait for a reply. */
+bool weir_plan_replies(const struct weir_plan_source *source);
 
 struct weir_plan_out_column {
     int32_t input; /* index in input, or -1 */
@@ -153,6 +155,7 @@ struct weir_plan_rule { /* rows of a stream go through a function with keyed sta
     int32_t key_count;
     bool by_arrival; /* else a key's rows in order of event time */
     bool timed;      /* its rows have event time */
+    bool versioned;  /* rows may say which version of their key they expect */
     int32_t function;
     struct weir_plan_cell {
         const char *name;

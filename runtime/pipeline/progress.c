@@ -53,7 +53,7 @@ void weir_pipeline_progress(struct weir_pipeline *p, struct weir_pipeline_progre
     out->data_bytes =
         (int64_t)(weir_pool_used_bytes(p->pool) + weir_pool_used_bytes(p->source_pool));
     struct weir_cell *cells[CELLS_MAX];
-    int32_t count = weir_graph_cells(p->graph, cells, CELLS_MAX);
+    int32_t count = pipeline_cells(p, cells, CELLS_MAX);
     for (int32_t i = 0; i < count; i++) {
         out->state_bytes += (int64_t)cells[i]->ops->bytes(cells[i]->self);
         out->state_keys += (int64_t)cells[i]->ops->keys(cells[i]->self);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pipeline/command.h"
 #include "pipeline/node.h"
 
 enum {
@@ -221,11 +222,31 @@ static int write_out(struct weir_graph *graph, struct quarantine *quarantine,
     return rc;
 }
 
+/* Who sent the command hears why. */
+static int tell_notes(struct weir_node *node, int32_t row, struct weir_error *err) {
+    int rc = WEIR_OK;
+    for (int32_t n = node->note_head[row]; rc == WEIR_OK && n >= 0; n = node->notes[n].next) {
+        const struct note *note = &node->notes[n];
+        const char *text =
+            note->text < 0 ? NULL : (const char *)node->graph->texts.data + note->text;
+        rc = weir_command_rejected(node->graph->command, node->name,
+                                   node->dataset->counters.tallies[note->tally].name, text, err);
+    }
+    return rc;
+}
+
 int quarantine_rows(struct weir_node *node, const struct weir_flow *flow, const int32_t *rows,
                     int32_t count, struct weir_error *err) {
     struct quarantine *quarantine = &node->quarantine;
     if (count == 0) {
         return WEIR_OK;
+    }
+    for (int32_t i = 0;
+         node->dataset->follows && weir_command_open(node->graph->command) && i < count; i++) {
+        int rc = tell_notes(node, rows[i], err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
     }
     int rc = begin(quarantine);
     for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {

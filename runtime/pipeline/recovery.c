@@ -196,6 +196,7 @@ static int add_sink(struct weir_pipeline *p, const char *name, struct weir_schem
         .zorder = into != NULL ? into->zorder : NULL,
         .zorder_count = into != NULL ? into->zorder_count : 0,
         .direct_lake = into != NULL && into->direct_lake,
+        .together = p->command != NULL,
         .lazy = strncmp(name, "quarantine.", 11) == 0,
         .memory_bytes = (size_t)48 << 20,
         .stop = stopping,
@@ -289,7 +290,7 @@ static void commit_failed(void *context, const struct weir_error *err) {
 
 static void commit_durable(void *context, uint64_t epoch) {
     struct weir_pipeline *p = context;
-    (void)epoch;
+    replying_durable(p, epoch);
     weir_signal_raise(&p->signal);
 }
 
@@ -549,7 +550,7 @@ int pipeline_recover(struct weir_pipeline *p, struct weir_error *err) {
     if (rc != WEIR_OK) {
         return rc;
     }
-    r.cell_count = weir_graph_cells(p->graph, r.cells, CELLS_MAX);
+    r.cell_count = pipeline_cells(p, r.cells, CELLS_MAX);
     struct weir_recovery_hooks hooks = {.context = &r, .slice = slice, .apply = apply_record};
     int64_t start = weir_clock_mono_ns();
     rc = weir_recover(p->ledger, p->snapshots, &hooks, &recovery, err);
@@ -562,6 +563,7 @@ int pipeline_recover(struct weir_pipeline *p, struct weir_error *err) {
     }
     if (rc == WEIR_OK) {
         p->epoch = weir_recovery_last(recovery) + 1;
+        replying_restored(p);
         int64_t sealed_at = weir_recovery_sealed_at_us(recovery);
         p->clock_us = sealed_at > p->clock_us ? sealed_at : p->clock_us;
         p->held_since_us = p->epoch > 1 ? sealed_at : 0; /* while it did not run, none was idle */

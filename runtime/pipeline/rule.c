@@ -2,87 +2,11 @@
  * state; what the watermark has reached is run in chunks, with the timers that are due in between.
  * Rows of the batch at hand that need not wait stay where they are: an epoch does not end while
  * they are held. Where a chunk ends changes nothing of what comes out. */
-#include "pipeline/rule.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "lake/delta/table.h"
-#include "operator/rule_state.h"
-
-enum { CHUNK_ROWS = 512, EMIT_ROWS = 2048, KEYS_MAX = 64, ITEMS_MAX = 2048 };
-#define BATCH_BYTES_MAX ((size_t)1 << 30)
-
-struct held_row {
-    int64_t time_us;
-    int64_t gate_us;
-    uint64_t arrival;
-    int32_t row;
-};
-
-struct target {
-    struct weir_node *node;
-    struct weir_dataset *dataset;
-    struct weir_schema *schema;
-    struct weir_out **outs;
-    struct weir_batch *batch; /* being filled, or NULL */
-    struct out_columns out;
-    int64_t times[EMIT_ROWS];
-    int64_t before[EMIT_ROWS];
-};
-
-struct offence {
-    bool of_held;
-    int32_t row;
-    int32_t tally;
-    int64_t text;
-};
-
-struct rule {
-    struct weir_rule_state *state;
-    const struct weir_plan_rule *plan;
-    struct weir_schema *key_schema;
-    struct weir_key *key;
-    struct weir_key *whole; /* all columns, for rows that wait; NULL by arrival */
-    struct weir_keys whole_bytes;
-    struct weir_batch_builder builder;
-    bool has_builder;
-    int32_t late_tally;
-    int32_t timer_tally;
-    int32_t process_tally;
-
-    /* the rows of the batch at hand that need not wait, in order */
-    struct weir_flow flow;
-    char *partition;
-    struct held_row held[ROWS_MAX];
-    int32_t held_count;
-    int32_t held_at;
-    struct weir_batch *held_owner; /* of what Lua sees of them */
-    struct weir_column *held_in;
-    struct weir_keys held_keys;
-
-    /* the chunk at hand */
-    struct weir_rule_item items[CHUNK_ROWS];
-    bool of_held[CHUNK_ROWS];
-    int32_t item_count;
-    int32_t item_at;
-    struct weir_batch *waited; /* rows of it that waited */
-    struct weir_column *waited_in;
-    struct weir_keys waited_keys;
-    bool last; /* no row follows it */
-
-    struct target *targets;
-    struct weir_rule_target *run_targets;
-    int32_t sel[EMIT_ROWS];
-    struct offence offences[CHUNK_ROWS];
-    int32_t offence_count;
-    struct weir_buffer texts;
-    int64_t clock_us;
-    int64_t message; /* of the graph; positions count from its first item */
-    int32_t position;
-    bool advanced;
-};
+#include "pipeline/rule_parts.h"
 
 struct weir_rule_state *rule_state(const struct weir_node *node) {
     return node->rule->state;
@@ -98,11 +22,6 @@ bool rule_writes(const struct weir_node *node, const char *dataset) {
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
-
-static void clear_emitted(void *context, int32_t row) {
-    struct target *target = context;
-    out_clear_row(&target->out, target->outs, row);
-}
 
 static int init_targets(struct weir_node *node, struct weir_error *err) {
     struct rule *rule = node->rule;
@@ -231,7 +150,11 @@ int rule_init(struct weir_node *node, struct weir_error *err) {
     rule->late_tally = dataset_tally(node->dataset, "late");
     rule->timer_tally = dataset_tally(node->dataset, "timer");
     rule->process_tally = dataset_tally(node->dataset, "process");
-    int rc = rule->held_in == NULL || rule->waited_in == NULL || rule->process_tally < 0
+    rule->reject_tally = dataset_tally(node->dataset, "reject");
+    rule->version_tally =
+        rule->plan->versioned ? dataset_tally(node->dataset, "version") : rule->reject_tally;
+    int rc = rule->held_in == NULL || rule->waited_in == NULL || rule->process_tally < 0 ||
+                     rule->reject_tally < 0 || rule->version_tally < 0
                  ? weir_error_set(err, WEIR_E_NOMEM, "out of memory")
                  : init_keys(node, err);
     rc = rc == WEIR_OK ? init_targets(node, err) : rc;
@@ -608,131 +531,6 @@ static int make_chunk(struct weir_node *node, struct weir_error *err) {
     return rc == WEIR_OK && rule->builder.batch != NULL ? view_waited(node, err) : rc;
 }
 
-/* --- what rules emit -------------------------------------------------------------------------- */
-
-static int begin_targets(struct weir_node *node, struct weir_error *err) {
-    struct rule *rule = node->rule;
-    for (int32_t i = 0; i < rule->plan->emit_count; i++) {
-        struct target *target = &rule->targets[i];
-        struct weir_rule_target *run = &rule->run_targets[i];
-        if (target->batch != NULL) {
-            continue;
-        }
-        target->batch = weir_batch_create(node->graph->pool, target->schema);
-        int rc = target->batch == NULL ? WEIR_E_LIMIT
-                                       : out_begin(target->batch, target->schema, target->outs,
-                                                   EMIT_ROWS, NULL, &target->out);
-        if (rc != WEIR_OK) {
-            return weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
-        }
-        *run = (struct weir_rule_target){
-            .call = {.out = target->out.columns,
-                     .out_var = target->outs,
-                     .rows = EMIT_ROWS,
-                     .assigned = target->out.assigned},
-            .times = target->times,
-            .before = target->before,
-            .context = target,
-            .clear = clear_emitted,
-        };
-    }
-    return WEIR_OK;
-}
-
-static int emit_target(struct weir_node *node, int32_t i, struct weir_error *err) {
-    struct rule *rule = node->rule;
-    struct target *target = &rule->targets[i];
-    int32_t count = rule->run_targets[i].count;
-    if (count == 0) {
-        return WEIR_OK;
-    }
-    struct weir_batch *batch = target->batch;
-    target->batch = NULL;
-    int rc = out_finish(batch, target->outs, &target->out);
-    for (int32_t c = 0; rc == WEIR_OK && c < target->schema->count; c++) {
-        batch->columns[c] = target->out.columns[c];
-    }
-    batch->rows = EMIT_ROWS;
-    bool timed = rule->plan->timed;
-    struct weir_flow flow = {
-        .batch = batch,
-        .sel = rule->sel,
-        .count = count,
-        .times_us = timed ? target->times : NULL,
-        .watermark_before_us = timed ? target->before : NULL,
-        .watermark_us = timed ? node->downstream_watermark : WEIR_WATERMARK_NONE,
-        .source = -1,
-        .partition = node->name,
-    };
-    rc = rc == WEIR_OK ? graph_emit(node->graph, target->dataset, &flow, err)
-                       : weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
-    weir_batch_unref(batch);
-    return rc;
-}
-
-/* --- refused rows and timers ------------------------------------------------------------------ */
-
-static int offend(struct rule *rule, int32_t item, int32_t tally, const char *text) {
-    struct offence *offence = &rule->offences[rule->offence_count++];
-    offence->of_held = rule->of_held[item];
-    offence->row = rule->items[item].row;
-    offence->tally = tally;
-    offence->text = (int64_t)rule->texts.size;
-    return weir_buffer_append(&rule->texts, text, strlen(text) + 1);
-}
-
-/* There is no row: when the timer was set for, and its key, are kept as JSON. */
-static int refuse_timer(struct weir_node *node, int32_t timer, const char *message,
-                        struct weir_error *err) {
-    struct rule *rule = node->rule;
-    const struct weir_rule_run *run = weir_rule_state_run(rule->state);
-    struct weir_buffer json;
-    char at[64];
-    weir_buffer_init(&json, 1 << 20);
-    int32_t length = weir_time_text_us(run->at_us, 1, at);
-    struct weir_batch *key = weir_rule_state_timer_key(rule->state);
-    int rc = weir_buffer_printf(&json, "{\"timer\":\"%s\",\"at\":\"%.*s\",\"key\":",
-                                rule->plan->timers[timer], (int)length, at);
-    rc = rc == WEIR_OK ? weir_delta_row_json(key, 0, &json) : rc;
-    rc = rc == WEIR_OK ? weir_buffer_append_text(&json, "}") : rc;
-    struct raw_row raw = {.bytes = json.data, .size = json.size};
-    node->dataset->counters.tallies[rule->timer_tally].rejected++;
-    if (rc == WEIR_OK) {
-        rc = quarantine_raw(node->graph, &node->quarantine, &raw, "timer", message, err);
-    }
-    if (rc == WEIR_OK) {
-        rc = quarantine_flush(node->graph, &node->quarantine, err);
-    }
-    weir_buffer_fini(&json);
-    return rc;
-}
-
-static int refuse_rows(struct weir_node *node, bool of_held, struct weir_error *err) {
-    struct rule *rule = node->rule;
-    int32_t found = 0;
-    for (int32_t i = 0; i < rule->offence_count; i++) {
-        const struct offence *offence = &rule->offences[i];
-        if (offence->of_held == of_held) {
-            found++;
-            int rc = node_reject(node, offence->row, offence->tally,
-                                 (const char *)rule->texts.data + offence->text);
-            if (rc != WEIR_OK) {
-                return weir_error_set(err, rc, "%s: too many reasons in one batch", node->name);
-            }
-        }
-    }
-    struct weir_flow waited = {.batch = rule->waited, .source = -1, .partition = node->name};
-    return found > 0 ? node_leave(node, of_held ? &rule->flow : &waited, err) : WEIR_OK;
-}
-
-static int refuse_offences(struct weir_node *node, struct weir_error *err) {
-    int rc = refuse_rows(node, true, err);
-    rc = rc == WEIR_OK ? refuse_rows(node, false, err) : rc;
-    node->rule->offence_count = 0;
-    weir_buffer_clear(&node->rule->texts);
-    return rc;
-}
-
 /* --- running ---------------------------------------------------------------------------------- */
 
 static int breach(struct weir_node *node, int32_t at, const char *text, struct weir_error *err) {
@@ -773,9 +571,12 @@ static int call_rule(struct weir_node *node, struct weir_error *err) {
         }
         int32_t item = weir_rule_run_undo(rule->state);
         bool over = rc == WEIR_E_BUDGET;
-        rc = item < 0 ? refuse_timer(node, -1 - item, thrown.message, err)
-                      : offend(rule, rule->item_at + item,
-                               over ? TALLY_BUDGET : rule->process_tally, thrown.message);
+        if (rule_take_rejections(node, err) != WEIR_OK) {
+            return err->code;
+        }
+        rc = item < 0 ? rule_refuse_timer(node, -1 - item, thrown.message, err)
+                      : rule_offend(rule, rule->item_at + item,
+                                    over ? TALLY_BUDGET : rule->process_tally, thrown.message);
         if (rc != WEIR_OK) {
             return weir_error_set(err, rc, "%s: too many error texts in one batch", node->name);
         }
@@ -790,7 +591,7 @@ static int call_rule(struct weir_node *node, struct weir_error *err) {
 static int refuse_rest(struct weir_node *node, struct weir_error *err) {
     struct rule *rule = node->rule;
     for (; rule->item_at < rule->item_count; rule->item_at++) {
-        if (offend(rule, rule->item_at, TALLY_BUDGET, node->dataset->breach_text) != WEIR_OK) {
+        if (rule_offend(rule, rule->item_at, TALLY_BUDGET, node->dataset->breach_text) != WEIR_OK) {
             return weir_error_set(err, WEIR_E_LIMIT, "%s: too many error texts in one batch",
                                   node->name);
         }
@@ -819,6 +620,7 @@ static int run_items(struct weir_node *node, enum weir_rule_end *end, struct wei
     if (rc == WEIR_OK) {
         rc = weir_rule_run_end(rule->state, end, err);
     }
+    rc = rc == WEIR_OK ? rule_take_rejections(node, err) : rc;
     rule->position = weir_rule_state_run(rule->state)->position;
     rule->item_at += weir_rule_run_rows(rule->state);
     node->dataset->counters.out += weir_rule_run_rows(rule->state) - rule->offence_count;
@@ -841,7 +643,7 @@ int rule_fire(struct weir_node *node, struct weir_error *err) {
     struct rule *rule = node->rule;
     enum weir_rule_end end = WEIR_RULE_DONE;
     int rc = rule->item_at == rule->item_count ? make_chunk(node, err) : WEIR_OK;
-    rc = rc == WEIR_OK ? begin_targets(node, err) : rc;
+    rc = rc == WEIR_OK ? rule_begin_targets(node, err) : rc;
     if (rc == WEIR_OK && !node->dataset->breached) {
         rc = run_items(node, &end, err);
     }
@@ -849,9 +651,9 @@ int rule_fire(struct weir_node *node, struct weir_error *err) {
         rc = refuse_rest(node, err);
         end = WEIR_RULE_DONE;
     }
-    rc = rc == WEIR_OK ? refuse_offences(node, err) : rc;
+    rc = rc == WEIR_OK ? rule_refuse_offences(node, err) : rc;
     for (int32_t i = 0; rc == WEIR_OK && i < rule->plan->emit_count; i++) {
-        rc = emit_target(node, i, err);
+        rc = rule_emit_target(node, i, err);
     }
     if (rc != WEIR_OK || end == WEIR_RULE_MORE || !rule->last) {
         return rc;

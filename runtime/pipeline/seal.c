@@ -178,7 +178,7 @@ int pipeline_seal(struct weir_pipeline *p, struct weir_error *err) {
     struct collection *c = &p->collection;
     c->epoch = epoch;
     c->at = 0;
-    c->cell_count = weir_graph_cells(p->graph, c->cells, CELLS_MAX);
+    c->cell_count = pipeline_cells(p, c->cells, CELLS_MAX);
     for (int32_t i = 0; rc == WEIR_OK && i < c->cell_count; i++) {
         rc = c->cells[i]->ops->seal(c->cells[i]->self, err);
     }
@@ -192,6 +192,7 @@ int pipeline_seal(struct weir_pipeline *p, struct weir_error *err) {
     pipeline_note_positions(p, epoch);
     p->epoch++;
     p->dirty = false;
+    p->commands_open = 0;
     p->sealed_at_ns = start;
     weir_sinks_seal(p->sinks, epoch);
     if (WEIR_FAULT(epoch_sealed)) {

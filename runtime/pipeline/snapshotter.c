@@ -147,7 +147,7 @@ int snapshotter_create(struct weir_pipeline *p, struct snapshotter **out, struct
 }
 
 static int begin(struct weir_pipeline *p, struct snapshotter *s) {
-    s->cell_count = weir_graph_cells(p->graph, s->cells, CELLS_MAX);
+    s->cell_count = pipeline_cells(p, s->cells, CELLS_MAX);
     s->at = 0;
     memset(&s->cursor, 0, sizeof(s->cursor));
     s->dumping = true;

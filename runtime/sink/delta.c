@@ -19,6 +19,7 @@
 #include "sink/delta_upkeep.h"
 #include "sink/sink.h"
 
+enum { TOGETHER_BYTES = 1 << 18 }; /* rows of an epoch that go into its record */
 enum { DIRECTORY_BYTES = 512, PARTITIONS_MAX = 16, KEYS_MAX = 16, PROPERTIES_MAX = 16 };
 #define COLUMNS_MARK "{\"columns\":"
 
@@ -39,6 +40,7 @@ struct delta_sink {
     struct delta_upkept upkept;
     struct weir_delta_writer *writer; /* worker's, as are the next */
     struct delta_changes *changes;
+    bool spilled;  /* rows of the epoch are more than go into a record */
     bool announce; /* the next effect says which columns its files have */
 };
 
@@ -289,35 +291,52 @@ static int duties(void *self, struct weir_schema *schema, struct weir_delta_duti
     return rc == WEIR_OK ? rc : weir_error_wrap(err, "%s", sink->config.name);
 }
 
+static int open_writer(struct delta_sink *sink, struct weir_error *err) {
+    if (sink->writer != NULL) {
+        return WEIR_OK;
+    }
+    struct weir_delta_writer_options options = {.memory_bytes = sink->config.memory_bytes,
+                                                .judged = true,
+                                                .target_file_bytes =
+                                                    (size_t)sink->config.target_bytes};
+    pthread_mutex_lock(&sink->lock);
+    int rc = ensure_table(sink, err);
+    if (rc == WEIR_OK) {
+        rc = weir_delta_writer_create(sink->table, sink->config.schema, sink->delta_partitions,
+                                      sink->config.partition_count, &options, &sink->writer, err);
+    }
+    pthread_mutex_unlock(&sink->lock);
+    return rc;
+}
+
+/* Rows that are merged, or may go into the record. */
+static int gather_rows(struct delta_sink *sink, struct weir_batch *batch, const int32_t *sel,
+                       int32_t count, struct weir_error *err) {
+    int rc = WEIR_OK;
+    if (sink->changes == NULL) {
+        rc = delta_changes_create(&sink->config, sink->delta_partitions, &sink->changes, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = delta_changes_write(sink->changes, batch, sel, count, err);
+    }
+    if (rc == WEIR_OK && sink->config.key_count == 0 &&
+        delta_changes_bytes(sink->changes) > TOGETHER_BYTES) {
+        sink->spilled = true;
+        rc = open_writer(sink, err);
+        rc = rc == WEIR_OK ? delta_changes_move(sink->changes, sink->writer, err) : rc;
+    }
+    return rc;
+}
+
 static int write_rows(void *self, struct weir_batch *batch, const int32_t *sel, int32_t count,
                       struct weir_error *err) {
     struct delta_sink *sink = self;
-    int rc = WEIR_OK;
-    if (sink->config.key_count > 0) {
-        if (sink->changes == NULL) {
-            rc = delta_changes_create(&sink->config, sink->delta_partitions, &sink->changes, err);
-        }
-        if (rc == WEIR_OK) {
-            rc = delta_changes_write(sink->changes, batch, sel, count, err);
-        }
-        return rc == WEIR_OK ? rc : weir_error_wrap(err, "write %s", sink->config.name);
-    }
-    if (sink->writer == NULL) {
-        struct weir_delta_writer_options options = {.memory_bytes = sink->config.memory_bytes,
-                                                    .judged = true,
-                                                    .target_file_bytes =
-                                                        (size_t)sink->config.target_bytes};
-        pthread_mutex_lock(&sink->lock);
-        rc = ensure_table(sink, err);
-        if (rc == WEIR_OK) {
-            rc = weir_delta_writer_create(sink->table, sink->config.schema, sink->delta_partitions,
-                                          sink->config.partition_count, &options, &sink->writer,
-                                          err);
-        }
-        pthread_mutex_unlock(&sink->lock);
-    }
-    if (rc == WEIR_OK) {
-        rc = weir_delta_writer_append(sink->writer, batch, sel, count, err);
+    int rc;
+    if (sink->config.key_count > 0 || (sink->config.together && !sink->spilled)) {
+        rc = gather_rows(sink, batch, sel, count, err);
+    } else {
+        rc = open_writer(sink, err);
+        rc = rc == WEIR_OK ? weir_delta_writer_append(sink->writer, batch, sel, count, err) : rc;
     }
     return rc == WEIR_OK ? rc : weir_error_wrap(err, "write %s", sink->config.name);
 }
@@ -344,7 +363,7 @@ static int evolve(void *self, struct weir_schema *schema, struct weir_error *err
     weir_schema_unref(sink->table_schema);
     sink->config.schema = weir_schema_ref(schema);
     sink->table_schema = NULL;
-    sink->columns_due = sink->config.key_count > 0;
+    sink->columns_due = sink->config.key_count > 0 || sink->config.together;
     sink->announce = sink->config.key_count == 0;
     int rc = make_table_schema(sink) == WEIR_OK
                  ? WEIR_OK
@@ -369,7 +388,9 @@ static int announce(struct delta_sink *sink, struct weir_buffer *effect, struct 
 static int seal(void *self, uint64_t epoch, struct weir_buffer *effect, struct weir_error *err) {
     struct delta_sink *sink = self;
     (void)epoch;
-    if (sink->changes != NULL) {
+    bool spilled = sink->spilled;
+    sink->spilled = false;
+    if (sink->changes != NULL && !spilled) {
         int rc = delta_changes_seal(sink->changes, effect, err);
         return rc == WEIR_OK ? rc : weir_error_wrap(err, "seal %s", sink->config.name);
     }
@@ -441,24 +462,31 @@ static int parse_effect(const char *text, size_t size, struct weir_delta_adds *a
     return WEIR_OK;
 }
 
-static int apply(void *self, uint64_t record, const void *effect, size_t size, bool verify,
-                 struct weir_error *err) {
-    struct delta_sink *sink = self;
+/* Of several records only where all are rows. */
+static int apply_records(struct delta_sink *sink, const struct weir_sink_record *records,
+                         int32_t count, struct weir_error *err) {
     struct weir_delta_adds adds = {0};
     struct weir_schema *columns = NULL;
+    const void *effect = records[0].effect;
+    size_t size = records[0].size;
+    bool verify = records[0].verify;
+    uint64_t record = records[count - 1].record;
     const char *text = effect;
     bool merges = delta_changes_is_effect(effect, size);
+    bool rows = delta_rows_is_effect(effect, size);
     pthread_mutex_lock(&sink->lock);
     int rc = ensure_table(sink, err);
-    if (rc == WEIR_OK && merges && sink->columns_due) {
+    if (rc == WEIR_OK && (merges || rows) && sink->columns_due) {
         sink->columns_due = false;
         rc = add_columns(sink, err);
     }
-    if (rc == WEIR_OK && !merges) {
+    if (rc == WEIR_OK && rows) {
+        rc = delta_rows_files(sink->table, records, count, &adds, err);
+    } else if (rc == WEIR_OK && !merges) {
         rc = take_columns(&text, &size, &columns, err);
         rc = rc == WEIR_OK ? parse_effect(text, size, &adds, err) : rc;
     }
-    if (rc == WEIR_OK && verify) {
+    if (rc == WEIR_OK && verify && !rows) {
         rc = weir_delta_adds_exist(sink->table, adds.items, adds.count, err);
     }
     if (rc == WEIR_OK) {
@@ -505,6 +533,27 @@ static int apply(void *self, uint64_t record, const void *effect, size_t size, b
                                            (unsigned long long)record);
 }
 
+static int apply(void *self, uint64_t record, const void *effect, size_t size, bool verify,
+                 struct weir_error *err) {
+    const struct weir_sink_record one = {record, effect, size, verify};
+    return apply_records(self, &one, 1, err);
+}
+
+/* Rows that lie in records go into files together; the others are applied one by one. */
+static int apply_many(void *self, const struct weir_sink_record *records, int32_t count,
+                      struct weir_error *err) {
+    int rc = WEIR_OK;
+    for (int32_t i = 0, run; i < count && rc == WEIR_OK; i += run) {
+        run = 1;
+        while (delta_rows_is_effect(records[i].effect, records[i].size) && i + run < count &&
+               delta_rows_is_effect(records[i + run].effect, records[i + run].size)) {
+            run++;
+        }
+        rc = apply_records(self, records + i, run, err);
+    }
+    return rc;
+}
+
 static int maintain(void *self, struct weir_error *err) {
     struct delta_sink *sink = self;
     pthread_mutex_lock(&sink->lock);
@@ -536,6 +585,7 @@ const struct weir_sink_ops weir_sink_delta = {
     .seal = seal,
     .held = held,
     .apply = apply,
+    .apply_many = apply_many,
     .maintain = maintain,
     .upkeep = upkeep,
     .destroy = destroy,

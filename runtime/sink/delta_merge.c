@@ -14,6 +14,7 @@ enum { KEYS_MAX = 16, PARTITIONS_MAX = 16, HEAD_BYTES_MAX = 1 << 16 };
 #define MERGE_POOL_BYTES ((size_t)512 << 20)
 
 static const char effect_start[] = "{\"merge\":";
+static const char rows_start[] = "{\"rows\":1,";
 
 struct delta_changes {
     const struct weir_sink_config *config;
@@ -162,7 +163,7 @@ static int put_head(const struct delta_changes *changes, struct weir_buffer *eff
         json_array_append_new(
             partitions, json_pack("{s:s}", transforms[partition->transform], partition->column));
     }
-    json_object_set_new(head, "merge", json_integer(1));
+    json_object_set_new(head, options->key_count > 0 ? "merge" : "rows", json_integer(1));
     json_object_set_new(head, "key", keys);
     if (options->time != NULL) {
         json_object_set_new(head, "time", json_string(options->time));
@@ -217,8 +218,9 @@ int delta_changes_seal(struct delta_changes *changes, struct weir_buffer *effect
     if (changes->count == 0 && !changes->truncates) {
         return WEIR_OK;
     }
-    int rc =
-        weir_delta_net(changes->batches, changes->count, &changes->options, &rows, &count, err);
+    int rc = changes->options.key_count > 0 ? weir_delta_net(changes->batches, changes->count,
+                                                             &changes->options, &rows, &count, err)
+                                            : WEIR_OK;
     if (rc == WEIR_OK && put_head(changes, effect) != WEIR_OK) {
         rc = no_memory(err);
     }
@@ -226,7 +228,10 @@ int delta_changes_seal(struct delta_changes *changes, struct weir_buffer *effect
         rc = weir_parquet_writer_open(changes->writer, append_bytes, effect, err);
     }
     for (int32_t i = 0; i < changes->count && rc == WEIR_OK; i++) {
-        rc = put_rows(changes, i, start, rows, count, &at, err);
+        rc = changes->options.key_count > 0
+                 ? put_rows(changes, i, start, rows, count, &at, err)
+                 : weir_parquet_writer_append(changes->writer, changes->batches[i], NULL,
+                                              changes->batches[i]->rows, err);
         start += changes->batches[i]->rows;
     }
     if (rc == WEIR_OK) {
@@ -264,9 +269,9 @@ static int read_head(const json_t *head, struct how *how, struct weir_error *err
     const json_t *partitions = json_object_get(head, "partitions");
     size_t i;
     const json_t *item;
-    bool good = json_integer_value(json_object_get(head, "merge")) == 1 &&
-                json_array_size(keys) > 0 && json_array_size(keys) <= KEYS_MAX &&
-                json_array_size(partitions) <= PARTITIONS_MAX;
+    const char *form = json_array_size(keys) > 0 ? "merge" : "rows";
+    bool good = json_integer_value(json_object_get(head, form)) == 1 &&
+                json_array_size(keys) <= KEYS_MAX && json_array_size(partitions) <= PARTITIONS_MAX;
     json_array_foreach(keys, i, item) {
         if (!good || json_string_value(item) == NULL) {
             good = false;
@@ -335,30 +340,113 @@ static int read_rows(const void *bytes, size_t size, struct weir_pool *pool,
     return rc;
 }
 
-int delta_changes_apply(struct weir_delta_table *table, const void *effect, size_t size,
-                        const struct weir_delta_commit_options *commit,
-                        struct weir_delta_merge_result *result, struct weir_error *err) {
+/* An effect's first line and its rows; the texts of `how` go with *head, and the pool is the
+ * caller's. */
+static int read_effect(const void *effect, size_t size, struct weir_pool *pool, struct how *how,
+                       json_t **head, struct weir_batch ***batches, int32_t *count,
+                       struct weir_error *err) {
     const char *text = effect;
     const char *newline = memchr(text, '\n', size);
     size_t length = newline != NULL ? (size_t)(newline - text) : size;
-    struct how how = {.options = {.commit = *commit}};
-    struct weir_batch **batches = NULL;
-    int32_t count = 0;
-    json_t *head = length < HEAD_BYTES_MAX ? json_loadb(text, length, 0, NULL) : NULL;
-    struct weir_pool *pool = weir_pool_create(MERGE_POOL_BYTES);
-    int rc = pool != NULL ? read_head(head, &how, err) : no_memory(err);
-    if (rc == WEIR_OK && newline != NULL) {
-        rc = read_rows(newline + 1, size - length - 1, pool, &batches, &count, err);
-    }
-    if (rc == WEIR_OK) {
-        how.options.pool = pool;
-        rc = weir_delta_merge(table, batches, count, &how.options, result, err);
-    }
+    *head = length < HEAD_BYTES_MAX ? json_loadb(text, length, 0, NULL) : NULL;
+    int rc = read_head(*head, how, err);
+    return rc == WEIR_OK && newline != NULL
+               ? read_rows(newline + 1, size - length - 1, pool, batches, count, err)
+               : rc;
+}
+
+static void free_effect(json_t *head, struct weir_batch **batches, int32_t count) {
     for (int32_t i = 0; i < count; i++) {
         weir_batch_unref(batches[i]);
     }
     free(batches);
     json_decref(head);
+}
+
+int delta_changes_apply(struct weir_delta_table *table, const void *effect, size_t size,
+                        const struct weir_delta_commit_options *commit,
+                        struct weir_delta_merge_result *result, struct weir_error *err) {
+    struct how how = {.options = {.commit = *commit}};
+    struct weir_batch **batches = NULL;
+    int32_t count = 0;
+    json_t *head = NULL;
+    struct weir_pool *pool = weir_pool_create(MERGE_POOL_BYTES);
+    int rc = pool != NULL ? read_effect(effect, size, pool, &how, &head, &batches, &count, err)
+                          : no_memory(err);
+    if (rc == WEIR_OK) {
+        how.options.pool = pool;
+        rc = weir_delta_merge(table, batches, count, &how.options, result, err);
+    }
+    free_effect(head, batches, count);
+    if (pool != NULL) {
+        weir_pool_destroy(pool);
+    }
+    return rc;
+}
+
+/* --- rows in the record -------------------------------------------------------------------- */
+
+bool delta_rows_is_effect(const void *effect, size_t size) {
+    return size > sizeof(rows_start) && memcmp(effect, rows_start, sizeof(rows_start) - 1) == 0;
+}
+
+int delta_changes_move(struct delta_changes *changes, struct weir_delta_writer *to,
+                       struct weir_error *err) {
+    int rc = WEIR_OK;
+    for (int32_t i = 0; i < changes->count && rc == WEIR_OK; i++) {
+        rc =
+            weir_delta_writer_append(to, changes->batches[i], NULL, changes->batches[i]->rows, err);
+    }
+    forget(changes);
+    return rc;
+}
+
+/* Columns may have come between two records: each its own writer then. */
+static int append_rows(struct weir_delta_table *table, const struct weir_sink_record *record,
+                       struct weir_pool *pool, struct weir_delta_writer **writer,
+                       struct weir_schema **columns, struct weir_delta_adds *adds,
+                       struct weir_error *err) {
+    static const struct weir_delta_writer_options options = {.judged = true};
+    struct how how = {0};
+    struct weir_batch **batches = NULL;
+    int32_t count = 0;
+    json_t *head = NULL;
+    int rc = read_effect(record->effect, record->size, pool, &how, &head, &batches, &count, err);
+    for (int32_t i = 0; i < count && rc == WEIR_OK; i++) {
+        struct weir_schema *schema = batches[i]->schema;
+        if (*writer != NULL && !weir_schema_equal(*columns, schema)) {
+            rc = weir_delta_writer_seal(*writer, adds, err);
+            weir_delta_writer_destroy(*writer);
+            *writer = NULL;
+        }
+        if (rc == WEIR_OK && *writer == NULL) {
+            weir_schema_unref(*columns);
+            *columns = weir_schema_ref(schema);
+            rc = weir_delta_writer_create(table, schema, how.options.partitions,
+                                          how.options.partition_count, &options, writer, err);
+        }
+        if (rc == WEIR_OK) {
+            rc = weir_delta_writer_append(*writer, batches[i], NULL, batches[i]->rows, err);
+        }
+    }
+    free_effect(head, batches, count);
+    return rc;
+}
+
+int delta_rows_files(struct weir_delta_table *table, const struct weir_sink_record *records,
+                     int32_t count, struct weir_delta_adds *adds, struct weir_error *err) {
+    struct weir_delta_writer *writer = NULL;
+    struct weir_schema *columns = NULL;
+    struct weir_pool *pool = weir_pool_create(MERGE_POOL_BYTES);
+    int rc = pool != NULL ? WEIR_OK : no_memory(err);
+    for (int32_t i = 0; i < count && rc == WEIR_OK; i++) {
+        rc = append_rows(table, &records[i], pool, &writer, &columns, adds, err);
+    }
+    if (rc == WEIR_OK && writer != NULL) {
+        rc = weir_delta_writer_seal(writer, adds, err);
+    }
+    weir_delta_writer_destroy(writer);
+    weir_schema_unref(columns);
     if (pool != NULL) {
         weir_pool_destroy(pool);
     }

@@ -7,6 +7,7 @@
  * With "truncate" every row the table has goes before the changes come.
  * What it does to the table's files is derived when it is applied, from the table as it is then. */
 #include "lake/delta/merge.h"
+#include "lake/delta/writer.h"
 #include "sink/sink.h"
 
 #define SINK_CHANGE_COLUMN "_change"
@@ -25,6 +26,16 @@ int delta_changes_write(struct delta_changes *changes, struct weir_batch *batch,
 size_t delta_changes_bytes(const struct delta_changes *changes);
 /* Appends the effect; nothing when nothing was written. */
 int delta_changes_seal(struct delta_changes *changes, struct weir_buffer *effect,
+                       struct weir_error *err) WEIR_MUST_CHECK;
+
+/* Without keys: rows to be appended, {"rows":1,"partitions":[…]}\n PAR1 …, few enough to lie in the
+ * record; the files are made when they are applied, of several records together. */
+bool delta_rows_is_effect(const void *effect, size_t size);
+int delta_rows_files(struct weir_delta_table *table, const struct weir_sink_record *records,
+                     int32_t count, struct weir_delta_adds *adds,
+                     struct weir_error *err) WEIR_MUST_CHECK;
+/* What was written since the last seal goes to a writer instead. */
+int delta_changes_move(struct delta_changes *changes, struct weir_delta_writer *to,
                        struct weir_error *err) WEIR_MUST_CHECK;
 
 /* Columns of merged rows that say what became of them are none of the table's. */

@@ -31,6 +31,7 @@ struct weir_sink_record { /* a record's effect, the digest's line left out */
     uint64_t record;
     const void *effect;
     size_t size;
+    bool verify; /* files it names may be gone: look */
 };
 
 /* An effect's bytes and who gets them back. */
@@ -88,9 +89,10 @@ struct weir_sink_config {
     const char *keep_by;       /* by this column; copied */
     const char *const *zorder; /* files are kept apart by these columns; copied */
     int32_t zorder_count;
-    bool direct_lake;    /* files of large sorted row groups */
-    bool lazy;           /* the table is made by its first rows (quarantines), not at the start */
-    size_t memory_bytes; /* what the encoder may hold */
+    bool direct_lake; /* files of large sorted row groups */
+    bool together;    /* epochs are short: few rows go into the record, not into files of theirs */
+    bool lazy;        /* the table is made by its first rows (quarantines), not at the start */
+    size_t memory_bytes;         /* what the encoder may hold */
     bool (*stop)(void *context); /* true: give up retrying, the pipeline is going down */
     /* True: the pipeline is ending and waits for what is under way; may be NULL. */
     bool (*draining)(void *context);
@@ -133,8 +135,9 @@ struct weir_sink_ops {
      * what the effect names still exists. Blocks, retries what can be retried. */
     int (*apply)(void *self, uint64_t record, const void *effect, size_t size, bool verify,
                  struct weir_error *err);
-    /* Applier, instead of apply (NULL then), where records that wait can share a transaction:
-     * ascending, all or none visible, the last one's number as marker. Else as apply. */
+    /* Applier, where records that wait can share a transaction: ascending, the last one's number as
+     * marker. Instead of apply, which is NULL then; or beside it, for sinks whose rows lie in
+     * records (`together`). Else as apply. */
     int (*apply_many)(void *self, const struct weir_sink_record *records, int32_t count,
                       struct weir_error *err);
     /* Applier, after apply, off the commit path: checkpoints and the like. Failing is told and

@@ -67,6 +67,7 @@ struct entry {
     char *name;
     int32_t index;
     struct worker *worker;
+    bool many;       /* records that wait are applied together */
     bool dirty;      /* rows since the last seal; loop thread */
     uint64_t digest; /* of the rows since the last seal; worker */
     uint64_t rows;
@@ -276,28 +277,26 @@ static struct weir_sink_record without_digest(const struct message *message) {
     const char *text = message->effect;
     const char *newline = memchr(text, '\n', message->size);
     size_t head = newline != NULL ? (size_t)(newline - text) + 1 : message->size;
-    return (struct weir_sink_record){message->epoch, text + head, message->size - head};
+    return (struct weir_sink_record){message->epoch, text + head, message->size - head,
+                                     message->verify};
 }
 
 static int apply_messages(struct entry *entry, struct message *const *messages, int32_t count,
                           bool *any, struct weir_error *err) {
     struct weir_sink_record records[TOGETHER_MAX];
     int32_t found = 0;
-    bool verify = false;
     for (int32_t i = 0; i < count; i++) {
         if (messages[i]->size > 0) {
             records[found++] = without_digest(messages[i]);
-            verify |= messages[i]->verify;
         }
     }
     *any = found > 0;
     if (found == 0) {
         return WEIR_OK;
     }
-    return entry->ops->apply_many != NULL
-               ? entry->ops->apply_many(entry->self, records, found, err)
-               : entry->ops->apply(entry->self, records[0].record, records[0].effect,
-                                   records[0].size, verify, err);
+    return entry->many ? entry->ops->apply_many(entry->self, records, found, err)
+                       : entry->ops->apply(entry->self, records[0].record, records[0].effect,
+                                           records[0].size, records[0].verify, err);
 }
 
 static void *apply_effects(void *context) {
@@ -308,7 +307,7 @@ static void *apply_effects(void *context) {
     while ((messages[0] = pop(&entry->queue)) != NULL) {
         struct weir_error err = {0};
         int32_t count = 1;
-        if (entry->ops->apply_many != NULL) {
+        if (entry->many) {
             count += pop_more(&entry->queue, messages + 1, TOGETHER_MAX - 1);
         }
         bool any = false;
@@ -392,6 +391,7 @@ int weir_sinks_add(struct weir_sinks *sinks, const struct weir_sink_config *conf
     entry->ops = ops;
     entry->name = strdup(config->name);
     entry->index = sinks->count;
+    entry->many = ops->apply_many != NULL && (ops->apply == NULL || config->together);
     entry->worker = &sinks->workers[sinks->count % sinks->worker_count];
     queue_init(&entry->queue);
     struct weir_sink_config own = *config;

@@ -23,6 +23,7 @@ enum {
 #define BODY_BYTES ((uint64_t)1 << 20)
 #define BODY_BYTES_MAX ((uint64_t)64 << 20)
 #define BLOCK_LIMIT ((size_t)BODY_BYTES_MAX + 2 * BLOCK_BYTES)
+#define REPLY_TIMEOUT_US INT64_C(10000000)
 #define REMEMBER_US (INT64_C(24) * 3600 * 1000000)
 
 struct http {
@@ -73,6 +74,9 @@ static const struct weir_option options_table[] = {
     {.name = "idempotency_header", .form = WEIR_OPTION_TEXT, .example = "\"Idempotency-Key\""},
     {.name = "remember", .form = WEIR_OPTION_DURATION, .example = "\"24h\""},
     {.name = "cloudevents", .form = WEIR_OPTION_TEXT, .choices = cloud_choices},
+    {.name = "reply", .form = WEIR_OPTION_FLAG, .example = "true"},
+    {.name = "reply_timeout", .form = WEIR_OPTION_DURATION, .example = "\"10s\""},
+    {.name = "replies", .form = WEIR_OPTION_BYTES, .example = "\"64MB\""},
     {.name = "max_lag", .form = WEIR_OPTION_BYTES, .example = "\"256MB\""},
     {.name = "on_lost", .form = WEIR_OPTION_TEXT, .choices = lost_choices},
     {0},
@@ -182,12 +186,24 @@ static int read_options(struct weir_source *source, struct http *http, struct we
     http->path.cloud_data = strcmp(text_of(options, "cloudevents", "envelope"), "data") == 0;
     http->remember_us = (int64_t)count_of(options, "remember", (uint64_t)REMEMBER_US);
     http->unread_max = count_of(options, "max_lag", 0);
+    http->path.replies = json_is_true(json_object_get(options, "reply"));
+    http->path.reply_timeout_us =
+        (int64_t)count_of(options, "reply_timeout", (uint64_t)REPLY_TIMEOUT_US);
     http->lost_is_accepted = strcmp(text_of(options, "on_lost", "fail"), "continue") == 0;
     if (http->path.path == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
     if (http->path.max_body_bytes == 0 || http->path.max_body_bytes > BODY_BYTES_MAX) {
         return weir_error_set(err, WEIR_E_CONFIG, "http.max_body is more than 0 and at most 64MB");
+    }
+    static const char *const of_replies[] = {"reply_timeout", "replies", NULL};
+    for (int i = 0; of_replies[i] != NULL; i++) {
+        if (!http->path.replies && json_object_get(options, of_replies[i]) != NULL) {
+            return weir_error_set(err, WEIR_E_CONFIG, "http.%s needs reply = true", of_replies[i]);
+        }
+    }
+    if (http->path.reply_timeout_us <= 0) {
+        return weir_error_set(err, WEIR_E_CONFIG, "http.reply_timeout is more than 0");
     }
     int rc = read_signature(http, options, err);
     if (rc == WEIR_OK && http->remember_us > 0) {
@@ -500,7 +516,8 @@ static int next(struct weir_source *source, int32_t partition, int32_t max_rows,
     }
     int rc = WEIR_OK;
     if (http->frames_done == http->frame_count) {
-        rc = gather(http, max_rows < FRAMES_MAX ? max_rows : FRAMES_MAX, err);
+        int32_t most = max_rows < FRAMES_MAX ? max_rows : FRAMES_MAX;
+        rc = gather(http, http->path.replies ? 1 : most, err); /* each command on its own */
     }
     bool end = source->until_end && http->frame_count == 0;
     if (rc != WEIR_OK || (http->frame_count == 0 && !end)) {

@@ -28,18 +28,22 @@ struct weir_http_path {  /* immutable once the source is open */
     struct weir_http_signature signature;
     uint64_t rate; /* requests a second; 0: no limit */
     uint64_t burst;
-    char *key_header;            /* idempotency key; NULL: none is looked for */
+    char *key_header; /* idempotency key; NULL: none is looked for */
+    bool replies;     /* a request is one command, and waits for what it leads to */
+    int64_t reply_timeout_us;
     bool cloud_data;             /* of a CloudEvent only `data` is the event */
     struct weir_decoder *cutter; /* the door's own, where a body may hold several events; or NULL */
     struct weir_http_log *log;
 };
 
-enum { WEIR_HTTP_CODES = 600 };
+enum { WEIR_HTTP_CODES = 600, WEIR_HTTP_REPLY_TIMES = 12 };
 
 struct weir_http_counts { /* the door's thread writes, others read */
     _Atomic uint64_t answers[WEIR_HTTP_CODES];
     _Atomic uint64_t body_bytes; /* of requests accepted, as they came */
     _Atomic uint64_t repeats;    /* answered as before, for their idempotency key */
+    _Atomic uint64_t reply_times[WEIR_HTTP_REPLY_TIMES]; /* from the whole request to its reply */
+    _Atomic uint64_t reply_us;
 };
 
 /* The path of an open source that takes requests; NULL when it is of another kind or only read. */

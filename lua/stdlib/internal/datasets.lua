@@ -337,7 +337,10 @@ function datasets.source(project, reader, node, at)
     made.owner = text_of(reader, named.owner, "owner")
     made.into = sinks.of(reader, named.into, full, node.name, at)
     made.quarantine = sinks.quarantine(reader, named.quarantine)
-    return { kind = "source", name = node.name, plan = made, columns = full, time = nil }
+    return {
+        kind = "source", name = node.name, plan = made, columns = full, time = nil,
+        commands = made.connector.kind == "http" and made.connector.options.reply == true or nil,
+    }
 end
 
 -- ---------------------------------------------------------------- stream
@@ -586,7 +589,7 @@ function datasets.stream(project, reader, node, at, made)
     plan.quarantine = sinks.quarantine(reader, named.quarantine)
     return {
         kind = "stream", name = of, plan = plan, columns = out, seen = seen, functions = functions, late_sets = join and join.late_sets,
-        changelog = not named.dedup and from.changelog or nil,
+        changelog = not named.dedup and from.changelog or nil, commands = not join and from.commands or nil,
         key = key, looked_up = function() plan.lookup_key = key end,
         remember = from.changelog ~= "whole" and named.key and not named.explode and naming.column(out, "_change")
             and function() plan.remember = true end or nil,

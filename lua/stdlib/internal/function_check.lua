@@ -669,6 +669,8 @@ function check.row_function(reader, f, about)
             local instead = (n.name == "min" or n.name == "max") and ("math.%s is the function"):format(n.name)
                 or "declare it outside the function"
             walk:error("constructor-in-function", n, ("`%s` builds declarations; a row function cannot use it"):format(n.name), instead)
+        elseif n.tag == "Name" and n.scope == "global" and n.name == "reject" and not about.rejects then
+            walk:error("reject-outside", n, "only the `process` of a rule rejects its row", "an expectation refuses rows elsewhere")
         end
     end)
     walk:block(node.body)

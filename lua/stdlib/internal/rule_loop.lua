@@ -4,6 +4,7 @@
 -- when it throws.
 local ffi = require "ffi"
 local codegen = require "weir.internal.codegen"
+local reject = require "weir.internal.reject"
 local row = require "weir.internal.row"
 local time = require "weir.internal.time"
 local types = require "weir.internal.types"
@@ -626,7 +627,7 @@ return write, begin
 end
 
 local loop_source = [[
-local fn, row, enter, warm, cold, holder, s, p, emit, begins, begin_count, next_item, timers, key_of = ...
+local fn, row, enter, warm, cold, holder, s, p, emit, begins, begin_count, next_item, timers, key_of, refuse, guard = ...
 local state = { tries = 0, whole = 0 }
 local loop
 local function timer(number, h)
@@ -652,7 +653,12 @@ loop = function(call)
             if kind == 1 then
                 row._weir_c = h["in"]
                 row._weir_i = h.row
-                fn(row, s, p, emit)
+                if guard then
+                    guard(h, row, fn, s, p, emit)
+                else
+                    local verdict = fn(row, s, p, emit)
+                    if verdict ~= nil then refuse(h, verdict) end
+                end
             else
                 timer(kind - 1, h)
             end
@@ -683,6 +689,33 @@ local function key_reader(columns)
     end
 end
 
+-- A row its function rejected: nothing of what it did is kept.
+local function refuse(h, verdict)
+    local why = reject.why(verdict)
+    if why then
+        ffi.C.weir_rule_reject(h, why, #why, -1)
+    end
+    return why ~= nil
+end
+
+-- Rows that say which version of their key they expect: another one is refused, and each row kept makes the next.
+local function guard_of(column)
+    if not column then
+        return false
+    end
+    local tonumber = value.tonumber
+    return function(h, view, fn, s, p, emit)
+        local actual, expected = tonumber(s.version:get()), view[column]
+        if expected ~= nil and tonumber(expected) ~= actual then
+            local why = format("the version is %.0f, not %.0f", actual, tonumber(expected))
+            ffi.C.weir_rule_reject(h, why, #why, actual)
+        elseif not refuse(h, fn(view, s, p, emit)) then
+            s.version:add(1)
+            ffi.C.weir_rule_version(h, actual + 1)
+        end
+    end
+end
+
 -- spec: { process, timers = names, fires = functions by name, cells, emits, params, columns, key }
 function rule_loop.make(spec, name)
     local holder = ffi.new "struct weir_rule_run *[1]"
@@ -700,7 +733,7 @@ function rule_loop.make(spec, name)
     local chunk = assert(loadstring(row.hide(loop_source), "=" .. name))
     local parts = codegen.parts
     local loop = chunk(spec.process, row.view(spec.columns)(), parts.enter, parts.warm, parts.cold, holder, s, p, emit, begins, #begins,
-        ffi.C.weir_rule_next, fires, key_reader(spec.key))
+        ffi.C.weir_rule_next, fires, key_reader(spec.key), refuse, guard_of(spec.expects))
     return loop, loop_source .. table.concat(sources, "\n")
 end
 

@@ -18,7 +18,7 @@ local rules = {}
 
 local rule_options = {
     description = true, owner = true, on = true, key = true, order = true, time = true, where = true, expectations = true, emits = true,
-    params = true, state = true, version = true, migrate = true, process = true, timers = true, quarantine = true, into = true,
+    params = true, state = true, version = true, expects = true, migrate = true, process = true, timers = true, quarantine = true, into = true,
     dedup = "later", tests = "later",
 }
 
@@ -201,7 +201,8 @@ local function read_state(reader, field)
             state.ttl_us = reader:duration(item, item.key)
             state.ttl_by_clock = item.key == "ttl_clock"
             if state.ttl_us == 0 then
-                reader:error("type", item.value_at, ("%s is how long a key is remembered, more than nothing"):format(item.key), "leave it out to keep it for ever")
+                reader:error("type", item.value_at, ("%s is how long a key is remembered, more than nothing"):format(item.key),
+                    "leave it out to keep it for ever")
             end
         elseif type(item.key) ~= "string" or not item.key:match "^%a[%w_]*$" then
             reader:error("type", item.at, "a cell of state has a name: { seen = counter() }")
@@ -320,7 +321,7 @@ local function check_uses(reader, f, places, spec)
         elseif n.tag == "MethodCall" and n.object.tag == "Index" and n.object.key.tag == "String" and param(places.s, n.object.object) then
             local cell = cells[n.object.key.value]
             local known = {}
-            for method in (cell and methods[cell.kind] or ""):gmatch "%S+" do
+            for method in (cell and (cell.reads_only and "get" or methods[cell.kind]) or ""):gmatch "%S+" do
                 known[#known + 1] = method
                 known[method] = true
             end
@@ -374,6 +375,31 @@ local function check_migrate(reader, field)
     return false
 end
 
+-- The column in which a command says which version of its key it expects; the version is a cell the rule may read.
+local function read_expects(reader, field, input, of, cells)
+    if not field then
+        return nil
+    end
+    local name = reader:want(field, "string", "expects", '"expected_version"')
+    local column = name and predicate.column(reader, input, name, field.value_at, of)
+    if not column then
+        return nil
+    elseif column.type.kind ~= "int64" and column.type.kind ~= "int32" then
+        reader:error("type", field.value_at, ("a version is int64 or int32; `%s` is %s"):format(name, column.type.text))
+        return nil
+    end
+    for _, cell in ipairs(cells) do
+        if cell.name == "version" then
+            reader:error("name", field.value_at, "with `expects`, s.version is the version of the key; give the cell another name")
+            return nil
+        end
+    end
+    cells[#cells + 1] = {
+        name = "version", kind = "counter", max = 1, reads_only = true, fields = { { name = "value", type = types.of "int64", nullable = true } },
+    }
+    return name
+end
+
 local function read_order(reader, field)
     local order = reader:want(field, "string", "order", '"time" or "arrival"')
     if order and order ~= "time" and order ~= "arrival" then
@@ -406,6 +432,11 @@ function rules.rule(project, reader, node, at)
     local own_time = datasets.read_time(reader, named.time, input, from.name)
     local timed = (own_time or from.time) ~= nil
     local by_arrival = read_order(reader, named.order)
+    if from.commands and not by_arrival then
+        reader:error("commands-by-time", named.order and named.order.value_at or at,
+            ("the commands of %s are answered as they come; in order of event time they would wait for those after them"):format(from.name),
+            'say order = "arrival"')
+    end
     if not timed and not by_arrival then
         reader:error("no-time", at, "a rule takes rows in order of event time, and nothing here or upstream declares it",
             'add time = { field = "…" }, or order = "arrival"')
@@ -420,6 +451,7 @@ function rules.rule(project, reader, node, at)
     local key, key_columns = read_key(reader, named.key, input, from.name, at)
     local emits, emit_plans = read_emits(reader, named, of, at)
     local cells, state = read_state(reader, named.state)
+    local expects = read_expects(reader, named.expects, input, from.name, cells)
     local params, param_texts = read_params(reader, named.params)
     local timers, fires, timer_functions = read_timers(reader, named.timers, of, #key_columns > 1 and key_columns or {})
     local process = reader:func(named.process, "process")
@@ -441,12 +473,13 @@ function rules.rule(project, reader, node, at)
     end
     local spec = {
         process = process.fn, timers = timers, fires = fires, cells = cells, emits = emits, params = params, columns = input, key = key_columns,
+        expects = expects,
     }
     check_uses(reader, process, { s = 2, p = 3, emit = 4 }, spec)
     for _, f in pairs(timer_functions) do
         check_uses(reader, f, { s = 2, p = 3, emit = 4 }, spec)
     end
-    local reads = function_check.row_function(reader, process, { of = of, from = from.name, columns = input })
+    local reads = function_check.row_function(reader, process, { of = of, from = from.name, columns = input, rejects = true })
     local list = project.functions
     list[#list + 1] = {
         kind = "rule", of = of, what = "process", file = process.at.file, line = process.at.line, reads = reads, nulls = {}, rule = spec,
@@ -459,6 +492,7 @@ function rules.rule(project, reader, node, at)
         key = key, by_arrival = by_arrival, timed = timed, ["function"] = #list - 1, timers = json.array(timers), state = cell_plans,
         version = plan.state_version, ttl_us = state.ttl_us or 0, ttl_by_clock = state.ttl_by_clock or false,
         migrates = check_migrate(reader, named.migrate), emits = emit_plans, params = next(param_texts) and param_texts or nil,
+        versioned = expects and true or nil,
     }
     local names = {}
     for i, emit in ipairs(emits) do

@@ -2,6 +2,7 @@
 -- Lua ("In scope"). Each file gets its own table, library tables are read-only views, and nothing in
 -- them reaches the stdlib's own globals.
 local native = require "weir.native"
+local reject = require "weir.internal.reject"
 local value = require "weir.internal.value"
 local time = require "weir.internal.time"
 local words = require "weir.internal.words"
@@ -149,6 +150,7 @@ function sandbox.base(project)
         milliseconds = time.milliseconds,
         now = time.now,
         random = native.random,
+        reject = reject.make,
         copy = function() end, -- of a joined row: C passes the columns on
     } do
         base[name] = f

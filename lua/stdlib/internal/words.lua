@@ -27,7 +27,7 @@ words.later = {
     temporal_join = "", regular_join = "", window_join = "",
     over = "",
     expect_over = "use `expect`", max_null_ratio = "", max_lag = "", min_rows = "",
-    step = "", reject = "",
+    step = "",
 }
 
 -- A kind that C knows is a word of the language.

@@ -75,7 +75,12 @@
 ---@field into? weir.node
 ---@field version? integer
 
+---@param why string
+---@return table what a rule's process returns to refuse its row
+function reject(why) end
+
 ---@class weir.rule
+---@field expects? string the column in which a row says which version of its key it expects
 ---@field description? string
 ---@field owner? string
 ---@field on string

@@ -86,12 +86,46 @@ static int put_paths(struct weir_http_server *server, struct weir_buffer *out) {
     return rc;
 }
 
+/* From the whole request to its reply. */
+static int put_replies(struct weir_http_server *server, struct weir_buffer *out) {
+    static const char name[] = "weir_reply_seconds";
+    bool headed = false;
+    int rc = WEIR_OK;
+    for (int i = 0; i < server->path_count && rc == WEIR_OK; i++) {
+        const struct server_path *path = &server->paths[i];
+        uint64_t below = 0;
+        if (path->replies != NULL && !headed) {
+            headed = true;
+            rc = weir_buffer_printf(out,
+                                    "# HELP %s Time to reply to a command.\n# TYPE %s "
+                                    "histogram\n",
+                                    name, name);
+        }
+        for (int b = 0; b < WEIR_HTTP_REPLY_TIMES && rc == WEIR_OK && path->replies != NULL; b++) {
+            char le[32];
+            snprintf(le, sizeof(le), "%g", (double)http_reply_bounds_us[b] / 1e6);
+            below += atomic_load(&path->counts->reply_times[b]);
+            rc = weir_buffer_printf(out, "%s_bucket{source=\"%s\",le=\"%s\"} %" PRIu64 "\n", name,
+                                    path->path->source,
+                                    b == WEIR_HTTP_REPLY_TIMES - 1 ? "+Inf" : le, below);
+        }
+        if (rc == WEIR_OK && path->replies != NULL) {
+            rc = weir_buffer_printf(
+                out, "%s_sum{source=\"%s\"} %.6f\n%s_count{source=\"%s\"} %" PRIu64 "\n", name,
+                path->path->source, (double)atomic_load(&path->counts->reply_us) / 1e6, name,
+                path->path->source, below);
+        }
+    }
+    return rc;
+}
+
 int http_metrics(struct weir_http_server *server, struct weir_buffer *out) {
     pthread_mutex_lock(&server->lock);
     int rc = weir_buffer_append(out, server->metrics.data, server->metrics.size);
     pthread_mutex_unlock(&server->lock);
     rc = rc == WEIR_OK ? put_requests(server, out) : rc;
     rc = rc == WEIR_OK ? put_paths(server, out) : rc;
+    rc = rc == WEIR_OK ? put_replies(server, out) : rc;
     return rc != WEIR_OK
                ? rc
                : weir_buffer_printf(

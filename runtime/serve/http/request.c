@@ -37,6 +37,8 @@ static const char *reason_of(int status) {
         {404, "Not Found"},
         {405, "Method Not Allowed"},
         {408, "Request Timeout"},
+        {409, "Conflict"},
+        {410, "Gone"},
         {411, "Length Required"},
         {413, "Content Too Large"},
         {415, "Unsupported Media Type"},
@@ -44,6 +46,7 @@ static const char *reason_of(int status) {
         {422, "Unprocessable Content"},
         {429, "Too Many Requests"},
         {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
     };
     for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
         if (reasons[i].status == status) {
@@ -53,13 +56,13 @@ static const char *reason_of(int status) {
     return "Internal Server Error";
 }
 
-static void count(struct weir_http_server *server, const struct request *r, int status) {
+void request_count(struct weir_http_server *server, const struct request *r, int status) {
     struct weir_http_counts *counts = r->path != NULL ? r->path->counts : &server->counts;
     atomic_fetch_add_explicit(&counts->answers[status], 1, memory_order_relaxed);
 }
 
-static int give(struct request *r, int status, const char *type, const char *headers,
-                const void *body, size_t size) {
+int request_give(struct request *r, int status, const char *type, const char *headers,
+                 const void *body, size_t size) {
     static const uint8_t room[LWS_PRE] = {0};
     weir_buffer_clear(&r->answer);
     int rc = weir_buffer_append(&r->answer, room, sizeof(room));
@@ -94,8 +97,8 @@ static void escape(const char *text, char *out, size_t size) {
     out[used] = '\0';
 }
 
-static int refuse(struct weir_http_server *server, struct request *r, int status,
-                  const char *message) {
+int request_refuse(struct weir_http_server *server, struct request *r, int status,
+                   const char *message) {
     char text[600];
     char body[800];
     char headers[128] = "";
@@ -109,8 +112,8 @@ static int refuse(struct weir_http_server *server, struct request *r, int status
     } else if (status == 405) {
         snprintf(headers, sizeof(headers), "Allow: %s\r\n", r->path != NULL ? "POST" : "GET, HEAD");
     }
-    count(server, r, status);
-    return give(r, status, "application/json", headers, body, (size_t)size);
+    request_count(server, r, status);
+    return request_give(r, status, "application/json", headers, body, (size_t)size);
 }
 
 /* --- the head ----------------------------------------------------------------------------- */
@@ -321,8 +324,8 @@ static int tell_health(struct weir_http_server *server, struct request *r) {
     char body[256];
     int size = snprintf(body, sizeof(body), "{\"status\":\"%s\",\"pipeline\":\"%s\"}\n",
                         alive ? "ok" : "stalled", server->pipeline);
-    count(server, r, alive ? 200 : 503);
-    return give(r, alive ? 200 : 503, "application/json", "", body, (size_t)size);
+    request_count(server, r, alive ? 200 : 503);
+    return request_give(r, alive ? 200 : 503, "application/json", "", body, (size_t)size);
 }
 
 static int tell_metrics(struct weir_http_server *server, struct request *r) {
@@ -330,10 +333,11 @@ static int tell_metrics(struct weir_http_server *server, struct request *r) {
     weir_buffer_init(&text, 32 << 20);
     int rc = http_metrics(server, &text) == WEIR_OK ? 0 : -1;
     if (rc == 0) {
-        count(server, r, 200);
-        rc = give(r, 200, "text/plain; version=0.0.4; charset=utf-8", "", text.data, text.size);
+        request_count(server, r, 200);
+        rc = request_give(r, 200, "text/plain; version=0.0.4; charset=utf-8", "", text.data,
+                          text.size);
     } else {
-        rc = refuse(server, r, 503, "out of memory");
+        rc = request_refuse(server, r, 503, "out of memory");
     }
     weir_buffer_fini(&text);
     return rc;
@@ -353,10 +357,10 @@ static int tell(struct weir_http_server *server, struct request *r, const char *
                 bool get) {
     bool health = is(uri, size, "/health");
     if (!health && !is(uri, size, "/metrics")) {
-        return refuse(server, r, 404, "there is nothing at this path");
+        return request_refuse(server, r, 404, "there is nothing at this path");
     }
     if (!get) {
-        return refuse(server, r, 405, "only GET is answered here");
+        return request_refuse(server, r, 405, "only GET is answered here");
     }
     return health ? tell_health(server, r) : tell_metrics(server, r);
 }
@@ -372,7 +376,7 @@ static int refuse_early(struct weir_http_server *server, struct request *r, int 
     }
     bool has_body = r->chunked || r->expected > 0;
     r->closing = r->closing || has_body;
-    return refuse(server, r, status, r->message);
+    return request_refuse(server, r, status, r->message);
 }
 
 int request_begin(struct weir_http_server *server, struct request *r, struct lws *wsi,
@@ -384,11 +388,17 @@ int request_begin(struct weir_http_server *server, struct request *r, struct lws
     lws_set_timer_usecs(wsi, server->timeout_us);
     r->path = find_path(server, uri, uri_size);
     int status = 0;
+    if (get && r->path == NULL &&
+        (r->path = request_reply_path(server, uri, uri_size, &r->number)) != NULL) {
+        status = check_sender(r, wsi);
+        return status != 0 ? request_refuse(server, r, status, r->message)
+                           : request_reply_tell(server, r);
+    }
     if (get && r->path == NULL) {
         return tell(server, r, uri, uri_size, true);
     }
     if (get) {
-        return refuse(server, r, 405, "send events with POST");
+        return request_refuse(server, r, 405, "send events with POST");
     }
     if (post) {
         status = read_length(r, wsi);
@@ -435,7 +445,7 @@ static int too_large(struct weir_http_server *server, struct request *r) {
     r->closing = true;
     snprintf(message, sizeof(message), "the body is longer than %" PRIu64 " bytes",
              r->path->path->max_body_bytes);
-    return refuse(server, r, 413, message);
+    return request_refuse(server, r, 413, message);
 }
 
 static int take(struct weir_http_server *server, struct request *r, const uint8_t *bytes,
@@ -446,7 +456,7 @@ static int take(struct weir_http_server *server, struct request *r, const uint8_
     if (server->body_bytes + size > BODIES_MAX ||
         weir_buffer_append(&r->body, bytes, size) != WEIR_OK) {
         r->closing = true;
-        return refuse(server, r, 503, "too many bodies are being read");
+        return request_refuse(server, r, 503, "too many bodies are being read");
     }
     server->body_bytes += size;
     return 0;
@@ -454,7 +464,7 @@ static int take(struct weir_http_server *server, struct request *r, const uint8_
 
 static int bad_chunk(struct weir_http_server *server, struct request *r) {
     r->closing = true;
-    return refuse(server, r, 400, "the chunked coding is broken");
+    return request_refuse(server, r, 400, "the chunked coding is broken");
 }
 
 static int take_chunks(struct weir_http_server *server, struct request *r, const uint8_t *bytes,
@@ -490,8 +500,10 @@ int request_body(struct weir_http_server *server, struct request *r, const uint8
 
 /* --- into the log ------------------------------------------------------------------------- */
 
-static void await(struct weir_http_server *server, struct request *r, uint32_t group) {
-    r->group = group;
+void request_wait(struct weir_http_server *server, struct request *r) {
+    if (r->waiting) {
+        return;
+    }
     r->waiting = true;
     r->next = &server->waiting;
     r->previous = server->waiting.previous;
@@ -499,7 +511,7 @@ static void await(struct weir_http_server *server, struct request *r, uint32_t g
     server->waiting.previous = r;
 }
 
-static void leave(struct request *r) {
+void request_leave(struct request *r) {
     if (r->waiting) {
         r->previous->next = r->next;
         r->next->previous = r->previous;
@@ -507,9 +519,13 @@ static void leave(struct request *r) {
     }
 }
 
+/* Its events are durable. */
 static int accepted(struct weir_http_server *server, struct request *r) {
-    count(server, r, 202);
-    return give(r, 202, "application/json", "", r->message, strlen(r->message));
+    if (r->path->replies != NULL) {
+        return request_reply_await(server, r);
+    }
+    request_count(server, r, 202);
+    return request_give(r, 202, "application/json", "", r->message, strlen(r->message));
 }
 
 /* The answer is made now and sent when its group is durable. */
@@ -526,7 +542,7 @@ static int append(struct weir_http_server *server, struct request *r) {
     int rc = weir_http_log_append(path->log, &what, &ticket, &err);
     if (rc != WEIR_OK) {
         int status = rc == WEIR_E_LIMIT ? 429 : rc == WEIR_E_CONFLICT ? 422 : 503;
-        return refuse(server, r, status, err.message);
+        return request_refuse(server, r, status, err.message);
     }
     if (ticket.repeated) {
         atomic_fetch_add_explicit(&r->path->counts->repeats, 1, memory_order_relaxed);
@@ -534,10 +550,12 @@ static int append(struct weir_http_server *server, struct request *r) {
     atomic_fetch_add_explicit(&r->path->counts->body_bytes, r->body.size, memory_order_relaxed);
     snprintf(r->message, sizeof(r->message), "{\"accepted\":%u,\"first\":%" PRIu64 "}\n",
              ticket.count, ticket.first);
+    r->number = ticket.first;
     if (ticket.durable) {
         return accepted(server, r);
     }
-    await(server, r, ticket.group);
+    r->group = ticket.group;
+    request_wait(server, r);
     return 0;
 }
 
@@ -551,7 +569,7 @@ int request_complete(struct weir_http_server *server, struct request *r) {
         return 0;
     }
     if (r->refused != 0) {
-        return refuse(server, r, r->refused, r->message);
+        return request_refuse(server, r, r->refused, r->message);
     }
     if (r->path == NULL) {
         return 0;
@@ -561,7 +579,7 @@ int request_complete(struct weir_http_server *server, struct request *r) {
     const uint8_t *bytes = r->body.data != NULL ? r->body.data : nothing;
     if (path->signature.secret != NULL &&
         !http_signature_matches(&path->signature, r->signature, bytes, r->body.size)) {
-        return refuse(server, r, 403, "the signature does not match the body");
+        return request_refuse(server, r, 403, "the signature does not match the body");
     }
     struct http_body body = {.path = path,
                              .content_type = r->content_type,
@@ -571,18 +589,26 @@ int request_complete(struct weir_http_server *server, struct request *r) {
                              .bytes = bytes,
                              .size = r->body.size};
     int status = http_body_events(&body, &server->events);
-    return status != 0 ? refuse(server, r, status, server->events.message) : append(server, r);
+    if (status == 0 && path->replies && server->events.count != 1) {
+        return request_refuse(server, r, 400, "a request is one command here; send each by itself");
+    }
+    r->complete_ns = weir_clock_mono_ns();
+    return status != 0 ? request_refuse(server, r, status, server->events.message)
+                       : append(server, r);
 }
 
 int request_timeout(struct weir_http_server *server, struct request *r) {
     if (r->lingering || r->answered) {
         return -1; /* nobody takes the answer */
     }
+    if (r->awaits_reply) {
+        return request_reply_timeout(server, r);
+    }
     if (!r->active || r->waiting) { /* idle; or the disk is slow, not the sender */
         return 0;
     }
     r->closing = true;
-    return refuse(server, r, 408, "the request did not arrive in time");
+    return request_refuse(server, r, 408, "the request did not arrive in time");
 }
 
 /* The path's requests up to `group` are durable, or not kept. */
@@ -590,11 +616,12 @@ static void settle(struct weir_http_server *server, struct server_path *path, ui
                    int code) {
     for (struct request *r = server->waiting.next; r != &server->waiting;) {
         struct request *next = r->next;
-        if (r->path == path && (int32_t)(group - r->group) >= 0) {
-            leave(r);
+        if (r->path == path && !r->awaits_reply && (int32_t)(group - r->group) >= 0) {
+            request_leave(r);
             int rc = code == WEIR_OK
                          ? accepted(server, r)
-                         : refuse(server, r, 503, "the request could not be kept; send it again");
+                         : request_refuse(server, r, 503,
+                                          "the request could not be kept; send it again");
             if (rc != 0) {
                 lws_set_timeout(r->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
             }
@@ -620,6 +647,7 @@ void request_settle(struct weir_http_server *server) {
             settle(server, path, settled[s].group, settled[s].code);
         }
     }
+    request_reply_look(server);
 }
 
 /* --- the end ------------------------------------------------------------------------------ */
@@ -649,7 +677,7 @@ int request_write(struct weir_http_server *server, struct request *r) {
 }
 
 void request_end(struct weir_http_server *server, struct request *r) {
-    leave(r);
+    request_leave(r);
     server->body_bytes -= r->body.size < server->body_bytes ? r->body.size : server->body_bytes;
     weir_buffer_fini(&r->body);
     struct weir_buffer answer = r->answer;

@@ -19,7 +19,8 @@ struct server_path {
     struct weir_http_server *server;
     const struct weir_http_path *path;
     struct weir_http_counts *counts;
-    double tokens; /* of the rate limit */
+    struct weir_replies *replies; /* NULL: its requests are answered once they are durable */
+    double tokens;                /* of the rate limit */
     int64_t filled_ns;
     struct settled {    /* what the log has done, in order, for the server's thread */
         uint32_t group; /* and all before it */
@@ -51,6 +52,9 @@ struct request {
     bool closing;   /* the connection ends with the answer */
     bool lingering; /* answered early; what still comes is thrown away */
     uint32_t group;
+    bool awaits_reply; /* its group is durable */
+    uint64_t number;   /* of its first event */
+    int64_t complete_ns;
     /* chunked coding */
     enum { CHUNK_SIZE, CHUNK_EXTENSION, CHUNK_DATA, CHUNK_END, CHUNK_TRAILER, CHUNK_DONE } chunk;
     uint64_t chunk_left;
@@ -99,6 +103,27 @@ int request_write(struct weir_http_server *server, struct request *request);
 void request_end(struct weir_http_server *server, struct request *request);
 /* Answers those that waited for the groups settled. */
 void request_settle(struct weir_http_server *server);
+
+/* Within the room: an answer. 0, or -1 to close the connection. */
+int request_give(struct request *request, int status, const char *type, const char *headers,
+                 const void *body, size_t size);
+int request_refuse(struct weir_http_server *server, struct request *request, int status,
+                   const char *message);
+void request_count(struct weir_http_server *server, const struct request *request, int status);
+/* On the list of those that wait, and off it. */
+void request_wait(struct weir_http_server *server, struct request *request);
+void request_leave(struct request *request);
+
+/* reply.c. Answers with the reply where it is there, else waits for it. */
+int request_reply_await(struct weir_http_server *server, struct request *request);
+/* Replies came: answers those that waited for them. */
+void request_reply_look(struct weir_http_server *server);
+int request_reply_timeout(struct weir_http_server *server, struct request *request);
+/* Is it <path of commands>/<number>? Else NULL. */
+struct server_path *request_reply_path(struct weir_http_server *server, const char *uri,
+                                       size_t size, uint64_t *number);
+int request_reply_tell(struct weir_http_server *server, struct request *request);
+extern const int64_t http_reply_bounds_us[WEIR_HTTP_REPLY_TIMES];
 
 /* chunk.c: a byte of the framing of a chunked body; false when it does not fit. */
 bool request_chunk_byte(struct request *request, uint8_t byte);

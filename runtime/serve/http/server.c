@@ -14,6 +14,7 @@
 #include "core/log.h"
 #include "core/thread.h"
 #include "serve/http/request.h"
+#include "state/replies.h"
 
 enum { CONNECTIONS = 1000, DESCRIPTORS_MAX = 65536 };
 
@@ -100,6 +101,12 @@ static void settled(void *context, uint32_t group, int code, const char *why) {
     lws_cancel_service(server->context);
 }
 
+/* The committer's thread. */
+static void replied(void *context) {
+    struct weir_http_server *server = context;
+    lws_cancel_service(server->context);
+}
+
 static void emit(int level, const char *line) {
     static _Atomic int64_t last_ns;
     int64_t now = weir_clock_mono_ns();
@@ -181,6 +188,7 @@ static int add_paths(struct weir_http_server *server,
             (struct server_path){.server = server,
                                  .path = path,
                                  .counts = weir_source_http_counts(options->sources[i]),
+                                 .replies = options->replies[i],
                                  .tokens = (double)path->burst,
                                  .filled_ns = weir_clock_mono_ns()};
     }
@@ -279,6 +287,9 @@ int weir_http_server_create(struct weir_http_server **out,
     rc = rc == WEIR_OK ? listen_on(server, options, address, err) : rc;
     for (int i = 0; rc == WEIR_OK && i < server->path_count; i++) {
         weir_http_log_listen(server->paths[i].path->log, settled, &server->paths[i]);
+        if (server->paths[i].replies != NULL) {
+            weir_replies_listen(server->paths[i].replies, replied, server);
+        }
     }
     if (rc == WEIR_OK) {
         int failed = weir_thread_start(&server->thread, run, server);
@@ -302,6 +313,9 @@ void weir_http_server_destroy(struct weir_http_server *server) {
     }
     for (int i = 0; i < server->path_count; i++) {
         weir_http_log_listen(server->paths[i].path->log, NULL, NULL);
+        if (server->paths[i].replies != NULL) {
+            weir_replies_listen(server->paths[i].replies, NULL, NULL);
+        }
     }
     if (server->running) {
         atomic_store(&server->stopping, true);

@@ -10,6 +10,7 @@
 
 struct weir_http_server;
 struct weir_source;
+struct weir_replies;
 
 struct weir_http_server_options {
     const char *pipeline;
@@ -23,6 +24,7 @@ struct weir_http_server_options {
     int64_t idle_us;              /* between requests of a connection; 0: 60 s */
     struct weir_source *const *sources; /* open; those of other kinds are passed over */
     int32_t source_count;
+    struct weir_replies *const *replies; /* by source; NULL where it does not reply */
 };
 
 /* Listens when it returns. The sources must outlive the server. */
