@@ -296,19 +296,17 @@ static int decode_frame(struct avro *avro, const uint8_t *block, const struct we
 
 /* What a container's frame holds, as if it were a message. */
 static int open_datum(struct avro *avro, const uint8_t *block, struct weir_frame *frame) {
-    const uint8_t *p = block + frame->start;
-    bool is_bad = p[0] == AVRO_CONTAINER_BAD;
-    frame->start += AVRO_CONTAINER_HEAD_BYTES;
-    frame->length -= AVRO_CONTAINER_HEAD_BYTES;
+    const uint8_t *begin;
+    const uint8_t *end;
+    char reason[256];
+    bool is_bad = avro_container_datum(block, frame, &begin, &end, reason, sizeof(reason));
+    frame->start = (uint32_t)(begin - block);
+    frame->length = (uint32_t)(end - begin);
     if (!is_bad) {
         return WEIR_OK;
     }
-    p += AVRO_CONTAINER_HEAD_BYTES;
-    uint32_t length = (uint32_t)(p[0] | p[1] << 8);
-    frame->start += 2 + length;
-    frame->length -= 2 + length;
     avro->plan.reader.path[0] = '\0';
-    return json_fail(&avro->plan.reader, 0, "%.*s", (int)length, (const char *)p + 2);
+    return json_fail(&avro->plan.reader, 0, "%s", reason);
 }
 
 /* Rows that fit into every column as it is. */
@@ -385,24 +383,7 @@ static int begin(struct weir_decoder *base, const uint8_t *bytes, size_t size, b
 
 static int split(struct weir_decoder *base, struct weir_split *work, struct weir_error *err) {
     (void)base;
-    const uint8_t *p = work->bytes;
-    const uint8_t *end = p + work->size;
-    while (work->count < work->max && end - p >= AVRO_CONTAINER_HEAD_BYTES) {
-        uint32_t length;
-        memcpy(&length, p + 1, sizeof(length));
-        if (length > (size_t)(end - p) - AVRO_CONTAINER_HEAD_BYTES) {
-            break;
-        }
-        struct weir_frame *frame = &work->frames[work->count++];
-        frame->start = (uint32_t)(p - work->bytes);
-        frame->length = AVRO_CONTAINER_HEAD_BYTES + length;
-        frame->offset = (int64_t)(work->offset + frame->start);
-        p += frame->length;
-    }
-    work->used = (size_t)(p - work->bytes);
-    return work->last && p < end && work->count < work->max
-               ? weir_error_set(err, WEIR_E_CORRUPT, "an Avro container's text is cut")
-               : WEIR_OK;
+    return avro_container_split(work, err);
 }
 
 /* Of a registry's messages each is a body of its own: where one ends, only its schema knows. */

@@ -389,3 +389,39 @@ int avro_container_read(struct avro_container *c, const uint8_t *raw, size_t siz
     c->offset += *used;
     return told(rc, err);
 }
+
+int avro_container_split(struct weir_split *work, struct weir_error *err) {
+    const uint8_t *p = work->bytes;
+    const uint8_t *end = p + work->size;
+    while (work->count < work->max && end - p >= AVRO_CONTAINER_HEAD_BYTES) {
+        uint32_t length;
+        memcpy(&length, p + 1, sizeof(length));
+        if (length > (size_t)(end - p) - AVRO_CONTAINER_HEAD_BYTES) {
+            break;
+        }
+        struct weir_frame *frame = &work->frames[work->count++];
+        frame->start = (uint32_t)(p - work->bytes);
+        frame->length = AVRO_CONTAINER_HEAD_BYTES + length;
+        frame->offset = (int64_t)(work->offset + frame->start);
+        p += frame->length;
+    }
+    work->used = (size_t)(p - work->bytes);
+    return work->last && p < end && work->count < work->max
+               ? weir_error_set(err, WEIR_E_CORRUPT, "an Avro container's text is cut")
+               : WEIR_OK;
+}
+
+bool avro_container_datum(const uint8_t *block, const struct weir_frame *frame,
+                          const uint8_t **begin, const uint8_t **end, char *reason, size_t size) {
+    const uint8_t *p = block + frame->start;
+    bool is_bad = p[0] == AVRO_CONTAINER_BAD;
+    *end = p + frame->length;
+    p += AVRO_CONTAINER_HEAD_BYTES;
+    if (is_bad) {
+        uint32_t length = (uint32_t)(p[0] | p[1] << 8);
+        snprintf(reason, size, "%.*s", (int)length, (const char *)p + 2);
+        p += 2 + length;
+    }
+    *begin = p;
+    return is_bad;
+}

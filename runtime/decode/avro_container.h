@@ -14,6 +14,7 @@
 #include "core/buffer.h"
 #include "core/error.h"
 #include "decode/avro_type.h"
+#include "decode/decoder.h"
 
 enum {
     AVRO_CONTAINER_DATUM = 0,
@@ -37,6 +38,13 @@ int avro_container_read(struct avro_container *container, const uint8_t *raw, si
 int avro_container_stuck(struct avro_container *container, const uint8_t *raw, size_t size,
                          size_t *used, struct weir_buffer *text,
                          struct weir_error *err) WEIR_MUST_CHECK;
+
+/* Cuts that text behind its header into frames, one a datum or what could not be read. */
+int avro_container_split(struct weir_split *work, struct weir_error *err) WEIR_MUST_CHECK;
+/* What such a frame holds: [*begin, *end) of the block. True: it could not be read, `reason` (of
+ * `size` bytes, with its end) says why. */
+bool avro_container_datum(const uint8_t *block, const struct weir_frame *frame,
+                          const uint8_t **begin, const uint8_t **end, char *reason, size_t size);
 
 /* The header at `bytes`: its length and its schema. *length 0: not whole yet. */
 int avro_container_header(const uint8_t *bytes, size_t size, size_t *length, const uint8_t **schema,

@@ -11,10 +11,11 @@ extern const struct weir_decoder_vtable weir_decoder_debezium;
 extern const struct weir_decoder_vtable weir_decoder_msgpack;
 extern const struct weir_decoder_vtable weir_decoder_avro;
 extern const struct weir_decoder_vtable weir_decoder_raw;
+extern const struct weir_decoder_vtable weir_decoder_capture;
 
 static const struct weir_decoder_vtable *const decoders[] = {
-    &weir_decoder_json,    &weir_decoder_csv, &weir_decoder_debezium,
-    &weir_decoder_msgpack, &weir_decoder_raw, &weir_decoder_avro};
+    &weir_decoder_json, &weir_decoder_csv,  &weir_decoder_debezium, &weir_decoder_msgpack,
+    &weir_decoder_raw,  &weir_decoder_avro, &weir_decoder_capture};
 
 const struct weir_decoder_vtable *weir_decoder_find(const char *kind) {
     for (size_t i = 0; i < sizeof(decoders) / sizeof(decoders[0]); i++) {

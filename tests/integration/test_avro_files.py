@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import struct
 import time
 
 import deltalake
@@ -49,7 +50,7 @@ def run(project, code=0):
 
 def rows(project, table="lake/bronze/reading"):
     path = project.root / table
-    if not (path / "_delta_log").exists():
+    if not any(path.glob("_delta_log/*.json")):
         return []
     return sorted(deltalake.DeltaTable(str(path)).to_pyarrow_table().to_pylist(), key=lambda row: (row["_topic"], row["_offset"]))
 
@@ -183,3 +184,78 @@ def test_what_is_no_container_is_refused_by_name(project, folder, text):
     (folder / "a.avro").write_bytes(text)
     outcome = project.weir("run", "pipelines/p.lua", "--until-end", "--json")
     assert outcome.code != 0 and "a.avro" in outcome.out + outcome.err, outcome
+
+
+# --- Event Hubs Capture ----------------------------------------------------------------------
+
+PROPERTY = ["long", "double", "string", "bytes", "null"]
+CAPTURED = {"type": "record", "name": "EventData", "namespace": "Microsoft.ServiceBus.Messaging", "fields": [
+    {"name": "SequenceNumber", "type": "long"}, {"name": "Offset", "type": "string"}, {"name": "EnqueuedTimeUtc", "type": "string"},
+    {"name": "SystemProperties", "type": {"type": "map", "values": PROPERTY[:4]}}, {"name": "Properties", "type": {"type": "map", "values": PROPERTY}},
+    {"name": "Body", "type": ["null", "bytes"]}]}
+
+
+def captured(number, body, properties=None, at="11/21/2026 6:05:09 PM"):
+    return {"SequenceNumber": number, "Offset": str(number * 100), "EnqueuedTimeUtc": at, "SystemProperties": {"x-opt-enqueued-time": 5},
+            "Properties": properties or {}, "Body": body}
+
+
+def capture(project, options):
+    project.write("schemas/reading.avsc", json.dumps(READER))
+    project.write("pipelines/p.lua", PIPELINE.replace('avro { schema = "schemas/reading.avsc" }', f"capture {{ {options} }}"))
+    (project.root / "landing").mkdir(exist_ok=True)
+    return project.root / "landing"
+
+
+@pytest.mark.parametrize("codec", ["null", "deflate"])
+def test_what_capture_wrapped_is_read_by_a_decoder_of_its_own(project, codec):
+    folder = capture(project, 'body = "json", schema = "schemas/reading.avsc"')
+    events = [captured(i, json.dumps({"id": i, "text": "é", "more": i}).encode()) for i in range(5000)]
+    events[7] = captured(7, b'{"id": 7, "text": 8}')
+    events[8] = captured(8, None)
+    events[9] = captured(9, b"")
+    events[10] = captured(10, b'{"id": 10, "text": null}', {"shop": "Zürich", "n": -3, "d": 0.5, "b": b"\xff\x00", "none": None}, "1/2/2026 12:00:00 AM")
+    events[11] = captured(11, b'{"id": 11, "text": null}', at="soon")
+    (folder / "a.avro").write_bytes(container(events, codec, schema=CAPTURED))
+    run(project)
+    found = rows(project)
+    assert [row["id"] for row in found] == [i for i in range(5000) if i not in (7, 8, 9)]
+    assert [row["_sequence_number"] for row in found] == [row["id"] for row in found]
+    assert str(found[0]["_enqueued_at"]) == "2026-11-21 18:05:09+00:00" and json.loads(found[0]["_rescued"]) == {"more": 0}
+    by_id = {row["id"]: row for row in found}
+    assert str(by_id[10]["_enqueued_at"]) == "2026-01-02 00:00:00+00:00" and by_id[11]["_enqueued_at"] is None
+    assert dict(by_id[10]["_properties"]) == {"shop": "Zürich", "n": "-3", "d": "0.5", "b": "/wA=", "none": None}
+    bad, = rows(project, "lake/quarantine/bronze/reading")
+    assert "text" in str(bad["_reasons"][0]) and bad["_raw"] == b'{"id": 7, "text": 8}'
+
+
+def test_capture_bodies_in_avro_and_messagepack(new_project):
+    schema = fastavro.parse_schema(WRITER)
+    for body in ("avro", "msgpack"):
+        project = new_project(body)
+        folder = capture(project, f'body = "{body}", schema = "schemas/writer.avsc"')
+        project.write("schemas/writer.avsc", json.dumps(WRITER))
+        events = []
+        for i, datum in enumerate(readings(300)):
+            out = io.BytesIO()
+            if body == "avro":
+                fastavro.schemaless_writer(out, schema, datum)
+            else:  # {"id": fixint or int32, "text": nil or str16, "extra": float64}
+                text = datum["text"]
+                value = b"\xc0" if text is None else b"\xda" + len(text.encode()).to_bytes(2, "big") + text.encode()
+                out.write(b"\x83\xa2id\xd2" + datum["id"].to_bytes(4, "big") + b"\xa4text" + value + b"\xa5extra\xcb" + struct.pack(">d", datum["extra"]))
+            events.append(captured(i, out.getvalue()))
+        (folder / "a.avro").write_bytes(container(events, schema=CAPTURED))
+        run(project)
+        assert [(row["id"], row["text"], row["extra"]) for row in rows(project)] == [(one["id"], one["text"], one["extra"]) for one in readings(300)]
+
+
+def test_what_capture_did_not_write_is_told(project):
+    folder = capture(project, 'schema = "schemas/reading.avsc"')
+    (folder / "a.avro").write_bytes(container(readings(3)))
+    (folder / "b.avro").write_bytes(container([captured(1, b'{"id": 1}')], schema=CAPTURED))
+    run(project)
+    assert [row["id"] for row in rows(project)] == [1]
+    assert ["no field is called Body" in row["_reasons"][0]["error"] for row in rows(project, "lake/quarantine/bronze/reading")] == [True] * 3
+    project.write("pipelines/p.lua", PIPELINE.replace("files {", "parquet {").replace("avro {", "capture {"))
+    assert project.weir("check", "pipelines/p.lua").code != 0

@@ -53,7 +53,7 @@ def write(project, source):
 
 
 def read(project):
-    return lake.by_deltalake(project.root / "lake/bronze/sale") if (project.root / "lake/bronze/sale/_delta_log").exists() else pa.table({"id": []})
+    return lake.by_deltalake(project.root / "lake/bronze/sale") if any((project.root / "lake/bronze/sale").glob("_delta_log/*.json")) else pa.table({"id": []})
 
 
 def ids(project):
