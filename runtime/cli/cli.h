@@ -51,6 +51,7 @@ struct weir_arguments {
     const char *output;   /* --output tap|junit|… of `weir test` */
     const char *registry; /* --registry URL of `weir schema` */
     const char *mode;     /* --mode full-transitive of `weir schema check` */
+    const char *pipeline; /* --pipeline FILE of `weir state` */
     const char *self;     /* absolute path of this binary */
 };
 
@@ -94,6 +95,7 @@ int weir_cli_dump(struct weir_arguments *arguments);
 int weir_cli_replay(struct weir_arguments *arguments);
 int weir_cli_table(struct weir_arguments *arguments);
 int weir_cli_schema(struct weir_arguments *arguments);
+int weir_cli_state(struct weir_arguments *arguments);
 int weir_cli_status(struct weir_arguments *arguments);
 int weir_cli_rollback(struct weir_arguments *arguments);
 int weir_cli_why_waiting(struct weir_arguments *arguments);

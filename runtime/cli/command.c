@@ -43,6 +43,13 @@ static const struct weir_command commands[] = {
      "  weir schema check [PIPELINE] [--set k=v]…\n"
      "  weir schema check FILE.avsc SUBJECT-OR-FILE [--mode full-transitive] [--registry URL]",
      "schemas of files and of a registry, before a deploy", weir_cli_schema, 3},
+    {"state",
+     "state ls [DATASET] [--epoch N] [--pipeline FILE] [--set k=v]…\n"
+     "  weir state get DATASET [KEY…] [--epoch N] [--limit N]\n"
+     "  weir state diff EPOCH EPOCH [DATASET] [--limit N]\n"
+     "  weir state export [DATASET] [--epoch N] [--limit N]",
+     "what a pipeline, running or stopped, keeps: typed, by key", weir_cli_state,
+     WEIR_POSITIONALS_MAX},
     {"status", "status [PIPELINE] [--set k=v]…", "what a running instance says of itself",
      weir_cli_status, 1},
     {"rollback", "rollback [PIPELINE] [--set k=v]…",
@@ -54,8 +61,8 @@ static const struct weir_command commands[] = {
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
 
 static const char *const not_built[] = {
-    "reload", "promote", "top",    "plan",  "quarantine", "backfill",
-    "debug",  "state",   "sample", "query", "docs",       "meta",
+    "reload", "promote", "top",   "plan", "quarantine", "backfill",
+    "debug",  "sample",  "query", "docs", "meta",
 };
 
 static void print_help(FILE *out) {
@@ -221,6 +228,7 @@ static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i)
         {"--retain", offsetof(struct weir_arguments, retain)},
         {"--registry", offsetof(struct weir_arguments, registry)},
         {"--mode", offsetof(struct weir_arguments, mode)},
+        {"--pipeline", offsetof(struct weir_arguments, pipeline)},
     };
     for (size_t f = 0; f < sizeof(flags) / sizeof(flags[0]); f++) {
         if (strcmp(argv[*i], flags[f].name) == 0) {

@@ -114,16 +114,20 @@ int weir_snapshots_open(const struct weir_snapshots_options *options, struct wei
                             options->path);
         goto out;
     }
-    rc = weir_files_make_path(snapshots->files, snapshots->path, err);
+    rc =
+        options->read_only ? WEIR_OK : weir_files_make_path(snapshots->files, snapshots->path, err);
     if (rc != WEIR_OK) {
         goto out;
     }
     rc = snapshots->files->ops->list(snapshots->files, snapshots->path, list_entry, &listing);
+    if (rc == -ENOENT && options->read_only) {
+        rc = 0; /* none yet */
+    }
     if (rc != 0) {
         rc = rc < 0 ? system_error(err, rc, "list", snapshots->path) : rc;
         goto out;
     }
-    for (int i = 0; i < listing.leftover_count; i++) {
+    for (int i = 0; i < listing.leftover_count && !options->read_only; i++) {
         char path[4096];
         snprintf(path, sizeof path, "%s/%s", snapshots->path, listing.leftovers[i]);
         snapshots->files->ops->unlink(snapshots->files, path);

@@ -34,6 +34,7 @@ struct weir_snapshots_options {
     struct weir_ledger_identity identity;
     uint64_t max_slice_bytes; /* 0 = 1 GiB */
     uint32_t keep;            /* published ones to keep; 0 = 2 */
+    bool read_only;           /* nothing is made and nothing deleted: the writer may be at work */
 };
 
 /* Makes the directory, deletes leftovers of unfinished writes. */

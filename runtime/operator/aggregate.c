@@ -288,7 +288,7 @@ static void window_of(const struct weir_aggregate *aggregate, int64_t time, int6
     *end = weir_time_add(*start, aggregate->size);
 }
 
-static int64_t end_of(const struct weir_aggregate *aggregate, int64_t start) {
+int64_t weir_aggregate_end_of(const struct weir_aggregate *aggregate, int64_t start) {
     int64_t end;
     window_of(aggregate, start, &start, &end);
     return end;
@@ -566,8 +566,9 @@ bool weir_aggregate_ready(const struct weir_aggregate *aggregate, int64_t waterm
         return weir_sessions_ready(aggregate, watermark_us);
     }
     return windows->count > 0 &&
-           weir_time_add(end_of(aggregate, windows->windows[windows->heap[0]].start_us),
-                         aggregate->lateness) <= watermark_us;
+           weir_time_add(
+               weir_aggregate_end_of(aggregate, windows->windows[windows->heap[0]].start_us),
+               aggregate->lateness) <= watermark_us;
 }
 
 int weir_aggregate_append_row(struct weir_aggregate *aggregate, const struct weir_row *row,
@@ -605,7 +606,7 @@ void weir_aggregate_read_key(const struct weir_aggregate *aggregate, const struc
     row->key_bytes = slot->key_bytes - aggregate->prefix_bytes;
     if (!aggregate->unwindowed) {
         memcpy(&row->start_us, key, sizeof row->start_us);
-        row->end_us = end_of(aggregate, row->start_us);
+        row->end_us = weir_aggregate_end_of(aggregate, row->start_us);
     }
 }
 

@@ -150,6 +150,10 @@ int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
 /* True when fire would emit something. */
 bool weir_aggregate_ready(const struct weir_aggregate *aggregate, int64_t watermark_us);
 
+struct weir_show;
+/* How its groups are shown (operator/show.h); returns how many it filled in. */
+int32_t weir_aggregate_shows(struct weir_aggregate *aggregate, struct weir_show *shows,
+                             int32_t capacity);
 size_t weir_aggregate_keys(const struct weir_aggregate *aggregate); /* open (window, key) pairs */
 size_t weir_aggregate_bytes(const struct weir_aggregate *aggregate);
 /* Bytes one (window, key) costs in memory, without distinct members and long strings. */

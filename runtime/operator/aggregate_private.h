@@ -95,6 +95,8 @@ static inline int weir_compare_sequence(const void *a, const void *b) {
 /* Live slots of a table in creation order; owned by the caller, NULL without memory. */
 struct weir_ordered_slot *weir_slots_in_order(struct weir_table *table, size_t *count);
 
+/* Of a window that starts there, or a day of the calendar that does. */
+int64_t weir_aggregate_end_of(const struct weir_aggregate *aggregate, int64_t start);
 /* Key and bounds of a slot of other windows than those of panes and sessions. */
 void weir_aggregate_read_key(const struct weir_aggregate *aggregate, const struct weir_slot *slot,
                              struct weir_row *row);

@@ -1,7 +1,11 @@
 #include "operator/dedup.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "operator/show.h"
 
 struct weir_dedup {
     struct weir_key *key;
@@ -257,4 +261,45 @@ uint64_t weir_dedup_shape(const struct weir_dedup *dedup) {
 
 struct weir_cell *weir_dedup_cell(struct weir_dedup *dedup) {
     return weir_fingerprints_cell(dedup->store);
+}
+
+/* --- to people -------------------------------------------------------------------------------- */
+
+static int show_key(void *owner, const struct weir_show_entry *entry, struct weir_shown *out,
+                    struct weir_error *err) {
+    struct weir_fingerprint print;
+    char text[40];
+    (void)owner;
+    (void)err;
+    memcpy(&print, entry->key, sizeof print);
+    snprintf(text, sizeof text, "%016" PRIx64 "%016" PRIx64, print.hi, print.lo);
+    int rc = weir_shown_text(&out->key, "fingerprint", text, strlen(text));
+    return rc == WEIR_OK ? weir_shown_time(&out->value, "time", entry->time_us) : rc;
+}
+
+void weir_dedup_show(struct weir_dedup *dedup, struct weir_show *show) {
+    *show =
+        (struct weir_show){weir_dedup_cell(dedup), "keys seen, as fingerprints", dedup, show_key};
+}
+
+struct weir_schema *weir_dedup_schema(const struct weir_dedup *dedup) {
+    return weir_key_schema(dedup->key);
+}
+
+int weir_dedup_fingerprint(struct weir_dedup *dedup, const struct weir_batch *row,
+                           struct weir_fingerprint *out) {
+    const struct weir_column **columns =
+        calloc((size_t)row->column_count + 1, sizeof(const struct weir_column *));
+    for (int32_t c = 0; columns != NULL && c < row->column_count; c++) {
+        columns[c] = &row->columns[c];
+    }
+    int rc = columns != NULL
+                 ? weir_key_encode_columns(dedup->key, columns, NULL, 1, 0, &dedup->keys)
+                 : WEIR_E_NOMEM;
+    free(columns);
+    if (rc == WEIR_OK) {
+        weir_keys_fingerprint(&dedup->keys);
+        *out = dedup->keys.fingerprints[0];
+    }
+    return rc;
 }

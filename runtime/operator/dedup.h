@@ -48,6 +48,12 @@ void weir_dedup_expire(struct weir_dedup *dedup, int64_t watermark_us);
 size_t weir_dedup_keys(const struct weir_dedup *dedup);
 size_t weir_dedup_bytes(const struct weir_dedup *dedup);
 uint64_t weir_dedup_shape(const struct weir_dedup *dedup);
+struct weir_show;
+void weir_dedup_show(struct weir_dedup *dedup, struct weir_show *show);
+/* The key's columns, and the fingerprint of the key in a batch of one row of them. */
+struct weir_schema *weir_dedup_schema(const struct weir_dedup *dedup);
+int weir_dedup_fingerprint(struct weir_dedup *dedup, const struct weir_batch *row,
+                           struct weir_fingerprint *out) WEIR_MUST_CHECK;
 struct weir_cell *weir_dedup_cell(struct weir_dedup *dedup);
 
 #ifdef __cplusplus

@@ -8,6 +8,7 @@
 #include <xxhash.h>
 
 #include "operator/key.h"
+#include "operator/show.h"
 #include "operator/watermark.h"
 #include "operator/window.h"
 
@@ -480,4 +481,34 @@ void weir_join_set_watermarks(struct weir_join *join, int64_t left_us, int64_t r
                weir_rows_due(join->sides[s].rows, passed(join, s)) != NULL) {
         }
     }
+}
+
+/* --- to people -------------------------------------------------------------------------------- */
+
+static int show_row(void *owner, const struct weir_show_entry *entry, struct weir_shown *out,
+                    struct weir_error *err) {
+    const struct side *side = owner;
+    struct weir_row_image row;
+    if (!weir_row_image_read(entry->value, entry->value_bytes, &row)) {
+        return weir_error_set(err, WEIR_E_CORRUPT, "a row does not parse");
+    }
+    int rc = row.keyless
+                 ? WEIR_OK
+                 : weir_shown_key(out, side->on, entry->key, entry->key_bytes, &out->key, err);
+    rc = rc == WEIR_OK ? weir_shown_int(&out->key, "_row", (int64_t)entry->sequence) : rc;
+    rc = rc == WEIR_OK && weir_key_schema(side->kept)->count > 0
+             ? weir_shown_key(out, side->kept, row.bytes, row.size, &out->value, err)
+             : rc;
+    rc = rc == WEIR_OK ? weir_shown_time(&out->value, "_time", row.time_us) : rc;
+    rc = rc == WEIR_OK ? weir_shown_time(&out->value, "_until", row.until_us) : rc;
+    return rc == WEIR_OK ? weir_shown_json(&out->value, "_met", row.marked ? "true" : "false",
+                                           row.marked ? 4 : 5)
+                         : rc;
+}
+
+void weir_join_show(struct weir_join *join, int side, struct weir_show *show) {
+    *show = (struct weir_show){weir_join_cell(join, side),
+                               side == WEIR_LEFT ? "left rows that may meet others"
+                                                 : "right rows that may meet others",
+                               &join->sides[side], show_row};
 }

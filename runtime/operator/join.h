@@ -102,6 +102,8 @@ size_t weir_join_rows(const struct weir_join *join, int side);
 /* Typical bytes of one kept row, index in: for estimates. */
 size_t weir_join_estimate(const struct weir_join *join, int side);
 uint64_t weir_join_shape(const struct weir_join *join);
+struct weir_show;
+void weir_join_show(struct weir_join *join, int side, struct weir_show *show);
 struct weir_cell *weir_join_cell(struct weir_join *join, int side);
 /* After the images: watermarks as they were; rows alone whose time was over then have left. */
 int weir_join_restore(struct weir_join *join, struct weir_error *err) WEIR_MUST_CHECK;

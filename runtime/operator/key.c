@@ -22,14 +22,20 @@ struct key_column {
 struct weir_key {
     int32_t count;
     const struct weir_column **scratch; /* count of them */
+    struct weir_schema *schema;
     struct key_column columns[];
 };
 
 void weir_key_destroy(struct weir_key *key) {
     if (key != NULL) {
+        weir_schema_unref(key->schema);
         free(key->scratch);
         free(key);
     }
+}
+
+struct weir_schema *weir_key_schema(const struct weir_key *key) {
+    return key->schema;
 }
 
 struct weir_key *weir_key_create(const struct weir_schema *schema, const int32_t *columns,
@@ -37,20 +43,28 @@ struct weir_key *weir_key_create(const struct weir_schema *schema, const int32_t
     struct weir_key *key = calloc(1, sizeof *key + (size_t)count * sizeof key->columns[0]);
     const struct weir_column **scratch =
         calloc((size_t)count + 1, sizeof(const struct weir_column *));
-    if (key == NULL || scratch == NULL) {
+    struct weir_schema *own = weir_schema_create();
+    if (key == NULL || scratch == NULL || own == NULL) {
         free(key);
         free(scratch);
+        weir_schema_unref(own);
         weir_error_set(err, WEIR_E_NOMEM, "no memory for a key of %d columns", count);
         return NULL;
     }
     key->count = count;
     key->scratch = scratch;
+    key->schema = own;
     for (int32_t c = 0; c < count; c++) {
         const struct weir_field *field = &schema->fields[columns[c]];
         if (weir_type_is_nested(field->type) || field->type == WEIR_TYPE_NONE) {
             weir_error_set(err, WEIR_E_CONFIG,
                            "column '%s' is a %s and cannot be part of a key: use one of its fields",
                            field->name, weir_type_name(field->type));
+            weir_key_destroy(key);
+            return NULL;
+        }
+        if (weir_schema_add(own, field) != WEIR_OK) {
+            weir_error_set(err, WEIR_E_NOMEM, "no memory for a key of %d columns", count);
             weir_key_destroy(key);
             return NULL;
         }

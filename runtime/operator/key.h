@@ -21,6 +21,8 @@ struct weir_key;
 struct weir_key *weir_key_create(const struct weir_schema *schema, const int32_t *columns,
                                  int32_t count, struct weir_error *err);
 void weir_key_destroy(struct weir_key *key);
+/* Its columns, in order; borrowed. */
+struct weir_schema *weir_key_schema(const struct weir_key *key);
 /* Hash of the column types, for state shapes. */
 uint64_t weir_key_shape(const struct weir_key *key);
 /* Typical bytes of one key (strings counted as 12), for estimates. */

@@ -336,11 +336,6 @@ uint8_t *weir_rule_push(struct weir_rule_run *run, int32_t number) {
     }
     if (block->count == cell->max) { /* the oldest makes room */
         uint8_t *oldest = rule_record(cell, block, 0);
-        int64_t time;
-        memcpy(&time, oldest, sizeof time);
-        if (state->windows[number] > 0 && run->time_us - time < state->windows[number]) {
-            state->evicted++;
-        }
         if (!drop_texts(state, cell, oldest)) {
             return NULL;
         }
@@ -813,8 +808,6 @@ int32_t weir_rule_fold(struct weir_rule_run *run, int32_t number, int32_t field,
     w.after_us = INT64_MIN;
     if (window_us >= 0) {
         w.after_us = run->time_us - window_us;
-        state->windows[number] =
-            window_us > state->windows[number] ? window_us : state->windows[number];
     }
     run->lo = run->hi = 0;
     run->number = 0;

@@ -1,75 +1,10 @@
-/* Images of a rule's slots, and the layout they are written under. A slot of another layout keeps
- * its image as it came until its key is met. */
+/* Images of a rule's slots. A slot of another layout keeps its image as it came until its key is
+ * met. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "operator/rule_private.h"
 #include "state/image.h"
-
-/* FNV-1a: a layout's number is written to disk. */
-static uint64_t number_of(const char *text, size_t length) {
-    uint64_t hash = UINT64_C(14695981039346656037);
-    for (size_t i = 0; i < length; i++) {
-        hash = (hash ^ (uint8_t)text[i]) * UINT64_C(1099511628211);
-    }
-    return hash;
-}
-
-static int put_fields(struct weir_buffer *out, const struct weir_schema *schema) {
-    int rc = weir_buffer_append_text(out, "[");
-    for (int32_t f = 0; rc == WEIR_OK && f < schema->count; f++) {
-        struct weir_buffer type;
-        weir_buffer_init(&type, 4096);
-        rc = weir_field_format_type(&schema->fields[f], &type);
-        if (rc == WEIR_OK) {
-            rc = weir_buffer_append_text(out, f > 0 ? ",[" : "[");
-        }
-        if (rc == WEIR_OK) {
-            rc = weir_buffer_append_json(out, schema->fields[f].name,
-                                         strlen(schema->fields[f].name));
-        }
-        if (rc == WEIR_OK) {
-            rc = weir_buffer_append_text(out, ",\"");
-        }
-        if (rc == WEIR_OK) {
-            rc = weir_buffer_append(out, type.data, type.size);
-        }
-        if (rc == WEIR_OK) {
-            rc = weir_buffer_append_text(out, "\"]");
-        }
-        weir_buffer_fini(&type);
-    }
-    return rc == WEIR_OK ? weir_buffer_append_text(out, "]") : rc;
-}
-
-int rule_layout_make(struct weir_rule_state *state, const struct weir_schema *key_schema,
-                     struct weir_error *err) {
-    struct weir_buffer out;
-    weir_buffer_init(&out, 1 << 20);
-    int rc = weir_buffer_printf(&out, "{\"version\":%lld,\"key\":", (long long)state->version);
-    rc = rc == WEIR_OK ? put_fields(&out, key_schema) : rc;
-    rc = rc == WEIR_OK ? weir_buffer_append_text(&out, ",\"cells\":[") : rc;
-    for (int32_t c = 0; rc == WEIR_OK && c < state->cell_count; c++) {
-        const struct rule_cell *cell = &state->cells[c];
-        rc = weir_buffer_printf(
-            &out, "%s{\"name\":\"%s\",\"kind\":\"%s\",\"max\":%u,\"fields\":", c > 0 ? "," : "",
-            cell->name, weir_rule_kind_name(cell->kind), cell->max);
-        rc = rc == WEIR_OK ? put_fields(&out, cell->schema) : rc;
-        rc = rc == WEIR_OK ? weir_buffer_append_text(&out, "}") : rc;
-    }
-    /* When a key was written last is told by either time, which is not exchanged for the other. */
-    rc = rc == WEIR_OK
-             ? weir_buffer_append_text(&out, state->ttl_by_clock ? "],\"ttl\":\"clock\"}" : "]}")
-             : rc;
-    const char *text = rc == WEIR_OK ? weir_buffer_text(&out) : NULL;
-    if (text != NULL) {
-        state->layout = number_of(text, out.size);
-        state->layout_text = strdup(text);
-    }
-    weir_buffer_fini(&out);
-    return state->layout_text != NULL ? WEIR_OK
-                                      : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
-}
 
 /* --- encode ----------------------------------------------------------------------------------- */
 

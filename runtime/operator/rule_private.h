@@ -107,6 +107,7 @@ struct weir_rule_state {
     int64_t ttl_us;
     bool ttl_by_clock;
     const struct weir_key *key;
+    const struct weir_key *whole; /* all columns of a row, to show those that wait; or NULL */
     struct weir_table *table;
     struct weir_table *timer_table;
     struct weir_table *row_table;
@@ -115,8 +116,6 @@ struct weir_rule_state {
     struct rule_heap expiry;
     struct rule_heap rows;
     uint64_t arrival;
-    int64_t evicted;  /* entries rings dropped although a window in use reaches them */
-    int64_t *windows; /* by cell: the longest asked for */
 
     /* the run */
     struct weir_rule_span span;
@@ -181,6 +180,22 @@ size_t rule_text_bytes(size_t length);
 
 /* rule_image.c */
 extern const struct weir_table_codec rule_codec;
+
+/* rule_layout.c */
+struct rule_layout { /* of another version */
+    uint64_t number;
+    int64_t version;
+    char *text; /* as JSON */
+    struct rule_cell *cells;
+    int32_t cell_count;
+};
+int rule_cell_init(struct rule_cell *to, const struct weir_rule_cell *from,
+                   struct weir_error *err) WEIR_MUST_CHECK;
+void rule_cell_fini(struct rule_cell *cell);
+/* Of those recorded; the caller's to destroy. WEIR_E_CORRUPT: there is none of this number. */
+int rule_layout_find(const struct weir_rule_state *state, uint64_t number, struct rule_layout **out,
+                     struct weir_error *err) WEIR_MUST_CHECK;
+void rule_layout_destroy(struct rule_layout *layout);
 int rule_layout_make(struct weir_rule_state *state, const struct weir_schema *key_schema,
                      struct weir_error *err) WEIR_MUST_CHECK;
 

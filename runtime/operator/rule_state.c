@@ -173,40 +173,7 @@ int weir_rule_state_drop_first(struct weir_rule_state *state) {
     return rc;
 }
 
-size_t weir_rule_state_parked(const struct weir_rule_state *state) {
-    return state->rows.count;
-}
-
 /* --- life ------------------------------------------------------------------------------------- */
-
-static int make_cell(struct rule_cell *to, const struct weir_rule_cell *from,
-                     struct weir_error *err) {
-    if (from->fields->count > RULE_FIELDS_MAX) {
-        return weir_error_set(err, WEIR_E_CONFIG, "state %s: more than %d fields", from->name,
-                              RULE_FIELDS_MAX);
-    }
-    to->name = strdup(from->name);
-    to->kind = from->kind;
-    to->max = from->max;
-    to->schema = weir_schema_ref((struct weir_schema *)from->fields);
-    to->field_count = from->fields->count;
-    uint32_t at = 8 + ((uint32_t)to->field_count + 7) / 8 * 8;
-    for (int32_t f = 0; f < to->field_count; f++) {
-        uint8_t type = from->fields->fields[f].type;
-        if (weir_type_is_nested(type)) {
-            return weir_error_set(err, WEIR_E_CONFIG, "state %s: nested fields are not kept",
-                                  from->name);
-        }
-        to->fields[f].type = type;
-        to->fields[f].width = type == WEIR_TYPE_DECIMAL ? 16 : 8;
-        to->fields[f].offset = at;
-        at += to->fields[f].width;
-    }
-    to->record_bytes = at;
-    to->key = calloc(1, rule_block_bytes(to, 1));
-    return to->name == NULL || to->key == NULL ? weir_error_set(err, WEIR_E_NOMEM, "out of memory")
-                                               : WEIR_OK;
-}
 
 static struct weir_table *make_table(const struct weir_rule_config *config, const char *cell,
                                      uint64_t shape, size_t value_bytes,
@@ -242,7 +209,6 @@ struct weir_rule_state *weir_rule_state_create(const struct weir_rule_config *co
     state->ttl_us = config->ttl_us;
     state->ttl_by_clock = config->ttl_by_clock;
     state->cells = calloc((size_t)config->cell_count + 1, sizeof *state->cells);
-    state->windows = calloc((size_t)config->cell_count + 1, sizeof *state->windows);
     state->timers = calloc((size_t)config->timer_count + 1, sizeof(char *));
     weir_buffer_init(&state->undo, RULE_UNDO_BYTES_MAX);
     weir_buffer_init(&state->timer_key, 1 << 20);
@@ -250,7 +216,7 @@ struct weir_rule_state *weir_rule_state_create(const struct weir_rule_config *co
     weir_buffer_init(&state->fired_key, 1 << 20);
     weir_buffer_init(&state->reasons, 16 << 20);
     if (state->owner == NULL || state->declaration == NULL || state->cells == NULL ||
-        state->timers == NULL || state->windows == NULL) {
+        state->timers == NULL) {
         rc = weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", config->declaration);
     } else if (config->cell_count > RULE_CELLS_MAX) {
         rc = weir_error_set(err, WEIR_E_CONFIG, "%s: more than %d state cells", config->declaration,
@@ -261,7 +227,7 @@ struct weir_rule_state *weir_rule_state_create(const struct weir_rule_config *co
     }
     for (int32_t c = 0; rc == WEIR_OK && c < config->cell_count; c++) {
         state->cell_count = c + 1;
-        rc = make_cell(&state->cells[c], &config->cells[c], err);
+        rc = rule_cell_init(&state->cells[c], &config->cells[c], err);
     }
     for (int32_t t = 0; rc == WEIR_OK && t < config->timer_count; t++) {
         state->timer_count = t + 1;
@@ -305,11 +271,7 @@ void weir_rule_state_destroy(struct weir_rule_state *state) {
     weir_table_destroy(state->timer_table);
     weir_table_destroy(state->row_table);
     for (int32_t c = 0; c < state->cell_count; c++) {
-        free(state->cells[c].name);
-        free(state->cells[c].key);
-        if (state->cells[c].schema != NULL) {
-            weir_schema_unref(state->cells[c].schema);
-        }
+        rule_cell_fini(&state->cells[c]);
     }
     for (int32_t t = 0; t < state->timer_count; t++) {
         free(state->timers[t]);
@@ -335,7 +297,6 @@ void weir_rule_state_destroy(struct weir_rule_state *state) {
     free(state->fold_index);
     free(state->layout_text);
     free(state->cells);
-    free(state->windows);
     free(state->timers);
     free((void *)state->owner);
     free(state->declaration);
@@ -361,10 +322,6 @@ size_t weir_rule_state_estimate(const struct weir_rule_state *state) {
                  weir_heap_usable(rule_block_bytes(cell, cell->max < 4 ? cell->max : 4));
     }
     return bytes;
-}
-
-int64_t weir_rule_state_evicted(const struct weir_rule_state *state) {
-    return state->evicted;
 }
 
 /* --- restore ---------------------------------------------------------------------------------- */
@@ -459,7 +416,6 @@ int weir_rule_state_take(struct weir_rule_state *to, struct weir_rule_state *fro
     to->timer_table = from->timer_table;
     to->row_table = from->row_table;
     to->arrival = from->arrival;
-    to->evicted = from->evicted;
     from->event_timers = heaps[0];
     from->clock_timers = heaps[1];
     from->expiry = heaps[2];

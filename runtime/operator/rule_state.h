@@ -58,6 +58,10 @@ struct weir_rule_state *weir_rule_state_create(const struct weir_rule_config *co
 void weir_rule_state_destroy(struct weir_rule_state *state);
 int32_t weir_rule_state_cells(struct weir_rule_state *state, struct weir_cell **cells,
                               int32_t capacity);
+struct weir_show;
+/* How they are shown (operator/show.h); whole: all columns of a row, NULL where none waits. */
+int32_t weir_rule_state_shows(struct weir_rule_state *state, const struct weir_key *whole,
+                              struct weir_show *shows, int32_t capacity);
 /* After all images were applied: heaps of timers are made, and what was written under another
  * layout is looked at. WEIR_E_STATE names the cell whose shape changed, and the way out. */
 int weir_rule_state_restore(struct weir_rule_state *state, struct weir_error *err) WEIR_MUST_CHECK;
@@ -69,7 +73,6 @@ int weir_rule_state_take(struct weir_rule_state *to, struct weir_rule_state *fro
                          struct weir_error *err) WEIR_MUST_CHECK;
 /* Bytes a key costs at least, for estimates. */
 size_t weir_rule_state_estimate(const struct weir_rule_state *state);
-int64_t weir_rule_state_evicted(const struct weir_rule_state *state);
 
 /* --- rows that wait --------------------------------------------------------------------------- */
 
@@ -86,7 +89,6 @@ int weir_rule_state_park(struct weir_rule_state *state, const struct weir_rule_p
 /* The first by time, then arrival; false: none. Good until it is dropped. */
 bool weir_rule_state_first(struct weir_rule_state *state, struct weir_rule_parked *row);
 int weir_rule_state_drop_first(struct weir_rule_state *state) WEIR_MUST_CHECK;
-size_t weir_rule_state_parked(const struct weir_rule_state *state);
 
 /* --- a run ------------------------------------------------------------------------------------ */
 

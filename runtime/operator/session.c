@@ -92,6 +92,14 @@ static void set_span(const struct weir_aggregate *aggregate, struct weir_slot *s
            &span, sizeof span);
 }
 
+void weir_sessions_bounds(const struct weir_aggregate *aggregate, const uint8_t *value,
+                          int64_t *start_us, int64_t *end_us) {
+    struct span span;
+    memcpy(&span, value + aggregate->measures.tail_offset, sizeof span);
+    *start_us = span.first;
+    *end_us = weir_time_add(span.last, aggregate->sessions->gap);
+}
+
 static int64_t end_of(const struct weir_aggregate *aggregate, struct weir_slot *slot) {
     return weir_time_add(span_of(aggregate, slot).last, aggregate->sessions->gap);
 }

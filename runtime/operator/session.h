@@ -27,4 +27,7 @@ struct weir_cell *weir_sessions_cell(struct weir_sessions *sessions);
 /* All slots are there: chains and the order of closing are made from them. */
 int weir_sessions_restore(struct weir_aggregate *aggregate, const struct weir_ordered_slot *slots,
                           size_t count, struct weir_error *err) WEIR_MUST_CHECK;
+/* Of the session with this value. */
+void weir_sessions_bounds(const struct weir_aggregate *aggregate, const uint8_t *value,
+                          int64_t *start_us, int64_t *end_us);
 size_t weir_sessions_bytes(const struct weir_sessions *sessions);

@@ -76,6 +76,8 @@ bool weir_top_ready(const struct weir_top *top, int64_t watermark_us);
 
 size_t weir_top_bytes(const struct weir_top *top);
 uint64_t weir_top_shape(const struct weir_top *top);
+struct weir_show;
+void weir_top_show(struct weir_top *top, struct weir_show *show);
 struct weir_cell *weir_top_cell(struct weir_top *top);
 int weir_top_restore(struct weir_top *top, struct weir_error *err) WEIR_MUST_CHECK;
 

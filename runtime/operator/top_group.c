@@ -1,4 +1,5 @@
 /* The rows kept of one group: in order in one piece of memory, each its order and its columns. */
+#include "operator/show.h"
 #include "operator/top_private.h"
 
 enum { ALL_FACTOR = 4 };
@@ -181,4 +182,61 @@ void weir_top_move_on(const struct weir_top *top, struct place *place) {
     bool tied = top->config.ties == WEIR_TOP_ALL && place->at < place->bytes &&
                 same_place(place->rows, place->before, place->at);
     place->rank = tied ? place->rank : place->index;
+}
+
+/* --- to people -------------------------------------------------------------------------------- */
+
+/* The rows kept, in order. */
+static int show_rows(const struct weir_top *top, const uint8_t *rows, size_t bytes,
+                     struct weir_shown *out, struct weir_buffer *list, struct weir_error *err) {
+    struct weir_buffer one;
+    weir_buffer_init(&one, GROUP_BYTES_MAX);
+    int rc = weir_buffer_append_text(list, "[");
+    for (size_t at = 0; rc == WEIR_OK && at < bytes;) {
+        struct entry entry = entry_at(rows, (uint32_t)at);
+        const uint8_t *columns = rows + at + sizeof entry + entry.order;
+        weir_buffer_clear(&one);
+        rc = at > 0 ? weir_buffer_append_text(list, ",") : WEIR_OK;
+        rc = rc == WEIR_OK ? weir_shown_key(out, top->row_key, columns,
+                                            entry.bytes - sizeof entry - entry.order, &one, err)
+                           : rc;
+        rc = rc == WEIR_OK ? weir_buffer_append(list, one.data, one.size) : rc;
+        at += entry.bytes;
+    }
+    weir_buffer_fini(&one);
+    return rc == WEIR_OK ? weir_buffer_append_text(list, "]") : rc;
+}
+
+static int show_group(void *owner, const struct weir_show_entry *entry, struct weir_shown *out,
+                      struct weir_error *err) {
+    struct weir_top *top = owner;
+    struct group group = {0};
+    size_t prefix = top->windowed ? BOUNDS_BYTES : 0;
+    size_t head = sizeof group.arrivals;
+    if (entry->key_bytes < prefix || entry->value_bytes < head ||
+        !parse(&group, entry->value + head, entry->value_bytes - head)) {
+        return weir_error_set(err, WEIR_E_CORRUPT, "a group does not parse");
+    }
+    int rc = weir_key_schema(top->group_key)->count == 0 && prefix > 0
+                 ? WEIR_OK
+                 : weir_shown_key(out, top->group_key, entry->key + prefix,
+                                  entry->key_bytes - prefix, &out->key, err);
+    int64_t bounds[2]; /* end, start */
+    if (rc == WEIR_OK && prefix > 0) {
+        memcpy(bounds, entry->key, sizeof bounds);
+        rc = weir_shown_time(&out->key, "window_start", bounds[1]);
+        rc = rc == WEIR_OK ? weir_shown_time(&out->key, "window_end", bounds[0]) : rc;
+    }
+    struct weir_buffer list;
+    weir_buffer_init(&list, GROUP_BYTES_MAX);
+    rc = rc == WEIR_OK
+             ? show_rows(top, entry->value + head, entry->value_bytes - head, out, &list, err)
+             : rc;
+    rc = rc == WEIR_OK ? weir_shown_json(&out->value, "rows", list.data, list.size) : rc;
+    weir_buffer_fini(&list);
+    return rc;
+}
+
+void weir_top_show(struct weir_top *top, struct weir_show *show) {
+    *show = (struct weir_show){weir_top_cell(top), "the first rows of groups", top, show_group};
 }

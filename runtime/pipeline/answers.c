@@ -42,16 +42,26 @@ int answers_set(struct answers *answers, struct answer *answer, enum answer_stat
     return WEIR_OK;
 }
 
+bool answers_read(const uint8_t *bytes, size_t length, struct answer *out) {
+    if (length < HEAD_BYTES) {
+        return false;
+    }
+    *out = (struct answer){
+        .text = (uint8_t *)(uintptr_t)bytes + HEAD_BYTES,
+        .size = length - HEAD_BYTES,
+        .status = bytes[0],
+    };
+    memcpy(&out->until_us, bytes + 1, sizeof(out->until_us));
+    return true;
+}
+
 static int entry_decode(void *context, void *value, const uint8_t *bytes, size_t length,
                         struct weir_error *err) {
-    struct answers *answers = context;
-    int64_t until_us;
-    if (length < HEAD_BYTES) {
+    struct answer read;
+    if (!answers_read(bytes, length, &read)) {
         return weir_error_set(err, WEIR_E_CORRUPT, "an answer does not parse");
     }
-    memcpy(&until_us, bytes + 1, sizeof(until_us));
-    return answers_set(answers, value, bytes[0], until_us, bytes + HEAD_BYTES, length - HEAD_BYTES,
-                       err);
+    return answers_set(context, value, read.status, read.until_us, read.text, read.size, err);
 }
 
 static void entry_fini(void *context, void *value) {

@@ -31,6 +31,8 @@ struct answers { /* stays where it is when a reload hands it on: the table's cod
 int answers_create(const char *declaration, const char *lookup, uint64_t shape, size_t max_bytes,
                    struct answers **out, struct weir_error *err) WEIR_MUST_CHECK;
 void answers_destroy(struct answers *answers); /* NULL is fine */
+/* An answer's image, whose text is borrowed; false: it is none. */
+bool answers_read(const uint8_t *bytes, size_t length, struct answer *out);
 /* Copies the text. The slot was touched. */
 int answers_set(struct answers *answers, struct answer *answer, enum answer_status status,
                 int64_t until_us, const void *text, size_t size,

@@ -7,6 +7,7 @@
 #include "core/http_many.h"
 #include "decode/decoder.h"
 #include "operator/key.h"
+#include "operator/show.h"
 #include "pipeline/asking.h"
 #include "pipeline/asking_service.h"
 #include "pipeline/node.h"
@@ -160,6 +161,29 @@ int asking_create(struct weir_node *node, const struct weir_plan_lookup *plan, c
 
 struct weir_cell *asking_cell(struct asking *a) {
     return weir_table_cell(a->kept->table);
+}
+
+static int show_answer(void *owner, const struct weir_show_entry *entry, struct weir_shown *out,
+                       struct weir_error *err) {
+    const struct asking *a = owner;
+    struct answer answer;
+    if (!answers_read(entry->value, entry->value_bytes, &answer)) {
+        return weir_error_set(err, WEIR_E_CORRUPT, "an answer does not parse");
+    }
+    bool json = answer.status == ANSWER_FOUND;
+    int rc = weir_shown_key(out, a->key, entry->key, entry->key_bytes, &out->key, err);
+    if (rc == WEIR_OK && json) {
+        rc = weir_shown_json(&out->value, "answer", answer.text, answer.size);
+    } else if (rc == WEIR_OK && answer.status == ANSWER_FAILED) {
+        rc = weir_shown_text(&out->value, "failed", answer.text, answer.size);
+    } else if (rc == WEIR_OK) {
+        rc = weir_shown_json(&out->value, "answer", "null", 4);
+    }
+    return rc == WEIR_OK ? weir_shown_time(&out->value, "_until", answer.until_us) : rc;
+}
+
+void asking_show(struct asking *a, struct weir_show *show) {
+    *show = (struct weir_show){asking_cell(a), "answers from outside", a, show_answer};
 }
 
 void asking_take_state(struct asking *to, struct asking *from) {

@@ -23,6 +23,8 @@ int asking_create(struct weir_node *node, const struct weir_plan_lookup *plan, c
                   struct weir_error *err) WEIR_MUST_CHECK;
 void asking_destroy(struct asking *asking);
 struct weir_cell *asking_cell(struct asking *asking);
+struct weir_show;
+void asking_show(struct asking *asking, struct weir_show *show);
 /* The answers `from` has go on in `to`, where the same is asked of the same service. */
 void asking_take_state(struct asking *to, struct asking *from);
 /* Asks for the keys of these rows that have no answer; those there are are taken at once in replay

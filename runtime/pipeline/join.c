@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "operator/join.h"
+#include "operator/show.h"
 #include "pipeline/node.h"
 
 enum { PIECE_ROWS = 2048, ALONE_ROWS = 512, EXPIRE_LEAST = 1024, BUILDER_BYTES_MAX = 64 << 20 };
@@ -535,6 +536,14 @@ int32_t join_cells(struct weir_node *node, struct weir_cell **cells, int32_t cap
     int32_t count = 0;
     for (int s = 0; node->join != NULL && s < 2 && count < capacity; s++) {
         cells[count++] = weir_join_cell(node->join->op, s);
+    }
+    return count;
+}
+
+int32_t join_shows(struct weir_node *node, struct weir_show *shows, int32_t capacity) {
+    int32_t count = 0;
+    for (int s = 0; node->join != NULL && s < 2 && count < capacity; s++) {
+        weir_join_show(node->join->op, s, &shows[count++]);
     }
     return count;
 }

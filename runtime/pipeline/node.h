@@ -261,6 +261,8 @@ int change_having(struct weir_batch *out, const uint8_t *verdict, int32_t *sel,
 int withheld_create(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 void withheld_destroy(struct withheld *withheld);
 struct weir_cell *withheld_cell(struct withheld *withheld);
+struct weir_show;
+void withheld_show(struct withheld *withheld, struct weir_show *show);
 uint64_t withheld_shape(const struct withheld *withheld);
 /* When rows come, from `base` on of a flow: cuts part->count before a row that hangs on what
  * becomes of one before it. *out is the batch with the values that rows leave out and that were
@@ -282,6 +284,7 @@ struct remembered_target {
 int remembered_create(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 void remembered_destroy(struct remembered *remembered);
 struct weir_cell *remembered_cell(struct remembered *remembered);
+void remembered_show(struct remembered *remembered, struct weir_show *show);
 uint64_t remembered_shape(const struct remembered *remembered);
 bool remembered_emits(const struct remembered *remembered); /* models take its rows back */
 /* The rows that leave, with what they take back whole, as flows of their own. */
@@ -473,6 +476,7 @@ int join_advance(struct weir_node *node, int side, int64_t watermark_us,
                  struct weir_error *err) WEIR_MUST_CHECK;
 int join_fire(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 int32_t join_cells(struct weir_node *node, struct weir_cell **cells, int32_t capacity);
+int32_t join_shows(struct weir_node *node, struct weir_show *shows, int32_t capacity);
 int join_restore(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 bool join_same(const struct weir_node *a, const struct weir_node *b); /* the shape of state */
 void join_take_state(struct weir_node *node, struct weir_node *from);

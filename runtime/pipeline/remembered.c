@@ -12,6 +12,7 @@
 
 #include "batch/change.h"
 #include "operator/key.h"
+#include "operator/show.h"
 #include "pipeline/node.h"
 #include "state/table.h"
 
@@ -227,6 +228,33 @@ int remembered_create(struct weir_node *node, struct weir_error *err) {
 
 struct weir_cell *remembered_cell(struct remembered *r) {
     return weir_table_cell(r->table);
+}
+
+static int show_row(void *owner, const struct weir_show_entry *entry, struct weir_shown *out,
+                    struct weir_error *err) {
+    const struct remembered *r = owner;
+    size_t at = HEAD_BYTES;
+    int64_t time_us;
+    int rc = weir_shown_key(out, r->key, entry->key, entry->key_bytes, &out->key, err);
+    for (int32_t c = 0; rc == WEIR_OK && c < r->schema->count; c++) {
+        if (r->columns[c] == NULL) {
+            continue;
+        }
+        size_t left = entry->value_bytes - at;
+        size_t size = value_bytes(r->schema->fields[c].type, entry->value + at, left);
+        rc = weir_shown_key(out, r->columns[c], entry->value + at, size, &out->value, err);
+        at += size;
+    }
+    if (rc == WEIR_OK && entry->value[0] != 0) {
+        memcpy(&time_us, entry->value + 1, sizeof(time_us));
+        rc = weir_shown_time(&out->value, "_time", time_us);
+    }
+    return rc;
+}
+
+void remembered_show(struct remembered *r, struct weir_show *show) {
+    *show =
+        (struct weir_show){remembered_cell(r), "rows by key, for lookups and models", r, show_row};
 }
 
 bool remembered_emits(const struct remembered *r) {

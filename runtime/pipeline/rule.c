@@ -12,6 +12,10 @@ struct weir_rule_state *rule_state(const struct weir_node *node) {
     return node->rule->state;
 }
 
+int32_t rule_shows(struct weir_node *node, struct weir_show *shows, int32_t capacity) {
+    return weir_rule_state_shows(node->rule->state, node->rule->whole, shows, capacity);
+}
+
 bool rule_writes(const struct weir_node *node, const char *dataset) {
     for (int32_t i = 0; node->rule != NULL && i < node->rule->plan->emit_count; i++) {
         if (strcmp(node->rule->plan->emits[i].name, dataset) == 0) {

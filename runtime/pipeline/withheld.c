@@ -14,6 +14,7 @@
 
 #include "batch/change.h"
 #include "operator/key.h"
+#include "operator/show.h"
 #include "pipeline/node.h"
 #include "state/table.h"
 
@@ -212,6 +213,25 @@ int withheld_create(struct weir_node *node, struct weir_error *err) {
 
 struct weir_cell *withheld_cell(struct withheld *w) {
     return weir_table_cell(w->table);
+}
+
+static int show_values(void *owner, const struct weir_show_entry *entry, struct weir_shown *out,
+                       struct weir_error *err) {
+    const struct withheld *w = owner;
+    struct item item;
+    char name[256];
+    size_t at = 0;
+    int rc = weir_shown_key(out, w->key, entry->key, entry->key_bytes, &out->key, err);
+    while (rc == WEIR_OK && next_item(entry->value, entry->value_bytes, &at, &item)) {
+        snprintf(name, sizeof(name), "%.*s", (int)item.name_size, item.name);
+        rc = item.kind == KIND_BYTES ? weir_shown_text(&out->value, name, item.bytes, item.size)
+                                     : weir_shown_json(&out->value, name, "null", 4);
+    }
+    return rc;
+}
+
+void withheld_show(struct withheld *w, struct weir_show *show) {
+    *show = (struct weir_show){withheld_cell(w), "values of refused rows", w, show_values};
 }
 
 uint64_t withheld_shape(const struct withheld *w) {

@@ -79,6 +79,17 @@ void weir_rows_expire(struct weir_rows *rows, int64_t watermark_us, size_t max_r
 /* No kept row is earlier; INT64_MAX: there are none. */
 int64_t weir_rows_lowest_time(const struct weir_rows *rows);
 
+/* The value of a row's image. */
+struct weir_row_image {
+    bool marked;
+    bool keyless;
+    int64_t time_us;
+    int64_t until_us;
+    const uint8_t *bytes; /* borrowed */
+    size_t size;
+};
+bool weir_row_image_read(const uint8_t *value, size_t length, struct weir_row_image *out);
+
 size_t weir_rows_count(const struct weir_rows *rows);
 size_t weir_rows_bytes(const struct weir_rows *rows);
 struct weir_cell *weir_rows_cell(struct weir_rows *rows);

@@ -220,6 +220,21 @@ static int seen_room(struct weir_rows *rows) {
     return WEIR_OK;
 }
 
+bool weir_row_image_read(const uint8_t *value, size_t length, struct weir_row_image *out) {
+    if (length < VALUE_HEAD || (value[0] & ~(MARKED | KEYLESS)) != 0) {
+        return false;
+    }
+    *out = (struct weir_row_image){
+        .marked = (value[0] & MARKED) != 0,
+        .keyless = (value[0] & KEYLESS) != 0,
+        .bytes = value + VALUE_HEAD,
+        .size = length - VALUE_HEAD,
+    };
+    memcpy(&out->time_us, value + 1, sizeof out->time_us);
+    memcpy(&out->until_us, value + 9, sizeof out->until_us);
+    return true;
+}
+
 static int apply_put(struct weir_rows *rows, struct weir_image_reader *reader,
                      struct weir_error *err) {
     uint64_t sequence;
@@ -227,10 +242,11 @@ static int apply_put(struct weir_rows *rows, struct weir_image_reader *reader,
     const uint8_t *value;
     size_t key_bytes;
     size_t value_bytes;
+    struct weir_row_image image;
     if (!weir_image_u64(reader, &sequence) || !weir_image_bytes(reader, &key, &key_bytes) ||
-        !weir_image_bytes(reader, &value, &value_bytes) || value_bytes < VALUE_HEAD ||
-        sequence == 0 || key_bytes >= INT32_MAX || value_bytes >= INT32_MAX ||
-        (value[0] & ~(MARKED | KEYLESS)) != 0) {
+        !weir_image_bytes(reader, &value, &value_bytes) || sequence == 0 ||
+        key_bytes >= INT32_MAX || value_bytes >= INT32_MAX ||
+        !weir_row_image_read(value, value_bytes, &image)) {
         return weir_error_set(err, WEIR_E_CORRUPT, "%s: damaged state image of a row", rows->name);
     }
     int rc = seen_room(rows);
@@ -239,30 +255,23 @@ static int apply_put(struct weir_rows *rows, struct weir_image_reader *reader,
                               rows->count);
     }
     size_t at = seen_at(rows, sequence);
-    bool marked = (value[0] & MARKED) != 0;
     if (rows->seen[at] != NULL) { /* the snapshot has it, perhaps marked since */
-        rows->seen[at]->marked |= marked;
+        rows->seen[at]->marked |= image.marked;
         return WEIR_OK;
     }
-    int64_t time_us;
-    int64_t until_us;
-    memcpy(&time_us, value + 1, sizeof time_us);
-    memcpy(&until_us, value + 9, sizeof until_us);
-    size_t row_bytes = value_bytes - VALUE_HEAD;
-    bool keyless = (value[0] & KEYLESS) != 0;
     struct weir_row *row =
-        rows_place_row(rows, until_us, time_us, keyless ? WEIR_ROW_NO_KEY : (uint32_t)key_bytes,
-                       (uint32_t)row_bytes);
+        rows_place_row(rows, image.until_us, image.time_us,
+                       image.keyless ? WEIR_ROW_NO_KEY : (uint32_t)key_bytes, (uint32_t)image.size);
     if (row == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "%s: no memory for another row of %zu", rows->name,
                               rows->count);
     }
     row->sequence = sequence;
-    row->marked = marked;
-    if (!keyless) {
+    row->marked = image.marked;
+    if (!image.keyless) {
         memcpy(row->data, key, key_bytes);
     }
-    memcpy(row->data + (keyless ? 0 : key_bytes), value + VALUE_HEAD, row_bytes);
+    memcpy(row->data + (image.keyless ? 0 : key_bytes), image.bytes, image.size);
     rows->seen[at] = row;
     rows->next_sequence = sequence >= rows->next_sequence ? sequence + 1 : rows->next_sequence;
     return WEIR_OK;

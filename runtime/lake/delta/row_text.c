@@ -80,8 +80,8 @@ static int put_list(const struct weir_column *column, const struct weir_field *f
     return rc == WEIR_OK ? weir_buffer_append_text(out, "]") : rc;
 }
 
-static int put_fields(const struct weir_column *columns, const struct weir_field *fields,
-                      int32_t count, int64_t row, struct weir_buffer *out) {
+int weir_delta_fields_json(const struct weir_column *columns, const struct weir_field *fields,
+                           int32_t count, int64_t row, struct weir_buffer *out) {
     int rc = weir_buffer_append_text(out, "{");
     for (int32_t i = 0; i < count && rc == WEIR_OK; i++) {
         rc = i > 0 ? weir_buffer_append_text(out, ",") : WEIR_OK;
@@ -161,14 +161,16 @@ static int put_value(const struct weir_column *column, const struct weir_field *
     case WEIR_TYPE_MAP:
         return put_list(column, field, row, out);
     case WEIR_TYPE_STRUCT:
-        return put_fields(column->children, field->children, field->child_count, row, out);
+        return weir_delta_fields_json(column->children, field->children, field->child_count, row,
+                                      out);
     default:
         return WEIR_E_UNSUPPORTED;
     }
 }
 
 int weir_delta_row_json(const struct weir_batch *batch, int32_t row, struct weir_buffer *out) {
-    return put_fields(batch->columns, batch->schema->fields, batch->column_count, row, out);
+    return weir_delta_fields_json(batch->columns, batch->schema->fields, batch->column_count, row,
+                                  out);
 }
 
 int delta_cell_text(const struct weir_batch *batch, int32_t column, int32_t row,

@@ -76,6 +76,9 @@ int weir_delta_at_parse(const char *version, const char *as_of, struct weir_delt
 /* One row as a JSON object, without newline (the format of weir_delta_cat). */
 int weir_delta_row_json(const struct weir_batch *batch, int32_t row,
                         struct weir_buffer *out) WEIR_MUST_CHECK;
+/* The same of some columns. */
+int weir_delta_fields_json(const struct weir_column *columns, const struct weir_field *fields,
+                           int32_t count, int64_t row, struct weir_buffer *out) WEIR_MUST_CHECK;
 
 #ifdef __cplusplus
 }

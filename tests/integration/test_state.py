@@ -1,0 +1,207 @@
+"""weir state: what a pipeline keeps, seen while it runs and after, typed as declared, judged by DuckDB and by models in plain Python."""
+
+import collections
+import datetime
+import decimal
+import json
+import random
+import signal
+
+import duckdb
+import pytest
+
+from language import World
+from test_cli import wait_until
+
+ROW = {"id": "long!", "k": "string!", "v": "long", "d": "decimal(12,2)", "at": "timestamp!"}
+START = datetime.datetime(2026, 1, 5, 10, tzinfo=datetime.timezone.utc)
+OPTIONS = ' commit = { every = "20ms" }, ledger = { keep = "1h", snapshot_every = "50ms" },'
+STREAM = 'return stream "silver.row" { from = "bronze.row", time = { field = "at", out_of_order = "0s" }, dedup = { by = { "id", "k" }, within = "30d" }, into = none }'
+MODELS = [
+    'return model "gold.total" { from = "silver.row", by = { "k" }, measures = { n = count(), total = sum "v", most = max "d", ids = distinct "id" }, into = none }',
+    'return model "gold.minute" { from = "silver.row", by = { "k" }, window = tumbling "1d", measures = { n = count(), spent = sum "d" }, into = none }',
+    'return model "gold.hop" { from = "silver.row", by = { "k" }, window = hopping { size = "40d", every = "20d" }, measures = { n = count() }, into = none }',
+    'return model "gold.session" { from = "silver.row", by = { "k" }, window = session { gap = "5d" }, measures = { n = count() }, into = none }',
+    'return model "gold.best" { from = "silver.row", top = { n = 2, by = { "-v", "id" }, per = { "k" } }, into = none }',
+]
+RULE = """return rule "fraud.seen" {
+  on = "silver.row", key = "k", order = "arrival", into = none, emits = { ["gold.none"] = { k = "string" } },
+  state = {
+    last = value { v = "int64", d = "decimal(12,2)" }, when = value "timestamp", seen = counter(),
+    recent = ring(3, "decimal(12,2)"), few = list(100, { id = "int64", odd = "bool" }), by_v = map("int64", "double"), ids = set "int64", about = sketch "int64",
+  },
+  process = function(e, s, p, emit)
+    s.last:set(e.v, e.d)
+    s.when:set(e.at)
+    s.seen:add()
+    s.recent:push(e.d)
+    if s.few:count() < 5 then s.few:push(e.id, e.id % 2 == 1) end
+    if e.v ~= nil then s.by_v:set(e.v, 0.5) end
+    s.ids:add(e.id)
+    s.about:add(e.id)
+    s:timer("later", e.at + days(3650))
+  end,
+  timers = { later = function(key, s, p, emit, at) end },
+}
+"""
+WAITS = """return rule "fraud.waits" {
+  on = "silver.row", key = { "k", "v" }, into = none, emits = { ["gold.nothing"] = { k = "string" } }, state = { n = counter() },
+  process = function(e, s, p, emit) s.n:add() end,
+}
+"""
+JOIN = """return stream "silver.pair" {
+  from = "silver.row", join = { other = interval_join "silver.same" { on = "k", between = { "0s", "1d" } } }, into = none }
+"""
+SAME = 'return stream "silver.same" { from = "bronze.row", time = { field = "at", out_of_order = "0s" }, into = none }'
+
+
+def rows_of(count, seed, first=0):
+    rng = random.Random(seed)
+    return [{"id": first + n, "k": rng.choice(["a", "b", 'odd "key"', "ü"]), "v": None if n % 11 == 0 else rng.randrange(-3, 4),
+             "d": None if n % 13 == 0 else f"{rng.randrange(1, 99999) / 100:.2f}",
+             "at": (START + datetime.timedelta(seconds=first + n)).isoformat().replace("+00:00", "Z")} for n in range(count)]
+
+
+class Live:
+    """A pipeline that runs; its state asked for by the command."""
+
+    def __init__(self, world):
+        self.world, self.project = world, world.project
+        self.process = self.project.start("run", "pipelines/p.lua")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        out, err = self.process.communicate(timeout=30)
+        assert self.process.returncode == 0, out + err
+
+    def wait_for(self, rows):
+        wait_until(lambda: self.entries("gold.total") and sum(value["n"] for _, value in self.entries("gold.total")) == rows)
+
+    def lines(self, *arguments):
+        done = self.project.weir("state", *arguments)
+        assert done.code == 0, done
+        return [json.loads(line, parse_float=decimal.Decimal) for line in done.out.splitlines()]
+
+    def entries(self, name):
+        return [(entry["key"], entry["value"]) for entry in self.lines("export", name)]
+
+
+@pytest.fixture
+def live(project):
+    world = World(project, ROW, [STREAM, *MODELS, RULE, WAITS, JOIN, SAME], rows_of(500, 1), options=OPTIONS)
+    running = Live(world)
+    running.wait_for(500)
+    yield running
+    if running.process.poll() is None:
+        running.stop()
+
+
+def table(rows):
+    connection = duckdb.connect()
+    connection.execute("create table r (id bigint, k varchar, v bigint, d decimal(12,2), t timestamptz)")
+    connection.executemany("insert into r values (?, ?, ?, ?, ?)", [[row["id"], row["k"], row["v"], row["d"], row["at"]] for row in rows])
+    return connection
+
+
+def moment(text):
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def test_groups_windows_sessions_and_tops_are_what_duckdb_counts(live):
+    rows = rows_of(500, 1)
+    connection = table(rows)
+    asked = connection.execute("select k, count(*), sum(v)::bigint, max(d), count(distinct id) from r group by k").fetchall()
+    assert sorted((key["k"], value["n"], value["total"], value["most"], value["ids"]) for key, value in live.entries("gold.total")) == sorted(asked)
+    asked = connection.execute("select k, count(*), sum(d) from r group by k").fetchall()
+    found = live.entries("gold.minute")
+    assert sorted((key["k"], value["n"], value["spent"]) for key, value in found) == sorted(asked)
+    assert {(key["window_start"], key["window_end"]) for key, _ in found} == {("2026-01-05T00:00:00.000000Z", "2026-01-06T00:00:00.000000Z")}
+    assert sorted((key["k"], value["n"]) for key, value in live.entries("gold.hop")) == sorted(row[:2] for row in asked)
+    asked = connection.execute("select k, count(*), min(t), max(t) + interval 5 day from r group by k").fetchall()
+    found = [(key["k"], value["n"], moment(key["window_start"]), moment(key["window_end"])) for key, value in live.entries("gold.session")]
+    assert sorted(found) == sorted(asked)
+    asked = connection.execute("select k, id, v from r qualify row_number() over (partition by k order by v desc nulls last, id) <= 2 order by k, v desc, id").fetchall()
+    found = live.entries("gold.best")
+    assert sorted((key["k"], row["id"], row["v"]) for key, value in found for row in value["rows"]) == sorted(asked)
+
+
+def test_cells_of_a_rule_are_what_a_model_says_and_typed_as_declared(live):
+    by_key = collections.defaultdict(list)
+    for row in rows_of(500, 1):
+        by_key[row["k"]].append(row)
+    found = {key["k"]: value for key, value in live.entries("fraud.seen/state")}
+    assert found.keys() == by_key.keys()
+    for key, rows in by_key.items():
+        value, last = found[key], rows[-1]
+        amounts = [decimal.Decimal(row["d"]) if row["d"] else None for row in rows]
+        assert value["last"] == {"v": last["v"], "d": amounts[-1]}
+        assert moment(value["when"]) == moment(last["at"]) == moment(value["_changed"])
+        assert value["seen"] == len(rows)
+        assert [(moment(entry["_time"]), entry["value"]) for entry in value["recent"]] == [
+            (moment(row["at"]), amount) for row, amount in zip(rows[-3:], amounts[-3:])]
+        assert [(entry["id"], entry["odd"]) for entry in value["few"]] == [(row["id"], row["id"] % 2 == 1) for row in rows[:5]]
+        assert {entry["key"]: entry["value"] for entry in value["by_v"]} == {row["v"]: decimal.Decimal("0.5") for row in rows if row["v"] is not None}
+        assert sorted(value["ids"]) == sorted(row["id"] for row in rows)
+        assert abs(value["about"]["approx_distinct"] - len(rows)) <= len(rows) * 0.05
+    timers = {key["k"]: (key["_timer"], moment(value["at"]), value["clock"]) for key, value in live.entries("fraud.seen/timers")}
+    assert timers == {key: ("later", moment(rows[-1]["at"]) + datetime.timedelta(days=3650), False) for key, rows in by_key.items()}
+
+
+def test_rows_that_wait_and_rows_of_joins_are_shown_whole(live):
+    last = rows_of(500, 1)[-1]
+    [(_, waiting)] = live.entries("fraud.waits/rows")  # its time is the watermark's own
+    assert (waiting["id"], waiting["k"], moment(waiting["_time"])) == (last["id"], last["k"], moment(last["at"]))
+    left = live.entries("silver.pair/left")
+    assert {key["k"] for key, _ in left} <= {row["k"] for row in rows_of(500, 1)} and all(isinstance(value["_met"], bool) for _, value in left)
+    day = datetime.timedelta(days=1)
+    assert all(moment(value["_until"]) == moment(value["_time"]) + day for _, value in left) and len(left) > 0
+
+
+def test_a_key_is_found_by_its_columns_also_where_only_its_fingerprint_is_kept(live):
+    rows = rows_of(500, 1)
+    odd = 'odd "key"'
+    done = live.project.weir("state", "get", "gold.total", odd)
+    assert done.code == 0 and f"n                    {sum(row['k'] == odd for row in rows)}\n" in done.out, done
+    row = rows[7]
+    [seen] = live.lines("get", "silver.row", str(row["id"]), row["k"], "--json")
+    assert seen["state"] == "silver.row/dedup" and moment(seen["value"]["time"]) == moment(row["at"])
+    assert len(live.entries("silver.row")) == 500
+    none = live.project.weir("state", "get", "silver.row", "500", "a")
+    assert none.code == 1 and "keeps nothing under that key" in none.err
+    [waits] = [entry for entry in live.lines("get", "fraud.waits/state", row["k"], str(row["v"]), "--json")]
+    assert waits["key"] == {"k": row["k"], "v": row["v"]}
+    assert waits["value"]["n"] == sum((other["k"], other["v"]) == (row["k"], row["v"]) for other in rows[:-1])
+
+
+def test_epochs_are_told_apart_and_a_stopped_pipeline_is_read_alike(live):
+    first = live.lines("ls", "--json")
+    epoch = first[0]["epoch"]
+    before = dict((key["k"], value) for key, value in live.entries("gold.total"))
+    live.world.feed([{**rows_of(1, 9, 500)[0], "k": "a"}, {**rows_of(1, 9, 501)[0], "k": "new"}], "b.jsonl")
+    live.wait_for(502)
+    now = live.lines("ls", "--json")[0]["epoch"]
+    assert now > epoch
+    changes = {change["key"]["k"]: change for change in live.lines("diff", str(epoch), str(now), "gold.total", "--json")}
+    assert changes.keys() == {"a", "new"}
+    assert (changes["a"]["change"], changes["a"]["old"]) == ("changed", before["a"]) and changes["a"]["new"]["n"] == before["a"]["n"] + 1
+    assert (changes["new"]["change"], changes["new"]["old"], changes["new"]["new"]["n"]) == ("added", None, 1)
+    back = live.lines("diff", str(now), str(epoch), "gold.total", "--json")
+    assert {(change["key"]["k"], change["change"]) for change in back} == {("a", "changed"), ("new", "removed")}
+    assert dict((key["k"], value) for key, value in ((entry["key"], entry["value"]) for entry in live.lines("export", "gold.total", "--epoch", str(epoch)))) == before
+    running = live.entries("fraud.seen")
+    live.stop()
+    assert live.entries("fraud.seen") == running
+    keys = {entry["state"]: entry["keys"] for entry in live.lines("ls", "--json")}
+    assert keys["gold.total/window"] == 5 and keys["silver.row/dedup"] == 502 and keys["fraud.seen/timers"] == 5
+
+
+def test_what_is_not_there_is_told_with_what_is(live):
+    gone = live.project.weir("state", "get", "gold.totl", "a")
+    assert gone.code == 1 and "gold.totl keeps no state" in gone.err and "gold.total/window" in gone.err
+    far = live.project.weir("state", "ls", "--epoch", "99999999")
+    assert far.code == 3 and "the ledger holds epochs 1 to" in far.err
+    assert live.project.weir("state", "get").code == 2
+    assert live.project.weir("state", "diff", "1").code == 2
+    assert live.project.weir("state", "grow").code == 2
+    limited = live.project.weir("state", "export", "silver.row", "--limit", "3")
+    assert limited.code == 0 and len(limited.out.splitlines()) == 3 and "there is more" in limited.err
