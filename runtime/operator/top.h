@@ -69,9 +69,9 @@ int weir_top_feed(struct weir_top *top, const struct weir_batch *batch, const in
  * the next feed. */
 int weir_top_changes(struct weir_top *top, struct weir_batch_builder *out, int64_t *times_us,
                      bool *done, struct weir_error *err) WEIR_MUST_CHECK;
-/* With one: rows of the windows that are over. */
+/* With one: rows of the windows that are over, about as many as said: a group's leave together. */
 int weir_top_fire(struct weir_top *top, int64_t watermark_us, struct weir_batch_builder *out,
-                  bool *done, struct weir_error *err) WEIR_MUST_CHECK;
+                  int32_t rows, struct weir_error *err) WEIR_MUST_CHECK;
 bool weir_top_ready(const struct weir_top *top, int64_t watermark_us);
 
 size_t weir_top_bytes(const struct weir_top *top);

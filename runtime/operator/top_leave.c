@@ -175,13 +175,12 @@ static int fire_group(struct weir_top *top, struct weir_slot *slot, struct weir_
 }
 
 int weir_top_fire(struct weir_top *top, int64_t watermark_us, struct weir_batch_builder *out,
-                  bool *done, struct weir_error *err) {
-    *done = false;
+                  int32_t rows, struct weir_error *err) {
     while (weir_top_ready(top, watermark_us)) {
         struct weir_window *window = weir_windows_first(&top->windows);
         struct weir_slot *slot = weir_table_slot(top->table, window->head);
         struct group group = group_of(top, slot);
-        if (out->rows > 0 && out->rows + (int32_t)group.count > out->rows_max) {
+        if (out->rows > 0 && out->rows + (int32_t)group.count > rows) {
             return WEIR_OK;
         }
         uint32_t next = slot->link;
@@ -194,6 +193,5 @@ int weir_top_fire(struct weir_top *top, int64_t watermark_us, struct weir_batch_
             weir_windows_remove_first(&top->windows);
         }
     }
-    *done = true;
     return WEIR_OK;
 }

@@ -13,9 +13,9 @@
 
 enum {
     TURN_NS = 500000,
-    ROWS_LEAST = 256, /* a batch; fewer cost more in being handed over than they save */
+    ROWS_LEAST = 32, /* a batch; fewer cost more in being handed over than they save */
     ROWS_MOST = WEIR_BATCH_ROWS_MAX,
-    ROWS_TELLING = 64, /* fewer say little of what a row costs */
+    ROWS_TELLING = 16, /* fewer say little of what a row costs */
     REJECTS_A_SLICE = 128
 };
 #define AHEAD_MAX_NS INT64_C(30000000000)

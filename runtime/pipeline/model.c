@@ -7,7 +7,7 @@
 #include "lake/delta/table.h"
 #include "pipeline/node.h"
 
-enum { FIRED_BYTES_MAX = 64 << 20, FIRED_ROWS = 512 };
+enum { FIRED_BYTES_MAX = 64 << 20 };
 
 static int one_column(const char *name, const struct weir_field *type, struct weir_schema **out) {
     struct weir_schema *schema = weir_schema_create();
@@ -637,12 +637,6 @@ static int pass_watermark(struct weir_node *node, struct weir_error *err) {
     bool advanced = node->advanced;
     int64_t watermark_us = node->last_watermark;
     node->advanced = false;
-    if (node->top != NULL && !node->model->unwindowed) {
-        int rc = model_top_fire(node, watermark_us, err);
-        if (rc != WEIR_OK) {
-            return rc;
-        }
-    }
     if (!advanced || watermark_us == WEIR_WATERMARK_NONE) {
         return WEIR_OK;
     }
@@ -654,13 +648,18 @@ static int pass_watermark(struct weir_node *node, struct weir_error *err) {
     return node_advance(node, node->downstream_watermark, err);
 }
 
+static bool closes_windows(const struct weir_node *node) {
+    return node->fired_begun ||
+           (node->aggregate != NULL && weir_aggregate_ready(node->aggregate, node->last_watermark));
+}
+
 int model_advance(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
     node->advanced = node->advanced || watermark_us != node->last_watermark;
     node->last_watermark = watermark_us;
     if (node->firing) {
         return WEIR_OK;
     }
-    if (node->aggregate != NULL && weir_aggregate_ready(node->aggregate, watermark_us)) {
+    if (closes_windows(node) || model_top_ready(node)) {
         node->firing = true;
         node->graph->firing++;
         return WEIR_OK;
@@ -677,7 +676,8 @@ static int pass_fired(struct weir_node *node, struct weir_error *err) {
     return rc;
 }
 
-int model_fire(struct weir_node *node, struct weir_error *err) {
+/* A slice of the aggregate's windows. */
+static int fire_windows(struct weir_node *node, struct weir_error *err) {
     enum weir_fired fired;
     if (!node->fired_begun) {
         int rc = weir_batch_builder_begin_rows(&node->fired, FIRED_ROWS);
@@ -688,11 +688,12 @@ int model_fire(struct weir_node *node, struct weir_error *err) {
     }
     int rc = weir_aggregate_fire(node->aggregate, node->last_watermark, &node->fired, FIRED_ROWS,
                                  &fired, err);
-    if (rc != WEIR_OK || fired == WEIR_FIRED_SOME) {
-        return rc;
-    }
-    rc = pass_fired(node, err);
-    if (rc == WEIR_OK && fired == WEIR_FIRED_ALL) {
+    return rc != WEIR_OK || fired == WEIR_FIRED_SOME ? rc : pass_fired(node, err);
+}
+
+int model_fire(struct weir_node *node, struct weir_error *err) {
+    int rc = closes_windows(node) ? fire_windows(node, err) : model_top_fire(node, err);
+    if (rc == WEIR_OK && !closes_windows(node) && !model_top_ready(node)) {
         node->firing = false;
         node->graph->firing--;
         rc = pass_watermark(node, err);

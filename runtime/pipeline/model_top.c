@@ -127,21 +127,17 @@ static int begin(struct weir_node *node, struct weir_error *err) {
                          : weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
 }
 
-int model_top_fire(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
-    bool done = !weir_top_ready(node->top, watermark_us);
-    while (!done) {
-        int rc = begin(node, err);
-        if (rc == WEIR_OK) {
-            rc = weir_top_fire(node->top, watermark_us, &node->ranked, &done, err);
-        }
-        if (rc == WEIR_OK) {
-            rc = leave(node, NULL, node->downstream_watermark, err);
-        }
-        if (rc != WEIR_OK) {
-            return rc;
-        }
+bool model_top_ready(const struct weir_node *node) {
+    return node->top != NULL && !node->model->unwindowed &&
+           weir_top_ready(node->top, node->last_watermark);
+}
+
+int model_top_fire(struct weir_node *node, struct weir_error *err) {
+    int rc = begin(node, err);
+    if (rc == WEIR_OK) {
+        rc = weir_top_fire(node->top, node->last_watermark, &node->ranked, FIRED_ROWS, err);
     }
-    return WEIR_OK;
+    return rc == WEIR_OK ? leave(node, NULL, node->downstream_watermark, err) : rc;
 }
 
 int model_top_changes(struct weir_node *node, bool timed, int64_t watermark_us,

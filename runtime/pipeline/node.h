@@ -11,6 +11,7 @@
 
 enum {
     ROWS_MAX = WEIR_BATCH_ROWS_MAX,
+    FIRED_ROWS = 128,    /* of windows that are over, a slice */
     NULL_SITES_MAX = 63, /* of a function; site * 4 + 3 fits a byte */
     VERDICT_THREW = 4    /* beside those of abi/call.h */
 };
@@ -485,9 +486,10 @@ void join_estimate(const struct weir_node *node, size_t bytes[2]); /* of a row, 
 /* model_top.c: the first n rows of a model, and how they leave */
 int model_top_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 void model_top_fini(struct weir_node *node);
-/* Windows that are over. */
-int model_top_fire(struct weir_node *node, int64_t watermark_us,
-                   struct weir_error *err) WEIR_MUST_CHECK;
+/* Windows are over, and none of their rows are to come. */
+bool model_top_ready(const struct weir_node *node);
+/* A slice of their rows. */
+int model_top_fire(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 /* What the rows fed last changed. */
 int model_top_changes(struct weir_node *node, bool timed, int64_t watermark_us,
                       struct weir_error *err) WEIR_MUST_CHECK;

@@ -18,8 +18,8 @@ enum {
     IDLE_WAIT_MS = 20,
     COLLECT_NS = 300000,
     TICK_NS = 100000000,
-    HELD_US = 10000,        /* less is not worth a message: idleness is of seconds */
-    FIRST_BATCH_ROWS = 1024 /* until it is known what a row costs */
+    HELD_US = 10000,       /* less is not worth a message: idleness is of seconds */
+    FIRST_BATCH_ROWS = 128 /* until it is known what a row costs */
 };
 
 /* --- graph callbacks -------------------------------------------------------------------------- */

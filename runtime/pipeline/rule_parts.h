@@ -4,7 +4,7 @@
 #include "operator/rule_state.h"
 #include "pipeline/rule.h"
 
-enum { CHUNK_ROWS = 512, EMIT_ROWS = 2048, KEYS_MAX = 64, ITEMS_MAX = 2048 };
+enum { CHUNK_ROWS = 128, EMIT_ROWS = 2048, KEYS_MAX = 64, ITEMS_MAX = 2048 };
 #define BATCH_BYTES_MAX ((size_t)1 << 30)
 
 struct held_row {
