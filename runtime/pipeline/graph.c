@@ -62,6 +62,7 @@ static int pass_to_models(void *context, const struct weir_flow *flow, struct we
 int graph_emit(struct weir_graph *graph, struct weir_dataset *dataset, const struct weir_flow *flow,
                struct weir_error *err) {
     dataset->counters.out += flow->count;
+    dataset->watermark_us = flow->times_us != NULL ? flow->watermark_us : dataset->watermark_us;
     if (dataset->told && weir_command_open(graph->command)) {
         int rc = weir_command_emitted(graph->command, dataset->name, flow->batch, flow->sel,
                                       flow->count, err);
@@ -150,13 +151,14 @@ int node_advance(struct weir_node *node, int64_t watermark_us, struct weir_error
 }
 
 int dataset_advance(struct weir_dataset *dataset, int64_t watermark_us, struct weir_error *err) {
+    dataset->watermark_us = watermark_us;
     for (int32_t i = 0; i < dataset->consumer_count; i++) {
         struct weir_node *next = dataset->consumers[i];
         if (next->watermark != NULL) {
             continue; /* it has a time of its own */
         }
         int64_t reached = watermark_us;
-        if (next->joined != NULL && !union_tell(next, dataset, &reached)) {
+        if (next->joined != NULL && !union_look(next, &reached)) {
             continue;
         }
         int rc = node_reach(next, reached, err);
@@ -258,13 +260,9 @@ int weir_graph_push(struct weir_graph *graph, int32_t source, const char *partit
     return graph_emit(graph, graph->datasets[source], &flow, err);
 }
 
-/* The node whose rows a dataset holds; NULL of a source. */
 struct weir_node *graph_writer(struct weir_graph *graph, const char *name) {
-    struct weir_node *node = graph_node(graph, name);
-    for (int32_t i = 0; node == NULL && i < graph->node_count; i++) {
-        node = rule_writes(graph->nodes[i], name) ? graph->nodes[i] : NULL;
-    }
-    return node;
+    const struct weir_dataset *dataset = weir_graph_find(graph, name);
+    return dataset != NULL ? dataset->writer : NULL;
 }
 
 int weir_graph_inject(struct weir_graph *graph, struct weir_dataset *dataset, const char *partition,

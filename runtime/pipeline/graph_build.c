@@ -48,6 +48,7 @@ struct weir_dataset *graph_add_dataset(struct weir_graph *graph, const char *nam
     }
     dataset->schema = weir_schema_ref(schema);
     dataset->into = into;
+    dataset->watermark_us = WEIR_WATERMARK_NONE;
     graph->datasets[graph->dataset_count++] = dataset;
     for (int i = 0; i < TALLY_RESERVED; i++) {
         if (dataset_tally(dataset, reserved_tally_names[i]) < 0) {
@@ -136,6 +137,7 @@ static int add_node(struct weir_graph *graph, const struct weir_plan_stream *str
     if (node->dataset == NULL) {
         return WEIR_E_NOMEM;
     }
+    node->dataset->writer = node;
     int rc = node_init(node, graph, err);
     if (rc == WEIR_OK) {
         rc = checks_init(&node->expectations,
@@ -172,6 +174,7 @@ static int add_node(struct weir_graph *graph, const struct weir_plan_stream *str
     for (int32_t i = 0; rc == WEIR_OK && i < from_count; i++) {
         rc = add_consumer(graph, node, all_from[i], err);
     }
+    node->reads = rc == WEIR_OK ? weir_graph_find(graph, node->from) : NULL;
     return rc;
 }
 

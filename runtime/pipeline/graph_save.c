@@ -1,14 +1,19 @@
 /* Watermarks and counters of a graph, for the ledger record:
  *   { name: [ version 1, watermark bytes | nil, last_watermark, downstream_watermark,
  *             [in, out, filtered, dropped, quarantined, duplicates, late, derive_errors,
- * unmatched], { tally: [rejected, warned] }, breach text | nil ] } by dataset name, so that a graph
- * of another rule set takes what it still has. */
+ * unmatched], { tally: [rejected, warned] }, breach text | nil, told ] } by dataset name, so that a
+ * graph of another rule set takes what it still has. */
 #include <msgpack.h>
 #include <string.h>
 
 #include "pipeline/node.h"
 
-enum { SAVE_VERSION = 1, SAVE_FIELDS = 7, COUNTER_FIELDS = 9 };
+enum {
+    SAVE_VERSION = 1,
+    SAVE_FIELDS = 8,
+    FIELDS_OF_OLD = 7,
+    /* without told */ COUNTER_FIELDS = 9
+};
 
 static int pack_write(void *context, const char *bytes, size_t length) {
     return weir_buffer_append(context, bytes, length);
@@ -20,19 +25,14 @@ static void pack_text(msgpack_packer *packer, const char *text) {
     msgpack_pack_str_body(packer, text, length);
 }
 
-static const struct weir_node *node_of(const struct weir_graph *graph,
-                                       const struct weir_dataset *dataset) {
-    for (int32_t i = 0; i < graph->node_count; i++) {
-        if (graph->nodes[i]->dataset == dataset) {
-            return graph->nodes[i];
-        }
-    }
-    return NULL;
+/* The node whose own a dataset is; NULL of a source, and of what a rule emits. */
+static struct weir_node *node_of(const struct weir_dataset *dataset) {
+    struct weir_node *node = dataset->writer;
+    return node != NULL && node->dataset == dataset ? node : NULL;
 }
 
-static int pack_dataset(msgpack_packer *packer, const struct weir_graph *graph,
-                        const struct weir_dataset *dataset) {
-    const struct weir_node *node = node_of(graph, dataset);
+static int pack_dataset(msgpack_packer *packer, const struct weir_dataset *dataset) {
+    const struct weir_node *node = node_of(dataset);
     const struct weir_counters *c = &dataset->counters;
     pack_text(packer, dataset->name);
     msgpack_pack_array(packer, SAVE_FIELDS);
@@ -77,6 +77,7 @@ static int pack_dataset(msgpack_packer *packer, const struct weir_graph *graph,
     } else {
         msgpack_pack_nil(packer);
     }
+    msgpack_pack_int64(packer, dataset->watermark_us);
     return WEIR_OK;
 }
 
@@ -85,7 +86,7 @@ int weir_graph_save(struct weir_graph *graph, struct weir_buffer *out) {
     msgpack_packer_init(&packer, out, pack_write);
     msgpack_pack_map(&packer, (size_t)graph->dataset_count);
     for (int32_t i = 0; i < graph->dataset_count; i++) {
-        int rc = pack_dataset(&packer, graph, graph->datasets[i]);
+        int rc = pack_dataset(&packer, graph->datasets[i]);
         if (rc != WEIR_OK) {
             return rc;
         }
@@ -135,20 +136,15 @@ static void load_counters(struct weir_counters *c, const msgpack_object *values,
     }
 }
 
-static int load_dataset(struct weir_graph *graph, struct weir_dataset *dataset,
-                        const msgpack_object *value, struct weir_error *err) {
-    if (value->type != MSGPACK_OBJECT_ARRAY || value->via.array.size < SAVE_FIELDS ||
+static int load_dataset(struct weir_dataset *dataset, const msgpack_object *value,
+                        struct weir_error *err) {
+    if (value->type != MSGPACK_OBJECT_ARRAY || value->via.array.size < FIELDS_OF_OLD ||
         as_int(&value->via.array.ptr[0]) != SAVE_VERSION) {
         return weir_error_set(err, WEIR_E_STATE, "recorded state of %s: unknown form",
                               dataset->name);
     }
     const msgpack_object *fields = value->via.array.ptr;
-    struct weir_node *node = NULL;
-    for (int32_t i = 0; i < graph->node_count; i++) {
-        if (graph->nodes[i]->dataset == dataset) {
-            node = graph->nodes[i];
-        }
-    }
+    struct weir_node *node = node_of(dataset);
     if (node != NULL) {
         if (node->watermark != NULL && fields[1].type == MSGPACK_OBJECT_BIN) {
             int rc = weir_watermark_load(node->watermark, (const uint8_t *)fields[1].via.bin.ptr,
@@ -160,6 +156,8 @@ static int load_dataset(struct weir_graph *graph, struct weir_dataset *dataset,
         node->last_watermark = as_int(&fields[2]);
         node->downstream_watermark = as_int(&fields[3]);
     }
+    dataset->watermark_us =
+        value->via.array.size >= SAVE_FIELDS ? as_int(&fields[7]) : WEIR_WATERMARK_NONE;
     load_counters(&dataset->counters, &fields[4], &fields[5]);
     if (fields[6].type == MSGPACK_OBJECT_STR) {
         dataset->breached = true;
@@ -184,7 +182,7 @@ int weir_graph_load(struct weir_graph *graph, const uint8_t *bytes, size_t lengt
         const msgpack_object_kv *kv = &unpacked.data.via.map.ptr[i];
         for (int32_t d = 0; rc == WEIR_OK && d < graph->dataset_count; d++) {
             if (text_is(&kv->key, graph->datasets[d]->name)) {
-                rc = load_dataset(graph, graph->datasets[d], &kv->val, err);
+                rc = load_dataset(graph->datasets[d], &kv->val, err);
             }
         }
     }

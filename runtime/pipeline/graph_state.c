@@ -252,6 +252,10 @@ int weir_graph_take_state(struct weir_graph *to, struct weir_graph *from, struct
         node->last_watermark = old->last_watermark;
         node->downstream_watermark = old->downstream_watermark;
     }
+    for (int32_t i = 0; i < to->dataset_count; i++) {
+        const struct weir_dataset *old = weir_graph_find(from, to->datasets[i]->name);
+        to->datasets[i]->watermark_us = old != NULL ? old->watermark_us : WEIR_WATERMARK_NONE;
+    }
     for (int32_t i = 0; i < to->node_count; i++) {
         if (to->nodes[i]->joined != NULL) {
             union_restore(to->nodes[i]);

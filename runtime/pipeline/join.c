@@ -532,6 +532,10 @@ int join_advance(struct weir_node *node, int side, int64_t watermark_us, struct 
 /* --- state -------------------------------------------------------------------------------------
  */
 
+const struct weir_dataset *join_right(const struct weir_node *node) {
+    return node->join->right;
+}
+
 int32_t join_cells(struct weir_node *node, struct weir_cell **cells, int32_t capacity) {
     int32_t count = 0;
     for (int s = 0; node->join != NULL && s < 2 && count < capacity; s++) {

@@ -55,9 +55,10 @@ struct weir_node {
     const char *name;
     const struct weir_plan_stream *stream; /* one of these two */
     const struct weir_plan_model *model;
-    const char *from;          /* the first */
-    struct weir_union *joined; /* reads several; NULL: one */
-    struct weir_schema *input; /* borrowed from the plan */
+    const char *from;           /* the first */
+    struct weir_dataset *reads; /* likewise */
+    struct weir_union *joined;  /* reads several; NULL: one */
+    struct weir_schema *input;  /* borrowed from the plan */
 
     /* entry */
     const struct weir_plan_time *time;
@@ -208,7 +209,7 @@ int32_t dataset_tally(struct weir_dataset *dataset, const char *name); /* found 
 
 /* graph.c */
 struct weir_node *graph_node(struct weir_graph *graph, const char *name); /* NULL: none */
-/* The node whose rows a dataset holds; NULL of a source. */
+/* weir_dataset.writer, by name. */
 struct weir_node *graph_writer(struct weir_graph *graph, const char *name);
 int graph_emit(struct weir_graph *graph, struct weir_dataset *dataset, const struct weir_flow *flow,
                struct weir_error *err) WEIR_MUST_CHECK;
@@ -455,9 +456,8 @@ void union_came(struct weir_node *node, int32_t i);
 int union_take(struct weir_node *node, const struct weir_dataset *dataset,
                const struct weir_flow *flow, struct weir_flow *out,
                struct weir_error *err) WEIR_MUST_CHECK;
-/* One of them tells its watermark; *watermark_us becomes the reader's. True when that moved. */
-bool union_tell(struct weir_node *node, const struct weir_dataset *dataset, int64_t *watermark_us);
-/* Partitions upstream may have become idle, or ended. */
+/* One of them told its watermark, or partitions upstream may have become idle, or ended:
+ * *watermark_us becomes the reader's. True when that moved. */
 bool union_look(struct weir_node *node, int64_t *watermark_us);
 /* Their watermarks were restored. */
 void union_restore(struct weir_node *node);
@@ -476,6 +476,7 @@ int join_feed(struct weir_node *node, int side, const struct weir_flow *flow,
 int join_advance(struct weir_node *node, int side, int64_t watermark_us,
                  struct weir_error *err) WEIR_MUST_CHECK;
 int join_fire(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+const struct weir_dataset *join_right(const struct weir_node *node);
 int32_t join_cells(struct weir_node *node, struct weir_cell **cells, int32_t capacity);
 int32_t join_shows(struct weir_node *node, struct weir_show *shows, int32_t capacity);
 int join_restore(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;

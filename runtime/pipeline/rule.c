@@ -16,15 +16,6 @@ int32_t rule_shows(struct weir_node *node, struct weir_show *shows, int32_t capa
     return weir_rule_state_shows(node->rule->state, node->rule->whole, shows, capacity);
 }
 
-bool rule_writes(const struct weir_node *node, const char *dataset) {
-    for (int32_t i = 0; node->rule != NULL && i < node->rule->plan->emit_count; i++) {
-        if (strcmp(node->rule->plan->emits[i].name, dataset) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* --- life ------------------------------------------------------------------------------------- */
 
 static int init_targets(struct weir_node *node, struct weir_error *err) {
@@ -45,6 +36,7 @@ static int init_targets(struct weir_node *node, struct weir_error *err) {
         if (target->dataset == NULL) {
             return WEIR_E_NOMEM;
         }
+        target->dataset->writer = node;
         int rc = outs_create(emit->schema, &target->outs, err);
         if (rc != WEIR_OK) {
             return rc;

@@ -17,5 +17,3 @@ int rule_fire(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 struct weir_show;
 int32_t rule_shows(struct weir_node *node, struct weir_show *shows, int32_t capacity);
 struct weir_rule_state *rule_state(const struct weir_node *node);
-/* Does it emit to this dataset? */
-bool rule_writes(const struct weir_node *node, const char *dataset);

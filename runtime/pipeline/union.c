@@ -13,7 +13,6 @@
 struct union_input {
     struct weir_dataset *dataset;
     int32_t *columns; /* by column of the reader's input: of the dataset's, or -1 */
-    int64_t mark;     /* what it told last */
     int32_t waited;   /* the partition of the reader's time that stands for it; -1: none yet */
     bool came;
 };
@@ -42,7 +41,6 @@ int union_create(struct weir_node *node, const char *const *from, int32_t count,
     u->from_column = weir_schema_find(node->input, "_from");
     for (int32_t i = 0; i < count; i++) {
         struct union_input *input = &u->inputs[i];
-        input->mark = WEIR_WATERMARK_NONE;
         input->waited = -1;
         input->dataset = weir_graph_find(node->graph, from[i]);
         input->columns = calloc((size_t)node->input->count + 1, sizeof *input->columns);
@@ -107,32 +105,21 @@ void union_came(struct weir_node *node, int32_t i) {
     }
 }
 
-static struct weir_node *writer_of(const struct weir_graph *graph,
-                                   const struct weir_dataset *dataset) {
-    for (int32_t i = 0; i < graph->node_count; i++) {
-        if (graph->nodes[i]->dataset == dataset) {
-            return graph->nodes[i];
-        }
-    }
-    return NULL;
-}
-
 /* Its time waits for no partition: all are idle or have ended. */
-static bool stands(const struct weir_graph *graph, const struct weir_dataset *dataset) {
-    const struct weir_node *node = writer_of(graph, dataset);
-    if (node == NULL || node->watermark != NULL) {
-        return node != NULL && !weir_watermark_waits(node->watermark);
+static bool stands(const struct weir_dataset *dataset) {
+    const struct weir_node *node = dataset->writer;
+    if (node == NULL) {
+        return false;
     }
-    if (node->joined == NULL) {
-        const struct weir_dataset *from = weir_graph_find(node->graph, node->from);
-        return from != NULL && stands(graph, from);
+    bool stand = node->watermark == NULL || !weir_watermark_waits(node->watermark);
+    if (node->watermark == NULL && node->joined == NULL) {
+        stand = stands(node->reads);
     }
-    for (int32_t i = 0; i < node->joined->count; i++) {
-        if (!stands(graph, node->joined->inputs[i].dataset)) {
-            return false;
-        }
+    for (int32_t i = 0;
+         node->watermark == NULL && node->joined != NULL && stand && i < node->joined->count; i++) {
+        stand = stands(node->joined->inputs[i].dataset);
     }
-    return true;
+    return stand && (node->join == NULL || stands(join_right(node)));
 }
 
 static int64_t least(const struct weir_node *node, int32_t except) {
@@ -140,9 +127,11 @@ static int64_t least(const struct weir_node *node, int32_t except) {
     int64_t result = WEIR_WATERMARK_END;
     bool any = false;
     for (int32_t i = 0; i < u->count; i++) {
-        if (i != except && !stands(node->graph, u->inputs[i].dataset)) {
+        if (i != except && !stands(u->inputs[i].dataset)) {
             any = true;
-            result = u->inputs[i].mark < result ? u->inputs[i].mark : result;
+            result = u->inputs[i].dataset->watermark_us < result
+                         ? u->inputs[i].dataset->watermark_us
+                         : result;
         }
     }
     return any || except >= 0 ? result : WEIR_WATERMARK_NONE;
@@ -161,19 +150,11 @@ static int64_t reach(struct weir_node *node) {
     struct weir_union *u = node->joined;
     bool ended = true;
     for (int32_t i = 0; i < u->count; i++) {
-        ended = ended && u->inputs[i].mark == WEIR_WATERMARK_END;
+        ended = ended && u->inputs[i].dataset->watermark_us == WEIR_WATERMARK_END;
     }
     int64_t now = ended ? WEIR_WATERMARK_END : least(node, -1);
     u->now = now > u->now ? now : u->now;
     return u->now;
-}
-
-bool union_tell(struct weir_node *node, const struct weir_dataset *dataset, int64_t *watermark_us) {
-    struct weir_union *u = node->joined;
-    int64_t before = u->now;
-    u->inputs[index_of(u, dataset)].mark = *watermark_us;
-    *watermark_us = reach(node);
-    return *watermark_us != before;
 }
 
 bool union_look(struct weir_node *node, int64_t *watermark_us) {
@@ -184,18 +165,8 @@ bool union_look(struct weir_node *node, int64_t *watermark_us) {
 
 void union_restore(struct weir_node *node) {
     struct weir_union *u = node->joined;
-    for (int32_t i = 0; i < u->count; i++) {
-        const struct weir_node *writer = writer_of(node->graph, u->inputs[i].dataset);
-        while (writer != NULL && writer->watermark == NULL && writer->joined == NULL &&
-               writer->model == NULL) {
-            const struct weir_dataset *from = weir_graph_find(node->graph, writer->from);
-            writer = from != NULL ? writer_of(node->graph, from) : NULL;
-        }
-        u->inputs[i].mark = writer == NULL           ? WEIR_WATERMARK_NONE
-                            : writer->model != NULL  ? writer->downstream_watermark
-                            : writer->joined != NULL ? writer->joined->now
-                                                     : weir_watermark_now(writer->watermark);
-    }
+    int64_t told = node->dataset->watermark_us;
+    u->now = told > node->last_watermark ? told : node->last_watermark;
     (void)reach(node);
 }
 
@@ -268,7 +239,6 @@ int union_take(struct weir_node *node, const struct weir_dataset *dataset,
         u->before[flow->sel[i]] = mark > u->now ? mark : u->now;
     }
     out->watermark_before_us = u->before;
-    out->watermark_us = flow->watermark_us;
-    (void)union_tell(node, dataset, &out->watermark_us);
+    (void)union_look(node, &out->watermark_us);
     return WEIR_OK;
 }

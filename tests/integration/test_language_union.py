@@ -105,3 +105,51 @@ def test_changelogs_are_read_as_one(project):
 def test_what_cannot_be_read_as_one_is_refused(project, rule, text):
     outcome = World(project, COLUMNS, rules(rule)).check()
     assert outcome.code == 1 and text in outcome.out + outcome.err, outcome
+
+
+# A rule's output and a join with a time of its own beside the stream they stem from: each tells its own watermark, and a restart tells the same.
+RESTARTED = [
+    'return stream "silver.row" { from = "bronze.row", time = { field = "at", out_of_order = "10s" }, where = function(e) local x = 0 for i = 1, 15000 do x = x + i end return true end,'
+    ' into = none }',
+    '''return rule "gold.seen" { on = "silver.row", key = "k", emits = { ["gold.sight"] = { k = "string", n = "int32", at = "timestamp" } }, state = { n = counter() },
+       process = function(e, s, p, emit) s.n:add() emit("gold.sight", { k = e.k, n = e.n, at = e.at }) end }''',
+    'return stream "silver.pair" { from = "silver.row", time = { field = "at", out_of_order = "10s" }, join = { o = interval_join "silver.slow" { on = "id", between = { "0s", "0s" } } },'
+    ' keep = { "id", "k", "n", "at" }, into = none }',
+    'return stream "silver.slow" { from = "bronze.row", time = { field = "at", out_of_order = "5m" }, into = none }',
+    '''return model "gold.m" { from = { "silver.row", "gold.sight" }, by = { "k", "_from" }, window = tumbling { size = "20s", late = "quarantine.m" },
+       measures = { rows = count(), n = sum "n" } }''',
+    '''return model "gold.p" { from = { "silver.row", "silver.pair" }, by = { "k", "_from" }, window = tumbling { size = "20s", late = "quarantine.p" },
+       measures = { rows = count(), n = sum "n" } }''',
+]
+
+
+def restarted_world(project):
+    world = World(project, COLUMNS, RESTARTED, options=' commit = { every = "20ms" },')
+    draw, rows = random.Random(4), []
+    for i in range(8000):
+        second = max(0, i * 1800 // 8000 - draw.choice((0, 0, 5, 300)))  # in time, or far too late for any batch
+        rows.append({"id": i, "k": draw.choice("abc"), "n": draw.randrange(100), "p": "1.00", "at": at(f"10:{second // 60:02}:{second % 60:02}")})
+    for part in range(80):
+        world.feed(rows[part * 100:(part + 1) * 100], f"{part:02d}.jsonl")
+    return world
+
+
+def restarted_tables(world):
+    return {name: sorted(world.rows(name, "k", "_from", "window_start", "rows", "n"), key=str) for name in ("gold.m", "gold.p")} | \
+        {name: sorted(world.rows(name, "id")) for name in ("quarantine.p",)} | {"quarantine.m": sorted(world.rows("quarantine.m", "k", "n"), key=str)}
+
+
+def test_a_union_tells_the_same_time_after_a_restart(binary, tmp_path):
+    from conftest import Project
+    whole = restarted_world(Project(binary, tmp_path / "whole")).run()
+    wanted = restarted_tables(whole)
+    assert wanted["gold.m"] and wanted["gold.p"] and wanted["quarantine.m"] and not wanted["quarantine.p"]
+    for hit in (2, 5):
+        world = restarted_world(Project(binary, tmp_path / f"killed {hit}"))
+        process = world.project.start("run", "pipelines/p.lua", "--until-end", "--json", env={"WEIR_FAULT": f"ledger_after_sync:{hit}:kill"})
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == -9, errors
+        world.run()
+        found = restarted_tables(world)
+        for name, rows in wanted.items():
+            assert found[name] == rows, name
