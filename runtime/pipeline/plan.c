@@ -432,6 +432,7 @@ static void read_rule(struct reader *r, const json_t *value, struct weir_plan_st
     rule->versioned = json_is_true(json_object_get(object, "versioned"));
     rule->function = (int32_t)integer(r, object, "function", -1);
     rule->timers = text_list(r, object, "timers", &rule->timer_count);
+    rule->span = (int32_t)integer(r, object, "span", 0);
     rule->version = integer(r, object, "version", 1);
     rule->ttl_us = integer(r, object, "ttl_us", 0);
     rule->ttl_by_clock = json_is_true(member(object, "ttl_by_clock"));

@@ -172,6 +172,7 @@ struct weir_plan_rule { /* rows of a stream go through a function with keyed sta
         struct weir_plan_sink into;
     } * emits;
     int32_t emit_count;
+    int32_t span; /* most items of one call; 0: as many as fit */
     int64_t version;
     int64_t ttl_us;
     bool ttl_by_clock;

@@ -607,7 +607,7 @@ static int run_items(struct weir_node *node, enum weir_rule_end *end, struct wei
         .event_us =
             event == WEIR_WATERMARK_NONE || event == WEIR_WATERMARK_END ? rule->clock_us : event,
         .stop_at = recorded != NULL ? recorded->row : -1,
-        .most = ITEMS_MAX - 1,
+        .most = rule->plan->span > 0 ? rule->plan->span : ITEMS_MAX - 1,
         .targets = rule->run_targets,
         .target_count = rule->plan->emit_count,
     };

@@ -126,7 +126,7 @@ function explain.dataset(result, name, options)
     if not dataset then
         return nil, ("no dataset is called `%s`"):format(name)
     end
-    kind = dataset.decision and "decision" or kind
+    kind = dataset.decision and "decision" or dataset.pattern and "pattern" or kind
     local functions = functions_of(plan, options.code and result.code, name)
     if options.json then
         return json.encode({
@@ -184,6 +184,11 @@ function explain.dataset(result, name, options)
     end
     if said(dataset.map) then
         line("map", ("function %d assigns %s"):format(dataset.map["function"], columns_text(dataset.map.out)))
+    end
+    if dataset.pattern then
+        line("sequence", table.concat(dataset.pattern.steps, ", "))
+        line("within", said(dataset.pattern.within_us) and duration(dataset.pattern.within_us) or "any time")
+        line("skip", dataset.pattern.skip)
     end
     if dataset.decision then
         line("hit", dataset.decision.hit)

@@ -9,6 +9,7 @@ local json = require "weir.internal.json"
 local lookups = require "weir.internal.lookups"
 local models = require "weir.internal.models"
 local naming = require "weir.internal.naming"
+local patterns = require "weir.internal.patterns"
 local predicate = require "weir.internal.predicate"
 local project_module = require "weir.internal.project"
 local rule_kind = require "weir.internal.rules"
@@ -181,7 +182,9 @@ end
 
 -- ---------------------------------------------------------------- the graph
 
-local kinds = { stream = true, decision = true, model = true, rule = true, quality = true }
+local kinds = { stream = true, decision = true, model = true, rule = true, pattern = true, quality = true }
+
+local emitting = { rule = true, pattern = true }
 
 -- Registers a declaration under its name: one dataset, one writer.
 local function register(project, reader, declaration)
@@ -240,6 +243,8 @@ local function visit(project, reader, declaration, pending, path)
         made = decisions.decision(project, reader, node, declaration.at)
     elseif node.word == "rule" then
         made = rule_kind.rule(project, reader, node, declaration.at)
+    elseif node.word == "pattern" then
+        made = patterns.pattern(project, reader, node, declaration.at)
     else
         made = models.model(project, reader, node, declaration.at)
     end
@@ -410,7 +415,7 @@ local function load_all(project, reader, request)
         end
     end
     for _, declaration in ipairs(listed) do
-        for _, name in ipairs(declaration.node.word == "rule" and rule_kind.emitted(project, reader, declaration) or {}) do
+        for _, name in ipairs(emitting[declaration.node.word] and rule_kind.emitted(project, reader, declaration) or {}) do
             pending[name] = declaration
         end
     end

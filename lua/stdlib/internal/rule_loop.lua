@@ -716,7 +716,8 @@ local function guard_of(column)
     end
 end
 
--- spec: { process, timers = names, fires = functions by name, cells, emits, params, columns, key }
+-- spec: { process or bind (a function that makes it for one that tells the time of the row at hand),
+-- timers = names, fires = functions by name, cells, emits, params, columns, key }
 function rule_loop.make(spec, name)
     local holder = ffi.new "struct weir_rule_run *[1]"
     local fail = fail_with(ffi.C)
@@ -732,7 +733,8 @@ function rule_loop.make(spec, name)
     end
     local chunk = assert(loadstring(row.hide(loop_source), "=" .. name))
     local parts = codegen.parts
-    local loop = chunk(spec.process, row.view(spec.columns)(), parts.enter, parts.warm, parts.cold, holder, s, p, emit, begins, #begins,
+    local process = spec.bind and spec.bind(function() return holder[0].time_us end) or spec.process
+    local loop = chunk(process, row.view(spec.columns)(), parts.enter, parts.warm, parts.cold, holder, s, p, emit, begins, #begins,
         ffi.C.weir_rule_next, fires, key_reader(spec.key), refuse, guard_of(spec.expects))
     return loop, loop_source .. table.concat(sources, "\n")
 end

@@ -408,14 +408,16 @@ local function read_order(reader, field)
     return order == "arrival"
 end
 
-function rules.rule(project, reader, node, at)
+-- `made`: of a declaration that becomes a rule, its options and parts(named, ctx), which gives the state, timers and process of it: { cells, ttl_us,
+-- timers, fires, process = { at = }, bind = function that makes process for one that tells the row's time, span = most rows of a call }; nil after a complaint.
+function rules.rule(project, reader, node, at, made)
     local of = node.name
     for name in pairs(type(node.body.emits) == "table" and node.body.emits or {}) do -- have a name, whatever is wrong here
         project.by_name[name] = { kind = "emitted", name = name, broken = true }
     end
-    local named = reader:options(node.body, at, rule_options, ("rule %q"):format(of), false)
+    local named = reader:options(node.body, at, made and made.options or rule_options, ("%s %q"):format(node.word, of), false)
     if not named.on then
-        reader:error("type", at, ("rule %q reads nothing"):format(of), 'on = "silver.card_auth"')
+        reader:error("type", at, ("%s %q reads nothing"):format(node.word, of), 'on = "silver.card_auth"')
         return nil
     end
     local from = datasets.upstream(project, reader, named.on, node, at)
@@ -438,13 +440,13 @@ function rules.rule(project, reader, node, at)
             'say order = "arrival"')
     end
     if not timed and not by_arrival then
-        reader:error("no-time", at, "a rule takes rows in order of event time, and nothing here or upstream declares it",
-            'add time = { field = "…" }, or order = "arrival"')
+        reader:error("no-time", at, ("a %s takes rows in order of event time, and nothing here or upstream declares it"):format(node.word),
+            'add time = { field = "…" }' .. (made and "" or ', or order = "arrival"'))
     end
     for _, column in ipairs(by_arrival and {} or input) do
         if types.is_nested(column.type) then
             reader:error("not-built", at, ("rows wait for their time as plain columns; `%s` is %s"):format(column.name, column.type.text),
-                'leave it out in a stream before, or say order = "arrival"')
+                "leave it out in a stream before" .. (made and "" or ', or say order = "arrival"'))
         end
     end
     local where = reader:func(named.where, "where")
@@ -455,7 +457,17 @@ function rules.rule(project, reader, node, at)
     local params, param_texts = read_params(reader, named.params)
     local timers, fires, timer_functions = read_timers(reader, named.timers, of, #key_columns > 1 and key_columns or {})
     local process = reader:func(named.process, "process")
-    if not named.process then
+    local parts
+    if made then
+        parts = made.parts(named, {
+            of = of, from = from.name, input = input, key_columns = key_columns, emits = emits,
+            check_uses = function(f, places)
+                check_uses(reader, f, places, { cells = {}, timers = {}, fires = {}, emits = emits, params = params })
+            end,
+        }) or {}
+        process, cells, state = parts.process, parts.cells, { ttl_us = parts.ttl_us }
+        timers, fires = parts.timers, parts.fires
+    elseif not named.process then
         reader:error("type", at, ("rule %q does nothing"):format(of), "process = function(e, s, p, emit) … end")
     end
     local plan = {
@@ -472,7 +484,8 @@ function rules.rule(project, reader, node, at)
         return nil
     end
     local spec = {
-        process = process.fn, timers = timers, fires = fires, cells = cells, emits = emits, params = params, columns = input, key = key_columns,
+        process = process.fn, bind = parts and parts.bind, timers = timers, fires = fires, cells = cells, emits = emits, params = params,
+        columns = input, key = key_columns,
         expects = expects,
     }
     check_uses(reader, process, { s = 2, p = 3, emit = 4 }, spec)
@@ -490,7 +503,7 @@ function rules.rule(project, reader, node, at)
     end
     plan.rule = {
         key = key, by_arrival = by_arrival, timed = timed, ["function"] = #list - 1, timers = json.array(timers), state = cell_plans,
-        version = plan.state_version, ttl_us = state.ttl_us or 0, ttl_by_clock = state.ttl_by_clock or false,
+        span = parts and parts.span, version = plan.state_version, ttl_us = state.ttl_us or 0, ttl_by_clock = state.ttl_by_clock or false,
         migrates = check_migrate(reader, named.migrate), emits = emit_plans, params = next(param_texts) and param_texts or nil,
         versioned = expects and true or nil,
     }

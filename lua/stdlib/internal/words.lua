@@ -17,17 +17,17 @@ words.built = {
     sum = "args", count = "args", avg = "args", min = "args", max = "args", distinct = "args",
     first = "args", last = "args", arg_max = "args", arg_min = "args", variance = "args", stddev = "args", any = "args", all = "args",
     approx_distinct = "args", approx_quantile = "args", quantile = "args", median = "args", top_k = "args", collect = "args",
-    rule = "named", value = "args", counter = "args", ring = "args", list = "args", map = "args", set = "args", sketch = "args",
+    rule = "named", pattern = "named", step = "args", value = "args", counter = "args",
+    ring = "args", list = "args", map = "args", set = "args", sketch = "args",
 }
 
 -- Words of the language that are refused by name. The text is what to do meanwhile, if anything.
 words.later = {
-    pattern = "", job = "", policy = "",
+    job = "", policy = "",
     sliding = "use `hopping`", every = "use `emit = \"on_close\"`",
     temporal_join = "", regular_join = "", window_join = "",
     over = "",
     expect_over = "use `expect`", max_null_ratio = "", max_lag = "", min_rows = "",
-    step = "",
 }
 
 -- A kind that C knows is a word of the language.

@@ -167,6 +167,26 @@ function model(name) end
 ---@param name string
 ---@return fun(options: weir.rule): weir.node
 function rule(name) end
+---@class weir.pattern
+---@field on string
+---@field key weir.names
+---@field sequence weir.node[]
+---@field within? string
+---@field skip? string|table
+---@field emits table
+---@field emit? fun(m: table, p: table, emit: function)
+---@field params? table
+
+---Rows of a key that come one after the other; see docs/guide/patterns.md.
+---@param name string
+---@return fun(options: weir.pattern): weir.node
+function pattern(name) end
+---A step of a pattern: how often it comes (3, "2..4", "+", "*", "?"), and which rows it takes.
+---@param name string
+---@param times? integer|string|table
+---@param options? { where?: fun(e: weir.row, m: table, p: table): boolean?, contiguity?: "relaxed"|"strict"|"any", consecutive?: boolean, absent?: boolean }
+---@return weir.node
+function step(name, times, options) end
 ---@param name string the dataset judged
 ---@return fun(expectations: weir.node[]): weir.node
 function quality(name) end
