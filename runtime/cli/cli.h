@@ -37,6 +37,9 @@ struct weir_arguments {
     bool ignore_pending;
     const char *where;       /* of `weir table optimize`, as the next two */
     const char *zorder;      /* --zorder a,b */
+    const char *rename;      /* --rename old=new of `weir table alter`, as the next two */
+    const char *drop;        /* --drop a,b */
+    const char *widen;       /* --widen a=int64 */
     const char *layout;      /* --layout direct_lake */
     const char *target_size; /* --target-size 256mb */
     const char *from;        /* of `weir table diff` and `cat --changes`, as the next */

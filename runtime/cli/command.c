@@ -35,7 +35,8 @@ static const struct weir_command commands[] = {
      "  weir table vacuum NAME-OR-PATH [--dry-run] [--retain 168h] [--allow-short-retention] "
      "[--ignore-pending]\n"
      "  weir table restore NAME-OR-PATH --version N | --as-of T [--dry-run]\n"
-     "  weir table replace NAME-OR-PATH --where P --from FOLDER [--dry-run]",
+     "  weir table replace NAME-OR-PATH --where P --from FOLDER [--dry-run]\n"
+     "  weir table alter NAME-OR-PATH [--rename A=B] [--drop C] [--widen D=int64]",
      "look at Delta tables, and keep them in order", weir_cli_table, 2},
     {"schema",
      "schema ls [SUBJECT] [--registry URL]\n"
@@ -220,6 +221,9 @@ static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i)
         {"--output", offsetof(struct weir_arguments, output)},
         {"--where", offsetof(struct weir_arguments, where)},
         {"--zorder", offsetof(struct weir_arguments, zorder)},
+        {"--rename", offsetof(struct weir_arguments, rename)},
+        {"--drop", offsetof(struct weir_arguments, drop)},
+        {"--widen", offsetof(struct weir_arguments, widen)},
         {"--layout", offsetof(struct weir_arguments, layout)},
         {"--target-size", offsetof(struct weir_arguments, target_size)},
         {"--from", offsetof(struct weir_arguments, from)},

@@ -300,6 +300,8 @@ int weir_cli_table_maintain(struct weir_arguments *arguments, const char *what, 
         code = vacuum(arguments, table, &telling);
     } else if (strcmp(what, "replace") == 0) {
         code = replace(arguments, table);
+    } else if (strcmp(what, "alter") == 0) {
+        code = weir_cli_table_alter(arguments, table);
     } else {
         code = restore(arguments, table);
     }

@@ -1,5 +1,6 @@
 /* One attempt at one version, and what follows when it is lost. */
 #include "lake/delta/commit.h"
+#include "lake/delta/alter.h"
 #include "lake/delta/duties.h"
 #include "lake/delta/mapping.h"
 #include "lake/delta/row_tracking.h"
@@ -219,8 +220,8 @@ bool delta_same_type(const struct weir_field *a, const struct weir_field *b) {
     return same;
 }
 
-/* Files made for `table->schema_string` still fit the table: every column is there with its type.
- */
+/* Files made for `table->schema_string` still fit the table: every column is there with its type,
+ * or a wider one, to which readers cast. */
 static int check_schema(struct weir_delta_table *table, struct weir_error *err) {
     const struct weir_delta_metadata *metadata = &table->snapshot->metadata;
     if (strcmp(metadata->schema_string, table->schema_string) == 0) {
@@ -236,7 +237,8 @@ static int check_schema(struct weir_delta_table *table, struct weir_error *err) 
     for (int32_t i = 0; rc == WEIR_OK && i < made_for->count; i++) {
         const struct weir_field *field = &made_for->fields[i];
         int32_t at = weir_schema_find(now, field->name);
-        if (at < 0 || !delta_same_type(field, &now->fields[at])) {
+        if (at < 0 || (!delta_same_type(field, &now->fields[at]) &&
+                       !weir_delta_widens(field, &now->fields[at]))) {
             rc =
                 weir_error_set(err, WEIR_E_SCHEMA,
                                "another writer %s column %s of table %s; restart with the schema "

@@ -7,8 +7,12 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "lake/delta/alter.h"
+#include "lake/delta/alter_schema.h"
 #include "lake/delta/duties.h"
+#include "lake/delta/maintain.h"
 #include "lake/delta/mapping.h"
+#include "lake/delta/schema_json.h"
 #include "lake/delta/table_state.h"
 
 #define SCHEMA_BYTES_MAX (64u << 20)
@@ -253,8 +257,8 @@ static int check_property(const struct weir_delta_pair *property, struct weir_er
     static const char *const features[] = {"delta.enable", "delta.columnMapping", "delta.feature.",
                                            "delta.minReaderVersion", "delta.minWriterVersion"};
     static const char *const known[] = {"delta.enableExpiredLogCleanup",
-                                        "delta.enableDeletionVectors",
-                                        "delta.enableChangeDataFeed"};
+                                        "delta.enableDeletionVectors", "delta.enableChangeDataFeed",
+                                        "delta.enableTypeWidening"};
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
         if (strcmp(property->key, known[i]) == 0) {
             return WEIR_OK;
@@ -296,6 +300,9 @@ static int choose_protocol(const struct weir_delta_create_options *options,
         constraints |= strncmp(property->key, "delta.constraints.", 18) == 0;
         if (is_true(property, "delta.enableDeletionVectors")) {
             need(out, "deletionVectors", true);
+        }
+        if (is_true(property, "delta.enableTypeWidening")) {
+            need(out, "typeWidening", true);
         }
         if (strcmp(property->key, "delta.checkpointPolicy") == 0 &&
             strcasecmp(property->value, "v2") == 0) {
@@ -425,12 +432,33 @@ int weir_delta_table_create(struct weir_store *store, const char *dir,
 
 /* --- open or create ------------------------------------------------------------------------ */
 
+/* The table's owner said that its types may become wider. */
+static bool widens_by_itself(const struct weir_delta_table *table, const char *column) {
+    const struct weir_delta_metadata *metadata = &table->snapshot->metadata;
+    for (int32_t i = 0; i < metadata->partition_count; i++) {
+        if (strcmp(metadata->partition_columns[i], column) == 0) {
+            return false;
+        }
+    }
+    return delta_property_is_true(&table->snapshot->metadata, "delta.enableTypeWidening") &&
+           delta_has_writer_feature(&table->snapshot->protocol, "typeWidening");
+}
+
 static int compare_schema(const struct weir_delta_table *table, const struct weir_schema *have,
                           const struct weir_schema *want, bool may_add, struct weir_error *err) {
     for (int32_t i = 0; i < want->count; i++) {
         const struct weir_field *field = &want->fields[i];
         int32_t at = weir_schema_find(have, field->name);
         if (at < 0) {
+            char *now = weir_delta_renamed_to(&table->snapshot->metadata, field->name);
+            if (now != NULL) {
+                weir_error_set(err, WEIR_E_SCHEMA,
+                               "column %s of table %s was renamed to %s; call it that in the "
+                               "stream",
+                               field->name, table->dir, now);
+                free(now);
+                return WEIR_E_SCHEMA;
+            }
             if (may_add && find_nocase(have, field->name) < 0) {
                 continue;
             }
@@ -439,10 +467,17 @@ static int compare_schema(const struct weir_delta_table *table, const struct wei
                                   "add columns, or write to a new table",
                                   table->dir, field->name);
         }
+        bool wider = weir_delta_widens(&have->fields[at], field);
+        if (wider && may_add && widens_by_itself(table, field->name)) {
+            continue;
+        }
         if (!delta_same_type(field, &have->fields[at])) {
             return weir_error_set(err, WEIR_E_SCHEMA,
-                                  "column %s of table %s is %s, but the stream's is %s; convert it "
-                                  "in the stream, or write to a new table",
+                                  wider ? "column %s of table %s is %s, but the stream's is %s; "
+                                          "widen it (weir table alter --widen), convert it in the "
+                                          "stream, or write to a new table"
+                                        : "column %s of table %s is %s, but the stream's is %s; "
+                                          "convert it in the stream, or write to a new table",
                                   field->name, table->dir,
                                   weir_type_name((enum weir_type)have->fields[at].type),
                                   weir_type_name((enum weir_type)field->type));
@@ -551,40 +586,6 @@ static bool has_feature(char *const *features, int32_t count, const char *name) 
     return false;
 }
 
-/* A protocol action that adds timestampNtz to what the table has. Raising an old protocol to 3/7
- * lists every feature the old version implied. */
-static int format_upgrade(const struct weir_delta_protocol *now, struct weir_buffer *out) {
-    static const struct {
-        int version;
-        const char *name;
-        bool reader;
-    } implied[] = {{2, "appendOnly", false},       {2, "invariants", false},
-                   {3, "checkConstraints", false}, {4, "changeDataFeed", false},
-                   {4, "generatedColumns", false}, {5, "columnMapping", true},
-                   {6, "identityColumns", false}};
-    char *readers[256];
-    char *writers[256];
-    struct weir_delta_protocol next = {3, 7, readers, writers, 0, 0};
-    for (int32_t i = 0; i < now->reader_feature_count && i < 200 && now->reader_version == 3; i++) {
-        readers[next.reader_feature_count++] = now->reader_features[i];
-    }
-    for (int32_t i = 0; i < now->writer_feature_count && i < 200 && now->writer_version == 7; i++) {
-        writers[next.writer_feature_count++] = now->writer_features[i];
-    }
-    for (size_t i = 0; i < sizeof(implied) / sizeof(implied[0]) && now->writer_version < 7; i++) {
-        if (now->writer_version >= implied[i].version) {
-            writers[next.writer_feature_count++] = (char *)(uintptr_t)implied[i].name;
-            if (implied[i].reader && now->reader_version >= 2) {
-                readers[next.reader_feature_count++] = (char *)(uintptr_t)implied[i].name;
-            }
-        }
-    }
-    readers[next.reader_feature_count++] = (char[]){"timestampNtz"};
-    writers[next.writer_feature_count++] = readers[next.reader_feature_count - 1];
-    int rc = weir_delta_protocol_format(&next, out);
-    return rc == WEIR_OK ? weir_buffer_append(out, "\n", 1) : rc;
-}
-
 #define MAX_COLUMN_ID "delta.columnMapping.maxColumnId"
 
 /* Under column mapping new columns get names and ids of their own, and the table remembers the
@@ -632,6 +633,7 @@ static int format_columns(struct weir_delta_table *table, const struct weir_fiel
     const struct weir_schema *have;
     struct weir_schema *added = weir_schema_create();
     int32_t relaxed = 0;
+    int32_t widened = 0;
     struct weir_buffer schema_text;
     struct weir_delta_metadata next = table->snapshot->metadata; /* texts are borrowed */
     char max_id[24];
@@ -642,6 +644,12 @@ static int format_columns(struct weir_delta_table *table, const struct weir_fiel
                            : weir_error_set(err, WEIR_E_NOMEM, "add columns: out of memory");
     for (int32_t i = 0; i < count && rc == WEIR_OK; i++) {
         int32_t at = find_nocase(have, fields[i].name);
+        char *renamed =
+            at < 0 ? weir_delta_renamed_to(&table->snapshot->metadata, fields[i].name) : NULL;
+        if (renamed != NULL) { /* written before it got its name */
+            free(renamed);
+            continue;
+        }
         if (at < 0) {
             rc = weir_schema_add(added, &fields[i]);
             if (rc == WEIR_OK) {
@@ -649,6 +657,9 @@ static int format_columns(struct weir_delta_table *table, const struct weir_fiel
             } else {
                 weir_error_set(err, rc, "add columns: %s", weir_error_text(rc));
             }
+        } else if (weir_delta_widens(&have->fields[at], &fields[i]) &&
+                   widens_by_itself(table, fields[i].name)) {
+            widened++;
         } else if (strcmp(have->fields[at].name, fields[i].name) != 0 ||
                    !delta_same_type(&have->fields[at], &fields[i])) {
             rc =
@@ -661,14 +672,17 @@ static int format_columns(struct weir_delta_table *table, const struct weir_fiel
             relaxed += fields[i].nullable && !have->fields[at].nullable;
         }
     }
-    if (rc != WEIR_OK || added->count + relaxed == 0) {
+    if (rc != WEIR_OK || added->count + relaxed + widened == 0) {
         goto out;
     }
-    *missing = added->count + relaxed;
+    *missing = added->count + relaxed + widened;
     rc = weir_delta_schema_append(next.schema_string, added->fields, added->count, &schema_text,
                                   err);
     if (rc == WEIR_OK && relaxed > 0) {
         rc = weir_delta_schema_relax(&schema_text, fields, count, err);
+    }
+    if (rc == WEIR_OK && widened > 0) {
+        rc = delta_schema_widen(&schema_text, have, fields, count, err);
     }
     if (rc != WEIR_OK) {
         goto out;
@@ -683,7 +697,7 @@ static int format_columns(struct weir_delta_table *table, const struct weir_fiel
     if (rc == WEIR_OK && weir_delta_schema_has_ntz(added) &&
         !(protocol->writer_version == 7 &&
           has_feature(protocol->writer_features, protocol->writer_feature_count, "timestampNtz"))) {
-        rc = format_upgrade(protocol, out);
+        rc = delta_protocol_add(protocol, (const char *const[]){"timestampNtz"}, 1, out);
     }
     if (rc == WEIR_OK) {
         rc = weir_delta_metadata_format(&next, out);
