@@ -40,6 +40,7 @@ struct pending {
 struct owed {
     uint64_t epoch;
     uint64_t bytes;
+    int64_t since_ns;
     bool effects; /* the sink has something to apply, so its own marker moves */
 };
 
@@ -368,10 +369,22 @@ static int owe(struct weir_commit *commit, struct sink *sink, uint64_t epoch, ui
         sink->owed_capacity = capacity;
     }
     sink->owed[(sink->owed_head + sink->owed_count) % sink->owed_capacity] =
-        (struct owed){epoch, bytes, effects};
+        (struct owed){epoch, bytes, weir_clock_mono_ns(), effects};
     sink->owed_count++;
     commit->lag_bytes += bytes;
     return WEIR_OK;
+}
+
+struct weir_commit_lag weir_commit_sink_lag(struct weir_commit *commit, uint32_t index) {
+    struct weir_commit_lag lag = {0};
+    pthread_mutex_lock(&commit->mutex);
+    const struct sink *sink = &commit->sinks[index];
+    lag.epochs = sink->owed_count;
+    if (sink->owed_count > 0) {
+        lag.ns = weir_clock_mono_ns() - sink->owed[sink->owed_head].since_ns;
+    }
+    pthread_mutex_unlock(&commit->mutex);
+    return lag;
 }
 
 static int put_marker(struct weir_record *record, const char *name, uint64_t marker, uint64_t held,

@@ -101,6 +101,13 @@ int weir_commit_put_markers(struct weir_commit *commit, uint64_t end, struct wei
                             struct weir_error *err) WEIR_MUST_CHECK;
 /* The sink holds the marker of `epoch` in its own transaction. Any thread; never goes back. */
 void weir_commit_sink_done(struct weir_commit *commit, uint32_t sink, uint64_t epoch);
+/* How far a sink is behind the ledger: durable epochs it is not done with, and how long the oldest
+ * of them has been durable. Any thread. */
+struct weir_commit_lag {
+    uint64_t epochs;
+    int64_t ns;
+};
+struct weir_commit_lag weir_commit_sink_lag(struct weir_commit *commit, uint32_t sink);
 /* Records below this may go as far as snapshots are concerned. Any thread. */
 void weir_commit_set_snapshot_begin(struct weir_commit *commit, uint64_t oldest_begin);
 

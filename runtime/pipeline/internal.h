@@ -117,6 +117,11 @@ struct weir_pipeline {
     bool dirty;          /* something happened since the last seal */
     uint64_t images_since_snapshot;
     int64_t snapshot_at_ns;
+    _Atomic int64_t snapshots_published;
+    _Atomic int64_t snapshot_published_ns; /* monotonic, of the newest; 0: none by this process */
+    _Atomic int64_t snapshot_took_ns;
+    int64_t recovered_ns; /* what the start took to have state and positions again */
+    uint64_t recovered_records;
     int64_t events;
     int64_t columns_changed; /* sources whose columns grew while they ran */
     int64_t columns_told;    /* and one: the ledger holds those after that many changes */
@@ -132,7 +137,7 @@ struct weir_pipeline {
     atomic_bool rollback;
     atomic_bool failed; /* a thread failed; failure says why */
     struct weir_error failure;
-    pthread_mutex_t failure_lock; /* guards failure becoming set */
+    pthread_mutex_t failure_lock;     /* guards failure becoming set */
     struct weir_error source_failure; /* code not 0: the run ends with it once all is sealed */
     struct reload *reload;
     struct sink_route routes[WEIR_COMMIT_MAX_SINKS];

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "core/clock.h"
 #include "pipeline/internal.h"
 
 /* As label values go: backslash, quote and line end escaped. */
@@ -182,6 +183,44 @@ static int put_sinks(struct weir_pipeline *p, struct weir_buffer *out) {
     return rc;
 }
 
+/* How old what a restart begins from is, what the last restart took, and how far what readers see
+ * is behind what is recorded. */
+static int put_upkeep(struct weir_pipeline *p, struct weir_buffer *out) {
+    int64_t newest = atomic_load(&p->snapshot_published_ns);
+    int64_t now = weir_clock_mono_ns();
+    int rc = put_one(out, "weir_snapshots_total", "counter", "Snapshots of state published.",
+                     (double)atomic_load(&p->snapshots_published));
+    if (rc == WEIR_OK && newest > 0) {
+        rc = put_one(out, "weir_snapshot_age_seconds", "gauge", "Since the newest was published.",
+                     (double)(now - newest) / 1e9);
+        rc = rc == WEIR_OK
+                 ? put_one(out, "weir_snapshot_seconds", "gauge", "What it took to write.",
+                           (double)atomic_load(&p->snapshot_took_ns) / 1e9)
+                 : rc;
+    }
+    if (rc == WEIR_OK) {
+        rc = put_one(out, "weir_recovery_seconds", "gauge",
+                     "What the start took to have state and positions again.",
+                     (double)p->recovered_ns / 1e9);
+    }
+    rc = rc == WEIR_OK ? put_one(out, "weir_recovery_records", "gauge", "Records it went through.",
+                                 (double)p->recovered_records)
+                       : rc;
+    for (int f = 0; f < 2 && rc == WEIR_OK; f++) {
+        const char *name = f == 0 ? "weir_sink_lag_epochs" : "weir_sink_lag_seconds";
+        rc = put_head(out, name, "gauge",
+                      f == 0 ? "Durable epochs a sink has not shown yet."
+                             : "How long the oldest of them has been durable.");
+        for (int32_t i = 0; i < weir_sinks_count(p->sinks) && rc == WEIR_OK; i++) {
+            struct weir_commit_lag lag = weir_commit_sink_lag(p->commit, (uint32_t)i);
+            rc = weir_buffer_printf(out, "%s{dataset=\"%s\"} %.6f\n", name,
+                                    weir_sinks_name(p->sinks, i),
+                                    f == 0 ? (double)lag.epochs : (double)lag.ns / 1e9);
+        }
+    }
+    return rc;
+}
+
 static int put_refused(struct weir_pipeline *p, struct weir_buffer *out) {
     static const char name[] = "weir_schemas_refused_total";
     int rc =
@@ -293,6 +332,7 @@ int weir_pipeline_metrics(struct weir_pipeline *p, struct weir_buffer *out) {
     rc = rc == WEIR_OK ? put_sinks(p, out) : rc;
     rc = rc == WEIR_OK ? put_asked(p, out) : rc;
     rc = rc == WEIR_OK ? put_replies(p, out) : rc;
+    rc = rc == WEIR_OK ? put_upkeep(p, out) : rc;
     for (size_t i = 0; i < sizeof(families) / sizeof(families[0]) && rc == WEIR_OK; i++) {
         rc = put_family(p, &families[i], out);
     }

@@ -578,6 +578,8 @@ int pipeline_recover(struct weir_pipeline *p, struct weir_error *err) {
                       (unsigned long long)weir_recovery_records_applied(recovery),
                       (double)(weir_clock_mono_ns() - start) / 1e6);
     }
+    p->recovered_ns = weir_clock_mono_ns() - start;
+    p->recovered_records = rc == WEIR_OK ? weir_recovery_records_applied(recovery) : 0;
     weir_recovery_destroy(recovery);
     for (int32_t i = 0; i < r.written_count; i++) {
         free(r.written[i].name);

@@ -34,6 +34,7 @@ struct snapshotter {
     struct slice *tail;
     int32_t queued;
     uint64_t begin; /* 0: idle */
+    int64_t began_ns;
     int64_t time_us;
     struct weir_record *state; /* given with the last slice */
     bool busy;
@@ -95,6 +96,10 @@ static int write_one(struct snapshotter *s, struct weir_error *err) {
         if (rc == WEIR_OK) {
             weir_commit_set_snapshot_begin(s->p->commit,
                                            weir_snapshots_oldest_begin(s->p->snapshots));
+            int64_t now = weir_clock_mono_ns();
+            atomic_fetch_add(&s->p->snapshots_published, 1);
+            atomic_store(&s->p->snapshot_published_ns, now);
+            atomic_store(&s->p->snapshot_took_ns, now - s->began_ns);
             return WEIR_OK;
         }
     }
@@ -155,6 +160,7 @@ static int begin(struct weir_pipeline *p, struct snapshotter *s) {
     p->snapshot_at_ns = weir_clock_mono_ns();
     pthread_mutex_lock(&s->lock);
     s->begin = p->epoch;
+    s->began_ns = weir_clock_mono_ns();
     s->time_us = p->clock_us;
     s->busy = true;
     pthread_cond_broadcast(&s->changed);

@@ -133,8 +133,14 @@ def test_a_command_does_not_wait_for_the_end_of_the_epoch(bank):
     b = bank(every="1h").start()
     for n in range(20):
         assert b.command("deposit", 1).json()["event"] == n + 1
-    metrics = b.send(None, method="GET", path="/metrics").body.decode()
-    assert 'weir_reply_seconds_count{source="bronze.command"} 20' in metrics
+    wanted = ('weir_reply_seconds_count{source="bronze.command"} 20', "weir_commands_total 20", 'weir_replies_kept{dataset="bronze.command"} 20',
+              "weir_snapshots_total", "weir_recovery_seconds", 'weir_sink_lag_seconds{dataset="bank.entry"}')
+
+    def told():
+        metrics = b.send(None, method="GET", path="/metrics").body.decode()
+        return all(line in metrics for line in wanted)
+
+    b.wait(told)
 
 
 def test_a_reply_that_does_not_come_in_time_says_where_to_look(bank, project):
