@@ -39,3 +39,8 @@ static inline int64_t weir_change_read(const struct weir_column *column, int32_t
 static inline bool weir_change_takes_back(int64_t change) {
     return (change & 1) != 0 || change == WEIR_CHANGE_TRUNCATE;
 }
+
+/* Does an update say nothing of the column called `name`? unavailable: the column of those it
+ * leaves out; -1: it leaves out none. */
+bool weir_change_leaves_out(const struct weir_batch *batch, int32_t unavailable, int32_t row,
+                            const char *name);

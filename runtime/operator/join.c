@@ -24,6 +24,7 @@ struct side {
     struct weir_key *kept;
     struct weir_rows *rows;
     int64_t watermark_us;
+    size_t key_from; /* of a kept key: behind the window */
 };
 
 struct weir_join {
@@ -33,7 +34,8 @@ struct weir_join {
     int64_t high_us;
     int32_t high_column;
     int64_t lateness_us;
-    size_t max_bytes;
+    int64_t window_us; /* 0: rows meet within bounds of each other */
+    int64_t every_us;
     uint64_t shape;
     int64_t unmatched;
     char *declaration;
@@ -45,12 +47,13 @@ struct weir_join {
     int32_t at;           /* the row whose pairs come next */
     struct weir_row *met; /* and the row its next pair may be with, once begun */
     bool begun;
-    uint8_t *once; /* by position: a left row that is not kept has met some row */
-    int32_t *rows; /* of the batch, likewise: */
+    /* By position, in one block that begins with the times. */
     int64_t *times;
     int64_t *ends;
-    bool *meets;
     struct weir_row **own;
+    int32_t *rows; /* of the batch */
+    uint8_t *once; /* a left row that is not kept has met some row */
+    bool *meets;
     int32_t capacity;
 };
 
@@ -60,8 +63,23 @@ static bool keeps_alone(enum weir_join_kind kind, int side) {
                               : kind == WEIR_JOIN_RIGHT);
 }
 
+uint64_t weir_join_sides_shape(const struct weir_join_side *sides, int32_t on_count,
+                               uint64_t hash) {
+    for (int s = 0; s < 2; s++) {
+        for (int32_t k = 0; k < sides[s].kept_count; k++) {
+            const char *name = sides[s].schema->fields[sides[s].kept[k]].name;
+            hash = XXH3_64bits_withSeed(name, strlen(name) + 1, hash);
+        }
+        for (int32_t k = 0; k < on_count; k++) {
+            const char *name = sides[s].schema->fields[sides[s].on[k]].name;
+            hash = XXH3_64bits_withSeed(name, strlen(name) + 1, hash);
+        }
+    }
+    return hash;
+}
+
 static uint64_t shape_of(const struct weir_join_config *config, const struct weir_join *join) {
-    uint64_t parts[10] = {
+    uint64_t parts[12] = {
         1,
         weir_key_shape(join->sides[0].on),
         weir_key_shape(join->sides[1].on),
@@ -72,19 +90,11 @@ static uint64_t shape_of(const struct weir_join_config *config, const struct wei
         (uint64_t)config->high_us,
         config->high_column >= 0,
         (uint64_t)config->lateness_us,
+        (uint64_t)config->window_us,
+        (uint64_t)config->every_us,
     };
-    uint64_t hash = XXH3_64bits(parts, sizeof parts);
-    for (int s = 0; s < 2; s++) { /* a kept column is known by its name */
-        for (int32_t k = 0; k < config->sides[s].kept_count; k++) {
-            const char *name = config->sides[s].schema->fields[config->sides[s].kept[k]].name;
-            hash = XXH3_64bits_withSeed(name, strlen(name) + 1, hash);
-        }
-        for (int32_t k = 0; k < config->on_count; k++) {
-            const char *name = config->sides[s].schema->fields[config->sides[s].on[k]].name;
-            hash = XXH3_64bits_withSeed(name, strlen(name) + 1, hash);
-        }
-    }
-    return hash;
+    size_t bytes = config->window_us > 0 ? sizeof parts : sizeof parts - 2 * sizeof parts[0];
+    return weir_join_sides_shape(config->sides, config->on_count, XXH3_64bits(parts, bytes));
 }
 
 struct weir_join *weir_join_create(const struct weir_join_config *config, struct weir_error *err) {
@@ -99,15 +109,17 @@ struct weir_join *weir_join_create(const struct weir_join_config *config, struct
     join->high_us = config->high_us;
     join->high_column = config->high_column;
     join->lateness_us = config->lateness_us;
-    join->max_bytes = config->max_bytes != 0 ? config->max_bytes : SIZE_MAX;
+    join->window_us = config->window_us;
+    join->every_us = config->every_us;
     weir_keys_init(&join->keys);
     weir_keys_init(&join->payloads);
-    int64_t span = config->high_us - config->low_us + config->lateness_us;
+    int64_t span = config->high_us - config->low_us + config->window_us + config->lateness_us;
     int64_t bucket = span / BUCKETS > BUCKET_LEAST_US ? span / BUCKETS : BUCKET_LEAST_US;
     for (int s = 0; s < 2; s++) {
         const struct weir_join_side *from = &config->sides[s];
         struct side *side = &join->sides[s];
         side->watermark_us = WEIR_WATERMARK_NONE;
+        side->key_from = config->window_us > 0 ? sizeof(int64_t) : 0;
         side->on = weir_key_create(from->schema, from->on, config->on_count, err);
         side->kept = side->on != NULL
                          ? weir_key_create(from->schema, from->kept, from->kept_count, err)
@@ -149,12 +161,7 @@ void weir_join_destroy(struct weir_join *join) {
     }
     weir_keys_fini(&join->keys);
     weir_keys_fini(&join->payloads);
-    free(join->rows);
     free(join->times);
-    free(join->ends);
-    free(join->once);
-    free(join->meets);
-    free(join->own);
     free(join->declaration);
     free(join);
 }
@@ -162,27 +169,24 @@ void weir_join_destroy(struct weir_join *join) {
 /* --- rows come ---------------------------------------------------------------------------------
  */
 
+/* One block for all that is by position. */
 static int grow(struct weir_join *join, int32_t count) {
+    size_t n = (size_t)count;
     if (count <= join->capacity) {
         return WEIR_OK;
     }
-    size_t n = (size_t)count;
-    int32_t *rows = realloc(join->rows, n * sizeof *rows);
-    join->rows = rows != NULL ? rows : join->rows;
-    int64_t *times = realloc(join->times, n * sizeof *times);
-    join->times = times != NULL ? times : join->times;
-    int64_t *ends = realloc(join->ends, n * sizeof *ends);
-    join->ends = ends != NULL ? ends : join->ends;
-    uint8_t *once = realloc(join->once, n);
-    join->once = once != NULL ? once : join->once;
-    bool *meets = realloc(join->meets, n * sizeof *meets);
-    join->meets = meets != NULL ? meets : join->meets;
-    struct weir_row **own = realloc(join->own, n * sizeof *own);
-    join->own = own != NULL ? own : join->own;
-    if (rows == NULL || times == NULL || ends == NULL || once == NULL || meets == NULL ||
-        own == NULL) {
+    size_t each = 2 * sizeof(int64_t) + sizeof(struct weir_row *) + sizeof(int32_t) + 2;
+    int64_t *block = malloc(n * each);
+    if (block == NULL) {
         return WEIR_E_NOMEM;
     }
+    free(join->times);
+    join->times = block;
+    join->ends = block + n;
+    join->own = (struct weir_row **)(void *)(join->ends + n);
+    join->rows = (int32_t *)(void *)(join->own + n);
+    join->once = (uint8_t *)(join->rows + n);
+    join->meets = (bool *)(join->once + n);
     join->capacity = count;
     return WEIR_OK;
 }
@@ -199,11 +203,34 @@ static int64_t until_of(const struct weir_join *join, int side, int64_t time_us,
     return weir_column_is_null(high, row) ? INT64_MIN : ((const int64_t *)high->values)[row];
 }
 
-/* The other side has passed everything this row may meet. */
-static bool is_over(const struct weir_join *join, int side, int64_t until_us) {
+/* Rows of a side are kept until this passes them. */
+static int64_t passed(const struct weir_join *join, int side) {
     int64_t other = join->sides[!side].watermark_us;
-    return other != WEIR_WATERMARK_NONE &&
-           (other == WEIR_WATERMARK_END || until_us < weir_time_add(other, -join->lateness_us));
+    if (other == WEIR_WATERMARK_NONE || other == WEIR_WATERMARK_END) {
+        return other;
+    }
+    return weir_time_add(other, -join->lateness_us);
+}
+
+static void put(struct weir_join *join, int32_t row, int64_t time_us, int64_t end_us) {
+    int32_t at = join->fed_count++;
+    join->rows[at] = row;
+    join->times[at] = time_us;
+    join->ends[at] = end_us;
+}
+
+/* The row once for each of its windows that its own side has not closed; it is as old as they are,
+ * so that those of one window meet. False: there is none. */
+static bool put_windows(struct weir_join *join, int32_t row, int64_t time_us, int64_t before_us) {
+    int32_t before = join->fed_count;
+    int64_t start = time_us - ((time_us % join->every_us) + join->every_us) % join->every_us;
+    for (; start > time_us - join->window_us; start -= join->every_us) {
+        int64_t end = weir_time_add(start, join->window_us);
+        if (before_us == WEIR_WATERMARK_NONE || weir_time_add(end, join->lateness_us) > before_us) {
+            put(join, row, end - 1, end - 1);
+        }
+    }
+    return join->fed_count > before;
 }
 
 /* On-time rows into the scratch; the others into late_sel. */
@@ -211,24 +238,23 @@ static void choose(struct weir_join *join, int side, const struct weir_batch *ba
                    const int32_t *sel, int32_t count, const int64_t *times_us,
                    const int64_t *watermark_before_us, int32_t *late_sel, int32_t *late_count) {
     const struct weir_column *high =
-        join->high_column >= 0 ? &batch->columns[join->high_column] : NULL;
-    int32_t kept = 0;
+        join->high_column >= 0 && side == WEIR_LEFT ? &batch->columns[join->high_column] : NULL;
+    join->fed_count = 0;
     *late_count = 0;
     for (int32_t i = 0; i < count; i++) {
         int32_t row = sel[i];
         int64_t before = watermark_before_us[row];
-        if (before != WEIR_WATERMARK_NONE &&
-            times_us[row] < weir_time_add(before, -join->lateness_us)) {
-            late_sel[(*late_count)++] = row;
-            continue;
+        bool late = before != WEIR_WATERMARK_NONE &&
+                    times_us[row] < weir_time_add(before, -join->lateness_us);
+        if (join->window_us > 0) {
+            late = !put_windows(join, row, times_us[row], before);
+        } else if (!late) {
+            put(join, row, times_us[row], until_of(join, side, times_us[row], high, row));
         }
-        join->rows[kept] = row;
-        join->times[kept] = times_us[row];
-        join->ends[kept] =
-            until_of(join, side, times_us[row], side == WEIR_LEFT ? high : NULL, row);
-        kept++;
+        if (late) {
+            late_sel[(*late_count)++] = row;
+        }
     }
-    join->fed_count = kept;
 }
 
 static int keep(struct weir_join *join, int side, struct weir_error *err) {
@@ -236,6 +262,7 @@ static int keep(struct weir_join *join, int side, struct weir_error *err) {
     const struct weir_keys *payloads = &join->payloads;
     struct side *to = &join->sides[side];
     bool alone = keeps_alone(join->kind, side);
+    int64_t over_us = passed(join, side);
     join->unmatched += side == WEIR_LEFT ? join->fed_count : 0;
     memset(join->once, 0, (size_t)join->fed_count);
     for (int32_t i = 0; i < join->fed_count; i++) {
@@ -248,7 +275,8 @@ static int keep(struct weir_join *join, int side, struct weir_error *err) {
         }
         join->meets[i] = meets;
         join->own[i] = NULL;
-        if (!alone && (!meets || is_over(join, side, join->ends[i]))) {
+        bool over = over_us == WEIR_WATERMARK_END || join->ends[i] < over_us; /* NONE: never */
+        if (!alone && (!meets || over)) {
             continue;
         }
         join->own[i] = weir_rows_add(
@@ -267,7 +295,9 @@ int weir_join_feed(struct weir_join *join, int side, const struct weir_batch *ba
                    const int32_t *sel, int32_t count, const int64_t *times_us,
                    const int64_t *watermark_before_us, int32_t *late_sel, int32_t *late_count,
                    struct weir_error *err) {
-    int rc = grow(join, count);
+    bool windows = join->window_us > 0;
+    int32_t each = windows ? (int32_t)((join->window_us + join->every_us - 1) / join->every_us) : 1;
+    int rc = grow(join, count * each);
     if (rc != WEIR_OK) {
         return weir_error_set(err, rc, "%s: out of memory", join->declaration);
     }
@@ -275,13 +305,17 @@ int weir_join_feed(struct weir_join *join, int side, const struct weir_batch *ba
     join->at = 0;
     join->begun = false;
     choose(join, side, batch, sel, count, times_us, watermark_before_us, late_sel, late_count);
-    rc = weir_key_encode(join->sides[side].on, batch, join->rows, join->fed_count, 0, &join->keys);
+    rc = weir_key_encode(join->sides[side].on, batch, join->rows, join->fed_count,
+                         (uint32_t)join->sides[side].key_from, &join->keys);
     if (rc == WEIR_OK) {
         rc = weir_key_encode(join->sides[side].kept, batch, join->rows, join->fed_count, 0,
                              &join->payloads);
     }
     if (rc != WEIR_OK) {
         return weir_error_set(err, rc, "%s: no memory for the rows of a batch", join->declaration);
+    }
+    for (int32_t i = 0; windows && i < join->fed_count; i++) { /* of one window: one key */
+        memcpy(join->keys.bytes + join->keys.offsets[i], &join->times[i], sizeof(int64_t));
     }
     weir_keys_hash(&join->keys, weir_rows_seed(join->sides[WEIR_LEFT].rows));
     return keep(join, side, err);
@@ -366,15 +400,6 @@ int weir_join_meet(struct weir_join *join, const struct weir_join_pair *pair, bo
 /* --- time --------------------------------------------------------------------------------------
  */
 
-/* Rows of a side are kept until this passes them. */
-static int64_t passed(const struct weir_join *join, int side) {
-    int64_t other = join->sides[!side].watermark_us;
-    if (other == WEIR_WATERMARK_NONE || other == WEIR_WATERMARK_END) {
-        return other;
-    }
-    return weir_time_add(other, -join->lateness_us);
-}
-
 void weir_join_advance(struct weir_join *join, int side, int64_t watermark_us) {
     if (watermark_us > join->sides[side].watermark_us) {
         join->sides[side].watermark_us = watermark_us;
@@ -451,10 +476,6 @@ size_t weir_join_rows(const struct weir_join *join, int side) {
     return weir_rows_count(join->sides[side].rows);
 }
 
-size_t weir_join_bytes(const struct weir_join *join) {
-    return weir_rows_bytes(join->sides[0].rows) + weir_rows_bytes(join->sides[1].rows);
-}
-
 size_t weir_join_estimate(const struct weir_join *join, int side) {
     return sizeof(struct weir_row) + 32 + weir_key_estimate_bytes(join->sides[side].on) +
            weir_key_estimate_bytes(join->sides[side].kept);
@@ -485,25 +506,32 @@ void weir_join_set_watermarks(struct weir_join *join, int64_t left_us, int64_t r
 
 /* --- to people -------------------------------------------------------------------------------- */
 
-static int show_row(void *owner, const struct weir_show_entry *entry, struct weir_shown *out,
-                    struct weir_error *err) {
-    const struct side *side = owner;
+int weir_join_show_row(const struct weir_key *on, size_t key_from, const struct weir_key *kept,
+                       const struct weir_show_entry *entry, struct weir_shown *out,
+                       struct weir_error *err) {
     struct weir_row_image row;
-    if (!weir_row_image_read(entry->value, entry->value_bytes, &row)) {
+    if (!weir_row_image_read(entry->value, entry->value_bytes, &row) ||
+        (!row.keyless && entry->key_bytes < key_from)) {
         return weir_error_set(err, WEIR_E_CORRUPT, "a row does not parse");
     }
-    int rc = row.keyless
-                 ? WEIR_OK
-                 : weir_shown_key(out, side->on, entry->key, entry->key_bytes, &out->key, err);
+    int rc = row.keyless ? WEIR_OK
+                         : weir_shown_key(out, on, entry->key + key_from,
+                                          entry->key_bytes - key_from, &out->key, err);
     rc = rc == WEIR_OK ? weir_shown_int(&out->key, "_row", (int64_t)entry->sequence) : rc;
-    rc = rc == WEIR_OK && weir_key_schema(side->kept)->count > 0
-             ? weir_shown_key(out, side->kept, row.bytes, row.size, &out->value, err)
+    rc = rc == WEIR_OK && weir_key_schema(kept)->count > 0
+             ? weir_shown_key(out, kept, row.bytes, row.size, &out->value, err)
              : rc;
     rc = rc == WEIR_OK ? weir_shown_time(&out->value, "_time", row.time_us) : rc;
     rc = rc == WEIR_OK ? weir_shown_time(&out->value, "_until", row.until_us) : rc;
     return rc == WEIR_OK ? weir_shown_json(&out->value, "_met", row.marked ? "true" : "false",
                                            row.marked ? 4 : 5)
                          : rc;
+}
+
+static int show_row(void *owner, const struct weir_show_entry *entry, struct weir_shown *out,
+                    struct weir_error *err) {
+    const struct side *side = owner;
+    return weir_join_show_row(side->on, side->key_from, side->kept, entry, out, err);
 }
 
 void weir_join_show(struct weir_join *join, int side, struct weir_show *show) {

@@ -1,6 +1,8 @@
 #pragma once
 /* The interval join of two streams: rows of equal keys whose event times lie within bounds of each
- * other, right - left from `low` to `high`, both included. Rows of both sides are kept for as long
+ * other, right - left from `low` to `high`, both included. Or the window join: rows of equal keys
+ * that are in the same window, once for each they share; they are then as old as its last moment.
+ * Rows of both sides are kept for as long
  * as one of the other side may still meet them: a left row until the right watermark has passed
  * time + high, a right row until the left watermark has passed time - low. A null in the key meets
  * nothing.
@@ -32,7 +34,7 @@ enum weir_join_kind {
 enum { WEIR_LEFT, WEIR_RIGHT };
 
 struct weir_join_side {
-    const struct weir_schema *schema;
+    struct weir_schema *schema;
     const int32_t *on; /* as many on both sides, of the same types */
     const int32_t *kept;
     int32_t kept_count;
@@ -46,8 +48,10 @@ struct weir_join_config {
     int64_t low_us;
     int64_t high_us;
     int32_t high_column; /* of left: the latest time of a right row; -1: time + high_us */
+    int64_t window_us;   /* > 0: a window join, and the bounds are 0 */
+    int64_t every_us;    /* of its windows: from start to start */
     int64_t lateness_us;
-    size_t max_bytes; /* of both sides; 0: none */
+    size_t max_bytes; /* of each side; 0: none */
     const char *option;
 };
 
@@ -97,13 +101,21 @@ int weir_join_decode(const struct weir_join *join, int side, const struct weir_r
 
 /* By how many the left rows that have met none grew (or, < 0, shrank) since it was asked last. */
 int64_t weir_join_take_unmatched(struct weir_join *join);
-size_t weir_join_bytes(const struct weir_join *join);
 size_t weir_join_rows(const struct weir_join *join, int side);
 /* Typical bytes of one kept row, index in: for estimates. */
 size_t weir_join_estimate(const struct weir_join *join, int side);
 uint64_t weir_join_shape(const struct weir_join *join);
+/* Kept columns and keys are known by their names. */
+uint64_t weir_join_sides_shape(const struct weir_join_side *sides, int32_t on_count, uint64_t hash);
 struct weir_show;
 void weir_join_show(struct weir_join *join, int side, struct weir_show *show);
+/* A row of rows.h, kept by a join: `on` from key_from of its key on. */
+struct weir_key;
+struct weir_shown;
+struct weir_show_entry;
+int weir_join_show_row(const struct weir_key *on, size_t key_from, const struct weir_key *kept,
+                       const struct weir_show_entry *entry, struct weir_shown *out,
+                       struct weir_error *err) WEIR_MUST_CHECK;
 struct weir_cell *weir_join_cell(struct weir_join *join, int side);
 /* After the images: watermarks as they were; rows alone whose time was over then have left. */
 int weir_join_restore(struct weir_join *join, struct weir_error *err) WEIR_MUST_CHECK;

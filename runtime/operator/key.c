@@ -455,3 +455,31 @@ int weir_key_decode(const struct weir_key *key, const uint8_t *bytes, size_t len
     }
     return at == end ? WEIR_OK : WEIR_E_CORRUPT;
 }
+
+size_t weir_key_value_bytes(uint8_t type, const uint8_t *at, size_t left) {
+    size_t size = 1;
+    if (left == 0 || at[0] > 1) {
+        return 0;
+    }
+    if (at[0] == 0) {
+        return 1;
+    }
+    if (weir_type_is_bytes(type)) {
+        uint64_t length = 0;
+        for (unsigned shift = 0;; shift += 7) {
+            if (size >= left || shift > 63) {
+                return 0;
+            }
+            uint8_t byte = at[size++];
+            length |= (uint64_t)(byte & 0x7f) << shift;
+            if ((byte & 0x80) == 0) {
+                break;
+            }
+        }
+        return length <= left - size ? size + (size_t)length : 0;
+    }
+    size += type == WEIR_TYPE_BOOL      ? 1
+            : type == WEIR_TYPE_DECIMAL ? 16
+                                        : (size_t)weir_type_width(type);
+    return size <= left ? size : 0;
+}

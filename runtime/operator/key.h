@@ -61,6 +61,8 @@ void weir_keys_fingerprint(struct weir_keys *keys);
  * WEIR_E_CORRUPT when the bytes are no such key; WEIR_E_LIMIT from a full builder. */
 int weir_key_decode(const struct weir_key *key, const uint8_t *bytes, size_t length,
                     struct weir_column_builder *columns) WEIR_MUST_CHECK;
+/* Bytes of the one value of a type that begins at `at`; 0 when they are cut. */
+size_t weir_key_value_bytes(uint8_t type, const uint8_t *at, size_t left);
 
 #ifdef __cplusplus
 }

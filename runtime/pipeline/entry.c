@@ -152,6 +152,19 @@ static int enter_time(struct weir_node *node, const struct weir_flow *flow, int3
     return WEIR_OK;
 }
 
+int node_where_failed(struct weir_node *node, int32_t row, uint8_t verdict) {
+    struct weir_counters *counters = &node->dataset->counters;
+    if (verdict == VERDICT_BREACHED) {
+        return node_reject(node, row, TALLY_BUDGET, node->dataset->breach_text);
+    }
+    if (verdict == VERDICT_THREW) { /* noted already */
+        counters->tallies[TALLY_WHERE].rejected++;
+        counters->quarantined++;
+        node->rejected[node->rejected_count++] = row;
+    }
+    return WEIR_OK;
+}
+
 static int enter_where(struct weir_node *node, const struct weir_flow *flow, int32_t *sel,
                        int32_t *count, struct weir_error *err) {
     struct weir_counters *counters = &node->dataset->counters;
@@ -163,12 +176,8 @@ static int enter_where(struct weir_node *node, const struct weir_flow *flow, int
     for (int32_t i = 0; rc == WEIR_OK && i < judged; i++) {
         if (node->verdict[i] == 1) {
             sel[kept++] = sel[i];
-        } else if (node->verdict[i] == 4) { /* threw: noted already */
-            counters->tallies[TALLY_WHERE].rejected++;
-            counters->quarantined++;
-            node->rejected[node->rejected_count++] = sel[i];
-        } else if (node->verdict[i] == 5) {
-            rc = node_reject(node, sel[i], TALLY_BUDGET, node->dataset->breach_text);
+        } else if (node->verdict[i] >= VERDICT_THREW) {
+            rc = node_where_failed(node, sel[i], node->verdict[i]);
         } else {
             counters->filtered++;
             change_leaves(node, flow, sel[i]);

@@ -217,10 +217,12 @@ static int start_source(struct weir_pipeline *p, int32_t s, struct weir_error *e
 
 int intake_start(struct weir_pipeline *p, struct weir_error *err) {
     int rc = WEIR_OK;
-    for (int32_t s = 0; rc == WEIR_OK && s < p->source_count; s++) {
+    int32_t ahead = 0;
+    for (int32_t s = 0; s < p->source_count; s++) {
         p->sources[s].ahead = weir_graph_looked_up(p->graph, s);
-        p->intake.ahead |= p->sources[s].ahead;
+        ahead += p->sources[s].ahead;
     }
+    p->intake.ahead = ahead > 0 && ahead < p->source_count; /* there are others to hold up */
     for (int32_t s = 0; rc == WEIR_OK && s < p->source_count; s++) {
         if (p->sources[s].ahead || !p->intake.ahead) {
             rc = start_source(p, s, err);

@@ -1,44 +1,20 @@
-/* An interval join inside a stream: its left rows come through entry and dedup, its right rows from
- * another dataset; pairs go on to map in batches of their own, the right row in a column behind the
+/* Joins inside a stream: its left rows come through entry and dedup, its right rows from another
+ * dataset; what meets goes on to map in batches of its own, the right row in a column behind the
  * left columns, a struct that is null where there is none. What a batch brings may be more than a
  * turn should do: what is left of it goes on in weir_graph_fire, piece by piece. */
+#include "pipeline/join.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#include "operator/join.h"
 #include "operator/show.h"
-#include "pipeline/node.h"
 
-enum { PIECE_ROWS = 2048, ALONE_ROWS = 512, EXPIRE_LEAST = 1024, BUILDER_BYTES_MAX = 64 << 20 };
+#define BUILDER_BYTES_MAX ((size_t)64 << 20)
 
-struct join {
-    const struct weir_plan_join *plan;
-    struct weir_join *op;
-    struct weir_dataset *right;
-    struct weir_dataset *late[2];
-    int32_t *kept[2]; /* columns of the left input and of the right dataset */
-    int32_t kept_count[2];
-    struct weir_schema *schemas[2]; /* of the kept left columns; of the struct alone */
-    struct weir_schema *flat;       /* of the kept right columns */
-    struct weir_batch_builder builders[2];
-    bool has_builder[2];
-    bool counts_unmatched;
-    bool settled;    /* the operator knows the watermarks that were recorded */
-    int64_t emitted; /* watermark passed on */
-    /* What is being done. */
-    struct weir_batch *fed;
-    int fed_side;
-    int32_t fed_rows;
-    int64_t ahead[2]; /* watermarks, once the pairs are out */
-    struct weir_join_pair pairs[PIECE_ROWS];
-    struct weir_row *rows[PIECE_ROWS];
-    int32_t sel[PIECE_ROWS];
-    int64_t times[PIECE_ROWS];
-    int64_t before[PIECE_ROWS];
-};
-
-static int full(const struct weir_node *node, int rc, struct weir_error *err) {
-    return weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
+int join_full(const struct weir_node *node, int rc, struct weir_error *err) {
+    return err != NULL && err->code != WEIR_OK
+               ? err->code
+               : weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
 }
 
 /* --- made --------------------------------------------------------------------------------------
@@ -70,39 +46,17 @@ static int add_fields(struct weir_schema **out, const struct weir_field *fields,
 }
 
 static int make_operator(struct weir_node *node, struct weir_error *err) {
-    static const char *const kinds[] = {"inner", "left", "right", "full", "semi", "anti"};
     struct join *join = node->join;
     const struct weir_plan_join *plan = join->plan;
     int32_t *left_on = NULL;
     int32_t *right_on = NULL;
-    int kind = 0;
-    while (kind < WEIR_JOIN_ANTI && strcmp(plan->kind, kinds[kind]) != 0) {
-        kind++;
-    }
     int rc = columns_of(node->input, plan->left_on, plan->on_count, &left_on, err);
     if (rc == WEIR_OK) {
         rc = columns_of(join->right->schema, plan->right_on, plan->on_count, &right_on, err);
     }
-    int32_t high =
-        plan->high_column != NULL ? weir_schema_find(node->input, plan->high_column) : -1;
-    struct weir_join_config config = {
-        .declaration = node->name,
-        .sides = {{node->input, left_on, join->kept[0], join->kept_count[0]},
-                  {join->right->schema, right_on, join->kept[1], join->kept_count[1]}},
-        .on_count = plan->on_count,
-        .kind = (enum weir_join_kind)kind,
-        .low_us = plan->low_us,
-        .high_us = plan->high_us,
-        .high_column = high,
-        .lateness_us = plan->lateness_us,
-        .max_bytes = (size_t)node->graph->plan->state_bytes,
-        .option = "memory.state",
-    };
     if (rc == WEIR_OK) {
-        join->op = weir_join_create(&config, err);
-        rc = join->op != NULL ? WEIR_OK : (err != NULL ? err->code : WEIR_E_NOMEM);
+        rc = join->kind->make(node, left_on, right_on, err);
     }
-    join->counts_unmatched = kind == WEIR_JOIN_INNER || kind == WEIR_JOIN_SEMI;
     free(left_on);
     free(right_on);
     return rc;
@@ -137,6 +91,7 @@ int join_init(struct weir_node *node, struct weir_error *err) {
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
     join->plan = plan;
+    join->kind = strcmp(plan->what, "temporal") == 0 ? &join_temporal : &join_interval;
     join->emitted = join->ahead[0] = join->ahead[1] = WEIR_WATERMARK_NONE;
     node->downstream_watermark = WEIR_WATERMARK_NONE; /* the right side's, in the record */
     join->right = weir_graph_find(node->graph, plan->from);
@@ -170,7 +125,7 @@ int join_init(struct weir_node *node, struct weir_error *err) {
     }
     for (int s = 0; rc == WEIR_OK && s < 2; s++) {
         rc = weir_batch_builder_init(&join->builders[s], node->graph->pool, join->schemas[s],
-                                     PIECE_ROWS, BUILDER_BYTES_MAX, err);
+                                     ROWS_MAX, BUILDER_BYTES_MAX, err);
         join->has_builder[s] = rc == WEIR_OK;
     }
     if (rc == WEIR_OK) {
@@ -193,32 +148,38 @@ void join_fini(struct weir_node *node) {
         free(join->kept[s]);
     }
     weir_schema_unref(join->flat);
-    weir_batch_unref(join->fed);
-    weir_join_destroy(join->op);
+    join_fed_done(node);
+    if (join->op != NULL) {
+        join->kind->destroy(join->op);
+    }
+    free(join->work);
     free(join);
 }
 
-/* --- batches of pairs --------------------------------------------------------------------------
+/* --- batches -----------------------------------------------------------------------------------
  */
 
-/* rows[0..count) of a side out of the state, as columns of `out`. */
-static int put_kept(struct weir_node *node, struct weir_batch *out, int side,
-                    struct weir_row *const *rows, int32_t count) {
-    struct join *join = node->join;
-    struct weir_batch_builder *builder = &join->builders[side];
-    int rc = weir_batch_builder_begin_rows(builder, count);
-    struct weir_column_builder *columns =
-        side == WEIR_LEFT ? builder->columns : builder->columns[0].children;
-    for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
-        rc = weir_join_decode(join->op, side, rows[i], columns);
-        if (rc == WEIR_OK && side == WEIR_RIGHT) {
-            rc = weir_builder_struct(&builder->columns[0]);
-        }
-        if (rc == WEIR_OK) {
-            weir_batch_builder_finish_row(builder);
-        }
+int join_begin_kept(struct weir_node *node, int side, int32_t count,
+                    struct weir_column_builder **columns) {
+    struct weir_batch_builder *builder = &node->join->builders[side];
+    *columns = side == WEIR_LEFT ? builder->columns : builder->columns[0].children;
+    return weir_batch_builder_begin_rows(builder, count);
+}
+
+int join_finish_row(struct weir_node *node, int side, int rc) {
+    struct weir_batch_builder *builder = &node->join->builders[side];
+    if (rc == WEIR_OK && side == WEIR_RIGHT) {
+        rc = weir_builder_struct(&builder->columns[0]);
     }
-    struct weir_batch *built = weir_batch_builder_take(builder);
+    if (rc == WEIR_OK) {
+        weir_batch_builder_finish_row(builder);
+    }
+    return rc;
+}
+
+int join_end_kept(struct weir_node *node, struct weir_batch *out, int side, int rc) {
+    struct join *join = node->join;
+    struct weir_batch *built = weir_batch_builder_take(&join->builders[side]);
     if (rc == WEIR_OK && side == WEIR_RIGHT) {
         rc = weir_batch_borrow(out, join->plan->column, built, 0);
     }
@@ -229,8 +190,7 @@ static int put_kept(struct weir_node *node, struct weir_batch *out, int side,
     return rc;
 }
 
-/* join->sel[0..count) of the batch fed, as columns of `out`. */
-static int put_fed(struct weir_node *node, struct weir_batch *out, int32_t count) {
+int join_put_fed(struct weir_node *node, struct weir_batch *out, int32_t count) {
     struct join *join = node->join;
     struct weir_batch *fed = join->fed;
     int rc = WEIR_OK;
@@ -254,8 +214,7 @@ static int put_fed(struct weir_node *node, struct weir_batch *out, int32_t count
     return rc;
 }
 
-/* A batch of the stream's columns, all of them null but those put in. */
-static struct weir_batch *empty_batch(struct weir_node *node, int side, int32_t count) {
+struct weir_batch *join_batch(struct weir_node *node, int side, int32_t count) {
     struct join *join = node->join;
     struct weir_batch *out = weir_batch_create(node->graph->pool, node->input);
     int rc = out == NULL ? WEIR_E_LIMIT : WEIR_OK;
@@ -275,33 +234,9 @@ static struct weir_batch *empty_batch(struct weir_node *node, int side, int32_t 
     return out;
 }
 
-/* The pairs as rows. */
-static struct weir_batch *pair_batch(struct weir_node *node, int32_t count) {
+int join_go_on(struct weir_node *node, struct weir_batch *out, int32_t count,
+               struct weir_error *err) {
     struct join *join = node->join;
-    struct weir_batch *out = empty_batch(node, -1, count);
-    for (int32_t i = 0; i < count; i++) {
-        join->sel[i] = join->pairs[i].row;
-        join->rows[i] = join->pairs[i].other;
-        join->times[i] = join->pairs[i].time_us;
-    }
-    int rc = out != NULL ? put_fed(node, out, count) : WEIR_E_LIMIT;
-    if (rc == WEIR_OK) {
-        rc = put_kept(node, out, !join->fed_side, join->rows, count);
-    }
-    if (rc != WEIR_OK) {
-        weir_batch_unref(out);
-        return NULL;
-    }
-    return out;
-}
-
-/* join->sel[0..count) of `out` go on to map. */
-static int go_on(struct weir_node *node, struct weir_batch *out, int32_t count,
-                 struct weir_error *err) {
-    struct join *join = node->join;
-    for (int32_t i = 0; i < out->rows; i++) {
-        join->before[i] = join->emitted;
-    }
     struct weir_flow flow = {
         .batch = out,
         .sel = join->sel,
@@ -312,127 +247,43 @@ static int go_on(struct weir_node *node, struct weir_batch *out, int32_t count,
         .source = -1,
         .partition = node->name,
     };
-    int rc = count > 0 ? stream_joined(node, &flow, err) : WEIR_OK;
+    int rc = count > 0 || node->rejected_count > 0 ? stream_joined(node, &flow, err) : WEIR_OK;
     node->row_base += out->rows;
     return rc;
 }
 
-/* Pairs that hold, of those at hand, as places in node->sel; without a condition all do. */
-static int judge(struct weir_node *node, struct weir_batch *out, int32_t *count,
-                 struct weir_error *err) {
-    struct join *join = node->join;
-    struct weir_counters *counters = &node->dataset->counters;
-    int rc = node_view(node, out, out, err);
-    for (int32_t i = 0; i < *count; i++) {
-        node->sel[i] = i;
-    }
-    if (rc == WEIR_OK) {
-        rc = node_predicate(node, join->plan->where, out, node->sel, *count, node->verdict,
-                            TALLY_WHERE, err);
-    }
-    int32_t kept = 0;
-    for (int32_t i = 0; rc == WEIR_OK && i < *count; i++) {
-        if (node->verdict[i] == 1) {
-            node->sel[kept++] = i;
-        } else if (node->verdict[i] == VERDICT_THREW) { /* noted already */
-            counters->tallies[TALLY_WHERE].rejected++;
-            counters->quarantined++;
-            node->rejected[node->rejected_count++] = i;
-        } else if (node->verdict[i] > VERDICT_THREW) {
-            rc = node_reject(node, i, TALLY_BUDGET, node->dataset->breach_text);
-        }
-    }
-    *count = kept;
-    if (rc == WEIR_OK) {
-        const struct weir_flow flow = {.batch = out, .sel = node->sel, .source = -1};
-        rc = node_leave(node, &flow, err);
-    }
-    return rc;
+void join_fed_done(struct weir_node *node) {
+    weir_batch_unref(node->join->fed);
+    node->join->fed = NULL;
 }
 
-/* A condition is judged over rows, so they are made first; without one only those that leave. */
-static int pass_pairs(struct weir_node *node, int32_t count, struct weir_error *err) {
-    struct join *join = node->join;
-    bool judged = join->plan->where >= 0;
-    struct weir_batch *out = judged ? pair_batch(node, count) : NULL;
-    int32_t leaving = 0;
-    int rc = judged && out == NULL ? full(node, WEIR_E_LIMIT, err) : WEIR_OK;
-    rc = rc == WEIR_OK && judged ? judge(node, out, &count, err) : rc;
-    for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
-        int32_t at = judged ? node->sel[i] : i;
-        bool leaves;
-        rc = weir_join_meet(join->op, &join->pairs[at], &leaves, err);
-        if (leaves && judged) {
-            join->sel[leaving++] = at;
-        } else if (leaves) {
-            join->pairs[leaving++] = join->pairs[at];
-        }
+int join_late(struct weir_node *node, int side, struct weir_batch *batch, const int32_t *sel,
+              int32_t count, struct weir_error *err) {
+    struct weir_dataset *to = node->join->late[side];
+    node->dataset->counters.late += count;
+    if (to == NULL || count == 0) {
+        return WEIR_OK;
     }
-    if (rc == WEIR_OK && !judged && leaving > 0) {
-        out = pair_batch(node, leaving);
-        rc = out == NULL ? full(node, WEIR_E_LIMIT, err) : WEIR_OK;
-        for (int32_t i = 0; i < leaving; i++) {
-            join->sel[i] = i;
-        }
-    }
-    if (rc == WEIR_OK && leaving > 0) {
-        rc = go_on(node, out, leaving, err);
-    }
-    weir_batch_unref(out);
-    return rc;
-}
-
-/* Rows of a side that stay alone. */
-static int pass_alone(struct weir_node *node, int side, int32_t count, struct weir_error *err) {
-    struct join *join = node->join;
-    struct weir_batch *out = empty_batch(node, side, count);
-    int rc = out != NULL ? put_kept(node, out, side, join->rows, count) : WEIR_E_LIMIT;
-    if (rc != WEIR_OK) {
-        weir_batch_unref(out);
-        return full(node, rc, err);
-    }
-    for (int32_t i = 0; i < count; i++) {
-        join->sel[i] = i;
-        join->times[i] = join->rows[i]->time_us;
-    }
-    rc = go_on(node, out, count, err);
-    weir_batch_unref(out);
-    return rc;
+    to->counters.in += count;
+    to->counters.out += count;
+    return node->graph->callbacks.output(node->graph->callbacks.context, to, batch, sel, count,
+                                         err);
 }
 
 /* --- slices ------------------------------------------------------------------------------------
  */
 
-/* The rest of what was begun, about a piece of it. */
 static int step(struct weir_node *node, bool *done, struct weir_error *err) {
     struct join *join = node->join;
-    *done = false;
-    if (join->fed != NULL) {
-        int32_t count = weir_join_pairs(join->op, join->pairs, PIECE_ROWS);
-        int rc = count > 0 ? pass_pairs(node, count, err) : WEIR_OK;
-        if (rc != WEIR_OK || count == PIECE_ROWS) {
-            return rc;
-        }
-        weir_batch_unref(join->fed);
-        join->fed = NULL;
-        int64_t unmatched = weir_join_take_unmatched(join->op);
-        node->dataset->counters.unmatched += join->counts_unmatched ? unmatched : 0;
+    int rc = join->kind->step(node, done, err);
+    if (join->fed == NULL) { /* which are in the record */
+        node->last_watermark = join->ahead[0];
+        node->downstream_watermark = join->ahead[1];
     }
-    weir_join_advance(join->op, WEIR_LEFT, join->ahead[0]);
-    weir_join_advance(join->op, WEIR_RIGHT, join->ahead[1]);
-    node->last_watermark = join->ahead[0];
-    node->downstream_watermark = join->ahead[1];
-    int side;
-    int32_t count = weir_join_alone(join->op, join->rows, ALONE_ROWS, &side);
-    if (count > 0) {
-        int rc = pass_alone(node, side, count, err);
-        if (rc != WEIR_OK || weir_join_any_alone(join->op)) {
-            return rc;
-        }
+    if (rc != WEIR_OK || !*done) {
+        return rc;
     }
-    *done = true;
-    weir_join_expire(join->op, (size_t)join->fed_rows * 2 + EXPIRE_LEAST);
-    int64_t watermark = weir_join_watermark(join->op);
+    int64_t watermark = join->kind->watermark(join->op);
     if (watermark <= join->emitted) {
         return WEIR_OK;
     }
@@ -446,8 +297,8 @@ static void settle(struct weir_node *node) {
         join->settled = true;
         join->ahead[0] = node->last_watermark;
         join->ahead[1] = node->downstream_watermark;
-        weir_join_set_watermarks(join->op, join->ahead[0], join->ahead[1]);
-        join->emitted = weir_join_watermark(join->op);
+        join->kind->set_watermarks(join->op, join->ahead[0], join->ahead[1]);
+        join->emitted = join->kind->watermark(join->op);
     }
 }
 
@@ -494,22 +345,6 @@ int join_feed(struct weir_node *node, int side, const struct weir_flow *flow,
                             "%s: no event time reaches this join from '%s'; declare `time` there",
                             node->name, side == WEIR_LEFT ? node->from : join->plan->from);
     }
-    int32_t late_sel[ROWS_MAX];
-    int32_t late = 0;
-    if (rc == WEIR_OK) {
-        rc = weir_join_feed(join->op, side, flow->batch, flow->sel, flow->count, flow->times_us,
-                            flow->watermark_before_us, late_sel, &late, err);
-    }
-    if (rc == WEIR_OK && late > 0) {
-        struct weir_dataset *to = join->late[side];
-        node->dataset->counters.late += late;
-        if (to != NULL) {
-            to->counters.in += late;
-            to->counters.out += late;
-            rc = node->graph->callbacks.output(node->graph->callbacks.context, to, flow->batch,
-                                               late_sel, late, err);
-        }
-    }
     if (rc != WEIR_OK) {
         return rc;
     }
@@ -517,6 +352,10 @@ int join_feed(struct weir_node *node, int side, const struct weir_flow *flow,
     join->fed_side = side;
     join->fed_rows = flow->count;
     node->row_base = ROWS_MAX;
+    rc = join->kind->feed(node, side, flow, err);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
     raise(join, side, flow->watermark_us);
     return run(node, err);
 }
@@ -539,7 +378,7 @@ const struct weir_dataset *join_right(const struct weir_node *node) {
 int32_t join_cells(struct weir_node *node, struct weir_cell **cells, int32_t capacity) {
     int32_t count = 0;
     for (int s = 0; node->join != NULL && s < 2 && count < capacity; s++) {
-        cells[count++] = weir_join_cell(node->join->op, s);
+        cells[count++] = node->join->kind->cell(node->join->op, s);
     }
     return count;
 }
@@ -547,20 +386,21 @@ int32_t join_cells(struct weir_node *node, struct weir_cell **cells, int32_t cap
 int32_t join_shows(struct weir_node *node, struct weir_show *shows, int32_t capacity) {
     int32_t count = 0;
     for (int s = 0; node->join != NULL && s < 2 && count < capacity; s++) {
-        weir_join_show(node->join->op, s, &shows[count++]);
+        node->join->kind->show(node->join->op, s, &shows[count++]);
     }
     return count;
 }
 
 int join_restore(struct weir_node *node, struct weir_error *err) {
-    return node->join != NULL ? weir_join_restore(node->join->op, err) : WEIR_OK;
+    return node->join != NULL ? node->join->kind->restore(node->join->op, err) : WEIR_OK;
 }
 
 bool join_same(const struct weir_node *a, const struct weir_node *b) {
     if (a->join == NULL || b->join == NULL) {
         return a->join == b->join;
     }
-    return weir_join_shape(a->join->op) == weir_join_shape(b->join->op) &&
+    return a->join->kind == b->join->kind &&
+           a->join->kind->shape(a->join->op) == b->join->kind->shape(b->join->op) &&
            weir_schema_equal(a->join->right->schema, b->join->right->schema);
 }
 
@@ -570,7 +410,7 @@ void join_take_state(struct weir_node *node, struct weir_node *from) {
     if (to == NULL || old == NULL) {
         return;
     }
-    struct weir_join *op = to->op;
+    void *op = to->op;
     to->op = old->op;
     old->op = op;
     to->settled = old->settled;
@@ -580,6 +420,6 @@ void join_take_state(struct weir_node *node, struct weir_node *from) {
 
 void join_estimate(const struct weir_node *node, size_t bytes[2]) {
     for (int s = 0; s < 2; s++) {
-        bytes[s] = weir_join_estimate(node->join->op, s);
+        bytes[s] = node->join->kind->estimate(node->join->op, s);
     }
 }

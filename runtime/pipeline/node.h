@@ -13,7 +13,8 @@ enum {
     ROWS_MAX = WEIR_BATCH_ROWS_MAX,
     FIRED_ROWS = 128,    /* of windows that are over, a slice */
     NULL_SITES_MAX = 63, /* of a function; site * 4 + 3 fits a byte */
-    VERDICT_THREW = 4    /* beside those of abi/call.h */
+    VERDICT_THREW = 4,   /* beside those of abi/call.h */
+    VERDICT_BREACHED = 5
 };
 
 /* A reason noted against a row; a row's notes are a list. Texts live in graph->texts. */
@@ -236,7 +237,7 @@ struct change_split {
 };
 
 int change_init(struct weir_node *node) WEIR_MUST_CHECK;
-/* That of a row of the input. */
+/* enum weir_change, of a row of the input */
 int64_t change_kind(const struct weir_node *node, const struct weir_batch *batch, int32_t row);
 void change_begin(struct weir_node *node, const struct weir_flow *flow);
 /* A truncate of a table whose rows come by several ways has no place among them. */
@@ -417,6 +418,8 @@ void node_fini(struct weir_node *node);
 int node_enter(struct weir_node *node, const struct weir_flow *flow, int32_t *sel, int32_t *count,
                const int64_t **times, const int64_t **wm_before, int64_t *watermark,
                struct weir_error *err) WEIR_MUST_CHECK;
+/* A row that `where` does not keep for another reason than that it says so. */
+int node_where_failed(struct weir_node *node, int32_t row, uint8_t verdict) WEIR_MUST_CHECK;
 /* Writes the rows whose reasons were noted during this batch, and forgets the notes. */
 int node_leave(struct weir_node *node, const struct weir_flow *flow,
                struct weir_error *err) WEIR_MUST_CHECK;

@@ -397,6 +397,7 @@ static void read_join(struct reader *r, const json_t *object, struct weir_plan_j
         return;
     }
     join->name = text(r, value, "name", true);
+    join->what = text(r, value, "what", true);
     join->from = text(r, value, "from", true);
     join->kind = text(r, value, "kind", true);
     join->left_on = text_list(r, value, "left_on", &join->on_count);
@@ -406,6 +407,12 @@ static void read_join(struct reader *r, const json_t *object, struct weir_plan_j
     join->low_us = integer(r, value, "low_us", 0);
     join->high_us = integer(r, value, "high_us", 0);
     join->high_column = text(r, value, "high_column", false);
+    join->window_us = integer(r, value, "window_us", 0);
+    join->every_us = integer(r, value, "every_us", 0);
+    join->bounds = (int32_t)integer(r, value, "bounds", -1);
+    join->as_of = text(r, value, "as_of", false);
+    join->wait_us = integer(r, value, "wait_us", -1);
+    join->quarantine = json_is_true(member(value, "quarantine"));
     join->lateness_us = integer(r, value, "lateness_us", 0);
     join->where = (int32_t)integer(r, value, "where", -1);
     join->late_left = text(r, value, "late_left", false);

@@ -132,6 +132,7 @@ struct weir_plan_lookup {
 
 struct weir_plan_join {
     const char *name; /* as row functions call it; NULL: the stream joins nothing */
+    const char *what; /* "interval", "window", "temporal" */
     const char *from; /* the right dataset */
     const char *kind; /* "inner", "left", "right", "full", "semi", "anti" */
     const char **left_on;
@@ -144,6 +145,12 @@ struct weir_plan_join {
     int64_t low_us;
     int64_t high_us;
     const char *high_column; /* of left, in place of high_us; or NULL */
+    int64_t window_us;       /* of a window join; else 0 */
+    int64_t every_us;
+    int32_t bounds;    /* of input: its window_start, and then window_end; or -1 */
+    const char *as_of; /* of left, of a temporal join; NULL: event time */
+    int64_t wait_us;   /* likewise; -1: for the right watermark */
+    bool quarantine;   /* likewise: what rows do that find nothing and must */
     int64_t lateness_us;
     int32_t where;         /* function of the pair, or -1 */
     const char *late_left; /* datasets of rows too late; or NULL */

@@ -78,35 +78,6 @@ static int entry_set(struct remembered *r, struct entry *entry, const void *byte
     return WEIR_OK;
 }
 
-/* Bytes of the value at `at` of a column; 0 when they are cut. */
-static size_t value_bytes(uint8_t type, const uint8_t *at, size_t left) {
-    size_t size = 1;
-    if (left == 0 || at[0] > 1) {
-        return 0;
-    }
-    if (at[0] == 0) {
-        return 1;
-    }
-    if (weir_type_is_bytes(type)) {
-        uint64_t length = 0;
-        for (unsigned shift = 0;; shift += 7) {
-            if (size >= left || shift > 63) {
-                return 0;
-            }
-            uint8_t byte = at[size++];
-            length |= (uint64_t)(byte & 0x7f) << shift;
-            if ((byte & 0x80) == 0) {
-                break;
-            }
-        }
-        return length <= left - size ? size + (size_t)length : 0;
-    }
-    size += type == WEIR_TYPE_BOOL      ? 1
-            : type == WEIR_TYPE_DECIMAL ? 16
-                                        : (size_t)weir_type_width(type);
-    return size <= left ? size : 0;
-}
-
 static int entry_decode(void *context, void *value, const uint8_t *bytes, size_t length,
                         struct weir_error *err) {
     struct remembered *r = context;
@@ -114,7 +85,7 @@ static int entry_decode(void *context, void *value, const uint8_t *bytes, size_t
     bool good = length >= HEAD_BYTES;
     for (int32_t c = 0; good && c < r->schema->count; c++) {
         if (r->columns[c] != NULL) {
-            size_t size = value_bytes(r->schema->fields[c].type, bytes + at, length - at);
+            size_t size = weir_key_value_bytes(r->schema->fields[c].type, bytes + at, length - at);
             good = size > 0;
             at += size;
         }
@@ -241,7 +212,7 @@ static int show_row(void *owner, const struct weir_show_entry *entry, struct wei
             continue;
         }
         size_t left = entry->value_bytes - at;
-        size_t size = value_bytes(r->schema->fields[c].type, entry->value + at, left);
+        size_t size = weir_key_value_bytes(r->schema->fields[c].type, entry->value + at, left);
         rc = weir_shown_key(out, r->columns[c], entry->value + at, size, &out->value, err);
         at += size;
     }
@@ -267,23 +238,6 @@ uint64_t remembered_shape(const struct remembered *r) {
 
 /* --- rows --------------------------------------------------------------------------------- */
 
-static bool leaves_out(const struct remembered *r, const struct weir_batch *batch, int32_t row,
-                       int32_t column) {
-    const struct weir_column *list = r->unavailable >= 0 ? &batch->columns[r->unavailable] : NULL;
-    const char *wanted = r->schema->fields[column].name;
-    if (list == NULL || weir_column_is_null(list, row)) {
-        return false;
-    }
-    for (int32_t i = list->offsets[row]; i < list->offsets[row + 1]; i++) {
-        int32_t size;
-        const char *name = weir_column_bytes(&list->children[0], i, &size);
-        if (strncmp(wanted, name, (size_t)size) == 0 && wanted[size] == '\0') {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* The row as it is now, into r->row: what it leaves out is as it was. */
 static int make_row(struct remembered *r, const struct weir_flow *flow, int32_t position,
                     const struct entry *old) {
@@ -302,10 +256,11 @@ static int make_row(struct remembered *r, const struct weir_flow *flow, int32_t 
         const struct weir_keys *values = &r->values[c];
         const uint8_t *bytes = values->bytes + values->offsets[position];
         size_t size = values->offsets[position + 1] - values->offsets[position];
-        size_t old_size =
-            old != NULL ? value_bytes(r->schema->fields[c].type, old->bytes + at, old->size - at)
-                        : 0;
-        bool keeps = old_size > 0 && leaves_out(r, flow->batch, row, c);
+        size_t old_size = old != NULL ? weir_key_value_bytes(r->schema->fields[c].type,
+                                                             old->bytes + at, old->size - at)
+                                      : 0;
+        bool keeps = old_size > 0 && weir_change_leaves_out(flow->batch, r->unavailable, row,
+                                                            r->schema->fields[c].name);
         rc = weir_buffer_append(&r->row, keeps ? old->bytes + at : bytes, keeps ? old_size : size);
         at += old_size;
     }
@@ -323,7 +278,7 @@ static int put(struct remembered *r, enum weir_change kind, const uint8_t *bytes
             rc = c == r->change ? weir_builder_int(to, kind) : weir_builder_null(to);
             continue;
         }
-        size_t length = value_bytes(r->schema->fields[c].type, bytes + at, size - at);
+        size_t length = weir_key_value_bytes(r->schema->fields[c].type, bytes + at, size - at);
         rc = weir_key_decode(r->columns[c], bytes + at, length, to);
         at += length;
     }
@@ -513,7 +468,8 @@ int remembered_decode(const struct remembered *r, const struct weir_span *row,
         if (r->columns[c] == NULL) {
             continue;
         }
-        size_t size = value_bytes(r->schema->fields[c].type, row->data + at, row->size - at);
+        size_t size =
+            weir_key_value_bytes(r->schema->fields[c].type, row->data + at, row->size - at);
         if (children[c] >= 0) {
             rc = weir_key_decode(r->columns[c], row->data + at, size, &to->children[children[c]]);
         }

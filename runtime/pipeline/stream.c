@@ -428,13 +428,12 @@ static int enter_join(struct weir_node *node, const struct weir_flow *flow, int3
                       int64_t watermark, struct weir_error *err) {
     int rc = node_leave(node, flow, err); /* these are rows of this batch, not of a piece */
     if (rc == WEIR_OK && node->dedup != NULL && count > 0) {
-        int32_t kept = 0;
+        int32_t positions[ROWS_MAX];
         rc = weir_dedup_feed(node->dedup, flow->batch, sel, count, times, wm_before,
                              node->duplicate, err);
-        for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
-            if (!node->duplicate[i]) {
-                sel[kept++] = sel[i];
-            }
+        int32_t kept = rc == WEIR_OK ? distinct_positions(node, count, positions) : 0;
+        for (int32_t i = 0; i < kept; i++) {
+            sel[i] = sel[positions[i]];
         }
         node->dataset->counters.duplicates += count - kept;
         count = kept;

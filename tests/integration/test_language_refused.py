@@ -39,7 +39,7 @@ def test_windows_not_built_are_refused_by_name(project, word):
     refused(project, MODEL.replace("@", "").replace("tumbling", word), word, f"`{word}` is not built yet", "use `")
 
 
-@pytest.mark.parametrize("word", ["temporal_join", "regular_join", "window_join"])
+@pytest.mark.parametrize("word", ["regular_join"])
 def test_joins_not_built_are_refused_by_name(project, word):
     in_stream(project, f'join = {{ j = {word} "bronze.row" {{ on = "id" }} }},', word, f"`{word}` is not built yet")
 

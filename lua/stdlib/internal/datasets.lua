@@ -476,7 +476,8 @@ function datasets.stream(project, reader, node, at, made)
     end
     local join = named.join and joins.read(project, reader, named, { name = from.name, columns = entered, time = has_time }, of) or nil
     joins.check_late(reader, named)
-    entered = join and joins.nullable(join, entered) or entered
+    local judged = entered -- before the join, which may add columns
+    entered = join and joins.entered(join, entered) or entered
     local looked_up, joined = json.array {}, join and { join.met } or nil
     if named.join then
         local columns
@@ -506,8 +507,8 @@ function datasets.stream(project, reader, node, at, made)
         time = time or json.null,
         where = where_function,
         explode = exploded or json.null,
-        expectations = predicate.list(reader, named.expectations, "expectations", entered, from.name, functions, seen, json.array {}),
-        dedup = named.dedup and read_dedup(reader, named.dedup, entered, from.name, has_time) or json.null,
+        expectations = predicate.list(reader, named.expectations, "expectations", judged, from.name, functions, seen, json.array {}),
+        dedup = named.dedup and read_dedup(reader, named.dedup, judged, from.name, has_time) or json.null,
         lookups = looked_up,
         state_version = read_version(reader, named.version),
     }
@@ -579,6 +580,9 @@ function datasets.stream(project, reader, node, at, made)
     local event_time = has_time and has_time.field
     if time then
         event_time = time.field
+    end
+    if join and join.plan.bounds then
+        event_time = nil -- the last moment of the window
     end
     local kept = event_time and naming.column(out, event_time)
     local key = named.key and read_key(reader, named.key, out, of)

@@ -178,8 +178,16 @@ function explain.dataset(result, name, options)
         local function bound(us)
             return us < 0 and "-" .. duration(-us) or duration(us)
         end
-        line("join", ("%s: %s interval_join of %s on %s, right - left from %s to %s%s"):format(join.name, join.kind, join.from, table.concat(on, ", "),
-            bound(join.low_us), said(join.high_column) and "column " .. join.high_column or bound(join.high_us),
+        local how = ""
+        if join.what == "interval" then
+            how = (", right - left from %s to %s"):format(bound(join.low_us), said(join.high_column) and "column " .. join.high_column or bound(join.high_us))
+        elseif join.what == "window" then
+            how = (" in windows of %s%s"):format(duration(join.window_us), join.every_us < join.window_us and ", every " .. duration(join.every_us) or "")
+        elseif join.what == "temporal" then
+            how = (", the version of %s, waiting for it %s%s"):format(said(join.as_of) and "column " .. join.as_of or "the row's time",
+                said(join.wait_us) and duration(join.wait_us) or "until its watermark passes", join.quarantine == true and "; without one to quarantine" or "")
+        end
+        line("join", ("%s: %s %s_join of %s on %s%s%s"):format(join.name, join.kind, join.what, join.from, table.concat(on, ", "), how,
             said(join.where) and ", where function " .. join.where or ""))
     end
     if said(dataset.map) then

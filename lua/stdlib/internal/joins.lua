@@ -1,23 +1,20 @@
--- join = { a = interval_join "silver.auction" { on = …, between = …, kind = … } }: what it means for a stream. Row functions read the right row as j.a;
--- in C it is a struct behind the left columns, of those columns of the right dataset that some function reads or copies.
+-- join = { a = interval_join "silver.auction" { on = …, between = …, kind = … } }, and the other joins of two streams: what they mean for a stream.
+-- Row functions read the right row as j.a; in C it is a struct behind the left columns, of those columns of the right dataset that some function
+-- reads or copies. What is special to a kind is in join_kinds.lua.
 local diagnostic = require "weir.internal.diagnostic"
+local join_kinds = require "weir.internal.join_kinds"
 local json = require "weir.internal.json"
 local naming = require "weir.internal.naming"
 local predicate = require "weir.internal.predicate"
 local syntax = require "weir.internal.syntax"
-local time = require "weir.internal.time"
 local types = require "weir.internal.types"
 local words = require "weir.internal.words"
 
 local joins = {}
 
-local EXAMPLE = 'join = { payment = interval_join "silver.payment" { on = "order_id", between = { "0s", "1h" } } }'
-local options = { on = true, between = true, kind = true, where = true, allowed_lateness = true, late = true }
-local kinds = { inner = true, left = true, right = true, full = true, semi = true, anti = true }
-
 -- `join` has lookups as well (lookups.lua).
 function joins.is_join(x)
-    return words.is_node(x, "interval_join") and not x.open
+    return words.is_node(x) and join_kinds[x.word] ~= nil and not x.open
 end
 
 function joins.check_late(reader, named)
@@ -27,15 +24,21 @@ function joins.check_late(reader, named)
         any = any or joins.is_join(x)
     end
     if named.late and not any then
-        reader:error("type", named.late.at, "late rows of a stream are those that come too late for its interval_join", EXAMPLE)
+        reader:error("type", named.late.at, "late rows of a stream are those that come too late for its join",
+            join_kinds.interval_join.example)
     end
 end
 
 -- `on`: a name, a list, or { left = "right" }.
-local function read_on(reader, field, left, right, at)
+local function read_on(reader, field, left, right, at, default)
     local x = field and reader:resolve(field.value, field.value_at)
     local pairs_of = {}
-    if not field then
+    if not field and default then
+        for i, name in ipairs(default) do
+            pairs_of[i] = { name, name, at }
+        end
+        field = { value_at = at }
+    elseif not field then
         reader:error("type", at, "a join says by which columns", 'on = "order_id", or on = { order_id = "id" }')
         return nil
     elseif type(x) == "string" then
@@ -74,56 +77,6 @@ local function read_on(reader, field, left, right, at)
     return left_on, right_on
 end
 
--- A bound: microseconds, or (the second) the name of a left column.
-local function read_bound(reader, item, left, may_be_column)
-    local x = reader:resolve(item.value, item.value_at)
-    local us = type(x) == "string" and time.parse_duration(x) or type(x) == "cdata" and require("ffi").istype(time.Duration, x) and tonumber(x.us)
-    if us then
-        return us
-    elseif type(x) ~= "string" then
-        reader:error("type", item.value_at, 'a bound is a duration, right - left, such as "-10s"')
-        return nil
-    elseif not may_be_column then
-        reader:error("type", item.value_at, "the lower bound is a duration", "put the streams the other way round to bound it by a column")
-        return nil
-    end
-    local column = predicate.column(reader, left.columns, x, item.value_at, left.name)
-    if column and not (column.type.kind == "timestamp" or column.type.kind == "timestamp_ntz") then
-        reader:error("type", item.value_at, ("the bound is a time; `%s` is %s"):format(x, column.type.text))
-        return nil
-    end
-    return nil, column and x
-end
-
-local function read_between(reader, field, left, plan, at)
-    local t = reader:want(field, "table", "between", '{ "-10s", "10s" }')
-    if not field then
-        reader:error("type", at, "an interval join says how far apart its rows may be, right - left", 'between = { "-10s", "10s" }')
-    end
-    local items = t and reader:fields(t, field.value_at) or {}
-    if t and (#items ~= 2 or items[1].key ~= 1 or items[2].key ~= 2) then
-        reader:error("type", field.value_at, "between takes two bounds, right - left", 'between = { "-10s", "10s" }')
-        return
-    elseif not t then
-        return
-    end
-    plan.low_us = read_bound(reader, items[1], left, false) or 0
-    plan.high_us, plan.high_column = read_bound(reader, items[2], left, true)
-    if plan.high_us and plan.low_us > plan.high_us then
-        reader:error("type", field.value_at, "the lower bound comes after the upper one: nothing would ever be joined")
-    end
-    plan.high_us = plan.high_us or 0
-end
-
-local function check_side(reader, side, place)
-    if naming.column(side.columns, "_change") then
-        reader:error("not-built", place, ("%s changes; an interval join of a changelog is not built yet"):format(side.name))
-    elseif not side.time then
-        reader:error("no-time", place, ("an interval join goes by event time, and nothing declares that of %s"):format(side.name),
-            'add time = { field = "…" } there')
-    end
-end
-
 local function late_name(reader, field, of, list)
     local name = reader:want(field, "string", "late", "a dataset's name")
     if name and require("weir.internal.datasets").check_name(reader, { name = name }, field.value_at) then
@@ -133,7 +86,19 @@ local function late_name(reader, field, of, list)
     return nil
 end
 
--- The interval_join of a stream, or nil. `left`: { name, columns, time }.
+local function read_kind(reader, field, word, kinds)
+    local said = reader:want(field, "string", "kind", '"' .. table.concat(kinds, '", "') .. '"') or "inner"
+    for _, name in ipairs(kinds) do
+        if name == said then
+            return said
+        end
+    end
+    reader:error("type", field.value_at, ("no kind of %s is called %q"):format(#kinds > 2 and "join" or word, said),
+        diagnostic.did_you_mean(said, kinds) or table.concat(kinds, ", "))
+    return "inner"
+end
+
+-- The join of a stream, or nil. `left`: { name, columns, time }.
 function joins.read(project, reader, named, left, of)
     local t = named.join.value
     local items = {}
@@ -145,16 +110,17 @@ function joins.read(project, reader, named, left, of)
     if #items == 0 then
         return nil
     elseif #items > 1 then
-        reader:error("not-built", items[2].at, "a second interval_join in one stream is not built yet", "join the rest in a stream that reads this one")
+        reader:error("not-built", items[2].at, "a second join of two streams in one stream is not built yet", "join the rest in a stream that reads this one")
         return nil
     end
     local item = items[1]
     local node = item.value
+    local kind = join_kinds[node.word]
     if type(item.key) ~= "string" or not item.key:match "^[%a_][%w_]*$" then
-        reader:error("type", item.at, "a join has the name by which row functions know it", EXAMPLE)
+        reader:error("type", item.at, "a join has the name by which row functions know it", kind.example)
         return nil
     elseif type(node.name) ~= "string" then
-        reader:error("type", item.value_at, "interval_join takes a dataset's name", EXAMPLE)
+        reader:error("type", item.value_at, ("%s takes a dataset's name"):format(node.word), kind.example)
         return nil
     end
     local at = reader:place_of(node, item.value_at)
@@ -162,20 +128,13 @@ function joins.read(project, reader, named, left, of)
     if not right or not right.columns then
         return nil -- broken: said there
     end
-    local given = reader:options(node.body, at, options, ("interval_join %q"):format(node.name), false)
-    local plan = { name = item.key, from = node.name }
+    local given = reader:options(node.body, at, kind.options, ("%s %q"):format(node.word, node.name), false)
+    local plan = { name = item.key, what = kind.what, from = node.name, low_us = 0, high_us = 0 }
     local late_sets = {}
-    check_side(reader, left, at)
-    check_side(reader, right, at)
-    plan.left_on, plan.right_on = read_on(reader, given.on, left, right, at)
-    read_between(reader, given.between, left, plan, at)
-    plan.kind = reader:want(given.kind, "string", "kind", '"inner", "left", "right", "full", "semi" or "anti"') or "inner"
-    if not kinds[plan.kind] then
-        reader:error("type", given.kind.value_at, ("no kind of join is called %q"):format(plan.kind),
-            diagnostic.did_you_mean(plan.kind, { "inner", "left", "right", "full", "semi", "anti" }) or "inner, left, right, full, semi or anti")
-        plan.kind = "inner"
-    end
-    plan.lateness_us = reader:duration(given.allowed_lateness, "allowed_lateness") or 0
+    plan.kind = read_kind(reader, given.kind, node.word, kind.kinds)
+    plan.left_on, plan.right_on = read_on(reader, given.on, left, right, at, kind.default_on and kind.default_on(right))
+    kind.read(reader, given, { left = left, right = right }, plan, at)
+    plan.lateness_us = reader:duration(given.allowed_lateness, "allowed_lateness") or plan.lateness_us or 0
     plan.late_left = late_name(reader, named.late, of, late_sets)
     plan.late_right = late_name(reader, given.late, of, late_sets)
     if not plan.left_on then
@@ -195,14 +154,18 @@ function joins.read(project, reader, named, left, of)
     }
 end
 
--- The left columns: where right rows leave alone, any of them may be null.
-function joins.nullable(join, columns)
-    if join.plan.kind ~= "right" and join.plan.kind ~= "full" then
-        return columns
-    end
+-- The columns of what the join makes: the left ones, any of which may be null where right rows leave alone, and those it adds.
+function joins.entered(join, columns)
+    local outer = join.plan.kind == "right" or join.plan.kind == "full"
     local list = {}
     for i, column in ipairs(columns) do
-        list[i] = { name = column.name, type = column.type, nullable = true, exploded = column.exploded }
+        list[i] = outer and { name = column.name, type = column.type, nullable = true, exploded = column.exploded } or column
+    end
+    if join.plan.bounds then
+        join.plan.bounds = #list
+        for _, name in ipairs { "window_start", "window_end" } do
+            list[#list + 1] = { name = name, type = types.of "timestamp", nullable = false, made = true }
+        end
     end
     return list
 end
@@ -343,7 +306,7 @@ function joins.finish(reader, join, input, passes, reads)
     plan.left = json.array {}
     for _, column in ipairs(input) do
         local read = not reads or reads[column.name]
-        if not column.exploded and (passes[column.name] or read or not column.name:match "^_") then
+        if not column.exploded and not column.made and (passes[column.name] or read or not column.name:match "^_") then
             if not types.is_nested(column.type) then
                 plan.left[#plan.left + 1] = column.name
             elseif passes[column.name] or reads and reads[column.name] then

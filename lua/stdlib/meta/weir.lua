@@ -51,7 +51,7 @@
 ---@field map? fun(e: weir.row, out: weir.row, j: table)
 ---@field drop? weir.names
 ---@field join? table<string, weir.node> what stands beside each row, by name: { product = lookup "silver.product" { on = "sku" } }
----@field late? string the dataset of rows too late for an interval_join
+---@field late? string the dataset of rows too late for a join
 ---@field explode? table the column that takes an element and its list, { line = "lines" }; index = "line_no", keep_empty = true
 ---@field keep? weir.names
 ---@field ensures? weir.node[]
@@ -157,6 +157,22 @@ function async_lookup(url) end
 ---@param name string
 ---@return fun(options: { on: any, between: string[], kind?: string, where?: function, allowed_lateness?: string, late?: string }): weir.node
 function interval_join(name) end
+---@class weir.temporal
+---@field on? any
+---@field as_of? string a timestamp column that says which version is meant; event time
+---@field kind? "inner"|"left"
+---@field wait? string how long a row waits for the versions' watermark
+---@field unmatched? "drop"|"quarantine"
+---@field allowed_lateness? string
+
+---The version of another row that was valid at this row's time.
+---@param name string a dataset with a key and a time
+---@return fun(options: weir.temporal): weir.node
+function temporal_join(name) end
+---Rows of another stream with the same key in the same window.
+---@param name string
+---@return fun(options: { on: any, window: weir.node, kind?: string, where?: function, allowed_lateness?: string, late?: string }): weir.node
+function window_join(name) end
 ---In `map`: passes on the columns of a joined row that the stream's rows do not have.
 ---@param out table
 ---@param joined table

@@ -1,0 +1,85 @@
+#pragma once
+/* Rows under keys that come and go one by one: those of a key form a chain in order of their time
+ * (equal times: in order of arrival). What a temporal join has of its versions, and a regular join
+ * of both its sides.
+ *
+ * Each row is a slot of a table (table.h), so its images are those of rows that changed, whatever
+ * the length of the chain; the chains themselves are rebuilt from the slots. A row stays where it
+ * is until it is removed. One thread (the loop). */
+#include "state/table.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct weir_link { /* a row; 0 is no number */
+    int64_t time_us;
+    uint8_t *bytes;
+    uint32_t size;
+    uint32_t count;  /* the owner's: touch the row before it changes */
+    uint32_t number; /* the row's own */
+    uint32_t older;
+    uint32_t newer;
+    uint32_t ended; /* the owner's, likewise: 0 or 1 */
+};
+
+struct weir_chain { /* the ends of one */
+    struct weir_link *oldest;
+    struct weir_link *newest;
+};
+
+/* Keys of images begin with eight bytes of the chains' own. */
+enum { WEIR_CHAIN_KEY_FROM = 8 };
+/* Reads the head of an image's value: the row follows it. Bytes of the head; 0: it is none. */
+size_t weir_chains_read(const uint8_t *value, size_t size, struct weir_link *out);
+
+struct weir_chains;
+
+struct weir_chains_config {
+    const char *declaration; /* copied */
+    const char *cell;        /* copied */
+    uint64_t shape;
+    size_t max_bytes; /* 0: none */
+    const char *option;
+};
+
+struct weir_chains *weir_chains_create(const struct weir_chains_config *config,
+                                       struct weir_error *err);
+void weir_chains_destroy(struct weir_chains *chains);
+
+/* For weir_keys_hash. */
+uint64_t weir_chains_seed(const struct weir_chains *chains);
+void weir_chains_prefetch(const struct weir_chains *chains, uint64_t hash);
+/* The key's chain; both ends NULL: there is none. */
+struct weir_chain weir_chains_find(const struct weir_chains *chains, uint64_t hash, const void *key,
+                                   size_t key_bytes);
+/* NULL where there is none. */
+struct weir_link *weir_chains_link(const struct weir_chains *chains, uint32_t number);
+
+/* Copies key and row; no row is moved by it. NULL: WEIR_E_LIMIT at the cap, WEIR_E_NOMEM; nothing
+ * happened. */
+struct weir_link *weir_chains_add(struct weir_chains *chains, uint64_t hash, const void *key,
+                                  size_t key_bytes, int64_t time_us, const void *row,
+                                  size_t row_bytes, struct weir_error *err);
+/* The same of the key of another row, with no bytes. */
+struct weir_link *weir_chains_add_beside(struct weir_chains *chains, const struct weir_link *other,
+                                         int64_t time_us, struct weir_error *err);
+/* Other bytes in a row's place. WEIR_E_LIMIT, WEIR_E_NOMEM. */
+int weir_chains_set(struct weir_chains *chains, struct weir_link *link, const void *row,
+                    size_t row_bytes, struct weir_error *err) WEIR_MUST_CHECK;
+int weir_chains_touch(struct weir_chains *chains, struct weir_link *link,
+                      struct weir_error *err) WEIR_MUST_CHECK;
+int weir_chains_remove(struct weir_chains *chains, struct weir_link *link,
+                       struct weir_error *err) WEIR_MUST_CHECK;
+
+/* Numbers run 1..weir_chains_numbers: for sweeps over all rows. */
+uint32_t weir_chains_numbers(const struct weir_chains *chains);
+size_t weir_chains_rows(const struct weir_chains *chains);
+size_t weir_chains_bytes(const struct weir_chains *chains);
+struct weir_cell *weir_chains_cell(struct weir_chains *chains);
+/* After all images were applied, before the first row. */
+int weir_chains_restore(struct weir_chains *chains, struct weir_error *err) WEIR_MUST_CHECK;
+
+#ifdef __cplusplus
+}
+#endif
