@@ -160,6 +160,20 @@ def metadata_of(name, **more):
     return change
 
 
+@pytest.mark.parametrize("mapping", [None, "name"])
+def test_listed_columns_alone_have_statistics(tool, tmp_path, plain, mapping):
+    """However far behind they are; a struct's name lists all in it, backticks keep a dot in a name."""
+    table = make(tool, tmp_path, "t", mapping=mapping, configuration={"delta.dataSkippingStatsColumns": "ID, who.`age`,day , `no.such`", "delta.dataSkippingNumIndexedCols": "1"})
+    run(tool, "write", tmp_path, "t", 1)
+    schema = json.loads(action(read_log(table), "metaData")["schemaString"])
+    names = {f["metadata"].get("delta.columnMapping.physicalName", f["name"]): f["name"] for f in schema["fields"]}
+    for add in (a["add"] for a in read_log(table, 1) if "add" in a):
+        stats = json.loads(add["stats"])
+        assert {names[name] for name in stats["nullCount"]} == {"id", "who", "day"}
+        assert all(len(value) == 1 for value in stats["nullCount"].values() if isinstance(value, dict))
+    assert len(rows_of(tool, tmp_path, "t")) == 50
+
+
 def test_a_default_is_owed_to_columns_left_out_alone(tool, tmp_path, plain):
     make(tool, tmp_path, "t", writers=["allowColumnDefaults"], change=metadata_of("note", CURRENT_DEFAULT="'none'"))
     run(tool, "write", tmp_path, "t", 3)

@@ -1,5 +1,5 @@
 """kill -9 at the entry of each system call that changes anything on disk, of a write with its commit and checkpoint, a merge by
-copying and by deletion vectors, a compaction, a Z-ORDER, a restore and a vacuum: no row is lost or doubled, deltalake opens the
+copying and by deletion vectors, a compaction, a Z-ORDER, a restore, a replacing, an altering and a vacuum: no row is lost or doubled, deltalake opens the
 table, and doing it again ends as if nothing had happened. WEIR_SYSCALLS=all takes every call, else a sample."""
 
 import collections
@@ -71,6 +71,19 @@ def restore(case):
     return case.table("restore", "--version", "3")
 
 
+def replace(case):
+    case.prepare(3)
+    (case.root / "new").mkdir()
+    rows = [{**row, "region": "north", "_change": 0} for row in random_changes(random.Random(8), 30, 30, 0)]
+    merge(case.build, case.root / "new", "t", COPY, change_file(case.root / "new.parquet", rows))
+    return case.table("replace", "--where", "region = 'north'", "--from", str(case.root / "new/t"))
+
+
+def alter(case):
+    case.prepare(3)
+    return case.table("alter", "--rename", "note=remark,amount=price")
+
+
 def vacuum(case):
     case.prepare(6, VECTORS)
     weir(case.binary, "optimize", case.base / "t")
@@ -96,7 +109,7 @@ def calls(strace, command, log):  # noqa: F811
     return seen
 
 
-@pytest.mark.parametrize("prepare", [write_and_checkpoint, merge_by_copying, merge_by_vectors, compaction, zorder, restore, vacuum], ids=lambda case: case.__name__)
+@pytest.mark.parametrize("prepare", [write_and_checkpoint, merge_by_copying, merge_by_vectors, compaction, zorder, restore, replace, alter, vacuum], ids=lambda case: case.__name__)
 def test_a_kill_at_any_system_call_loses_and_doubles_nothing(binary, build, strace, tmp_path, prepare):  # noqa: F811
     case = Case(binary, build, tmp_path)
     command = prepare(case)

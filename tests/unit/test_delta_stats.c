@@ -30,7 +30,7 @@ static void expect(uint8_t type, const void *min, size_t min_size, const void *m
     struct weir_buffer out;
     char whole[1024];
     weir_buffer_init(&out, 1u << 16);
-    assert_int_equal(weir_delta_stats_format(&info, 32, 4, &out), WEIR_OK);
+    assert_int_equal(weir_delta_stats_format(&info, 32, NULL, 4, &out), WEIR_OK);
     snprintf(whole, sizeof(whole), "{\"numRecords\":9,%s,\"nullCount\":{\"c\":2}}", wanted);
     assert_string_equal(weir_buffer_text(&out), whole);
     weir_buffer_fini(&out);

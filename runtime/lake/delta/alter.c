@@ -29,6 +29,7 @@ struct altering {
     char max_id[24];
     const char *features[FEATURES_MAX];
     int32_t feature_count;
+    bool changed;
 };
 
 static json_t *find_field(const struct altering *altering, const char *name, size_t *index) {
@@ -138,10 +139,22 @@ static int turn_on_mapping(struct altering *altering, struct weir_error *err) {
     return rc;
 }
 
+/* A run that was killed after its commit may be repeated. */
+static bool is_renamed(const struct altering *altering, const struct weir_delta_rename *rename) {
+    char *now = weir_delta_renamed_to(&altering->table->snapshot->metadata, rename->from);
+    bool done = now != NULL && strcmp(now, rename->to) == 0;
+    free(now);
+    return done;
+}
+
 static int rename_column(struct altering *altering, const struct weir_delta_rename *rename,
                          struct weir_error *err) {
     size_t at;
     size_t other;
+    if (find_field(altering, rename->from, &at) == NULL && is_renamed(altering, rename)) {
+        return WEIR_OK;
+    }
+    altering->changed = true;
     json_t *field = want_field(altering, rename->from, &at, err);
     int rc = field != NULL ? check_unread(altering, rename->from, err) : WEIR_E_SCHEMA;
     if (rc != WEIR_OK) {
@@ -177,6 +190,7 @@ static int rename_column(struct altering *altering, const struct weir_delta_rena
 static int drop_column(struct altering *altering, const char *name, struct weir_error *err) {
     size_t at;
     json_t *fields = json_object_get(altering->root, "fields");
+    altering->changed = true;
     int rc = want_field(altering, name, &at, err) != NULL ? check_unread(altering, name, err)
                                                           : WEIR_E_SCHEMA;
     for (int32_t i = 0; i < altering->next.partition_count && rc == WEIR_OK; i++) {
@@ -197,6 +211,7 @@ static int widen_column(struct altering *altering, const struct weir_delta_widen
                         struct weir_error *err) {
     size_t at;
     json_t *field = want_field(altering, widening->column, &at, err);
+    altering->changed = true;
     int rc = field != NULL ? WEIR_OK : WEIR_E_SCHEMA;
     for (int32_t i = 0; i < altering->next.partition_count && rc == WEIR_OK; i++) {
         if (strcasecmp(altering->next.partition_columns[i], widening->column) == 0) {
@@ -270,7 +285,7 @@ static int derive(const struct weir_delta_table *table,
         }
         rc = apply_options(&altering, err);
     }
-    rc = rc == WEIR_OK ? format(&altering, out, err) : rc;
+    rc = rc == WEIR_OK && altering.changed ? format(&altering, out, err) : rc;
     free(altering.next.configuration);
     free((void *)altering.next.partition_columns);
     json_decref(altering.root);
@@ -290,7 +305,9 @@ int weir_delta_alter(struct weir_delta_table *table, const struct weir_delta_alt
     int rc = WEIR_OK;
     for (int32_t attempt = 1; rc == WEIR_OK; attempt++) {
         rc = derive(table, options, &actions, err);
-        rc = rc == WEIR_OK ? delta_commit_actions(table, &body, err) : rc;
+        if (rc == WEIR_OK && actions.size > 0) {
+            rc = delta_commit_actions(table, &body, err);
+        }
         if (rc != WEIR_E_CONFLICT) {
             break;
         }

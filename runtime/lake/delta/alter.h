@@ -30,9 +30,9 @@ struct weir_delta_alter_options {
     int32_t widening_count;
 };
 
-/* One commit. WEIR_E_SCHEMA names the column there is none of, the name that is taken, the type
- * that is not wider, the partition column; WEIR_E_UNSUPPORTED the constraint or generated column
- * that reads what would go. */
+/* One commit; none where there is nothing but renames that were made before. WEIR_E_SCHEMA names
+ * the column there is none of, the name that is taken, the type that is not wider, the partition
+ * column; WEIR_E_UNSUPPORTED the constraint or generated column that reads what would go. */
 int weir_delta_alter(struct weir_delta_table *table, const struct weir_delta_alter_options *options,
                      struct weir_error *err) WEIR_MUST_CHECK;
 

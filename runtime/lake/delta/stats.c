@@ -169,8 +169,8 @@ static int put_names(struct weir_buffer *out, const struct weir_parquet_column_i
     return rc;
 }
 
-static int put_tree(const struct weir_parquet_file_info *info, int32_t leaves, enum kind kind,
-                    int32_t string_chars, struct weir_buffer *out) {
+static int put_tree(const struct weir_parquet_file_info *info, int32_t leaves, const bool *skipped,
+                    enum kind kind, int32_t string_chars, struct weir_buffer *out) {
     const struct weir_parquet_column_info *last = NULL;
     int32_t open = 0; /* objects open below the tree's own */
     int rc = weir_buffer_append_text(out, "{");
@@ -178,7 +178,7 @@ static int put_tree(const struct weir_parquet_file_info *info, int32_t leaves, e
     weir_buffer_init(&value, VALUE_BYTES_MAX * 8);
     for (int32_t i = 0; i < leaves && rc == WEIR_OK; i++) {
         const struct weir_parquet_column_info *column = &info->columns[i];
-        if (column->repeated) {
+        if (column->repeated || (skipped != NULL && skipped[i])) {
             continue; /* what a list holds has no statistics in Delta */
         }
         weir_buffer_clear(&value);
@@ -212,7 +212,7 @@ static int put_tree(const struct weir_parquet_file_info *info, int32_t leaves, e
 }
 
 int weir_delta_stats_format(const struct weir_parquet_file_info *info, int32_t leaves_max,
-                            int32_t string_chars, struct weir_buffer *out) {
+                            const bool *skipped, int32_t string_chars, struct weir_buffer *out) {
     int32_t leaves =
         leaves_max < 0 || leaves_max > info->column_count ? info->column_count : leaves_max;
     int rc = weir_buffer_printf(out, "{\"numRecords\":%" PRId64, info->rows);
@@ -220,7 +220,7 @@ int weir_delta_stats_format(const struct weir_parquet_file_info *info, int32_t l
     for (int kind = MIN; kind <= NULLS && rc == WEIR_OK && leaves > 0; kind++) {
         rc = weir_buffer_printf(out, ",\"%s\":", names[kind]);
         if (rc == WEIR_OK) {
-            rc = put_tree(info, leaves, (enum kind)kind, string_chars, out);
+            rc = put_tree(info, leaves, skipped, (enum kind)kind, string_chars, out);
         }
     }
     return rc == WEIR_OK ? weir_buffer_append_text(out, "}") : rc;

@@ -5,7 +5,11 @@
 #include "lake/parquet/writer.h"
 
 /* Appends the JSON text of a file's statistics: numRecords, and for the first `leaves_max` leaf
- * columns (-1: all) minValues, maxValues and nullCount. What cannot be bounded safely is left
- * out. */
+ * columns (-1: all) but those `skipped` (or NULL) minValues, maxValues and nullCount. What cannot
+ * be bounded safely is left out. */
 int weir_delta_stats_format(const struct weir_parquet_file_info *info, int32_t leaves_max,
-                            int32_t string_chars, struct weir_buffer *out) WEIR_MUST_CHECK;
+                            const bool *skipped, int32_t string_chars,
+                            struct weir_buffer *out) WEIR_MUST_CHECK;
+/* Leaf columns of a file with these columns that the list of delta.dataSkippingStatsColumns leaves
+ * out; the caller frees. NULL without memory. */
+bool *delta_stats_skipped(const char *list, const struct weir_schema *schema, const bool *excluded);

@@ -60,6 +60,7 @@ struct weir_delta_writer {
     int32_t sorted_by[DELTA_SORTED_BY_MAX];
     const char *codec_name;
     int32_t stats_leaves;
+    bool *stats_skipped; /* leaves the table's list of columns leaves out; NULL: no list */
     int32_t hidden_columns;
     int32_t stats_chars;
     size_t memory_bytes;
@@ -197,6 +198,28 @@ static int choose_duties(struct weir_delta_writer *writer, struct weir_delta_tab
     return rc;
 }
 
+/* Listed columns have statistics wherever they are, and clustering columns always. */
+static int choose_statistics(struct weir_delta_writer *writer, struct weir_delta_snapshot *snapshot,
+                             const struct weir_schema *schema, struct weir_error *err) {
+    const char *list = weir_delta_metadata_property(weir_delta_snapshot_metadata(snapshot),
+                                                    "delta.dataSkippingStatsColumns");
+    if (list == NULL || *list == '\0') {
+        return delta_clustering_leaves(snapshot, writer->schema, writer->excluded,
+                                       &writer->stats_leaves, err);
+    }
+    int32_t clustered = 0;
+    writer->stats_leaves = -1;
+    writer->stats_skipped = delta_stats_skipped(list, schema, writer->excluded);
+    int rc =
+        writer->stats_skipped != NULL
+            ? delta_clustering_leaves(snapshot, writer->schema, writer->excluded, &clustered, err)
+            : no_memory(err);
+    for (int32_t i = 0; i < clustered && rc == WEIR_OK; i++) {
+        writer->stats_skipped[i] = false;
+    }
+    return rc;
+}
+
 int weir_delta_writer_create(struct weir_delta_table *table, const struct weir_schema *schema,
                              const struct weir_delta_partition *partitions, int32_t partition_count,
                              const struct weir_delta_writer_options *options,
@@ -267,8 +290,7 @@ int weir_delta_writer_create(struct weir_delta_table *table, const struct weir_s
         writer->parquet.field_ids = writer->field_ids;
     }
     if (rc == WEIR_OK) {
-        rc = delta_clustering_leaves(table->snapshot, writer->schema, writer->excluded,
-                                     &writer->stats_leaves, err);
+        rc = choose_statistics(writer, table->snapshot, schema, err);
     }
     if (rc != WEIR_OK) {
         goto out;
@@ -328,6 +350,7 @@ void weir_delta_writer_destroy(struct weir_delta_writer *writer) {
     weir_schema_unref(writer->schema);
     weir_delta_duties_destroy(writer->duties);
     free(writer->field_ids);
+    free(writer->stats_skipped);
     free(writer->partitions);
     free(writer->finished);
     free(writer->unsynced);
@@ -416,7 +439,8 @@ static int make_add(struct weir_delta_writer *writer, struct slot *slot,
     int32_t leaves = info->column_count - writer->hidden_columns;
     leaves =
         writer->stats_leaves >= 0 && writer->stats_leaves < leaves ? writer->stats_leaves : leaves;
-    int rc = weir_delta_stats_format(info, leaves, writer->stats_chars, &stats);
+    int rc =
+        weir_delta_stats_format(info, leaves, writer->stats_skipped, writer->stats_chars, &stats);
     if (rc == WEIR_OK) {
         rc = delta_uri_encode(slot->name, &path);
     }

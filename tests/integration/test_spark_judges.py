@@ -1,0 +1,120 @@
+"""Spark with delta-spark as judge of what is done to tables: merges by rewriting and by deletion vectors with and without a feed, replaced partitions, rows
+laid out anew, constraints and generated columns of either side, V2 checkpoints; and Spark writing to a table while a pipeline does. For the long tier:
+WEIR_SPARK=1 asks for it; without it this says that it skips."""
+import json
+import os
+import pathlib
+import random
+import signal
+import sys
+
+import pytest
+
+from test_cli import wait_until
+from test_maintain import by_weir, operations, result, weir
+from test_merge import MODES, apply_model, build, change_file, merge, random_changes  # noqa: F401 (build is a fixture)
+
+pytestmark = pytest.mark.skipif(os.environ.get("WEIR_SPARK") != "1", reason="Spark is asked for with WEIR_SPARK=1 (make test-long)")
+
+PIPELINE = """\
+return pipeline "shop" {
+  storage = delta { root = "lake" }, commit = { every = "20ms" },
+  sources = { source "bronze.sale" { files { path = "landing/*.jsonl" }, json { schema = "schemas/sale.avsc" }, into = delta { %s } } },
+}
+"""
+FIELDS = [{"name": "id", "type": "long"}, {"name": "day", "type": ["null", "string"], "default": None}, {"name": "qty", "type": "int"}]
+
+
+@pytest.fixture(scope="module")
+def spark():
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "services"))
+    import spark as service
+    session = service.start()
+    yield session
+    session.stop()
+
+
+def prepare(project, into, *rows):
+    project.write("pipelines/shop.lua", PIPELINE % into)
+    project.write("schemas/sale.avsc", json.dumps({"type": "record", "name": "sale", "fields": FIELDS}))
+    project.write("landing/1.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    return project.root / "lake/bronze/sale"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_merged_tables_and_their_feed(spark, binary, build, tmp_path, mode):  # noqa: F811
+    rng, model, table = random.Random(f"spark {mode}"), {}, tmp_path / "t"
+    for step in range(4):
+        rows = random_changes(rng, 40, 30, step * 60)
+        merge(build, tmp_path, "t", ["key=id", "time=at", "change=_change", "partition=region", *MODES[mode]], change_file(tmp_path / "changes.parquet", rows))
+        apply_model(model, rows)
+    found = spark.sql(f"select id, region, note, cast(amount as string) amount from delta.`{table}`")
+    wanted = [{"id": row["id"], "region": row["region"] or None, "note": row["note"], "amount": str(row["amount"])} for row in model.values()]
+    key = lambda row: row["id"]  # noqa: E731
+    assert sorted(found, key=key) == sorted(wanted, key=key)
+    if "feed" in mode:
+        columns = ("id", "note", "_change_type", "_commit_version")
+        theirs = spark.sql(f"select {', '.join(columns)} from table_changes('delta.`{table}`', 0)")
+        ours = by_weir(binary, table, "--changes", "--from", "0")
+        assert sorted(tuple(str(row[c]) for c in columns) for row in theirs) == sorted(tuple(str(row[c]) for c in columns) for row in ours)
+    result(binary, "optimize", table, "--layout", "direct_lake")
+    assert sorted(spark.sql(f"select id, region, note, cast(amount as string) amount from delta.`{table}`"), key=key) == sorted(wanted, key=key)
+
+
+def test_replaced_partitions(spark, project):
+    path = prepare(project, 'partition_by = { "day" }', *({"id": n, "day": "ab"[n % 2], "qty": n} for n in range(10)))
+    project.run("pipelines/shop.lua")
+    spark.sql(f"create table delta.`{project.root}/other` (id bigint, day string, qty int, _topic string, _partition int, _offset bigint, _timestamp timestamp, "
+              "_ingested_at timestamp, _rescued string) using delta partitioned by (day)")
+    spark.sql(f"insert into delta.`{project.root}/other` (id, day, qty) values (100, 'a', 1), (101, 'a', 2)")
+    weir(project.binary, "replace", path, "--where", "day = 'a'", "--from", project.root / "other")
+    assert [row["id"] for row in spark.sql(f"select id from delta.`{path}` order by id")] == [1, 3, 5, 7, 9, 100, 101]
+    weir(project.binary, "restore", path, "--version", 1)
+    assert spark.sql(f"select count(*) n, sum(id) s from delta.`{path}`") == [{"n": 10, "s": 45}]
+    assert {row["operation"] for row in spark.sql(f"describe history delta.`{path}`")} >= {"WRITE", "RESTORE"}
+
+
+def test_constraints_and_generated_columns_of_either_side(spark, project):
+    path = prepare(project, 'properties = { ["delta.constraints.sold"] = "qty > 0" }', {"id": 1, "qty": 2}, {"id": 2, "qty": -1})
+    project.run("pipelines/shop.lua")
+    assert spark.sql(f"select id from delta.`{path}`") == [{"id": 1}]
+    with pytest.raises(Exception, match="(?i)constraint"):
+        spark.sql(f"insert into delta.`{path}` (id, qty) values (3, -5)")
+    spark.sql(f"insert into delta.`{path}` (id, qty) values (3, 5)")
+    other = project.root / "lake/bronze/made"
+    spark.sql(f"create table delta.`{other}` (id bigint, day string, qty int, twice bigint generated always as (cast(qty * 2 as bigint)), _topic string, _partition int, "
+              "_offset bigint, _timestamp timestamp, _ingested_at timestamp, _rescued string) using delta tblproperties ('delta.checkpointPolicy' = 'v2')")
+    spark.sql(f"alter table delta.`{other}` add constraint low check (qty < 100)")
+    project.write("pipelines/shop.lua", PIPELINE.replace("bronze.sale", "bronze.made").replace('"shop"', '"made"') % "")
+    project.write("landing/2.jsonl", "".join(json.dumps({"id": n, "qty": n}) + "\n" for n in range(98, 102)))
+    project.run("pipelines/shop.lua")
+    assert spark.sql(f"select id, twice from delta.`{other}` where id > 90 order by id") == [{"id": 98, "twice": 196}, {"id": 99, "twice": 198}]
+
+
+def test_spark_writes_while_a_pipeline_does(spark, project):
+    """Inserts, an update, a delete and a compaction of Spark's, between the commits of ours: nobody's rows are lost or doubled, nobody fails."""
+    project.write("pipelines/shop.lua", """\
+return pipeline "shop" {
+  storage = delta { root = "lake" }, commit = { every = "200ms" },
+  sources = { source "bronze.sale" { generator { seed = 1, count = 1000000000, rate = 500 }, into = delta { properties = { ["delta.checkpointPolicy"] = "v2" } } } },
+}
+""")
+    path = project.root / "lake/bronze/sale"
+    process = project.start("run", "pipelines/shop.lua", "--json")
+    try:
+        wait_until(lambda: path.is_dir() and len(operations(path)) > 3)
+        for n in range(3):
+            spark.sql(f"insert into delta.`{path}` (event_id, _offset) values ('spark-{n}', {-1 - n})")
+        spark.sql(f"update delta.`{path}` set event_id = 'changed' where _offset = -2")
+        spark.sql(f"delete from delta.`{path}` where _offset = -3")
+        spark.sql(f"optimize delta.`{path}`")
+        versions = len(operations(path))
+        wait_until(lambda: len(operations(path)) > versions + 3)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 0 and "failed" not in err, err
+    count = spark.sql(f"select count(*) n, count(distinct _offset) d, min(_offset) low, max(_offset) high from delta.`{path}`")[0]
+    assert count["low"] == -2 and count["n"] == count["d"] == count["high"] + 1 + 2
+    assert {row["event_id"] for row in spark.sql(f"select event_id from delta.`{path}` where _offset < 0")} == {"spark-0", "changed"}
+    assert sum(name in ("WRITE", "UPDATE", "DELETE", "OPTIMIZE") for name in operations(path)) >= 6
