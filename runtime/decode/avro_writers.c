@@ -119,8 +119,12 @@ static int fetch(struct avro_writers *writers, struct avro_writer *writer, int64
 static int find_writer(struct avro_writers *writers, int32_t id, int64_t offset,
                        struct avro_writer **out) {
     int32_t at = place_of(writers, id);
-    struct avro_writer *writer =
-        at < writers->count && writers->all[at]->id == id ? writers->all[at] : NULL;
+#ifdef WEIR_PLANT_BUG /* tools/fuzz.py proves that the fuzzer would find this */
+    bool is_there = at <= writers->count;
+#else
+    bool is_there = at < writers->count;
+#endif
+    struct avro_writer *writer = is_there && writers->all[at]->id == id ? writers->all[at] : NULL;
     int rc = WEIR_OK;
     if (writer == NULL) {
         rc = add_writer(writers, id, &writer);

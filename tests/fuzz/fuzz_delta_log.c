@@ -78,7 +78,7 @@ static int visit_commit(void *context, int64_t version, int64_t timestamp_ms,
 }
 
 /* The columns written as we would, read again, and once more without a NOT NULL. */
-static void write_schema(const struct weir_delta_snapshot *snapshot) {
+static void write_schema(struct weir_delta_snapshot *snapshot) {
     const struct weir_schema *schema;
     struct weir_schema *back = NULL;
     struct weir_delta_column *columns = NULL;

@@ -2,7 +2,11 @@
  * frames, rows. Every frame is a row, a reject or passed over, columns are whole, strings are
  * UTF-8, and bytes that come in two parts are cut as those that come in one.
  *
+ * Of kinds that read Avro containers the bytes are a file, and what its container makes of them is
+ * cut.
+ *
  * fuzz:
+ *   runtime/decode/capture.c
  *   runtime/decode/csv.c
  *   runtime/decode/csv_cut.c
  *   runtime/decode/text_value.c
@@ -16,6 +20,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "decode/avro_container.h"
 #include "decode/avsc.h"
 #include "decode/decoder.h"
 #include "decode/json_text.h"
@@ -40,7 +45,7 @@ static const char nested[] = ",{\"name\":\"g\",\"type\":[\"null\",{\"type\":\"ar
                              "{\"name\":\"x\",\"type\":[\"null\",\"string\"]}]}}]},{\"name\":\"h\","
                              "\"type\":[\"null\",{\"type\":\"map\",\"values\":\"int\"}]}";
 
-enum { FRAMES_MAX = 256, KINDS = 7 };
+enum { FRAMES_MAX = 256, KINDS = 9 };
 
 static const struct {
     const char *kind;
@@ -54,6 +59,8 @@ static const struct {
     {"debezium", "{\"schema\":\"%s\",\"key\":[\"i\"]}", false},
     {"debezium", "{\"schema\":\"%s\",\"key\":[\"i\",\"s\"],\"decimals\":\"declared\"}", false},
     {"raw", "{}", false},
+    {"avro", "{\"schema\":\"%s\"}", false},
+    {"capture", "{\"schema\":\"%s\"}", true},
 };
 
 static struct {
@@ -79,6 +86,14 @@ static void write_schema(char *path, bool is_flat) {
     check(fclose(file) == 0, "schema file written");
 }
 
+/* `options` with the path in place of %s, if it has that. */
+static void write_options(char *out, size_t size, const char *options, const char *path) {
+    const char *at = strstr(options, "%s");
+    int before = at != NULL ? (int)(at - options) : (int)strlen(options);
+    snprintf(out, size, "%.*s%s%s", before, options, at != NULL ? path : "",
+             at != NULL ? at + 2 : "");
+}
+
 static void start(void) {
     pool = weir_pool_create(1u << 30);
     for (int k = 0; k < KINDS; k++) {
@@ -86,7 +101,7 @@ static void start(void) {
         char path[] = "/tmp/weir_fuzz_XXXXXX";
         char text[512];
         write_schema(path, kinds[k].is_flat);
-        snprintf(text, sizeof(text), kinds[k].options, path);
+        write_options(text, sizeof(text), kinds[k].options, path);
         check(weir_decoder_create(&made[k].decoder, kinds[k].kind, text, NULL, &err) == WEIR_OK,
               err.message);
         made[k].full = weir_decode_full_schema(made[k].decoder->vtable->schema(made[k].decoder));
@@ -161,6 +176,23 @@ static int32_t cut(struct weir_decoder *decoder, const uint8_t *text, size_t siz
     return work.count;
 }
 
+/* The text of a container's file; nothing of what is none. */
+static void read_container(const uint8_t *file, size_t size, struct weir_buffer *text) {
+    struct weir_error err = {0};
+    struct avro_container *container = avro_container_create();
+    size_t used = 1;
+    int rc = WEIR_OK;
+    while (rc == WEIR_OK && used > 0) {
+        rc = avro_container_read(container, file, size, &used, text, &err);
+        if (rc == WEIR_OK && used == 0) {
+            rc = avro_container_stuck(container, file, size, &used, text, &err);
+        }
+        file += rc == WEIR_OK ? used : 0;
+        size -= rc == WEIR_OK ? used : 0;
+    }
+    avro_container_destroy(container);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (pool == NULL) {
         start();
@@ -172,12 +204,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     size_t part = data[1];
     data += 2;
     size -= 2;
-    uint8_t *block = calloc(1, size + WEIR_DECODE_PADDING);
-    memcpy(block, data, size);
     struct weir_decoder *decoder = made[k].decoder;
+    struct weir_buffer text_of;
+    weir_buffer_init(&text_of, 1 << 28);
+    if (decoder->vtable->is_container) {
+        read_container(data, size, &text_of);
+        data = text_of.data;
+        size = text_of.size;
+    }
+    uint8_t *block = calloc(1, size + WEIR_DECODE_PADDING);
+    if (size > 0) {
+        memcpy(block, data, size);
+    }
+    weir_buffer_fini(&text_of);
     size_t head = 0;
     struct weir_error err = {0};
-    if (decoder->vtable->begin != NULL) {
+    if (decoder->vtable->begin != NULL && size > 0) {
         check(decoder->vtable->begin(decoder, block, size, true, &head, &err) == WEIR_OK, "head");
         check(head <= size, "the head is in the file");
     }
