@@ -279,7 +279,7 @@ def suite(name):
         return [build("dev"), unit("dev"), abi("dev"), specs("dev"), busted("jit", "tests/jit"), busted("stdlib", "spec/stdlib"), lints("build dev")]
     if name == "test":
         return [
-            build("release"), judges(), abi("release"), specs("release"), busted("jit", "tests/jit"), busted("stdlib", "spec/stdlib"), unit("release", seeds="1000"), build("asan"), lints("build release"),
+            build("release"), judges(), abi("release"), specs("release"), busted("jit", "tests/jit"), busted("stdlib", "spec/stdlib"), unit("release", seeds="400"), build("asan"), lints("build release"),
             build("tsan", "weir"),
             pytest("integration", "build/release/weir", INTEGRATION, *ALONE, needs=("build release",), minutes=20),
             pytest("services", "build/release/weir", SERVICES, needs=("build release",), minutes=25),
@@ -300,7 +300,7 @@ def suite(name):
             pytest("integration (asan)", "build/asan/weir", INTEGRATION, *ALONE, needs=("build asan",), env=SANITIZERS, minutes=30),
             pytest("services (tsan)", "build/tsan/weir", SERVICES, needs=("build tsan",), env=SANITIZERS, minutes=60),
             pytest("services (asan)", "build/asan/weir", SERVICES, needs=("build asan",), env=SANITIZERS, minutes=60),
-            pytest("services (long)", "build/release/weir", SERVICES, needs=("build release",), env={"WEIR_STORE_SEEDS": "50", "WEIR_CDC_CHANGES": "20000", "WEIR_CDC_KILLS": "8", "WEIR_EVOLVE_ALL": "1"},
+            pytest("services (long)", "build/release/weir", SERVICES, needs=("build release",), env={"WEIR_STORE_SEEDS": "50", "WEIR_CDC_CHANGES": "20000", "WEIR_CDC_KILLS": "8", "WEIR_EVOLVE_ALL": "1", "WEIR_KAFKA_EVENTS": "40000", "WEIR_CRASH_HITS": "1,3"},
                    minutes=60),
             pytest("crash (long)", "build/release/weir", [CRASH], needs=("build release",),
                    env={"WEIR_CRASH_HITS": "1,2,7", "WEIR_RANDOM_KILLS": "200", "WEIR_CRASH_EVENTS": "240000"}, minutes=90),
