@@ -1,4 +1,4 @@
-"""Runs the project's tests, two jobs at a time, and counts individual tests over all runners.
+"""Runs the project's tests, two jobs at a time and beside them one that mostly waits for servers, and counts individual tests over all runners.
 
 usage: python3 tools/run_tests.py check|test|long|lint [JOB…]
 
@@ -25,13 +25,14 @@ PYTHON = str(ROOT / "build/venv/bin/python")
 
 
 class Job:
-    def __init__(self, name, command, reads=None, needs=(), env=None, minutes=5):
+    def __init__(self, name, command, reads=None, needs=(), env=None, minutes=5, waits=False):
         self.name = name
         self.command = command
         self.reads = reads  # None (a build step), "tap", or the path of a JUnit file
         self.needs = needs
         self.env = env or {}
         self.minutes = minutes
+        self.waits = waits  # more than it computes: runs beside the others
         self.passed = 0
         self.failures = []
         self.skips = []
@@ -164,11 +165,12 @@ class Runner:
             tail = [line for line in lines if not line.startswith("ok ")][-25:]
             print("".join(f"           | {line[:240]}\n" for line in tail), end="", flush=True)
 
-    def take(self):
-        """The next job whose needs are met; None when nothing is left. Blocks while jobs may become ready."""
+    def take(self, waits):
+        """The next job of a kind whose needs are met; None when nothing is left. Blocks while jobs may become ready."""
         with self.lock:
             while True:
-                for job in self.waiting:
+                mine = [job for job in self.waiting if job.waits == waits]
+                for job in mine:
                     needs = [other for other in self.jobs if other.name in job.needs]
                     broken = [other.name for other in needs if other.done and not other.ok]
                     if broken:
@@ -182,12 +184,12 @@ class Runner:
                         self.waiting.remove(job)
                         return job
                 else:
-                    if not self.waiting:
+                    if not mine:
                         return None
                     self.lock.wait()
 
-    def work(self):
-        while (job := self.take()) is not None:
+    def work(self, waits=False):
+        while (job := self.take(waits)) is not None:
             run(job)
             with self.lock:
                 job.done = True
@@ -196,7 +198,7 @@ class Runner:
 
     def go(self):
         OUT.mkdir(parents=True, exist_ok=True)
-        threads = [threading.Thread(target=self.work) for _ in range(PARALLEL)]
+        threads = [threading.Thread(target=self.work) for _ in range(PARALLEL)] + [threading.Thread(target=self.work, args=(True,))]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -249,12 +251,12 @@ def lints(*needs):
     return Job("lints", ["python3", "tests/lint/lint.py"], reads="tap", needs=needs)
 
 
-def pytest(name, binary, files, *options, needs=(), env=None, minutes=8):
+def pytest(name, binary, files, *options, needs=(), env=None, minutes=8, waits=False):
     report = f"build/test/{re.sub(r'[^a-z]+', '-', name)}.xml"
     command = [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "tmp_path_retention_policy=failed",
                "-o", "tmp_path_retention_count=1", f"--junitxml={report}", *options, *files]
     return Job(name, command, reads=report, needs=("judges", *needs), env={"WEIR_BINARY": str(ROOT / binary), **(env or {})},
-               minutes=minutes)
+               minutes=minutes, waits=waits)
 
 
 def judges():
@@ -282,9 +284,9 @@ def suite(name):
             build("release"), judges(), abi("release"), specs("release"), busted("jit", "tests/jit"), busted("stdlib", "spec/stdlib"), unit("release", seeds="400"), build("asan"), lints("build release"),
             build("tsan", "weir"),
             pytest("integration", "build/release/weir", INTEGRATION, *ALONE, needs=("build release",), minutes=20),
-            pytest("services", "build/release/weir", SERVICES, needs=("build release",), minutes=25),
-            unit("asan"),
+            pytest("services", "build/release/weir", SERVICES, needs=("build release",), minutes=25, waits=True),
             pytest("crash", "build/release/weir", [CRASH], needs=("build release",), minutes=20),
+            unit("asan"),
             # One whole run a sanitizer: every end a run can have, and rules saved while events flow.
             pytest("ends (asan)", "build/asan/weir", ENDS, needs=("build asan",), env=SANITIZERS),
             pytest("ends (tsan)", "build/tsan/weir", ENDS, "-k", "not failure", needs=("build tsan",),

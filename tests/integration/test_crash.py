@@ -14,11 +14,7 @@ import conftest
 import crash
 import standard
 
-# Reached only when a rule file is saved while the pipeline runs.
-BY_RELOAD = ("reload_staged", "reload_swapped")
-# What the crash pipeline does not do has tests of its own: test_kafka_sink.py, test_merge_pipeline.py, test_http.py.
-ELSEWHERE = ("kafka_", "delta_merge_", "delta_compaction_", "delta_vacuum_", "http_")
-POINTS = [point for point in crash.fault_points() if point not in BY_RELOAD and not point.startswith(ELSEWHERE)]
+POINTS = crash.POINTS
 # An error there is told and the run goes on: what it was about is done again another time.
 SURVIVED = {"checkpoint_before_rename", "checkpoint_before_hint", "ledger_trim", "reload_staged"}
 HITS = [int(hit) for hit in os.environ.get("WEIR_CRASH_HITS", "1").split(",")]
@@ -46,6 +42,14 @@ def undisturbed(binary, landing, tmp_path_factory):
     tables = crash.tables(project)
     assert all(table.num_rows > 0 for table in tables.values()), {name: table.num_rows for name, table in tables.items()}
     return tables, seconds
+
+
+def test_each_point_this_pipeline_does_not_reach_is_killed_at_by_a_test_of_its_own():
+    texts = {path.name: path.read_text(encoding="utf-8") for path in (conftest.ROOT / "tests/integration").glob("test_*.py")}
+    elsewhere = [point for point in crash.fault_points() if point.startswith(crash.ELSEWHERE)]
+    assert elsewhere and "crash.fault_points() if point.startswith(\"kafka_\")" in texts["test_kafka_sink.py"]
+    for point in elsewhere:
+        assert point.startswith("kafka_") or any(point in text for text in texts.values()), f"no test kills at {point}"
 
 
 @pytest.mark.parametrize("hit", HITS)
@@ -85,7 +89,7 @@ def test_killed_again_while_it_recovers(project, landing, undisturbed, first, se
 
 
 @pytest.mark.parametrize("action", ["kill", "error"])
-@pytest.mark.parametrize("point", BY_RELOAD)
+@pytest.mark.parametrize("point", crash.BY_RELOAD)
 def test_a_fault_during_a_reload_loses_nothing(project, landing, undisturbed, point, action):
     """The saved file says the same in other words, so the tables must not tell when it came."""
     crash.prepare(project, landing)

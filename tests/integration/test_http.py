@@ -558,6 +558,31 @@ def test_killed_at_each_step_nothing_acknowledged_is_lost_nor_doubled(web, binar
     assert w.ids() == list(range(300))
 
 
+@pytest.mark.parametrize("fault", ["http_log_rotate:2", "http_log_trim:1"])
+def test_killed_where_a_segment_begins_or_goes_nothing_is_lost_nor_doubled(web, fault):
+    """A segment has 64 MB; the first begins with the start."""
+    w = web('max_body = "8MB"')
+    text = (w.project.root / "pipelines/p.lua").read_text()
+    w.project.write("pipelines/p.lua", text.replace("  serve ", '  ledger = { keep = "0s" },\n  serve ', 1))
+    w.start(WEIR_FAULT=f"{fault}:kill")
+
+    def send(n):
+        return w.send({"id": n, "name": "x" * 7_000_000}, {**JSON, "Idempotency-Key": f"k{n}"}).status == 202
+    sent = 0
+    try:
+        while sent < 200 and send(sent):
+            sent += 1
+    except (OSError, http.client.HTTPException):
+        pass
+    _, err = w.process.communicate(timeout=60)
+    assert f"fault point {fault.split(':')[0]} reached" in err and sent >= 8
+    w.start()
+    assert all(send(n) for n in range(sent + 2))
+    w.stop()
+    w.drain()
+    assert w.ids() == list(range(sent + 2))
+
+
 def test_a_disk_that_cannot_sync_is_told_and_nothing_is_promised(web):
     w = web().start(WEIR_FAULT="http_log_before_sync:2:error")
     assert w.send({"id": 1}).status == 202

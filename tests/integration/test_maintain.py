@@ -346,6 +346,19 @@ def test_vacuum_deletes_what_nothing_needs_and_nothing_else(binary, tmp_path):
     assert "vacuumed" in weir(binary, "restore", path, "--version", "3", code=1).stderr
 
 
+def test_a_kill_between_two_deletes_leaves_the_rest_to_the_next(binary, tmp_path):
+    path = tmp_path / "t"
+    small_files(path, 4)
+    weir(binary, "optimize", path)
+    before = everything(binary, path)
+    command = [str(binary), "table", "vacuum", str(path), "--retain", "0h", "--allow-short-retention"]
+    killed = subprocess.run(command, capture_output=True, env={**os.environ, "WEIR_FAULT": "delta_vacuum_deleted:2:kill"})
+    assert killed.returncode == -signal.SIGKILL
+    assert len(disk_files(path)) == 3 and everything(binary, path) == before
+    subprocess.run(command, check=True)
+    assert len(disk_files(path)) == 1 and everything(binary, path) == before
+
+
 def test_versions_within_the_retention_can_be_read_after_a_vacuum(binary, tmp_path):
     """Files written long ago but removed lately are kept: they are of a version that was current in the retention."""
     path = tmp_path / "t"

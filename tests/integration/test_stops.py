@@ -19,8 +19,7 @@ from test_cli import wait_until
 from test_reload import RULE, rows, save, start, feed
 
 PIPELINE = "pipelines/standard.lua"
-BY_RELOAD = {"reload_staged", "reload_swapped"}
-POINTS = [point for point in crash.fault_points() if point not in BY_RELOAD]
+POINTS = crash.POINTS
 HITS = [int(hit) for hit in os.environ.get("WEIR_STOP_HITS", "2").split(",")]
 STOPS = int(os.environ.get("WEIR_STOPS", "4"))
 OPTIONS = ("--set", "commit.every=20ms", "--set", "ledger.segment=64KB", "--set", "ledger.snapshot_every=50ms", "--set", "ledger.keep=0s")
