@@ -32,6 +32,15 @@ class Outcome:
         return f"exit {self.code}\n--- stdout\n{self.out[-4000:]}\n--- stderr\n{self.err[-4000:]}"
 
 
+class Command(subprocess.Popen):
+    """In a `with` whose body fails it does not outlive it, or the failure would never be seen."""
+
+    def __exit__(self, kind, *rest):
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, *rest)
+
+
 class Project:
     """A folder with a pipeline in it, and the command run inside it."""
 
@@ -47,7 +56,7 @@ class Project:
         return target
 
     def start(self, *arguments, env=None):
-        return subprocess.Popen([self.binary, *arguments], cwd=self.root, env={**os.environ, **(env or {})}, text=True,
+        return Command([self.binary, *arguments], cwd=self.root, env={**os.environ, **(env or {})}, text=True,
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, errors="replace")
 
     def weir(self, *arguments, env=None, timeout=TIMEOUT_S):
