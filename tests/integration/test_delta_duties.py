@@ -234,6 +234,16 @@ def test_values_that_cannot_be_are_rows_that_fail(project):
     assert [row["_reasons"][0]["expectation"] for row in refused] == ["generated column g"] * 2
 
 
+def test_columns_that_may_not_be_null_are_a_feature_where_features_are_listed(project):
+    """Spark refuses to open the table otherwise."""
+    project.write("schemas/row.avsc", json.dumps({"type": "record", "name": "row", "fields": [{"name": "id", "type": "long"}]}))
+    project.write("pipelines/shop.lua", """return pipeline "shop" { storage = delta { root = "lake" }, sources = { source "bronze.row" {
+      files { path = "landing/*.jsonl" }, json { schema = "schemas/row.avsc" }, into = delta { properties = { ["delta.checkpointPolicy"] = "v2" } } } } }\n""")
+    project.write("landing/1.jsonl", '{"id": 1}\n')
+    project.run("pipelines/shop.lua")
+    assert set(deltalake.DeltaTable(str(project.root / "lake/bronze/row")).protocol().writer_features) == {"v2Checkpoint", "invariants"}
+
+
 def test_a_value_that_cannot_be_found_is_not_null(project):
     """The minus in front of a call that fails fails as well."""
     path = project.root / "lake/silver/row"

@@ -103,25 +103,72 @@ class Table:
             rows, columns = self.versions[version]
             self.rows, self.columns = dict(rows), list(columns)
 
+    def layout(self):
+        weir(self.binary, "optimize", self.path, "--layout", "direct_lake")
+
+    def new_rows(self, region, count):
+        """A table of its own that holds what a partition is to become, and its rows."""
+        self.files += 1
+        rows = [{**self.fresh(2000 + 100 * self.files + i), "region": region} for i in range(count)]
+        (self.root / f"new{self.files}").mkdir()
+        merge(self.build, self.root / f"new{self.files}", "t", ["key=id", "time=at", "change=_change", "partition=region"],
+              change_file(self.root / f"{self.files}.parquet", [{**row, "_change": INSERT} for row in rows]))
+        return self.root / f"new{self.files}/t", {row["id"]: row for row in rows}
+
+    def replace(self):
+        if self.partitioned:
+            region = self.rng.choice(REGIONS)
+            path, rows = self.new_rows(region, self.rng.randint(1, 9))
+            weir(self.binary, "replace", self.path, "--where", f"region = '{region}'", "--from", path)
+            self.rows = {**{key: row for key, row in self.rows.items() if row["region"] != region}, **rows}
+
+    def other_merge(self):
+        """A second process of ours, with keys and a marker of its own: (its rows, what runs it)."""
+        self.files += 1
+        rows, own = [self.fresh(100_000 + 100 * self.files + i) for i in range(5)], f"other{self.files}"
+        path = change_file(self.root / f"{own}.parquet", [{**row, "_change": AFTER} for row in rows])
+        options = [*MERGE[:3], f"txn={own}", *(["partition=region"] if self.partitioned else [])]
+        return rows, lambda: merge(self.build, self.root, "t", options, path)
+
     def two_writers(self):
-        """deltalake appends while we rewrite: neither may undo the other."""
-        rows = [self.their_rows(2) for _ in range(4)]
-        failed = []
+        """Another writer, deltalake or a second process of ours, while we rewrite, merge or replace: neither undoes the other."""
+        ours = self.rng.choice([self.optimize, self.zorder, self.layout, self.merge, self.replace])
+        theirs = self.rng.choice(["append", "merge"])
+        chunks = [self.their_rows(2) for _ in range(4)] if theirs == "append" else []
+        merged, run = self.other_merge() if theirs == "merge" else ([], None)
+        before, failed, done = dict(self.rows), [], {}
 
-        def append():
-            for some in rows:
-                try:
-                    self.append_rows(some)
-                except Exception as error:  # noqa: BLE001 told by the assertion below
-                    failed.append(error)
+        def other():
+            try:
+                for some in chunks:
+                    schema = pa.schema([SCHEMA.field(i) for i in range(5)] + [pa.field(name, pa.string()) for name in self.columns])
+                    while True:
+                        try:
+                            deltalake.write_deltalake(str(self.path), pa.Table.from_pylist(some, schema=schema), mode="append", schema_mode="merge")
+                            break
+                        except deltalake.exceptions.CommitFailedError:
+                            pass  # it gives up where ours removed a file; nothing of it was done
+                    done.update({row["id"]: row for row in some})
+                if run:
+                    run()
+                    done.update({row["id"]: row for row in merged})
+            except Exception as error:  # noqa: BLE001 told by the assertion below
+                failed.append(error)
 
-        writer = threading.Thread(target=append)
+        writer = threading.Thread(target=other)
         writer.start()
         try:
-            weir(self.binary, "optimize", self.path)
+            ours()
+        except AssertionError as lost:  # of a partition that the other changed nothing is replaced
+            assert ours == self.replace and "another writer changed" in str(lost), lost
+            self.rows = before
         finally:
             writer.join()
         assert not failed, failed
+        if ours == self.replace:  # rows that came before it are gone with their partition, those after it are there
+            there = {row["id"] for row in by_weir(self.binary, self.path)}
+            done = {key: row for key, row in done.items() if key in there or all(r["region"] != row["region"] for k, r in self.rows.items() if k >= 2000)}
+        self.rows.update(done)
 
     # --- judges ---
 
@@ -145,7 +192,7 @@ def test_a_table_is_what_was_done_to_it(binary, build, tmp_path, seed):  # noqa:
     rng = random.Random(seed)
     vectors = seed % 2 == 1
     table = Table(binary, build, tmp_path, rng, vectors, partitioned=seed % 3 != 0)
-    steps = ["merge", "merge", "merge", "append", "append", "evolve", "optimize", "optimize", "zorder", "vacuum", "checkpoint", "restore", "two_writers"]
+    steps = ["merge", "merge", "merge", "append", "append", "evolve", "optimize", "optimize", "zorder", "vacuum", "checkpoint", "restore", "layout", "replace", "two_writers", "two_writers"]
     steps += [] if vectors else ["delete"]  # deltalake does not delete under deletion vectors
     done = []
     table.check()

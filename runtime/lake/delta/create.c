@@ -240,7 +240,7 @@ const char *weir_delta_table_dir(const struct weir_delta_table *table) {
 
 /* --- creating ------------------------------------------------------------------------------ */
 
-enum { NEW_FEATURES_MAX = 8 };
+enum { NEW_FEATURES_MAX = 12 };
 
 /* The protocol of a new table: 1/2 unless a property or a type asks for more. */
 struct new_protocol {
@@ -280,6 +280,14 @@ static void need(struct new_protocol *to, const char *feature, bool reader) {
     if (reader) {
         to->readers[to->protocol.reader_feature_count++] = (char *)(uintptr_t)feature;
     }
+}
+
+static bool forbids_null(const struct weir_field *fields, int32_t count) {
+    bool forbids = false;
+    for (int32_t i = 0; i < count && !forbids; i++) {
+        forbids = !fields[i].nullable || forbids_null(fields[i].children, fields[i].child_count);
+    }
+    return forbids;
 }
 
 static int choose_protocol(const struct weir_delta_create_options *options,
@@ -322,6 +330,9 @@ static int choose_protocol(const struct weir_delta_create_options *options,
     out->protocol.writer_version = 7;
     if (append_only) {
         need(out, "appendOnly", false);
+    }
+    if (forbids_null(schema->fields, schema->count)) { /* Spark refuses the table without */
+        need(out, "invariants", false);
     }
     if (feed) {
         need(out, "changeDataFeed", false);
