@@ -170,6 +170,7 @@ static void read_sink(struct reader *r, const json_t *object, const char *key,
         sink->properties[sink->property_count++] =
             (struct weir_plan_property){property, json_string_value(value)};
     }
+    sink->overwrite = text(r, into, "overwrite", false);
     sink->compact = member(into, "compact") != json_false();
     sink->vacuum = member(into, "vacuum") != json_false();
     sink->target_bytes = integer(r, into, "target_bytes", 0);

@@ -25,7 +25,8 @@ struct weir_plan_sink {
         const char *value;
     } * properties;
     int32_t property_count;
-    bool compact; /* what keeps a table in order while the pipeline runs */
+    const char *overwrite; /* partitions that the first commit takes away; or NULL */
+    bool compact;          /* what keeps a table in order while the pipeline runs */
     bool vacuum;
     int64_t target_bytes; /* 0: as the sink thinks best */
     int64_t keep_us;      /* 0: for ever */

@@ -188,6 +188,7 @@ static int add_sink(struct weir_pipeline *p, const char *name, struct weir_schem
         .time = into != NULL ? into->time : NULL,
         .properties = properties,
         .property_count = property_count,
+        .overwrite = into != NULL ? into->overwrite : NULL,
         .compact = into == NULL || into->compact,
         .vacuum = into == NULL || into->vacuum,
         .target_bytes = into != NULL ? into->target_bytes : 0,

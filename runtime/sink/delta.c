@@ -13,6 +13,7 @@
 #include "core/log.h"
 #include "lake/delta/commit.h"
 #include "lake/delta/duties.h"
+#include "lake/delta/replace.h"
 #include "lake/delta/schema_json.h"
 #include "lake/delta/writer.h"
 #include "sink/delta_merge.h"
@@ -29,6 +30,7 @@ struct delta_sink {
     char *columns[PARTITIONS_MAX]; /* owned names for delta_partitions */
     char *keys[KEYS_MAX];          /* owned */
     char *time;
+    char *overwrite;
     struct weir_delta_pair properties[PROPERTIES_MAX]; /* owned texts */
     struct weir_schema *table_schema;                  /* the config's without the change column */
     char *root;
@@ -74,6 +76,7 @@ static void destroy(void *self) {
         free(sink->keys[i]);
     }
     free(sink->time);
+    free(sink->overwrite);
     for (int32_t i = 0; i < PROPERTIES_MAX; i++) {
         free((void *)(uintptr_t)sink->properties[i].key);
         free((void *)(uintptr_t)sink->properties[i].value);
@@ -123,9 +126,12 @@ static int copy_merge(struct delta_sink *sink, const struct weir_sink_config *co
         good = good && sink->properties[i].key != NULL && sink->properties[i].value != NULL;
     }
     sink->time = config->time != NULL ? strdup(config->time) : NULL;
-    good = good && (config->time == NULL || sink->time != NULL);
+    sink->overwrite = config->overwrite != NULL ? strdup(config->overwrite) : NULL;
+    good = good && (config->time == NULL || sink->time != NULL) &&
+           (config->overwrite == NULL || sink->overwrite != NULL);
     sink->config.keys = (const char *const *)sink->keys;
     sink->config.time = sink->time;
+    sink->config.overwrite = NULL;  /* likewise */
     sink->config.properties = NULL; /* the caller's; ours are properties */
     sink->upkept.name = config->name;
     sink->upkept.lock = &sink->lock;
@@ -232,6 +238,9 @@ static int ensure_table(struct delta_sink *sink, struct weir_error *err) {
                                                  &sink->table, err);
             if (rc == WEIR_OK) {
                 rc = add_columns(sink, err);
+            }
+            if (rc == WEIR_OK && sink->overwrite != NULL) {
+                rc = weir_delta_overwrite_check(sink->table, sink->overwrite, err);
             }
         }
     }
@@ -462,6 +471,19 @@ static int parse_effect(const char *text, size_t size, struct weir_delta_adds *a
     return WEIR_OK;
 }
 
+/* Columns that came with the effect have a commit of their own here. */
+static int overwrite(struct delta_sink *sink, const struct weir_schema *columns,
+                     const struct weir_delta_adds *adds,
+                     const struct weir_delta_commit_options *options,
+                     struct weir_delta_commit_result *result, struct weir_error *err) {
+    int rc = columns != NULL ? weir_delta_add_columns(sink->table, columns->fields, columns->count,
+                                                      options, result, err)
+                             : WEIR_OK;
+    return rc == WEIR_OK ? weir_delta_overwrite(sink->table, sink->overwrite, adds->items,
+                                                adds->count, options, result, err)
+                         : rc;
+}
+
 /* Of several records only where all are rows. */
 static int apply_records(struct delta_sink *sink, const struct weir_sink_record *records,
                          int32_t count, struct weir_error *err) {
@@ -503,6 +525,7 @@ static int apply_records(struct delta_sink *sink, const struct weir_sink_record 
         struct weir_delta_commit_result result;
         struct weir_delta_merge_result merged;
         rc = merges ? delta_changes_apply(sink->table, effect, size, &options, &merged, err)
+             : sink->overwrite != NULL ? overwrite(sink, columns, &adds, &options, &result, err)
              : columns != NULL
                  ? weir_delta_append_columns(sink->table, columns->fields, columns->count,
                                              adds.items, adds.count, &options, &result, err)

@@ -82,6 +82,7 @@ struct weir_sink_config {
         const char *value;
     } * properties; /* a new table's; copied */
     int32_t property_count;
+    const char *overwrite;     /* partitions that the first commit takes away; NULL: none; copied */
     bool compact;              /* small files are put together while the pipeline runs, ... */
     bool vacuum;               /* ... and what no version needs is deleted */
     int64_t target_bytes;      /* of a file; 0: the sink's own */

@@ -9,7 +9,7 @@ local sinks = {}
 
 local delta_options = {
     mode = true, partition_by = true, properties = true, z_order_by = true, layout = true, compression = "later", every = "later", path = "later",
-    target_file_size = true, keep = true, compact = true, vacuum = true,
+    target_file_size = true, keep = true, compact = true, vacuum = true, overwrite = true,
 }
 
 -- SINK of a kind C knows. `columns` nil: not known here.
@@ -194,6 +194,12 @@ function sinks.of(reader, field, columns, of, at, merge)
     }
     if mode == "merge" then
         sink.key, sink.time = merge.key, merge.time
+    end
+    sink.overwrite = reader:want(named.overwrite, "string", "overwrite", 'a predicate on partitions, such as "day = \'2026-11-01\'"')
+    if sink.overwrite and mode == "merge" then
+        reader:error("type", named.overwrite.value_at, "a table that is merged into is kept true by key", "leave overwrite out")
+    elseif sink.overwrite and #sink.partition_by == 0 then
+        reader:error("type", named.overwrite.value_at, "overwrite picks out partitions", 'add partition_by = { "column" }')
     end
     read_upkeep(reader, named, sink, columns, merge.time)
     read_layout(reader, named, sink, columns, of)

@@ -219,6 +219,7 @@ function expect(name) end
 ---@field vacuum? boolean delete files no version needs
 ---@field keep? string how long rows stay
 ---@field target_file_size? string
+---@field overwrite? string partitions that the first commit of the pipeline replaces
 ---@field z_order_by? string|string[] files that are put together hold narrow ranges of these
 ---@field layout? "direct_lake" large sorted row groups
 

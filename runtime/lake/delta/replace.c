@@ -2,7 +2,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <strings.h>
+#include <string.h>
 
 #include "core/clock.h"
 #include "lake/delta/duties.h"
@@ -281,4 +281,92 @@ int weir_delta_replace(struct weir_delta_table *table, struct weir_delta_snapsho
     return rc == WEIR_OK ? rc
                          : weir_error_wrap(e, "replace rows of table %s",
                                            *table->dir != '\0' ? table->dir : ".");
+}
+
+/* --- a pipeline that overwrites ------------------------------------------------------------- */
+
+struct overwriting {
+    const struct delta_where *where;
+    struct weir_buffer *actions;
+    int64_t now_ms;
+};
+
+static int remove_file(void *context, const struct weir_delta_add *add, struct weir_error *err) {
+    const struct overwriting *overwriting = context;
+    int rc = delta_where_holds(overwriting->where, add)
+                 ? weir_delta_remove_format(add, overwriting->now_ms, true, overwriting->actions)
+                 : WEIR_OK;
+    return rc == WEIR_OK ? rc : weir_error_set(err, rc, "the commit grows past 1 GiB");
+}
+
+static int derive_overwrite(struct weir_delta_table *table, const char *text,
+                            struct weir_delta_add *const *adds, int32_t count,
+                            struct weir_buffer *actions, struct weir_error *err) {
+    struct delta_where *where = NULL;
+    weir_buffer_clear(actions);
+    int rc = delta_where_parse(text, table->snapshot, &where, err);
+    struct overwriting overwriting = {where, actions, weir_clock_wall_us() / 1000};
+    rc = rc == WEIR_OK
+             ? weir_delta_snapshot_each_file(table->snapshot, remove_file, &overwriting, err)
+             : rc;
+    rc = rc == WEIR_OK ? delta_track_rows(table->snapshot, adds, count, actions, err) : rc;
+    for (int32_t i = 0; i < count && rc == WEIR_OK; i++) {
+        rc = weir_delta_add_format(adds[i], actions);
+        rc = rc == WEIR_OK ? weir_buffer_append(actions, "\n", 1) : rc;
+        rc = rc == WEIR_OK ? rc : weir_error_set(err, rc, "the commit grows past 1 GiB");
+    }
+    delta_where_destroy(where);
+    return rc;
+}
+
+static int try_overwrite(struct weir_delta_table *table, const char *where,
+                         struct weir_delta_add *const *adds, int32_t add_count,
+                         const struct weir_delta_commit_options *options,
+                         struct weir_delta_commit_result *result, struct weir_buffer *actions,
+                         struct weir_error *err) {
+    struct delta_commit_body body = {
+        .operation = "STREAMING UPDATE", .actions = actions, .file_count = add_count};
+    int64_t timestamp_ms;
+    for (int32_t i = 0; i < add_count; i++) {
+        body.byte_count += adds[i]->size_bytes;
+        body.row_count += delta_add_rows(adds[i]) > 0 ? delta_add_rows(adds[i]) : 0;
+    }
+    int rc = delta_check_may_remove(table, "overwrite", err);
+    for (bool won = false; rc == WEIR_OK && !won;) {
+        if (weir_delta_snapshot_txn(table->snapshot, options->txn.app_id) >= 0) {
+            return weir_delta_append(table, adds, add_count, options, result, err);
+        }
+        rc = derive_overwrite(table, where, adds, add_count, actions, err);
+        if (rc != WEIR_OK) {
+            break;
+        }
+        result->attempts++;
+        rc = delta_commit_try(table, &body, &options->txn, &timestamp_ms, err);
+        won = rc == WEIR_OK;
+        if (won || rc == WEIR_E_CONFLICT) { /* the log holds more now, perhaps our own entry */
+            rc = delta_commit_rebase(table, won ? 1 : result->attempts, options, err);
+        }
+    }
+    result->version = table->snapshot->version;
+    return rc;
+}
+
+int weir_delta_overwrite(struct weir_delta_table *table, const char *where,
+                         struct weir_delta_add *const *adds, int32_t add_count,
+                         const struct weir_delta_commit_options *options,
+                         struct weir_delta_commit_result *result, struct weir_error *err) {
+    struct weir_buffer actions;
+    weir_buffer_init(&actions, ACTIONS_BYTES_MAX);
+    memset(result, 0, sizeof(*result));
+    int rc = try_overwrite(table, where, adds, add_count, options, result, &actions, err);
+    weir_buffer_fini(&actions);
+    return rc;
+}
+
+int weir_delta_overwrite_check(struct weir_delta_table *table, const char *where,
+                               struct weir_error *err) {
+    struct delta_where *parsed = NULL;
+    int rc = delta_where_parse(where, table->snapshot, &parsed, err);
+    delta_where_destroy(parsed);
+    return rc == WEIR_OK ? rc : weir_error_wrap(err, "overwrite");
 }

@@ -32,6 +32,18 @@ int weir_delta_replace(struct weir_delta_table *table, struct weir_delta_snapsho
                        struct weir_delta_replace_result *result,
                        struct weir_error *err) WEIR_MUST_CHECK;
 
+/* As weir_delta_append, but the first commit of an application (`options->txn` names it) takes the
+ * files of the partitions that `where` picks out away, as the table then is; its later ones append.
+ * New files may be of any partition. */
+int weir_delta_overwrite(struct weir_delta_table *table, const char *where,
+                         struct weir_delta_add *const *adds, int32_t add_count,
+                         const struct weir_delta_commit_options *options,
+                         struct weir_delta_commit_result *result,
+                         struct weir_error *err) WEIR_MUST_CHECK;
+/* Whether the predicate is one of this table's. */
+int weir_delta_overwrite_check(struct weir_delta_table *table, const char *where,
+                               struct weir_error *err) WEIR_MUST_CHECK;
+
 #ifdef __cplusplus
 }
 #endif
