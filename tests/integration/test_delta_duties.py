@@ -274,3 +274,20 @@ def test_a_constraint_that_comes_while_a_pipeline_runs_stops_it(project):
     assert sorted(read(path).column("id").to_pylist()) == [*range(10), *range(100, 110), *range(995, 1000)]
     refused = read(project.root / "lake/quarantine/silver/row").to_pylist()
     assert [row["_reasons"][0]["expectation"] for row in refused] == ["small"] * 5
+
+
+def test_rows_that_are_merged_get_their_generated_columns_and_defaults(project):
+    """Inserted and updated ones alike, partition columns too."""
+    path = project.root / "lake/silver/row"
+    make_table(path, [("g", "integer", "a * 2"), ("half", "string", "if(id > 2, 'upper', 'lower')")], metadata={"s": {"CURRENT_DEFAULT": "'none'"}}, partitions=["half"])
+    project.write("schemas/row.avsc", json.dumps({"type": "record", "name": "row", "fields": [
+        {"name": "id", "type": "long"}, {"name": "a", "type": ["null", "int"], "default": None}, {"name": "_change", "type": "int", "default": 0}]}))
+    project.write("pipelines/shop.lua", PIPELINE)
+    project.write("rules/row.lua", 'return stream "silver.row" { from = "bronze.row", key = "id", into = delta { mode = "merge" } }\n')
+    project.write("landing/1.jsonl", "".join(json.dumps({"id": i, "a": a}) + "\n" for i, a in [(1, 5), (2, None), (3, 7), (4, 2**30)]))
+    project.run("pipelines/shop.lua")
+    assert {r["id"]: (r["g"], r["s"], r["half"]) for r in read(path).to_pylist()} == {1: (10, "none", "lower"), 2: (None, "none", "lower"), 3: (14, "none", "upper")}
+    assert [r["_reasons"][0]["expectation"] for r in read(project.root / "lake/quarantine/silver/row").to_pylist()] == ["generated column g"]
+    project.write("landing/2.jsonl", "".join(json.dumps(row) + "\n" for row in [{"id": 1, "a": 6, "_change": 2}, {"id": 3, "_change": 3}, {"id": 9, "a": 1}]))
+    project.run("pipelines/shop.lua")
+    assert {r["id"]: (r["g"], r["s"]) for r in read(path).to_pylist()} == {1: (12, "none"), 2: (None, "none"), 9: (2, "none")}

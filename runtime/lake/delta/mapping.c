@@ -177,7 +177,7 @@ int delta_mapping_assign(const char *schema_string, int32_t count, int64_t *max_
     return rc;
 }
 
-/* --- clustering, defaults ------------------------------------------------------------------ */
+/* --- clustering ---------------------------------------------------------------------------- */
 
 /* The leaf at `path` below the field, counting from `*leaf`; false, with `*leaf` past the field,
  * when it is not there. */
@@ -231,34 +231,6 @@ int delta_clustering_leaves(const struct weir_delta_snapshot *snapshot,
     }
     json_decref(root);
     return WEIR_OK;
-}
-
-int delta_check_defaults(const struct weir_delta_metadata *metadata,
-                         const struct weir_schema *schema, struct weir_error *err) {
-    json_t *root = json_loads(metadata->schema_string, 0, NULL);
-    const json_t *fields = json_object_get(root, "fields");
-    int rc = WEIR_OK;
-    for (size_t i = 0; i < json_array_size(fields) && rc == WEIR_OK; i++) {
-        const json_t *field = json_array_get(fields, i);
-        const char *name = json_string_value(json_object_get(field, "name"));
-        const char *value = json_string_value(
-            json_object_get(json_object_get(field, "metadata"), "CURRENT_DEFAULT"));
-        const char *generated = json_string_value(
-            json_object_get(json_object_get(field, "metadata"), "delta.generationExpression"));
-        if (name != NULL && generated != NULL && weir_schema_find(schema, name) < 0) {
-            rc = weir_error_set(err, WEIR_E_UNSUPPORTED,
-                                "column %s of the table is generated as %.60s, which weir does not "
-                                "compute for rows it merges; give the stream that column",
-                                name, generated);
-        } else if (name != NULL && value != NULL && weir_schema_find(schema, name) < 0) {
-            rc = weir_error_set(err, WEIR_E_UNSUPPORTED,
-                                "column %s of the table has the default %.60s, which weir does not "
-                                "fill in for rows it merges; give the stream that column",
-                                name, value);
-        }
-    }
-    json_decref(root);
-    return rc;
 }
 
 bool delta_has_writer_feature(const struct weir_delta_protocol *protocol, const char *feature) {

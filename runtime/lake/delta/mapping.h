@@ -19,10 +19,6 @@ const char *delta_mapping_name(struct weir_delta_snapshot *snapshot, const char 
 int delta_clustering_leaves(const struct weir_delta_snapshot *snapshot,
                             const struct weir_schema *physical, const bool *excluded,
                             int32_t *leaves, struct weir_error *err) WEIR_MUST_CHECK;
-/* For rows that are merged: WEIR_E_UNSUPPORTED names a column that has a default or is generated,
- * and that `schema` lacks. */
-int delta_check_defaults(const struct weir_delta_metadata *metadata,
-                         const struct weir_schema *schema, struct weir_error *err) WEIR_MUST_CHECK;
 /* Gives the last `count` columns of `schema_string` ids above `*max_id`, which is moved on, and
  * names of their own. */
 int delta_mapping_assign(const char *schema_string, int32_t count, int64_t *max_id,

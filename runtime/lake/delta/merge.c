@@ -349,6 +349,11 @@ int weir_delta_merge(struct weir_delta_table *table, struct weir_batch *const *c
     if (change_count > 0) {
         rc = delta_check_maintainable(table, "merge", err);
     }
+    struct weir_batch **full = NULL;
+    if (rc == WEIR_OK && change_count > 0) {
+        rc = delta_merge_complete(table, changes, change_count, options, &full, err);
+        changes = full != NULL ? full : changes;
+    }
     if (rc == WEIR_OK && change_count > 0) {
         rc = read_changes(&merge, changes, change_count, options, err);
     }
@@ -376,5 +381,6 @@ int weir_delta_merge(struct weir_delta_table *table, struct weir_batch *const *c
     free(merge.old);
     weir_buffer_fini(&merge.actions);
     delta_keys_fini(&merge.keys);
+    delta_merge_free_changes(full, change_count);
     return rc == WEIR_OK ? rc : weir_error_wrap(err, "merge into table %s", table->dir);
 }

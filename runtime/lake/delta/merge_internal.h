@@ -89,5 +89,11 @@ int delta_parts_write(struct delta_merge *merge, struct delta_entry *const *entr
                       struct weir_error *err) WEIR_MUST_CHECK;
 void delta_parts_forget(struct delta_merge *merge);
 
+/* merge_complete.c: the changes with what the table fills in; NULL where it fills in nothing. */
+int delta_merge_complete(struct weir_delta_table *table, struct weir_batch *const *changes,
+                         int32_t count, const struct weir_delta_merge_options *options,
+                         struct weir_batch ***out, struct weir_error *err) WEIR_MUST_CHECK;
+void delta_merge_free_changes(struct weir_batch **changes, int32_t count);
+
 /* Removes what delta_merge_write made, and forgets the matches. */
 void delta_merge_discard(struct delta_merge *merge, bool remove_files);
