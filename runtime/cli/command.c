@@ -66,14 +66,62 @@ static const char *const not_built[] = {
     "debug",  "sample",  "query", "docs", "meta",
 };
 
-static void print_help(FILE *out) {
+/* What options do, told by the help of each command that takes them. */
+static const char *const options[][2] = {
+    {"--until-end", "stop when bounded sources end, and close every window"},
+    {"--past-failed", "go on past rows that stop the pipeline: they are set aside"},
+    {"--set k=v", "another value for this run: commit.every=100ms, storage.root=other"},
+    {"--no-reload", "do not watch the rule files"},
+    {"--quiet", "no line of progress"},
+    {"--output", "how results are shown"},
+    {"--code", "the loops generated from the declarations"},
+    {"--epoch N", "as of this epoch"},
+    {"--version N", "as of this version of the table"},
+    {"--as-of T", "as of this time, 2026-01-05T10:00:00Z"},
+    {"--limit N", "at most so many rows"},
+    {"--columns A,B", "these columns alone"},
+    {"--changes", "rows of the change data feed"},
+    {"--from V", "after this version"},
+    {"--keys A,B", "the columns that say which row is which"},
+    {"--where P", "partitions this is true of, as day = '2026-01-05'"},
+    {"--dry-run", "say what would be done, and do nothing"},
+    {"--retain", "how long what old versions need is kept"},
+    {"--allow-short-retention", "a retention readers are not safe under"},
+    {"--ignore-pending", "also where a pipeline has files that are not committed"},
+    {"--registry URL", "the schema registry; else what the pipeline names"},
+    {"--mode", "the compatibility asked for"},
+    {"--pipeline FILE", "which pipeline, where the project has several"},
+};
+
+static void print_command(FILE *out, const struct weir_command *command) {
+    fprintf(out, "  weir %s\n      %s\n", command->usage, command->summary);
+}
+
+/* Of one command, with its options, or of all. */
+static void print_help(FILE *out, const char *name) {
+    const struct weir_command *one = NULL;
+    for (int i = 0; name != NULL && i < COMMAND_COUNT; i++) {
+        one = strcmp(commands[i].name, name) == 0 ? &commands[i] : one;
+    }
+    if (one != NULL) {
+        print_command(out, one);
+        fputc('\n', out);
+        for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+            if (strstr(one->usage, options[i][0]) != NULL) {
+                fprintf(out, "  %-24s%s\n", options[i][0], options[i][1]);
+            }
+        }
+        fprintf(out, "  %-24s%s\n", "--json", "for programs");
+        return;
+    }
     fputs("weir: a Lua-scriptable stream processing runtime\n\n", out);
     for (int i = 0; i < COMMAND_COUNT; i++) {
-        fprintf(out, "  weir %s\n      %s\n", commands[i].usage, commands[i].summary);
+        print_command(out, &commands[i]);
     }
-    fputs("\nEvery command takes --json. Exit codes: 0 done, 1 your files or data are at fault, "
-          "2 usage,\n3 the environment is at fault, 70 a bug of ours.\n",
-          out);
+    fputs(
+        "\nEvery command takes --json, and --help tells of it alone. Exit codes: 0 done, 1 your "
+        "files or\ndata are at fault, 2 usage, 3 the environment is at fault, 70 a bug of ours.\n",
+        out);
 }
 
 static int exit_code(int code) {
@@ -331,7 +379,7 @@ int weir_cli_main(int argc, char **argv) {
     }
     if (argc < 2 || strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
         strcmp(argv[1], "-h") == 0) {
-        print_help(argc < 2 ? stderr : stdout);
+        print_help(argc < 2 ? stderr : stdout, argc > 2 ? argv[2] : NULL);
         return argc < 2 ? WEIR_EXIT_USAGE : WEIR_EXIT_DONE;
     }
     a.command = strcmp(argv[1], "--version") == 0 ? "version" : argv[1];
@@ -340,8 +388,9 @@ int weir_cli_main(int argc, char **argv) {
     for (int i = 2; code == WEIR_EXIT_DONE && i < argc; i++) {
         if (!only_positionals && strcmp(argv[i], "--") == 0) {
             only_positionals = true;
-        } else if (!only_positionals && strcmp(argv[i], "--help") == 0) {
-            print_help(stdout);
+        } else if (!only_positionals &&
+                   (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)) {
+            print_help(stdout, a.command);
             return WEIR_EXIT_DONE;
         } else if (!only_positionals && argv[i][0] == '-' && argv[i][1] != '\0') {
             code = parse_option(&a, argc, argv, &i);
