@@ -44,7 +44,7 @@ static void find_root(char *out, size_t size) {
 
 /* A dataset's name (silver.pos_sale), a folder or a URL. */
 static void resolve(const char *given, char *out, size_t size) {
-    if (is_folder(given) || strstr(given, "://") != NULL) {
+    if (is_folder(given) || given[0] == '/' || given[0] == '.' || strstr(given, "://") != NULL) {
         snprintf(out, size, "%s", given);
         return;
     }

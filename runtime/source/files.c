@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "core/log.h"
 #include "lake/store/open.h"
 #include "source/file_set.h"
 
@@ -275,6 +276,11 @@ static int open_source(struct weir_source *source, const struct weir_position *p
         strpbrk(files->list.pattern, "*?[{") == NULL) {
         rc = weir_error_set(err, WEIR_E_NOTFOUND, "there is no file %s; check the path",
                             files->list.pattern);
+    } else if (rc == WEIR_OK && files->list.matches == 0 && files->path == NULL &&
+               files->list.done_count == 0) {
+        weir_log_warn("source", "%s: no file matches %s%s", source->name, files->list.pattern,
+                      source->until_end ? "; check the pattern, which starts at the project root"
+                                        : " yet");
     }
     return rc;
 }

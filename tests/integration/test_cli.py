@@ -61,6 +61,33 @@ def test_help_goes_to_standard_output(project):
     assert outcome.code == 0 and "run" in outcome.out and not outcome.err
 
 
+def test_help_of_one_command_tells_of_it_and_its_options(project):
+    for arguments in (("replay", "--help"), ("replay", "-h"), ("help", "replay")):
+        outcome = project.weir(*arguments)
+        assert outcome.code == 0 and outcome.out.startswith("  weir replay PIPELINE") and "--epoch N  " in outcome.out, outcome
+        assert "weir table" not in outcome.out and "--until-end" not in outcome.out
+
+
+def test_a_file_that_does_not_load_is_all_that_is_told(project):
+    project.write("rules/a.lua", 'return model "gold.a" { from = "silver.b", by = { "id" }, measures = { rows = count() } }')
+    project.write("rules/b.lua", 'return stream "silver.b" { from "bronze.x" ')
+    project.write("pipelines/p.lua", 'return pipeline "p" { rules = "rules", storage = delta { root = "lake" }, sources = { source "bronze.x" { generator { seed = 1, count = 1 } } } }')
+    outcome = project.weir("check", "pipelines/p.lua")
+    assert outcome.code == 1 and "rules/b.lua:1:" in outcome.err and "gold.a" not in outcome.err and "silver.b`" not in outcome.err, outcome
+
+
+def test_a_pattern_that_no_file_matches_is_told(project):
+    project.write("schemas/x.avsc", '{"type":"record","name":"x","fields":[{"name":"id","type":"long"}]}')
+    project.write("rules/x.lua", 'return stream "silver.x" { from = "bronze.x" }')
+    project.write("pipelines/p.lua", """return pipeline "p" { rules = "rules", storage = delta { root = "lake" },
+      sources = { source "bronze.x" { files { path = "landing/*.jsonl" }, json { schema = "schemas/x.avsc" } } } }""")
+    outcome = project.weir("run", "pipelines/p.lua", "--until-end")
+    assert outcome.code == 0 and "bronze.x: no file matches landing/*.jsonl; check the pattern" in outcome.err, outcome
+    project.write("landing/a.jsonl", '{"id":1}\n')
+    assert "no file matches" not in project.weir("run", "pipelines/p.lua", "--until-end").err
+    assert "no file matches" not in project.weir("run", "pipelines/p.lua", "--until-end").err, "what was read is no reason"
+
+
 def test_a_missing_pipeline_file_is_named(project):
     outcome = project.weir("run", "pipelines/none.lua", "--until-end")
     assert outcome.code == 2 and "pipelines/none.lua" in outcome.err

@@ -275,7 +275,8 @@ function connectors.source(project, reader, node, at, connector, decoder)
                 return made, nil -- refused by name already
             end
         end
-        reader:error("type", connector.at, kind .. " needs a decoder", 'add json { schema = "schemas/pos_sale.avsc" }')
+        reader:error("type", connector.at, kind .. " needs a decoder",
+            ('put one behind it: %s { … }, json { schema = "schemas/pos_sale.avsc" }'):format(kind))
         return made, nil
     end
     local word = decoder.node.word

@@ -375,6 +375,8 @@ local function load_all(project, reader, request)
             ok, result = project.run(file)
             if ok then
                 sort_out(project_module.declarations(project, reader, file, result))
+            else
+                project.incomplete = true
             end
         end
     end

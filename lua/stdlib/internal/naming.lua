@@ -12,8 +12,11 @@ function naming.column(columns, name)
     end
 end
 
--- `text`: what to say instead of the usual.
+-- `text`: what to say instead of the usual. Where a file did not load, that is what there is to say.
 function naming.no_dataset(project, reader, name, at, text)
+    if project.incomplete then
+        return
+    end
     local known = {}
     for each in pairs(project.by_name) do
         known[#known + 1] = each

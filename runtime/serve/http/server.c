@@ -156,8 +156,10 @@ static int try_address(const char *address, int port, struct weir_error *err) {
         close(fd);
     }
     return good ? WEIR_OK
-                : weir_error_system(err, WEIR_E_ENVIRONMENT, code,
-                                    "cannot listen for HTTP on %s port %d", address, port);
+                : weir_error_set(err, WEIR_E_ENVIRONMENT,
+                                 "cannot listen for HTTP on %s port %d: %s; stop what listens "
+                                 "there, or give serve.http another port (0: any that is free)",
+                                 address, port, strerror(code));
 }
 
 static int try_file(const char *path, const char *option, struct weir_error *err) {
