@@ -521,8 +521,7 @@ size_t weir_temporal_rows(const struct weir_temporal *t, int side) {
 }
 
 size_t weir_temporal_estimate(const struct weir_temporal *t, int side) {
-    size_t head = side == WEIR_LEFT ? sizeof(struct weir_row) + 32
-                                    : sizeof(struct weir_slot) + sizeof(struct weir_link) + 56;
+    size_t head = side == WEIR_LEFT ? sizeof(struct weir_row) + 32 : weir_chains_estimate();
     return head + weir_key_estimate_bytes(t->on[side]) + weir_key_estimate_bytes(t->kept[side]);
 }
 

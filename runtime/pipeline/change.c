@@ -28,6 +28,10 @@ int change_init(struct weir_node *node) {
             node->change_column = -1;
         }
     }
+    const struct weir_plan_join *join = node->stream != NULL ? &node->stream->join : NULL;
+    if (join != NULL && join->name != NULL && join->change >= 0 && !join->left_changes) {
+        node->change_column = -1; /* the join adds it */
+    }
     if (node->change_column < 0) {
         return WEIR_OK;
     }

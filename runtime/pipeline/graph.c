@@ -44,9 +44,9 @@ static int deliver(const struct weir_dataset *dataset, struct weir_node *node,
     return rc;
 }
 
-/* Of a dataset that remembers rows: those go to models that take them back. */
+/* Of a dataset that remembers rows: those go to models that take them back, and to joins. */
 static bool takes_back(const struct weir_node *consumer) {
-    return consumer->model != NULL && consumer->model->retracts;
+    return consumer->model != NULL ? consumer->model->retracts : join_takes_back(consumer);
 }
 
 static int pass_to_models(void *context, const struct weir_flow *flow, struct weir_error *err) {
@@ -55,6 +55,9 @@ static int pass_to_models(void *context, const struct weir_flow *flow, struct we
     for (int32_t i = 0; rc == WEIR_OK && i < dataset->consumer_count; i++) {
         rc = takes_back(dataset->consumers[i]) ? deliver(dataset, dataset->consumers[i], flow, err)
                                                : rc;
+    }
+    for (int32_t i = 0; rc == WEIR_OK && i < dataset->join_count; i++) {
+        rc = join_takes_back(dataset->joins[i]) ? process(dataset->joins[i], flow, true, err) : rc;
     }
     return rc;
 }
@@ -78,9 +81,9 @@ int graph_emit(struct weir_graph *graph, struct weir_dataset *dataset, const str
             return rc;
         }
     }
+    bool emits = dataset->remembered != NULL && remembered_emits(dataset->remembered);
     for (int32_t i = 0; i < dataset->consumer_count; i++) {
-        if (dataset->remembered != NULL && remembered_emits(dataset->remembered) &&
-            takes_back(dataset->consumers[i])) {
+        if (emits && takes_back(dataset->consumers[i])) {
             continue; /* by remembered_pass, below */
         }
         int rc = deliver(dataset, dataset->consumers[i], flow, err);
@@ -89,7 +92,8 @@ int graph_emit(struct weir_graph *graph, struct weir_dataset *dataset, const str
         }
     }
     for (int32_t i = 0; i < dataset->join_count; i++) {
-        int rc = process(dataset->joins[i], flow, true, err);
+        bool later = emits && join_takes_back(dataset->joins[i]);
+        int rc = later ? WEIR_OK : process(dataset->joins[i], flow, true, err);
         if (rc != WEIR_OK) {
             return rc;
         }

@@ -63,7 +63,7 @@ struct weir_dataset {
     const struct weir_plan_sink *into; /* NULL or not present: nothing is written */
     struct weir_counters counters;
     struct weir_node *writer; /* whose rows it holds; NULL of a source, and of late rows */
-    int64_t watermark_us;          /* the watermark its readers heard last */
+    int64_t watermark_us;     /* the watermark its readers heard last */
     struct weir_node **consumers;
     int32_t consumer_count;
     struct weir_node **joins; /* streams that have it on the right of their join */

@@ -91,7 +91,9 @@ int join_init(struct weir_node *node, struct weir_error *err) {
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
     join->plan = plan;
-    join->kind = strcmp(plan->what, "temporal") == 0 ? &join_temporal : &join_interval;
+    join->kind = strcmp(plan->what, "temporal") == 0  ? &join_temporal
+                 : strcmp(plan->what, "regular") == 0 ? &join_regular
+                                                      : &join_interval;
     join->emitted = join->ahead[0] = join->ahead[1] = WEIR_WATERMARK_NONE;
     node->downstream_watermark = WEIR_WATERMARK_NONE; /* the right side's, in the record */
     join->right = weir_graph_find(node->graph, plan->from);
@@ -283,7 +285,7 @@ static int step(struct weir_node *node, bool *done, struct weir_error *err) {
     if (rc != WEIR_OK || !*done) {
         return rc;
     }
-    int64_t watermark = join->kind->watermark(join->op);
+    int64_t watermark = join->kind->watermark(join);
     if (watermark <= join->emitted) {
         return WEIR_OK;
     }
@@ -298,7 +300,7 @@ static void settle(struct weir_node *node) {
         join->ahead[0] = node->last_watermark;
         join->ahead[1] = node->downstream_watermark;
         join->kind->set_watermarks(join->op, join->ahead[0], join->ahead[1]);
-        join->emitted = join->kind->watermark(join->op);
+        join->emitted = join->kind->watermark(join);
     }
 }
 
@@ -310,6 +312,10 @@ static int run(struct weir_node *node, struct weir_error *err) {
         node->graph->firing++;
     }
     return rc;
+}
+
+bool join_takes_back(const struct weir_node *node) {
+    return node->join != NULL && node->join->kind == &join_regular;
 }
 
 int join_fire(struct weir_node *node, struct weir_error *err) {
@@ -340,7 +346,7 @@ int join_feed(struct weir_node *node, int side, const struct weir_flow *flow,
     struct join *join = node->join;
     settle(node);
     int rc = finish(node, err);
-    if (rc == WEIR_OK && flow->times_us == NULL) {
+    if (rc == WEIR_OK && flow->times_us == NULL && !join->plan->by_clock) {
         rc = weir_error_set(err, WEIR_E_CONFIG,
                             "%s: no event time reaches this join from '%s'; declare `time` there",
                             node->name, side == WEIR_LEFT ? node->from : join->plan->from);

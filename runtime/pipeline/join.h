@@ -1,6 +1,6 @@
 #pragma once
 /* Private to the joins of streams: what all kinds share (join.c) and what each does
- * (join_interval.c, join_temporal.c). */
+ * (join_interval.c, join_temporal.c, join_regular.c). */
 #include <string.h>
 
 #include "operator/join.h"
@@ -20,7 +20,7 @@ struct join_kind {
     int (*feed)(struct weir_node *node, int side, const struct weir_flow *flow,
                 struct weir_error *err);
     int (*step)(struct weir_node *node, bool *done, struct weir_error *err);
-    int64_t (*watermark)(const void *op);
+    int64_t (*watermark)(const struct join *join);
     void (*set_watermarks)(void *op, int64_t left_us, int64_t right_us);
     struct weir_cell *(*cell)(void *op, int side);
     int (*restore)(void *op, struct weir_error *err);
@@ -31,6 +31,7 @@ struct join_kind {
 
 extern const struct join_kind join_interval; /* and window */
 extern const struct join_kind join_temporal;
+extern const struct join_kind join_regular;
 
 struct join {
     const struct join_kind *kind;

@@ -219,8 +219,8 @@ static void destroy(void *op) {
     weir_join_destroy(op);
 }
 
-static int64_t watermark(const void *op) {
-    return weir_join_watermark(op);
+static int64_t watermark(const struct join *join) {
+    return weir_join_watermark(join->op);
 }
 
 static void set_watermarks(void *op, int64_t left_us, int64_t right_us) {

@@ -478,6 +478,8 @@ int join_feed(struct weir_node *node, int side, const struct weir_flow *flow,
 /* A side's watermark moved, without rows. */
 int join_advance(struct weir_node *node, int side, int64_t watermark_us,
                  struct weir_error *err) WEIR_MUST_CHECK;
+/* Its rows come with what they take back, whole. */
+bool join_takes_back(const struct weir_node *node);
 int join_fire(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 const struct weir_dataset *join_right(const struct weir_node *node);
 int32_t join_cells(struct weir_node *node, struct weir_cell **cells, int32_t capacity);

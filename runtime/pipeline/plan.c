@@ -414,6 +414,11 @@ static void read_join(struct reader *r, const json_t *object, struct weir_plan_j
     join->as_of = text(r, value, "as_of", false);
     join->wait_us = integer(r, value, "wait_us", -1);
     join->quarantine = json_is_true(member(value, "quarantine"));
+    join->ttl_us[0] = integer(r, value, "left_ttl_us", -1);
+    join->ttl_us[1] = integer(r, value, "right_ttl_us", -1);
+    join->change = (int32_t)integer(r, value, "change", -1);
+    join->left_changes = json_is_true(member(value, "left_changes"));
+    join->by_clock = json_is_true(member(value, "by_clock"));
     join->lateness_us = integer(r, value, "lateness_us", 0);
     join->where = (int32_t)integer(r, value, "where", -1);
     join->late_left = text(r, value, "late_left", false);

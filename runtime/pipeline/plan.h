@@ -133,7 +133,7 @@ struct weir_plan_lookup {
 
 struct weir_plan_join {
     const char *name; /* as row functions call it; NULL: the stream joins nothing */
-    const char *what; /* "interval", "window", "temporal" */
+    const char *what; /* "interval", "window", "temporal", "regular" */
     const char *from; /* the right dataset */
     const char *kind; /* "inner", "left", "right", "full", "semi", "anti" */
     const char **left_on;
@@ -152,6 +152,10 @@ struct weir_plan_join {
     const char *as_of; /* of left, of a temporal join; NULL: event time */
     int64_t wait_us;   /* likewise; -1: for the right watermark */
     bool quarantine;   /* likewise: what rows do that find nothing and must */
+    int64_t ttl_us[2]; /* of a regular join's sides; -1: none */
+    int32_t change;    /* likewise: column of input that says what becomes of a row; or -1 */
+    bool left_changes; /* likewise: left rows bring it */
+    bool by_clock;     /* likewise: a side has no event time */
     int64_t lateness_us;
     int32_t where;         /* function of the pair, or -1 */
     const char *late_left; /* datasets of rows too late; or NULL */

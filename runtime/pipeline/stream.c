@@ -456,6 +456,7 @@ int stream_joined(struct weir_node *node, const struct weir_flow *flow, struct w
     struct weir_batch *out = NULL;
     memcpy(node->sel, flow->sel, (size_t)count * sizeof(*node->sel));
     int rc = WEIR_OK;
+    node->leaving = false; /* that was said of rows that entered */
     if (node->dataset->breached) {
         for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
             rc = node_reject(node, node->sel[i], TALLY_BUDGET, node->dataset->breach_text);

@@ -144,6 +144,15 @@ uint64_t weir_chains_seed(const struct weir_chains *chains) {
     return chains->seed;
 }
 
+uint64_t weir_chains_hash(const struct weir_chains *chains, const void *key, size_t key_bytes) {
+    return weir_table_hash(chains->table, key, key_bytes);
+}
+
+size_t weir_chains_estimate(void) {
+    return sizeof(struct weir_slot) + sizeof(struct weir_link) + ORDINAL_BYTES +
+           2 * sizeof(struct entry) + 2 * sizeof(uint64_t);
+}
+
 uint32_t weir_chains_numbers(const struct weir_chains *chains) {
     return weir_table_slots(chains->table);
 }

@@ -49,6 +49,7 @@ void weir_chains_destroy(struct weir_chains *chains);
 
 /* For weir_keys_hash. */
 uint64_t weir_chains_seed(const struct weir_chains *chains);
+uint64_t weir_chains_hash(const struct weir_chains *chains, const void *key, size_t key_bytes);
 void weir_chains_prefetch(const struct weir_chains *chains, uint64_t hash);
 /* The key's chain; both ends NULL: there is none. */
 struct weir_chain weir_chains_find(const struct weir_chains *chains, uint64_t hash, const void *key,
@@ -75,6 +76,8 @@ int weir_chains_remove(struct weir_chains *chains, struct weir_link *link,
 /* Numbers run 1..weir_chains_numbers: for sweeps over all rows. */
 uint32_t weir_chains_numbers(const struct weir_chains *chains);
 size_t weir_chains_rows(const struct weir_chains *chains);
+/* Typical bytes of a row beside its key and its own. */
+size_t weir_chains_estimate(void);
 size_t weir_chains_bytes(const struct weir_chains *chains);
 struct weir_cell *weir_chains_cell(struct weir_chains *chains);
 /* After all images were applied, before the first row. */

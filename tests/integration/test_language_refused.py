@@ -39,11 +39,6 @@ def test_windows_not_built_are_refused_by_name(project, word):
     refused(project, MODEL.replace("@", "").replace("tumbling", word), word, f"`{word}` is not built yet", "use `")
 
 
-@pytest.mark.parametrize("word", ["regular_join"])
-def test_joins_not_built_are_refused_by_name(project, word):
-    in_stream(project, f'join = {{ j = {word} "bronze.row" {{ on = "id" }} }},', word, f"`{word}` is not built yet")
-
-
 @pytest.mark.parametrize("word", ["expect_over", "max_null_ratio", "max_lag"])
 def test_expectations_over_windows_not_built_are_refused_by_name(project, word):
     in_stream(project, f'expectations = {{ {word} "fresh" }},', word, f"`{word}` is not built yet")

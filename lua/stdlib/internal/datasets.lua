@@ -474,7 +474,13 @@ function datasets.stream(project, reader, node, at, made)
         exploded, entered = explode.read(reader, named.explode, input, from.name, functions)
         entered = entered or input
     end
-    local join = named.join and joins.read(project, reader, named, { name = from.name, columns = entered, time = has_time }, of) or nil
+    local join = named.join and joins.read(project, reader, named, {
+        name = from.name, columns = entered, time = has_time, changelog = from.changelog, remember = from.remember,
+    }, of) or nil
+    if join and join.changes and named.dedup then
+        reader:error("type", named.dedup.at, "rows that change are joined as they are: dedup would keep the first",
+            "dedup in a stream before, of rows that only come")
+    end
     joins.check_late(reader, named)
     local judged = entered -- before the join, which may add columns
     entered = join and joins.entered(join, entered) or entered
@@ -512,7 +518,7 @@ function datasets.stream(project, reader, node, at, made)
         lookups = looked_up,
         state_version = read_version(reader, named.version),
     }
-    plan.changes_whole = from.changelog == "whole"
+    plan.changes_whole = from.changelog == "whole" or join and join.changes or false
     local out = stream_columns(reader, named, entered, declared, from.name)
     if join and join.where then
         join.plan.where = note(functions("predicate", join.where, "join where", entered, { joined = { join.full }, join = join }))
@@ -584,18 +590,19 @@ function datasets.stream(project, reader, node, at, made)
     if join and join.plan.bounds then
         event_time = nil -- the last moment of the window
     end
+    local changes = join and join.changes
     local kept = event_time and naming.column(out, event_time)
     local key = named.key and read_key(reader, named.key, out, of)
     plan.into = sinks.of(reader, named.into, out, of, at, {
-        key = key, time = kept and event_time or nil,
+        key = key, time = kept and not changes and event_time or nil, merges = changes, -- changes are in order
         hint = 'add key = "…" to the stream',
     })
     plan.quarantine = sinks.quarantine(reader, named.quarantine)
     return {
         kind = "stream", name = of, plan = plan, columns = out, seen = seen, functions = functions, late_sets = join and join.late_sets,
-        changelog = not named.dedup and from.changelog or nil, commands = not join and from.commands or nil,
+        changelog = changes and "whole" or not named.dedup and from.changelog or nil, commands = not join and from.commands or nil,
         key = key, looked_up = function() plan.lookup_key = key end,
-        remember = from.changelog ~= "whole" and named.key and not named.explode and naming.column(out, "_change")
+        remember = not changes and from.changelog ~= "whole" and named.key and not named.explode and naming.column(out, "_change")
             and function() plan.remember = true end or nil,
         time = has_time and { field = kept and types.is_timestamp(kept.type) and event_time or nil } or nil,
     }

@@ -186,6 +186,11 @@ function explain.dataset(result, name, options)
         elseif join.what == "temporal" then
             how = (", the version of %s, waiting for it %s%s"):format(said(join.as_of) and "column " .. join.as_of or "the row's time",
                 said(join.wait_us) and duration(join.wait_us) or "until its watermark passes", join.quarantine == true and "; without one to quarantine" or "")
+        elseif join.what == "regular" then
+            local function kept(us)
+                return said(us) and "for " .. duration(us) or "for ever"
+            end
+            how = (", left rows kept %s, right rows %s"):format(kept(join.left_ttl_us), kept(join.right_ttl_us))
         end
         line("join", ("%s: %s %s_join of %s on %s%s%s"):format(join.name, join.kind, join.what, join.from, table.concat(on, ", "), how,
             said(join.where) and ", where function " .. join.where or ""))

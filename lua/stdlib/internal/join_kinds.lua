@@ -2,6 +2,7 @@
 -- { name, columns, time, key }.
 local predicate = require "weir.internal.predicate"
 local time = require "weir.internal.time"
+local words = require "weir.internal.words"
 
 local join_kinds = {}
 
@@ -22,7 +23,7 @@ end
 local function check_stream(reader, side, word, place)
     if has_column(side, "_change") then
         reader:error("type", place, ("the rows of %s change, and %s joins rows that only come"):format(side.name, word),
-            "a temporal_join takes rows that change on its right side")
+            "a regular_join takes rows that change, a temporal_join on its right side")
     elseif not side.time then
         reader:error("no-time", place, ("%s goes by event time, and nothing declares that of %s"):format(word, side.name), 'add time = { field = "…" } there')
     end
@@ -189,6 +190,68 @@ join_kinds.window_join = {
             end
         end
         plan.bounds = true -- becomes their place
+    end,
+}
+
+-- ---------------------------------------------------------------- regular
+
+-- The microseconds for which a side's rows are kept; nil: for ever.
+local function read_ttl(reader, value, at)
+    local x = reader:resolve(value, at)
+    if (words.is_word(x) or words.is_node(x)) and x.word == "none" then
+        return nil
+    end
+    local us = type(x) == "string" and time.parse_duration(x) or type(x) == "cdata" and require("ffi").istype(time.Duration, x) and tonumber(x.us)
+    if not us or us <= 0 then
+        reader:error("type", at, "ttl takes how long rows are kept that nothing changes, or none", 'ttl = "1d"')
+        return nil
+    end
+    return us
+end
+
+local function read_ttls(reader, field, plan, at)
+    if not field then
+        reader:error("type", at, "a regular join says for how long it keeps rows: both sides are state, and grow with them", 'ttl = "1d", or ttl = none')
+    elseif type(field.value) == "table" and getmetatable(field.value) == nil then
+        local named = reader:options(field.value, field.value_at, { left = true, right = true }, "ttl", false)
+        for _, side in ipairs { "left", "right" } do
+            if named[side] then
+                plan[side .. "_ttl_us"] = read_ttl(reader, named[side].value, named[side].value_at)
+            else
+                reader:error("type", field.value_at, ("ttl says nothing of the %s side"):format(side), 'ttl = { left = "1h", right = none }')
+            end
+        end
+    else
+        plan.left_ttl_us = read_ttl(reader, field.value, field.value_at)
+        plan.right_ttl_us = plan.left_ttl_us
+    end
+end
+
+-- Rows that change come with what they take back: a model's do, and a keyed stream remembers them.
+local function take_back(reader, side, at)
+    if not has_column(side, "_change") or side.changelog == "whole" then
+        return
+    elseif side.remember then
+        side.remember()
+    else
+        reader:error("type", at, ("the changes of %s do not carry the old rows"):format(side.name),
+            'put a stream with key = "…" and without explode between, which remembers them')
+    end
+end
+
+join_kinds.regular_join = {
+    what = "regular",
+    kinds = { "inner", "left", "right", "full" },
+    options = { on = true, kind = true, ttl = true },
+    example = 'join = { customer = regular_join "silver.customer" { on = "customer_id", ttl = none } }',
+    changes = true,
+    read = function(reader, given, sides, plan, at)
+        read_ttls(reader, given.ttl, plan, at)
+        take_back(reader, sides.left, at)
+        take_back(reader, sides.right, at)
+        plan.by_clock = not (sides.left.time and sides.right.time) or nil
+        plan.left_changes = has_column(sides.left, "_change") or nil
+        plan.change = true -- becomes its place
     end,
 }
 

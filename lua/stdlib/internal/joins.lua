@@ -150,7 +150,7 @@ function joins.read(project, reader, named, left, of)
     return {
         name = item.key, right = right, plan = plan, at = at, where = reader:func(given.where, "where"), late_sets = late_sets,
         full = full, met = alone and { name = item.key, of = right.name, type = { kind = "struct", text = "", fields = {} } } or full,
-        of = right.name, alone = alone, needs = {},
+        of = right.name, alone = alone, changes = kind.changes, needs = {},
     }
 end
 
@@ -160,6 +160,14 @@ function joins.entered(join, columns)
     local list = {}
     for i, column in ipairs(columns) do
         list[i] = outer and { name = column.name, type = column.type, nullable = true, exploded = column.exploded } or column
+        if join.plan.change and (column.name == "_change" or column.name == "_unavailable") then -- of what leaves, the join says it
+            list[i] = { name = column.name, type = column.type, nullable = column.nullable, made = true }
+            join.plan.change = column.name == "_change" and i - 1 or join.plan.change
+        end
+    end
+    if join.plan.change == true then
+        join.plan.change = #list
+        list[#list + 1] = { name = "_change", type = types.of "int8", nullable = false, made = true }
     end
     if join.plan.bounds then
         join.plan.bounds = #list

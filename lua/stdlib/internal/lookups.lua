@@ -329,7 +329,8 @@ function lookups.read(project, reader, field, input, from, of, exploded)
     for _, item in ipairs(t and reader:fields(t, field.value_at) or {}) do
         local other = joins.is_join(item.value)
         local node = not other and type(item.key) == "string"
-            and reader:node(item, "join", "lookup", "async_lookup", "interval_join", "temporal_join", "window_join")
+            and reader:node(item, "join", "lookup", "async_lookup", "interval_join", "temporal_join", "window_join",
+                "regular_join")
         if not other and type(item.key) ~= "string" then
             reader:error("type", item.at, "join names what it finds", FORM)
         elseif node and from.changelog == "whole" then

@@ -10,7 +10,8 @@ local words = {}
 --   size    kind "5m" or kind { … }    args    kind(…), kind "text", kind { … }
 words.built = {
     pipeline = "named", source = "named", stream = "named", model = "named", quality = "named", expect = "named",
-    decision = "named", lookup = "named", async_lookup = "named", interval_join = "named", temporal_join = "named", window_join = "named",
+    decision = "named", lookup = "named", async_lookup = "named", interval_join = "named",
+    temporal_join = "named", window_join = "named", regular_join = "named",
     delta = "table", -- and the kinds of source, decoder and sink, below
     tumbling = "size", hopping = "args", cumulate = "args", session = "args", calendar = "args",
     not_null = "args", one_of = "args", between = "args", matches = "args", unique = "args",
@@ -25,7 +26,6 @@ words.built = {
 words.later = {
     job = "", policy = "",
     sliding = "use `hopping`", every = "use `emit = \"on_close\"`",
-    regular_join = "",
     over = "",
     expect_over = "use `expect`", max_null_ratio = "", max_lag = "", min_rows = "",
 }

@@ -169,6 +169,10 @@ function interval_join(name) end
 ---@param name string a dataset with a key and a time
 ---@return fun(options: weir.temporal): weir.node
 function temporal_join(name) end
+---All rows of another dataset with the same key, kept true as both change.
+---@param name string
+---@return fun(options: { on: any, kind?: "inner"|"left"|"right"|"full", ttl: any }): weir.node
+function regular_join(name) end
 ---Rows of another stream with the same key in the same window.
 ---@param name string
 ---@return fun(options: { on: any, window: weir.node, kind?: string, where?: function, allowed_lateness?: string, late?: string }): weir.node
