@@ -84,6 +84,9 @@ static uint64_t shape_of(const struct weir_aggregate *aggregate,
         shape = measure->share != 0
                     ? XXH3_64bits_withSeed(&measure->share, sizeof measure->share, shape)
                     : shape;
+        shape = config->over_us != NULL && config->over_us[m] != 0
+                    ? XXH3_64bits_withSeed(&config->over_us[m], sizeof(int64_t), shape)
+                    : shape;
         shape = measure->most != 0
                     ? XXH3_64bits_withSeed(&measure->most, sizeof measure->most, shape)
                     : shape;
@@ -393,6 +396,9 @@ static int add_measures(struct weir_aggregate *aggregate, const struct weir_feed
     };
     int rc = WEIR_OK;
     for (int32_t m = 0; m < aggregate->measures.count && rc == WEIR_OK && from < to; m++) {
+        if (feed->only != NULL && !feed->only[m]) {
+            continue;
+        }
         const uint8_t *mask = feed->masks != NULL ? feed->masks[m] : NULL;
         if (aggregate->measures.cells[m].of_members) {
             rc = weir_members_add(aggregate, m, from, to, feed->inputs[m], mask, take_back, err);
@@ -450,12 +456,17 @@ static int encode_keys(struct weir_aggregate *aggregate, const struct weir_batch
 }
 
 /* A group none of whose rows is left is no group. */
-static void count_row(struct weir_aggregate *aggregate, const struct weir_feed *feed, int32_t i) {
+static void count_by(struct weir_aggregate *aggregate, int32_t i, int64_t by) {
     uint8_t *at = aggregate->values[i] + aggregate->measures.tail_offset;
     int64_t rows;
     memcpy(&rows, at, sizeof rows);
-    rows += feed->signs != NULL && feed->signs[aggregate->rows[i]] < 0 ? -1 : 1;
+    rows += by;
     memcpy(at, &rows, sizeof rows);
+}
+
+static void count_row(struct weir_aggregate *aggregate, const struct weir_feed *feed, int32_t i) {
+    bool back = feed->signs != NULL && feed->signs[aggregate->rows[i]] < 0;
+    count_by(aggregate, i, back ? -1 : 1);
 }
 
 /* Windows that a row's time alone tells. */
@@ -496,7 +507,7 @@ static int feed_windows(struct weir_aggregate *aggregate, const struct weir_feed
 }
 
 /* One row a key: all rows have their slot. */
-static int feed_groups(struct weir_aggregate *aggregate, const struct weir_feed *feed,
+static int find_groups(struct weir_aggregate *aggregate, const struct weir_feed *feed,
                        struct weir_error *err) {
     weir_changes_begin(aggregate);
     for (int32_t i = 0; i < feed->count; i++) {
@@ -510,12 +521,43 @@ static int feed_groups(struct weir_aggregate *aggregate, const struct weir_feed 
     weir_keys_hash(&aggregate->keys, weir_table_view(aggregate->table)->seed);
     rc = find_slots(aggregate, feed->count, err);
     for (int32_t i = 0; i < feed->count && rc == WEIR_OK; i++) {
-        rc =
-            weir_changes_note(aggregate, aggregate->slots[i],
-                              feed->times_us != NULL ? feed->times_us[aggregate->rows[i]] : 0, err);
+        int64_t time = feed->times_us != NULL ? feed->times_us[aggregate->rows[i]] : 0;
+        rc = weir_changes_note(aggregate, aggregate->slots[i], weir_time_add(time, feed->later_us),
+                               err);
+    }
+    return rc;
+}
+
+static int feed_groups(struct weir_aggregate *aggregate, const struct weir_feed *feed,
+                       struct weir_error *err) {
+    int rc = find_groups(aggregate, feed, err);
+    for (int32_t i = 0; i < feed->count && rc == WEIR_OK; i++) {
         count_row(aggregate, feed, i);
     }
     return rc == WEIR_OK ? weir_aggregate_add(aggregate, feed, 0, feed->count, err) : rc;
+}
+
+int weir_aggregate_forget(struct weir_aggregate *aggregate, const struct weir_forgotten *rows,
+                          struct weir_error *err) {
+    struct weir_feed feed = {
+        .batch = rows->batch,
+        .count = rows->count,
+        .times_us = rows->times_us,
+        .inputs = rows->inputs,
+        .masks = rows->masks,
+        .orders = rows->orders,
+        .only = rows->only,
+        .later_us = rows->later_us,
+    };
+    int rc = reserve_scratch(aggregate, rows->count);
+    rc = rc == WEIR_OK ? weir_members_reap(aggregate, err)
+                       : weir_error_set(err, rc, "%s: no memory for %d rows",
+                                        aggregate->declaration, rows->count);
+    rc = rc == WEIR_OK ? find_groups(aggregate, &feed, err) : rc;
+    for (int32_t i = 0; i < rows->count && rc == WEIR_OK && rows->whole; i++) {
+        count_by(aggregate, i, -1);
+    }
+    return rc == WEIR_OK ? add_measures(aggregate, &feed, 0, rows->count, true, err) : rc;
 }
 
 int weir_aggregate_feed_changes(struct weir_aggregate *aggregate, const struct weir_batch *batch,
@@ -525,8 +567,15 @@ int weir_aggregate_feed_changes(struct weir_aggregate *aggregate, const struct w
                                 const struct weir_column *const *orders,
                                 const uint8_t *const *masks, int32_t *late_sel, int32_t *late_count,
                                 struct weir_error *err) {
-    struct weir_feed feed = {batch,  sel,   count, times_us, watermark_before_us,
-                             inputs, masks, signs, orders};
+    struct weir_feed feed = {.batch = batch,
+                             .sel = sel,
+                             .count = count,
+                             .times_us = times_us,
+                             .watermark_before_us = watermark_before_us,
+                             .inputs = inputs,
+                             .masks = masks,
+                             .signs = signs,
+                             .orders = orders};
     *late_count = 0;
     int rc = reserve_scratch(aggregate, count);
     if (rc != WEIR_OK) {

@@ -74,6 +74,8 @@ struct weir_aggregate_config {
     bool updates;  /* tumbling, calendar: rows leave as changes, and none as a window closes */
     bool retracts; /* rows fed may be taken back (signs); not in windows made of panes, nor sessions
                     */
+    const int64_t
+        *over_us; /* by measure: how long rows count in it (forget), for the shape; NULL */
     const struct weir_measure *measures;
     int32_t measure_count;
     uint32_t state_version; /* as declared; part of the shape */
@@ -124,6 +126,21 @@ int weir_aggregate_feed_changes(struct weir_aggregate *aggregate, const struct w
                                 const struct weir_column *const *orders,
                                 const uint8_t *const *masks, int32_t *late_sel, int32_t *late_count,
                                 struct weir_error *err) WEIR_MUST_CHECK;
+/* Rows of an unwindowed aggregate that retracts, fed before, that count no more in some measures.
+ */
+struct weir_forgotten {
+    const struct weir_batch *batch;          /* its `by` columns are read */
+    int32_t count;                           /* rows 0 .. count */
+    const int64_t *times_us;                 /* theirs */
+    int64_t later_us;                        /* so much later they change their groups */
+    const struct weir_column *const *inputs; /* as feed's, of the measures in `only` */
+    const struct weir_column *const *orders;
+    const uint8_t *const *masks;
+    const bool *only; /* by measure */
+    bool whole;       /* and they count as rows of their groups no more */
+};
+int weir_aggregate_forget(struct weir_aggregate *aggregate, const struct weir_forgotten *rows,
+                          struct weir_error *err) WEIR_MUST_CHECK;
 /* Unwindowed, or `updates`: what the batch fed last did to its groups, as a changelog in the order
  * they were first touched, until the builder is full or nothing is left (*done). times_us[i], room
  * for out->rows_max: time of the row that changed output row i. To be called until done before the

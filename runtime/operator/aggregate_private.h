@@ -28,6 +28,8 @@ struct weir_feed {
     const uint8_t *const *masks;
     const int8_t *signs;
     const struct weir_column *const *orders;
+    const bool *only; /* by measure: those that are fed; NULL: all */
+    int64_t later_us; /* added to the times of changes */
 };
 
 /* One row of output. */

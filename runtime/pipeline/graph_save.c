@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "pipeline/node.h"
+#include "pipeline/over.h"
 
 enum {
     SAVE_VERSION = 1,
@@ -52,7 +53,9 @@ static int pack_dataset(msgpack_packer *packer, const struct weir_dataset *datas
     } else {
         msgpack_pack_nil(packer);
     }
-    msgpack_pack_int64(packer, node != NULL ? node->last_watermark : WEIR_WATERMARK_NONE);
+    msgpack_pack_int64(packer, node == NULL         ? WEIR_WATERMARK_NONE
+                               : node->over != NULL ? over_reached(node)
+                                                    : node->last_watermark);
     msgpack_pack_int64(packer, node != NULL ? node->downstream_watermark : WEIR_WATERMARK_NONE);
     const int64_t counters[COUNTER_FIELDS] = {c->in,      c->out,           c->filtered,
                                               c->dropped, c->quarantined,   c->duplicates,

@@ -7,6 +7,7 @@
 #include "pipeline/asking.h"
 #include "pipeline/graph.h"
 #include "pipeline/node.h"
+#include "pipeline/over.h"
 #include "pipeline/rule.h"
 
 int32_t weir_graph_cells(struct weir_graph *graph, struct weir_cell **cells, int32_t capacity) {
@@ -28,6 +29,7 @@ int32_t weir_graph_cells(struct weir_graph *graph, struct weir_cell **cells, int
         }
         if (node->aggregate != NULL) {
             count += weir_aggregate_cells(node->aggregate, cells + count, capacity - count);
+            count += over_cells(node, cells + count, capacity - count);
         }
         if (node->rule != NULL) {
             count += weir_rule_state_cells(rule_state(node), cells + count, capacity - count);
@@ -178,6 +180,7 @@ static int restore(struct weir_node *node, struct weir_error *err) {
     int rc = join_restore(node, err);
     if (rc == WEIR_OK && node->aggregate != NULL) {
         rc = weir_aggregate_restore(node->aggregate, err);
+        rc = rc == WEIR_OK ? over_restore(node, err) : rc;
     }
     if (rc == WEIR_OK && node->rule != NULL) {
         rc = weir_rule_state_restore(rule_state(node), err);
@@ -225,6 +228,7 @@ int weir_graph_take_state(struct weir_graph *to, struct weir_graph *from, struct
             struct weir_aggregate *aggregate = node->aggregate;
             node->aggregate = old->aggregate;
             old->aggregate = aggregate;
+            over_take_state(node, old);
         }
         if (old->rule != NULL && node->rule != NULL) {
             int rc = weir_rule_state_take(rule_state(node), rule_state(old), err);

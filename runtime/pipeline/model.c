@@ -6,6 +6,7 @@
 
 #include "lake/delta/table.h"
 #include "pipeline/node.h"
+#include "pipeline/over.h"
 
 enum { FIRED_BYTES_MAX = 64 << 20 };
 
@@ -68,7 +69,7 @@ static int init_measure(struct weir_node *node, int32_t m, struct weir_measure *
         measure->precision = type->precision;
         measure->scale = type->scale;
     }
-    if (plan->where >= 0) {
+    if (plan->where >= 0 || plan->over_us > 0) {
         node->masks[m] = calloc(ROWS_MAX, 1);
         if (node->masks[m] == NULL) {
             return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
@@ -106,9 +107,11 @@ static int make_fired_schema(struct weir_node *node, struct weir_error *err) {
 static int init_aggregate(struct weir_node *node, struct weir_error *err) {
     const struct weir_plan_model *model = node->model;
     struct weir_measure *measures = calloc((size_t)model->measure_count + 1, sizeof(*measures));
+    int64_t *over_us = calloc((size_t)model->measure_count + 1, sizeof(*over_us));
     int32_t *by = calloc((size_t)model->by_count + 1, sizeof(*by));
-    int rc = measures == NULL || by == NULL ? weir_error_set(err, WEIR_E_NOMEM, "out of memory")
-                                            : WEIR_OK;
+    int rc = measures == NULL || over_us == NULL || by == NULL
+                 ? weir_error_set(err, WEIR_E_NOMEM, "out of memory")
+                 : WEIR_OK;
     for (int32_t i = 0; rc == WEIR_OK && i < model->by_count; i++) {
         by[i] = weir_schema_find(node->input, model->by[i]);
         if (by[i] < 0) {
@@ -117,6 +120,7 @@ static int init_aggregate(struct weir_node *node, struct weir_error *err) {
     }
     for (int32_t m = 0; rc == WEIR_OK && m < model->measure_count; m++) {
         rc = init_measure(node, m, &measures[m], err);
+        over_us[m] = model->measures[m].over_us;
     }
     struct weir_calendar room;
     const struct weir_calendar *calendar = NULL;
@@ -137,7 +141,8 @@ static int init_aggregate(struct weir_node *node, struct weir_error *err) {
             .lateness_us = model->allowed_lateness_us,
             .unwindowed = model->unwindowed,
             .updates = model->updates,
-            .retracts = model->retracts,
+            .retracts = model->retracts || model->forgets,
+            .over_us = over_us,
             .measures = measures,
             .measure_count = model->measure_count,
             .state_version = 1,
@@ -153,7 +158,11 @@ static int init_aggregate(struct weir_node *node, struct weir_error *err) {
                                      FIRED_BYTES_MAX, err);
         node->has_fired = rc == WEIR_OK;
     }
+    if (rc == WEIR_OK) {
+        rc = over_init(node, by, err);
+    }
     free(measures);
+    free(over_us);
     free(by);
     return rc;
 }
@@ -238,6 +247,7 @@ void model_fini(struct weir_node *node) {
     if (node->has_fired) {
         weir_batch_builder_fini(&node->fired);
     }
+    over_fini(node);
     weir_aggregate_destroy(node->aggregate);
     model_top_fini(node);
     weir_schema_unref(node->fired_schema);
@@ -335,7 +345,9 @@ static int measure_inputs(struct weir_node *node, const struct weir_flow *flow,
                          err);
             node->inputs[m] = &computed[m];
         }
-        if (rc == WEIR_OK && plan->where >= 0) {
+        if (rc == WEIR_OK && plan->where < 0 && node->masks[m] != NULL) {
+            memset(node->masks[m], 1, (size_t)*count);
+        } else if (rc == WEIR_OK && plan->where >= 0) {
             rc = node_predicate(node, plan->where, flow->batch, sel, *count, node->masks[m],
                                 TALLY_WHERE, err);
             for (int32_t i = 0; rc == WEIR_OK && i < *count; i++) {
@@ -431,10 +443,18 @@ static int feed(struct weir_node *node, const struct weir_flow *flow, struct wei
         if (model->retracts) {
             change_signs(node, flow);
         }
-        rc = weir_aggregate_feed_changes(node->aggregate, flow->batch, sel, count, times, wm_before,
-                                         model->retracts ? node->signs : NULL, node->inputs,
-                                         node->orders, (const uint8_t *const *)node->masks,
-                                         node->late_sel, &late, err);
+        int32_t none; /* without a window only over_take knows late rows */
+        if (node->over != NULL) {
+            rc = over_take(node, flow->batch, sel, &count, times, wm_before, node->late_sel, &late,
+                           err);
+        }
+        if (rc == WEIR_OK) {
+            rc = weir_aggregate_feed_changes(node->aggregate, flow->batch, sel, count, times,
+                                             wm_before, model->retracts ? node->signs : NULL,
+                                             node->inputs, node->orders,
+                                             (const uint8_t *const *)node->masks, node->late_sel,
+                                             node->over != NULL ? &none : &late, err);
+        }
     }
     counters->late += late;
     count_late(counters, node->late_sel, late, times, wm_before);
@@ -610,7 +630,7 @@ int model_process(struct weir_node *node, const struct weir_flow *flow, struct w
         rc = node_enter(node, flow, sel, &count, &times, &wm_before, &watermark, err);
     }
     if (rc == WEIR_OK && count > 0) {
-        if (times == NULL && !node->model->unwindowed) {
+        if (times == NULL && (!node->model->unwindowed || node->model->forgets)) {
             rc = weir_error_set(err, WEIR_E_CONFIG,
                                 "%s: no event time reaches this model; declare `time` here or "
                                 "upstream",
@@ -653,13 +673,18 @@ static bool closes_windows(const struct weir_node *node) {
            (node->aggregate != NULL && weir_aggregate_ready(node->aggregate, node->last_watermark));
 }
 
+static bool fires(const struct weir_node *node) {
+    return closes_windows(node) || model_top_ready(node) || over_ready(node);
+}
+
 int model_advance(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
+    over_advance(node, watermark_us);
     node->advanced = node->advanced || watermark_us != node->last_watermark;
     node->last_watermark = watermark_us;
     if (node->firing) {
         return WEIR_OK;
     }
-    if (closes_windows(node) || model_top_ready(node)) {
+    if (fires(node)) {
         node->firing = true;
         node->graph->firing++;
         return WEIR_OK;
@@ -692,8 +717,13 @@ static int fire_windows(struct weir_node *node, struct weir_error *err) {
 }
 
 int model_fire(struct weir_node *node, struct weir_error *err) {
-    int rc = closes_windows(node) ? fire_windows(node, err) : model_top_fire(node, err);
-    if (rc == WEIR_OK && !closes_windows(node) && !model_top_ready(node)) {
+    int rc = closes_windows(node)    ? fire_windows(node, err)
+             : model_top_ready(node) ? model_top_fire(node, err)
+                                     : over_fire(node, err);
+    if (rc == WEIR_OK && node->over != NULL) {
+        rc = leave_changes(node, true, node->last_watermark, err);
+    }
+    if (rc == WEIR_OK && !fires(node)) {
         node->firing = false;
         node->graph->firing--;
         rc = pass_watermark(node, err);

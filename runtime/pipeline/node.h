@@ -49,6 +49,7 @@ struct quarantine {
 };
 
 struct rule;
+struct over;
 
 struct weir_node {
     struct weir_graph *graph;
@@ -92,9 +93,10 @@ struct weir_node {
         *fired_schema; /* by columns, bounds, measures, derives: what comes before top */
     struct weir_batch_builder fired;
     bool has_fired;
-    bool firing;      /* windows the watermark has closed are still to be emitted */
-    bool fired_begun; /* the builder holds, or may take, rows of them */
-    bool advanced;    /* the watermark moved: what reads this model hears of it after them */
+    struct over *over; /* measures over the last while; NULL: none */
+    bool firing;       /* windows the watermark has closed are still to be emitted */
+    bool fired_begun;  /* the builder holds, or may take, rows of them */
+    bool advanced;     /* the watermark moved: what reads this model hears of it after them */
     int64_t downstream_watermark;
     struct weir_dataset *late;
     int32_t *measure_columns;             /* by measure: input column, -1 */

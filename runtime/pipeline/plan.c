@@ -569,6 +569,7 @@ static void read_model(struct reader *r, const json_t *value, struct weir_plan_m
     model->by = text_list(r, value, "by", &model->by_count);
     read_window(r, member(value, "window"), text(r, value, "emit", false), model);
     read_top(r, member(value, "top"), &model->top);
+    model->late = model->late != NULL ? model->late : text(r, value, "late", false);
     model->retracts = json_is_true(member(value, "retracts"));
     model->lookup_key = text_list(r, value, "lookup_key", &model->lookup_key_count);
     model->having = (int32_t)integer(r, value, "having", -1);
@@ -582,6 +583,8 @@ static void read_model(struct reader *r, const json_t *value, struct weir_plan_m
         measure->order = text(r, item, "order", false);
         measure->share = json_number_value(member(item, "share"));
         measure->most = integer(r, item, "most", 0);
+        measure->over_us = integer(r, item, "over_us", 0);
+        model->forgets = model->forgets || measure->over_us > 0;
         measure->function = (int32_t)integer(r, item, "function", -1);
         measure->where = (int32_t)integer(r, item, "where", -1);
         read_type(r, item, "input_type", &measure->input);

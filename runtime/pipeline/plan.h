@@ -227,6 +227,7 @@ struct weir_plan_measure {
     const char *order;       /* arg_max, arg_min: the column it is chosen by; or NULL */
     double share;            /* quantiles: 0 .. 1 */
     int64_t most;            /* top_k, collect: values; 0: all */
+    int64_t over_us;         /* of the last while only; 0: of all rows */
     int32_t function;        /* value function or -1 */
     struct weir_field input; /* type of the aggregated value; type NONE for count of rows */
     struct weir_field result;
@@ -268,6 +269,7 @@ struct weir_plan_model {
     int32_t by_count;
     bool unwindowed; /* one row a key, that changes */
     bool updates;    /* rows of windows leave as they change */
+    bool forgets;    /* some measure is of the last while only */
     bool retracts;   /* what it reads is a changelog with old rows: −U, −D are taken back */
     int32_t having;  /* function over what leaves, or -1 */
     const char **lookup_key; /* others look its rows up by these; or none */

@@ -34,11 +34,6 @@ def test_kinds_not_built_are_refused_by_name(project, word):
     refused(project, f'return {word} "x.y" {{ on = "bronze.row" }}', word, f"`{word}` is not built yet")
 
 
-@pytest.mark.parametrize("word", ["sliding"])
-def test_windows_not_built_are_refused_by_name(project, word):
-    refused(project, MODEL.replace("@", "").replace("tumbling", word), word, f"`{word}` is not built yet", "use `")
-
-
 @pytest.mark.parametrize("word", ["expect_over", "max_null_ratio", "max_lag"])
 def test_expectations_over_windows_not_built_are_refused_by_name(project, word):
     in_stream(project, f'expectations = {{ {word} "fresh" }},', word, f"`{word}` is not built yet")
@@ -61,10 +56,6 @@ def test_merge_without_a_key_is_refused(project):
 @pytest.mark.parametrize("emit", ['every "1s"'])
 def test_an_emit_not_built_is_refused_by_name(project, emit):
     in_model(project, f"emit = {emit},", emit.split('"')[0] or emit, "is not built yet", "on_close")
-
-
-def test_a_sum_over_time_is_refused_by_name(project):
-    refused(project, MODEL.replace("@", "").replace("count()", 'sum("n", { over = "7d" })'), "over", "`over`", "not built yet")
 
 
 def test_a_store_nobody_speaks_is_refused_by_name(project):

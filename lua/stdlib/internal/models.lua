@@ -19,8 +19,8 @@ local model_options = {
     having = true, top = true, join = "later", explode = "later", ensures = "later", key = "later", params = "later",
 }
 
-local measure_options = { where = true, over = "later" }
-local collect_options = { where = true, max = true, over = "later" }
+local measure_options = { where = true, over = true }
+local collect_options = { where = true, max = true, over = true }
 
 local measure_words = {
     "sum", "count", "avg", "min", "max", "distinct", "first", "last", "arg_max", "arg_min", "variance", "stddev", "any", "all",
@@ -55,6 +55,17 @@ local function read_most(reader, value, at, what, example)
         return nil
     end
     return value
+end
+
+-- How long a row counts in the measure; nil: for ever, or after a complaint.
+local function read_over(reader, field, kind, has_time)
+    local us = field and reader:duration(field, "over")
+    if us == 0 then
+        reader:error("type", field.value_at, "rows count for longer than nothing", ('such as %s("qty", { over = "7d" })'):format(kind))
+    elseif us and not has_time then
+        reader:error("no-time", field.at, "`over` goes by event time, and nothing here or upstream declares it", 'add time = { field = "…" }')
+    end
+    return us ~= 0 and us or nil
 end
 
 -- What kinds say behind their column: where the options come next, nil after a complaint.
@@ -146,6 +157,7 @@ local function read_measure(reader, item, input, from_name, functions, has_time)
             if named.max then
                 measure.most = read_most(reader, named.max.value, named.max.value_at, "max is how many values are kept, from 1 on", 'such as max = 100')
             end
+            measure.over_us = read_over(reader, named.over, kind, has_time)
             local where = reader:func(named.where, "where")
             if where then
                 measure.where = functions("predicate", where, what .. " where", input)
@@ -169,6 +181,7 @@ local function read_measure(reader, item, input, from_name, functions, has_time)
         return nil
     end
     measure.order, measure.share, measure.most = measure.order or json.null, measure.share or json.null, measure.most or json.null
+    measure.over_us = measure.over_us or json.null
     measure.input_type = input_type and input_type.text or json.null
     measure.type = result.text
     return measure, result
@@ -350,6 +363,25 @@ local function read_ranked(reader, plan, named, columns, of, at)
     end
 end
 
+-- A measure that cannot take back a row it was given.
+local function check_taken_back(reader, measure, from, has_field)
+    local floats = measure.input_type == "double" or measure.input_type == "float"
+    if measure.kind == "approx_distinct" then
+        local why = "approx_distinct cannot take back a row of %s: a sketch does not forget"
+        reader:error("type", measure.at, why:format(from.name), "use distinct")
+    elseif measure.most ~= json.null and measure.kind == "collect" then
+        local why = "collect with max cannot take back a row of %s: what it left out would be missed"
+        reader:error("type", measure.at, why:format(from.name), "leave max out")
+    elseif needs_time[measure.kind] and not has_field then
+        local why = "%s goes by event time, and that of the rows of %s is when they changed"
+        reader:error("type", measure.at, why:format(measure.kind, from.name), 'add time = { field = "…" }, or use arg_max')
+    elseif (floats or wide(measure)) and (measure.kind == "variance" or measure.kind == "stddev")
+        or floats and (measure.kind == "sum" or measure.kind == "avg") then
+        local why = "%s of a %s cannot take back a row of %s: it would not come out the same"
+        reader:error("type", measure.at, why:format(measure.kind, measure.input_type, from.name), "make the column a decimal")
+    end
+end
+
 local function check_retracts(reader, plan, named, from, at, has_field)
     local of = plan.name
     if from.changelog ~= "whole" and from.remember and plan.window ~= json.null then
@@ -370,20 +402,22 @@ local function check_retracts(reader, plan, named, from, at, has_field)
         reader:error("type", named.dedup.at, ("the rows of %s change; a dedup would keep what is taken back"):format(from.name))
     end
     for _, measure in ipairs(plan.measures) do
-        local floats = measure.input_type == "double" or measure.input_type == "float"
-        if measure.kind == "approx_distinct" then
-            local why = "approx_distinct cannot take back a row of %s: a sketch does not forget"
-            reader:error("type", measure.at, why:format(from.name), "use distinct")
-        elseif measure.most ~= json.null and measure.kind == "collect" then
-            local why = "collect with max cannot take back a row of %s: what it left out would be missed"
-            reader:error("type", measure.at, why:format(from.name), "leave max out")
-        elseif needs_time[measure.kind] and not has_field then
-            local why = "%s goes by event time, and that of the rows of %s is when they changed"
-            reader:error("type", measure.at, why:format(measure.kind, from.name), 'add time = { field = "…" }, or use arg_max')
-        elseif (floats or wide(measure)) and (measure.kind == "variance" or measure.kind == "stddev")
-            or floats and (measure.kind == "sum" or measure.kind == "avg") then
-            local why = "%s of a %s cannot take back a row of %s: it would not come out the same"
-            reader:error("type", measure.at, why:format(measure.kind, measure.input_type, from.name), "make the column a decimal")
+        check_taken_back(reader, measure, from, has_field)
+    end
+end
+
+-- Measures of the last while only take back what is older; in a `sliding` window all of them are.
+local function check_over(reader, plan, named, from, sliding)
+    for _, measure in ipairs(plan.measures) do
+        local over = measure.over_us ~= json.null
+        if over and named.window then
+            reader:error("type", measure.at, "a window says which rows count; `over` is for models without one")
+        elseif (over or sliding) and plan.retracts then
+            reader:error("type", measure.at, ("the rows of %s change: what was taken back would be forgotten a second time"):format(from.name),
+                "measure the events the changes come from")
+        elseif over or sliding then
+            measure.over_us = sliding and sliding.size_us or measure.over_us
+            check_taken_back(reader, measure, from, true)
         end
     end
 end
@@ -400,6 +434,7 @@ function models.model(project, reader, node, at)
     local time = datasets.read_time(reader, named.time, input, from.name)
     local seen = {}
     local where = reader:func(named.where, "where")
+    local sliding = named.window and words.is_node(named.window.value, "sliding")
     local plan = {
         name = of, file = at.file, line = at.line, column = at.col,
         description = datasets.text_of(reader, named.description, "description"),
@@ -412,7 +447,7 @@ function models.model(project, reader, node, at)
         expectations = predicate.list(reader, named.expectations, "expectations", input, from.name, functions, seen, json.array {}),
         dedup = named.dedup and datasets.read_dedup(reader, named.dedup, input, from.name, time or from.time) or json.null,
         state_version = datasets.read_version(reader, named.version),
-        emit = read_emit(reader, named.emit, named.window ~= nil),
+        emit = read_emit(reader, named.emit, named.window ~= nil and not sliding),
         retracts = naming.column(input, "_change") ~= nil,
     }
     local late
@@ -422,8 +457,11 @@ function models.model(project, reader, node, at)
             reader:error("no-time", named.window.at, "a window needs event time, and nothing here or upstream declares it", 'add time = { field = "…" }')
         end
     end
-    plan.window = plan.window or json.null
-    local windowed = named.window ~= nil
+    if sliding and plan.window then
+        sliding, plan.late = plan.window, plan.window.late
+    end
+    plan.window = not sliding and plan.window or json.null
+    local windowed = named.window ~= nil and not sliding
     local changing = plan.emit == "on_update" -- rows leave as changes
     if changing and plan.window ~= json.null then
         check_updates(reader, plan, named)
@@ -485,6 +523,7 @@ function models.model(project, reader, node, at)
         columns[#columns + 1] = { name = plan.top.rank, type = types.of "int64", nullable = false }
     end
     plan.measures = measures
+    check_over(reader, plan, named, from, sliding and sliding.size_us and sliding)
     if plan.retracts and not whole_rows then
         check_retracts(reader, plan, named, from, at, (time or from.time or {}).field)
     end
@@ -535,6 +574,11 @@ function models.model(project, reader, node, at)
     shape[#shape + 1] = windowed and plan.window ~= json.null and windows.shape(plan.window) or "changes"
     if windowed and changing then
         shape[#shape + 1] = "updates"
+    end
+    for _, measure in ipairs(measures) do
+        if measure.over_us ~= json.null then
+            shape[#shape + 1] = ("%s over %d"):format(measure.name, measure.over_us)
+        end
     end
     if plan.retracts then
         shape[#shape + 1] = "retracts"

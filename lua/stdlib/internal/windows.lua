@@ -5,11 +5,13 @@ local time = require "weir.internal.time"
 
 local windows = {}
 
--- kind -> `length`: the option that says how long one is; `hop`: the one that says how often; how it is written
+-- kind -> `length`: the option that says how long one is; `hop`: the one that says how often; how it is written;
+-- `bare`: its rows have no bounds and are never closed
 local kinds = {
     tumbling = { length = "size", form = 'tumbling { size = "1m" }' },
     hopping = { length = "size", hop = "every", form = 'hopping { size = "1h", every = "1m" }' },
     cumulate = { length = "size", hop = "step", form = 'cumulate { size = "1d", step = "1h" }' },
+    sliding = { length = "size", bare = true, form = 'sliding "10m"' },
     session = { length = "gap", form = 'session { gap = "30m" }' },
     calendar = { form = 'calendar { "day", time_zone = "Europe/London" }' },
 }
@@ -40,7 +42,7 @@ end
 
 -- The options of a window and its positional ones; nil after a complaint.
 local function read_options(reader, node, field, kind)
-    local options = { allowed_lateness = true, late = true, offset = "later" }
+    local options = { allowed_lateness = not kind.bare or nil, late = true, offset = "later" }
     if kind.length then
         options[kind.length] = true
     else
@@ -108,7 +110,7 @@ end
 
 -- WINDOW of the plan and the late dataset it names; nil after a complaint.
 function windows.read(reader, field, of)
-    local node = reader:node(field, "window", "tumbling", "hopping", "cumulate", "session", "calendar")
+    local node = reader:node(field, "window", "tumbling", "hopping", "sliding", "cumulate", "session", "calendar")
     if not node then
         return nil
     end
