@@ -31,11 +31,9 @@ struct avro {
 static bool leaves_out(const struct avro_node *plan) {
     bool found = false;
     for (int32_t i = 0; !found && i < plan->child_count; i++) {
-        const struct avro_node *field = &plan->children[i];
-        found = field->put == AVRO_PUT_SKIP;
-        for (int32_t b = 0; !found && field->put == AVRO_PUT_UNION && b < field->child_count; b++) {
-            found = field->children[b].put == AVRO_PUT_REFUSE;
-        }
+        const struct avro_node *child = &plan->children[i];
+        found = child->put == AVRO_PUT_SKIP ||
+                (plan->put == AVRO_PUT_UNION && child->put == AVRO_PUT_REFUSE) || leaves_out(child);
     }
     return found;
 }

@@ -12,7 +12,7 @@
 typedef __int128 int128;
 
 static int put(const struct avro_node *node, struct json_reader *r, struct avro_in *in,
-               struct weir_column_builder *b);
+               struct weir_column_builder *b, const struct json_scope *scope);
 
 static uint32_t here(const struct avro_in *in) {
     return (uint32_t)(in->p - in->begin);
@@ -162,7 +162,7 @@ static int put_enum(const struct avro_node *node, struct json_reader *r, struct 
  */
 
 static int put_items(const struct avro_node *node, struct json_reader *r, struct avro_in *in,
-                     struct weir_column_builder *b) {
+                     struct weir_column_builder *b, const struct json_scope *scope) {
     bool is_map = node->put == AVRO_PUT_MAP;
     int64_t count = 1;
     int64_t at = 0;
@@ -180,7 +180,11 @@ static int put_items(const struct avro_node *node, struct json_reader *r, struct
                 }
                 rc = weir_builder_bytes(&b->children[0], key, length);
             }
-            rc = rc == WEIR_OK ? put(&node->children[0], r, in, &b->children[is_map ? 1 : 0]) : rc;
+            struct json_scope inner = {
+                .parent = scope, .name = (const char *)key, .name_length = length, .index = at};
+            rc = rc == WEIR_OK
+                     ? put(&node->children[0], r, in, &b->children[is_map ? 1 : 0], &inner)
+                     : rc;
             if (rc != WEIR_OK) {
                 return json_fail_within(r, rc, (const char *)key, length, at);
             }
@@ -189,11 +193,16 @@ static int put_items(const struct avro_node *node, struct json_reader *r, struct
     return weir_builder_list(b);
 }
 
-static int keep_unknown(const struct avro_node *node, struct json_reader *r, struct avro_in *in) {
+/* By its path, as JSON's are. */
+static int keep_unknown(const struct avro_node *node, struct json_reader *r, struct avro_in *in,
+                        const struct json_scope *scope) {
     struct weir_buffer *out = &r->rescued;
-    int rc = weir_buffer_append(out, out->size == 0 ? "{" : ",", 1);
-    rc = rc == WEIR_OK ? weir_buffer_append_json(out, node->name, strlen(node->name)) : rc;
-    rc = rc == WEIR_OK ? weir_buffer_append(out, ":", 1) : rc;
+    struct json_scope inner = {
+        .parent = scope, .name = node->name, .name_length = strlen(node->name)};
+    int rc = weir_buffer_append_text(out, out->size == 0 ? "{\"" : ",\"");
+    rc = rc == WEIR_OK ? json_put_path(out, &inner) : rc;
+    out->size -= rc == WEIR_OK; /* its last dot */
+    rc = rc == WEIR_OK ? weir_buffer_append_text(out, "\":") : rc;
     rc = rc == WEIR_OK ? avro_rescue(in, node->wire, out, 0) : rc;
     return rc == WEIR_E_DATA ? cut(r, in) : rc;
 }
@@ -213,17 +222,18 @@ static int put_absent(const struct avro_node *plan, struct json_reader *r,
 
 /* A field of a nested record. */
 static int read_nested(const struct avro_node *node, struct json_reader *r, struct avro_in *in,
-                       struct weir_column_builder *columns) {
-    return node->column >= 0              ? put(node, r, in, &columns[node->column])
-           : avro_skip(in, node->wire, 0) ? WEIR_OK
-                                          : cut(r, in);
+                       struct weir_column_builder *columns, const struct json_scope *scope) {
+    struct json_scope inner = {
+        .parent = scope, .name = node->name, .name_length = strlen(node->name)};
+    return node->column >= 0 ? put(node, r, in, &columns[node->column], &inner)
+                             : keep_unknown(node, r, in, scope);
 }
 
 static int read_fields(const struct avro_node *plan, struct json_reader *r, struct avro_in *in,
-                       struct weir_column_builder *columns) {
+                       struct weir_column_builder *columns, const struct json_scope *scope) {
     for (int32_t i = 0; i < plan->child_count; i++) {
         const struct avro_node *node = &plan->children[i];
-        int rc = read_nested(node, r, in, columns);
+        int rc = read_nested(node, r, in, columns, scope);
         if (UNLIKELY(rc != WEIR_OK)) {
             return json_fail_within(r, rc, node->name, strlen(node->name), 0);
         }
@@ -234,22 +244,21 @@ static int read_fields(const struct avro_node *plan, struct json_reader *r, stru
 int avro_read_field(const struct avro_node *plan, int32_t index, struct json_reader *r,
                     struct avro_in *in, struct weir_column_builder *columns) {
     const struct avro_node *node = &plan->children[index];
-    int rc =
-        node->column >= 0 ? put(node, r, in, &columns[node->column]) : keep_unknown(node, r, in);
+    int rc = read_nested(node, r, in, columns, NULL);
     return rc == WEIR_OK ? rc : json_fail_within(r, rc, node->name, strlen(node->name), 0);
 }
 
 static int put_union(const struct avro_node *node, struct json_reader *r, struct avro_in *in,
-                     struct weir_column_builder *b) {
+                     struct weir_column_builder *b, const struct json_scope *scope) {
     int64_t index;
     if (UNLIKELY(!avro_varint(in, &index) || index < 0 || index >= node->child_count)) {
         return cut(r, in);
     }
-    return put(&node->children[index], r, in, b);
+    return put(&node->children[index], r, in, b, scope);
 }
 
 static int put(const struct avro_node *node, struct json_reader *r, struct avro_in *in,
-               struct weir_column_builder *b) {
+               struct weir_column_builder *b, const struct json_scope *scope) {
     int rc;
     switch (node->put) {
     case AVRO_PUT_INT:
@@ -258,7 +267,7 @@ static int put(const struct avro_node *node, struct json_reader *r, struct avro_
     case AVRO_PUT_BYTES:
         return put_bytes(node, r, in, b);
     case AVRO_PUT_UNION:
-        return put_union(node, r, in, b);
+        return put_union(node, r, in, b, scope);
     case AVRO_PUT_NULL:
         return weir_builder_null(b);
     case AVRO_PUT_BOOL:
@@ -275,9 +284,9 @@ static int put(const struct avro_node *node, struct json_reader *r, struct avro_
         return put_enum(node, r, in, b);
     case AVRO_PUT_LIST:
     case AVRO_PUT_MAP:
-        return put_items(node, r, in, b);
+        return put_items(node, r, in, b, scope);
     case AVRO_PUT_STRUCT:
-        rc = read_fields(node, r, in, b->children);
+        rc = read_fields(node, r, in, b->children, scope);
         return rc == WEIR_OK ? weir_builder_struct(b) : rc;
     case AVRO_PUT_SKIP:
         return avro_skip(in, node->wire, 0) ? WEIR_OK : cut(r, in);

@@ -74,6 +74,8 @@ int json_string_view(struct json_reader *r, uint32_t at, const uint8_t **text,
 uint32_t json_string_end(const struct json_reader *r, uint32_t at);
 /* Checks the value at r->next in full and steps over it; *end is the byte after it. */
 int json_skip_value(struct json_reader *r, uint32_t *end) WEIR_MUST_CHECK;
+/* Appends "address.lines[2]." as a JSON text's inside, outermost first. */
+int json_put_path(struct weir_buffer *out, const struct json_scope *scope) WEIR_MUST_CHECK;
 /* Handles an unknown field whose key opens at `at`: checked, added to r->rescued. */
 int json_rescue(struct json_reader *r, uint32_t at, uint32_t object,
                 const struct json_scope *scope) WEIR_MUST_CHECK;

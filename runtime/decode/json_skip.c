@@ -190,12 +190,11 @@ static int append_escaped(struct weir_buffer *out, const char *text, size_t leng
     return rc;
 }
 
-/* "address.lines[2]." — outermost first. */
-static int append_path(struct weir_buffer *out, const struct json_scope *scope) {
+int json_put_path(struct weir_buffer *out, const struct json_scope *scope) {
     if (scope == NULL) {
         return WEIR_OK;
     }
-    int rc = append_path(out, scope->parent);
+    int rc = json_put_path(out, scope->parent);
     if (rc == WEIR_OK && scope->name == NULL) {
         out->size -= out->size > 0 && out->data[out->size - 1] == '.';
         rc = weir_buffer_printf(out, "[%lld].", (long long)scope->index);
@@ -224,7 +223,7 @@ int json_rescue(struct json_reader *r, uint32_t at, uint32_t object,
         rc = weir_buffer_append_text(out, out->size == 0 ? "{\"" : ",\"");
     }
     if (rc == WEIR_OK) {
-        rc = append_path(out, scope);
+        rc = json_put_path(out, scope);
     }
     if (rc == WEIR_OK) {
         rc = weir_buffer_append(out, r->block + at + 1, json_string_end(r, at) - at);

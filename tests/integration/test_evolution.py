@@ -263,6 +263,51 @@ def test_a_writer_that_cannot_be_read_is_named_with_field_id_and_first_offset(sh
         assert f"schema id {three}" in reason and "first at offset 3" in reason and '"id"' in reason and "string" in reason
 
 
+ADDRESS = {"type": "record", "name": "address", "fields": [{"name": "street", "type": ["null", "string"], "default": None}]}
+WIDER = {**ADDRESS, "fields": [*ADDRESS["fields"], {"name": "zip", "type": ["null", "string"], "default": None}]}
+
+
+def with_lines(address, qty="int"):
+    return {"type": "record", "name": "sale", "fields": [
+        {"name": "id", "type": "long"}, {"name": "qty", "type": qty}, {"name": "at", "type": ["null", address], "default": None},
+        {"name": "lines", "type": {"type": "array", "items": {"type": "record", "name": "line", "fields": [{"name": "to", "type": ["null", "address"]}]}}}]}
+
+
+def test_members_that_structs_gain_are_kept_by_their_path_and_the_change_is_told(shop):
+    shop.registry.levels[f"{shop.topic}-value"] = "NONE"
+    one = shop.register(with_lines(ADDRESS))
+    process = shop.start()
+    shop.produce(one, with_lines(ADDRESS), [{"id": 1, "qty": 1, "at": {"street": "s"}, "lines": [{"to": {"street": "t"}}]}])
+    wait_until(shop.has(1))
+    two = shop.register(with_lines(WIDER))
+    shop.produce(two, with_lines(WIDER), [{"id": 2, "qty": 1, "at": {"street": "s", "zip": "9"}, "lines": [{"to": None}, {"to": {"street": "t", "zip": 'a"b'}}]}])
+    wait_until(shop.has(2))
+    wait_until(lambda: "would become struct<street: string, zip: string>" in shop.project.weir("status").out, 60)
+    stop(process)
+    row = next(row for row in shop.rows() if row["id"] == 2)
+    assert row["at"] == {"street": "s"} and row["lines"] == [{"to": None}, {"to": {"street": "t"}}]
+    assert json.loads(row["_rescued"]) == {"at.zip": "9", "lines[1].to.zip": 'a"b'}
+    refused = shop.project.weir("run", "pipelines/p.lua", "--until-end")
+    assert refused.code != 0 and "is struct<street: string>, but the stream's is struct<street: string, zip: string>" in refused.err, refused
+
+
+def test_a_number_that_becomes_wider_is_taken_as_far_as_it_fits(shop):
+    shop.registry.levels[f"{shop.topic}-value"] = "NONE"
+    one = shop.register(with_lines(ADDRESS))
+    process = shop.start()
+    row = {"id": 1, "qty": 1, "at": None, "lines": []}
+    shop.produce(one, with_lines(ADDRESS), [row])
+    wait_until(shop.has(1))
+    two = shop.register(with_lines(ADDRESS, "long"))
+    shop.produce(two, with_lines(ADDRESS, "long"), [{**row, "id": 2}, {**row, "id": 3, "qty": 5_000_000_000}, {**row, "id": 4}])
+    wait_until(shop.has(3))
+    wait_until(shop.has(1, "quarantine/bronze/sale"))
+    stop(process)
+    assert [row["id"] for row in shop.rows()] == [1, 2, 4]
+    refused, = shop.rows("quarantine/bronze/sale")
+    assert "qty: 5000000000 is outside the range" in refused["_reasons"][0]["error"] and refused["_offset"] == 2
+
+
 AVSC = {"type": "record", "name": "sale", "fields": [{"name": "id", "type": "long"}, {"name": "store", "type": ["null", "string"]}]}
 
 

@@ -455,6 +455,30 @@ static bool widens_by_itself(const struct weir_delta_table *table, const char *c
            delta_has_writer_feature(&table->snapshot->protocol, "typeWidening");
 }
 
+/* With whole types: those of structs differ inside. */
+static int other_type(const struct weir_delta_table *table, const struct weir_field *wanted,
+                      const struct weir_field *held, bool wider, struct weir_error *err) {
+    struct weir_buffer is;
+    struct weir_buffer would;
+    weir_buffer_init(&is, SCHEMA_BYTES_MAX);
+    weir_buffer_init(&would, SCHEMA_BYTES_MAX);
+    bool told = weir_field_format_type(held, &is) == WEIR_OK &&
+                weir_field_format_type(wanted, &would) == WEIR_OK &&
+                weir_buffer_append(&is, "", 1) == WEIR_OK &&
+                weir_buffer_append(&would, "", 1) == WEIR_OK;
+    int rc = weir_error_set(
+        err, WEIR_E_SCHEMA,
+        "column %s of table %s is %s, but the stream's is %s; %sconvert it in "
+        "the stream, or write to a new table",
+        wanted->name, table->dir,
+        told ? (const char *)is.data : weir_type_name((enum weir_type)held->type),
+        told ? (const char *)would.data : weir_type_name((enum weir_type)wanted->type),
+        wider ? "widen it (weir table alter --widen), " : "");
+    weir_buffer_fini(&is);
+    weir_buffer_fini(&would);
+    return rc;
+}
+
 static int compare_schema(const struct weir_delta_table *table, const struct weir_schema *have,
                           const struct weir_schema *want, bool may_add, struct weir_error *err) {
     for (int32_t i = 0; i < want->count; i++) {
@@ -483,15 +507,7 @@ static int compare_schema(const struct weir_delta_table *table, const struct wei
             continue;
         }
         if (!delta_same_type(field, &have->fields[at])) {
-            return weir_error_set(err, WEIR_E_SCHEMA,
-                                  wider ? "column %s of table %s is %s, but the stream's is %s; "
-                                          "widen it (weir table alter --widen), convert it in the "
-                                          "stream, or write to a new table"
-                                        : "column %s of table %s is %s, but the stream's is %s; "
-                                          "convert it in the stream, or write to a new table",
-                                  field->name, table->dir,
-                                  weir_type_name((enum weir_type)have->fields[at].type),
-                                  weir_type_name((enum weir_type)field->type));
+            return other_type(table, field, &have->fields[at], wider, err);
         }
         if (field->nullable && !have->fields[at].nullable && !may_add) {
             return weir_error_set(
