@@ -72,7 +72,7 @@ def test_a_lake_in_an_object_store_needs_a_ledger_on_a_disk(project):
     assert_refused(world, place(pipeline, '"s3:', "pipelines/p.lua"), "ledger", "local disk")
 
 
-@pytest.mark.parametrize("command", ["plan", "promote", "quarantine", "backfill", "debug", "state", "query", "docs", "meta", "top"])
+@pytest.mark.parametrize("command", ["plan", "promote", "quarantine", "backfill", "debug", "query", "docs", "meta", "top"])
 def test_commands_not_built_are_refused_by_name(project, command):
     outcome = project.weir(command)
     assert outcome.code == 1 and f"'{command}' is not built yet" in outcome.err

@@ -34,6 +34,8 @@ struct scene {
     int64_t high;
     bool by_column;
     int64_t lateness;
+    int64_t window; /* 0: bounds */
+    int64_t every;
     struct input rows[2][ROWS];
     int64_t watermark[2][ROWS + 1]; /* after n rows */
 };
@@ -76,9 +78,61 @@ static void add(struct results *results, int left, int right) {
     results->list[results->count++] = (uint64_t)left << 32 | (uint32_t)right;
 }
 
-static void expect(const struct scene *scene, struct results *results) {
+/* Its own side has not closed that window. */
+static bool in_window(const struct scene *scene, const struct input *row, int64_t start) {
+    return row->time >= start && row->time < start + scene->window &&
+           (row->before == WEIR_WATERMARK_NONE ||
+            start + scene->window + scene->lateness > row->before);
+}
+
+static void expect_window(const struct scene *scene, int64_t start, struct results *results) {
     bool right_met[ROWS] = {false};
+    for (int l = 0; l < ROWS; l++) {
+        const struct input *left = &scene->rows[0][l];
+        bool met = false;
+        for (int r = 0; r < ROWS && in_window(scene, left, start); r++) {
+            const struct input *right = &scene->rows[1][r];
+            if (in_window(scene, right, start) && left->key >= 0 && left->key == right->key) {
+                right_met[r] = true;
+                if (scene->kind < WEIR_JOIN_SEMI || (scene->kind == WEIR_JOIN_SEMI && !met)) {
+                    add(results, l + 1, scene->kind == WEIR_JOIN_SEMI ? 0 : r + 1);
+                }
+                met = true;
+            }
+        }
+        if (in_window(scene, left, start) && !met &&
+            (scene->kind == WEIR_JOIN_LEFT || scene->kind == WEIR_JOIN_FULL ||
+             scene->kind == WEIR_JOIN_ANTI)) {
+            add(results, l + 1, 0);
+        }
+    }
+    for (int r = 0; r < ROWS; r++) {
+        if (in_window(scene, &scene->rows[1][r], start) && !right_met[r] &&
+            (scene->kind == WEIR_JOIN_RIGHT || scene->kind == WEIR_JOIN_FULL)) {
+            add(results, 0, r + 1);
+        }
+    }
+}
+
+static bool is_late(const struct scene *scene, const struct input *row) {
+    bool any = false;
+    for (int64_t start = row->time / scene->every * scene->every;
+         scene->window > 0 && start > row->time - scene->window; start -= scene->every) {
+        any |= in_window(scene, row, start);
+    }
+    return scene->window > 0 ? !any : row->late;
+}
+
+static void expect(const struct scene *scene, struct results *results) {
     results->count = 0;
+    for (int64_t start = 900000 / scene->every * scene->every; scene->window > 0;) {
+        expect_window(scene, start, results);
+        start += scene->every;
+        if (start > 1100000) {
+            return;
+        }
+    }
+    bool right_met[ROWS] = {false};
     for (int l = 0; l < ROWS; l++) {
         bool met = false;
         for (int r = 0; r < ROWS; r++) {
@@ -124,6 +178,8 @@ static struct weir_join *make_join(const struct scene *scene) {
         .low_us = scene->low,
         .high_us = scene->high,
         .high_column = scene->by_column ? 2 : -1,
+        .window_us = scene->window,
+        .every_us = scene->every,
         .lateness_us = scene->lateness,
         .option = "memory.state",
     };
@@ -202,7 +258,12 @@ static void feed(const struct scene *scene, struct weir_join *join, int side, in
             int other = id_of(join, !side, pairs[i].other);
             int left = side == WEIR_LEFT ? fed : other;
             int right = side == WEIR_LEFT ? other : fed;
-            assert_int_equal(pairs[i].time_us, scene->rows[0][left - 1].time);
+            if (scene->window == 0) {
+                assert_int_equal(pairs[i].time_us, scene->rows[0][left - 1].time);
+            } else {
+                assert_in_range(pairs[i].time_us, scene->rows[0][left - 1].time,
+                                scene->rows[0][left - 1].time + scene->window - 1);
+            }
             if (leaves) {
                 add(results, left, scene->kind == WEIR_JOIN_SEMI ? 0 : right);
             }
@@ -222,7 +283,8 @@ static void advance(const struct scene *scene, struct weir_join *join, int side,
         for (int32_t i = 0; i < got; i++) {
             int id = id_of(join, of, rows[i]);
             /* Neither before its bound is closed, nor late for what reads it. */
-            assert_true(scene->rows[of][id - 1].time >= was || was == WEIR_WATERMARK_NONE);
+            assert_true(rows[i]->time_us >= was || was == WEIR_WATERMARK_NONE);
+            assert_true(scene->rows[of][id - 1].time <= rows[i]->time_us);
             add(results, of == WEIR_LEFT ? id : 0, of == WEIR_LEFT ? 0 : id);
         }
     }
@@ -339,7 +401,16 @@ static void check(enum weir_join_kind kind, uint64_t seed) {
                            .low = bound[0],
                            .high = bound[1],
                            .by_column = below(3) == 0,
-                           .lateness = below(2) == 0 ? 0 : 15};
+                           .lateness = below(2) == 0 ? 0 : 15,
+                           .every = 1};
+    if (below(3) == 0) {
+        static const int64_t windows[][2] = {{200, 200}, {300, 100}, {250, 100}};
+        const int64_t *window = windows[below(3)];
+        scene.low = scene.high = 0;
+        scene.by_column = false;
+        scene.window = window[0];
+        scene.every = window[1];
+    }
     make_rows(&scene);
     struct weir_join *join = make_join(&scene);
     int fed[2] = {0, 0};
@@ -407,7 +478,7 @@ static void check(enum weir_join_kind kind, uint64_t seed) {
     expect(&scene, &want);
     int late_wanted = 0;
     for (int i = 0; i < ROWS; i++) {
-        late_wanted += scene.rows[0][i].late + scene.rows[1][i].late;
+        late_wanted += is_late(&scene, &scene.rows[0][i]) + is_late(&scene, &scene.rows[1][i]);
     }
     assert_int_equal(late, late_wanted);
     qsort(got.list, got.count, sizeof got.list[0], compare);

@@ -1,0 +1,352 @@
+/* The regular join against joining both sides anew: what its changes add up to is that, after every
+ * batch, with batches, seals and crashes at random. And which rows a ttl lets meet. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "batch/change.h"
+#include "operator/regular.h"
+#include "random.h"
+
+enum { STEPS = 60, KEYS = 6, BATCH = 30, ROWS_MAX = 4000, PAIRS_MAX = 200000, RECORDS_MAX = 100 };
+
+static struct weir_pool *pool;
+static struct weir_error err;
+static struct weir_schema *schema; /* id int64, key string, _change int8 */
+
+struct row {
+    int id;
+    int key; /* -1: null */
+    int64_t time;
+    int change;
+};
+
+/* What there is: of a side, or of pairs (left id << 32 | right id, 0 for none). */
+struct sides {
+    struct row rows[2][ROWS_MAX];
+    int count[2];
+    uint64_t pairs[PAIRS_MAX];
+    size_t pair_count;
+};
+
+static int compare(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void add_pair(struct sides *s, int left, int right) {
+    assert_true(s->pair_count < PAIRS_MAX);
+    s->pairs[s->pair_count++] = (uint64_t)left << 32 | (uint32_t)right;
+}
+
+/* A change takes back only what is there. */
+static void remove_pair(struct sides *s, int left, int right) {
+    uint64_t wanted = (uint64_t)left << 32 | (uint32_t)right;
+    for (size_t i = s->pair_count; i-- > 0;) {
+        if (s->pairs[i] == wanted) {
+            s->pairs[i] = s->pairs[--s->pair_count];
+            return;
+        }
+    }
+    fail_msg("takes back %d, %d, which is not there", left, right);
+}
+
+static bool outer(enum weir_join_kind kind, int side) {
+    return kind == WEIR_JOIN_FULL || kind == (side == WEIR_LEFT ? WEIR_JOIN_LEFT : WEIR_JOIN_RIGHT);
+}
+
+static void expect(const struct sides *s, enum weir_join_kind kind, struct sides *want) {
+    want->pair_count = 0;
+    for (int side = 0; side < 2; side++) {
+        for (int i = 0; i < s->count[side]; i++) {
+            const struct row *own = &s->rows[side][i];
+            bool met = false;
+            for (int k = 0; k < s->count[!side]; k++) {
+                const struct row *other = &s->rows[!side][k];
+                if (own->key >= 0 && own->key == other->key) {
+                    met = true;
+                    if (side == WEIR_LEFT) {
+                        add_pair(want, own->id, other->id);
+                    }
+                }
+            }
+            if (!met && outer(kind, side)) {
+                add_pair(want, side == WEIR_LEFT ? own->id : 0, side == WEIR_LEFT ? 0 : own->id);
+            }
+        }
+    }
+}
+
+static void assert_same(struct sides *got, struct sides *want) {
+    qsort(got->pairs, got->pair_count, sizeof got->pairs[0], compare);
+    qsort(want->pairs, want->pair_count, sizeof want->pairs[0], compare);
+    assert_int_equal(got->pair_count, want->pair_count);
+    assert_memory_equal(got->pairs, want->pairs, got->pair_count * sizeof got->pairs[0]);
+}
+
+/* --- the join --------------------------------------------------------------------------------- */
+
+static struct weir_regular *make_join(enum weir_join_kind kind, int64_t left_ttl,
+                                      int64_t right_ttl) {
+    static const int32_t on[] = {1};
+    static const int32_t kept[] = {1, 0};
+    struct weir_regular_config config = {
+        .declaration = "test.join",
+        .sides = {{schema, on, kept, 2}, {schema, on, kept, 2}},
+        .on_count = 1,
+        .kind = kind,
+        .change = {2, 2},
+        .ttl_us = {left_ttl, right_ttl},
+        .option = "memory.state",
+    };
+    struct weir_regular *join = weir_regular_create(&config, &err);
+    assert_non_null(join);
+    return join;
+}
+
+static int id_of(struct weir_regular *join, int side, const struct weir_link *row) {
+    static struct weir_schema *kept;
+    if (kept == NULL) {
+        kept = weir_schema_create();
+        assert_int_equal(weir_schema_add_text(kept, "key", "string", true, &err), 0);
+        assert_int_equal(weir_schema_add_text(kept, "id", "int64", true, &err), 0);
+    }
+    struct weir_batch_builder builder;
+    assert_int_equal(weir_batch_builder_init(&builder, pool, kept, 1, 1 << 20, &err), 0);
+    assert_int_equal(weir_batch_builder_begin(&builder), 0);
+    assert_int_equal(weir_regular_decode(join, side, row, builder.columns), 0);
+    weir_batch_builder_finish_row(&builder);
+    struct weir_batch *batch = weir_batch_builder_take(&builder);
+    int id = (int)((const int64_t *)batch->columns[1].values)[0];
+    weir_batch_unref(batch);
+    weir_batch_builder_fini(&builder);
+    return id;
+}
+
+static void feed(struct weir_regular *join, int side, const struct row *rows, int count,
+                 struct sides *out) {
+    struct weir_batch_builder builder;
+    int64_t times[BATCH * 2];
+    int32_t sel[BATCH * 2];
+    assert_int_equal(weir_batch_builder_init(&builder, pool, schema, BATCH * 2, 1 << 20, &err), 0);
+    assert_int_equal(weir_batch_builder_begin(&builder), 0);
+    for (int i = 0; i < count; i++) {
+        char key[40];
+        int length = snprintf(key, sizeof key, "%s%d",
+                              rows[i].key % 2 ? "k" : "a key too long for a slot ", rows[i].key);
+        int rc = weir_builder_int(&builder.columns[0], rows[i].id);
+        rc |= rows[i].key < 0 ? weir_builder_null(&builder.columns[1])
+                              : weir_builder_bytes(&builder.columns[1], key, (size_t)length);
+        rc |= weir_builder_int(&builder.columns[2], rows[i].change);
+        assert_int_equal(rc, 0);
+        weir_batch_builder_finish_row(&builder);
+        times[i] = rows[i].time;
+        sel[i] = i;
+    }
+    struct weir_batch *batch = weir_batch_builder_take(&builder);
+    weir_batch_builder_fini(&builder);
+    assert_int_equal(weir_regular_feed(join, side, batch, sel, count, times, &err), WEIR_OK);
+    struct weir_regular_change changes[7];
+    int32_t got;
+    do {
+        assert_int_equal(weir_regular_changes(join, changes, 7, &got, &err), WEIR_OK);
+        for (int32_t i = 0; i < got; i++) {
+            int own = changes[i].row >= 0 ? rows[changes[i].row].id : 0;
+            int other = changes[i].other != NULL ? id_of(join, !side, changes[i].other) : 0;
+            int left = side == WEIR_LEFT ? own : other;
+            int right = side == WEIR_LEFT ? other : own;
+            if (changes[i].kind == WEIR_CHANGE_INSERT || changes[i].kind == WEIR_CHANGE_AFTER) {
+                add_pair(out, left, right);
+            } else {
+                remove_pair(out, left, right);
+            }
+            if (changes[i].kind == WEIR_CHANGE_BEFORE) { /* and its new row behind it */
+                assert_true(i + 1 < got);
+                assert_int_equal(changes[i + 1].kind, WEIR_CHANGE_AFTER);
+                assert_ptr_equal(changes[i + 1].other, changes[i].other);
+            }
+        }
+    } while (got > 0);
+    weir_batch_unref(batch);
+}
+
+/* A row more, one less, or one in another's place, of `now` as of `rows` that tell of it. */
+static void draw_change(struct sides *now, int side, struct row *rows, int *count, int *next_id) {
+    struct row fresh = {++*next_id, below(8) == 0 ? -1 : (int)below(KEYS), 0, WEIR_CHANGE_INSERT};
+    uint64_t what = below(10);
+    int alive = now->count[side];
+    if (what < 6 || alive == 0) {
+        rows[(*count)++] = fresh;
+        now->rows[side][now->count[side]++] = fresh;
+        return;
+    }
+    int at = (int)below((uint64_t)alive);
+    struct row *old = &now->rows[side][at];
+    rows[*count] = *old;
+    rows[(*count)++].change = what < 8 ? WEIR_CHANGE_BEFORE : WEIR_CHANGE_DELETE;
+    if (what < 8) {
+        fresh.key = below(2) == 0 ? old->key : fresh.key;
+        fresh.id = below(6) == 0 ? old->id : fresh.id;
+        *old = fresh;
+        fresh.change = WEIR_CHANGE_AFTER;
+        rows[(*count)++] = fresh;
+    } else {
+        *old = now->rows[side][--now->count[side]];
+    }
+}
+
+static struct weir_buffer records[RECORDS_MAX][2];
+static int record_count;
+
+static void seal(struct weir_regular *join) {
+    for (int s = 0; s < 2; s++) {
+        struct weir_cell *cell = weir_regular_cell(join, s);
+        bool done = false;
+        weir_buffer_init(&records[record_count][s], 1 << 22);
+        assert_int_equal(cell->ops->seal(cell->self, &err), WEIR_OK);
+        while (!done) {
+            assert_int_equal(cell->ops->collect(cell->self, &records[record_count][s],
+                                                1 + below(40), &done, &err),
+                             WEIR_OK);
+        }
+    }
+    record_count++;
+}
+
+static struct weir_regular *recover(enum weir_join_kind kind) {
+    struct weir_regular *join = make_join(kind, -1, -1);
+    for (int s = 0; s < 2; s++) {
+        struct weir_cell *cell = weir_regular_cell(join, s);
+        for (int i = 0; i < record_count; i++) {
+            assert_int_equal(
+                cell->ops->apply(cell->self, records[i][s].data, records[i][s].size, &err),
+                WEIR_OK);
+        }
+    }
+    assert_int_equal(weir_regular_restore(join, &err), WEIR_OK);
+    return join;
+}
+
+static void check(enum weir_join_kind kind, uint64_t seed) {
+    static struct sides now;
+    static struct sides durable;
+    static struct sides want;
+    int next_id = 0;
+    random_state = seed;
+    memset(&now, 0, sizeof now);
+    durable = now;
+    record_count = 0;
+    struct weir_regular *join = make_join(kind, -1, -1);
+    for (int step = 0; step < STEPS; step++) {
+        struct row rows[BATCH * 2];
+        int count = 0;
+        int side = (int)below(2);
+        for (uint64_t left = 1 + below(BATCH - 1); left > 0; left--) {
+            draw_change(&now, side, rows, &count, &next_id);
+        }
+        feed(join, side, rows, count, &now);
+        expect(&now, kind, &want);
+        assert_same(&now, &want);
+        assert_int_equal(weir_regular_take_forgotten(join), 0);
+        if (below(3) == 0) {
+            seal(join);
+            durable = now;
+        } else if (below(8) == 0) {
+            weir_regular_destroy(join);
+            join = recover(kind);
+            now = durable;
+        }
+    }
+    int keyed = 0;
+    for (int s = 0; s < 2; s++) {
+        for (int i = 0; i < now.count[s]; i++) {
+            keyed += now.rows[s][i].key >= 0;
+        }
+    }
+    assert_int_equal(weir_regular_rows(join, 0) + weir_regular_rows(join, 1), keyed);
+    weir_regular_destroy(join);
+    for (int i = 0; i < record_count; i++) {
+        weir_buffer_fini(&records[i][0]);
+        weir_buffer_fini(&records[i][1]);
+    }
+}
+
+#define KIND(name, kind)                                                                           \
+    static void name(void **state) {                                                               \
+        (void)state;                                                                               \
+        for (uint64_t seed = 1; seed <= 20; seed++) {                                              \
+            check(kind, seed * 7919);                                                              \
+        }                                                                                          \
+    }
+KIND(changes_add_up_to_an_inner_join, WEIR_JOIN_INNER)
+KIND(changes_add_up_to_a_left_join, WEIR_JOIN_LEFT)
+KIND(changes_add_up_to_a_right_join, WEIR_JOIN_RIGHT)
+KIND(changes_add_up_to_a_full_join, WEIR_JOIN_FULL)
+
+static void rows_meet_those_their_ttl_has_not_forgotten(void **state) {
+    (void)state;
+    static struct sides got;
+    static struct sides want;
+    static const int64_t ttl[] = {500, 120};
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        random_state = seed * 31;
+        got.pair_count = want.pair_count = 0;
+        got.count[0] = got.count[1] = 0;
+        struct weir_regular *join = make_join(WEIR_JOIN_INNER, ttl[0], ttl[1]);
+        int64_t clock = 1000;
+        int id = 0;
+        size_t most = 0;
+        for (int step = 0; step < STEPS; step++) {
+            struct row rows[BATCH];
+            int side = (int)below(2);
+            int count = 1 + (int)below(BATCH - 1);
+            for (int i = 0; i < count; i++) {
+                clock += (int64_t)below(8);
+                rows[i] = (struct row){++id, (int)below(KEYS), clock, WEIR_CHANGE_INSERT};
+                for (int k = 0; k < got.count[!side]; k++) {
+                    const struct row *other = &got.rows[!side][k];
+                    if (other->key == rows[i].key && other->time + ttl[!side] >= clock) {
+                        add_pair(&want, side == WEIR_LEFT ? id : other->id,
+                                 side == WEIR_LEFT ? other->id : id);
+                    }
+                }
+                got.rows[side][got.count[side]++] = rows[i];
+            }
+            feed(join, side, rows, count, &got);
+            assert_int_equal(weir_regular_expire(join, clock, 1 + below(200), &err), WEIR_OK);
+            size_t kept = weir_regular_rows(join, 0) + weir_regular_rows(join, 1);
+            most = kept > most ? kept : most;
+        }
+        assert_same(&got, &want);
+        assert_true(most < 500);
+        assert_int_equal(weir_regular_expire(join, clock + 1000, 1 << 20, &err), WEIR_OK);
+        assert_int_equal(weir_regular_rows(join, 0) + weir_regular_rows(join, 1), 0);
+        struct row gone = {1, 0, clock + 1000, WEIR_CHANGE_DELETE};
+        feed(join, 0, &gone, 1, &got);
+        assert_int_equal(weir_regular_take_forgotten(join), 1);
+        weir_regular_destroy(join);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(changes_add_up_to_an_inner_join),
+        cmocka_unit_test(changes_add_up_to_a_left_join),
+        cmocka_unit_test(changes_add_up_to_a_right_join),
+        cmocka_unit_test(changes_add_up_to_a_full_join),
+        cmocka_unit_test(rows_meet_those_their_ttl_has_not_forgotten),
+    };
+    pool = weir_pool_create((size_t)256 << 20);
+    schema = weir_schema_create();
+    int rc = weir_schema_add_text(schema, "id", "int64", true, &err);
+    rc |= weir_schema_add_text(schema, "key", "string", true, &err);
+    rc |= weir_schema_add_text(schema, "_change", "int8", true, &err);
+    return rc != WEIR_OK ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
+}
