@@ -37,6 +37,7 @@ struct weir_arguments {
     bool ignore_pending;
     const char *where;       /* of `weir table optimize`, as the next two */
     const char *zorder;      /* --zorder a,b */
+    const char *older;       /* --older 30d of `weir table tier`, with to and where */
     const char *rename;      /* --rename old=new of `weir table alter`, as the next two */
     const char *drop;        /* --drop a,b */
     const char *widen;       /* --widen a=int64 */

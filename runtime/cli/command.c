@@ -36,6 +36,7 @@ static const struct weir_command commands[] = {
      "[--ignore-pending]\n"
      "  weir table restore NAME-OR-PATH --version N | --as-of T [--dry-run]\n"
      "  weir table replace NAME-OR-PATH --where P --from FOLDER [--dry-run]\n"
+     "  weir table tier NAME-OR-PATH --to FOLDER-OR-URL --older 30d [--where P]\n"
      "  weir table alter NAME-OR-PATH [--rename A=B] [--drop C] [--widen D=int64]",
      "look at Delta tables, and keep them in order", weir_cli_table, 2},
     {"schema",
@@ -269,6 +270,7 @@ static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i)
         {"--output", offsetof(struct weir_arguments, output)},
         {"--where", offsetof(struct weir_arguments, where)},
         {"--zorder", offsetof(struct weir_arguments, zorder)},
+        {"--older", offsetof(struct weir_arguments, older)},
         {"--rename", offsetof(struct weir_arguments, rename)},
         {"--drop", offsetof(struct weir_arguments, drop)},
         {"--widen", offsetof(struct weir_arguments, widen)},

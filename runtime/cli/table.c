@@ -151,7 +151,7 @@ static int list(struct weir_arguments *arguments, const char *root) {
 int weir_cli_table(struct weir_arguments *arguments) {
     if (arguments->positional_count < 1) {
         return weir_cli_usage(arguments, "table wants ls, show, history, cat, optimize, vacuum, "
-                                         "restore, replace or alter");
+                                         "restore, replace, alter or tier");
     }
     const char *what = arguments->positionals[0];
     const char *name = arguments->positional_count > 1 ? arguments->positionals[1] : NULL;
@@ -163,7 +163,7 @@ int weir_cli_table(struct weir_arguments *arguments) {
     bool compares = strcmp(what, "diff") == 0;
     bool maintains = strcmp(what, "optimize") == 0 || strcmp(what, "vacuum") == 0 ||
                      strcmp(what, "restore") == 0 || strcmp(what, "replace") == 0 ||
-                     strcmp(what, "alter") == 0;
+                     strcmp(what, "alter") == 0 || strcmp(what, "tier") == 0;
     if (!maintains && !compares && strcmp(what, "show") != 0 && strcmp(what, "history") != 0 &&
         strcmp(what, "cat") != 0) {
         return weir_cli_usage(arguments, "there is no 'table %s'", what);

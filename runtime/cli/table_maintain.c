@@ -10,6 +10,7 @@
 #include "lake/delta/optimize.h"
 #include "lake/delta/replace.h"
 #include "lake/delta/restore.h"
+#include "lake/delta/tier.h"
 #include "lake/delta/vacuum.h"
 #include "lake/store/open.h"
 
@@ -277,6 +278,33 @@ static int replace(struct weir_arguments *arguments, struct weir_delta_table *ta
     return tell_replaced(arguments, &result);
 }
 
+static int tier(struct weir_arguments *arguments, struct weir_delta_table *table) {
+    struct weir_delta_tier_options options = {.root = arguments->to, .where = arguments->where};
+    struct weir_delta_tier_result result;
+    struct weir_error err = {0};
+    int64_t age_ms;
+    if (arguments->to == NULL || arguments->older == NULL ||
+        !parse_duration(arguments->older, &age_ms)) {
+        return weir_cli_usage(arguments, "table tier wants --to FOLDER-OR-URL and --older 30d");
+    }
+    options.before_ms = weir_clock_wall_us() / 1000 - age_ms;
+    if (weir_delta_tier(table, &options, &result, &err) != WEIR_OK) {
+        return weir_cli_fail(arguments, &err);
+    }
+    if (arguments->json) {
+        printf("{\"version\":%" PRId64 ",\"files\":%" PRId64 ",\"bytes\":%" PRId64
+               ",\"kept\":%" PRId64 "}\n",
+               result.version, result.files, result.bytes, result.kept);
+        return WEIR_EXIT_DONE;
+    }
+    printf("version %" PRId64 ": %" PRId64 " files, %" PRId64 " bytes moved\n", result.version,
+           result.files, result.bytes);
+    if (result.kept > 0) {
+        printf("kept %" PRId64 " files with deletion vectors; optimize them first\n", result.kept);
+    }
+    return WEIR_EXIT_DONE;
+}
+
 int weir_cli_table_maintain(struct weir_arguments *arguments, const char *what, const char *path) {
     struct weir_error err = {0};
     struct weir_store *store = NULL;
@@ -300,6 +328,8 @@ int weir_cli_table_maintain(struct weir_arguments *arguments, const char *what, 
         code = vacuum(arguments, table, &telling);
     } else if (strcmp(what, "replace") == 0) {
         code = replace(arguments, table);
+    } else if (strcmp(what, "tier") == 0) {
+        code = tier(arguments, table);
     } else if (strcmp(what, "alter") == 0) {
         code = weir_cli_table_alter(arguments, table);
     } else {

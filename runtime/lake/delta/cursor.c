@@ -8,6 +8,7 @@
 #include "lake/delta/dv.h"
 #include "lake/delta/partition.h"
 #include "lake/delta/state.h"
+#include "lake/delta/tier.h"
 
 /* Where a table column comes from in one file: >= 0 a column of the file's batches, -1 null. */
 static int32_t find_column(const struct weir_parquet_reader *reader, const struct weir_schema *file,
@@ -141,9 +142,11 @@ int delta_cursor_open(struct delta_cursor *cursor, struct weir_delta_snapshot *s
     *cursor = (struct delta_cursor){
         .snapshot = snapshot, .add = add, .schema = schema, .columns = columns, .pool = pool};
     char *path = NULL;
-    int rc = delta_file_path(snapshot->store, snapshot->dir, add->path, &path, err);
+    int rc = delta_is_tiered(&snapshot->metadata, add->path)
+                 ? delta_tier_open(&snapshot->metadata, add->path, &cursor->tier, &path, err)
+                 : delta_file_path(snapshot->store, snapshot->dir, add->path, &path, err);
     if (rc == WEIR_OK) {
-        rc = open_at(cursor, snapshot->store, path, err);
+        rc = open_at(cursor, cursor->tier != NULL ? cursor->tier : snapshot->store, path, err);
     }
     if (rc == WEIR_OK && add->dv.storage_type != 0) {
         rc = delta_dv_read(snapshot->store, snapshot->dir, &add->dv,
@@ -179,6 +182,8 @@ struct weir_delta_column *delta_plain_columns(const struct weir_field *fields, i
 
 void delta_cursor_close(struct delta_cursor *cursor) {
     delta_parquet_close(&cursor->file);
+    weir_store_destroy(cursor->tier);
+    cursor->tier = NULL;
     free(cursor->deleted);
     free(cursor->sources);
     cursor->deleted = NULL;

@@ -9,6 +9,7 @@
 #include "core/clock.h"
 #include "lake/delta/dv.h"
 #include "lake/delta/maintain.h"
+#include "lake/delta/tier.h"
 
 #define ACTIONS_BYTES_MAX ((size_t)1 << 30)
 
@@ -58,8 +59,9 @@ static int add_old(void *context, const struct weir_delta_add *add, struct weir_
         return WEIR_OK;
     }
     char *path = NULL;
-    int rc = delta_file_path(table->store, table->dir, add->path, &path, err);
-    if (rc == WEIR_OK) {
+    bool tiered = delta_is_tiered(&restoring->target->metadata, add->path);
+    int rc = tiered ? WEIR_OK : delta_file_path(table->store, table->dir, add->path, &path, err);
+    if (rc == WEIR_OK && !tiered) {
         rc = check_there(restoring, path, "data file", err);
     }
     free(path);

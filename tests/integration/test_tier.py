@@ -1,0 +1,110 @@
+"""Old files in a second store: the rows, their statistics and everything done to the table afterwards are the same; a log cannot make us read files from
+anywhere else. Spark reads such tables (the long tier); deltalake does not, which is asserted so that the docs stay true."""
+import json
+import os
+import pathlib
+import shutil
+import sys
+import time
+
+import deltalake
+import pytest
+
+from test_maintain import actions, by_weir, disk_files, operations, result, rows, small_files, weir
+from test_stores import s3  # noqa: F401 (a fixture)
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "t"
+    small_files(path, 4, partition_by=["day", "country"])
+    return path
+
+
+def age(path, days):
+    """As if the newest version's files had been written long ago."""
+    entry = sorted((path / "_delta_log").glob("*.json"))[-1]
+    lines = [json.loads(line) for line in entry.read_text().splitlines()]
+    for line in lines:
+        if "add" in line:
+            line["add"]["modificationTime"] = int((time.time() - days * 86400) * 1000)
+    entry.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def everything(binary, path):
+    return sorted(by_weir(binary, path), key=lambda row: row["id"])
+
+
+def test_rows_are_where_they_were_and_only_old_files_move(binary, tmp_path, table):
+    before = everything(binary, table)
+    age(table, 40)
+    old = [a["add"] for a in actions(table, 3) if "add" in a]
+    done = result(binary, "tier", table, "--to", tmp_path / "cold", "--older", "30d")
+    assert (done["files"], done["version"]) == (len(old), 4) and everything(binary, table) == before
+    moved = [a["add"] for a in actions(table, 4) if "add" in a]
+    assert {a["path"].split("/part-")[1] for a in moved} == {a["path"].split("/part-")[1] for a in old} and all(a["path"].startswith(f"file://{tmp_path}/cold/") for a in moved)
+    assert sorted(a["stats"] for a in moved) == sorted(a["stats"] for a in old) and not any(a["dataChange"] for a in moved)
+    again = result(binary, "tier", table, "--to", tmp_path / "cold", "--older", "30d")
+    assert again["files"] == 0 and operations(table)[-1] == "TIER" and len(operations(table)) == 5
+    everywhere = disk_files(table)
+    weir(binary, "vacuum", table, "--retain", "0h", "--allow-short-retention")
+    assert len(everywhere) - len(disk_files(table)) == len(old) and everything(binary, table) == before
+    assert "has one such place" in weir(binary, "tier", table, "--to", tmp_path / "other", "--older", "0s", code=1).stderr
+
+
+def test_what_is_done_afterwards_reaches_the_old_files_too(binary, tmp_path, table):
+    result(binary, "tier", table, "--to", tmp_path / "cold", "--older", "0s", "--where", "country is null")
+    left = everything(binary, table)
+    result(binary, "tier", table, "--to", tmp_path / "cold", "--older", "0s")
+    assert everything(binary, table) == left and len(left) == 800
+    deltalake.write_deltalake(str(table), rows(__import__("random").Random(1), 5000, 10), mode="append")
+    with_new = everything(binary, table)
+    assert len(with_new) == 810
+    done = result(binary, "optimize", table)  # puts them together in the table's own folder
+    assert done["filesRemoved"] > 4 and everything(binary, table) == with_new
+    result(binary, "restore", table, "--version", operations(table).index("TIER") + 1)
+    assert everything(binary, table) == left
+    for v in range(len(operations(table))):  # from a checkpoint, too
+        assert weir(binary, "cat", table, "--version", v, "--json").stdout.count("\n") in (200, 400, 600, 800, 810)
+
+
+def test_a_copy_that_is_gone_is_told_and_a_log_names_no_other_place(binary, tmp_path, table):
+    result(binary, "tier", table, "--to", tmp_path / "cold", "--older", "0s")
+    shutil.move(tmp_path / "cold", tmp_path / "moved")
+    assert "cold" in weir(binary, "cat", table, code=1).stderr
+    shutil.move(tmp_path / "moved", tmp_path / "cold")
+    entry = sorted((table / "_delta_log").glob("*.json"))[-1]
+    entry.write_text(entry.read_text().replace('"weir.tierRoot":"file://', '"weir.tierRoot":"file:///elsewhere'))
+    assert "outside of its folder" in weir(binary, "cat", table, code=1).stderr
+    entry.write_text(entry.read_text().replace("file:///elsewhere", "file://").replace("/cold/", "/cold/../cold/"))
+    assert weir(binary, "cat", table, code=1).stderr
+
+
+def test_deltalake_does_not_read_absolute_paths(tmp_path, binary, table):
+    """As docs/guide/maintaining.md says; when this fails, say so there."""
+    result(binary, "tier", table, "--to", tmp_path / "cold", "--older", "0s")
+    with pytest.raises(Exception, match="not found"):
+        deltalake.DeltaTable(str(table)).to_pyarrow_table()
+
+
+def test_into_an_object_store(binary, s3, table):  # noqa: F811
+    before = everything(binary, table)
+    url, env = f"{s3.url}/cold-{time.time_ns()}", s3.environment()
+    assert json.loads(weir(binary, "tier", table, "--to", url, "--older", "0s", "--json", env=env).stdout)["files"] > 0
+    weir(binary, "vacuum", table, "--retain", "0h", "--allow-short-retention")
+    assert sorted((json.loads(line) for line in weir(binary, "cat", table, "--json", env=env).stdout.splitlines()), key=lambda row: row["id"]) == before
+
+
+@pytest.mark.skipif(os.environ.get("WEIR_SPARK") != "1", reason="Spark is asked for with WEIR_SPARK=1 (make test-long)")
+def test_spark_reads_old_files_where_they_are(binary, tmp_path, table):
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "services"))
+    import spark as service
+    result(binary, "tier", table, "--to", tmp_path / "cold", "--older", "0s")
+    weir(binary, "vacuum", table, "--retain", "0h", "--allow-short-retention")
+    session = service.start()
+    try:
+        assert session.sql(f"select count(*) n, sum(id) s from delta.`{table}`") == [{"n": 800, "s": sum(range(800))}]
+        session.sql(f"delete from delta.`{table}` where id < 10")
+    finally:
+        session.stop()
+    assert [int(row["id"]) for row in everything(binary, table)] == list(range(10, 800))
