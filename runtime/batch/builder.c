@@ -1,6 +1,10 @@
 /* Builders: fixed-capacity arrays per column, taken from the pool at the start of each batch;
  * only bytes and list elements grow, by doubling, under the batch's byte cap. Undoing a row needs
- * no marks: every column is cut back to the finished rows, children to where their parents end. */
+ * no marks: every column is cut back to the finished rows, children to where their parents end.
+ *
+ * A null struct costs one bit: what its children lack is owed to them, and paid in one piece when a
+ * row of theirs comes or the batch is taken. Until then they seem full, so that whoever appends
+ * comes by grow_rows. They have room for what is owed, always: a struct grows with its children. */
 #include "batch/builder.h"
 
 #include <stdlib.h>
@@ -9,8 +13,9 @@
 enum { BYTES_START = 32 * 1024, VALUES_SLACK = 64 };
 
 static int init_builder(struct weir_column_builder *b, const struct weir_field *field, bool grows,
-                        struct weir_batch_builder *owner) {
+                        struct weir_column_builder *parent, struct weir_batch_builder *owner) {
     memset(b, 0, sizeof(*b));
+    b->parent = parent;
     b->field = field;
     b->owner = owner;
     b->grows = grows;
@@ -23,7 +28,7 @@ static int init_builder(struct weir_column_builder *b, const struct weir_field *
         }
         grows |= field->type != WEIR_TYPE_STRUCT;
         for (int32_t i = 0; i < field->child_count; i++) {
-            int rc = init_builder(&b->children[i], &field->children[i], grows, owner);
+            int rc = init_builder(&b->children[i], &field->children[i], grows, b, owner);
             if (rc != WEIR_OK) {
                 return rc;
             }
@@ -55,7 +60,7 @@ int weir_batch_builder_init(struct weir_batch_builder *builder, struct weir_pool
     builder->columns = calloc((size_t)schema->count + 1, sizeof(*builder->columns));
     int rc = builder->columns == NULL ? WEIR_E_NOMEM : WEIR_OK;
     for (int32_t i = 0; rc == WEIR_OK && i < schema->count; i++) {
-        rc = init_builder(&builder->columns[i], &schema->fields[i], false, builder);
+        rc = init_builder(&builder->columns[i], &schema->fields[i], false, NULL, builder);
     }
     if (rc != WEIR_OK) {
         weir_batch_builder_fini(builder);
@@ -88,7 +93,8 @@ static int begin_column(struct weir_column_builder *b, struct weir_batch *batch,
     b->length = b->null_count = 0;
     b->bytes_size = 0;
     b->flags = 0;
-    b->capacity_rows = rows;
+    b->capacity_rows = b->room_rows = rows;
+    b->owed = 0;
     b->offsets = NULL;
     b->values = NULL;
     b->bytes_capacity = 0;
@@ -150,6 +156,29 @@ int weir_batch_builder_begin_rows(struct weir_batch_builder *builder, int32_t ro
     return rc;
 }
 
+static bool is_struct(const struct weir_column_builder *b) {
+    return b->type == WEIR_TYPE_STRUCT;
+}
+
+/* A struct around it owes. */
+static bool is_owed(const struct weir_column_builder *b) {
+    const struct weir_column_builder *above = b->parent;
+    for (; above != NULL && is_struct(above); above = above->parent) {
+        if (above->owed > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What is owed something seems full, structs in structs too. */
+static void show_room(struct weir_column_builder *b, bool owed) {
+    b->capacity_rows = owed ? b->length : b->room_rows;
+    for (int32_t i = 0; is_struct(b) && i < b->child_count; i++) {
+        show_room(&b->children[i], owed || b->owed > 0);
+    }
+}
+
 static void cut_back(struct weir_column_builder *b, int64_t length) {
     for (int64_t i = length; i < b->length; i++) {
         b->null_count -= !weir_bit_get(b->validity, i);
@@ -162,12 +191,18 @@ static void cut_back(struct weir_column_builder *b, int64_t length) {
     if (length > b->length) {
         length = b->length;
     }
+    int64_t gone = b->length - length;
+    bool owes = b->owed > 0;
+    b->owed = gone < b->owed ? b->owed - gone : 0;
     b->length = length;
     if (weir_type_is_bytes(b->type)) {
         b->bytes_size = (size_t)b->offsets[length];
     }
     for (int32_t i = 0; i < b->child_count; i++) {
         cut_back(&b->children[i], b->offsets != NULL ? b->offsets[length] : length);
+    }
+    if (owes) {
+        show_room(b, is_owed(b));
     }
 }
 
@@ -177,7 +212,31 @@ void weir_batch_builder_undo_row(struct weir_batch_builder *builder) {
     }
 }
 
+/* Appends as many nulls as there is room for. */
+static void put_nulls(struct weir_column_builder *b, int64_t count);
+
+/* Gives the children of a struct what it owes them. */
+static void pay(struct weir_column_builder *b) {
+    int64_t owed = b->owed;
+    if (owed > 0) {
+        b->owed = 0;
+        for (int32_t i = 0; i < b->child_count; i++) {
+            put_nulls(&b->children[i], owed);
+            show_room(&b->children[i], false);
+        }
+    }
+}
+
+/* The structs around it, from the outermost. */
+static void pay_above(struct weir_column_builder *b) {
+    if (b->parent != NULL && is_struct(b->parent)) {
+        pay_above(b->parent);
+        pay(b->parent);
+    }
+}
+
 static void freeze(struct weir_column_builder *b, struct weir_column *column) {
+    pay(b);
     column->length = b->length;
     column->null_count = b->null_count;
     column->validity = b->null_count > 0 ? b->validity : NULL;
@@ -218,17 +277,25 @@ static bool may_grow(struct weir_column_builder *b, size_t more) {
 
 /* Elements of lists grow under the byte cap; rows of a batch that began small grow to rows_max. On
  * failure some buffers are wider than need be, which nobody sees. */
-static int grow_rows(struct weir_column_builder *b) {
-    int64_t capacity = b->capacity_rows * 2;
+static int widen(struct weir_column_builder *b) {
+    int64_t capacity = b->room_rows * 2;
     int64_t most = b->grows ? INT32_MAX / 2 : b->owner->rows_max;
     if (capacity > most && !b->grows) {
         capacity = most;
     }
-    if (capacity > most || capacity <= b->capacity_rows) {
+    if (capacity > most || capacity <= b->room_rows) {
         return WEIR_E_LIMIT;
     }
+    for (int32_t i = 0; is_struct(b) && i < b->child_count; i++) {
+        while (b->children[i].room_rows < capacity) {
+            int rc = widen(&b->children[i]);
+            if (rc != WEIR_OK) {
+                return rc;
+            }
+        }
+    }
     size_t item = b->offsets != NULL ? sizeof(int32_t) : (size_t)weir_type_width(b->type);
-    size_t more = (size_t)b->capacity_rows * item + (size_t)b->capacity_rows / 8;
+    size_t more = (size_t)b->room_rows * item + (size_t)b->room_rows / 8;
     if (b->grows && !may_grow(b, more)) {
         return WEIR_E_LIMIT;
     }
@@ -261,8 +328,19 @@ static int grow_rows(struct weir_column_builder *b) {
         }
         b->values = values;
     }
-    b->capacity_rows = capacity;
+    b->room_rows = capacity;
+    b->capacity_rows = is_owed(b) ? b->length : capacity;
     return WEIR_OK;
+}
+
+static int grow_rows(struct weir_column_builder *b) {
+    if (is_owed(b)) {
+        pay_above(b);
+        if (b->length < b->room_rows) {
+            return WEIR_OK;
+        }
+    }
+    return widen(b);
 }
 
 static inline int room_for_row(struct weir_column_builder *b) {
@@ -279,9 +357,9 @@ int weir_builder_null(struct weir_column_builder *b) {
     b->null_count++;
     if (b->offsets != NULL) {
         b->offsets[row + 1] = b->offsets[row];
-    } else if (b->type == WEIR_TYPE_STRUCT) {
-        for (int32_t i = 0; rc == WEIR_OK && i < b->child_count; i++) {
-            rc = weir_builder_null(&b->children[i]);
+    } else if (is_struct(b)) {
+        if (b->owed++ == 0) {
+            show_room(b, false);
         }
     } else if (b->type != WEIR_TYPE_BOOL) {
         size_t width = (size_t)weir_type_width(b->type);
@@ -307,6 +385,13 @@ int weir_builder_nulls(struct weir_column_builder *b, int64_t count) {
             return rc;
         }
     }
+    if (count > 0) {
+        put_nulls(b, count);
+    }
+    return WEIR_OK;
+}
+
+static void put_nulls(struct weir_column_builder *b, int64_t count) {
     int64_t from = b->length;
     b->length += count;
     b->null_count += count;
@@ -315,18 +400,13 @@ int weir_builder_nulls(struct weir_column_builder *b, int64_t count) {
         for (int64_t row = from; row < b->length; row++) {
             b->offsets[row + 1] = b->offsets[from];
         }
-    } else if (b->type == WEIR_TYPE_STRUCT) {
-        for (int32_t i = 0; i < b->child_count; i++) {
-            int rc = weir_builder_nulls(&b->children[i], count);
-            if (rc != WEIR_OK) {
-                return rc;
-            }
-        }
+    } else if (is_struct(b)) {
+        b->owed += count;
+        show_room(b, false);
     } else if (b->type != WEIR_TYPE_BOOL) {
         size_t width = (size_t)weir_type_width(b->type);
         memset((uint8_t *)b->values + (size_t)from * width, 0, (size_t)count * width);
     }
-    return WEIR_OK;
 }
 
 int weir_builder_bool(struct weir_column_builder *b, bool value) {

@@ -19,10 +19,14 @@ struct weir_column_builder {
     void *values;
     int32_t *offsets;
     struct weir_column_builder *children;
+    struct weir_column_builder *parent; /* NULL for a column of the batch */
     int64_t length;
     int64_t null_count;
-    int64_t capacity_rows;
-    size_t bytes_size; /* string/binary bytes used */
+    int64_t capacity_rows; /* that may be filled in place: below what there is room for where the
+                              parent owes */
+    int64_t room_rows;     /* that there is room for */
+    int64_t owed;          /* of a struct: null rows, its last, that its children do not have yet */
+    size_t bytes_size;     /* string/binary bytes used */
     size_t bytes_capacity;
     int32_t child_count;
     uint8_t type;
@@ -70,7 +74,7 @@ struct weir_batch *weir_batch_builder_take(struct weir_batch_builder *builder);
  * are given in the column's physical form; list and map: append the elements to the children
  * first, then finish the list with weir_builder_list. struct: append each child, then _struct. */
 int weir_builder_null(struct weir_column_builder *column) WEIR_MUST_CHECK;
-/* As many nulls at once: for columns that are mostly null. On failure some columns have them. */
+/* As many nulls at once: for columns that are mostly null. On failure there are none. */
 int weir_builder_nulls(struct weir_column_builder *column, int64_t count) WEIR_MUST_CHECK;
 int weir_builder_bool(struct weir_column_builder *column, bool value) WEIR_MUST_CHECK;
 int weir_builder_int(struct weir_column_builder *column, int64_t value)

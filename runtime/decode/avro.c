@@ -331,7 +331,7 @@ static int decode(struct weir_decoder *base, const uint8_t *block, const struct 
         rc = avro->file != NULL ? open_datum(avro, block, &frame) : WEIR_OK;
         rc = rc == WEIR_OK ? decode_frame(avro, block, &frame, builder, room) : rc;
         if (rc != WEIR_OK) {
-            decode_undo_row(builder);
+            weir_batch_builder_undo_row(builder);
         }
         if (rc == WEIR_E_DATA) {
             rc = decode_reject(builder, rejects, block, &frame, r->path, r->reason, r->error_at);

@@ -421,7 +421,7 @@ static int decode_frame(struct capture *capture, const uint8_t *block,
     int rc = decode_event(capture, &event, frame->offset, builder, rejects, taken);
     turn(capture, builder, true);
     if (rc != WEIR_OK) {
-        decode_undo_row(builder);
+        weir_batch_builder_undo_row(builder);
         *taken = false;
     }
     return rc == WEIR_E_DATA /* of the extras: what was skipped well is read well, but for texts */

@@ -340,7 +340,7 @@ static int decode(struct weir_decoder *base, const uint8_t *block, const struct 
                                    &csv->plan.reader.rescued);
         }
         if (rc != WEIR_OK) {
-            decode_undo_row(builder);
+            weir_batch_builder_undo_row(builder);
         }
         if (rc == WEIR_E_DATA) {
             rc = decode_reject(builder, rejects, block, frame, fault.field, fault.reason,

@@ -622,7 +622,7 @@ static int decode_frame(struct debezium *d, const uint8_t *block, const struct w
         rc = decode_finish_row(builder, d->plan.schema->count, frame->offset, &r->rescued);
     }
     if (rc != WEIR_OK) {
-        decode_undo_row(builder);
+        weir_batch_builder_undo_row(builder);
     }
     if (rc == WEIR_E_DATA) {
         int64_t at = d->avro != NULL ? -1 : (int64_t)r->error_at; /* of the text, not the message */

@@ -137,7 +137,7 @@ static int decode_frame(struct json_decoder *decoder, const uint8_t *block,
     if (rc == WEIR_OK) {
         return WEIR_OK;
     }
-    decode_undo_row(builder);
+    weir_batch_builder_undo_row(builder);
     if (rc == WEIR_E_DATA) {
         bool early = r->error_at >= end;
         rc = decode_reject(builder, rejects, block, frame, r->path,

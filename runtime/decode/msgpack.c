@@ -543,7 +543,7 @@ static int decode(struct weir_decoder *base, const uint8_t *block, const struct 
             rc = decode_finish_row(builder, m->plan.record.count, frames[i].offset, &r->rescued);
         }
         if (rc != WEIR_OK) {
-            decode_undo_row(builder);
+            weir_batch_builder_undo_row(builder);
         }
         if (rc == WEIR_E_DATA) {
             rc =

@@ -80,7 +80,7 @@ static int decode(struct weir_decoder *base, const uint8_t *block, const struct 
             rc = decode_finish_row(builder, 1, frames[i].offset, &raw->rescued);
         }
         if (rc != WEIR_OK) {
-            decode_undo_row(builder);
+            weir_batch_builder_undo_row(builder);
             break;
         }
         bytes += frames[i].length;

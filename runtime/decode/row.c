@@ -131,12 +131,6 @@ int decode_reject(struct weir_batch_builder *builder, struct weir_reject_batch *
 
 /* --- rows --------------------------------------------------------------------------------- */
 
-void decode_undo_row(struct weir_batch_builder *builder) {
-    for (int32_t i = 0; i < builder->column_count; i++) {
-        json_truncate_column(&builder->columns[i], builder->rows);
-    }
-}
-
 int decode_finish_row(struct weir_batch_builder *builder, int32_t user, int64_t offset,
                       const struct weir_buffer *rescued) {
     struct weir_column_builder *meta = builder->columns + user;

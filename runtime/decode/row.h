@@ -28,9 +28,6 @@ int decode_reject(struct weir_batch_builder *builder, struct weir_reject_batch *
                   const uint8_t *block, const struct weir_frame *frame, const char *field,
                   const char *reason, int64_t position) WEIR_MUST_CHECK;
 
-/* Takes a half-written row back, in every column. */
-void decode_undo_row(struct weir_batch_builder *builder);
-
 /* The user's columns (`user` of them) have their values: fills the decoder's meta columns. */
 int decode_finish_row(struct weir_batch_builder *builder, int32_t user, int64_t offset,
                       const struct weir_buffer *rescued) WEIR_MUST_CHECK;

@@ -119,7 +119,7 @@ static int read_one(const struct avro_node *node, const uint8_t *body, size_t le
     if (rc == WEIR_OK) {
         weir_batch_builder_finish_row(&builder);
     } else {
-        decode_undo_row(&builder);
+        weir_batch_builder_undo_row(&builder);
     }
     return rc;
 }
