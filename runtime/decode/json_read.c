@@ -85,27 +85,6 @@ __attribute__((noinline, cold)) int json_fail_within(struct json_reader *r, int 
 
 /* --- columns ------------------------------------------------------------------------------ */
 
-void json_truncate_column(struct weir_column_builder *b, int64_t length) {
-    for (int64_t i = length; i < b->length; i++) {
-        if (!weir_bit_get(b->validity, i)) {
-            weir_bit_set(b->validity, i);
-            b->null_count--;
-        }
-        if (b->type == WEIR_TYPE_BOOL) {
-            weir_bit_clear(b->values, i);
-        }
-    }
-    if (length < b->length) {
-        b->length = length;
-    }
-    if (weir_type_is_bytes(b->type)) {
-        b->bytes_size = (size_t)b->offsets[length];
-    }
-    for (int32_t i = 0; i < b->child_count; i++) {
-        json_truncate_column(&b->children[i], b->offsets != NULL ? b->offsets[length] : length);
-    }
-}
-
 /* --- strings ------------------------------------------------------------------------------ */
 
 /* Copies from p to `to` up to the closing quote or the first backslash; returns that byte's
@@ -613,6 +592,18 @@ static void clear_seen(struct json_record *record) {
     }
 }
 
+/* An object whose brace has been read. */
+static int read_object(struct json_reader *r, struct json_record *record,
+                       struct weir_column_builder *columns, const struct json_scope *parent) {
+    struct json_progress done = {.previous = -1};
+    clear_seen(record);
+    int rc = json_read_expected(r, record, columns, parent, &done);
+    if (rc == WEIR_OK && UNLIKELY(!done.closed || done.found != record->count)) {
+        rc = read_rest(r, record, columns, parent, &done);
+    }
+    return rc;
+}
+
 static int read_struct(struct json_reader *r, struct json_field *f, uint32_t at,
                        struct weir_column_builder *b, const struct json_scope *parent) {
     if (r->block[at] != '{') {
@@ -620,9 +611,7 @@ static int read_struct(struct json_reader *r, struct json_field *f, uint32_t at,
     }
     int rc = enter(r, at);
     if (rc == WEIR_OK) {
-        const struct json_progress nothing = {.previous = -1};
-        clear_seen(f->record);
-        rc = read_rest(r, f->record, b->children, parent, &nothing);
+        rc = read_object(r, f->record, b->children, parent);
     }
     r->depth--;
     return rc == WEIR_OK ? weir_builder_struct(b) : rc;
@@ -698,12 +687,7 @@ int json_read_row(struct json_reader *r, struct json_record *record,
     if (r->block[at] != '{') {
         return json_fail(r, at, "expected an object");
     }
-    struct json_progress done = {.previous = -1};
-    clear_seen(record);
-    int rc = json_read_expected(r, record, columns, &done);
-    if (rc == WEIR_OK && UNLIKELY(!done.closed || done.found != record->count)) {
-        rc = read_rest(r, record, columns, NULL, &done);
-    }
+    int rc = read_object(r, record, columns, NULL);
     if (rc == WEIR_OK && UNLIKELY(r->rescued.size > 0)) {
         rc = weir_buffer_append(&r->rescued, "}", 1);
     }

@@ -39,8 +39,6 @@ int json_read_row(struct json_reader *r, struct json_record *record,
 /* Appends a field's default. */
 int json_read_default(struct json_reader *r, struct json_field *f,
                       struct weir_column_builder *b) WEIR_MUST_CHECK;
-/* Shortens a column to `length` values, forgetting what the rest wrote. */
-void json_truncate_column(struct weir_column_builder *b, int64_t length);
 
 /* --- between json_read.c and json_row.c --------------------------------------------------- */
 
@@ -51,10 +49,11 @@ struct json_progress {
     bool closed; /* the object is complete */
 };
 
-/* Reads fields of the row for as long as they come in the order and shape the last rows had. Stops
- * before the first that does not, r->next at its key; record->seen says which are done. */
+/* Reads fields of an object for as long as they come in the order and shape the last ones had.
+ * Stops before the first that does not, r->next at its key; record->seen says which are done.
+ * `parent` is where the object lies, NULL for a row. */
 int json_read_expected(struct json_reader *r, struct json_record *record,
-                       struct weir_column_builder *columns,
+                       struct weir_column_builder *columns, const struct json_scope *parent,
                        struct json_progress *done) WEIR_MUST_CHECK;
 /* Puts "name." (or "[index]" without a name) before the path of an error; returns rc. */
 int json_fail_within(struct json_reader *r, int rc, const char *name, size_t name_length,

@@ -59,14 +59,28 @@ static inline bool take_decimal(const struct json_field *f, const uint8_t *p, co
 
 static inline bool take_string(const struct json_field *f, const uint8_t *p, const uint8_t *end,
                                struct weir_column_builder *b) {
-    size_t length;
+    size_t length = (size_t)(end - p); /* and a byte or two more */
     if (*p != '"' || f->hint->symbol_count > 0 ||
-        b->bytes_size + JSON_FAST_BYTES > b->bytes_capacity ||
-        !json_fast_string(p + 1, end, (uint8_t *)b->values + b->bytes_size, &length)) {
+        b->bytes_size + length + JSON_FAST_BYTES > b->bytes_capacity) {
+        return false;
+    }
+    uint8_t *to = (uint8_t *)b->values + b->bytes_size;
+    if (!(length <= JSON_FAST_BYTES ? json_fast_string : json_fast_text)(p + 1, end, to, &length)) {
         return false;
     }
     b->bytes_size += length;
     b->offsets[++b->length] = (int32_t)b->bytes_size;
+    return true;
+}
+
+static inline bool take_instant(const struct json_field *f, const uint8_t *p, const uint8_t *end,
+                                struct weir_column_builder *b) {
+    int64_t value;
+    if (!json_fast_instant(p + 1, end, &value) ||
+        __builtin_mul_overflow(value, f->per_second / 1000000, &value)) {
+        return false;
+    }
+    ((int64_t *)b->values)[b->length++] = value;
     return true;
 }
 
@@ -84,14 +98,15 @@ static inline bool take_value(const struct json_field *f, const uint8_t *p, cons
         return take_int64(p, end, 1, b);
     case WEIR_TYPE_TIMESTAMP:
     case WEIR_TYPE_TIMESTAMP_NS:
-        return take_int64(p, end, f->epoch_factor, b);
+        return *p == '"' ? take_instant(f, p, end, b) : take_int64(p, end, f->epoch_factor, b);
     default:
         return false;
     }
 }
 
 int json_read_expected(struct json_reader *r, struct json_record *record,
-                       struct weir_column_builder *columns, struct json_progress *done) {
+                       struct weir_column_builder *columns, const struct json_scope *parent,
+                       struct json_progress *done) {
     if (record->words != 1) {
         return WEIR_OK;
     }
@@ -116,7 +131,7 @@ int json_read_expected(struct json_reader *r, struct json_record *record,
             next += 4;
         } else {
             r->next = next + 2;
-            int rc = json_read_value(r, f, b, NULL);
+            int rc = json_read_value(r, f, b, parent);
             if (UNLIKELY(rc != WEIR_OK)) {
                 return json_fail_within(r, rc, f->field->name, strlen(f->field->name), 0);
             }
@@ -139,8 +154,10 @@ int json_read_expected(struct json_reader *r, struct json_record *record,
 #else
 
 int json_read_expected(struct json_reader *r, struct json_record *record,
-                       struct weir_column_builder *columns, struct json_progress *done) {
+                       struct weir_column_builder *columns, const struct json_scope *parent,
+                       struct json_progress *done) {
     (void)r;
+    (void)parent;
     (void)record;
     (void)columns;
     (void)done;

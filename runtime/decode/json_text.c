@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "core/time.h"
+
 static int hex4(const uint8_t *p) {
     int value = 0;
     for (int i = 0; i < 4; i++) {
@@ -127,17 +129,6 @@ static bool two_digits(const uint8_t *p, int *value) {
     return tens < 10 && ones < 10;
 }
 
-/* Days from 1970-01-01 in the proleptic Gregorian calendar; years counted from March so that the
- * leap day is the last of its year. */
-static int32_t days_from_civil(int year, int month, int day) {
-    int y = month <= 2 ? year - 1 : year;
-    int era = y / 400; /* y >= 0 */
-    int year_of_era = y - era * 400;
-    int day_of_year = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + day - 1;
-    int day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    return era * 146097 + day_of_era - 719468;
-}
-
 enum json_time_error json_parse_date(const uint8_t *text, size_t length, int32_t *days) {
     static const uint8_t month_days[] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     int century;
@@ -160,7 +151,7 @@ enum json_time_error json_parse_date(const uint8_t *text, size_t length, int32_t
     if (month == 2 && day == 29 && !leap) {
         return JSON_TIME_RANGE;
     }
-    *days = days_from_civil(year, month, day);
+    *days = (int32_t)weir_days_from_civil(year, month, day);
     return JSON_TIME_OK;
 }
 

@@ -10,6 +10,9 @@
 
 #include "decode/avsc.h"
 #include "decode/decoder.h"
+#include "decode/json_fast.h"
+#include "decode/json_text.h"
+#include "random.h"
 
 struct decoded {
     struct weir_pool *pool;
@@ -528,6 +531,74 @@ static void test_a_rejected_row_leaves_nothing_in_nested_columns(void **state) {
 
 /* Values are taken a short way when nothing but them lies between two structural bytes, and the
  * general way otherwise: white space around a value must change nothing. */
+/* What is left to the general way is read by it; what is not must come out the same. */
+static void test_instants_are_read_the_same_both_ways(void **state) {
+    (void)state;
+#if JSON_FAST
+    random_state = 7;
+    for (int i = 0; i < 200000; i++) {
+        static const char letters[] = "0123456789999-:.TZz+ \"";
+        char text[128] = {0};
+        int digits = (int)below(10);
+        int size = snprintf(text, sizeof(text), "%04d-%02d-%02dT%02d:%02d:%02d%s%0*d",
+                            (int)below(10000), (int)below(14), (int)below(33), (int)below(25),
+                            (int)below(61), (int)below(61), digits > 0 ? "." : "", digits, 0);
+        size -= digits == 0; /* %0*d of no digits is one */
+        for (int k = 0; k < digits; k++) {
+            text[size - 1 - k] = (char)('0' + below(10));
+        }
+        size += snprintf(text + size, sizeof(text) - (size_t)size, "Z");
+        int changed = (int)below(3);
+        for (int k = 0; k < changed; k++) {
+            text[below((uint64_t)size)] = letters[below(sizeof(letters) - 1)];
+        }
+        size_t length = (size_t)size;
+        snprintf(text + size, sizeof(text) - (size_t)size, "\",");
+        const uint8_t *p = (const uint8_t *)text;
+        int64_t fast = 0;
+        int64_t general = 0;
+        bool taken = json_fast_instant(p, p + length + 1, &fast);
+        bool good = json_parse_timestamp(p, length, 1000000, true, &general) == JSON_TIME_OK;
+        if ((taken && (!good || fast != general)) ||
+            (changed == 0 && digits <= 6 && taken != good)) {
+            fail_msg("%s: %d %lld, not %d %lld", text, taken, (long long)fast, good,
+                     (long long)general);
+        }
+    }
+#endif
+}
+
+static void test_strings_of_every_length_are_copied_whole(void **state) {
+    (void)state;
+    for (int length = 0; length < 140; length++) {
+        for (int escape = -1; escape < length; escape += 1 + length / 7) {
+            char want[200] = {0};
+            char text[600];
+            for (int i = 0; i < length; i++) {
+                want[i] = (char)('a' + i % 26);
+            }
+            int size = snprintf(text, sizeof(text), "{\"v\":\"first\"}\n{\"v\":\"");
+            for (int i = 0; i < length; i++) {
+                size += snprintf(text + size, sizeof(text) - (size_t)size, "%s",
+                                 i == escape ? "\\n" : (char[2]){want[i], '\0'});
+            }
+            if (escape >= 0) {
+                want[escape] = '\n';
+            }
+            size += snprintf(text + size, sizeof(text) - (size_t)size, "\"}");
+            struct weir_schema *schema = schema_of("string", false, NULL);
+            struct decoded d;
+            decode_lines(&d, schema, NULL, text, (size_t)size);
+            int32_t got = 0;
+            const char *bytes = weir_column_bytes(&d.batch->columns[0], 1, &got);
+            assert_int_equal(got, length);
+            assert_memory_equal(bytes, want, (size_t)length);
+            release(&d);
+            weir_schema_unref(schema);
+        }
+    }
+}
+
 static void test_white_space_does_not_change_what_a_value_is(void **state) {
     (void)state;
     static const char *const types[] = {"int32",     "int64",  "decimal(12,3)", "decimal(38,0)",
@@ -616,6 +687,8 @@ static void test_white_space_does_not_change_what_a_value_is(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_instants_are_read_the_same_both_ways),
+        cmocka_unit_test(test_strings_of_every_length_are_copied_whole),
         cmocka_unit_test(test_white_space_does_not_change_what_a_value_is),
         cmocka_unit_test(test_each_value_is_taken_by_exact_value_or_rejected),
         cmocka_unit_test(test_each_line_is_a_row_or_a_reject_and_leaves_its_neighbours_alone),
