@@ -10,6 +10,7 @@
 #include "batch/change.h"
 #include "core/time.h"
 #include "operator/changes.h"
+#include "operator/delayed.h"
 #include "operator/members.h"
 #include "operator/session.h"
 
@@ -72,8 +73,9 @@ static uint64_t shape_of(const struct weir_aggregate *aggregate,
         shape = XXH3_64bits_withSeed(zone, strlen(zone), shape);
     }
     if (config->unwindowed || config->retracts || config->updates) {
-        uint8_t changing[2] = {(uint8_t)(config->unwindowed | config->updates << 1),
-                               config->retracts};
+        uint8_t changing[2] = {
+            (uint8_t)(config->unwindowed | config->updates << 1 | config->delays << 2),
+            config->retracts};
         shape = XXH3_64bits_withSeed(changing, sizeof changing, shape);
     }
     for (int32_t m = 0; m < aggregate->measures.count; m++) {
@@ -205,6 +207,12 @@ struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config 
             goto fail;
         }
     }
+    if (config->delays) {
+        aggregate->delayed = weir_delayed_create(aggregate, config, err);
+        if (aggregate->delayed == NULL) {
+            goto fail;
+        }
+    }
     return aggregate;
 fail:
     weir_error_wrap(err, "%s", config->declaration);
@@ -233,6 +241,7 @@ void weir_aggregate_destroy(struct weir_aggregate *aggregate) {
     weir_hops_destroy(aggregate->hops);
     weir_sessions_destroy(aggregate->sessions);
     weir_changes_destroy(aggregate->changes);
+    weir_delayed_destroy(aggregate->delayed);
     weir_table_destroy(aggregate->table);
     weir_table_destroy(aggregate->members);
     weir_measures_fini(&aggregate->measures);
@@ -521,9 +530,10 @@ static int find_groups(struct weir_aggregate *aggregate, const struct weir_feed 
     weir_keys_hash(&aggregate->keys, weir_table_view(aggregate->table)->seed);
     rc = find_slots(aggregate, feed->count, err);
     for (int32_t i = 0; i < feed->count && rc == WEIR_OK; i++) {
-        int64_t time = feed->times_us != NULL ? feed->times_us[aggregate->rows[i]] : 0;
-        rc = weir_changes_note(aggregate, aggregate->slots[i], weir_time_add(time, feed->later_us),
-                               err);
+        int64_t time = feed->times_us != NULL
+                           ? weir_time_add(feed->times_us[aggregate->rows[i]], feed->later_us)
+                           : INT64_MIN;
+        rc = weir_changes_note(aggregate, aggregate->slots[i], time, err);
     }
     return rc;
 }
@@ -762,7 +772,8 @@ size_t weir_aggregate_bytes(const struct weir_aggregate *aggregate) {
            (aggregate->members != NULL ? weir_table_bytes(aggregate->members) : 0) +
            (aggregate->hops != NULL ? weir_hops_bytes(aggregate->hops) : 0) +
            (aggregate->sessions != NULL ? weir_sessions_bytes(aggregate->sessions) : 0) +
-           (aggregate->changes != NULL ? weir_changes_bytes(aggregate->changes) : 0);
+           (aggregate->changes != NULL ? weir_changes_bytes(aggregate->changes) : 0) +
+           (aggregate->delayed != NULL ? weir_delayed_bytes(aggregate->delayed) : 0);
 }
 
 size_t weir_aggregate_estimate(const struct weir_aggregate *aggregate) {
@@ -789,6 +800,9 @@ int32_t weir_aggregate_cells(struct weir_aggregate *aggregate, struct weir_cell 
     if (aggregate->hops != NULL) {
         count += weir_hops_cells(aggregate, cells + count, capacity - count);
     }
+    if (aggregate->delayed != NULL && count < capacity) {
+        cells[count++] = weir_delayed_cell(aggregate->delayed);
+    }
     if (aggregate->sessions != NULL && count < capacity) {
         cells[count++] = weir_sessions_cell(aggregate->sessions);
     }
@@ -814,7 +828,21 @@ struct weir_ordered_slot *weir_slots_in_order(struct weir_table *table, size_t *
     return list;
 }
 
+void weir_aggregate_set_clock(struct weir_aggregate *aggregate, int64_t clock_us) {
+    aggregate->clock_us = clock_us;
+}
+
+bool weir_aggregate_due(const struct weir_aggregate *aggregate, int64_t every_us) {
+    const struct weir_delayed *delayed = aggregate->delayed;
+    return delayed != NULL &&
+           (every_us == 0 ? weir_delayed_any(delayed)
+                          : weir_delayed_due(delayed, every_us, aggregate->clock_us));
+}
+
 int weir_aggregate_restore(struct weir_aggregate *aggregate, struct weir_error *err) {
+    if (aggregate->delayed != NULL) {
+        weir_delayed_restore(aggregate->delayed);
+    }
     if (aggregate->unwindowed && aggregate->members == NULL) {
         return WEIR_OK; /* keys are found, never gone through */
     }

@@ -72,6 +72,7 @@ struct weir_aggregate_config {
     int64_t lateness_us; /* >= 0 */
     bool unwindowed;     /* none of the above: one row a key, that changes */
     bool updates;  /* tumbling, calendar: rows leave as changes, and none as a window closes */
+    bool delays;   /* unwindowed, updates: changes wait until they are asked for */
     bool retracts; /* rows fed may be taken back (signs); not in windows made of panes, nor sessions
                     */
     const int64_t
@@ -147,6 +148,11 @@ int weir_aggregate_forget(struct weir_aggregate *aggregate, const struct weir_fo
  * next feed. Errors as fire's. */
 int weir_aggregate_changes(struct weir_aggregate *aggregate, struct weir_batch_builder *out,
                            int64_t *times_us, bool *done, struct weir_error *err) WEIR_MUST_CHECK;
+
+/* `delays`: the clock of what is fed from now on; whether changes wait, and a new interval has
+ * begun since the first of them came (every_us 0: whatever waits is due). */
+void weir_aggregate_set_clock(struct weir_aggregate *aggregate, int64_t clock_us);
+bool weir_aggregate_due(const struct weir_aggregate *aggregate, int64_t every_us);
 
 /* How a call of weir_aggregate_fire ended. */
 enum weir_fired {

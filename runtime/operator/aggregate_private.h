@@ -16,6 +16,7 @@ enum {
 struct weir_hops;
 struct weir_sessions;
 struct weir_changes;
+struct weir_delayed;
 
 /* What weir_aggregate_feed is given. */
 struct weir_feed {
@@ -59,6 +60,8 @@ struct weir_aggregate {
     struct weir_sessions *sessions; /* likewise */
     bool unwindowed;                /* one row a key */
     struct weir_changes *changes;   /* NULL: rows leave once, when their window is over */
+    struct weir_delayed *delayed;   /* NULL: changes leave when the batch is fed */
+    int64_t clock_us;               /* recorded; of what is delayed */
     uint32_t prefix_bytes;          /* before the by columns in a key */
     /* Member lists of emitted slots, by first member. */
     uint32_t *graves;

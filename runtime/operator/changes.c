@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "batch/change.h"
+#include "operator/delayed.h"
 #include "state/side.h"
 
 enum { FIRST_CAPACITY = 256 };
@@ -54,6 +55,9 @@ size_t weir_changes_bytes(const struct weir_changes *changes) {
 
 void weir_changes_begin(struct weir_aggregate *aggregate) {
     struct weir_changes *changes = aggregate->changes;
+    if (aggregate->delayed != NULL) {
+        return;
+    }
     if (aggregate->measures.has_parts) {
         for (size_t i = 0; i < changes->count; i++) {
             weir_measures_release(&aggregate->measures,
@@ -94,6 +98,9 @@ int weir_changes_note(struct weir_aggregate *aggregate, struct weir_slot *slot, 
                       struct weir_error *err) {
     struct weir_changes *changes = aggregate->changes;
     size_t value_bytes = aggregate->measures.value_bytes;
+    if (aggregate->delayed != NULL) {
+        return weir_delayed_note(aggregate, slot, time_us, err);
+    }
     if (slot->number < changes->marks.reached) {
         const struct mark *mark = weir_side_at(&changes->marks, slot->number);
         if (mark->round == changes->round) {
@@ -134,13 +141,9 @@ static int append(struct weir_aggregate *aggregate, const struct weir_slot *slot
     return rc;
 }
 
-/* The rows of one change; a full builder leaves none of them. */
-static int leave(struct weir_aggregate *aggregate, size_t at, int64_t *times_us,
-                 struct weir_batch_builder *out, struct weir_error *err) {
-    struct weir_changes *changes = aggregate->changes;
-    const struct change *change = &changes->list[at];
-    struct weir_slot *slot = weir_table_slot(aggregate->table, change->number);
-    const uint8_t *before = changes->before + at * aggregate->measures.value_bytes;
+int weir_changes_leave(struct weir_aggregate *aggregate, struct weir_slot *slot,
+                       const uint8_t *before, int64_t time_us, int64_t *times_us,
+                       struct weir_batch_builder *out, struct weir_error *err) {
     const uint8_t *after = weir_slot_value(aggregate->table, slot);
     bool was = rows_of(aggregate, before) > 0;
     bool is = rows_of(aggregate, after) > 0;
@@ -150,18 +153,16 @@ static int leave(struct weir_aggregate *aggregate, size_t at, int64_t *times_us,
             memcmp(before, after, aggregate->measures.tail_offset) == 0) {
             return WEIR_OK;
         }
-        rc = append(aggregate, slot, before, WEIR_CHANGE_BEFORE, change->time, times_us, out, err);
+        rc = append(aggregate, slot, before, WEIR_CHANGE_BEFORE, time_us, times_us, out, err);
         if (rc == WEIR_OK) {
-            rc =
-                append(aggregate, slot, after, WEIR_CHANGE_AFTER, change->time, times_us, out, err);
+            rc = append(aggregate, slot, after, WEIR_CHANGE_AFTER, time_us, times_us, out, err);
             if (rc != WEIR_OK) {
                 out->rows--; /* both or none; undo_row cuts columns back to the rows */
             }
         }
     } else if (was || is) {
-        rc =
-            append(aggregate, slot, was ? before : after,
-                   was ? WEIR_CHANGE_DELETE : WEIR_CHANGE_INSERT, change->time, times_us, out, err);
+        rc = append(aggregate, slot, was ? before : after,
+                    was ? WEIR_CHANGE_DELETE : WEIR_CHANGE_INSERT, time_us, times_us, out, err);
     }
     if (rc == WEIR_OK && !is && aggregate->unwindowed) { /* else it goes with its window */
         rc = weir_aggregate_delete_slot(aggregate, slot, err);
@@ -172,12 +173,19 @@ static int leave(struct weir_aggregate *aggregate, size_t at, int64_t *times_us,
 int weir_aggregate_changes(struct weir_aggregate *aggregate, struct weir_batch_builder *out,
                            int64_t *times_us, bool *done, struct weir_error *err) {
     struct weir_changes *changes = aggregate->changes;
+    if (aggregate->delayed != NULL) {
+        return weir_delayed_leave(aggregate, out, times_us, done, err);
+    }
     *done = false;
     while (changes != NULL && changes->left < changes->count) {
         if (out->rows + 2 > out->rows_max) {
             return WEIR_OK;
         }
-        int rc = leave(aggregate, changes->left, times_us, out, err);
+        const struct change *change = &changes->list[changes->left];
+        int rc =
+            weir_changes_leave(aggregate, weir_table_slot(aggregate->table, change->number),
+                               changes->before + changes->left * aggregate->measures.value_bytes,
+                               change->time, times_us, out, err);
         if (rc != WEIR_OK) {
             bool full;
             rc = weir_aggregate_row_failed(aggregate, rc, out, &full, err);

@@ -16,3 +16,8 @@ void weir_changes_begin(struct weir_aggregate *aggregate);
 /* The slot is about to change; a row of this time does it. WEIR_E_NOMEM. */
 int weir_changes_note(struct weir_aggregate *aggregate, struct weir_slot *slot, int64_t time_us,
                       struct weir_error *err) WEIR_MUST_CHECK;
+/* The rows of one change, from `before` to what the slot holds; a full builder leaves none of them.
+ * A group no row is left of goes. */
+int weir_changes_leave(struct weir_aggregate *aggregate, struct weir_slot *slot,
+                       const uint8_t *before, int64_t time_us, int64_t *times_us,
+                       struct weir_batch_builder *out, struct weir_error *err) WEIR_MUST_CHECK;

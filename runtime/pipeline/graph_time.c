@@ -45,6 +45,8 @@ int weir_graph_tick(struct weir_graph *graph, bool *moved, struct weir_error *er
         struct weir_node *node = graph->nodes[i];
         if (node->rule != NULL) {
             rule_tick(node);
+        } else if (node->model != NULL) {
+            model_tick(node);
         }
         if (node->watermark != NULL &&
             (weir_watermark_tick(node->watermark, graph->clock_us) || closes_by_clock(node))) {
@@ -215,6 +217,9 @@ int weir_graph_finish_all(struct weir_graph *graph, struct weir_error *err) {
             if (rc != WEIR_OK) {
                 return rc;
             }
+        }
+        if (node->model != NULL && node->model->emit_every_us != 0) {
+            model_end(node);
         }
     }
     return WEIR_OK;

@@ -141,6 +141,7 @@ static int init_aggregate(struct weir_node *node, struct weir_error *err) {
             .lateness_us = model->allowed_lateness_us,
             .unwindowed = model->unwindowed,
             .updates = model->updates,
+            .delays = model->emit_every_us != 0,
             .retracts = model->retracts || model->forgets,
             .over_us = over_us,
             .measures = measures,
@@ -443,6 +444,7 @@ static int feed(struct weir_node *node, const struct weir_flow *flow, struct wei
         if (model->retracts) {
             change_signs(node, flow);
         }
+        weir_aggregate_set_clock(node->aggregate, node->graph->clock_us);
         int32_t none; /* without a window only over_take knows late rows */
         if (node->over != NULL) {
             rc = over_take(node, flow->batch, sel, &count, times, wm_before, node->late_sel, &late,
@@ -586,33 +588,39 @@ static int finish_fired(struct weir_node *node, struct weir_batch *fired, const 
     return rc;
 }
 
-/* What the rows just fed did to a model whose rows change. */
+/* What the rows just fed, or those of an interval that is over, did to a model whose rows change:
+ * as much as fits in a batch. */
+static int leave_some(struct weir_node *node, bool timed, int64_t watermark_us, bool *done,
+                      struct weir_error *err) {
+    int64_t times[ROWS_MAX];
+    int rc = weir_batch_builder_begin(&node->fired);
+    if (rc != WEIR_OK) {
+        return weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
+    }
+    rc = weir_aggregate_changes(node->aggregate, &node->fired, times, done, err);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    struct weir_batch *fired = weir_batch_builder_take(&node->fired);
+    if (fired->rows > 0) {
+        rc = finish_fired(node, fired, timed && times[0] != INT64_MIN ? times : NULL, watermark_us,
+                          err);
+    }
+    weir_batch_unref(fired);
+    return rc;
+}
+
 static int leave_changes(struct weir_node *node, bool timed, int64_t watermark_us,
                          struct weir_error *err) {
     if (node->aggregate == NULL) {
         return model_top_changes(node, timed, watermark_us, err);
     }
-    int64_t times[ROWS_MAX];
     bool done = false;
-    while (!done) {
-        int rc = weir_batch_builder_begin(&node->fired);
-        if (rc != WEIR_OK) {
-            return weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
-        }
-        rc = weir_aggregate_changes(node->aggregate, &node->fired, times, &done, err);
-        if (rc != WEIR_OK) {
-            return rc;
-        }
-        struct weir_batch *fired = weir_batch_builder_take(&node->fired);
-        if (fired->rows > 0) {
-            rc = finish_fired(node, fired, timed ? times : NULL, watermark_us, err);
-        }
-        weir_batch_unref(fired);
-        if (rc != WEIR_OK) {
-            return rc;
-        }
+    int rc = WEIR_OK;
+    while (rc == WEIR_OK && !done) {
+        rc = leave_some(node, timed, watermark_us, &done, err);
     }
-    return WEIR_OK;
+    return rc;
 }
 
 int model_process(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
@@ -643,7 +651,8 @@ int model_process(struct weir_node *node, const struct weir_flow *flow, struct w
         rc = node_leave(node, flow, err);
     }
     weir_batch_unref(owner);
-    if (rc == WEIR_OK && count > 0 && (node->model->unwindowed || node->model->updates)) {
+    bool changes = node->model->unwindowed || node->model->updates;
+    if (rc == WEIR_OK && count > 0 && changes && node->model->emit_every_us == 0) {
         rc = leave_changes(node, times != NULL, watermark, err);
     }
     if (rc == WEIR_OK) {
@@ -677,6 +686,39 @@ static bool fires(const struct weir_node *node) {
     return closes_windows(node) || model_top_ready(node) || over_ready(node);
 }
 
+static void start(struct weir_node *node) {
+    if (!node->firing) {
+        node->firing = true;
+        node->graph->firing++;
+    }
+}
+
+/* What waits for its interval (`all`: for any) leaves. */
+static bool starts_telling(struct weir_node *node, bool all) {
+    int64_t every_us = node->model->emit_every_us;
+    all = all || node->input_over;
+    if (every_us != 0 && weir_aggregate_due(node->aggregate, all ? 0 : every_us)) {
+        node->telling = true;
+    }
+    return node->telling;
+}
+
+void model_tick(struct weir_node *node) {
+    if (node->model->emit_every_us != 0 && !node->firing) {
+        weir_aggregate_set_clock(node->aggregate, node->graph->clock_us);
+        if (starts_telling(node, false)) {
+            start(node);
+        }
+    }
+}
+
+void model_end(struct weir_node *node) {
+    node->input_over = true;
+    if (starts_telling(node, true)) {
+        start(node);
+    }
+}
+
 int model_advance(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
     over_advance(node, watermark_us);
     node->advanced = node->advanced || watermark_us != node->last_watermark;
@@ -684,9 +726,9 @@ int model_advance(struct weir_node *node, int64_t watermark_us, struct weir_erro
     if (node->firing) {
         return WEIR_OK;
     }
-    if (fires(node)) {
-        node->firing = true;
-        node->graph->firing++;
+    bool over = watermark_us == WEIR_WATERMARK_END || closes_windows(node);
+    if (starts_telling(node, over) || fires(node)) {
+        start(node);
         return WEIR_OK;
     }
     return pass_watermark(node, err);
@@ -716,14 +758,26 @@ static int fire_windows(struct weir_node *node, struct weir_error *err) {
     return rc != WEIR_OK || fired == WEIR_FIRED_SOME ? rc : pass_fired(node, err);
 }
 
+/* A slice of what waited. */
+static int tell(struct weir_node *node, struct weir_error *err) {
+    bool done;
+    int rc = node->fired_begun ? pass_fired(node, err) : WEIR_OK;
+    rc = rc == WEIR_OK ? leave_some(node, true, node->downstream_watermark, &done, err) : rc;
+    node->telling = rc != WEIR_OK || !done;
+    return rc;
+}
+
 int model_fire(struct weir_node *node, struct weir_error *err) {
-    int rc = closes_windows(node)    ? fire_windows(node, err)
+    /* A window that closes forgets its groups: what waits of them leaves before. */
+    bool tells = node->telling || (closes_windows(node) && starts_telling(node, true));
+    int rc = tells                   ? tell(node, err)
+             : closes_windows(node)  ? fire_windows(node, err)
              : model_top_ready(node) ? model_top_fire(node, err)
                                      : over_fire(node, err);
     if (rc == WEIR_OK && node->over != NULL) {
         rc = leave_changes(node, true, node->last_watermark, err);
     }
-    if (rc == WEIR_OK && !fires(node)) {
+    if (rc == WEIR_OK && !node->telling && !fires(node)) {
         node->firing = false;
         node->graph->firing--;
         rc = pass_watermark(node, err);

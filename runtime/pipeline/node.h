@@ -95,6 +95,8 @@ struct weir_node {
     bool has_fired;
     struct over *over; /* measures over the last while; NULL: none */
     bool firing;       /* windows the watermark has closed are still to be emitted */
+    bool telling;      /* changes that waited for their interval leave */
+    bool input_over;   /* nothing waits for an interval any more */
     bool fired_begun;  /* the builder holds, or may take, rows of them */
     bool advanced;     /* the watermark moved: what reads this model hears of it after them */
     int64_t downstream_watermark;
@@ -533,4 +535,8 @@ int model_process(struct weir_node *node, const struct weir_flow *flow,
 int model_advance(struct weir_node *node, int64_t watermark_us,
                   struct weir_error *err) WEIR_MUST_CHECK;
 /* A slice of a model that is firing; after the last one it is not. */
+/* The clock went on: what waits for an interval may leave. */
+void model_tick(struct weir_node *node);
+/* No more rows will come. */
+void model_end(struct weir_node *node);
 int model_fire(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;

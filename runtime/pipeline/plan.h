@@ -267,11 +267,12 @@ struct weir_plan_model {
     struct weir_plan_dedup dedup;
     const char **by;
     int32_t by_count;
-    bool unwindowed; /* one row a key, that changes */
-    bool updates;    /* rows of windows leave as they change */
-    bool forgets;    /* some measure is of the last while only */
-    bool retracts;   /* what it reads is a changelog with old rows: −U, −D are taken back */
-    int32_t having;  /* function over what leaves, or -1 */
+    bool unwindowed;       /* one row a key, that changes */
+    bool updates;          /* rows of windows leave as they change */
+    int64_t emit_every_us; /* of rows that change: how often they leave; 0: as they do */
+    bool forgets;          /* some measure is of the last while only */
+    bool retracts;  /* what it reads is a changelog with old rows: −U, −D are taken back */
+    int32_t having; /* function over what leaves, or -1 */
     const char **lookup_key; /* others look its rows up by these; or none */
     int32_t lookup_key_count;
     int64_t window_size_us;    /* 0: session, calendar, none */

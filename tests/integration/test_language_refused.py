@@ -53,11 +53,6 @@ def test_merge_without_a_key_is_refused(project):
     in_stream(project, 'into = delta { mode = "merge" },', '"merge"', '"merge"', "which rows are the same", "key")
 
 
-@pytest.mark.parametrize("emit", ['every "1s"'])
-def test_an_emit_not_built_is_refused_by_name(project, emit):
-    in_model(project, f"emit = {emit},", emit.split('"')[0] or emit, "is not built yet", "on_close")
-
-
 def test_a_store_nobody_speaks_is_refused_by_name(project):
     world = World(project, COLUMNS, STREAM.replace("@", ""))
     pipeline = (project.root / "pipelines/p.lua").read_text().replace('"lake"', '"gopher://bucket/lake"')

@@ -142,7 +142,7 @@ function Matcher:holds(f, e, run, key)
     if not f then
         return true
     elseif not f.sees then
-        return f.fn(e, nil, self.p) == true
+        return f.now
     end
     if not run.seen then
         run.seen = self:seen(run, key)
@@ -368,8 +368,22 @@ function Matcher:go_on(runs, e, now, key, id, took)
     return on, changed
 end
 
+-- Asks the conditions that look at the row alone, once. Whether it may matter to any run: most rows of a key do not, and its runs are not even read.
+function Matcher:matters(e)
+    local any = self.always
+    for i = 1, #self.conditions do
+        local f = self.conditions[i]
+        f.now = f.fn(e, nil, self.p) == true
+        any = any or f.now
+    end
+    return any
+end
+
 -- One row: `now` its time.
 function Matcher:row(e, now)
+    if not self:matters(e) then
+        return
+    end
     local runs, held = nothing, 0
     self.rows = {}
     if self.s.runs:count() > 0 then
@@ -421,7 +435,7 @@ function Matcher:over(key, at)
 end
 
 -- The functions of the rule that the pattern is: process(e, s, p, emit) and the timer's. `spec`: places (steps that take rows, each with the
--- guards behind it), within (µs, or nil), skip, columns, those kept of earlier rows, tail (guards behind the last place), gaps (whether
+-- guards behind it), steps (all of them), within (µs, or nil), skip, columns, those kept of earlier rows, tail (guards behind the last place), gaps (whether
 -- a row let pass matters), paths (whether it matters which rows were taken), sees (whether conditions look at them), emit(matcher, run, key, e)
 -- and key_of(e). The first is made for a function that tells the time of the row at hand.
 function match.make(spec)
@@ -438,6 +452,12 @@ function match.make(spec)
         known[name] = true
     end
     self.row_meta = kept_row(known)
+    -- always: a row that fits nothing may still end a run, or a condition is asked of each run.
+    self.conditions, self.always = {}, spec.gaps or spec.sees or false
+    for _, step in ipairs(spec.steps) do
+        self.conditions[#self.conditions + 1] = step.where and not step.where.sees and step.where or nil
+        self.always = self.always or not step.where
+    end
     -- reach: how far a run may go from a place without taking anything in between; ends: nothing more has to come; waits: something may come later.
     spec.places[0] = { min = 0 }
     for i = 0, #spec.places do

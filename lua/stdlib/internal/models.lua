@@ -298,10 +298,17 @@ local function read_emit(reader, field, windowed)
     local default = windowed and "on_close" or "on_update"
     if not field or words.is_node(field.value) and field.value.later then -- refused by name already
         return default
+    elseif words.is_node(field.value, "every") then
+        local at = reader:argument_at(field.value_at, 1)
+        local us = reader:duration({ value = field.value.args[1], at = at, value_at = at }, "every")
+        if us and us < 1000 then
+            reader:error("type", at, "every is at least 1ms")
+        end
+        return "on_update", us
     end
     local emit = reader:want(field, "string", "emit", ("%q"):format(default))
     if emit and emit ~= "on_update" and emit ~= "on_close" then
-        reader:error("type", field.value_at, ("no emit is called %q"):format(emit), 'it is "on_close" or "on_update"')
+        reader:error("type", field.value_at, ("no emit is called %q"):format(emit), 'it is "on_close", "on_update" or every "1s"')
     elseif emit and not windowed and emit ~= "on_update" then
         reader:error("type", field.value_at, "a model without a window is never closed", 'its emit = "on_update"')
     else
@@ -317,6 +324,25 @@ local function check_updates(reader, plan, named)
         reader:error("not-built", named.emit.at, ('emit = "on_update" of %s windows is not built yet'):format(kind), 'use emit = "on_close"')
     elseif named.top then
         reader:error("not-built", named.emit.at, 'emit = "on_update" of a top is not built yet', 'use emit = "on_close"')
+    end
+end
+
+local keeps_values = { distinct = true, quantile = true, median = true, top_k = true, collect = true }
+
+-- Changes that wait keep the measures as readers know them; of those that are lists beside the group there is only one.
+local function check_every(reader, plan, named)
+    local function refuse(what)
+        reader:error("not-built", named.emit.at, ("emit = every of %s is not built yet"):format(what), 'use emit = "on_update"')
+    end
+    if named.top then
+        refuse "a top"
+    end
+    for _, measure in ipairs(plan.measures) do
+        if measure.over_us ~= json.null then
+            refuse "measures over the last while"
+        elseif keeps_values[measure.kind] or plan.retracts and measure.kind ~= "count" and measure.kind ~= "sum" and measure.kind ~= "avg" then
+            refuse(("a model with the measure `%s`%s"):format(measure.kind, plan.retracts and not keeps_values[measure.kind] and " over rows that change" or ""))
+        end
     end
 end
 
@@ -447,9 +473,9 @@ function models.model(project, reader, node, at)
         expectations = predicate.list(reader, named.expectations, "expectations", input, from.name, functions, seen, json.array {}),
         dedup = named.dedup and datasets.read_dedup(reader, named.dedup, input, from.name, time or from.time) or json.null,
         state_version = datasets.read_version(reader, named.version),
-        emit = read_emit(reader, named.emit, named.window ~= nil and not sliding),
         retracts = naming.column(input, "_change") ~= nil,
     }
+    plan.emit, plan.emit_every_us = read_emit(reader, named.emit, named.window ~= nil and not sliding)
     local late
     if named.window then
         plan.window, late = windows.read(reader, named.window, of)
@@ -524,6 +550,9 @@ function models.model(project, reader, node, at)
     end
     plan.measures = measures
     check_over(reader, plan, named, from, sliding and sliding.size_us and sliding)
+    if plan.emit_every_us then
+        check_every(reader, plan, named)
+    end
     if plan.retracts and not whole_rows then
         check_retracts(reader, plan, named, from, at, (time or from.time or {}).field)
     end

@@ -13,7 +13,7 @@ words.built = {
     decision = "named", lookup = "named", async_lookup = "named", interval_join = "named",
     temporal_join = "named", window_join = "named", regular_join = "named",
     delta = "table", -- and the kinds of source, decoder and sink, below
-    tumbling = "size", sliding = "size", hopping = "args", cumulate = "args", session = "args", calendar = "args",
+    tumbling = "size", sliding = "size", hopping = "args", cumulate = "args", session = "args", calendar = "args", every = "args",
     not_null = "args", one_of = "args", between = "args", matches = "args", unique = "args",
     sum = "args", count = "args", avg = "args", min = "args", max = "args", distinct = "args",
     first = "args", last = "args", arg_max = "args", arg_min = "args", variance = "args", stddev = "args", any = "args", all = "args",
@@ -25,7 +25,6 @@ words.built = {
 -- Words of the language that are refused by name. The text is what to do meanwhile, if anything.
 words.later = {
     job = "", policy = "",
-    every = "use `emit = \"on_close\"`",
     expect_over = "use `expect`", max_null_ratio = "", max_lag = "", min_rows = "",
 }
 

@@ -71,7 +71,7 @@
 ---@field measures table<string, weir.node>
 ---@field derive? table[]
 ---@field tests? weir.node[]
----@field emit? "on_close"|"on_update"
+---@field emit? "on_close"|"on_update"|weir.node
 ---@field into? weir.node
 ---@field version? integer
 
@@ -254,6 +254,10 @@ function hopping(options) end
 ---@param options { size: string, step: string, allowed_lateness?: string, late?: string }
 ---@return weir.node
 function cumulate(options) end
+---`emit = every "1s"`: rows that change leave once an interval of the clock.
+---@param interval string
+---@return weir.node
+function every(interval) end
 ---Rows of a key no further apart than `gap` are one window.
 ---@param options string|{ gap: string, allowed_lateness?: string, late?: string }
 ---@return weir.node
