@@ -12,6 +12,8 @@
 #include "operator/show.h"
 #include "operator/window.h"
 
+enum { AHEAD_INDEX = 16, AHEAD_ROW = 8 }; /* rows: prefetch */
+
 struct side {
     struct weir_key *on;
     struct weir_key *kept;
@@ -90,6 +92,7 @@ static int make(struct weir_regular *r, const struct weir_regular_config *config
             .declaration = config->declaration,
             .cell = s == WEIR_LEFT ? "left" : "right",
             .shape = r->shape,
+            .seed = s == WEIR_RIGHT ? weir_chains_seed(r->sides[WEIR_LEFT].rows) : 0,
             .max_bytes = config->max_bytes,
             .option = config->option,
         };
@@ -162,6 +165,7 @@ int weir_regular_feed(struct weir_regular *r, int side, const struct weir_batch 
     if (rc != WEIR_OK) {
         return weir_error_set(err, rc, "%s: no memory for the rows of a batch", r->declaration);
     }
+    weir_keys_hash(&r->keys, weir_chains_seed(r->sides[WEIR_LEFT].rows));
     r->fed = side;
     r->batch = batch;
     r->count = count;
@@ -194,7 +198,7 @@ static struct weir_chain chain_of(const struct weir_regular *r, int side, int32_
     const uint8_t *key = r->keys.bytes + r->keys.offsets[i];
     size_t size = span_of(&r->keys, i);
     const struct weir_chains *rows = r->sides[side].rows;
-    return weir_chains_find(rows, weir_chains_hash(rows, key, size), key, size);
+    return weir_chains_find(rows, r->keys.hashes[i], key, size);
 }
 
 /* Not kept any more, for a row of that time. */
@@ -230,7 +234,7 @@ static int add_own(struct weir_regular *r, int32_t i, uint32_t count, struct wei
     size_t size = span_of(&r->keys, i);
     struct weir_chains *rows = r->sides[r->fed].rows;
     struct weir_link *link =
-        weir_chains_add(rows, weir_chains_hash(rows, key, size), key, size, r->times[i],
+        weir_chains_add(rows, r->keys.hashes[i], key, size, r->times[i],
                         r->payloads.bytes + r->payloads.offsets[i], span_of(&r->payloads, i), err);
     if (link == NULL) {
         return err != NULL && err->code != WEIR_OK ? err->code : WEIR_E_NOMEM;
@@ -238,6 +242,18 @@ static int add_own(struct weir_regular *r, int32_t i, uint32_t count, struct wei
     link->count = count;
     r->own = link->number;
     return WEIR_OK;
+}
+
+static void prefetch(const struct weir_regular *r, int32_t i) {
+    for (int s = 0; s < 2; s++) {
+        const struct weir_chains *rows = r->sides[s].rows;
+        if (i + AHEAD_INDEX < r->count) {
+            weir_chains_prefetch(rows, r->keys.hashes[i + AHEAD_INDEX]);
+        }
+        if (i + AHEAD_ROW < r->count) {
+            weir_chains_prefetch_row(rows, r->keys.hashes[i + AHEAD_ROW]);
+        }
+    }
 }
 
 /* What the row at hand does, and its own side changes. */
@@ -248,6 +264,7 @@ static int begin(struct weir_regular *r, struct weir_error *err) {
     bool takes_back = weir_change_takes_back(kind);
     bool keyless = r->keys.any_null[i];
     int rc = WEIR_OK;
+    prefetch(r, i);
     r->begun = true;
     r->act = takes_back ? ACT_REMOVE : ACT_ADD;
     r->new_at = i;

@@ -14,7 +14,7 @@
 #include "operator/watermark.h"
 #include "operator/window.h"
 
-enum { AHEAD = 12, WAITING_BUCKET_US = 100000 };
+enum { AHEAD_INDEX = 16, AHEAD_ROW = 8, WAITING_BUCKET_US = 100000 };
 /* For this long it is known when a key was deleted: a version that comes later still, of before
  * then, would be taken for one that holds. */
 #define DELETED_KEPT_US (INT64_C(24) * 3600 * 1000000)
@@ -294,6 +294,15 @@ static size_t span_of(const struct weir_keys *keys, int32_t i) {
     return keys->offsets[i + 1] - keys->offsets[i];
 }
 
+static void prefetch(const struct weir_temporal *t, int32_t i, int32_t count) {
+    if (i + AHEAD_INDEX < count) {
+        weir_chains_prefetch(t->versions, t->keys.hashes[i + AHEAD_INDEX]);
+    }
+    if (i + AHEAD_ROW < count) {
+        weir_chains_prefetch_row(t->versions, t->keys.hashes[i + AHEAD_ROW]);
+    }
+}
+
 /* The version of one row that waits no longer. */
 static int meet(struct weir_temporal *t, int32_t i, int64_t time_us,
                 const struct weir_link **version, struct weir_error *err) {
@@ -331,9 +340,7 @@ int weir_temporal_left(struct weir_temporal *t, const struct weir_batch *batch, 
         int64_t open = open_from(t, before, t->watermarks[WEIR_RIGHT]);
         bool meets = time != INT64_MIN && !t->keys.any_null[i];
         const struct weir_link *version = NULL;
-        if (i + AHEAD < count) {
-            weir_chains_prefetch(t->versions, t->keys.hashes[i + AHEAD]);
-        }
+        prefetch(t, i, count);
         if (meets && time < on_time_from(t, before)) {
             late_sel[(*late_count)++] = row;
         } else if (meets && time >= open && open != WEIR_WATERMARK_END) {
@@ -469,9 +476,7 @@ int weir_temporal_right(struct weir_temporal *t, const struct weir_batch *batch,
         int64_t before = watermark_before_us[row];
         int64_t kind = t->change >= 0 ? weir_change_read(&batch->columns[t->change], row)
                                       : (int64_t)WEIR_CHANGE_INSERT;
-        if (i + AHEAD < count) {
-            weir_chains_prefetch(t->versions, keys->hashes[i + AHEAD]);
-        }
+        prefetch(t, i, count);
         if (kind == WEIR_CHANGE_TRUNCATE) {
             rc = end_all(t, before, err);
             continue;

@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 #include "core/block.h"
 
@@ -124,7 +126,7 @@ struct weir_chains *weir_chains_create(const struct weir_chains_config *config,
         free(chains);
         return NULL;
     }
-    chains->seed = weir_table_view(chains->table)->seed;
+    chains->seed = config->seed != 0 ? config->seed : weir_table_view(chains->table)->seed;
     return chains;
 }
 
@@ -142,10 +144,6 @@ void weir_chains_destroy(struct weir_chains *chains) {
 
 uint64_t weir_chains_seed(const struct weir_chains *chains) {
     return chains->seed;
-}
-
-uint64_t weir_chains_hash(const struct weir_chains *chains, const void *key, size_t key_bytes) {
-    return weir_table_hash(chains->table, key, key_bytes);
 }
 
 size_t weir_chains_estimate(void) {
@@ -264,6 +262,18 @@ void weir_chains_prefetch(const struct weir_chains *chains, uint64_t hash) {
     }
 }
 
+void weir_chains_prefetch_row(const struct weir_chains *chains, uint64_t hash) {
+    const struct part *part = part_of(chains, hash);
+    if (part->entries != NULL) {
+        const struct entry *entry = &part->entries[hash & part->mask];
+        if (entry->oldest != 0) {
+            const char *slot = (const char *)weir_table_slot(chains->table, entry->oldest);
+            __builtin_prefetch(slot);
+            __builtin_prefetch(slot + 64);
+        }
+    }
+}
+
 struct weir_chain weir_chains_find(const struct weir_chains *chains, uint64_t hash, const void *key,
                                    size_t key_bytes) {
     const struct entry *entry = entry_of(chains, hash, key, key_bytes);
@@ -356,8 +366,8 @@ struct weir_link *weir_chains_add_beside(struct weir_chains *chains, const struc
     const struct weir_slot *slot = weir_table_slot(chains->table, other->number);
     const uint8_t *key = weir_slot_key(chains->table, slot) + ORDINAL_BYTES;
     size_t key_bytes = slot->key_bytes - ORDINAL_BYTES;
-    return weir_chains_add(chains, weir_table_hash(chains->table, key, key_bytes), key, key_bytes,
-                           time_us, NULL, 0, err);
+    return weir_chains_add(chains, XXH3_64bits_withSeed(key, key_bytes, chains->seed), key,
+                           key_bytes, time_us, NULL, 0, err);
 }
 
 int weir_chains_touch(struct weir_chains *chains, struct weir_link *link, struct weir_error *err) {
@@ -386,7 +396,7 @@ int weir_chains_remove(struct weir_chains *chains, struct weir_link *link, struc
     struct entry *entry = NULL;
     uint64_t hash = 0;
     if (older == NULL || newer == NULL) { /* an end: the index knows of it */
-        hash = weir_table_hash(chains->table, key, key_bytes);
+        hash = XXH3_64bits_withSeed(key, key_bytes, chains->seed);
         entry = entry_of(chains, hash, key, key_bytes);
     }
     if (entry != NULL && older == NULL && newer == NULL) {
@@ -471,7 +481,7 @@ static int append(struct weir_chains *chains, struct weir_slot *slot) {
     memcpy(&ordinal, key, sizeof ordinal);
     chains->next_ordinal = ordinal >= chains->next_ordinal ? ordinal + 1 : chains->next_ordinal;
     size_t key_bytes = slot->key_bytes - ORDINAL_BYTES;
-    uint64_t hash = weir_table_hash(chains->table, key + ORDINAL_BYTES, key_bytes);
+    uint64_t hash = XXH3_64bits_withSeed(key + ORDINAL_BYTES, key_bytes, chains->seed);
     struct entry *entry = entry_of(chains, hash, key + ORDINAL_BYTES, key_bytes);
     link->number = slot->number;
     link->newer = 0;

@@ -39,6 +39,7 @@ struct weir_chains_config {
     const char *declaration; /* copied */
     const char *cell;        /* copied */
     uint64_t shape;
+    uint64_t seed;    /* of the caller's hashes; 0: a random one */
     size_t max_bytes; /* 0: none */
     const char *option;
 };
@@ -49,8 +50,9 @@ void weir_chains_destroy(struct weir_chains *chains);
 
 /* For weir_keys_hash. */
 uint64_t weir_chains_seed(const struct weir_chains *chains);
-uint64_t weir_chains_hash(const struct weir_chains *chains, const void *key, size_t key_bytes);
+/* Two-stage prefetch for batches of lookups: the index first, some rows later what it leads to. */
 void weir_chains_prefetch(const struct weir_chains *chains, uint64_t hash);
+void weir_chains_prefetch_row(const struct weir_chains *chains, uint64_t hash);
 /* The key's chain; both ends NULL: there is none. */
 struct weir_chain weir_chains_find(const struct weir_chains *chains, uint64_t hash, const void *key,
                                    size_t key_bytes);
