@@ -137,8 +137,9 @@ static int make_tables(struct weir_aggregate *aggregate, const struct weir_aggre
 struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config *config,
                                              struct weir_error *err) {
     bool sized = config->gap_us == 0 && config->calendar == NULL && !config->unwindowed;
-    bool plain = config->every_us == 0 && config->gap_us == 0;
-    if ((config->retracts && !plain) || (config->updates && (!plain || config->unwindowed)) ||
+    bool overlaps = config->every_us != 0 && (config->updates || config->retracts);
+    if ((config->retracts && config->gap_us != 0) ||
+        (config->updates && (config->gap_us != 0 || config->unwindowed)) ||
         (sized && config->size_us <= 0) || config->gap_us < 0 || config->lateness_us < 0 ||
         config->every_us < 0 ||
         (config->every_us > 0 && (!sized || config->every_us > config->size_us)) ||
@@ -159,15 +160,17 @@ struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config 
     weir_keys_init(&aggregate->member_keys);
     weir_buffer_init(&aggregate->moved_key, MOVED_KEY_MAX);
     aggregate->size = config->size_us;
+    aggregate->every = overlaps ? config->every_us : 0;
+    aggregate->cumulate = config->cumulate;
     if (config->calendar != NULL) {
         aggregate->calendar = *config->calendar;
     }
     aggregate->lateness = config->lateness_us;
     aggregate->by_count = config->by_count;
     aggregate->unwindowed = config->unwindowed;
-    aggregate->prefix_bytes = config->unwindowed      ? 0
-                              : config->every_us != 0 ? HOP_BYTES
-                                                      : WINDOW_BYTES;
+    aggregate->prefix_bytes = config->unwindowed                   ? 0
+                              : config->every_us != 0 && !overlaps ? HOP_BYTES
+                                                                   : WINDOW_BYTES;
     aggregate->declaration = strdup(config->declaration);
     if (aggregate->declaration == NULL) {
         weir_error_set(err, WEIR_E_NOMEM, "no memory");
@@ -177,6 +180,13 @@ struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config 
                           : config->unwindowed || config->retracts || config->updates
                               ? (uint32_t)sizeof(uint64_t) /* rows of the group */
                               : 0;
+    if (overlaps && weir_overlap_windows(aggregate) > WEIR_OVERLAP_WINDOWS_MAX) {
+        weir_error_set(err, WEIR_E_CONFIG,
+                       "a row would change %lld windows: at most %d can change; make the step "
+                       "longer, or let rows leave on_close",
+                       (long long)weir_overlap_windows(aggregate), WEIR_OVERLAP_WINDOWS_MAX);
+        goto fail;
+    }
     aggregate->key = weir_key_create(config->input, config->by, config->by_count, err);
     if (aggregate->key == NULL ||
         weir_measures_init(&aggregate->measures, config->measures, config->measure_count,
@@ -188,7 +198,7 @@ struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config 
     if (make_tables(aggregate, config, err) != WEIR_OK) {
         goto fail;
     }
-    if (config->every_us != 0) {
+    if (config->every_us != 0 && !overlaps) {
         aggregate->hops = weir_hops_create(aggregate, config, err);
         if (aggregate->hops == NULL) {
             goto fail;
@@ -300,9 +310,15 @@ static void window_of(const struct weir_aggregate *aggregate, int64_t time, int6
     *end = weir_time_add(*start, aggregate->size);
 }
 
-int64_t weir_aggregate_end_of(const struct weir_aggregate *aggregate, int64_t start) {
+void weir_aggregate_bounds(const struct weir_aggregate *aggregate, int64_t id, int64_t *start,
+                           int64_t *end) {
+    (aggregate->every != 0 ? weir_overlap_bounds : window_of)(aggregate, id, start, end);
+}
+
+static int64_t end_of(const struct weir_aggregate *aggregate, int64_t id) {
+    int64_t start;
     int64_t end;
-    window_of(aggregate, start, &start, &end);
+    weir_aggregate_bounds(aggregate, id, &start, &end);
     return end;
 }
 
@@ -478,19 +494,10 @@ static void count_row(struct weir_aggregate *aggregate, const struct weir_feed *
     count_by(aggregate, i, back ? -1 : 1);
 }
 
-/* Windows that a row's time alone tells. */
-static int feed_windows(struct weir_aggregate *aggregate, const struct weir_feed *feed,
-                        int32_t *late_sel, int32_t *late_count, struct weir_error *err) {
+/* Rows that have found their windows. */
+static int feed_taken(struct weir_aggregate *aggregate, const struct weir_feed *feed, int32_t taken,
+                      struct weir_error *err) {
     struct weir_keys *keys = &aggregate->keys;
-    int32_t taken = (aggregate->hops != NULL ? weir_hops_find : find_windows)(
-        aggregate, feed->sel, feed->count, feed->times_us, feed->watermark_before_us, late_sel,
-        late_count);
-    if (aggregate->changes != NULL) {
-        weir_changes_begin(aggregate);
-    }
-    if (taken == 0) {
-        return WEIR_OK;
-    }
     int rc = encode_keys(aggregate, feed->batch, aggregate->rows, taken, err);
     if (rc != WEIR_OK) {
         return rc;
@@ -513,6 +520,26 @@ static int feed_windows(struct weir_aggregate *aggregate, const struct weir_feed
         count_row(aggregate, feed, i);
     }
     return rc == WEIR_OK ? weir_aggregate_add(aggregate, feed, 0, taken, err) : rc;
+}
+
+/* Windows that a row's time alone tells. */
+static int feed_windows(struct weir_aggregate *aggregate, const struct weir_feed *feed,
+                        int32_t *late_sel, int32_t *late_count, struct weir_error *err) {
+    int rc = WEIR_OK;
+    if (aggregate->changes != NULL) {
+        weir_changes_begin(aggregate);
+    }
+    if (aggregate->every == 0) {
+        int32_t taken = (aggregate->hops != NULL ? weir_hops_find : find_windows)(
+            aggregate, feed->sel, feed->count, feed->times_us, feed->watermark_before_us, late_sel,
+            late_count);
+        return taken > 0 ? feed_taken(aggregate, feed, taken, err) : WEIR_OK;
+    }
+    for (int32_t next = 0; next < feed->count && rc == WEIR_OK;) {
+        int32_t taken = weir_overlap_find(aggregate, feed, &next, late_sel, late_count);
+        rc = taken > 0 ? feed_taken(aggregate, feed, taken, err) : WEIR_OK;
+    }
+    return rc;
 }
 
 /* One row a key: all rows have their slot. */
@@ -587,7 +614,8 @@ int weir_aggregate_feed_changes(struct weir_aggregate *aggregate, const struct w
                              .signs = signs,
                              .orders = orders};
     *late_count = 0;
-    int rc = reserve_scratch(aggregate, count);
+    int rc = reserve_scratch(
+        aggregate, aggregate->every != 0 ? weir_overlap_entries(aggregate, count) : count);
     if (rc != WEIR_OK) {
         return weir_error_set(err, rc, "%s: no memory for %d rows", aggregate->declaration, count);
     }
@@ -625,9 +653,8 @@ bool weir_aggregate_ready(const struct weir_aggregate *aggregate, int64_t waterm
         return weir_sessions_ready(aggregate, watermark_us);
     }
     return windows->count > 0 &&
-           weir_time_add(
-               weir_aggregate_end_of(aggregate, windows->windows[windows->heap[0]].start_us),
-               aggregate->lateness) <= watermark_us;
+           weir_time_add(end_of(aggregate, windows->windows[windows->heap[0]].start_us),
+                         aggregate->lateness) <= watermark_us;
 }
 
 int weir_aggregate_append_row(struct weir_aggregate *aggregate, const struct weir_row *row,
@@ -664,8 +691,9 @@ void weir_aggregate_read_key(const struct weir_aggregate *aggregate, const struc
     row->key = key + aggregate->prefix_bytes;
     row->key_bytes = slot->key_bytes - aggregate->prefix_bytes;
     if (!aggregate->unwindowed) {
-        memcpy(&row->start_us, key, sizeof row->start_us);
-        row->end_us = weir_aggregate_end_of(aggregate, row->start_us);
+        int64_t id;
+        memcpy(&id, key, sizeof id);
+        weir_aggregate_bounds(aggregate, id, &row->start_us, &row->end_us);
     }
 }
 

@@ -6,7 +6,8 @@
  * watermark_before only, and windows are emitted in (start, creation sequence) order: no result
  * depends on batch size or epoch length. Hopping and cumulate windows are put together from panes
  * (hopping.c): a slot a (pane, key); a row late for some windows counts in the others. Their double
- * sums are of panes, each summed in row order.
+ * sums are of panes, each summed in row order. Where rows change they are slots of their own
+ * (overlap.c).
  *
  * Small print (docs: language): nulls are ignored, aggregates of nothing are null, count and
  * distinct 0. Sums of ints are int64, summed in 128 bits; of decimal(p,s) decimal(38,s), summed in
@@ -71,10 +72,9 @@ struct weir_aggregate_config {
     bool cumulate; /* windows share their start and grow by every_us, which divides size_us */
     int64_t lateness_us; /* >= 0 */
     bool unwindowed;     /* none of the above: one row a key, that changes */
-    bool updates;  /* tumbling, calendar: rows leave as changes, and none as a window closes */
-    bool delays;   /* unwindowed, updates: changes wait until they are asked for */
-    bool retracts; /* rows fed may be taken back (signs); not in windows made of panes, nor sessions
-                    */
+    bool updates;        /* not sessions: rows leave as changes, and none as a window closes */
+    bool delays;         /* unwindowed, updates: changes wait until they are asked for */
+    bool retracts;       /* rows fed may be taken back (signs); not in sessions */
     const int64_t
         *over_us; /* by measure: how long rows count in it (forget), for the shape; NULL */
     const struct weir_measure *measures;

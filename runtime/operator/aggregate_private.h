@@ -46,6 +46,8 @@ struct weir_row {
 struct weir_aggregate {
     char *declaration;
     int64_t size;                  /* 0: of another length each */
+    int64_t every;                 /* overlap.c: from one window to the next; 0: other windows */
+    bool cumulate;                 /* likewise: they share their start */
     struct weir_calendar calendar; /* unit NONE: windows of `size` */
     int64_t lateness;
     uint64_t shape;
@@ -101,7 +103,8 @@ static inline int weir_compare_sequence(const void *a, const void *b) {
 struct weir_ordered_slot *weir_slots_in_order(struct weir_table *table, size_t *count);
 
 /* Of a window that starts there, or a day of the calendar that does. */
-int64_t weir_aggregate_end_of(const struct weir_aggregate *aggregate, int64_t start);
+void weir_aggregate_bounds(const struct weir_aggregate *aggregate, int64_t id, int64_t *start,
+                           int64_t *end);
 /* Key and bounds of a slot of other windows than those of panes and sessions. */
 void weir_aggregate_read_key(const struct weir_aggregate *aggregate, const struct weir_slot *slot,
                              struct weir_row *row);
@@ -118,6 +121,19 @@ int weir_aggregate_add(struct weir_aggregate *aggregate, const struct weir_feed 
 /* Deletes a slot of the window table; its distinct members follow in time. */
 int weir_aggregate_delete_slot(struct weir_aggregate *aggregate, struct weir_slot *slot,
                                struct weir_error *err) WEIR_MUST_CHECK;
+
+/* --- overlap.c ------------------------------------------------------------------------------ */
+
+#define WEIR_OVERLAP_WINDOWS_MAX 1000                                 /* a row lies in */
+int64_t weir_overlap_windows(const struct weir_aggregate *aggregate); /* a row lies in, at most */
+/* Room a feed of so many rows needs. */
+int32_t weir_overlap_entries(const struct weir_aggregate *aggregate, int32_t rows);
+void weir_overlap_bounds(const struct weir_aggregate *aggregate, int64_t id, int64_t *start,
+                         int64_t *end);
+/* As find_windows, of rows from *next on as far as there is room: *late_count goes on, starts are
+ * ids. A row late for some of its windows counts in the others. */
+int32_t weir_overlap_find(struct weir_aggregate *aggregate, const struct weir_feed *feed,
+                          int32_t *next, int32_t *late_sel, int32_t *late_count);
 
 /* --- hopping.c ------------------------------------------------------------------------------ */
 

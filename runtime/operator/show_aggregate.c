@@ -71,7 +71,7 @@ static int show_group(void *owner, const struct weir_show_entry *entry, struct w
         } else if (aggregate->sessions != NULL) {
             weir_sessions_bounds(aggregate, value, &row.start_us, &row.end_us);
         } else {
-            row.end_us = weir_aggregate_end_of(aggregate, row.start_us);
+            weir_aggregate_bounds(aggregate, row.start_us, &row.start_us, &row.end_us);
         }
     }
     rc = rc == WEIR_OK && !is_gone(aggregate, value) ? put_row(aggregate, &row, out, err) : rc;

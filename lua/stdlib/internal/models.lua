@@ -317,11 +317,23 @@ local function read_emit(reader, field, windowed)
     return default
 end
 
+-- Where rows change, each is in every window it lies in: panes have nothing to take back from.
+local function check_overlap(reader, window, at)
+    if window.every_us > 0 and window.size_us / window.every_us > 1000 then
+        reader:error("type", at, ("a row would change %d windows; up to 1000 can change"):format(math.ceil(window.size_us / window.every_us)),
+            'make the step longer, or use emit = "on_close" over rows that do not change')
+        return false
+    end
+    return true
+end
+
 -- Rows of windows that leave as they change.
 local function check_updates(reader, plan, named)
     local kind = plan.window.kind
-    if kind ~= "tumbling" and kind ~= "calendar" then
-        reader:error("not-built", named.emit.at, ('emit = "on_update" of %s windows is not built yet'):format(kind), 'use emit = "on_close"')
+    if kind == "session" then
+        reader:error("not-built", named.emit.at, 'emit = "on_update" of session windows is not built yet', 'use emit = "on_close"')
+    elseif not check_overlap(reader, plan.window, named.window.at) then
+        return
     elseif named.top then
         reader:error("not-built", named.emit.at, 'emit = "on_update" of a top is not built yet', 'use emit = "on_close"')
     end
@@ -421,8 +433,10 @@ local function check_retracts(reader, plan, named, from, at, has_field)
         reader:error("not-built", at, why:format(of, from.name), "give that stream a key, or measure the events the changes come from")
         return
     end
-    if plan.window ~= json.null and plan.window.kind ~= "tumbling" and plan.window.kind ~= "calendar" then
-        reader:error("not-built", named.window.at, ("%s windows over rows that change are not built yet"):format(plan.window.kind), 'use `tumbling`, or none')
+    if plan.window ~= json.null and plan.window.kind == "session" then
+        reader:error("not-built", named.window.at, "session windows over rows that change are not built yet", 'use `tumbling`, or none')
+    elseif plan.window ~= json.null then
+        check_overlap(reader, plan.window, named.window.at)
     end
     if named.dedup then
         reader:error("type", named.dedup.at, ("the rows of %s change; a dedup would keep what is taken back"):format(from.name))
@@ -587,7 +601,7 @@ function models.model(project, reader, node, at)
         key[i] = name
     end
     if plan.window ~= json.null then
-        key[#key + 1] = "window_start"
+        key[#key + 1] = plan.window.kind == "cumulate" and "window_end" or "window_start" -- cumulate windows share their start
     end
     local hint = 'add by = { "…" } to the model'
     if plan.top ~= json.null then
