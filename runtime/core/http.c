@@ -47,9 +47,13 @@ static void curl_start(void) {
     curl_global_init(CURL_GLOBAL_DEFAULT);
 }
 
+void weir_http_set_up(void) {
+    pthread_once(&curl_once, curl_start);
+}
+
 int weir_http_client_create(const struct weir_http_options *options, struct weir_http_client **out,
                             struct weir_error *err) {
-    pthread_once(&curl_once, curl_start);
+    weir_http_set_up();
     struct weir_http_client *client = calloc(1, sizeof(*client));
     if (client == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "http client: out of memory");

@@ -26,6 +26,9 @@ struct weir_http_options {
     void *stop_context;
 };
 
+/* libcurl, once a process; whoever uses it without a client calls this. Any thread. */
+void weir_http_set_up(void);
+
 int weir_http_client_create(const struct weir_http_options *options, struct weir_http_client **out,
                             struct weir_error *err) WEIR_MUST_CHECK;
 void weir_http_client_destroy(struct weir_http_client *client);

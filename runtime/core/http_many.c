@@ -331,14 +331,10 @@ static int add_headers(struct weir_http_many *m) {
 
 int weir_http_many_create(const struct weir_http_many_options *options, struct weir_http_many **out,
                           struct weir_error *err) {
-    /* libcurl is set up once a process, by whoever comes first. */
-    struct weir_http_client *client = NULL;
-    struct weir_http_options none = {0};
-    int rc = weir_http_client_create(&none, &client, err);
-    weir_http_client_destroy(client);
-    struct weir_http_many *m = rc == WEIR_OK ? calloc(1, sizeof(*m)) : NULL;
+    weir_http_set_up();
+    struct weir_http_many *m = calloc(1, sizeof(*m));
     if (m == NULL) {
-        return rc != WEIR_OK ? rc : weir_error_set(err, WEIR_E_NOMEM, "http: out of memory");
+        return weir_error_set(err, WEIR_E_NOMEM, "http: out of memory");
     }
     m->options = *options;
     m->queue_end = &m->queue;

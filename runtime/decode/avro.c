@@ -131,6 +131,7 @@ static int create(struct weir_decoder **out, const char *options_json, struct we
         avro->writers.asked = tell_news;
         rc = avro_registry_create(options, &avro->writers.registry, err);
         avro->newest = path == NULL;
+        avro->head.is_whole = true; /* where a message ends only its schema knows */
     } else if (rc == WEIR_OK && path == NULL) {
         rc = weir_error_set(err, WEIR_E_CONFIG,
                             "avro says where its schemas are: avro { registry = env \"REGISTRY\" } "
@@ -384,12 +385,11 @@ static int split(struct weir_decoder *base, struct weir_split *work, struct weir
     return avro_container_split(work, err);
 }
 
-/* Of a registry's messages each is a body of its own: where one ends, only its schema knows. */
 static size_t cut(struct weir_decoder *base, const uint8_t *bytes, size_t size) {
     struct avro *avro = (struct avro *)base;
     struct avro_in in = {.begin = bytes, .p = bytes, .end = bytes + size};
     struct avro_writer *writer;
-    if (avro->only == NULL || open_frame(avro, &in, 0, &writer) != WEIR_OK) {
+    if (open_frame(avro, &in, 0, &writer) != WEIR_OK) {
         return size;
     }
     return avro_skip(&in, avro->reader.top, 0) ? (size_t)(in.p - bytes) : 0;

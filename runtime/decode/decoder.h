@@ -111,6 +111,7 @@ struct weir_decoder_news {
 struct weir_decoder { /* head of every decoder */
     const struct weir_decoder_vtable *vtable;
     struct weir_decoder_news *news; /* its owner's, or NULL */
+    bool is_whole;                  /* a body is one frame, although the kind has `cut` */
 };
 
 /* `kind`: "json". `schema` may be NULL when the options name one ({"schema": "a.avsc"}); when both

@@ -120,6 +120,20 @@ static int open_registry(struct avro *avro, const json_t *options, struct weir_e
     return rc;
 }
 
+/* The schema of `text` and how the columns become it. `origin` is where the text is from. */
+static int compile(struct avro *avro, const char *origin, bool is_given, const bool *included,
+                   struct weir_error *err) {
+    int rc =
+        avro_schema_parse(&avro->wire, (const char *)avro->text.data, avro->text.size, origin, err);
+    if (rc == WEIR_OK && is_given && avro->wire.top->kind != AVRO_RECORD) {
+        rc = weir_error_set(err, WEIR_E_CONFIG, "%s: a message is a record, and %s is none",
+                            avro->name, origin);
+    }
+    return rc == WEIR_OK ? avro_out_compile(avro->wire.top, avro->schema, included, avro->name,
+                                            &avro->plan, err)
+                         : rc;
+}
+
 static int make_schema(struct avro *avro, const struct weir_encoder_config *config,
                        const json_t *options, bool bare, struct weir_error *err) {
     const char *path = config->key ? NULL : json_string_value(json_object_get(options, "schema"));
@@ -131,16 +145,8 @@ static int make_schema(struct avro *avro, const struct weir_encoder_config *conf
     int rc = path != NULL
                  ? read_schema(avro, path, err)
                  : avro_out_derive(config->schema, config->included, name, bare, &avro->text, err);
-    if (rc == WEIR_OK) {
-        rc = avro_schema_parse(&avro->wire, (const char *)avro->text.data, avro->text.size,
-                               path != NULL ? path : config->name, err);
-    }
-    if (rc == WEIR_OK && path != NULL && avro->wire.top->kind != AVRO_RECORD) {
-        rc = weir_error_set(err, WEIR_E_CONFIG, "%s: a message is a record, and %s is none",
-                            config->name, path);
-    }
-    return rc == WEIR_OK ? avro_out_compile(avro->wire.top, avro->schema, config->included,
-                                            avro->name, &avro->plan, err)
+    return rc == WEIR_OK ? compile(avro, path != NULL ? path : config->name, path != NULL,
+                                   config->included, err)
                          : rc;
 }
 
@@ -223,12 +229,7 @@ static int adapt(struct avro *avro, struct weir_error *err) {
     rc = columns == NULL
              ? weir_error_set(err, WEIR_E_NOMEM, "out of memory")
              : avro_out_derive(columns, avro->included, avro->record, false, &avro->text, err);
-    rc = rc == WEIR_OK ? avro_schema_parse(&avro->wire, (const char *)avro->text.data,
-                                           avro->text.size, avro->name, err)
-                       : rc;
-    rc = rc == WEIR_OK ? avro_out_compile(avro->wire.top, avro->schema, avro->included, avro->name,
-                                          &avro->plan, err)
-                       : rc;
+    rc = rc == WEIR_OK ? compile(avro, avro->name, false, avro->included, err) : rc;
     weir_schema_unref(columns);
     return rc;
 }

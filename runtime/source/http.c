@@ -333,7 +333,7 @@ static int open_source(struct weir_source *source, const struct weir_position *p
     }
     rc = weir_decoder_create(&http->decoder, source->decoder_kind, source->decoder_options,
                              source->user_schema, err);
-    if (rc == WEIR_OK && http->decoder->vtable->cut != NULL) {
+    if (rc == WEIR_OK && http->decoder->vtable->cut != NULL && !http->decoder->is_whole) {
         rc = weir_decoder_create(&http->path.cutter, source->decoder_kind, source->decoder_options,
                                  source->user_schema, err);
     }

@@ -17,6 +17,7 @@ import time
 import end_to_end
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.append(str(ROOT / "tests/services"))  # what that module imports
 spec = importlib.util.spec_from_file_location("kafka_service", ROOT / "tests/services/kafka.py")
 kafka = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(kafka)
