@@ -306,6 +306,8 @@ def suite(name):
                    minutes=60),
             pytest("crash (long)", "build/release/weir", [CRASH], needs=("build release",),
                    env={"WEIR_CRASH_HITS": "1,2,7", "WEIR_RANDOM_KILLS": "200", "WEIR_CRASH_EVENTS": "240000"}, minutes=90),
+            pytest("oracles (long)", "build/release/weir", ["tests/integration/test_parcels.py", "tests/integration/test_stranger.py"], needs=("build release",),
+                   env={"WEIR_PARCELS": "5000000", "WEIR_STRANGER_ROWS": "1000000"}, minutes=60),
             pytest("reload (long)", "build/release/weir", ["tests/integration/test_reload.py"], needs=("build release",),
                    env={"WEIR_RELOADS": "1000"}, minutes=30),
             pytest("spark (long)", "build/release/weir", ["tests/integration/test_delta_spark.py"], needs=("build release",), env={"WEIR_SPARK": "1"}, minutes=30),
