@@ -71,6 +71,8 @@ static int put_run(struct weir_pipeline *p, struct weir_buffer *out) {
          (double)g.upkeep.bytes_written},
         {"weir_files_expired_total", "counter",
          "Files dropped or rewritten for rows past their age.", (double)g.upkeep.files_expired},
+        {"weir_files_tiered_total", "counter", "Old files moved to a table's second store.",
+         (double)g.upkeep.files_tiered},
         {"weir_files_vacuumed_total", "counter", "Files deleted that no version needs.",
          (double)g.upkeep.files_vacuumed},
         {"weir_checkpoints_total", "counter", "Checkpoints written beside the commits.",

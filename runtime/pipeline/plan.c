@@ -176,6 +176,8 @@ static void read_sink(struct reader *r, const json_t *object, const char *key,
     sink->target_bytes = integer(r, into, "target_bytes", 0);
     sink->keep_us = integer(r, into, "keep_us", 0);
     sink->keep_by = text(r, into, "keep_by", sink->keep_us > 0);
+    sink->tier_root = text(r, into, "tier_to", false);
+    sink->tier_us = integer(r, into, "tier_us", 0);
     sink->zorder = text_list(r, into, "z_order_by", &sink->zorder_count);
     sink->direct_lake = text(r, into, "layout", false) != NULL;
     sink->partition_by =

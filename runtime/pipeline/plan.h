@@ -28,10 +28,12 @@ struct weir_plan_sink {
     const char *overwrite; /* partitions that the first commit takes away; or NULL */
     bool compact;          /* what keeps a table in order while the pipeline runs */
     bool vacuum;
-    int64_t target_bytes; /* 0: as the sink thinks best */
-    int64_t keep_us;      /* 0: for ever */
-    const char *keep_by;  /* the column that tells a row's age */
-    const char **zorder;  /* columns by which files are kept apart */
+    int64_t target_bytes;  /* 0: as the sink thinks best */
+    int64_t keep_us;       /* 0: for ever */
+    const char *keep_by;   /* the column that tells a row's age */
+    const char *tier_root; /* old files go there; or NULL */
+    int64_t tier_us;       /* after so long */
+    const char **zorder;   /* columns by which files are kept apart */
     int32_t zorder_count;
     bool direct_lake; /* files of large sorted row groups */
 };

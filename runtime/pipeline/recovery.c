@@ -194,6 +194,8 @@ static int add_sink(struct weir_pipeline *p, const char *name, struct weir_schem
         .target_bytes = into != NULL ? into->target_bytes : 0,
         .keep_us = into != NULL ? into->keep_us : 0,
         .keep_by = into != NULL ? into->keep_by : NULL,
+        .tier_root = into != NULL ? into->tier_root : NULL,
+        .tier_us = into != NULL ? into->tier_us : 0,
         .zorder = into != NULL ? into->zorder : NULL,
         .zorder_count = into != NULL ? into->zorder_count : 0,
         .direct_lake = into != NULL && into->direct_lake,

@@ -85,6 +85,7 @@ static void destroy(void *self) {
         free(sink->columns[i]);
     }
     free(sink->upkept.options.keep_by);
+    free(sink->upkept.options.tier_root);
     for (int32_t i = 0; i < DELTA_UPKEEP_ORDER_MAX; i++) {
         free(sink->upkept.options.zorder[i]);
     }
@@ -142,7 +143,10 @@ static int copy_merge(struct delta_sink *sink, const struct weir_sink_config *co
         .target_bytes = config->target_bytes,
         .keep_us = config->keep_us,
         .keep_by = config->keep_by != NULL ? strdup(config->keep_by) : NULL,
-        .direct_lake = config->direct_lake};
+        .direct_lake = config->direct_lake,
+        .tier_root = config->tier_root != NULL ? strdup(config->tier_root) : NULL,
+        .tier_us = config->tier_us};
+    good = good && (config->tier_root == NULL || sink->upkept.options.tier_root != NULL);
     for (int32_t i = 0; i < config->zorder_count && i < DELTA_UPKEEP_ORDER_MAX; i++) {
         sink->upkept.options.zorder[i] = strdup(config->zorder[i]);
         good = good && sink->upkept.options.zorder[i] != NULL;

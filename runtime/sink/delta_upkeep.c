@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "core/thread.h"
 #include "lake/delta/optimize.h"
+#include "lake/delta/tier.h"
 #include "lake/delta/vacuum.h"
 
 #define TARGET_BYTES ((int64_t)128 << 20)
@@ -21,6 +22,7 @@
 #define SECOND_NS INT64_C(1000000000)
 #define EXPIRE_NS (60 * SECOND_NS)
 #define VACUUM_NS (24 * 3600 * SECOND_NS)
+#define TIER_NS (600 * SECOND_NS)
 #define FIRST_VACUUM_NS (3600 * SECOND_NS)
 enum { FILES_MIN = 20, ORDERED_MIN = 4, CPU_PERCENT = 20 };
 
@@ -226,9 +228,33 @@ static int vacuum(struct delta_upkept *table, struct weir_sink_upkeep *counts,
     return rc;
 }
 
+/* Asked between two chunks of a copy. */
+static bool tier_must_stop(void *context) {
+    return !pace(context, 0);
+}
+
+/* With a table of its own, as vacuum: its commits and the pipeline's rebase over each other. */
+static int tier(struct delta_upkept *table, struct weir_sink_upkeep *counts,
+                struct weir_error *err) {
+    const struct weir_delta_tier_options options = {
+        .root = table->options.tier_root,
+        .before_ms = (weir_clock_wall_us() - table->options.tier_us) / 1000,
+        .stop = tier_must_stop,
+        .stop_context = table};
+    struct weir_delta_tier_result result;
+    struct weir_delta_table *own = NULL;
+    int rc = open_own(table, &own, err);
+    if (rc == WEIR_OK && own != NULL) {
+        rc = weir_delta_tier(own, &options, &result, err);
+        counts->files_tiered += rc == WEIR_OK ? result.files : 0;
+    }
+    weir_delta_table_close(own);
+    return rc;
+}
+
 /* --- the thread ---------------------------------------------------------------------------- */
 
-enum work { NOTHING, COMPACT, EXPIRE, VACUUM };
+enum work { NOTHING, COMPACT, EXPIRE, TIER, VACUUM };
 
 static enum work due(const struct delta_upkept *table, int64_t now_ns) {
     if (table->options.compact && table->new_files >= FILES_MIN) {
@@ -236,6 +262,9 @@ static enum work due(const struct delta_upkept *table, int64_t now_ns) {
     }
     if (table->options.keep_us > 0 && now_ns >= table->expire_ns) {
         return EXPIRE;
+    }
+    if (table->options.tier_root != NULL && now_ns >= table->tier_ns) {
+        return TIER;
     }
     return table->options.vacuum && now_ns >= table->vacuum_ns ? VACUUM : NOTHING;
 }
@@ -248,11 +277,13 @@ static void work_on(struct delta_upkeep *upkeep, struct delta_upkept *table, enu
     upkeep->began_cpu_ns = weir_clock_thread_cpu_ns();
     int rc = work == COMPACT  ? compact(table, counts, &err)
              : work == EXPIRE ? expire(table, counts, &err)
+             : work == TIER   ? tier(table, counts, &err)
                               : vacuum(table, counts, &err);
     if (rc != WEIR_OK && rc != WEIR_E_CLOSED) { /* nothing depends on it */
         weir_log_warn("sink", "%s of %s failed, going on error=\"%s\"",
                       work == COMPACT  ? "compaction"
                       : work == EXPIRE ? "retention"
+                      : work == TIER   ? "moving old files"
                                        : "vacuum",
                       table->name, err.message);
     }
@@ -266,6 +297,7 @@ static void add_counts(struct weir_sink_upkeep *to, const struct weir_sink_upkee
     to->bytes_written += from->bytes_written;
     to->files_expired += from->files_expired;
     to->files_vacuumed += from->files_vacuumed;
+    to->files_tiered += from->files_tiered;
     to->checkpoints += from->checkpoints;
     to->cpu_ns += from->cpu_ns;
 }
@@ -288,6 +320,7 @@ static void *keep_up(void *context) {
         }
         table->new_files = work == COMPACT ? 0 : table->new_files;
         table->expire_ns = work == EXPIRE ? now_ns + EXPIRE_NS : table->expire_ns;
+        table->tier_ns = work == TIER ? now_ns + TIER_NS : table->tier_ns;
         table->vacuum_ns = work == VACUUM ? now_ns + VACUUM_NS : table->vacuum_ns;
         upkeep->working = table;
         pthread_mutex_unlock(&upkeep->lock);
@@ -422,6 +455,7 @@ int delta_upkeep_join(void **shared, struct delta_upkept *table, bool (*draining
     pthread_mutex_lock(&upkeep->lock);
     table->upkeep = upkeep;
     table->expire_ns = weir_clock_mono_ns();
+    table->tier_ns = weir_clock_mono_ns();
     table->vacuum_ns = weir_clock_mono_ns() + FIRST_VACUUM_NS;
     table->next = upkeep->tables;
     upkeep->tables = table;

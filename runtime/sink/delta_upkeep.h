@@ -22,6 +22,8 @@ struct delta_upkeep_options {
     bool vacuum;                          /* once a day */
     char *zorder[DELTA_UPKEEP_ORDER_MAX]; /* columns by which files are kept apart; owned */
     int32_t zorder_count;
+    char *tier_root; /* older files go there; owned; NULL: none */
+    int64_t tier_us;
     bool direct_lake; /* files of large sorted row groups */
 };
 
@@ -37,6 +39,7 @@ struct delta_upkept {
     int64_t checkpoint_ns; /* not before; monotonic */
     int64_t expire_ns;     /* when next; monotonic */
     int64_t vacuum_ns;
+    int64_t tier_ns;
     bool leaving; /* atomic */
     struct delta_upkeep *upkeep;
     struct delta_upkept *next;

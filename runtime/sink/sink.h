@@ -55,6 +55,7 @@ struct weir_sink_upkeep {
     int64_t bytes_written;
     int64_t files_expired;
     int64_t files_vacuumed;
+    int64_t files_tiered; /* moved to the second store */
     int64_t checkpoints;
     int64_t cpu_ns;
 };
@@ -82,12 +83,14 @@ struct weir_sink_config {
         const char *value;
     } * properties; /* a new table's; copied */
     int32_t property_count;
-    const char *overwrite;     /* partitions that the first commit takes away; NULL: none; copied */
-    bool compact;              /* small files are put together while the pipeline runs, ... */
-    bool vacuum;               /* ... and what no version needs is deleted */
-    int64_t target_bytes;      /* of a file; 0: the sink's own */
-    int64_t keep_us;           /* rows older than so much go; 0: none */
-    const char *keep_by;       /* by this column; copied */
+    const char *overwrite; /* partitions that the first commit takes away; NULL: none; copied */
+    bool compact;          /* small files are put together while the pipeline runs, ... */
+    bool vacuum;           /* ... and what no version needs is deleted */
+    int64_t target_bytes;  /* of a file; 0: the sink's own */
+    int64_t keep_us;       /* rows older than so much go; 0: none */
+    const char *keep_by;   /* by this column; copied */
+    const char *tier_root; /* files older than tier_us go there; NULL: none; copied */
+    int64_t tier_us;
     const char *const *zorder; /* files are kept apart by these columns; copied */
     int32_t zorder_count;
     bool direct_lake; /* files of large sorted row groups */

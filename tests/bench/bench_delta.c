@@ -110,7 +110,7 @@ static void report(struct run *run, int commits) {
 }
 
 int main(int argc, char **argv) {
-    int commits = argc > 1 ? atoi(argv[1]) : 1000;
+    int commits = argc > 1 ? atoi(argv[1]) : 10000;
     char root[256];
     char command[300];
     char block[4096];

@@ -10,7 +10,7 @@ import time
 import deltalake
 import pytest
 
-from test_maintain import actions, by_weir, disk_files, operations, result, rows, small_files, weir
+from test_maintain import actions, by_weir, disk_files, operations, result, rows, run_until, small_files, weir
 from test_stores import s3  # noqa: F401 (a fixture)
 
 
@@ -93,6 +93,29 @@ def test_into_an_object_store(binary, s3, table):  # noqa: F811
     assert json.loads(weir(binary, "tier", table, "--to", url, "--older", "0s", "--json", env=env).stdout)["files"] > 0
     weir(binary, "vacuum", table, "--retain", "0h", "--allow-short-retention")
     assert sorted((json.loads(line) for line in weir(binary, "cat", table, "--json", env=env).stdout.splitlines()), key=lambda row: row["id"]) == before
+
+
+PIPELINE = """\
+return pipeline "shop" {
+  storage = delta { root = "lake" }, commit = { every = "20ms" },
+  sources = { source "bronze.sale" { generator { seed = 1, count = 1000000000, rate = 5000 }, into = delta { %s } } },
+}
+"""
+
+
+def test_a_pipeline_moves_its_old_files_while_it_goes_on(project):
+    project.write("pipelines/shop.lua", PIPELINE % 'compact = false')
+    path = project.root / "lake/bronze/sale"
+    code, err = run_until(project, lambda: len(operations(path)) > 5)
+    assert code == 0, err
+    project.write("pipelines/shop.lua", PIPELINE % 'compact = false, tier_to = "cold", tier_after = "0s"')
+    code, err = run_until(project, lambda: "TIER" in operations(path) and operations(path)[-1] == "STREAMING UPDATE")
+    assert code == 0 and "failed" not in err, err
+    ids = sorted(int(row["_offset"]) for row in by_weir(project.binary, path))
+    assert ids == list(range(ids[0], ids[0] + len(ids))) and list((project.root / "cold").rglob("*.parquet"))
+    project.write("pipelines/shop.lua", PIPELINE % 'tier_to = "cold"')
+    refused = project.weir("check")
+    assert refused.code == 1 and "go together" in refused.out + refused.err
 
 
 @pytest.mark.skipif(os.environ.get("WEIR_SPARK") != "1", reason="Spark is asked for with WEIR_SPARK=1 (make test-long)")

@@ -9,7 +9,7 @@ local sinks = {}
 
 local delta_options = {
     mode = true, partition_by = true, properties = true, z_order_by = true, layout = true, compression = "later", every = "later", path = "later",
-    target_file_size = true, keep = true, compact = true, vacuum = true, overwrite = true,
+    target_file_size = true, keep = true, compact = true, vacuum = true, overwrite = true, tier_to = true, tier_after = true,
 }
 
 -- SINK of a kind C knows. `columns` nil: not known here.
@@ -53,6 +53,18 @@ local function read_properties(reader, field)
         texts[name] = tostring(value)
     end
     return next(texts) and texts or nil
+end
+
+-- A second store for old files, into SINK.
+local function read_tier(reader, named, sink)
+    local to = reader:want(named.tier_to, "string", "tier_to", "a folder or a URL")
+    local after = reader:duration(named.tier_after, "tier_after")
+    if to and after then
+        sink.tier_to, sink.tier_us = reader.project.path(to), after
+    elseif to or after then
+        reader:error("type", (named.tier_to or named.tier_after).value_at, "tier_to and tier_after go together",
+            'tier_to = "s3://bucket/cold", tier_after = "90d"')
+    end
 end
 
 -- How a table is kept in order while the pipeline runs, into SINK. Rows are as old as the dataset's time says; without one, as the day or hour they are
@@ -202,6 +214,7 @@ function sinks.of(reader, field, columns, of, at, merge)
         reader:error("type", named.overwrite.value_at, "overwrite picks out partitions", 'add partition_by = { "column" }')
     end
     read_upkeep(reader, named, sink, columns, merge.time)
+    read_tier(reader, named, sink)
     read_layout(reader, named, sink, columns, of)
     return sink
 end

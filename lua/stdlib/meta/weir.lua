@@ -224,6 +224,8 @@ function expect(name) end
 ---@field keep? string how long rows stay
 ---@field target_file_size? string
 ---@field overwrite? string partitions that the first commit of the pipeline replaces
+---@field tier_to? string where old files go: a folder or a URL
+---@field tier_after? string how old they are by then
 ---@field z_order_by? string|string[] files that are put together hold narrow ranges of these
 ---@field layout? "direct_lake" large sorted row groups
 
