@@ -114,6 +114,18 @@ def test_models_that_change_are_joined(project):
     assert [row for row in world.rows("gold.both", "key", "rows", "sum") if row[0] is not None] == want
 
 
+def test_what_is_kept_can_be_read(project):
+    Sides(project, (False, True), [joined("left")], rows=200).run()
+    lines = [json.loads(line) for line in project.weir("state", "export", "silver.j").out.splitlines()]
+    kept = {side: [line for line in lines if line["state"] == f"silver.j/{side}"] for side in ("left", "right")}
+    database = duckdb.connect()
+    for side in "lr":
+        database.register(side, lake.by_deltalake(project.root / f"lake/silver/{side}"))
+    met = dict(database.sql("SELECT l.id, count(r.id) FROM l LEFT JOIN r ON l.key = r.key WHERE l.key IS NOT NULL GROUP BY ALL").fetchall())
+    assert {line["value"]["id"]: line["value"]["_met"] for line in kept["left"]} == met
+    assert sorted(line["value"]["id"] for line in kept["right"]) == sorted(id for id, in database.sql("SELECT id FROM r WHERE key IS NOT NULL").fetchall())
+
+
 # --- how long rows are kept ---------------------------------------------------------------------
 
 ROW = {"id": "long!", "side": "string", "key": "string", "n": "int", "at": "timestamp"}

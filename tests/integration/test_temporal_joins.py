@@ -7,9 +7,9 @@ import signal
 import duckdb
 import pytest
 
-import crash
 import lake
 from language import World, assert_refused, at, place, schema
+from test_cli import wait_until
 
 COLUMNS = {"id": "long!", "side": "string", "key": "string", "n": "int", "at": "timestamp", "asked": "timestamp"}
 SIDES = """return {
@@ -226,6 +226,55 @@ def test_explain_says_what_is_joined_and_how_long_it_waits(project):
     World(project, COLUMNS, [sides(), joined('kind = "left", as_of = "asked", wait = "30s"')])
     text = project.weir("explain", "silver.j").out
     assert "x: left temporal_join of silver.v on key, the version of column asked, waiting for it 30s" in text
+
+
+def test_what_is_kept_can_be_read(project):
+    rows = [row(1, "v", "a", "10:00:00", n=4), row(2, "v", "b", "10:00:00"), row(3, "l", "a", "10:00:01")]
+    World(project, COLUMNS, [sides("1h"), joined(body='columns = { n = "int32" }, map = function(e, out, j) out.n = j.x.n end, keep = { "id" }')], rows,
+          options='\n  commit = { every = "20ms" },')
+    process = project.start("run", "pipelines/p.lua")
+
+    def entries(name):
+        done = project.weir("state", "export", name)
+        lines = [json.loads(line) for line in done.out.splitlines()] if done.code == 0 else []
+        return [(entry["key"], entry["value"]) for entry in lines]
+    try:
+        wait_until(lambda: len(entries("silver.j/versions")) == 2 and len(entries("silver.j/left")) == 1)
+        [(key, value)] = [entry for entry in entries("silver.j/versions") if entry[0]["key"] == "a"]
+        assert key["_from"].startswith("2026-01-05T10:00:00") and value == {"n": 4}
+        [(key, value)] = entries("silver.j/left")
+        assert key["key"] == "a" and value["id"] == 3 and value["_time"].startswith("2026-01-05T10:00:01")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+
+def test_a_reload_keeps_versions_and_refuses_another_join(project):
+    body = 'columns = { other = "int64", version = "int32" }, map = function(e, out, j) out.other, out.version = j.x.id, @VERSION@ end, keep = { "id" }'
+    rule = joined('wait = "0s"', body)
+    world = World(project, COLUMNS, [sides("0s"), rule.replace("@VERSION@", "1")], [row(1, "v", "a", "10:00:00")], options='\n  commit = { every = "20ms" },')
+    process = project.start("run", "pipelines/p.lua")
+    number = 1
+
+    def met():
+        return sorted(world.rows("silver.j", "id", "other", "version")) if (project.root / "lake/silver/j/_delta_log").exists() else []
+
+    def live(version):
+        nonlocal number
+        number += 1
+        world.feed([row(number, "l", "a", clock(number))], f"b{number:05d}.jsonl")
+        return any(found == version for _, _, found in met())
+    try:
+        wait_until(lambda: live(1))
+        project.write("rules/r1.lua", rule.replace("@VERSION@", "2"))
+        wait_until(lambda: live(2))
+        project.write("rules/r1.lua", rule.replace("@VERSION@", "3").replace('"0s"', '"1s"'))
+        wait_until(lambda: "silver.j: its join changed" in (project.weir("status", "pipelines/p.lua", "--json").json()["note"] or ""))
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert {other for _, other, _ in met()} == {1}
 
 
 # --- crashes ------------------------------------------------------------------------------------
