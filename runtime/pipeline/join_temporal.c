@@ -10,8 +10,12 @@
 struct work {
     struct weir_temporal_pair pairs[ROWS_MAX];
     const struct weir_link *versions[JOIN_PIECE_ROWS];
-    int32_t tally; /* of rows that found none */
+    int32_t tally;       /* of rows that found none */
+    bool gone[ROWS_MAX]; /* by row that leaves: its condition threw */
 };
+
+/* Where the version of the i-th row that leaves stands. */
+typedef const struct weir_link **slot_of(struct work *work, int32_t i);
 
 static int make(struct weir_node *node, const int32_t *left_on, const int32_t *right_on,
                 struct weir_error *err) {
@@ -43,18 +47,84 @@ static int make(struct weir_node *node, const int32_t *left_on, const int32_t *r
 /* --- rows leave --------------------------------------------------------------------------------
  */
 
-/* Where each row is to have a version, those without one leave the selection. */
-static int leave_unmatched(struct weir_node *node, int32_t *count,
-                           const struct weir_link *(*version_of)(const struct work *, int32_t)) {
+static const struct weir_link **of_pair(struct work *work, int32_t i) {
+    return &work->pairs[i].version;
+}
+
+static const struct weir_link **of_due(struct work *work, int32_t i) {
+    return &work->versions[i];
+}
+
+/* The versions as a column of `out`, null where there is none. */
+static int put_versions(struct weir_node *node, struct weir_batch *out, int32_t count,
+                        slot_of *slot) {
     struct join *join = node->join;
-    const struct work *work = join->work;
+    struct weir_batch_builder *builder = &join->builders[WEIR_RIGHT];
+    struct weir_column_builder *columns;
+    int rc = join_begin_kept(node, WEIR_RIGHT, count, &columns);
+    for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
+        const struct weir_link *version = *slot(join->work, i);
+        if (version != NULL) {
+            rc = weir_temporal_decode_version(join->op, version, columns);
+            rc = join_finish_row(node, WEIR_RIGHT, rc);
+        } else {
+            rc = weir_builder_null(builder->columns);
+            weir_batch_builder_finish_row(builder);
+        }
+    }
+    return join_end_kept(node, out, WEIR_RIGHT, rc);
+}
+
+/* A version that the condition does not hold for is none. */
+static int judge(struct weir_node *node, struct weir_batch *out, int32_t count, slot_of *slot,
+                 struct weir_error *err) {
+    struct work *work = node->join->work;
+    int32_t asked = 0;
+    bool again = false;
+    for (int32_t i = 0; i < count; i++) {
+        work->gone[i] = false;
+        if (*slot(work, i) != NULL) {
+            node->sel[asked++] = i;
+        }
+    }
+    if (node->join->plan->where < 0 || asked == 0) {
+        return WEIR_OK;
+    }
+    int rc = node_view(node, out, out, err);
+    if (rc == WEIR_OK) {
+        rc = node_predicate(node, node->join->plan->where, out, node->sel, asked, node->verdict,
+                            TALLY_WHERE, err);
+    }
+    for (int32_t i = 0; rc == WEIR_OK && i < asked; i++) {
+        if (node->verdict[i] >= VERDICT_THREW) {
+            work->gone[node->sel[i]] = true;
+            rc = node_where_failed(node, node->sel[i], node->verdict[i]);
+        } else if (node->verdict[i] != 1) {
+            *slot(work, node->sel[i]) = NULL;
+            again = true;
+        }
+    }
+    if (rc == WEIR_OK) {
+        const struct weir_flow flow = {.batch = out, .sel = node->sel, .source = -1};
+        rc = node_leave(node, &flow, err);
+    }
+    return rc == WEIR_OK && again ? put_versions(node, out, count, slot) : rc;
+}
+
+/* Those that leave, into the selection: where each row is to have a version, those with one. */
+static int leave_unmatched(struct weir_node *node, int32_t *count, slot_of *slot) {
+    struct join *join = node->join;
+    struct work *work = join->work;
     bool inner = join_rows_of(join->plan) == WEIR_JOIN_INNER;
     char text[512];
     int32_t kept = 0;
     int rc = WEIR_OK;
     snprintf(text, sizeof text, "%s had no version of this key at that time", join->plan->from);
     for (int32_t i = 0; rc == WEIR_OK && i < *count; i++) {
-        if (!inner || version_of(work, i) != NULL) {
+        if (work->gone[i]) {
+            continue; /* to quarantine already */
+        }
+        if (!inner || *slot(work, i) != NULL) {
             join->sel[kept++] = i;
         } else if (join->plan->quarantine) {
             rc = node_reject(node, i, work->tally, text);
@@ -66,37 +136,12 @@ static int leave_unmatched(struct weir_node *node, int32_t *count,
     return rc;
 }
 
-static const struct weir_link *of_pair(const struct work *work, int32_t i) {
-    return work->pairs[i].version;
-}
-
-static const struct weir_link *of_due(const struct work *work, int32_t i) {
-    return work->versions[i];
-}
-
 /* `count` rows with their versions leave; their left columns are in `out`. */
-static int pass(struct weir_node *node, struct weir_batch *out, int32_t count,
-                const struct weir_link *(*version_of)(const struct work *, int32_t),
+static int pass(struct weir_node *node, struct weir_batch *out, int32_t count, slot_of *slot,
                 struct weir_error *err) {
-    struct join *join = node->join;
-    struct weir_column_builder *columns;
-    struct weir_column_builder *column = join->builders[WEIR_RIGHT].columns;
-    int rc = join_begin_kept(node, WEIR_RIGHT, count, &columns);
-    for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
-        const struct weir_link *version = version_of(join->work, i);
-        if (version == NULL) {
-            rc = weir_builder_null(column);
-            weir_batch_builder_finish_row(&join->builders[WEIR_RIGHT]);
-            continue;
-        }
-        rc = weir_temporal_decode_version(join->op, version, columns);
-        rc = join_finish_row(node, WEIR_RIGHT, rc);
-    }
-    rc = join_end_kept(node, out, WEIR_RIGHT, rc);
-    if (rc != WEIR_OK) {
-        return join_full(node, rc, err);
-    }
-    rc = leave_unmatched(node, &count, version_of);
+    int rc = put_versions(node, out, count, slot);
+    rc = rc == WEIR_OK ? judge(node, out, count, slot, err) : rc;
+    rc = rc == WEIR_OK ? leave_unmatched(node, &count, slot) : rc;
     return rc == WEIR_OK ? join_go_on(node, out, count, err) : join_full(node, rc, err);
 }
 

@@ -99,6 +99,19 @@ def test_rows_without_a_version_are_counted_or_go_to_quarantine(project):
     assert world.reasons("silver.q")[0]["error"] == "silver.v had no version of this key at that time"
 
 
+@pytest.mark.parametrize("kind", ["inner", "left"])
+def test_a_version_the_condition_does_not_hold_for_is_none(project, kind):
+    condition = f'kind = "{kind}", where = function(e, j) if e.n == 9 then error("nine", 0) end return (e.n + j.x.n) % 2 == 0 end'
+    body = 'columns = { other = "int64" }, map = function(e, out, j) out.other = j.x and j.x.id copy(out, j.x) end, keep = { "id", "key" }'
+    rules = [sides().replace('key = "key" }', 'key = "key", columns = { vn = "int32" }, map = function(e, out) out.vn = e.n end }'), joined(condition, body)]
+    world = World(project, COLUMNS, rules, random_rows(2000, 6)).run()
+    want = judge(world, f"""WITH {VERSIONS}, m AS (SELECT l.id, l.n, v.id AS vid, v.n AS vn FROM l ASOF LEFT JOIN v ON l.key = v.key AND l.at >= v.at)
+        SELECT id, CASE WHEN (n + vn) % 2 = 0 THEN vid END AS other, CASE WHEN (n + vn) % 2 = 0 THEN vn END FROM m
+        WHERE (n <> 9 OR vid IS NULL) AND ({kind == "left"} OR (n + vn) % 2 = 0)""")
+    assert sorted(world.rows("silver.j", "id", "other", "vn"), key=repr) == want and len(want) > 300
+    assert {reason["error"] for reason in world.reasons("silver.j")} == {"nine"}
+
+
 def test_a_late_version_holds_for_the_rows_that_have_not_left(project):
     rows = [row(1, "v", "a", "10:00:00"), row(2, "l", "a", "10:01:00"), row(3, "l", "a", "10:03:00"), row(4, "v", "b", "10:02:00"),
             row(5, "v", "a", "10:00:30"), row(6, "l", "a", "10:01:30"), row(7, "v", "b", "10:05:00")]

@@ -113,7 +113,7 @@ local LATENESS_US = 3600000000 -- where nothing is said: an enrichment is no pla
 join_kinds.temporal_join = {
     what = "temporal",
     kinds = { "inner", "left" },
-    options = { on = true, as_of = true, kind = true, wait = true, unmatched = true, allowed_lateness = true },
+    options = { on = true, as_of = true, kind = true, where = true, wait = true, unmatched = true, allowed_lateness = true },
     example = 'join = { price = temporal_join "silver.price" { on = "sku" } }',
     default_on = function(right)
         return right.key

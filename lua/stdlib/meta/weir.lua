@@ -161,6 +161,7 @@ function interval_join(name) end
 ---@field on? any
 ---@field as_of? string a timestamp column that says which version is meant; event time
 ---@field kind? "inner"|"left"
+---@field where? function
 ---@field wait? string how long a row waits for the versions' watermark
 ---@field unmatched? "drop"|"quarantine"
 ---@field allowed_lateness? string
