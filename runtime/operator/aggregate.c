@@ -73,9 +73,9 @@ static uint64_t shape_of(const struct weir_aggregate *aggregate,
         shape = XXH3_64bits_withSeed(zone, strlen(zone), shape);
     }
     if (config->unwindowed || config->retracts || config->updates) {
-        uint8_t changing[2] = {
-            (uint8_t)(config->unwindowed | config->updates << 1 | config->delays << 2),
-            config->retracts};
+        uint8_t changing[2] = {(uint8_t)(config->unwindowed | config->updates << 1 |
+                                         config->delays << 2 | config->refires << 3),
+                               config->retracts};
         shape = XXH3_64bits_withSeed(changing, sizeof changing, shape);
     }
     for (int32_t m = 0; m < aggregate->measures.count; m++) {
@@ -156,6 +156,10 @@ struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config 
         return NULL;
     }
     weir_windows_init(&aggregate->windows);
+    weir_windows_init(&aggregate->unfired);
+    aggregate->refires = config->refires;
+    aggregate->fired_known = true;
+    aggregate->fired_us = INT64_MIN;
     weir_keys_init(&aggregate->keys);
     weir_keys_init(&aggregate->member_keys);
     weir_buffer_init(&aggregate->moved_key, MOVED_KEY_MAX);
@@ -258,6 +262,7 @@ void weir_aggregate_destroy(struct weir_aggregate *aggregate) {
     weir_key_destroy(aggregate->key);
     weir_schema_unref(aggregate->output);
     weir_windows_fini(&aggregate->windows);
+    weir_windows_fini(&aggregate->unfired);
     weir_keys_fini(&aggregate->keys);
     weir_keys_fini(&aggregate->member_keys);
     weir_buffer_fini(&aggregate->moved_key);
@@ -354,7 +359,8 @@ static int32_t find_windows(struct weir_aggregate *aggregate, const int32_t *sel
 /* Appends a new slot to its window's list. */
 static int join_window(struct weir_aggregate *aggregate, struct weir_slot *slot, int64_t start,
                        struct weir_error *err) {
-    struct weir_window *window = weir_windows_get(&aggregate->windows, start);
+    struct weir_window *window =
+        weir_refire_note(aggregate, start) ? weir_windows_get(&aggregate->windows, start) : NULL;
     if (window == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "%s: no memory for another window",
                               aggregate->declaration);
@@ -512,8 +518,10 @@ static int feed_taken(struct weir_aggregate *aggregate, const struct weir_feed *
     weir_keys_hash(keys, weir_table_view(aggregate->table)->seed);
     rc = find_slots(aggregate, taken, err);
     for (int32_t i = 0; i < taken && rc == WEIR_OK && aggregate->changes != NULL; i++) {
-        rc = weir_changes_note(aggregate, aggregate->slots[i], feed->times_us[aggregate->rows[i]],
-                               err);
+        if (!weir_refire_waits(aggregate, aggregate->starts[i])) {
+            rc = weir_changes_note(aggregate, aggregate->slots[i],
+                                   feed->times_us[aggregate->rows[i]], err);
+        }
     }
     bool counted = aggregate->measures.retracts || aggregate->changes != NULL;
     for (int32_t i = 0; i < taken && rc == WEIR_OK && counted; i++) {
@@ -652,6 +660,9 @@ bool weir_aggregate_ready(const struct weir_aggregate *aggregate, int64_t waterm
     if (aggregate->sessions != NULL) {
         return weir_sessions_ready(aggregate, watermark_us);
     }
+    if (weir_refire_ready(aggregate, watermark_us)) {
+        return true;
+    }
     return windows->count > 0 &&
            weir_time_add(end_of(aggregate, windows->windows[windows->heap[0]].start_us),
                          aggregate->lateness) <= watermark_us;
@@ -749,6 +760,13 @@ int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
     }
     if (rc == WEIR_OK && aggregate->sessions != NULL) {
         return weir_sessions_fire(aggregate, watermark_us, out, max_rows, fired, err);
+    }
+    if (rc == WEIR_OK && aggregate->refires) {
+        bool done;
+        rc = weir_refire_first(aggregate, watermark_us, out, max_rows, &work, fired, &done, err);
+        if (rc != WEIR_OK || !done) {
+            return rc;
+        }
     }
     while (rc == WEIR_OK && weir_aggregate_ready(aggregate, watermark_us)) {
         if (out->rows >= max_rows || out->rows == out->rows_max) {
@@ -880,6 +898,8 @@ int weir_aggregate_restore(struct weir_aggregate *aggregate, struct weir_error *
     struct weir_ordered_slot *slots = weir_slots_in_order(aggregate->table, &count);
     int rc = WEIR_OK;
     weir_windows_clear(&aggregate->windows);
+    weir_windows_clear(&aggregate->unfired);
+    aggregate->fired_known = !aggregate->refires;
     if (aggregate->members != NULL) {
         members = weir_slots_in_order(aggregate->members, &member_count);
     }

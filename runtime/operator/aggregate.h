@@ -74,7 +74,8 @@ struct weir_aggregate_config {
     bool unwindowed;     /* none of the above: one row a key, that changes */
     bool updates;        /* not sessions: rows leave as changes, and none as a window closes */
     bool delays;         /* unwindowed, updates: changes wait until they are asked for */
-    bool retracts;       /* rows fed may be taken back (signs); not in sessions */
+    bool refires;  /* updates: rows leave as their window ends, and from then on as they change */
+    bool retracts; /* rows fed may be taken back (signs); not in sessions */
     const int64_t
         *over_us; /* by measure: how long rows count in it (forget), for the shape; NULL */
     const struct weir_measure *measures;
@@ -187,6 +188,10 @@ uint64_t weir_aggregate_shape(const struct weir_aggregate *aggregate);
  * are sealed at the same instant. */
 int32_t weir_aggregate_cells(struct weir_aggregate *aggregate, struct weir_cell **cells,
                              int32_t capacity);
+/* `refires`, after a restore, before anything is fed: the watermark fire was called with last. It
+ * may be told again and again. WEIR_E_NOMEM. */
+int weir_aggregate_settle(struct weir_aggregate *aggregate, int64_t watermark_us,
+                          struct weir_error *err) WEIR_MUST_CHECK;
 /* After the last apply to its cells, before the first feed. */
 int weir_aggregate_restore(struct weir_aggregate *aggregate,
                            struct weir_error *err) WEIR_MUST_CHECK;

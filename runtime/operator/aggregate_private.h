@@ -61,10 +61,15 @@ struct weir_aggregate {
     struct weir_hops *hops;         /* NULL for other windows */
     struct weir_sessions *sessions; /* likewise */
     bool unwindowed;                /* one row a key */
-    struct weir_changes *changes;   /* NULL: rows leave once, when their window is over */
-    struct weir_delayed *delayed;   /* NULL: changes leave when the batch is fed */
-    int64_t clock_us;               /* recorded; of what is delayed */
-    uint32_t prefix_bytes;          /* before the by columns in a key */
+    bool refires;                   /* changes leave from the end of their window on */
+    bool fired_known;               /* where: */
+    int64_t fired_us;               /* windows that ended up to then have left for the first time */
+    struct weir_windows unfired;    /* the others, by id */
+    uint32_t firing;              /* of the first of them, the slot that leaves next; 0: none has */
+    struct weir_changes *changes; /* NULL: rows leave once, when their window is over */
+    struct weir_delayed *delayed; /* NULL: changes leave when the batch is fed */
+    int64_t clock_us;             /* recorded; of what is delayed */
+    uint32_t prefix_bytes;        /* before the by columns in a key */
     /* Member lists of emitted slots, by first member. */
     uint32_t *graves;
     size_t grave_count;
@@ -121,6 +126,19 @@ int weir_aggregate_add(struct weir_aggregate *aggregate, const struct weir_feed 
 /* Deletes a slot of the window table; its distinct members follow in time. */
 int weir_aggregate_delete_slot(struct weir_aggregate *aggregate, struct weir_slot *slot,
                                struct weir_error *err) WEIR_MUST_CHECK;
+
+/* --- refire.c ------------------------------------------------------------------------------- */
+
+/* The window has not ended yet: what changes in it does not leave. */
+bool weir_refire_waits(const struct weir_aggregate *aggregate, int64_t id);
+/* A window got its first slot. False without memory. */
+bool weir_refire_note(struct weir_aggregate *aggregate, int64_t id);
+bool weir_refire_ready(const struct weir_aggregate *aggregate, int64_t watermark_us);
+/* Part of weir_aggregate_fire: rows of windows that have ended leave for the first time. *done: all
+ * of them; *work is counted down. */
+int weir_refire_first(struct weir_aggregate *aggregate, int64_t watermark_us,
+                      struct weir_batch_builder *out, int32_t max_rows, int32_t *work,
+                      enum weir_fired *fired, bool *done, struct weir_error *err) WEIR_MUST_CHECK;
 
 /* --- overlap.c ------------------------------------------------------------------------------ */
 

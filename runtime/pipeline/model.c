@@ -141,6 +141,7 @@ static int init_aggregate(struct weir_node *node, struct weir_error *err) {
             .lateness_us = model->allowed_lateness_us,
             .unwindowed = model->unwindowed,
             .updates = model->updates,
+            .refires = model->refires,
             .delays = model->emit_every_us != 0,
             .retracts = model->retracts || model->forgets,
             .over_us = over_us,
@@ -634,6 +635,9 @@ int model_process(struct weir_node *node, const struct weir_flow *flow, struct w
         return weir_error_set(err, WEIR_E_LIMIT, "%s: the memory cap is reached", node->name);
     }
     int rc = flow->count > 0 ? node_view(node, flow->batch, owner, err) : WEIR_OK;
+    if (rc == WEIR_OK && node->aggregate != NULL) {
+        rc = weir_aggregate_settle(node->aggregate, node->last_watermark, err);
+    }
     if (rc == WEIR_OK) {
         rc = node_enter(node, flow, sel, &count, &times, &wm_before, &watermark, err);
     }
@@ -720,6 +724,12 @@ void model_end(struct weir_node *node) {
 }
 
 int model_advance(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
+    int rc = node->aggregate != NULL
+                 ? weir_aggregate_settle(node->aggregate, node->last_watermark, err)
+                 : WEIR_OK;
+    if (rc != WEIR_OK) {
+        return rc;
+    }
     over_advance(node, watermark_us);
     node->advanced = node->advanced || watermark_us != node->last_watermark;
     node->last_watermark = watermark_us;

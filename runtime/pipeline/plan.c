@@ -570,6 +570,8 @@ static void read_model(struct reader *r, const json_t *value, struct weir_plan_m
     read_dedup(r, value, &model->dedup);
     model->by = text_list(r, value, "by", &model->by_count);
     read_window(r, member(value, "window"), text(r, value, "emit", false), model);
+    model->refires = json_is_true(member(value, "refires"));
+    model->updates = model->updates || model->refires;
     model->emit_every_us = integer(r, value, "emit_every_us", 0);
     read_top(r, member(value, "top"), &model->top);
     model->late = model->late != NULL ? model->late : text(r, value, "late", false);

@@ -270,6 +270,7 @@ struct weir_plan_model {
     const char **by;
     int32_t by_count;
     bool unwindowed;       /* one row a key, that changes */
+    bool refires;          /* updates, once their window has ended */
     bool updates;          /* rows of windows leave as they change */
     int64_t emit_every_us; /* of rows that change: how often they leave; 0: as they do */
     bool forgets;          /* some measure is of the last while only */

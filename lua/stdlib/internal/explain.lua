@@ -83,7 +83,8 @@ function explain.guarantees(dataset, kind)
         list[#list + 1] = "the same result whatever the batch size or epoch length"
     end
     if said(dataset.window) then
-        list[#list + 1] = ("one row a group and window, once its lateness of %s is over"):format(duration(dataset.window.allowed_lateness_us))
+        list[#list + 1] = (dataset.refires and "one row a group and window, as the window ends; late rows change it for %s"
+            or "one row a group and window, once its lateness of %s is over"):format(duration(dataset.window.allowed_lateness_us))
         list[#list + 1] = said(dataset.window.late) and "late rows go to " .. dataset.window.late or "late rows are counted and left out"
     end
     if kind == "model" and not said(dataset.window) then

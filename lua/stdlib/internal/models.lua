@@ -462,6 +462,14 @@ local function check_over(reader, plan, named, from, sliding)
     end
 end
 
+-- Windows that leave as they end, into a table that can be put right: what comes late changes the row.
+local function refires(plan, named)
+    local into, window = named.into and named.into.value, plan.window
+    local mode = words.is_node(into, "delta") and into.body and into.body.mode
+    return plan.emit == "on_close" and mode == "merge" and window ~= json.null and window.kind ~= "session" and window.allowed_lateness_us > 0
+        and not named.top and not (window.every_us > 0 and window.size_us / window.every_us > 1000)
+end
+
 function models.model(project, reader, node, at)
     local of = node.name
     local named = reader:options(node.body, at, model_options, ("model %q"):format(of), false)
@@ -502,8 +510,9 @@ function models.model(project, reader, node, at)
     end
     plan.window = not sliding and plan.window or json.null
     local windowed = named.window ~= nil and not sliding
-    local changing = plan.emit == "on_update" -- rows leave as changes
-    if changing and plan.window ~= json.null then
+    plan.refires = windowed and refires(plan, named)
+    local changing = plan.emit == "on_update" or plan.refires -- rows leave as changes
+    if changing and not plan.refires and plan.window ~= json.null then
         check_updates(reader, plan, named)
     end
     local whole_rows = named.top ~= nil and not named.measures
@@ -616,7 +625,7 @@ function models.model(project, reader, node, at)
     end
     shape[#shape + 1] = windowed and plan.window ~= json.null and windows.shape(plan.window) or "changes"
     if windowed and changing then
-        shape[#shape + 1] = "updates"
+        shape[#shape + 1] = plan.refires and "refires" or "updates"
     end
     for _, measure in ipairs(measures) do
         if measure.over_us ~= json.null then
