@@ -353,7 +353,8 @@ local function check_every(reader, plan, named)
         if measure.over_us ~= json.null then
             refuse "measures over the last while"
         elseif keeps_values[measure.kind] or plan.retracts and measure.kind ~= "count" and measure.kind ~= "sum" and measure.kind ~= "avg" then
-            refuse(("a model with the measure `%s`%s"):format(measure.kind, plan.retracts and not keeps_values[measure.kind] and " over rows that change" or ""))
+            local over = plan.retracts and not keeps_values[measure.kind] and " over rows that change" or ""
+            refuse(("a model with the measure `%s`%s"):format(measure.kind, over))
         end
     end
 end
