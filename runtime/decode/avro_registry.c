@@ -141,9 +141,13 @@ static int add(struct avro_registry *registry, const json_t *answer, struct avro
     const json_t *text = json_object_get(answer, "schema");
     const char *type = json_string_value(json_object_get(answer, "schemaType"));
     int rc = WEIR_OK;
-    if (!json_is_string(text) || (type != NULL && strcmp(type, "AVRO") != 0)) {
-        return weir_error_set(err, WEIR_E_SCHEMA, "the registry's schema is %s, not Avro",
-                              type != NULL ? type : "absent");
+    if (type != NULL && strcmp(type, "AVRO") != 0) {
+        return weir_error_set(err, WEIR_E_SCHEMA, "the registry's schema is %s, not Avro", type);
+    }
+    if (!json_is_string(text)) { /* it may come to itself, so its messages wait */
+        return weir_error_set(err, WEIR_E_ENVIRONMENT,
+                              "registry %s answered without a schema; is it a schema registry?",
+                              registry->url);
     }
     for (size_t i = 0; rc == WEIR_OK && i < json_array_size(references); i++) {
         rc = add_reference(registry, json_array_get(references, i), schema, depth, err);

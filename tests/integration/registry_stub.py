@@ -1,6 +1,7 @@
 """A schema registry of one process: subjects, versions, compatibility by fastavro's own rules; it can be down, and it counts."""
 
 import collections
+import contextlib
 import http.server
 import io
 import json
@@ -40,6 +41,8 @@ class Registry:
         self.schemas, self.subjects, self.levels = [], collections.defaultdict(list), {}
         self.asked, self.down, self.lock = collections.Counter(), False, threading.Lock()
         self.refuses = None  # or the status and the answer to everything
+        self.hangs = threading.Event()  # cleared: nothing is answered until it is set
+        self.hangs.set()
         registry = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -53,10 +56,12 @@ class Registry:
                     registry.asked[f"{self.command} {self.path}"] += 1
                     status, answer = registry.refuses or ((503, {"message": "later"}) if registry.down else registry.answer(self.command, self.path, body))
                 text = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text)
+                registry.hangs.wait()
+                with contextlib.suppress(OSError):  # who asked may be gone
+                    self.send_response(status)
+                    self.send_header("Content-Length", str(len(text)))
+                    self.end_headers()
+                    self.wfile.write(text)
 
             do_GET = do_POST = answer
 
