@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -48,6 +49,7 @@ def test_a_second_instance_is_refused_and_names_the_first(project, landing, undi
     try:
         while not (project.root / "lake/_weir/standard/ledger/status.json").exists():
             assert first.poll() is None, first.communicate()
+            time.sleep(0.02)
         refused(project, "in use by process", str(first.pid))
     finally:
         out, err = first.communicate(timeout=60)
