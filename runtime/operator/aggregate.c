@@ -118,8 +118,11 @@ static int make_tables(struct weir_aggregate *aggregate, const struct weir_aggre
         return WEIR_E_CONFIG;
     }
     aggregate->measures.table = aggregate->table;
+    /* What waits to leave is looked for among the keys in memory. */
+    bool plain = config->unwindowed && !aggregate->measures.has_parts && !config->delays;
     if (!aggregate->measures.has_members) {
-        return WEIR_OK;
+        return config->disk != NULL && plain ? aggregate_disk_allow(aggregate, config, err)
+                                             : WEIR_OK;
     }
     struct weir_table_config members = {
         .declaration = config->declaration,

@@ -84,6 +84,8 @@ struct weir_aggregate_config {
     size_t max_keys;        /* 0: none */
     size_t max_bytes;       /* 0: none */
     const char *option;     /* that raises the cap, for the message */
+    const char *disk;       /* folder for keys that do not fit max_bytes; NULL: they must */
+    struct weir_signal *disk_signal; /* raised when keys needed are in */
     int32_t work; /* slots, groups and members a fire goes over; 0: some hundred microseconds */
 };
 
@@ -106,6 +108,20 @@ bool weir_measure_retracts(const struct weir_measure *measure);
 /* The schema of what fire emits: by columns, window_start, window_end (timestamp; where there is a
  * window), measures; of changes `_change` (batch/change.h) behind them. Borrowed. */
 struct weir_schema *weir_aggregate_output(const struct weir_aggregate *aggregate);
+
+/* Can its keys wait on disk? Those of groups without a window whose measures are plain numbers. */
+bool weir_aggregate_may_wait(const struct weir_aggregate *aggregate);
+/* Around feeding where they may (state/table.h): *waits, then weir_aggregate_bring until *done,
+ * then feed; and in between, while nothing waits, make_room. */
+int weir_aggregate_need(struct weir_aggregate *aggregate, const struct weir_batch *batch,
+                        const int32_t *sel, int32_t count, bool *waits,
+                        struct weir_error *err) WEIR_MUST_CHECK;
+int weir_aggregate_bring(struct weir_aggregate *aggregate, bool *done,
+                         struct weir_error *err) WEIR_MUST_CHECK;
+int weir_aggregate_make_room(struct weir_aggregate *aggregate, bool *crowded,
+                             struct weir_error *err) WEIR_MUST_CHECK;
+struct weir_table_disk_figures;
+struct weir_table_disk_figures weir_aggregate_disk_figures(const struct weir_aggregate *aggregate);
 
 /* Takes rows sel[0..count) in order.
  *   times_us, watermark_before_us   by row (operator/watermark.h); rows without a time are not fed

@@ -61,6 +61,7 @@ struct weir_aggregate {
     struct weir_hops *hops;         /* NULL for other windows */
     struct weir_sessions *sessions; /* likewise */
     bool unwindowed;                /* one row a key */
+    bool may_wait;                  /* keys that do not fit are on disk */
     bool refires;                   /* changes leave from the end of their window on */
     bool fired_known;               /* where: */
     int64_t fired_us;               /* windows that ended up to then have left for the first time */
@@ -176,3 +177,8 @@ int32_t weir_hops_cells(struct weir_aggregate *aggregate, struct weir_cell **cel
 /* Before the slots are given back by weir_hops_created. */
 int weir_hops_restore(struct weir_aggregate *aggregate, struct weir_error *err) WEIR_MUST_CHECK;
 size_t weir_hops_bytes(const struct weir_hops *hops);
+
+/* aggregate_disk.c */
+int aggregate_disk_allow(struct weir_aggregate *aggregate,
+                         const struct weir_aggregate_config *config,
+                         struct weir_error *err) WEIR_MUST_CHECK;

@@ -12,6 +12,13 @@
 
 /* --- flow ------------------------------------------------------------------------------------ */
 
+static int model_come(struct weir_node *node, const struct weir_flow *flow,
+                      struct weir_error *err) {
+    bool now = true;
+    int rc = model_may_wait(node) ? held_process(node, flow, &now, err) : WEIR_OK;
+    return rc == WEIR_OK && now ? model_process(node, flow, err) : rc;
+}
+
 static int process(struct weir_node *node, const struct weir_flow *flow, bool right,
                    struct weir_error *err) {
     /* What the datasets downstream take is theirs. */
@@ -22,7 +29,7 @@ static int process(struct weir_node *node, const struct weir_flow *flow, bool ri
     int rc = right                  ? join_feed(node, WEIR_RIGHT, flow, err)
              : node->rule != NULL   ? rule_process(node, flow, err)
              : node->stream != NULL ? stream_process(node, flow, err)
-                                    : model_process(node, flow, err);
+                                    : model_come(node, flow, err);
     int64_t all = weir_clock_mono_ns() - start;
     node->dataset->ns += all - graph->downstream_ns;
     graph->downstream_ns = outer + all;
@@ -143,11 +150,11 @@ int weir_graph_fire(struct weir_graph *graph, int64_t budget_ns, bool *done,
 }
 
 int node_reach(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
-    return node->model != NULL  ? model_advance(node, watermark_us, err)
-           : node->join != NULL ? join_advance(node, WEIR_LEFT, watermark_us, err)
-           : node->rule != NULL ? rule_advance(node, watermark_us, err)
-           : node->held != NULL ? held_advance(node, watermark_us, err)
-                                : node_advance(node, watermark_us, err);
+    return node->held != NULL    ? held_advance(node, watermark_us, err)
+           : node->model != NULL ? model_advance(node, watermark_us, err)
+           : node->join != NULL  ? join_advance(node, WEIR_LEFT, watermark_us, err)
+           : node->rule != NULL  ? rule_advance(node, watermark_us, err)
+                                 : node_advance(node, watermark_us, err);
 }
 
 int node_advance(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {

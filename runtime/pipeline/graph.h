@@ -103,6 +103,7 @@ struct weir_graph_options {
     struct weir_signal *signal;   /* raised when an answer came; or NULL */
     bool output_all;              /* specs: datasets without `into` are output too */
     struct weir_command *command; /* told what rows lead to while it is open; or NULL */
+    const char *disk;             /* folder for state that does not fit; NULL: it must */
 };
 
 struct weir_graph;
@@ -167,6 +168,14 @@ int weir_graph_give_answer(struct weir_graph *graph, const char *stream, const c
                            const char *key, const char *answer, bool fails,
                            struct weir_error *err) WEIR_MUST_CHECK;
 
+/* Between batches: state beyond memory.state goes to disk, some of it a call. *crowded: it cannot
+ * before the epoch has ended. */
+int weir_graph_make_room(struct weir_graph *graph, bool *crowded,
+                         struct weir_error *err) WEIR_MUST_CHECK;
+/* Of the index-th declaration whose state may go there. */
+struct weir_table_disk_figures;
+bool weir_graph_on_disk(struct weir_graph *graph, int32_t index, const char **name,
+                        struct weir_table_disk_figures *out);
 /* Rows of source `source` (index in the plan), good rows only, in the source's full schema.
  * WEIR_E_DATA: an expectation with action `fail` (or a sum out of range): stop at the last whole
  * epoch. */

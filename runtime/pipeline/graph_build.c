@@ -258,6 +258,7 @@ int weir_graph_create(const struct weir_graph_options *options, struct weir_grap
     graph->answers = options->answers;
     graph->answers_signal = options->signal;
     graph->command = options->command;
+    graph->disk = options->disk;
     weir_buffer_init(&graph->texts, ERROR_TEXT_BYTES_MAX);
     graph->nodes =
         calloc((size_t)(plan->stream_count + plan->model_count) + 1, sizeof(struct weir_node *));
@@ -283,6 +284,7 @@ int weir_graph_create(const struct weir_graph_options *options, struct weir_grap
     if (rc == WEIR_OK) {
         rc = add_nodes(graph, err);
     }
+    graph->disk = NULL;
     if (rc == WEIR_OK && graph->command != NULL) {
         follow_commands(graph);
     }

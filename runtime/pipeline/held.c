@@ -10,6 +10,7 @@
 struct held {
     struct held *next;
     bool advance; /* no rows: the watermark alone */
+    bool begun;   /* what it needs was asked for */
     struct weir_flow flow;
     char partition[256];
     int32_t sel[ROWS_MAX];
@@ -23,7 +24,7 @@ static void held_free(struct held *held) {
     free(held);
 }
 
-static int add(struct weir_node *node, const struct weir_flow *flow, bool advance,
+static int add(struct weir_node *node, const struct weir_flow *flow, bool advance, bool begun,
                struct weir_error *err) {
     struct held *held = calloc(1, sizeof(*held));
     if (held == NULL) {
@@ -31,6 +32,7 @@ static int add(struct weir_node *node, const struct weir_flow *flow, bool advanc
     }
     held->flow = *flow;
     held->advance = advance;
+    held->begun = begun;
     if (!advance) {
         weir_batch_ref(flow->batch);
         if (flow->origin != NULL) {
@@ -61,16 +63,28 @@ static int add(struct weir_node *node, const struct weir_flow *flow, bool advanc
     return WEIR_OK;
 }
 
+static bool waits(const struct weir_node *node) {
+    return node->model != NULL ? node->waits : lookup_waits(node);
+}
+
+/* A stream asks for all that waits at once; a model's keys are looked for when it is their turn,
+ * since what comes before may bring them. */
 int held_process(struct weir_node *node, const struct weir_flow *flow, bool *now,
                  struct weir_error *err) {
-    int rc = flow->count > 0 ? lookup_begin(node, flow, err) : WEIR_OK;
-    *now = node->held == NULL && !lookup_waits(node);
-    return rc == WEIR_OK && !*now ? add(node, flow, false, err) : rc;
+    bool begins = flow->count > 0 && (node->model == NULL || node->held == NULL);
+    int rc = !begins               ? WEIR_OK
+             : node->model != NULL ? model_need(node, flow, err)
+                                   : lookup_begin(node, flow, err);
+    *now = node->held == NULL && !waits(node);
+    if (rc != WEIR_OK || *now) {
+        return rc;
+    }
+    return add(node, flow, false, begins, err);
 }
 
 int held_advance(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
     struct weir_flow flow = {.watermark_us = watermark_us};
-    return add(node, &flow, true, err);
+    return add(node, &flow, true, true, err);
 }
 
 void held_fini(struct weir_node *node) {
@@ -81,14 +95,27 @@ void held_fini(struct weir_node *node) {
     }
 }
 
+static int pass_on(struct weir_node *node, const struct held *held, struct weir_error *err) {
+    if (node->model != NULL) {
+        return held->advance ? model_advance(node, held->flow.watermark_us, err)
+                             : model_process(node, &held->flow, err);
+    }
+    return held->advance ? node_advance(node, held->flow.watermark_us, err)
+                         : stream_go_on(node, &held->flow, err);
+}
+
 static int go_on(struct weir_node *node, struct weir_error *err) {
-    int rc = lookup_take(node, err);
-    while (rc == WEIR_OK && node->held != NULL && !lookup_waits(node)) {
+    int rc = node->model != NULL ? model_bring(node, err) : lookup_take(node, err);
+    while (rc == WEIR_OK && node->held != NULL && !waits(node)) {
         struct held *held = node->held;
+        if (node->model != NULL && !held->begun) {
+            held->begun = true;
+            rc = model_need(node, &held->flow, err);
+            continue;
+        }
         node->held = held->next;
         node->graph->held--;
-        rc = held->advance ? node_advance(node, held->flow.watermark_us, err)
-                           : stream_go_on(node, &held->flow, err);
+        rc = pass_on(node, held, err);
         held_free(held);
     }
     return rc;

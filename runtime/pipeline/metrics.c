@@ -5,6 +5,7 @@
 
 #include "core/clock.h"
 #include "pipeline/internal.h"
+#include "state/table.h"
 
 /* As label values go: backslash, quote and line end escaped. */
 static int put_label(struct weir_buffer *out, const char *text) {
@@ -185,6 +186,39 @@ static int put_sinks(struct weir_pipeline *p, struct weir_buffer *out) {
     return rc;
 }
 
+static int put_disk(struct weir_pipeline *p, struct weir_buffer *out) {
+    static const struct {
+        const char *name;
+        const char *kind;
+        const char *help;
+        size_t offset; /* in struct weir_table_disk_figures */
+    } rows[] = {
+        {"weir_state_disk_keys", "gauge", "Keys that wait on disk.",
+         offsetof(struct weir_table_disk_figures, keys)},
+        {"weir_state_disk_written_total", "counter", "Keys written there.",
+         offsetof(struct weir_table_disk_figures, written)},
+        {"weir_state_disk_asked_total", "counter", "Keys looked for there.",
+         offsetof(struct weir_table_disk_figures, asked)},
+        {"weir_state_disk_found_total", "counter", "Keys brought back.",
+         offsetof(struct weir_table_disk_figures, found)},
+    };
+    struct weir_table_disk_figures figures;
+    const char *name;
+    int rc = WEIR_OK;
+    for (size_t f = 0; f < sizeof(rows) / sizeof(rows[0]) && rc == WEIR_OK; f++) {
+        rc = weir_graph_on_disk(p->graph, 0, &name, &figures)
+                 ? put_head(out, rows[f].name, rows[f].kind, rows[f].help)
+                 : WEIR_OK;
+        for (int32_t i = 0; rc == WEIR_OK && weir_graph_on_disk(p->graph, i, &name, &figures);
+             i++) {
+            uint64_t value;
+            memcpy(&value, (const char *)&figures + rows[f].offset, sizeof(value));
+            rc = put_row(out, rows[f].name, name, NULL, (int64_t)value);
+        }
+    }
+    return rc;
+}
+
 /* How old what a restart begins from is, what the last restart took, and how far what readers see
  * is behind what is recorded. */
 static int put_upkeep(struct weir_pipeline *p, struct weir_buffer *out) {
@@ -335,6 +369,7 @@ int weir_pipeline_metrics(struct weir_pipeline *p, struct weir_buffer *out) {
     rc = rc == WEIR_OK ? put_asked(p, out) : rc;
     rc = rc == WEIR_OK ? put_replies(p, out) : rc;
     rc = rc == WEIR_OK ? put_upkeep(p, out) : rc;
+    rc = rc == WEIR_OK ? put_disk(p, out) : rc;
     for (size_t i = 0; i < sizeof(families) / sizeof(families[0]) && rc == WEIR_OK; i++) {
         rc = put_family(p, &families[i], out);
     }

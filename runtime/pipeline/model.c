@@ -150,6 +150,8 @@ static int init_aggregate(struct weir_node *node, struct weir_error *err) {
             .state_version = 1,
             .max_bytes = (size_t)node->graph->plan->state_bytes,
             .option = "memory.state",
+            .disk = node->graph->disk,
+            .disk_signal = node->graph->answers_signal,
         };
         node->aggregate = weir_aggregate_create(&config, err);
         rc = node->aggregate == NULL ? (err != NULL ? err->code : WEIR_E_NOMEM) : WEIR_OK;
@@ -215,6 +217,7 @@ int model_init(struct weir_node *node, struct weir_error *err) {
 }
 
 void model_fini(struct weir_node *node) {
+    held_fini(node);
     const struct weir_plan_model *model = node->model;
     for (int32_t m = 0; m < model->measure_count; m++) {
         if (node->measure_outs != NULL) {

@@ -78,6 +78,7 @@ struct weir_node {
     struct join *join;       /* join.c; NULL without */
     int32_t row_base;        /* what a piece's rows are counted from in the schedule */
     struct lookups *lookups; /* lookup.c; NULL without */
+    bool waits;              /* a model: keys it needs are on disk */
     struct held *held;       /* held.c: flows that wait for answers, oldest first */
     struct weir_out **outs;  /* by map column, NULL for fixed width */
     bool *copied;            /* by map column: the plan says it is a copy */
@@ -190,6 +191,7 @@ struct weir_graph {
     enum weir_answers answers;
     struct weir_signal *answers_signal;
     struct weir_command *command; /* NULL: nobody waits for replies */
+    const char *disk;             /* borrowed while the graph is made; NULL: all state in memory */
 };
 
 /* Tallies every dataset has, in this order; expectations follow. */
@@ -534,6 +536,11 @@ int model_process(struct weir_node *node, const struct weir_flow *flow,
 /* A model's watermark moved. Windows it closes are emitted by model_fire, slice by slice. */
 int model_advance(struct weir_node *node, int64_t watermark_us,
                   struct weir_error *err) WEIR_MUST_CHECK;
+/* model_disk.c: keys on disk. Needs those of a flow: node->waits; looks whether they are in. */
+bool model_may_wait(const struct weir_node *node);
+int model_need(struct weir_node *node, const struct weir_flow *flow,
+               struct weir_error *err) WEIR_MUST_CHECK;
+int model_bring(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 /* A slice of a model that is firing; after the last one it is not. */
 /* The clock went on: what waits for an interval may leave. */
 void model_tick(struct weir_node *node);

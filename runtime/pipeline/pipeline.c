@@ -176,7 +176,11 @@ static int step(struct weir_pipeline *p, bool *ended, struct weir_error *err) {
     slice_begin(&p->slices);
     int64_t every_ns = 1000 * (p->options.commit_every_us > 0 ? p->options.commit_every_us
                                                               : p->plan->commit_every_us);
-    bool full = weir_sinks_want_seal(p->sinks); /* a record holds only so much */
+    bool crowded;
+    if (weir_graph_make_room(p->graph, &crowded, err) != WEIR_OK) {
+        return err->code;
+    }
+    bool full = crowded || weir_sinks_want_seal(p->sinks); /* a record holds only so much */
     bool overdue = p->dirty && (full || weir_clock_mono_ns() - p->sealed_at_ns >= every_ns);
     bool worked = false;
     bool stopping = atomic_load(&p->stop);
@@ -287,6 +291,10 @@ const struct weir_plan *weir_pipeline_plan(const struct weir_pipeline *p) {
 int pipeline_make_graph(struct weir_pipeline *p, const struct weir_plan *plan,
                         struct weir_rule_set *rule_set, struct weir_graph **out,
                         struct weir_error *err) {
+    char ledger[1024];
+    char disk[1100];
+    weir_plan_ledger_path(plan, ledger, sizeof(ledger));
+    snprintf(disk, sizeof(disk), "%s/cold", ledger);
     struct weir_graph_options options = {
         .plan = plan,
         .rule_set = rule_set,
@@ -296,6 +304,7 @@ int pipeline_make_graph(struct weir_pipeline *p, const struct weir_plan *plan,
         .answers = WEIR_ANSWERS_ASKED,
         .signal = &p->signal,
         .command = p->command,
+        .disk = disk,
     };
     return weir_graph_create(&options, out, err);
 }

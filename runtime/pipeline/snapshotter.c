@@ -245,7 +245,7 @@ static int dump_slice(struct weir_pipeline *p, struct snapshotter *s, bool *more
         pthread_cond_broadcast(&s->changed);
         pthread_mutex_unlock(&s->lock);
     }
-    *more = true;
+    *more = slice != NULL || done; /* else it reads from a disk */
     return WEIR_OK;
 }
 

@@ -127,6 +127,7 @@ void weir_table_destroy(struct weir_table *table) {
     index_destroy(table->view.index, table->view.mask);
     index_destroy(table->old_index, table->old_mask);
     index_destroy(table->next_index, table->view.mask * 2 + 1);
+    table_cold_destroy(table);
     weir_heap_fini(&table->heap);
     weir_spill_fini(&table->changed);
     weir_spill_fini(&table->deleted);
@@ -441,7 +442,7 @@ struct weir_slot *weir_table_get(struct weir_table *table, uint64_t hash, const 
         limit_error(table, err);
         return NULL;
     }
-    if (table->max_bytes != SIZE_MAX) {
+    if (table->max_bytes != SIZE_MAX && table->cold == NULL) {
         size_t extra = length > table->view.key_inline_bytes ? length : 0;
         extra += table->free_head == 0 ? table->view.slot_bytes : 0;
         uint64_t touched = table->next_index != NULL ? table->next_touched : 0;

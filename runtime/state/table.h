@@ -155,6 +155,33 @@ int weir_table_check_room(const struct weir_table *table, size_t extra,
                           struct weir_error *err) WEIR_MUST_CHECK;
 const char *weir_table_name(const struct weir_table *table); /* "gold.x/window" */
 
+/* --- more keys than fit: those that have not changed lately wait on disk (cold.h) --- */
+
+struct weir_table_disk {
+    const char *path;           /* folder, made when it is needed */
+    struct weir_signal *signal; /* raised when keys asked for are in; or NULL */
+};
+/* Of a table without codec: max_bytes is a budget from now on, not a cap. Before the first key. */
+int weir_table_allow_disk(struct weir_table *table, const struct weir_table_disk *disk,
+                          struct weir_error *err) WEIR_MUST_CHECK;
+/* Keys keys[offsets[i] .. offsets[i + 1]) are needed next. *waits: some are not in memory, and none
+ * of them may be looked up before weir_table_bring is *done. */
+int weir_table_need(struct weir_table *table, const uint8_t *keys, const uint32_t *offsets,
+                    const uint64_t *hashes, int32_t count, bool *waits,
+                    struct weir_error *err) WEIR_MUST_CHECK;
+int weir_table_bring(struct weir_table *table, bool *done, struct weir_error *err) WEIR_MUST_CHECK;
+/* Moves keys out until there is room for some batches more; a little at a time. *crowded: there is
+ * none, because too many keys changed since the last seal. No pointer to a slot is good after. */
+int weir_table_make_room(struct weir_table *table, bool *crowded,
+                         struct weir_error *err) WEIR_MUST_CHECK;
+struct weir_table_disk_figures {
+    uint64_t keys; /* on disk */
+    uint64_t written;
+    uint64_t asked;
+    uint64_t found;
+};
+struct weir_table_disk_figures weir_table_disk_figures(const struct weir_table *table);
+
 /* See cell.h for the contract of these four. */
 int weir_table_seal(struct weir_table *table, struct weir_error *err) WEIR_MUST_CHECK;
 int weir_table_collect(struct weir_table *table, struct weir_buffer *out, size_t max_slots,

@@ -5,7 +5,7 @@
 enum { PREFETCH_AHEAD = 8, HASHES_AHEAD = 32 };
 
 /* Appends the slot's put image to `out`. */
-static int put_image(struct weir_table *table, struct weir_slot *slot, struct weir_buffer *out) {
+int table_put_image(struct weir_table *table, struct weir_slot *slot, struct weir_buffer *out) {
     size_t start = out->size;
     size_t fixed = 1 + sizeof slot->sequence + 2 * (size_t)WEIR_VARINT_MAX + slot->key_bytes;
     size_t raw = table->codec == NULL ? table->value_bytes : 0;
@@ -54,7 +54,7 @@ static int put_image(struct weir_table *table, struct weir_slot *slot, struct we
 /* The image a sealed slot has before the open epoch changes it. */
 static int copy_on_write(struct weir_table *table, struct weir_slot *slot) {
     weir_buffer_clear(&table->scratch);
-    int rc = put_image(table, slot, &table->scratch);
+    int rc = table_put_image(table, slot, &table->scratch);
     if (rc != WEIR_OK) {
         return rc;
     }
@@ -171,7 +171,7 @@ static int collect_changed(struct weir_table *table, struct weir_buffer *out, si
             if (number != 0) {
                 struct weir_slot *slot = weir_table_slot(table, number);
                 if (slot->changed == table->sealed_generation) {
-                    int rc = put_image(table, slot, out);
+                    int rc = table_put_image(table, slot, out);
                     if (rc != WEIR_OK) {
                         return rc;
                     }
@@ -237,18 +237,26 @@ int weir_table_collect(struct weir_table *table, struct weir_buffer *out, size_t
 int weir_table_dump(struct weir_table *table, struct weir_cell_cursor *cursor,
                     struct weir_buffer *out, size_t max_slots, bool *done, struct weir_error *err) {
     size_t start = out->size;
+    bool memory;
     *done = false;
-    int rc = weir_image_put_header(out, table->shape, table->name);
+    int rc = table_cold_dump(table, cursor, out, &memory, err);
+    if (rc != WEIR_OK || !memory) {
+        return rc;
+    }
+    if (out->size > start) { /* what went to disk meanwhile is not lost with what does not fit */
+        return WEIR_OK;
+    }
+    rc = weir_image_put_header(out, table->shape, table->name);
     if (rc == WEIR_OK) {
         rc = put_next(out, table->next_sequence);
     }
     size_t empty = out->size;
-    uint64_t number = cursor->started ? cursor->minor : 1;
+    uint64_t number = cursor->minor > 0 ? cursor->minor : 1;
     uint64_t end = number + (max_slots > 0 ? max_slots : 1);
     for (; rc == WEIR_OK && number <= table->slots && number < end; number++) {
         struct weir_slot *slot = weir_table_slot(table, (uint32_t)number);
         if (slot->sequence != 0) {
-            rc = put_image(table, slot, out);
+            rc = table_put_image(table, slot, out);
             if (rc != WEIR_OK) {
                 break;
             }
@@ -262,6 +270,7 @@ int weir_table_dump(struct weir_table *table, struct weir_cell_cursor *cursor,
     cursor->started = true;
     cursor->minor = number;
     *done = number > table->slots;
+    table_cold_dumped(table, number, *done);
     return WEIR_OK;
 }
 
@@ -336,7 +345,7 @@ static int apply_put(struct ahead *ahead, uint64_t sequence, const uint8_t *key,
     if (slot == NULL) {
         /* No cap here: a fuzzy snapshot may for a while hold keys that never lived together. */
         slot = weir_table_create_slot(table, hash, key, key_length);
-        if (slot == NULL) {
+        if (slot == NULL || table_cold_replace(table, key, key_length) != WEIR_OK) {
             return weir_error_set(err, WEIR_E_NOMEM, "%s: no memory for another key of %zu",
                                   table->name, table->keys);
         }
@@ -395,8 +404,13 @@ static int apply_image(void *self, uint8_t op, struct weir_image_reader *reader,
             break;
         }
         look_ahead(ahead);
-        struct weir_slot *slot =
-            weir_table_find(table, hash_next(ahead, key, key_length), key, key_length);
+        uint64_t hash = hash_next(ahead, key, key_length);
+        struct weir_slot *slot = weir_table_find(table, hash, key, key_length);
+        int rc =
+            slot == NULL ? table_cold_fetch(table, hash, key, key_length, &slot, err) : WEIR_OK;
+        if (rc != WEIR_OK) {
+            return rc;
+        }
         /* A later life of the key, from a snapshot taken after this tombstone, stays. */
         if (slot != NULL && slot->sequence <= sequence) {
             weir_table_free_slot(table, slot);
@@ -419,7 +433,7 @@ int weir_table_apply(struct weir_table *table, const uint8_t *bytes, size_t leng
     table->filling = true;
     int rc = weir_images_apply(table->name, bytes, length, apply_image, &ahead, err);
     table->filling = false;
-    return rc;
+    return rc == WEIR_OK ? table_cold_settle(table, err) : rc;
 }
 
 /* --- cell ---------------------------------------------------------------------------------- */
@@ -443,7 +457,7 @@ static int cell_apply(void *self, const uint8_t *bytes, size_t length, struct we
 }
 
 static size_t cell_keys(const void *self) {
-    return weir_table_keys(self);
+    return weir_table_keys(self) + table_cold_keys(self);
 }
 
 static size_t cell_bytes(const void *self) {

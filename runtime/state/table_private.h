@@ -40,11 +40,30 @@ struct weir_table {
     struct weir_spill sealed_images; /* copies on write of sealed slots */
     uint32_t collect_at;             /* bytes of sealed_changed's first block done */
     struct weir_buffer scratch;      /* one image */
+    struct table_cold *cold;         /* table_cold.c; NULL: all keys stay in memory */
     char *name;
     char *declaration;
     char *option;
     struct weir_cell cell;
 };
+
+/* table_cold.c: keys that went to disk. All of these do nothing where there are none. */
+void table_cold_destroy(struct weir_table *table);
+bool table_cold_used(const struct weir_table *table);
+size_t table_cold_keys(const struct weir_table *table);
+/* An image puts the key: what is on disk of it is old. */
+int table_cold_replace(struct weir_table *table, const uint8_t *key, size_t length);
+/* An image deletes the key: it is brought in, blocking. *slot NULL: it is not there. */
+int table_cold_fetch(struct weir_table *table, uint64_t hash, const uint8_t *key, size_t length,
+                     struct weir_slot **slot, struct weir_error *err);
+/* After images were applied: what is too much goes, blocking. */
+int table_cold_settle(struct weir_table *table, struct weir_error *err);
+/* What is on disk comes first in a dump. *done: it is all there, memory may be dumped. */
+int table_cold_dump(struct weir_table *table, struct weir_cell_cursor *cursor,
+                    struct weir_buffer *out, bool *done, struct weir_error *err);
+/* Memory was dumped up to slot number `next`; done: all of it. */
+void table_cold_dumped(struct weir_table *table, uint64_t next, bool done);
+int table_put_image(struct weir_table *table, struct weir_slot *slot, struct weir_buffer *out);
 
 extern const struct weir_cell_ops weir_table_cell_ops;
 

@@ -1,0 +1,93 @@
+"""State larger than its memory: keys wait on disk and come back, and nothing tells but the figures."""
+
+import collections
+import random
+import signal
+import time
+
+import lake
+import language
+
+COLUMNS = {"k": "long!", "v": "long!"}
+PIPELINE = """return pipeline "p" {
+  rules   = "rules",
+  storage = delta { root = "lake" },
+  commit  = { every = "@EVERY@" },
+  memory  = { state = "@MEMORY@" },
+  ledger  = { snapshot_every = "@SNAPSHOT@" },
+  sources = { source "bronze.row" { files { path = "in/*.jsonl" }, json { schema = "schemas/row.avsc" }, into = none } },
+}
+"""
+MODEL = """return model "gold.sum" {
+  from = "bronze.row", by = { "k" }, measures = { n = count(), total = sum "v", low = min "v" }, into = delta { mode = "merge" },
+}
+"""
+KEYS = 30000
+
+
+def write(project, rows, files=8, memory="1MB", every="100ms", snapshot="1s", seed=1):
+    random.seed(seed)
+    project.write("schemas/row.avsc", language.schema(COLUMNS))
+    project.write("pipelines/p.lua", PIPELINE.replace("@MEMORY@", memory).replace("@EVERY@", every).replace("@SNAPSHOT@", snapshot))
+    project.write("rules/sum.lua", MODEL)
+    expected = collections.defaultdict(lambda: [0, 0, 1 << 60])
+    for f in range(files):
+        lines = []
+        for _ in range(rows // files):
+            k, v = random.randrange(KEYS), random.randrange(-1000, 1000)
+            lines.append('{"k":%d,"v":%d}' % (k, v))
+            sums = expected[k]
+            sums[0], sums[1], sums[2] = sums[0] + 1, sums[1] + v, min(sums[2], v)
+        project.write(f"in/{f:02d}.jsonl", "\n".join(lines) + "\n")
+    return {k: tuple(sums) for k, sums in expected.items()}
+
+
+def result(project):
+    rows = lake.by_deltalake(project.root / "lake/gold/sum").to_pylist()
+    assert len({row["k"] for row in rows}) == len(rows)
+    return {row["k"]: (row["n"], row["total"], row["low"]) for row in rows}
+
+
+def test_every_key_counts_all_its_rows(project):
+    expected = write(project, 90000)
+    project.run("pipelines/p.lua")
+    assert result(project) == expected
+    assert (project.root / "lake/_weir/p/ledger/cold").exists(), "so many keys do not fit"
+    assert not list((project.root / "lake/_weir/p/ledger/cold").iterdir()), "nothing of it is left behind"
+
+
+def test_killed_again_and_again_it_goes_on_from_records_and_snapshots(project):
+    expected = write(project, 90000)
+    for n in range(4):
+        process = project.start("run", "pipelines/p.lua", "--until-end", "--quiet", "--json")
+        until = time.monotonic() + 0.5 + 0.5 * n
+        while process.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+    project.run("pipelines/p.lua")
+    assert result(project) == expected
+
+
+def test_rows_are_taken_back_from_keys_on_disk(project):
+    """A model over a model: what changes upstream is un-counted downstream, wherever it lies."""
+    expected = write(project, 60000)
+    project.write("rules/sizes.lua", """return model "gold.sizes" {
+      from = "gold.sum", by = { "n" }, measures = { keys = count(), total = sum "total" }, into = delta { mode = "merge" } }""")
+    project.run("pipelines/p.lua")
+    sizes = collections.defaultdict(lambda: [0, 0])
+    for n, total, _ in expected.values():
+        sizes[n][0] += 1
+        sizes[n][1] += total
+    rows = lake.by_deltalake(project.root / "lake/gold/sizes").to_pylist()
+    assert {row["n"]: (row["keys"], row["total"]) for row in rows} == {n: tuple(s) for n, s in sizes.items()}
+
+
+def test_a_disk_that_fails_stops_the_run_and_names_the_way_out(project):
+    write(project, 90000)
+    (project.root / "lake/_weir/p/ledger").mkdir(parents=True)
+    (project.root / "lake/_weir/p/ledger/cold").write_text("in the way")
+    outcome = project.weir("run", "pipelines/p.lua", "--until-end", "--quiet")
+    assert outcome.code == 3 and "memory.state" in outcome.err, outcome
+    (project.root / "lake/_weir/p/ledger/cold").unlink()
+    project.run("pipelines/p.lua")

@@ -1,0 +1,189 @@
+/* A table with more keys than its budget against one that keeps them all: the same values, images
+ * and dumps, whatever is where. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "core/signal.h"
+#include "random.h"
+#include "state/table.h"
+
+enum { KEYS = 12000, BATCH = 200, BATCHES = 400, EPOCH = 7 };
+
+struct value {
+    uint64_t count;
+    uint64_t sum;
+    uint64_t more[6];
+};
+
+static struct weir_signal brought;
+static char folder[] = "/tmp/weir-cold-XXXXXX";
+
+static struct weir_table *make(bool disk, int number) {
+    struct weir_error err = {0};
+    struct weir_table_config config = {.declaration = "gold.test",
+                                       .cell = "window",
+                                       .shape = 7,
+                                       .value_bytes = sizeof(struct value),
+                                       .max_bytes = 512 << 10,
+                                       .option = "memory.state"};
+    config.max_bytes = disk ? config.max_bytes : 0;
+    struct weir_table *table = weir_table_create(&config, &err);
+    assert_non_null(table);
+    if (disk) {
+        char path[256];
+        snprintf(path, sizeof(path), "%s/%d", folder, number);
+        const struct weir_table_disk where = {.path = path, .signal = &brought};
+        assert_int_equal(weir_table_allow_disk(table, &where, &err), WEIR_OK);
+    }
+    return table;
+}
+
+/* All of these keys are in memory when it returns. */
+static void bring(struct weir_table *table, const uint64_t *keys, int32_t count) {
+    uint32_t offsets[BATCH + 1];
+    uint64_t hashes[BATCH];
+    struct weir_error err = {0};
+    bool waits;
+    for (int32_t i = 0; i < count; i++) {
+        offsets[i] = (uint32_t)i * 8;
+        hashes[i] = weir_table_hash(table, &keys[i], 8);
+    }
+    offsets[count] = (uint32_t)count * 8;
+    assert_int_equal(
+        weir_table_need(table, (const uint8_t *)keys, offsets, hashes, count, &waits, &err),
+        WEIR_OK);
+    for (bool done = !waits; !done;) {
+        weir_signal_wait(&brought, 1000);
+        assert_int_equal(weir_table_bring(table, &done, &err), WEIR_OK);
+    }
+}
+
+static void change(struct weir_table *table, uint64_t key, uint64_t by) {
+    struct weir_error err = {0};
+    bool created;
+    struct weir_slot *slot =
+        weir_table_get(table, weir_table_hash(table, &key, 8), &key, 8, &created, &err);
+    assert_non_null(slot);
+    assert_true(created || weir_table_touch(table, slot) == WEIR_OK);
+    struct value *value = weir_slot_value(table, slot);
+    value->count++;
+    value->sum += by;
+    if (by % 97 == 0) { /* now and then a key goes */
+        assert_int_equal(weir_table_delete(table, slot, false), WEIR_OK);
+    }
+}
+
+static void end_epoch(struct weir_table *table, struct weir_buffer *records) {
+    struct weir_error err = {0};
+    bool done = false;
+    assert_int_equal(weir_table_seal(table, &err), WEIR_OK);
+    while (!done) {
+        assert_int_equal(weir_table_collect(table, records, 100, &done, &err), WEIR_OK);
+    }
+}
+
+static void make_room(struct weir_table *table) {
+    struct weir_error err = {0};
+    bool crowded;
+    assert_int_equal(weir_table_make_room(table, &crowded, &err), WEIR_OK);
+}
+
+static void same(struct weir_table *table, struct weir_table *truth) {
+    for (uint64_t from = 0; from < KEYS; from += BATCH) {
+        uint64_t keys[BATCH];
+        for (int32_t i = 0; i < BATCH; i++) {
+            keys[i] = from + (uint64_t)i;
+        }
+        bring(table, keys, BATCH);
+        for (int32_t i = 0; i < BATCH; i++) {
+            struct weir_slot *is =
+                weir_table_find(table, weir_table_hash(table, &keys[i], 8), &keys[i], 8);
+            struct weir_slot *must =
+                weir_table_find(truth, weir_table_hash(truth, &keys[i], 8), &keys[i], 8);
+            assert_int_equal(is != NULL, must != NULL);
+            if (is != NULL) {
+                assert_memory_equal(weir_slot_value(table, is), weir_slot_value(truth, must),
+                                    sizeof(struct value));
+                assert_int_equal(is->sequence, must->sequence);
+            }
+        }
+        make_room(table);
+    }
+}
+
+static void a_table_on_disk_is_one_in_memory(void **state) {
+    struct weir_table *table = make(true, 1);
+    struct weir_table *truth = make(false, 0);
+    struct weir_buffer records; /* of epochs since the dump began */
+    struct weir_buffer ignored;
+    struct weir_buffer dump;
+    struct weir_cell_cursor cursor = {0};
+    struct weir_error err = {0};
+    bool dumped = false;
+    (void)state;
+    weir_buffer_init(&records, 256 << 20);
+    weir_buffer_init(&ignored, 256 << 20);
+    weir_buffer_init(&dump, 256 << 20);
+    for (int b = 0; b < BATCHES; b++) {
+        uint64_t keys[BATCH];
+        for (int32_t i = 0; i < BATCH; i++) {
+            keys[i] = below(2) == 0 ? below(KEYS) : below(KEYS / 20);
+        }
+        bring(table, keys, BATCH);
+        for (int32_t i = 0; i < BATCH; i++) {
+            uint64_t by = below(1000);
+            change(table, keys[i], by);
+            change(truth, keys[i], by);
+        }
+        make_room(table);
+        bool dumping = b >= BATCHES / 2;
+        if (dumping && !dumped) { /* while all goes on */
+            assert_int_equal(weir_table_dump(table, &cursor, &dump, 300, &dumped, &err), WEIR_OK);
+        }
+        if (b % EPOCH == EPOCH - 1) {
+            weir_buffer_clear(&ignored);
+            end_epoch(table, dumping ? &records : &ignored);
+            end_epoch(truth, &ignored);
+        }
+    }
+    struct weir_table_disk_figures figures = weir_table_disk_figures(table);
+    assert_true(figures.keys > 0 && figures.found > 1000);
+    while (!dumped) {
+        assert_int_equal(weir_table_dump(table, &cursor, &dump, 300, &dumped, &err), WEIR_OK);
+    }
+    end_epoch(table, &records);
+    same(table, truth);
+    /* and what a crash leaves makes it again, on disk and in memory */
+    for (int disk = 0; disk < 2; disk++) {
+        struct weir_table *again = make(disk == 1, 2);
+        assert_int_equal(weir_table_apply(again, dump.data, dump.size, &err), WEIR_OK);
+        assert_int_equal(weir_table_apply(again, records.data, records.size, &err), WEIR_OK);
+        same(again, truth);
+        weir_table_destroy(again);
+    }
+    weir_table_destroy(table);
+    weir_table_destroy(truth);
+    weir_buffer_fini(&records);
+    weir_buffer_fini(&ignored);
+    weir_buffer_fini(&dump);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_table_on_disk_is_one_in_memory)};
+    struct weir_error err;
+    if (mkdtemp(folder) == NULL || weir_signal_init(&brought, &err) != WEIR_OK) {
+        return 1;
+    }
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    weir_signal_fini(&brought);
+    rmdir(folder);
+    return failed;
+}
