@@ -419,10 +419,12 @@ static int check_feed(struct delta_source *delta, struct weir_error *err) {
         newest = delta->from_version;
         weir_delta_snapshot_destroy(first);
     }
-    return rc == WEIR_OK && !on
-               ? weir_error_wrap(err, "%s: set the property delta.enableChangeDataFeed = true",
-                                 (delta_feed_is_off(newest, err), delta->url))
-               : rc;
+    if (rc != WEIR_OK || on) {
+        return rc;
+    }
+    (void)delta_feed_is_off(newest, err);
+    return weir_error_wrap(err, "%s: set the property delta.enableChangeDataFeed = true",
+                           delta->url);
 }
 
 /* Where a source without a position begins. */
