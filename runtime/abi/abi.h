@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WEIR_ABI_VERSION 1
+#define WEIR_ABI_VERSION 2
 
 #ifdef __cplusplus
 extern "C" {

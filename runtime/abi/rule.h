@@ -15,6 +15,10 @@ struct weir_rule_run {
     double number;
     int32_t row;                 /* of `in` */
     int32_t position;            /* items so far */
+    const uint8_t *old;          /* the image of the key's state, of an older layout, with migrates */
+    const char *old_layout;      /* that layout, JSON */
+    int64_t old_version;
+    int32_t migrates;            /* 1: the item's state was written by another version, and its functions are to run */
 };
 
 struct weir_rule_text {
@@ -30,7 +34,7 @@ enum weir_rule_fold_kind {
     WEIR_RULE_FOLD_DISTINCT = 4
 };
 
-/* 0: no more; 1: a row; 2 + n: timer n is due. */
+/* 0: no more; 1: a row; 2 + n: timer n is due; -1: a key whose state is to be migrated, no more. */
 int32_t weir_rule_next(struct weir_rule_run *run);
 /* Why the last call returned NULL, -1 or an error code. */
 const char *weir_rule_error(struct weir_rule_run *run);

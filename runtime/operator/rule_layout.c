@@ -176,6 +176,21 @@ static int parse(const char *text, size_t length, struct rule_layout *layout,
     return rc;
 }
 
+int rule_layout_parse(const char *text, size_t length, uint64_t number, struct rule_layout **out,
+                      struct weir_error *err) {
+    struct rule_layout *layout = *out = calloc(1, sizeof *layout);
+    if (layout == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    layout->number = number;
+    int rc = parse(text, length, layout, err);
+    if (rc != WEIR_OK) {
+        rule_layout_destroy(layout);
+        *out = NULL;
+    }
+    return rc;
+}
+
 int rule_layout_find(const struct weir_rule_state *state, uint64_t number, struct rule_layout **out,
                      struct weir_error *err) {
     *out = NULL;
@@ -191,18 +206,7 @@ int rule_layout_find(const struct weir_rule_state *state, uint64_t number, struc
         char head[LINE_HEAD] = {0};
         memcpy(head, text + at, LINE_HEAD - 1);
         if (length > LINE_HEAD && strtoull(head, NULL, 16) == number) {
-            struct rule_layout *layout = calloc(1, sizeof *layout);
-            if (layout == NULL) {
-                return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
-            }
-            layout->number = number;
-            int rc = parse(text + at + LINE_HEAD, length - LINE_HEAD, layout, err);
-            if (rc != WEIR_OK) {
-                rule_layout_destroy(layout);
-                return rc;
-            }
-            *out = layout;
-            return WEIR_OK;
+            return rule_layout_parse(text + at + LINE_HEAD, length - LINE_HEAD, number, out, err);
         }
         at += length + 1;
     }

@@ -93,13 +93,17 @@ struct rule_rejected {
 };
 
 struct weir_rule_state {
-    struct weir_rule_run run;       /* first */
-    struct weir_rule_state **owner; /* what the tables' codecs are told; goes with them */
+    struct weir_rule_run run;           /* first */
+    struct weir_rule_state **owner;     /* what the codec of keys is told; goes with the table */
+    struct weir_rule_state **row_owner; /* and of rows that wait */
     char *declaration;
     int64_t version;
     uint64_t layout;
     char *layout_text; /* of this version, one JSON object */
-    bool migrates;
+    int64_t *steps;    /* versions migrate has functions for */
+    int32_t step_count;
+    struct rule_old *olds;           /* layouts that some key may still have */
+    struct weir_rule_state *retired; /* handed its keys on; what it sealed is being collected */
     struct rule_cell *cells;
     int32_t cell_count;
     char **timers;
@@ -133,6 +137,7 @@ struct weir_rule_state {
     bool looked;
     bool touched;
     bool created;
+    bool moved; /* its state was of another layout */
     bool layout_written;
     int32_t key_cell; /* whose key weir_rule_key gave last, or -1 */
     int32_t *emitted; /* by target: rows before the item */
@@ -162,6 +167,7 @@ struct weir_rule_state {
 };
 
 /* rule_state.c */
+int rule_slots_restore(struct weir_rule_state *state, struct weir_error *err) WEIR_MUST_CHECK;
 struct rule_slot *rule_slot_of(const struct weir_rule_state *state, struct weir_slot *slot);
 void rule_slot_fini(void *context, void *value);
 static inline uint8_t *rule_record(const struct rule_cell *cell, struct rule_block *block,
@@ -193,6 +199,8 @@ int rule_cell_init(struct rule_cell *to, const struct weir_rule_cell *from,
                    struct weir_error *err) WEIR_MUST_CHECK;
 void rule_cell_fini(struct rule_cell *cell);
 /* Of those recorded; the caller's to destroy. WEIR_E_CORRUPT: there is none of this number. */
+int rule_layout_parse(const char *text, size_t length, uint64_t number, struct rule_layout **out,
+                      struct weir_error *err) WEIR_MUST_CHECK;
 int rule_layout_find(const struct weir_rule_state *state, uint64_t number, struct rule_layout **out,
                      struct weir_error *err) WEIR_MUST_CHECK;
 void rule_layout_destroy(struct rule_layout *layout);
@@ -213,11 +221,67 @@ int rule_timer_apply(struct weir_rule_state *state, const struct rule_pending *p
 int32_t rule_timer_take(struct weir_rule_state *state, bool clock, int64_t *at_us);
 int rule_timers_restore(struct weir_rule_state *state, struct weir_error *err) WEIR_MUST_CHECK;
 
-/* rule_cells.c */
+/* rule_item.c */
 /* Looks the item's key up. */
 struct rule_slot *rule_slot_read(struct weir_rule_state *state);
+/* The item's slot, about to be written; made if there is none. NULL: state->failure. */
+struct rule_slot *rule_slot_write(struct weir_rule_state *state);
+bool rule_layout_write(struct weir_rule_state *state);
 void rule_item_keep(struct weir_rule_state *state);
 void rule_item_undo(struct weir_rule_state *state);
+/* The item's fault: the loop throws it. */
+void rule_refuse(struct weir_rule_state *state, const char *format, ...) WEIR_PRINTF(2, 3);
+void rule_no_memory(struct weir_rule_state *state);
+/* The bytes as they are, to be put back if the item is undone. */
+bool rule_note(struct weir_rule_state *state, void *at, size_t size);
+bool rule_add_part(struct weir_rule_state *state, struct rule_parts *parts, void *part,
+                   size_t size);
+/* Memory of the item's. NULL: state->failure. */
+void *rule_take(struct weir_rule_state *state, size_t size);
+bool rule_drop_texts(struct weir_rule_state *state, const struct rule_cell *cell,
+                     const uint8_t *record);
+
+/* rule_cells.c */
+struct rule_block *rule_block_of(struct weir_rule_state *state, int32_t cell);
+bool rule_slot_is_empty(const struct weir_rule_state *state, const struct rule_slot *value);
+/* The bytes of a field that is not null. */
+static inline const uint8_t *rule_field_bytes(const struct rule_field *field, const uint8_t *record,
+                                              size_t *size) {
+    const uint8_t *bytes = record + field->offset;
+    *size = field->width;
+    if (weir_type_is_bytes(field->type)) {
+        const struct weir_rule_text *text;
+        memcpy(&text, bytes, sizeof text);
+        bytes = (const uint8_t *)text->bytes;
+        *size = (size_t)text->length;
+    }
+    return bytes;
+}
+
+/* rule_fold.c */
+bool rule_field_same(const struct rule_field *field, const uint8_t *a, const uint8_t *b);
+
+/* rule_migrate.c */
+struct rule_old { /* another layout, and how its cells go on in this one's */
+    struct rule_old *next;
+    struct rule_layout *layout;
+    bool steps;                    /* functions are to run */
+    int32_t cells[RULE_CELLS_MAX]; /* by its cells: the one here that takes it, or -1 */
+    uint8_t fields[RULE_CELLS_MAX][RULE_FIELDS_MAX];
+};
+void rule_olds_destroy(struct rule_old *olds);
+/* The layout as this state goes on from it. WEIR_E_STATE: it cannot, and why. */
+int rule_old_of(struct weir_rule_state *state, uint64_t number, const struct rule_old **out,
+                struct weir_error *err) WEIR_MUST_CHECK;
+/* The same of a layout given as text. *out NULL: it is the state's own. */
+int rule_old_add(struct weir_rule_state *state, const char *text, uint64_t number,
+                 const struct rule_old **out, struct weir_error *err) WEIR_MUST_CHECK;
+/* The item's state, if it is of another layout, becomes of this one. false: state->failure. */
+bool rule_migrate(struct weir_rule_state *state);
+
+/* rule_take.c */
+/* Gives back the state keys were taken from, once nothing of it is to be recorded any more. */
+void rule_retire(struct weir_rule_state *state);
 
 /* rule_reject.c: keeps what the item did, or undoes it where it was rejected */
 void rule_item_end(struct weir_rule_state *state);

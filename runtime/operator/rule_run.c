@@ -47,6 +47,7 @@ void weir_rule_run_begin(struct weir_rule_state *state, const struct weir_rule_s
     state->in_item = false;
     state->run.position = position;
     state->first_position = position;
+    rule_retire(state);
     if (state->emitted_room < span->target_count) {
         int32_t *room = realloc(state->emitted, (size_t)span->target_count * sizeof *room);
         if (room == NULL) {
@@ -93,11 +94,15 @@ static void begin_item(struct weir_rule_state *state, int32_t item, const uint8_
     state->key_bytes = key;
     state->key_size = key_bytes;
     state->slot = NULL;
-    state->looked = state->touched = state->created = false;
+    state->looked = state->touched = state->created = state->moved = false;
+    state->run.migrates = 0;
     state->made_version = -1;
     state->run.position++;
     for (int32_t t = 0; t < state->span.target_count; t++) {
         state->emitted[t] = state->span.targets[t].count;
+    }
+    if (state->olds != NULL) {
+        (void)rule_migrate(state); /* state->failure says why not */
     }
 }
 
@@ -156,16 +161,24 @@ static bool is_full(const struct weir_rule_state *state) {
     return state->run.position - state->first_position >= state->span.most;
 }
 
-int32_t weir_rule_next(struct weir_rule_run *run) {
-    struct weir_rule_state *state = of(run);
-    if (state->in_item) {
+static void end_item(struct weir_rule_state *state) {
+    if (state->in_item && state->span.only_migrate) {
+        rule_item_undo(state);
+    } else if (state->in_item) {
         rule_item_end(state);
     }
+}
+
+int32_t weir_rule_next(struct weir_rule_run *run) {
+    struct weir_rule_state *state = of(run);
+    end_item(state);
     while (state->failure.code == WEIR_OK) {
         bool rows = state->next_item < state->span.count;
         const struct weir_rule_item *item = &state->span.items[state->next_item];
         enum due_kind due =
-            next_due(state, rows ? item->gate_us : state->span.gate_us, state->span.clock_us);
+            state->span.only_migrate
+                ? DUE_NONE
+                : next_due(state, rows ? item->gate_us : state->span.gate_us, state->span.clock_us);
         if (due == DUE_NONE && !rows) {
             state->finished = true;
             return 0;
@@ -183,7 +196,7 @@ int32_t weir_rule_next(struct weir_rule_run *run) {
         }
         if (due != DUE_NONE) {
             int32_t timer = fire(state, due == DUE_CLOCK);
-            if (timer >= 0) {
+            if (timer >= 0 && state->failure.code == WEIR_OK) {
                 return 2 + timer;
             }
             continue; /* no timer is called that any more */
@@ -193,16 +206,16 @@ int32_t weir_rule_next(struct weir_rule_run *run) {
         run->time_us = item->time_us;
         state->item_gate = item->gate_us;
         begin_item(state, state->next_item++, item->key, item->key_bytes);
-        return 1;
+        if (state->failure.code == WEIR_OK) {
+            return state->span.only_migrate ? -1 : 1;
+        }
     }
     return 0;
 }
 
 int weir_rule_run_end(struct weir_rule_state *state, enum weir_rule_end *end,
                       struct weir_error *err) {
-    if (state->in_item) {
-        rule_item_end(state);
-    }
+    end_item(state);
     *end = state->stopped ? WEIR_RULE_STOPPED : state->finished ? WEIR_RULE_DONE : WEIR_RULE_MORE;
     state->finished = false;
     return weir_rule_run_failed(state, err);

@@ -201,9 +201,14 @@ struct weir_rule_state *weir_rule_state_create(const struct weir_rule_config *co
     }
     int rc = WEIR_OK;
     state->owner = malloc(sizeof(struct weir_rule_state *));
+    state->row_owner = malloc(sizeof(struct weir_rule_state *));
     state->declaration = strdup(config->declaration);
     state->version = config->version;
-    state->migrates = config->migrates;
+    state->steps = calloc((size_t)config->step_count + 1, sizeof *state->steps);
+    if (state->steps != NULL && config->step_count > 0) {
+        memcpy(state->steps, config->steps, (size_t)config->step_count * sizeof *state->steps);
+        state->step_count = config->step_count;
+    }
     state->key = config->key;
     state->key_cell = -1;
     state->ttl_us = config->ttl_us;
@@ -216,14 +221,14 @@ struct weir_rule_state *weir_rule_state_create(const struct weir_rule_config *co
     weir_buffer_init(&state->fired_key, 1 << 20);
     weir_buffer_init(&state->reasons, 16 << 20);
     if (state->owner == NULL || state->declaration == NULL || state->cells == NULL ||
-        state->timers == NULL) {
+        state->timers == NULL || state->row_owner == NULL || state->steps == NULL) {
         rc = weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", config->declaration);
     } else if (config->cell_count > RULE_CELLS_MAX) {
         rc = weir_error_set(err, WEIR_E_CONFIG, "%s: more than %d state cells", config->declaration,
                             RULE_CELLS_MAX);
     }
     if (rc == WEIR_OK) {
-        *state->owner = state;
+        *state->owner = *state->row_owner = state;
     }
     for (int32_t c = 0; rc == WEIR_OK && c < config->cell_count; c++) {
         state->cell_count = c + 1;
@@ -251,7 +256,7 @@ struct weir_rule_state *weir_rule_state_create(const struct weir_rule_config *co
         state->timer_table =
             make_table(config, "timers", shape, sizeof(struct rule_timer), NULL, NULL, err);
         state->row_table = make_table(config, "rows", 1, sizeof(struct row_value), &row_codec,
-                                      (void *)state->owner, err);
+                                      (void *)state->row_owner, err);
         rc = state->table == NULL || state->timer_table == NULL || state->row_table == NULL
                  ? WEIR_E_NOMEM
                  : WEIR_OK;
@@ -299,6 +304,10 @@ void weir_rule_state_destroy(struct weir_rule_state *state) {
     free(state->cells);
     free(state->timers);
     free((void *)state->owner);
+    free((void *)state->row_owner);
+    free(state->steps);
+    rule_olds_destroy(state->olds);
+    weir_rule_state_destroy(state->retired);
     free(state->declaration);
     free(state);
 }
@@ -349,8 +358,8 @@ static int rows_restore(struct weir_rule_state *state, struct weir_error *err) {
     return WEIR_OK;
 }
 
-/* Every key that can expire; and whether all was written under this layout. */
-static int slots_restore(struct weir_rule_state *state, struct weir_error *err) {
+/* Every key that can expire; and whether what another layout wrote goes on here. */
+int rule_slots_restore(struct weir_rule_state *state, struct weir_error *err) {
     state->expiry.count = 0;
     for (uint32_t n = 1; n <= weir_table_slots(state->table); n++) {
         struct weir_slot *slot = weir_table_slot(state->table, n);
@@ -359,12 +368,12 @@ static int slots_restore(struct weir_rule_state *state, struct weir_error *err) 
         }
         struct rule_slot *value = rule_slot_of(state, slot);
         value->expires = 0;
-        if (value->raw != NULL && !state->migrates) {
-            return weir_error_set(err, WEIR_E_STATE,
-                                  "%s: its state was declared otherwise when it was written; put "
-                                  "it back, or give the "
-                                  "new form of the rule another name beside it",
-                                  state->declaration);
+        if (value->raw != NULL) {
+            const struct rule_old *old;
+            int rc = rule_old_of(state, value->layout, &old, err);
+            if (rc != WEIR_OK) {
+                return rc;
+            }
         }
         struct rule_due due = {value->changed_us + state->ttl_us, slot->sequence, n,
                                slot->sequence};
@@ -378,50 +387,6 @@ static int slots_restore(struct weir_rule_state *state, struct weir_error *err) 
 
 int weir_rule_state_restore(struct weir_rule_state *state, struct weir_error *err) {
     int rc = rows_restore(state, err);
-    rc = rc == WEIR_OK ? slots_restore(state, err) : rc;
+    rc = rc == WEIR_OK ? rule_slots_restore(state, err) : rc;
     return rc == WEIR_OK ? rule_timers_restore(state, err) : rc;
-}
-
-int weir_rule_state_check(const struct weir_rule_state *to, const struct weir_rule_state *from,
-                          struct weir_error *err) {
-    if (to->layout == from->layout) {
-        return WEIR_OK;
-    }
-    if (weir_table_keys(from->table) == 0) {
-        return WEIR_OK;
-    }
-    return weir_error_set(err, WEIR_E_STATE,
-                          "%s: its state is declared otherwise than what it holds; put it back, or "
-                          "give the new form of the rule another name beside it",
-                          to->declaration);
-}
-
-int weir_rule_state_take(struct weir_rule_state *to, struct weir_rule_state *from,
-                         struct weir_error *err) {
-    if (to->layout != from->layout) {
-        return WEIR_OK; /* empty: see check */
-    }
-    struct rule_heap heaps[4] = {to->event_timers, to->clock_timers, to->expiry, to->rows};
-    struct weir_table *tables[3] = {to->table, to->timer_table, to->row_table};
-    struct weir_rule_state **owner = to->owner;
-    to->owner = from->owner; /* the tables know it */
-    *to->owner = to;
-    from->owner = owner;
-    *from->owner = from;
-    to->event_timers = from->event_timers;
-    to->clock_timers = from->clock_timers;
-    to->rows = from->rows;
-    to->expiry = from->expiry;
-    to->table = from->table;
-    to->timer_table = from->timer_table;
-    to->row_table = from->row_table;
-    to->arrival = from->arrival;
-    from->event_timers = heaps[0];
-    from->clock_timers = heaps[1];
-    from->expiry = heaps[2];
-    from->rows = heaps[3];
-    from->table = tables[0];
-    from->timer_table = tables[1];
-    from->row_table = tables[2];
-    return to->ttl_us == from->ttl_us ? WEIR_OK : slots_restore(to, err);
 }

@@ -44,14 +44,16 @@ struct weir_rule_config {
     int32_t cell_count;
     const char *const *timers; /* names */
     int32_t timer_count;
-    int64_t ttl_us;    /* 0: for ever */
-    bool ttl_by_clock; /* else event time */
-    bool migrates;     /* from every version before this one that may be met */
+    int64_t ttl_us;       /* 0: for ever */
+    bool ttl_by_clock;    /* else event time */
+    const int64_t *steps; /* versions `migrate` has functions for; < 0: ways back */
+    int32_t step_count;
     size_t max_bytes;
     const char *option;
 };
 
 struct weir_rule_state;
+struct weir_rule_item;
 
 struct weir_rule_state *weir_rule_state_create(const struct weir_rule_config *config,
                                                struct weir_error *err);
@@ -65,12 +67,22 @@ int32_t weir_rule_state_shows(struct weir_rule_state *state, const struct weir_k
 /* After all images were applied: heaps of timers are made, and what was written under another
  * layout is looked at. WEIR_E_STATE names the cell whose shape changed, and the way out. */
 int weir_rule_state_restore(struct weir_rule_state *state, struct weir_error *err) WEIR_MUST_CHECK;
-/* Can what `from` holds go on here? */
-int weir_rule_state_check(const struct weir_rule_state *to, const struct weir_rule_state *from,
+/* Can what `from` holds go on here? WEIR_E_STATE says why not. */
+int weir_rule_state_check(struct weir_rule_state *to, const struct weir_rule_state *from,
                           struct weir_error *err) WEIR_MUST_CHECK;
-/* Hot reload: takes all of it. */
-int weir_rule_state_take(struct weir_rule_state *to, struct weir_rule_state *from,
+/* Hot reload: takes all of it. Where cells are declared otherwise, keys go over as images, which
+ * takes some hundred nanoseconds each, and `to` keeps `*from`, which becomes NULL, until what was
+ * sealed of it is collected. */
+int weir_rule_state_take(struct weir_rule_state *to, struct weir_rule_state **from,
                          struct weir_error *err) WEIR_MUST_CHECK;
+/* For a trial: the next some keys of `from`, as images, are `to`'s, which nobody else uses; a span
+ * of them, to be run with `only_migrate`, and dropped again. *count 0: there are no more. */
+int weir_rule_state_borrow(struct weir_rule_state *to, struct weir_rule_state *from,
+                           struct weir_cell_cursor *cursor, struct weir_rule_item *items,
+                           int32_t room, int32_t *count, struct weir_error *err) WEIR_MUST_CHECK;
+int weir_rule_state_give_back(struct weir_rule_state *to, struct weir_error *err) WEIR_MUST_CHECK;
+/* Do functions run when this state goes on with what `from` holds? */
+bool weir_rule_state_migrates(struct weir_rule_state *to, const struct weir_rule_state *from);
 /* Bytes a key costs at least, for estimates. */
 size_t weir_rule_state_estimate(const struct weir_rule_state *state);
 
@@ -114,11 +126,12 @@ struct weir_rule_target { /* a dataset emitted to */
 struct weir_rule_span {
     const struct weir_rule_item *items;
     int32_t count;
-    int64_t gate_us;  /* after the items */
-    int64_t clock_us; /* clock timers up to it fire before the items; INT64_MIN: none */
-    int64_t event_us; /* what clock timers count as event time */
-    int32_t stop_at;  /* items and timers; in replay, a breach was recorded here; -1 */
-    int32_t most;     /* items and timers of one span */
+    int64_t gate_us;   /* after the items */
+    int64_t clock_us;  /* clock timers up to it fire before the items; INT64_MIN: none */
+    int64_t event_us;  /* what clock timers count as event time */
+    bool only_migrate; /* a trial: nothing else runs, and everything is undone */
+    int32_t stop_at;   /* items and timers; in replay, a breach was recorded here; -1 */
+    int32_t most;      /* items and timers of one span */
     struct weir_rule_target *targets;
     int32_t target_count;
 };

@@ -234,6 +234,17 @@ int weir_graph_save(struct weir_graph *graph, struct weir_buffer *out) WEIR_MUST
 int weir_graph_load(struct weir_graph *graph, const uint8_t *bytes, size_t length,
                     struct weir_error *err) WEIR_MUST_CHECK;
 /* Moves state from `from` into `to` (weir_graph_check_state said yes): hot reload. */
+/* `to` is made for this alone: the functions that migrate state are tried on keys of `from`, some
+ * hundred a call, and nothing stays of it. WEIR_E_STATE: what one of them threw, and of which key.
+ */
+struct weir_graph_trial {
+    int32_t node;
+    struct weir_cell_cursor cursor;
+};
+bool weir_graph_wants_trial(struct weir_graph *to, struct weir_graph *from);
+int weir_graph_try_state(struct weir_graph *to, struct weir_graph *from,
+                         struct weir_graph_trial *trial, bool *done,
+                         struct weir_error *err) WEIR_MUST_CHECK;
 int weir_graph_take_state(struct weir_graph *to, struct weir_graph *from,
                           struct weir_error *err) WEIR_MUST_CHECK;
 /* The lowest watermark of any declared time, WEIR_WATERMARK_NONE before the first. */

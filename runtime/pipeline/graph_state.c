@@ -231,7 +231,7 @@ int weir_graph_take_state(struct weir_graph *to, struct weir_graph *from, struct
             over_take_state(node, old);
         }
         if (old->rule != NULL && node->rule != NULL) {
-            int rc = weir_rule_state_take(rule_state(node), rule_state(old), err);
+            int rc = rule_take_over(node, old, err);
             if (rc != WEIR_OK) {
                 return rc;
             }
@@ -266,4 +266,35 @@ int weir_graph_take_state(struct weir_graph *to, struct weir_graph *from, struct
         }
     }
     return WEIR_OK;
+}
+
+static bool wants_trial(struct weir_node *node, struct weir_node *old) {
+    return node->rule != NULL && old != NULL && old->rule != NULL &&
+           weir_rule_state_migrates(rule_state(node), rule_state(old));
+}
+
+bool weir_graph_wants_trial(struct weir_graph *to, struct weir_graph *from) {
+    for (int32_t i = 0; i < to->node_count; i++) {
+        if (wants_trial(to->nodes[i], graph_node(from, to->nodes[i]->name))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int weir_graph_try_state(struct weir_graph *to, struct weir_graph *from,
+                         struct weir_graph_trial *trial, bool *done, struct weir_error *err) {
+    *done = trial->node == to->node_count;
+    if (*done) {
+        return WEIR_OK;
+    }
+    struct weir_node *node = to->nodes[trial->node];
+    struct weir_node *old = graph_node(from, node->name);
+    bool whole = true;
+    int rc = wants_trial(node, old) ? rule_try(node, old, &trial->cursor, &whole, err) : WEIR_OK;
+    if (whole) {
+        trial->node++;
+        trial->cursor = (struct weir_cell_cursor){0};
+    }
+    return rc;
 }

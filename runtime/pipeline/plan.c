@@ -451,7 +451,11 @@ static void read_rule(struct reader *r, const json_t *value, struct weir_plan_st
     rule->version = integer(r, object, "version", 1);
     rule->ttl_us = integer(r, object, "ttl_us", 0);
     rule->ttl_by_clock = json_is_true(member(object, "ttl_by_clock"));
-    rule->migrates = json_is_true(member(object, "migrates"));
+    rule->migrates = list(r, object, "migrates", sizeof(*rule->migrates), &rule->migrate_count);
+    for (int32_t i = 0; i < rule->migrate_count; i++) {
+        rule->migrates[i] =
+            json_integer_value(json_array_get(member(object, "migrates"), (size_t)i));
+    }
     rule->cells = list(r, object, "state", sizeof(*rule->cells), &rule->cell_count);
     for (int32_t i = 0; i < rule->cell_count; i++) {
         json_t *cell = json_array_get(member(object, "state"), (size_t)i);
@@ -739,6 +743,7 @@ static void fini_rule(struct weir_plan_rule *rule) {
     }
     free(rule->key);
     free(rule->timers);
+    free(rule->migrates);
     free(rule->cells);
     free(rule->emits);
     free(rule);

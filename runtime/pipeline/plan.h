@@ -190,7 +190,8 @@ struct weir_plan_rule { /* rows of a stream go through a function with keyed sta
     int64_t version;
     int64_t ttl_us;
     bool ttl_by_clock;
-    bool migrates;
+    int64_t *migrates; /* versions it has functions for; < 0: ways back */
+    int32_t migrate_count;
 };
 
 struct weir_plan_stream {

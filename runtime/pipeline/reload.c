@@ -31,6 +31,7 @@ enum {
     FILES_MAX = 4096,
     OUTPUT_MAX = 8192,
     SETTINGS_MAX = 64,
+    TRIAL_NS = 500000,  /* a turn */
     COLLECT_CYCLES = 2, /* the second takes what finalizers let go */
 };
 
@@ -67,6 +68,8 @@ struct reload {
     uint32_t news; /* of all sources, as seen last */
     struct version staged;
     struct version previous;
+    struct version trial; /* its functions are being tried on the state there is */
+    struct weir_graph_trial trial_at;
     int32_t cycles; /* of collecting what the set before left behind, still to be done */
 };
 
@@ -382,6 +385,65 @@ static int load_version(struct weir_pipeline *p, struct weir_rule_set *rule_set,
     return rc;
 }
 
+/* Staged for the next seal; takes the version. */
+static void stage_version(struct weir_pipeline *p, struct reload *r, const struct version *v) {
+    char text[OUTPUT_MAX];
+    version_fini(&r->staged);
+    r->staged = *v;
+    snprintf(text, sizeof(text), "reload: rule set %.8s is staged for the next seal",
+             weir_rule_set_hash(v->rule_set));
+    if (WEIR_FAULT(reload_staged)) {
+        weir_log_error("reload", "injected at reload_staged");
+    }
+    tell(p, text);
+}
+
+static void end_trial(struct reload *r) {
+    version_fini(&r->trial);
+    r->trial_at = (struct weir_graph_trial){0};
+}
+
+/* Functions that migrate state are tried on every key before a version is staged, a slice a turn;
+ * a graph they ran in has served. */
+static void try_version(struct weir_pipeline *p, struct reload *r) {
+    struct weir_error err = {0};
+    int64_t end_ns = weir_clock_mono_ns() + TRIAL_NS;
+    bool done = false;
+    int rc = WEIR_OK;
+    while (rc == WEIR_OK && !done && weir_clock_mono_ns() < end_ns) {
+        rc = weir_graph_try_state(r->trial.graph, p->graph, &r->trial_at, &done, &err);
+    }
+    if (rc == WEIR_OK && !done) {
+        weir_signal_raise(&p->signal); /* the next turn comes at once */
+        return;
+    }
+    struct version v = {0};
+    if (rc == WEIR_OK) {
+        rc = load_version(p, weir_rule_set_ref(r->trial.rule_set), &v, &err);
+    }
+    end_trial(r);
+    if (rc == WEIR_OK) {
+        stage_version(p, r, &v);
+        p->dirty = true;
+        return;
+    }
+    char text[OUTPUT_MAX];
+    snprintf(text, sizeof(text), "reload refused, the old rules go on: %s", err.message);
+    version_fini(&v);
+    tell(p, text);
+}
+
+/* Takes the version. */
+static void propose(struct weir_pipeline *p, struct reload *r, const struct version *v) {
+    end_trial(r);
+    if (weir_graph_wants_trial(v->graph, p->graph)) {
+        r->trial = *v;
+        weir_signal_raise(&p->signal);
+    } else {
+        stage_version(p, r, v);
+    }
+}
+
 static void stage(struct weir_pipeline *p, struct reload *r) {
     struct weir_error err = {0};
     struct weir_buffer report;
@@ -410,13 +472,9 @@ static void stage(struct weir_pipeline *p, struct reload *r) {
         snprintf(text, sizeof(text), "reload refused, the old rules go on: %s", err.message);
         version_fini(&v);
     } else {
-        version_fini(&r->staged);
-        r->staged = v;
-        snprintf(text, sizeof(text), "reload: rule set %.8s is staged for the next seal",
-                 weir_rule_set_hash(rule_set));
-        if (WEIR_FAULT(reload_staged)) {
-            weir_log_error("reload", "injected at reload_staged");
-        }
+        weir_buffer_fini(&report);
+        propose(p, r, &v);
+        return;
     }
     weir_buffer_fini(&report);
     tell(p, text);
@@ -444,6 +502,9 @@ int reload_step(struct weir_pipeline *p, struct weir_error *err) {
     }
     (void)err;
     look_at_news(p, r);
+    if (r->trial.graph != NULL) {
+        try_version(p, r);
+    }
     if (atomic_exchange(&p->rollback, false)) {
         if (r->previous.rule_set == NULL) {
             tell(p, "rollback: there was no reload to go back from");
@@ -451,9 +512,7 @@ int reload_step(struct weir_pipeline *p, struct weir_error *err) {
             struct version v = {0};
             struct weir_error why = {0};
             if (load_version(p, weir_rule_set_ref(r->previous.rule_set), &v, &why) == WEIR_OK) {
-                version_fini(&r->staged);
-                r->staged = v;
-                tell(p, "rollback: staged for the next seal");
+                propose(p, r, &v);
             } else {
                 version_fini(&v);
                 tell(p, why.message);
@@ -560,6 +619,7 @@ int reload_at_seal(struct weir_pipeline *p, struct weir_error *err) {
 }
 
 static void reload_free(struct reload *r) {
+    version_fini(&r->trial);
     version_fini(&r->staged);
     version_fini(&r->previous);
     for (int32_t i = 0; i < r->file_count; i++) {

@@ -78,7 +78,8 @@ static int init_state(struct weir_node *node, struct weir_error *err) {
             .timer_count = plan->timer_count,
             .ttl_us = plan->ttl_us,
             .ttl_by_clock = plan->ttl_by_clock,
-            .migrates = plan->migrates,
+            .steps = plan->migrates,
+            .step_count = plan->migrate_count,
             .max_bytes = (size_t)node->graph->plan->state_bytes,
             .option = "memory.state",
         };

@@ -16,4 +16,11 @@ void rule_tick(struct weir_node *node);
 int rule_fire(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 struct weir_show;
 int32_t rule_shows(struct weir_node *node, struct weir_show *shows, int32_t capacity);
+/* Hot reload: what `old` remembers. */
+int rule_take_over(struct weir_node *node, struct weir_node *old,
+                   struct weir_error *err) WEIR_MUST_CHECK;
+/* Hot reload: `node`, of a graph that is for nothing else, migrates some keys of `old` and forgets
+ * them again. The error is what its functions threw. */
+int rule_try(struct weir_node *node, struct weir_node *old, struct weir_cell_cursor *cursor,
+             bool *done, struct weir_error *err) WEIR_MUST_CHECK;
 struct weir_rule_state *rule_state(const struct weir_node *node);

@@ -328,6 +328,10 @@ struct weir_heap *weir_table_heap(struct weir_table *table) {
     return &table->heap;
 }
 
+bool weir_table_collected(const struct weir_table *table) {
+    return !table->sealed;
+}
+
 const char *weir_table_name(const struct weir_table *table) {
     return table->name;
 }

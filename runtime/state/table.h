@@ -153,6 +153,8 @@ struct weir_heap *weir_table_heap(struct weir_table *table);
 /* WEIR_E_LIMIT with the table's message when `extra` more bytes would pass the cap. */
 int weir_table_check_room(const struct weir_table *table, size_t extra,
                           struct weir_error *err) WEIR_MUST_CHECK;
+/* Nothing of the epoch sealed last is to be collected any more. */
+bool weir_table_collected(const struct weir_table *table);
 const char *weir_table_name(const struct weir_table *table); /* "gold.x/window" */
 
 /* --- more keys than fit: those that have not changed lately wait on disk (cold.h) --- */

@@ -197,8 +197,8 @@ def test_a_reload_turns_parameters_and_keeps_state_and_refuses_another_shape(pro
         turned = status()["rule_set"]
         world.feed([row, row], "b.jsonl")
         until(lambda: found() == [("c1", 1), ("c1", 3)])
-        project.write("rules/r0.lua", rule.replace("counter()", 'counter(), more = value "string"'))
-        until(lambda: "declared otherwise" in json.dumps(status()))
+        project.write("rules/r0.lua", rule.replace("counter()", 'value "int64"').replace("seen:add()", "seen:set(1)"))
+        until(lambda: "`seen` is gone, or declared otherwise" in json.dumps(status()))
         assert status()["rule_set"] == turned
     finally:
         process.kill()

@@ -6,6 +6,7 @@ local ffi = require "ffi"
 local codegen = require "weir.internal.codegen"
 local reject = require "weir.internal.reject"
 local row = require "weir.internal.row"
+local rule_migrate = require "weir.internal.rule_migrate"
 local time = require "weir.internal.time"
 local types = require "weir.internal.types"
 local value = require "weir.internal.value"
@@ -627,7 +628,7 @@ return write, begin
 end
 
 local loop_source = [[
-local fn, row, enter, warm, cold, holder, s, p, emit, begins, begin_count, next_item, timers, key_of, refuse, guard = ...
+local fn, row, enter, warm, cold, holder, s, p, emit, begins, begin_count, next_item, timers, key_of, refuse, guard, migrate = ...
 local state = { tries = 0, whole = 0 }
 local loop
 local function timer(number, h)
@@ -650,6 +651,9 @@ loop = function(call)
                 break
             end
             call.cursor = position
+            if h.migrates ~= 0 then
+                migrate(h, s)
+            end
             if kind == 1 then
                 row._weir_c = h["in"]
                 row._weir_i = h.row
@@ -659,7 +663,7 @@ loop = function(call)
                     local verdict = fn(row, s, p, emit)
                     if verdict ~= nil then refuse(h, verdict) end
                 end
-            else
+            elseif kind > 1 then
                 timer(kind - 1, h)
             end
         end
@@ -735,7 +739,8 @@ function rule_loop.make(spec, name)
     local parts = codegen.parts
     local process = spec.bind and spec.bind(function() return holder[0].time_us end) or spec.process
     local loop = chunk(process, row.view(spec.columns)(), parts.enter, parts.warm, parts.cold, holder, s, p, emit, begins, #begins,
-        ffi.C.weir_rule_next, fires, key_reader(spec.key), refuse, guard_of(spec.expects))
+        ffi.C.weir_rule_next, fires, key_reader(spec.key), refuse, guard_of(spec.expects),
+        rule_migrate.make(spec.migrate, spec.version))
     return loop, loop_source .. table.concat(sources, "\n")
 end
 

@@ -368,11 +368,22 @@ local function read_key(reader, field, input, of, at)
     return key, columns
 end
 
-local function check_migrate(reader, field)
-    if field then
-        reader:error("not-built", field.at, "`migrate` is not built yet", "give the new form of the rule another name beside it")
+-- Functions by the version they lead away from: n to n + 1, or -n back to n - 1.
+local function read_migrate(reader, field)
+    local steps, functions, list = json.array {}, {}, {}
+    local t = reader:want(field, "table", "migrate", "{ [1] = function(old, s) … end }")
+    for _, item in ipairs(t and reader:fields(t, field.value_at) or {}) do
+        if type(item.key) ~= "number" or item.key % 1 ~= 0 or item.key == 0 then
+            reader:error("type", item.at, "migrate has a function by the version it leads from: { [1] = function(old, s) … end }")
+        else
+            local f = reader:func(item, ("migrate[%d]"):format(item.key))
+            if f then
+                steps[#steps + 1], functions[item.key], list[#list + 1] = item.key, f.fn, f
+            end
+        end
     end
-    return false
+    table.sort(steps)
+    return steps, functions, list
 end
 
 -- The column in which a command says which version of its key it expects; the version is a cell the rule may read.
@@ -457,6 +468,7 @@ function rules.rule(project, reader, node, at, made)
     local params, param_texts = read_params(reader, named.params)
     local timers, fires, timer_functions = read_timers(reader, named.timers, of, #key_columns > 1 and key_columns or {})
     local process = reader:func(named.process, "process")
+    local steps, migrate, migrate_functions = read_migrate(reader, named.migrate)
     local parts
     if made then
         parts = made.parts(named, {
@@ -484,6 +496,7 @@ function rules.rule(project, reader, node, at, made)
         return nil
     end
     local spec = {
+        migrate = migrate, version = plan.state_version,
         process = process.fn, bind = parts and parts.bind, timers = timers, fires = fires, cells = cells, emits = emits, params = params,
         columns = input, key = key_columns,
         expects = expects,
@@ -491,6 +504,9 @@ function rules.rule(project, reader, node, at, made)
     check_uses(reader, process, { s = 2, p = 3, emit = 4 }, spec)
     for _, f in pairs(timer_functions) do
         check_uses(reader, f, { s = 2, p = 3, emit = 4 }, spec)
+    end
+    for _, f in ipairs(migrate_functions) do
+        check_uses(reader, f, { s = 2 }, spec)
     end
     local reads = function_check.row_function(reader, process, { of = of, from = from.name, columns = input, rejects = true })
     local list = project.functions
@@ -504,7 +520,7 @@ function rules.rule(project, reader, node, at, made)
     plan.rule = {
         key = key, by_arrival = by_arrival, timed = timed, ["function"] = #list - 1, timers = json.array(timers), state = cell_plans,
         span = parts and parts.span, version = plan.state_version, ttl_us = state.ttl_us or 0, ttl_by_clock = state.ttl_by_clock or false,
-        migrates = check_migrate(reader, named.migrate), emits = emit_plans, params = next(param_texts) and param_texts or nil,
+        migrates = steps, emits = emit_plans, params = next(param_texts) and param_texts or nil,
         versioned = expects and true or nil,
     }
     local names = {}
