@@ -379,11 +379,8 @@ function Matcher:matters(e)
     return any
 end
 
--- One row: `now` its time.
+-- One row that may matter: `now` its time.
 function Matcher:row(e, now)
-    if not self:matters(e) then
-        return
-    end
     local runs, held = nothing, 0
     self.rows = {}
     if self.s.runs:count() > 0 then
@@ -434,6 +431,14 @@ function Matcher:over(key, at)
     self:write(self:settle(complete, left, key), held, nil)
 end
 
+-- Inlined into the loop of rows these make traces of thousands of instructions, most of which are given up after milliseconds of recording:
+-- they are called, and what they call of the cells is compiled by itself.
+for _, f in pairs(Matcher) do
+    if type(f) == "function" and f ~= Matcher.matters then
+        jit.off(f)
+    end
+end
+
 -- The functions of the rule that the pattern is: process(e, s, p, emit) and the timer's. `spec`: places (steps that take rows, each with the
 -- guards behind it), steps (all of them), within (µs, or nil), skip, columns, those kept of earlier rows, tail (guards behind the last place), gaps (whether
 -- a row let pass matters), paths (whether it matters which rows were taken), sees (whether conditions look at them), emit(matcher, run, key, e)
@@ -478,7 +483,9 @@ function match.make(spec)
     local function process(row_time)
         return function(e, s, p, emit)
             self.s, self.p, self.send = s, p, emit
-            self:row(e, row_time())
+            if self:matters(e) then
+                self:row(e, row_time())
+            end
         end
     end
     local function within(key, s, p, emit, at)

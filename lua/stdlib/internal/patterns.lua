@@ -20,7 +20,7 @@ local options = {
 local step_options = { where = true, contiguity = true, consecutive = true, absent = true }
 local closeness = { "relaxed", "strict", "any" }
 local reserved = { key = true, started = true, ended = true }
-local SPAN = 64 -- rows of one call: its time budget is for many partial matches a row
+local SPAN = 16 -- rows of one call: its time budget is for many partial matches a row
 local STEPS_MAX, TIMES_MAX = 32, match.ROWS_MAX
 local QUANTITIES = '3, "2..4", "3+", "+", "*" or "?"'
 
