@@ -1,5 +1,5 @@
 """Keyed state four times as large as its memory: CPU of all threads a row, by how keys are drawn, beside the same rows with all keys in memory.
-The rows a second are what two cores would make of that if nothing else ran on them and nothing waited; the time it took is told beside it.
+The loop and the thread of the disk mostly take turns, so the rows of a CPU second are near what a quiet machine does in one; what it took here is told beside it.
 usage: state_on_disk.py [KEYS]   (WEIR_BUILD names the build directory, default build/release)"""
 
 import json
@@ -66,7 +66,7 @@ def main():
             whole, whole_wall, _ = run(folder, ["a.jsonl", f"{file}.jsonl"], 4 << 20)
             part, part_wall, _ = run(folder, ["a.jsonl", f"{file}.jsonl"], memory)
             cpu, floor = (part - spilled) / rows, (whole - loaded) / rows
-            print(f"state_on_disk/{file:8} {keys} keys, memory.state a quarter of them ({memory >> 10} MB): {cpu * 1e9:.0f} ns of CPU a row, {2 / cpu / 1e3:.0f} K rows/s of two cores "
+            print(f"state_on_disk/{file:8} {keys} keys, memory.state a quarter of them ({memory >> 10} MB): {cpu * 1e9:.0f} ns of CPU a row, {1 / cpu / 1e3:.0f} K rows a CPU second "
                   f"(all in memory {floor * 1e9:.0f} ns); took {(part_wall - spilled_wall):.1f} s (in memory {whole_wall - loaded_wall:.1f} s)", flush=True)
 
 
