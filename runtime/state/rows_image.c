@@ -22,6 +22,7 @@ static int cell_seal(void *self, struct weir_error *err) {
     rows->sealed_sequence = rows->next_sequence;
     rows->generation++;
     rows->sealed = true;
+    rows->told_next = false;
     return WEIR_OK;
 }
 
@@ -112,7 +113,10 @@ static int cell_collect(void *self, struct weir_buffer *out, size_t max_slots, b
         return WEIR_OK;
     }
     int rc = weir_image_put_header(out, rows->shape, rows->name);
-    rc = rc == WEIR_OK ? put_next(out, rows->sealed_sequence) : rc;
+    if (rc == WEIR_OK && !rows->told_next) { /* once, so that an epoch's images tell no slices */
+        rc = put_next(out, rows->sealed_sequence);
+        rows->told_next = rc == WEIR_OK;
+    }
     size_t empty = out->size;
     /* Rows before marks of them: those lie in later records, or were added before. */
     bool whole = rc == WEIR_OK;

@@ -60,6 +60,7 @@ struct weir_rows {
     uint32_t generation;      /* of the open epoch */
     bool timed;
     bool sealed;
+    bool told_next;          /* of the sealed epoch: its images say which sequence comes next */
     struct weir_spill marks; /* sequences of older rows that were marked */
     struct weir_spill sealed_marks;
     size_t count;

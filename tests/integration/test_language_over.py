@@ -57,6 +57,8 @@ def test_only_the_last_while_counts(project):
     world = World(project, COLUMNS, over(), rows, options=' commit = { every = "20ms" },').run()
     found = tidy(world.rows("gold.m", "k", *NAMES))
     assert found == tidy(judge(rows, f"select k, {SQL} from r group by k")) and len(found) == 3
+    outcome = project.weir("replay", "pipelines/p.lua", "--epoch", "1")
+    assert outcome.code == 0, outcome
 
 
 def test_a_sliding_window_is_the_last_while_and_forgets_groups_without_rows(project):

@@ -39,6 +39,8 @@ def test_the_table_comes_to_what_all_rows_come_to(project, window):
     windows = OVERLAPPING.get(window, "select *, time_bucket(interval 1 minute, time) w, w + interval 1 minute e from t")
     found = sorted(world.rows("gold.m", "k", "window_start", "window_end", "rows", "n", "hi", "kinds", "first_s"), key=str)
     assert found == recount(rows, f"select k, w, e, {COUNTED} from ({windows}) group by all")
+    outcome = project.weir("replay", "pipelines/p.lua", "--epoch", "1")
+    assert outcome.code == 0, outcome
 
 
 def test_a_model_of_it_takes_back_what_changed(project):
