@@ -1,5 +1,5 @@
 """Spark with delta-spark as judge of what is done to tables: merges by rewriting and by deletion vectors with and without a feed, replaced partitions, rows
-laid out anew, constraints and generated columns of either side, V2 checkpoints; and Spark writing to a table while a pipeline does. For the long tier:
+laid out anew, constraints, V2 checkpoints; and Spark writing to a table while a pipeline does. For the long tier:
 WEIR_SPARK=1 asks for it; without it this says that it skips."""
 import json
 import os
