@@ -94,7 +94,13 @@ static int init_keys(struct weir_node *node, struct weir_error *err) {
     struct rule *rule = node->rule;
     int32_t columns[KEYS_MAX];
     rule->key_schema = weir_schema_create();
-    if (rule->key_schema == NULL || rule->plan->key_count > KEYS_MAX) {
+    if (rule->plan->key_count > KEYS_MAX) {
+        return weir_error_set(err, WEIR_E_CONFIG,
+                              "its key has %d columns, and %d are the most; make one column of "
+                              "several in a stream before",
+                              rule->plan->key_count, KEYS_MAX);
+    }
+    if (rule->key_schema == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
     for (int32_t i = 0; i < rule->plan->key_count; i++) {

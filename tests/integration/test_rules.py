@@ -323,3 +323,12 @@ def test_what_is_wrong_with_a_rule_is_said_at_its_place(project, change, words):
     assert outcome.code == 1 and "rules/r1.lua:" in outcome.out + outcome.err, outcome
     for word in words:
         assert word in outcome.out + outcome.err, outcome
+
+
+def test_a_key_of_too_many_columns_says_so(project):
+    names = [f"c{n}" for n in range(65)]
+    rule = 'return rule "n" { on = "bronze.row", order = "arrival", key = { %s }, state = { n = counter() }, emits = { ["gold.n"] = { c0 = "string" } }, ' \
+           'process = function(e, s) s.n:add() end }' % ", ".join(f'"{name}"' for name in names)
+    World(project, {name: "string" for name in names}, [rule], [])
+    done = project.weir("run", "pipelines/p.lua", "--until-end")
+    assert done.code == 1 and "its key has 65 columns, and 64 are the most" in done.err, done
