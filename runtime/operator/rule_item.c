@@ -104,7 +104,9 @@ bool rule_drop_texts(struct weir_rule_state *state, const struct rule_cell *cell
 struct rule_slot *rule_slot_read(struct weir_rule_state *state) {
     if (!state->looked) {
         state->looked = true;
-        state->key_hash = weir_table_hash(state->table, state->key_bytes, state->key_size);
+        if (!state->hashed) {
+            state->key_hash = weir_table_hash(state->table, state->key_bytes, state->key_size);
+        }
         state->slot =
             weir_table_find(state->table, state->key_hash, state->key_bytes, state->key_size);
     }

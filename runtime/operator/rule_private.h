@@ -133,6 +133,9 @@ struct weir_rule_state {
     const uint8_t *key_bytes;
     uint32_t key_size;
     uint64_t key_hash;
+    bool hashed;                /* key_hash is the item's */
+    uint64_t ahead[RULE_AHEAD]; /* hashes of the span's first items */
+    int32_t ahead_count;
     struct weir_slot *slot; /* NULL: the key has none yet */
     bool looked;
     bool touched;

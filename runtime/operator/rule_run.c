@@ -16,8 +16,9 @@ struct weir_rule_run *weir_rule_state_run(struct weir_rule_state *state) {
 /* Keys lie scattered: what the span will read is asked for now. */
 static void look_ahead(struct weir_rule_state *state) {
     const struct weir_rule_span *span = &state->span;
-    uint64_t hashes[RULE_AHEAD];
+    uint64_t *hashes = state->ahead;
     int32_t count = span->count < RULE_AHEAD ? span->count : RULE_AHEAD;
+    state->ahead_count = count;
     for (int32_t i = 0; i < count; i++) {
         hashes[i] = weir_table_hash(state->table, span->items[i].key, span->items[i].key_bytes);
         weir_table_prefetch(state->table, hashes[i]);
@@ -94,6 +95,8 @@ static void begin_item(struct weir_rule_state *state, int32_t item, const uint8_
     state->key_bytes = key;
     state->key_size = key_bytes;
     state->slot = NULL;
+    state->hashed = item >= 0 && item < state->ahead_count;
+    state->key_hash = state->hashed ? state->ahead[item] : 0;
     state->looked = state->touched = state->created = state->moved = false;
     state->run.migrates = 0;
     state->made_version = -1;
