@@ -159,8 +159,7 @@ static struct weir_schema *schema_of(const struct weir_decoder *base) {
     return ((const struct avro *)base)->plan.schema;
 }
 
-/* --- columns
- * -------------------------------------------------------------------------------------- */
+/* --- columns ------------------------------------------------------------------------------ */
 
 /* The subject a topic's values are registered under (TopicNameStrategy). */
 static int subject_of(const json_t *options, const char *source_options_json,
@@ -318,32 +317,28 @@ static int64_t room_of(const struct weir_batch_builder *builder) {
     return room;
 }
 
+struct avro_rows {
+    struct avro *avro;
+    int64_t room;
+};
+
+static int read_one(void *decoder, const uint8_t *block, struct weir_frame *frame,
+                    struct weir_batch_builder *builder, struct decode_fault *fault) {
+    const struct avro_rows *rows = decoder;
+    const struct json_reader *r = &rows->avro->plan.reader;
+    int rc = rows->avro->file != NULL ? open_datum(rows->avro, block, frame) : WEIR_OK;
+    rc = rc == WEIR_OK ? decode_frame(rows->avro, block, frame, builder, rows->room) : rc;
+    if (rc == WEIR_E_DATA) {
+        *fault = (struct decode_fault){r->path, r->reason, r->error_at};
+    }
+    return rc;
+}
+
 static int decode(struct weir_decoder *base, const uint8_t *block, const struct weir_frame *frames,
                   int32_t count, struct weir_batch_builder *builder,
                   struct weir_reject_batch **rejects, int32_t *consumed) {
-    struct avro *avro = (struct avro *)base;
-    struct json_reader *r = &avro->plan.reader;
-    int64_t room = room_of(builder);
-    size_t bytes = 0;
-    int rc = WEIR_OK;
-    int32_t i = 0;
-    for (; i < count && !decode_is_full(builder, bytes); i++) {
-        struct weir_frame frame = frames[i];
-        rc = avro->file != NULL ? open_datum(avro, block, &frame) : WEIR_OK;
-        rc = rc == WEIR_OK ? decode_frame(avro, block, &frame, builder, room) : rc;
-        if (rc != WEIR_OK) {
-            weir_batch_builder_undo_row(builder);
-        }
-        if (rc == WEIR_E_DATA) {
-            rc = decode_reject(builder, rejects, block, &frame, r->path, r->reason, r->error_at);
-        }
-        if (rc != WEIR_OK) {
-            break;
-        }
-        bytes += frames[i].length;
-    }
-    *consumed = i;
-    return rc;
+    struct avro_rows rows = {(struct avro *)base, room_of(builder)};
+    return decode_frames(&rows, read_one, block, frames, count, builder, rejects, consumed);
 }
 
 /* --- containers --------------------------------------------------------------------------- */

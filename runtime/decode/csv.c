@@ -245,13 +245,8 @@ static int put_absent(struct csv *csv, struct json_field *f, struct weir_column_
 
 /* --- records ------------------------------------------------------------------------------ */
 
-struct fault {
-    const char *field;
-    const char *reason;
-    int64_t position; /* -1 unknown */
-};
-
-static bool is_cut(struct csv *csv, const uint8_t *record, uint32_t length, struct fault *fault) {
+static bool is_cut(struct csv *csv, const uint8_t *record, uint32_t length,
+                   struct decode_fault *fault) {
     int32_t count;
     uint32_t at;
     bool ascii;
@@ -259,9 +254,9 @@ static bool is_cut(struct csv *csv, const uint8_t *record, uint32_t length, stru
     enum csv_problem problem =
         csv_cut_fields(record, length, csv->delimiter, csv->fields, &count, &at, &ascii);
     int64_t bad = ascii ? -1 : json_find_bad_utf8(record, length);
-    *fault = (struct fault){.field = "", .reason = text, .position = at};
+    *fault = (struct decode_fault){.field = "", .reason = text, .at = at};
     if (csv->problem[0] != '\0') {
-        *fault = (struct fault){.field = "", .reason = csv->problem, .position = -1};
+        *fault = (struct decode_fault){.field = "", .reason = csv->problem, .at = -1};
     } else if (problem == CSV_UNCLOSED) {
         fault->reason = "a quote that is not closed";
     } else if (problem == CSV_STRAY_QUOTE) {
@@ -269,12 +264,12 @@ static bool is_cut(struct csv *csv, const uint8_t *record, uint32_t length, stru
                                           : "text behind a quoted cell";
     } else if (bad >= 0) {
         fault->reason = "not valid UTF-8";
-        fault->position = bad;
+        fault->at = bad;
     } else if (problem == CSV_TOO_MANY || count != csv->cells) {
         snprintf(text, JSON_REASON_BYTES, "%d%s cells where %s %d", count,
                  problem == CSV_TOO_MANY ? " and more" : "",
                  csv->names != NULL ? "the header has" : "there are columns for", csv->cells);
-        fault->position = -1;
+        fault->at = -1;
     } else {
         return true;
     }
@@ -282,7 +277,7 @@ static bool is_cut(struct csv *csv, const uint8_t *record, uint32_t length, stru
 }
 
 static int read_record(struct csv *csv, const uint8_t *record, struct weir_batch_builder *builder,
-                       struct fault *fault) {
+                       struct decode_fault *fault) {
     struct json_record *plan = &csv->plan.record;
     struct weir_buffer *rescued = &csv->plan.reader.rescued;
     int rc = WEIR_OK;
@@ -302,7 +297,7 @@ static int read_record(struct csv *csv, const uint8_t *record, struct weir_batch
         }
         if (rc != WEIR_OK) {
             fault->field = column != TO_RESCUE ? plan->fields[column].field->name : csv->names[i];
-            fault->position = cell->start;
+            fault->at = cell->start;
             return rc;
         }
     }
@@ -311,7 +306,7 @@ static int read_record(struct csv *csv, const uint8_t *record, struct weir_batch
             rc = put_absent(csv, &plan->fields[i], &builder->columns[i]);
             if (rc != WEIR_OK) {
                 fault->field = plan->fields[i].field->name;
-                fault->position = -1;
+                fault->at = -1;
                 return rc;
             }
         }
@@ -319,40 +314,24 @@ static int read_record(struct csv *csv, const uint8_t *record, struct weir_batch
     return rescued->size > 0 ? weir_buffer_append(rescued, "}", 1) : WEIR_OK;
 }
 
+static int read_one(void *decoder, const uint8_t *block, struct weir_frame *frame,
+                    struct weir_batch_builder *builder, struct decode_fault *fault) {
+    struct csv *csv = decoder;
+    const uint8_t *record = block + frame->start;
+    if (!is_cut(csv, record, frame->length, fault)) {
+        return WEIR_E_DATA;
+    }
+    fault->reason = csv->plan.reader.reason;
+    int rc = read_record(csv, record, builder, fault);
+    return rc == WEIR_OK ? decode_finish_row(builder, csv->plan.record.count, frame->offset,
+                                             &csv->plan.reader.rescued)
+                         : rc;
+}
+
 static int decode(struct weir_decoder *base, const uint8_t *block, const struct weir_frame *frames,
                   int32_t count, struct weir_batch_builder *builder,
                   struct weir_reject_batch **rejects, int32_t *consumed) {
-    struct csv *csv = (struct csv *)base;
-    size_t bytes = 0;
-    int32_t i = 0;
-    int rc = WEIR_OK;
-    for (; i < count && !decode_is_full(builder, bytes); i++) {
-        const struct weir_frame *frame = &frames[i];
-        const uint8_t *record = block + frame->start;
-        struct fault fault;
-        rc = WEIR_E_DATA;
-        if (is_cut(csv, record, frame->length, &fault)) {
-            fault.reason = csv->plan.reader.reason;
-            rc = read_record(csv, record, builder, &fault);
-        }
-        if (rc == WEIR_OK) {
-            rc = decode_finish_row(builder, csv->plan.record.count, frame->offset,
-                                   &csv->plan.reader.rescued);
-        }
-        if (rc != WEIR_OK) {
-            weir_batch_builder_undo_row(builder);
-        }
-        if (rc == WEIR_E_DATA) {
-            rc = decode_reject(builder, rejects, block, frame, fault.field, fault.reason,
-                               fault.position);
-        }
-        if (rc != WEIR_OK) {
-            break;
-        }
-        bytes += frame->length;
-    }
-    *consumed = i;
-    return rc;
+    return decode_frames(base, read_one, block, frames, count, builder, rejects, consumed);
 }
 
 /* --- files -------------------------------------------------------------------------------- */

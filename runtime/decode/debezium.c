@@ -581,8 +581,9 @@ static int read_event(struct debezium *d, struct weir_column_builder *columns, b
     return rc == WEIR_OK ? put_extras(d, change, found, columns + d->plan.record.count) : rc;
 }
 
-static int decode_frame(struct debezium *d, const uint8_t *block, const struct weir_frame *frame,
-                        struct weir_batch_builder *builder, struct weir_reject_batch **rejects) {
+/* The text of a frame; its structural positions go to the reader. */
+static int index_frame(struct debezium *d, const uint8_t *block, const struct weir_frame *frame,
+                       struct decode_fault *fault) {
     struct json_reader *r = &d->plan.reader;
     const uint8_t *text = block + frame->start;
     size_t size = frame->length;
@@ -593,9 +594,8 @@ static int decode_frame(struct debezium *d, const uint8_t *block, const struct w
     int rc = d->avro != NULL ? debezium_avro_text(d->avro, block, frame, &text, &size, &d->said)
                              : WEIR_OK;
     if (rc != WEIR_OK) {
-        return rc == WEIR_E_DATA
-                   ? decode_reject(builder, rejects, block, frame, "", r->reason, r->error_at)
-                   : rc;
+        *fault = (struct decode_fault){"", r->reason, r->error_at};
+        return rc;
     }
     enum weir_json_index_result result =
         weir_json_index_run(d->index, text, size, &positions, &count);
@@ -603,50 +603,43 @@ static int decode_frame(struct debezium *d, const uint8_t *block, const struct w
         return WEIR_E_NOMEM;
     }
     if (result != WEIR_JSON_INDEXED) {
-        return decode_reject(builder, rejects, block, frame, "",
-                             result == WEIR_JSON_UTF8 ? "not valid UTF-8" : "not JSON", -1);
+        *fault = (struct decode_fault){
+            "", result == WEIR_JSON_UTF8 ? "not valid UTF-8" : "not JSON", -1};
+        return WEIR_E_DATA;
     }
     r->block = text;
     r->next = positions;
+    return WEIR_OK;
+}
+
+static int read_one(void *decoder, const uint8_t *block, struct weir_frame *frame,
+                    struct weir_batch_builder *builder, struct decode_fault *fault) {
+    struct debezium *d = decoder;
+    struct json_reader *r = &d->plan.reader;
+    bool ignored;
+    int rc = index_frame(d, block, frame, fault);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
     r->depth = 1;
     r->objects = 0;
     r->path[0] = '\0';
     json_keys_clear(&r->keys);
     weir_buffer_clear(&r->rescued);
-    bool ignored;
     rc = read_event(d, builder->columns, &ignored);
-    if (rc == WEIR_OK && ignored) {
-        return WEIR_OK;
+    if (rc == WEIR_E_DATA) { /* positions of Avro are of the text, not of the message */
+        *fault =
+            (struct decode_fault){r->path, r->reason, d->avro != NULL ? -1 : (int64_t)r->error_at};
     }
-    if (rc == WEIR_OK) {
-        rc = decode_finish_row(builder, d->plan.schema->count, frame->offset, &r->rescued);
-    }
-    if (rc != WEIR_OK) {
-        weir_batch_builder_undo_row(builder);
-    }
-    if (rc == WEIR_E_DATA) {
-        int64_t at = d->avro != NULL ? -1 : (int64_t)r->error_at; /* of the text, not the message */
-        rc = decode_reject(builder, rejects, block, frame, r->path, r->reason, at);
-    }
-    return rc;
+    return rc == WEIR_OK && !ignored
+               ? decode_finish_row(builder, d->plan.schema->count, frame->offset, &r->rescued)
+               : rc;
 }
 
 static int decode(struct weir_decoder *base, const uint8_t *block, const struct weir_frame *frames,
                   int32_t count, struct weir_batch_builder *builder,
                   struct weir_reject_batch **rejects, int32_t *consumed) {
-    struct debezium *d = (struct debezium *)base;
-    size_t bytes = 0;
-    int32_t i = 0;
-    int rc = WEIR_OK;
-    for (; i < count && !decode_is_full(builder, bytes); i++) {
-        rc = decode_frame(d, block, &frames[i], builder, rejects);
-        if (rc != WEIR_OK) {
-            break;
-        }
-        bytes += frames[i].length;
-    }
-    *consumed = i;
-    return rc;
+    return decode_frames(base, read_one, block, frames, count, builder, rejects, consumed);
 }
 
 static const char *const decimals_choices[] = {"string", "declared", NULL};

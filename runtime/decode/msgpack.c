@@ -529,33 +529,23 @@ static int read_frame(struct msgpack *m, const uint8_t *bytes, uint32_t length,
     return rc == WEIR_OK && r->rescued.size > 0 ? weir_buffer_append(&r->rescued, "}", 1) : rc;
 }
 
+static int read_one(void *decoder, const uint8_t *block, struct weir_frame *frame,
+                    struct weir_batch_builder *builder, struct decode_fault *fault) {
+    struct msgpack *m = decoder;
+    struct json_reader *r = &m->plan.reader;
+    int rc = read_frame(m, block + frame->start, frame->length, builder->columns);
+    if (rc == WEIR_E_DATA) {
+        *fault = (struct decode_fault){r->path, r->reason, r->error_at};
+    }
+    return rc == WEIR_OK
+               ? decode_finish_row(builder, m->plan.record.count, frame->offset, &r->rescued)
+               : rc;
+}
+
 static int decode(struct weir_decoder *base, const uint8_t *block, const struct weir_frame *frames,
                   int32_t count, struct weir_batch_builder *builder,
                   struct weir_reject_batch **rejects, int32_t *consumed) {
-    struct msgpack *m = (struct msgpack *)base;
-    struct json_reader *r = &m->plan.reader;
-    size_t bytes = 0;
-    int32_t i = 0;
-    int rc = WEIR_OK;
-    for (; i < count && !decode_is_full(builder, bytes); i++) {
-        rc = read_frame(m, block + frames[i].start, frames[i].length, builder->columns);
-        if (rc == WEIR_OK) {
-            rc = decode_finish_row(builder, m->plan.record.count, frames[i].offset, &r->rescued);
-        }
-        if (rc != WEIR_OK) {
-            weir_batch_builder_undo_row(builder);
-        }
-        if (rc == WEIR_E_DATA) {
-            rc =
-                decode_reject(builder, rejects, block, &frames[i], r->path, r->reason, r->error_at);
-        }
-        if (rc != WEIR_OK) {
-            break;
-        }
-        bytes += frames[i].length;
-    }
-    *consumed = i;
-    return rc;
+    return decode_frames(base, read_one, block, frames, count, builder, rejects, consumed);
 }
 
 /* Bytes of the frame at `at`, with what comes before it in *prefix; 0: it is not whole. */

@@ -66,27 +66,18 @@ static struct weir_schema *schema_of(const struct weir_decoder *base) {
     return ((const struct raw *)base)->schema;
 }
 
+static int read_one(void *decoder, const uint8_t *block, struct weir_frame *frame,
+                    struct weir_batch_builder *builder, struct decode_fault *fault) {
+    struct raw *raw = decoder;
+    (void)fault;
+    int rc = weir_builder_bytes(&builder->columns[0], block + frame->start, frame->length);
+    return rc == WEIR_OK ? decode_finish_row(builder, 1, frame->offset, &raw->rescued) : rc;
+}
+
 static int decode(struct weir_decoder *base, const uint8_t *block, const struct weir_frame *frames,
                   int32_t count, struct weir_batch_builder *builder,
                   struct weir_reject_batch **rejects, int32_t *consumed) {
-    struct raw *raw = (struct raw *)base;
-    (void)rejects;
-    size_t bytes = 0;
-    int32_t i = 0;
-    int rc = WEIR_OK;
-    for (; i < count && !decode_is_full(builder, bytes); i++) {
-        rc = weir_builder_bytes(&builder->columns[0], block + frames[i].start, frames[i].length);
-        if (rc == WEIR_OK) {
-            rc = decode_finish_row(builder, 1, frames[i].offset, &raw->rescued);
-        }
-        if (rc != WEIR_OK) {
-            weir_batch_builder_undo_row(builder);
-            break;
-        }
-        bytes += frames[i].length;
-    }
-    *consumed = i;
-    return rc;
+    return decode_frames(base, read_one, block, frames, count, builder, rejects, consumed);
 }
 
 static void cut_file(struct weir_split *work) {

@@ -38,6 +38,47 @@ static inline bool decode_is_full(const struct weir_batch_builder *builder, size
     return builder->rows >= builder->rows_max || bytes >= builder->bytes_max;
 }
 
+/* What is wrong with a frame: in which field of the row, why, at which byte (-1: not told). */
+struct decode_fault {
+    const char *field;
+    const char *reason;
+    int64_t at;
+};
+
+/* Appends one frame's row and finishes it, or appends none where none is meant. WEIR_E_DATA: *fault
+ * says what is wrong, and `frame` what is kept of it. */
+typedef int (*decode_one)(void *decoder, const uint8_t *block, struct weir_frame *frame,
+                          struct weir_batch_builder *builder, struct decode_fault *fault);
+
+/* Frame by frame until the batch is full; one that is wrong leaves a reject and no other trace.
+ * Inlined into its callers, and `one` into it. */
+static inline int decode_frames(void *decoder, decode_one one, const uint8_t *block,
+                                const struct weir_frame *frames, int32_t count,
+                                struct weir_batch_builder *builder,
+                                struct weir_reject_batch **rejects, int32_t *consumed) {
+    size_t bytes = 0;
+    int rc = WEIR_OK;
+    int32_t i = 0;
+    for (; i < count && !decode_is_full(builder, bytes); i++) {
+        struct weir_frame frame = frames[i];
+        struct decode_fault fault = {"", "", -1};
+        rc = one(decoder, block, &frame, builder, &fault);
+        if (rc != WEIR_OK) {
+            weir_batch_builder_undo_row(builder);
+        }
+        if (rc == WEIR_E_DATA) {
+            rc =
+                decode_reject(builder, rejects, block, &frame, fault.field, fault.reason, fault.at);
+        }
+        if (rc != WEIR_OK) {
+            break;
+        }
+        bytes += frames[i].length;
+    }
+    *consumed = i;
+    return rc;
+}
+
 /* A field no column is for, as a member of the JSON object in `rescued` (closed by the caller). */
 int decode_rescue(struct weir_buffer *rescued, const void *name, size_t name_length,
                   const void *text, size_t length) WEIR_MUST_CHECK;
