@@ -34,7 +34,7 @@ struct weir_feed {
 };
 
 /* One row of output. */
-struct weir_row {
+struct weir_aggregate_row {
     const uint8_t *key; /* by columns only */
     size_t key_bytes;
     int64_t start_us;
@@ -113,14 +113,18 @@ void weir_aggregate_bounds(const struct weir_aggregate *aggregate, int64_t id, i
                            int64_t *end);
 /* Key and bounds of a slot of other windows than those of panes and sessions. */
 void weir_aggregate_read_key(const struct weir_aggregate *aggregate, const struct weir_slot *slot,
-                             struct weir_row *row);
-int weir_aggregate_append_row(struct weir_aggregate *aggregate, const struct weir_row *row,
-                              struct weir_batch_builder *out,
+                             struct weir_aggregate_row *row);
+int weir_aggregate_append_row(struct weir_aggregate *aggregate,
+                              const struct weir_aggregate_row *row, struct weir_batch_builder *out,
                               struct weir_error *err) WEIR_MUST_CHECK;
 /* The row did not go out: it is undone. *full: the builder is, and the caller takes the batch and
  * comes again; else returns the error to go on with. */
 int weir_aggregate_row_failed(const struct weir_aggregate *aggregate, int rc,
                               struct weir_batch_builder *out, bool *full, struct weir_error *err);
+/* Appends a new slot to its window's list. */
+int weir_aggregate_join_window(struct weir_aggregate *aggregate, struct weir_slot *slot,
+                               int64_t start, struct weir_error *err) WEIR_MUST_CHECK;
+void weir_aggregate_free_scratch(struct weir_aggregate *aggregate);
 /* Adds rows[from..to) to the values of their slots, measure by measure. */
 int weir_aggregate_add(struct weir_aggregate *aggregate, const struct weir_feed *feed, int32_t from,
                        int32_t to, struct weir_error *err) WEIR_MUST_CHECK;

@@ -131,7 +131,7 @@ static int64_t rows_of(const struct weir_aggregate *aggregate, const uint8_t *va
 static int append(struct weir_aggregate *aggregate, const struct weir_slot *slot,
                   const uint8_t *value, enum weir_change kind, int64_t time_us, int64_t *times_us,
                   struct weir_batch_builder *out, struct weir_error *err) {
-    struct weir_row row = {.value = value, .change = kind};
+    struct weir_aggregate_row row = {.value = value, .change = kind};
     weir_aggregate_read_key(aggregate, slot, &row);
     int rc = weir_aggregate_append_row(aggregate, &row, out, err);
     if (rc == WEIR_OK) {

@@ -423,7 +423,7 @@ static int emit(struct weir_aggregate *aggregate, int64_t end, struct weir_batch
         }
         hops_combine(aggregate, at->number);
         const struct weir_slot *group = weir_table_slot(hops->groups, at->number);
-        struct weir_row row = {
+        struct weir_aggregate_row row = {
             .key = weir_slot_key(hops->groups, group),
             .key_bytes = group->key_bytes,
             .start_us = start,

@@ -44,7 +44,7 @@ int weir_refire_first(struct weir_aggregate *aggregate, int64_t watermark_us,
                                              : 0;
         while (at != 0) {
             struct weir_slot *slot = weir_table_slot(aggregate->table, at);
-            struct weir_row row = {.value = weir_slot_value(aggregate->table, slot)};
+            struct weir_aggregate_row row = {.value = weir_slot_value(aggregate->table, slot)};
             aggregate->firing = at;
             if (out->rows >= max_rows || out->rows == out->rows_max || (*work)-- <= 0) {
                 *fired = *work < 0 ? WEIR_FIRED_SOME : WEIR_FIRED_FULL;

@@ -393,7 +393,7 @@ bool weir_sessions_ready(const struct weir_aggregate *aggregate, int64_t waterma
 
 static int emit(struct weir_aggregate *aggregate, struct weir_slot *slot,
                 struct weir_batch_builder *out, struct weir_error *err) {
-    struct weir_row row = {
+    struct weir_aggregate_row row = {
         .key = weir_slot_key(aggregate->table, slot) + WINDOW_BYTES,
         .key_bytes = slot->key_bytes - WINDOW_BYTES,
         .start_us = span_of(aggregate, slot).first,

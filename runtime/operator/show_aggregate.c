@@ -30,7 +30,7 @@ static bool is_gone(const struct weir_aggregate *aggregate, const uint8_t *value
     return rows <= 0;
 }
 
-static int put_row(struct weir_aggregate *aggregate, const struct weir_row *row,
+static int put_row(struct weir_aggregate *aggregate, const struct weir_aggregate_row *row,
                    struct weir_shown *out, struct weir_error *err) {
     struct weir_batch_builder *builder = weir_shown_row(out, aggregate->output);
     if (builder == NULL) {
@@ -58,7 +58,7 @@ static int show_group(void *owner, const struct weir_show_entry *entry, struct w
         return weir_error_set(err, value == NULL ? WEIR_E_NOMEM : WEIR_E_CORRUPT,
                               "a group's key does not parse");
     }
-    struct weir_row row = {
+    struct weir_aggregate_row row = {
         .key = entry->key + aggregate->prefix_bytes,
         .key_bytes = entry->key_bytes - aggregate->prefix_bytes,
         .value = value,
