@@ -18,7 +18,7 @@
 #define SCHEMA_BYTES_MAX (64u << 20)
 #define LEFTOVER_MS (3600 * 1000) /* no write in progress takes an hour between two bytes */
 
-static int32_t find_nocase(const struct weir_schema *schema, const char *name) {
+int32_t delta_find_column(const struct weir_schema *schema, const char *name) {
     for (int32_t i = 0; i < schema->count; i++) {
         if (strcasecmp(schema->fields[i].name, name) == 0) {
             return i;
@@ -59,7 +59,7 @@ static int add_derived(struct weir_schema *schema, const struct weir_delta_parti
     const char *text = rc == WEIR_OK ? weir_buffer_text(&name) : NULL;
     if (text == NULL) {
         rc = weir_error_set(err, WEIR_E_NOMEM, "partition_by: out of memory");
-    } else if (find_nocase(schema, text) >= 0) {
+    } else if (delta_find_column(schema, text) >= 0) {
         rc = weir_error_set(err, WEIR_E_SCHEMA,
                             "partition_by: the derived column %s is already a column of the data; "
                             "rename that one, or partition by it directly",
@@ -78,7 +78,7 @@ int weir_delta_table_schema(const struct weir_delta_create_options *options,
         schema != NULL ? WEIR_OK : weir_error_set(err, WEIR_E_NOMEM, "table schema: out of memory");
     for (int32_t i = 0; i < options->schema->count && rc == WEIR_OK; i++) {
         const struct weir_field *field = &options->schema->fields[i];
-        if (find_nocase(schema, field->name) >= 0) {
+        if (delta_find_column(schema, field->name) >= 0) {
             rc = weir_error_set(err, WEIR_E_SCHEMA,
                                 "column %s appears twice (Delta compares names without case); "
                                 "rename one",
@@ -172,7 +172,7 @@ static int table_alloc(struct weir_store *store, const char *dir, struct weir_de
     return WEIR_OK;
 }
 
-static int remember(struct weir_delta_table *table, struct weir_error *err) {
+int delta_table_remember(struct weir_delta_table *table, struct weir_error *err) {
     free(table->id);
     free(table->schema_string);
     free(table->duties);
@@ -206,7 +206,7 @@ int weir_delta_table_open(struct weir_store *store, const char *dir, struct weir
                                          err);
     }
     if (rc == WEIR_OK) {
-        rc = remember(table, err);
+        rc = delta_table_remember(table, err);
     }
     if (rc == WEIR_OK) {
         /* a commit whose writer died just before syncing the directory is seen now: make it stay */
@@ -443,8 +443,7 @@ int weir_delta_table_create(struct weir_store *store, const char *dir,
 
 /* --- open or create ------------------------------------------------------------------------ */
 
-/* The table's owner said that its types may become wider. */
-static bool widens_by_itself(const struct weir_delta_table *table, const char *column) {
+bool delta_widens_by_itself(const struct weir_delta_table *table, const char *column) {
     const struct weir_delta_metadata *metadata = &table->snapshot->metadata;
     for (int32_t i = 0; i < metadata->partition_count; i++) {
         if (strcmp(metadata->partition_columns[i], column) == 0) {
@@ -494,7 +493,7 @@ static int compare_schema(const struct weir_delta_table *table, const struct wei
                 free(now);
                 return WEIR_E_SCHEMA;
             }
-            if (may_add && find_nocase(have, field->name) < 0) {
+            if (may_add && delta_find_column(have, field->name) < 0) {
                 continue;
             }
             return weir_error_set(err, WEIR_E_SCHEMA,
@@ -503,7 +502,7 @@ static int compare_schema(const struct weir_delta_table *table, const struct wei
                                   table->dir, field->name);
         }
         bool wider = weir_delta_widens(&have->fields[at], field);
-        if (wider && may_add && widens_by_itself(table, field->name)) {
+        if (wider && may_add && delta_widens_by_itself(table, field->name)) {
             continue;
         }
         if (!delta_same_type(field, &have->fields[at])) {
@@ -600,217 +599,4 @@ int weir_delta_table_open_or_create(struct weir_store *store, const char *dir,
     }
     *out = table;
     return WEIR_OK;
-}
-
-/* --- add columns --------------------------------------------------------------------------- */
-
-static bool has_feature(char *const *features, int32_t count, const char *name) {
-    for (int32_t i = 0; i < count; i++) {
-        if (strcmp(features[i], name) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-#define MAX_COLUMN_ID "delta.columnMapping.maxColumnId"
-
-/* Under column mapping new columns get names and ids of their own, and the table remembers the
- * highest id. `next->configuration` is the caller's to free, its texts are borrowed (`max_id` holds
- * one). */
-static int map_columns(const struct weir_delta_metadata *now, int32_t count,
-                       struct weir_buffer *schema_text, struct weir_delta_metadata *next,
-                       char max_id[24], struct weir_error *err) {
-    next->configuration = calloc((size_t)now->configuration_count + 2, sizeof(*now->configuration));
-    if (next->configuration == NULL) {
-        return weir_error_set(err, WEIR_E_NOMEM, "add columns: out of memory");
-    }
-    if (now->configuration_count > 0) {
-        memcpy(next->configuration, now->configuration,
-               (size_t)now->configuration_count * sizeof(*now->configuration));
-    }
-    if (delta_mapping_mode(now) == NULL) {
-        return WEIR_OK;
-    }
-    const char *text = weir_delta_metadata_property(now, MAX_COLUMN_ID);
-    int64_t max = text != NULL ? strtoll(text, NULL, 10) : -1;
-    char *before = NULL;
-    if (max < 0) {
-        return weir_error_set(err, WEIR_E_CORRUPT,
-                              "the table maps columns but has no " MAX_COLUMN_ID);
-    }
-    const char *schema = weir_buffer_text(schema_text);
-    before = schema != NULL ? strdup(schema) : NULL;
-    int rc = before != NULL ? delta_mapping_assign(before, count, &max, schema_text, err)
-                            : weir_error_set(err, WEIR_E_NOMEM, "add columns: out of memory");
-    free(before);
-    snprintf(max_id, 24, "%" PRId64, max);
-    for (int32_t i = 0; i < now->configuration_count; i++) {
-        if (strcmp(now->configuration[i].key, MAX_COLUMN_ID) == 0) {
-            next->configuration[i].value = max_id;
-        }
-    }
-    return rc;
-}
-
-/* Lines for the columns the table lacks, or holds without null; *missing says how many. */
-static int format_columns(struct weir_delta_table *table, const struct weir_field *fields,
-                          int32_t count, int32_t *missing, struct weir_buffer *out,
-                          struct weir_error *err) {
-    const struct weir_schema *have;
-    struct weir_schema *added = weir_schema_create();
-    int32_t relaxed = 0;
-    int32_t widened = 0;
-    struct weir_buffer schema_text;
-    struct weir_delta_metadata next = table->snapshot->metadata; /* texts are borrowed */
-    char max_id[24];
-    next.configuration = NULL;
-    weir_buffer_init(&schema_text, SCHEMA_BYTES_MAX);
-    weir_buffer_clear(out);
-    int rc = added != NULL ? weir_delta_snapshot_schema(table->snapshot, &have, NULL, err)
-                           : weir_error_set(err, WEIR_E_NOMEM, "add columns: out of memory");
-    for (int32_t i = 0; i < count && rc == WEIR_OK; i++) {
-        int32_t at = find_nocase(have, fields[i].name);
-        char *renamed =
-            at < 0 ? weir_delta_renamed_to(&table->snapshot->metadata, fields[i].name) : NULL;
-        if (renamed != NULL) { /* written before it got its name */
-            free(renamed);
-            continue;
-        }
-        if (at < 0) {
-            rc = weir_schema_add(added, &fields[i]);
-            if (rc == WEIR_OK) {
-                added->fields[added->count - 1].nullable = true;
-            } else {
-                weir_error_set(err, rc, "add columns: %s", weir_error_text(rc));
-            }
-        } else if (weir_delta_widens(&have->fields[at], &fields[i]) &&
-                   widens_by_itself(table, fields[i].name)) {
-            widened++;
-        } else if (strcmp(have->fields[at].name, fields[i].name) != 0 ||
-                   !delta_same_type(&have->fields[at], &fields[i])) {
-            rc =
-                weir_error_set(err, WEIR_E_SCHEMA,
-                               "cannot add column %s to table %s: it has %s of type %s; rename the "
-                               "new one or convert it",
-                               fields[i].name, table->dir, have->fields[at].name,
-                               weir_type_name((enum weir_type)have->fields[at].type));
-        } else {
-            relaxed += fields[i].nullable && !have->fields[at].nullable;
-        }
-    }
-    if (rc != WEIR_OK || added->count + relaxed + widened == 0) {
-        goto out;
-    }
-    *missing = added->count + relaxed + widened;
-    rc = weir_delta_schema_append(next.schema_string, added->fields, added->count, &schema_text,
-                                  err);
-    if (rc == WEIR_OK && relaxed > 0) {
-        rc = weir_delta_schema_relax(&schema_text, fields, count, err);
-    }
-    if (rc == WEIR_OK && widened > 0) {
-        rc = delta_schema_widen(&schema_text, have, fields, count, err);
-    }
-    if (rc != WEIR_OK) {
-        goto out;
-    }
-    rc = map_columns(&table->snapshot->metadata, added->count, &schema_text, &next, max_id, err);
-    if (rc != WEIR_OK) {
-        goto out;
-    }
-    next.schema_string = (char *)(uintptr_t)weir_buffer_text(&schema_text);
-    const struct weir_delta_protocol *protocol = &table->snapshot->protocol;
-    rc = next.schema_string != NULL ? WEIR_OK : WEIR_E_NOMEM;
-    if (rc == WEIR_OK && weir_delta_schema_has_ntz(added) &&
-        !(protocol->writer_version == 7 &&
-          has_feature(protocol->writer_features, protocol->writer_feature_count, "timestampNtz"))) {
-        rc = delta_protocol_add(protocol, (const char *const[]){"timestampNtz"}, 1, out);
-    }
-    if (rc == WEIR_OK) {
-        rc = weir_delta_metadata_format(&next, out);
-    }
-    if (rc == WEIR_OK) {
-        rc = weir_buffer_append(out, "\n", 1);
-    }
-    if (rc != WEIR_OK) {
-        weir_error_set(err, rc, "add columns: %s", weir_error_text(rc));
-    }
-out:
-    free(next.configuration);
-    weir_buffer_fini(&schema_text);
-    weir_schema_unref(added);
-    return rc;
-}
-
-static int format_files(struct weir_delta_table *table, struct weir_delta_add *const *adds,
-                        int32_t count, struct delta_commit_body *body, struct weir_buffer *out,
-                        struct weir_error *err) {
-    int rc = WEIR_OK;
-    body->file_count = count;
-    body->byte_count = 0;
-    for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
-        body->byte_count += adds[i]->size_bytes;
-        rc = weir_delta_add_format(adds[i], out);
-        rc = rc == WEIR_OK ? weir_buffer_append(out, "\n", 1) : rc;
-    }
-    return rc == WEIR_OK
-               ? rc
-               : weir_error_set(err, rc, "commit to table %s: %s", table->dir, weir_error_text(rc));
-}
-
-int weir_delta_append_columns(struct weir_delta_table *table, const struct weir_field *fields,
-                              int32_t field_count, struct weir_delta_add *const *adds,
-                              int32_t add_count, const struct weir_delta_commit_options *options,
-                              struct weir_delta_commit_result *result, struct weir_error *err) {
-    static const struct weir_delta_txn no_txn;
-    const struct weir_delta_txn *txn = options != NULL ? &options->txn : &no_txn;
-    struct weir_buffer actions;
-    struct weir_delta_commit_result dropped;
-    result = result != NULL ? result : &dropped;
-    memset(result, 0, sizeof(*result));
-    weir_buffer_init(&actions, SCHEMA_BYTES_MAX * 2);
-    int rc = WEIR_OK;
-    for (bool won = false; rc == WEIR_OK && !won;) {
-        int32_t missing = 0;
-        int64_t timestamp_ms;
-        bool there = txn->app_id != NULL &&
-                     weir_delta_snapshot_txn(table->snapshot, txn->app_id) >= txn->version;
-        rc = format_columns(table, fields, field_count, &missing, &actions, err);
-        if (rc == WEIR_OK && add_count > 0 && (missing == 0 || there)) {
-            weir_buffer_fini(&actions);
-            return weir_delta_append(table, adds, add_count, options, result, err);
-        }
-        if (rc != WEIR_OK || missing == 0) {
-            result->skipped = rc == WEIR_OK && result->attempts == 0;
-            break;
-        }
-        struct delta_commit_body body = {
-            .operation = add_count > 0 ? "STREAMING UPDATE" : "ADD COLUMNS",
-            .parameters_json = add_count > 0 ? NULL : "{}",
-            .actions = &actions,
-        };
-        rc = format_files(table, adds, add_count, &body, &actions, err);
-        if (rc != WEIR_OK) {
-            break;
-        }
-        result->attempts++;
-        rc = delta_commit_try(table, &body, add_count > 0 ? txn : NULL, &timestamp_ms, err);
-        won = rc == WEIR_OK;
-        if (rc == WEIR_OK || rc == WEIR_E_CONFLICT) {
-            /* won or lost, the log now holds more: read it, our own entry included */
-            rc = delta_commit_rebase(table, won ? 1 : result->attempts, options, err);
-        }
-    }
-    if (rc == WEIR_OK) {
-        rc = remember(table, err);
-    }
-    result->version = table->snapshot->version;
-    weir_buffer_fini(&actions);
-    return rc;
-}
-
-int weir_delta_add_columns(struct weir_delta_table *table, const struct weir_field *fields,
-                           int32_t field_count, const struct weir_delta_commit_options *options,
-                           struct weir_delta_commit_result *result, struct weir_error *err) {
-    return weir_delta_append_columns(table, fields, field_count, NULL, 0, options, result, err);
 }

@@ -19,6 +19,13 @@ bool delta_same_type(const struct weir_field *a, const struct weir_field *b);
 #define DELTA_CHECKPOINT_INTERVAL 10
 #define DELTA_UUID_BYTES 37
 
+/* A column by name, whatever its case; -1: none. */
+int32_t delta_find_column(const struct weir_schema *schema, const char *name);
+/* Keeps what the snapshot says of the table, to see a change of it by. */
+int delta_table_remember(struct weir_delta_table *table, struct weir_error *err) WEIR_MUST_CHECK;
+/* The table's owner said that its types may become wider. */
+bool delta_widens_by_itself(const struct weir_delta_table *table, const char *column);
+
 /* A random (version 4) UUID. */
 int delta_uuid(char out[DELTA_UUID_BYTES], struct weir_error *err) WEIR_MUST_CHECK;
 
