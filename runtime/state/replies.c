@@ -101,7 +101,9 @@ static int make_room(struct weir_replies *r) {
     if (list == NULL) {
         return WEIR_E_NOMEM;
     }
-    memcpy(list, r->list + r->first, r->count * sizeof(*list));
+    if (r->count > 0) {
+        memcpy(list, r->list + r->first, r->count * sizeof(*list));
+    }
     weir_block_give(r->list);
     r->list = list;
     r->room = room;
