@@ -97,8 +97,9 @@ def test_it_leaves_when_the_clock_begins_another_interval(project):
 
 
 def test_an_epoch_is_replayed_with_what_waited(project):
-    world = World(project, COLUMNS, MODELS.replace("EVERY", "30ms"), drawn(20_000), options='\n  ledger = { keep = "1h" },').run("--set", "commit.every=20ms")
+    world = World(project, COLUMNS, MODELS.replace("EVERY", "30ms"), drawn(100_000), options='\n  ledger = { keep = "1h" },').run("--set", "commit.every=20ms")
     epochs = world.summary["epochs"]
+    assert epochs > 1
     for epoch in sorted({1, epochs // 2, epochs}):
         outcome = project.weir("replay", "pipelines/p.lua", "--epoch", str(epoch))
         assert outcome.code == 0 and "differ" not in outcome.out.replace("does not differ", ""), outcome
