@@ -8,6 +8,7 @@ import pytest
 
 import crash
 import lake
+from joins import POINTS, assert_join_refused, clock, crash_world, killed_and_run_again, row, undisturbed_tables
 from language import World, assert_refused, at, moment, place
 from test_cli import wait_until
 
@@ -27,19 +28,14 @@ def joined(options, body=KEEP, name="silver.j"):
     return f'return stream "{name}" {{ from = "silver.l", join = {{ x = interval_join "silver.r" {{ on = "key", {options} }} }}, {body} }}'
 
 
-def row(id, side, key, time, **more):
-    return {"id": id, "side": side, "key": key, "at": at(time), **more}
-
-
 def random_rows(count, seed, keys="abcdefgh"):
     rng = random.Random(seed)
     rows = []
     for i in range(count):
         second = i * 3600 // count + rng.randrange(60)
-        time = f"{10 + second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
         until = second + rng.randrange(-20, 300)
-        rows.append(row(i + 1, rng.choice("lr"), rng.choice([None, *keys]), time, n=rng.randrange(10),
-                        until=at(f"{10 + until // 3600:02d}:{until // 60 % 60:02d}:{until % 60:02d}") if until >= 0 and rng.random() < 0.9 else None))
+        rows.append(row(i + 1, rng.choice("lr"), rng.choice([None, *keys]), clock(second), n=rng.randrange(10),
+                        until=at(clock(until)) if until >= 0 and rng.random() < 0.9 else None))
     return rows
 
 
@@ -170,9 +166,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_joined_is_refused_at_its_place(project, case):
-    text, marked, wanted = REFUSED[case]
-    rule = f'return stream "silver.j" {{\n  from = "silver.l",\n  join = {{ x = {text} }},\n}}'
-    assert_refused(World(project, COLUMNS, [rule, sides()]), place(rule, marked), *wanted, line=marked)
+    assert_join_refused(project, COLUMNS, sides(), REFUSED[case])
 
 
 def test_anti_has_no_columns_of_the_other_side(project):
@@ -216,26 +210,18 @@ def test_a_reload_keeps_the_rows_and_refuses_another_join(project):
 
 # --- crashes ------------------------------------------------------------------------------------
 
-OPTIONS = ("--set", "commit.every=20ms", "--set", "ledger.segment=64KB", "--set", "ledger.snapshot_every=30ms", "--set", "ledger.keep=0s")
-POINTS = ["ledger_before_write:2", "ledger_torn_write:3", "ledger_after_sync:4", "sink_file_written:5", "delta_after_commit:3",
-          "snapshot_after_publish:1", "snapshot_begin:1"]
 KINDS = ("inner", "left", "right", "full", "semi", "anti")
 
 
-def crash_world(project):
-    # Many epochs on any machine: a fast one would read all of it in two or three.
-    rules = [sides("1m").replace("function(e) ", "function(e) local x = 0 for i = 1, 15000 do x = x + i end ")]
+def crashing(project):
+    rules = []
     for kind in KINDS:
         body = 'keep = { "id", "key" }' if kind in ("semi", "anti") else KEEP
         rules.append(joined(f'between = {{ "-60s", "90s" }}, kind = "{kind}"', body, f"silver.{kind}"))
     rules.append(joined('between = { "0s", "until" }, kind = "left"', KEEP, "silver.column"))
     rules.append("""return model "gold.pairs" { from = "silver.timed", by = { "key" }, window = tumbling "1m", measures = { pairs = count() } }""")
     rules.append(joined(BETWEEN, 'keep = { "key", "at" }', "silver.timed").replace("keep =", "into = none, keep ="))
-    world = World(project, COLUMNS, rules)
-    rows = random_rows(12000, 21, [f"key {i}" for i in range(300)])
-    for part in range(20):
-        world.feed(rows[part * 600:(part + 1) * 600], f"{part:02d}.jsonl")
-    return world
+    return crash_world(project, COLUMNS, sides("1m"), rules, random_rows(12000, 21, [f"key {i}" for i in range(300)]))
 
 
 def crash_tables(project):
@@ -248,20 +234,11 @@ def crash_tables(project):
 
 @pytest.fixture(scope="module")
 def undisturbed(binary, tmp_path_factory):
-    from conftest import Project
-    project = Project(binary, tmp_path_factory.mktemp("joins") / "p")
-    crash_world(project).run(*OPTIONS)
-    return crash_tables(project)
+    return undisturbed_tables(binary, tmp_path_factory.mktemp("joins"), crashing, crash_tables)
 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_and_started_again_it_joins_the_same(project, undisturbed, point):
-    crash_world(project)
-    process = project.start("run", "pipelines/p.lua", "--until-end", "--json", *OPTIONS, env={"WEIR_FAULT": f"{point}:kill"})
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == -signal.SIGKILL, f"{point} was not reached: {errors}"
-    summary = project.run("pipelines/p.lua", *OPTIONS)
-    for name, table in crash_tables(project).items():
-        lost, doubled = lake.exact_differences(table, undisturbed[name])
-        assert not lost and not doubled, f"{point}: {name}: {table.num_rows} rows, undisturbed {undisturbed[name].num_rows}"
+    crashing(project)
+    summary = killed_and_run_again(project, point, crash_tables, undisturbed)
     assert summary["datasets"]["silver.inner"]["unmatched"] > 0

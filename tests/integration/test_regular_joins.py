@@ -2,14 +2,13 @@
 
 import json
 import random
-import signal
 
 import duckdb
 import pytest
 
 import lake
-from language import World, assert_refused, at, place, schema
-from test_language_joins import OPTIONS, POINTS
+from joins import OPTIONS, POINTS, assert_join_refused, kill
+from language import World, at, schema
 
 KINDS = {"inner": "JOIN", "left": "LEFT JOIN", "right": "RIGHT JOIN", "full": "FULL JOIN"}
 PIPELINE = """return pipeline "p" {
@@ -156,9 +155,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_joined_is_refused_at_its_place(project, case):
-    text, marked, wanted = REFUSED[case]
-    rule = f'return stream "silver.j" {{\n  from = "silver.l",\n  join = {{ x = {text} }}, key = "id",\n}}'
-    assert_refused(World(project, ROW, [rule, SIDES]), place(rule, marked), *wanted, line=marked)
+    assert_join_refused(project, ROW, SIDES, REFUSED[case], more=' key = "id",')
 
 
 def test_rows_that_change_need_a_key_or_somebody_who_remembers(project):
@@ -176,9 +173,7 @@ def test_rows_that_change_need_a_key_or_somebody_who_remembers(project):
 def test_killed_and_started_again_it_joins_the_same(project, point):
     rules = [joined(kind, f"silver.{kind}") for kind in ("inner", "full")]
     world = Sides(project, (True, True), rules, rows=2500, files=25, slow=True)
-    process = project.start("run", "pipelines/p.lua", "--until-end", "--json", *OPTIONS, env={"WEIR_FAULT": f"{point}:kill"})
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == -signal.SIGKILL, f"{point} was not reached: {errors}"
+    kill(project, point)
     world.run(*OPTIONS)
     for kind in ("inner", "full"):
         want = world.judge(f"SELECT l.id, l.n, r.id, r.n FROM l {KINDS[kind]} r ON l.key = r.key")

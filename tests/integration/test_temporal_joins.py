@@ -8,7 +8,8 @@ import duckdb
 import pytest
 
 import lake
-from language import World, assert_refused, at, place, schema
+from joins import POINTS, assert_join_refused, clock, crash_world, killed_and_run_again, row, undisturbed_tables
+from language import World, at, schema
 from test_cli import wait_until
 
 COLUMNS = {"id": "long!", "side": "string", "key": "string", "n": "int", "at": "timestamp", "asked": "timestamp"}
@@ -25,14 +26,6 @@ def sides(out_of_order="1m"):
 
 def joined(options="", body=KEEP, name="silver.j"):
     return f'return stream "{name}" {{ from = "silver.l", join = {{ x = temporal_join "silver.v" {{ on = "key", {options} }} }}, {body} }}'
-
-
-def row(id, side, key, time, **more):
-    return {"id": id, "side": side, "key": key, "at": at(time), **more}
-
-
-def clock(second):
-    return f"{10 + second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
 
 
 def random_rows(count, seed, keys="abcdefgh", versions=0.3):
@@ -230,9 +223,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_joined_is_refused_at_its_place(project, case):
-    text, marked, wanted = REFUSED[case]
-    rule = f'return stream "silver.j" {{\n  from = "silver.l",\n  join = {{ x = {text} }},\n}}'
-    assert_refused(World(project, COLUMNS, [rule, sides()]), place(rule, marked), *wanted, line=marked)
+    assert_join_refused(project, COLUMNS, sides(), REFUSED[case])
 
 
 def test_explain_says_what_is_joined_and_how_long_it_waits(project):
@@ -292,20 +283,12 @@ def test_a_reload_keeps_versions_and_refuses_another_join(project):
 
 # --- crashes ------------------------------------------------------------------------------------
 
-OPTIONS = ("--set", "commit.every=20ms", "--set", "ledger.segment=64KB", "--set", "ledger.snapshot_every=30ms", "--set", "ledger.keep=0s")
-POINTS = ["ledger_before_write:2", "ledger_torn_write:3", "ledger_after_sync:4", "delta_after_commit:3", "snapshot_after_publish:1", "snapshot_begin:1"]
 TABLES = ("silver/inner", "silver/left", "silver/asked")
 
 
-def crash_world(project):
-    # Many epochs on any machine: a fast one would read all of it in two or three.
-    rules = [sides("1m").replace("function(e) ", "function(e) local x = 0 for i = 1, 15000 do x = x + i end "),
-             joined("", KEEP, "silver.inner"), joined('kind = "left", wait = "10m"', KEEP, "silver.left"), joined('kind = "left", as_of = "asked"', KEEP, "silver.asked")]
-    world = World(project, COLUMNS, rules)
-    rows = random_rows(12000, 21, [f"key {i}" for i in range(300)])
-    for part in range(20):
-        world.feed(rows[part * 600:(part + 1) * 600], f"{part:02d}.jsonl")
-    return world
+def crashing(project):
+    rules = [joined("", KEEP, "silver.inner"), joined('kind = "left", wait = "10m"', KEEP, "silver.left"), joined('kind = "left", as_of = "asked"', KEEP, "silver.asked")]
+    return crash_world(project, COLUMNS, sides("1m"), rules, random_rows(12000, 21, [f"key {i}" for i in range(300)]))
 
 
 def crash_tables(project):
@@ -314,20 +297,11 @@ def crash_tables(project):
 
 @pytest.fixture(scope="module")
 def undisturbed(binary, tmp_path_factory):
-    from conftest import Project
-    project = Project(binary, tmp_path_factory.mktemp("temporal") / "p")
-    crash_world(project).run(*OPTIONS)
-    return crash_tables(project)
+    return undisturbed_tables(binary, tmp_path_factory.mktemp("temporal"), crashing, crash_tables)
 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_and_started_again_it_joins_the_same(project, undisturbed, point):
-    crash_world(project)
-    process = project.start("run", "pipelines/p.lua", "--until-end", "--json", *OPTIONS, env={"WEIR_FAULT": f"{point}:kill"})
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == -signal.SIGKILL, f"{point} was not reached: {errors}"
-    summary = project.run("pipelines/p.lua", *OPTIONS)
-    for name, table in crash_tables(project).items():
-        lost, doubled = lake.exact_differences(table, undisturbed[name])
-        assert not lost and not doubled, f"{point}: {name}: {table.num_rows} rows, undisturbed {undisturbed[name].num_rows}"
+    crashing(project)
+    summary = killed_and_run_again(project, point, crash_tables, undisturbed)
     assert summary["datasets"]["silver.inner"]["unmatched"] > 0

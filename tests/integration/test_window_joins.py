@@ -1,13 +1,12 @@
 """window_join: rows of both sides in the same window with the same key, judged by DuckDB; and that a crash changes nothing of it."""
 
-import signal
-
 import duckdb
 import pytest
 
 import lake
-from language import World, assert_refused, moment, place
-from test_language_joins import COLUMNS, OPTIONS, POINTS, KINDS, random_rows, row, sides
+from joins import POINTS, assert_join_refused, crash_world, killed_and_run_again, row, undisturbed_tables
+from language import World, moment
+from test_language_joins import COLUMNS, KINDS, random_rows, sides
 
 KEEP = 'columns = { other = "int64" }, map = function(e, out, j) out.other = j.x and j.x.id end, keep = { "id", "key", "window_start", "window_end" }'
 ALONE = 'keep = { "id", "key", "window_start", "window_end" }'
@@ -93,22 +92,14 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_joined_is_refused_at_its_place(project, case):
-    text, marked, wanted = REFUSED[case]
-    rule = f'return stream "silver.j" {{\n  from = "silver.l",\n  join = {{ x = {text} }},\n}}'
-    assert_refused(World(project, COLUMNS, [rule, sides()]), place(rule, marked), *wanted, line=marked)
+    assert_join_refused(project, COLUMNS, sides(), REFUSED[case])
 
 
 # --- crashes ------------------------------------------------------------------------------------
 
-def crash_world(project):
-    # Many epochs on any machine: a fast one would read all of it in two or three.
-    rules = [sides("1m").replace("function(e) ", "function(e) local x = 0 for i = 1, 15000 do x = x + i end ")]
-    rules += [of_kind(kind, 'hopping { size = "2m", every = "1m" }', f"silver.{kind}") for kind in ("inner", "full", "anti")]
-    world = World(project, COLUMNS, rules)
-    rows = random_rows(12000, 21, [f"key {i}" for i in range(300)])
-    for part in range(20):
-        world.feed(rows[part * 600:(part + 1) * 600], f"{part:02d}.jsonl")
-    return world
+def crashing(project):
+    rules = [of_kind(kind, 'hopping { size = "2m", every = "1m" }', f"silver.{kind}") for kind in ("inner", "full", "anti")]
+    return crash_world(project, COLUMNS, sides("1m"), rules, random_rows(12000, 21, [f"key {i}" for i in range(300)]))
 
 
 def crash_tables(project):
@@ -117,19 +108,10 @@ def crash_tables(project):
 
 @pytest.fixture(scope="module")
 def undisturbed(binary, tmp_path_factory):
-    from conftest import Project
-    project = Project(binary, tmp_path_factory.mktemp("windows") / "p")
-    crash_world(project).run(*OPTIONS)
-    return crash_tables(project)
+    return undisturbed_tables(binary, tmp_path_factory.mktemp("windows"), crashing, crash_tables)
 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_and_started_again_it_joins_the_same(project, undisturbed, point):
-    crash_world(project)
-    process = project.start("run", "pipelines/p.lua", "--until-end", "--json", *OPTIONS, env={"WEIR_FAULT": f"{point}:kill"})
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == -signal.SIGKILL, f"{point} was not reached: {errors}"
-    project.run("pipelines/p.lua", *OPTIONS)
-    for name, table in crash_tables(project).items():
-        lost, doubled = lake.exact_differences(table, undisturbed[name])
-        assert not lost and not doubled, f"{point}: {name}: {table.num_rows} rows, undisturbed {undisturbed[name].num_rows}"
+    crashing(project)
+    killed_and_run_again(project, point, crash_tables, undisturbed)
