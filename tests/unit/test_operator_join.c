@@ -1,24 +1,11 @@
 /* The interval join against pairing everything with everything: for each kind, with batches,
  * interleaving, seals, snapshots and crashes at random. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
+#include "join_rows.h"
 #include "operator/join.h"
 #include "operator/watermark.h"
 #include "random.h"
 
 enum { ROWS = 600, KEYS = 12, BATCH = 40, RESULTS_MAX = 60000, RECORDS_MAX = 400 };
-
-static struct weir_pool *pool;
-static struct weir_error err;
-static struct weir_schema *schema; /* id int64, key string, until timestamp */
 
 struct input {
     int key; /* -1: null */
@@ -168,11 +155,9 @@ static int compare(const void *a, const void *b) {
  */
 
 static struct weir_join *make_join(const struct scene *scene) {
-    static const int32_t on[] = {1};
-    static const int32_t kept[] = {1, 0};
     struct weir_join_config config = {
         .declaration = "test.join",
-        .sides = {{schema, on, kept, 2}, {schema, on, kept, 2}},
+        .sides = {{schema, join_on, join_kept, 2}, {schema, join_on, join_kept, 2}},
         .on_count = 1,
         .kind = scene->kind,
         .low_us = scene->low,
@@ -191,46 +176,26 @@ static struct weir_join *make_join(const struct scene *scene) {
 static struct weir_batch *make_batch(const struct scene *scene, int side, int first, int count,
                                      int64_t *times, int64_t *before) {
     struct weir_batch_builder builder;
-    assert_int_equal(weir_batch_builder_init(&builder, pool, schema, BATCH, 1 << 20, &err), 0);
-    assert_int_equal(weir_batch_builder_begin(&builder), 0);
+    join_begin(&builder, schema, BATCH);
     for (int i = 0; i < count; i++) {
         const struct input *row = &scene->rows[side][first + i];
-        char key[40];
-        int length =
-            snprintf(key, sizeof key, "%s%d", row->key % 3 ? "k" : "a longer key ", row->key);
-        int rc = weir_builder_int(&builder.columns[0], first + i + 1);
-        rc |= row->key < 0 ? weir_builder_null(&builder.columns[1])
-                           : weir_builder_bytes(&builder.columns[1], key, (size_t)length);
-        rc |= row->high == INT64_MIN ? weir_builder_null(&builder.columns[2])
-                                     : weir_builder_int(&builder.columns[2], row->high);
+        join_put(&builder, first + i + 1, row->key);
+        int rc = row->high == INT64_MIN ? weir_builder_null(&builder.columns[2])
+                                        : weir_builder_int(&builder.columns[2], row->high);
         assert_int_equal(rc, 0);
         weir_batch_builder_finish_row(&builder);
         times[i] = row->time;
         before[i] = row->before;
     }
-    struct weir_batch *batch = weir_batch_builder_take(&builder);
-    weir_batch_builder_fini(&builder);
-    return batch;
+    return join_end(&builder);
 }
 
 /* The id a kept row was made with: what decodes is what was kept. */
 static int id_of(struct weir_join *join, int side, const struct weir_row *row) {
-    static struct weir_schema *kept;
-    if (kept == NULL) {
-        kept = weir_schema_create();
-        assert_int_equal(weir_schema_add_text(kept, "key", "string", true, &err), 0);
-        assert_int_equal(weir_schema_add_text(kept, "id", "int64", true, &err), 0);
-    }
     struct weir_batch_builder builder;
-    assert_int_equal(weir_batch_builder_init(&builder, pool, kept, 1, 1 << 20, &err), 0);
-    assert_int_equal(weir_batch_builder_begin(&builder), 0);
-    assert_int_equal(weir_join_decode(join, side, row, builder.columns), 0);
-    weir_batch_builder_finish_row(&builder);
-    struct weir_batch *batch = weir_batch_builder_take(&builder);
-    int id = (int)((const int64_t *)batch->columns[1].values)[0];
-    weir_batch_unref(batch);
-    weir_batch_builder_fini(&builder);
-    return id;
+    struct weir_column_builder *columns = join_begin_kept(&builder);
+    assert_int_equal(weir_join_decode(join, side, row, columns), 0);
+    return join_end_kept(&builder);
 }
 
 static void feed(const struct scene *scene, struct weir_join *join, int side, int first, int count,
@@ -589,10 +554,7 @@ int main(void) {
         cmocka_unit_test(a_full_join_says_what_to_raise),
         cmocka_unit_test(damaged_images_are_refused),
     };
-    pool = weir_pool_create((size_t)256 << 20);
-    schema = weir_schema_create();
-    int rc = weir_schema_add_text(schema, "id", "int64", true, &err);
-    rc |= weir_schema_add_text(schema, "key", "string", true, &err);
+    int rc = join_begin_schema();
     rc |= weir_schema_add_text(schema, "until", "timestamp", true, &err);
     return rc != WEIR_OK ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,24 +1,11 @@
 /* The regular join against joining both sides anew: what its changes add up to is that, after every
  * batch, with batches, seals and crashes at random. And which rows a ttl lets meet. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "batch/change.h"
+#include "join_rows.h"
 #include "operator/regular.h"
 #include "random.h"
 
 enum { STEPS = 60, KEYS = 6, BATCH = 30, ROWS_MAX = 4000, PAIRS_MAX = 200000, RECORDS_MAX = 100 };
-
-static struct weir_pool *pool;
-static struct weir_error err;
-static struct weir_schema *schema; /* id int64, key string, _change int8 */
 
 struct row {
     int id;
@@ -95,11 +82,9 @@ static void assert_same(struct sides *got, struct sides *want) {
 
 static struct weir_regular *make_join(enum weir_join_kind kind, int64_t left_ttl,
                                       int64_t right_ttl) {
-    static const int32_t on[] = {1};
-    static const int32_t kept[] = {1, 0};
     struct weir_regular_config config = {
         .declaration = "test.join",
-        .sides = {{schema, on, kept, 2}, {schema, on, kept, 2}},
+        .sides = {{schema, join_on, join_kept, 2}, {schema, join_on, join_kept, 2}},
         .on_count = 1,
         .kind = kind,
         .change = {2, 2},
@@ -112,22 +97,10 @@ static struct weir_regular *make_join(enum weir_join_kind kind, int64_t left_ttl
 }
 
 static int id_of(struct weir_regular *join, int side, const struct weir_link *row) {
-    static struct weir_schema *kept;
-    if (kept == NULL) {
-        kept = weir_schema_create();
-        assert_int_equal(weir_schema_add_text(kept, "key", "string", true, &err), 0);
-        assert_int_equal(weir_schema_add_text(kept, "id", "int64", true, &err), 0);
-    }
     struct weir_batch_builder builder;
-    assert_int_equal(weir_batch_builder_init(&builder, pool, kept, 1, 1 << 20, &err), 0);
-    assert_int_equal(weir_batch_builder_begin(&builder), 0);
-    assert_int_equal(weir_regular_decode(join, side, row, builder.columns), 0);
-    weir_batch_builder_finish_row(&builder);
-    struct weir_batch *batch = weir_batch_builder_take(&builder);
-    int id = (int)((const int64_t *)batch->columns[1].values)[0];
-    weir_batch_unref(batch);
-    weir_batch_builder_fini(&builder);
-    return id;
+    struct weir_column_builder *columns = join_begin_kept(&builder);
+    assert_int_equal(weir_regular_decode(join, side, row, columns), 0);
+    return join_end_kept(&builder);
 }
 
 static void feed(struct weir_regular *join, int side, const struct row *rows, int count,
@@ -135,23 +108,15 @@ static void feed(struct weir_regular *join, int side, const struct row *rows, in
     struct weir_batch_builder builder;
     int64_t times[BATCH * 2];
     int32_t sel[BATCH * 2];
-    assert_int_equal(weir_batch_builder_init(&builder, pool, schema, BATCH * 2, 1 << 20, &err), 0);
-    assert_int_equal(weir_batch_builder_begin(&builder), 0);
+    join_begin(&builder, schema, BATCH * 2);
     for (int i = 0; i < count; i++) {
-        char key[40];
-        int length = snprintf(key, sizeof key, "%s%d",
-                              rows[i].key % 2 ? "k" : "a key too long for a slot ", rows[i].key);
-        int rc = weir_builder_int(&builder.columns[0], rows[i].id);
-        rc |= rows[i].key < 0 ? weir_builder_null(&builder.columns[1])
-                              : weir_builder_bytes(&builder.columns[1], key, (size_t)length);
-        rc |= weir_builder_int(&builder.columns[2], rows[i].change);
-        assert_int_equal(rc, 0);
+        join_put(&builder, rows[i].id, rows[i].key);
+        assert_int_equal(weir_builder_int(&builder.columns[2], rows[i].change), 0);
         weir_batch_builder_finish_row(&builder);
         times[i] = rows[i].time;
         sel[i] = i;
     }
-    struct weir_batch *batch = weir_batch_builder_take(&builder);
-    weir_batch_builder_fini(&builder);
+    struct weir_batch *batch = join_end(&builder);
     assert_int_equal(weir_regular_feed(join, side, batch, sel, count, times, &err), WEIR_OK);
     struct weir_regular_change changes[7];
     int32_t got;
@@ -343,10 +308,7 @@ int main(void) {
         cmocka_unit_test(changes_add_up_to_a_full_join),
         cmocka_unit_test(rows_meet_those_their_ttl_has_not_forgotten),
     };
-    pool = weir_pool_create((size_t)256 << 20);
-    schema = weir_schema_create();
-    int rc = weir_schema_add_text(schema, "id", "int64", true, &err);
-    rc |= weir_schema_add_text(schema, "key", "string", true, &err);
+    int rc = join_begin_schema();
     rc |= weir_schema_add_text(schema, "_change", "int8", true, &err);
     return rc != WEIR_OK ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
 }

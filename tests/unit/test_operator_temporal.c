@@ -1,26 +1,13 @@
 /* The temporal join against asking every version there ever was, row by row: with batches, seals
  * and crashes at random. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "batch/change.h"
+#include "join_rows.h"
 #include "operator/temporal.h"
 #include "operator/watermark.h"
 #include "operator/window.h"
 #include "random.h"
 
 enum { ROWS = 500, KEYS = 8, BATCH = 40, RUNS_MAX = 2 * ROWS, RECORDS_MAX = 400 };
-
-static struct weir_pool *pool;
-static struct weir_error err;
-static struct weir_schema *schema; /* id int64, key string, asked timestamp, _change int8 */
 
 struct input {
     int key; /* -1: null */
@@ -185,11 +172,9 @@ static void make_rows(struct scene *scene) {
 /* --- the join --------------------------------------------------------------------------------- */
 
 static struct weir_temporal *make_join(const struct scene *scene) {
-    static const int32_t on[] = {1};
-    static const int32_t kept[] = {1, 0};
     struct weir_temporal_config config = {
         .declaration = "test.join",
-        .sides = {{schema, on, kept, 2}, {schema, on, kept, 2}},
+        .sides = {{schema, join_on, join_kept, 2}, {schema, join_on, join_kept, 2}},
         .on_count = 1,
         .as_of = scene->by_column ? 2 : -1,
         .change = 3,
@@ -206,50 +191,30 @@ static struct weir_temporal *make_join(const struct scene *scene) {
 static struct weir_batch *make_batch(const struct scene *scene, int side, int first, int count,
                                      int64_t *times, int64_t *before) {
     struct weir_batch_builder builder;
-    assert_int_equal(weir_batch_builder_init(&builder, pool, schema, BATCH, 1 << 20, &err), 0);
-    assert_int_equal(weir_batch_builder_begin(&builder), 0);
+    join_begin(&builder, schema, BATCH);
     for (int i = 0; i < count; i++) {
         const struct input *row = &scene->rows[side][first + i];
-        char key[40];
-        int length =
-            snprintf(key, sizeof key, "%s%d", row->key % 3 ? "k" : "a longer key ", row->key);
-        int rc = weir_builder_int(&builder.columns[0], first + i + 1);
-        rc |= row->key < 0 ? weir_builder_null(&builder.columns[1])
-                           : weir_builder_bytes(&builder.columns[1], key, (size_t)length);
-        rc |= row->asked == INT64_MIN ? weir_builder_null(&builder.columns[2])
-                                      : weir_builder_int(&builder.columns[2], row->asked);
+        join_put(&builder, first + i + 1, row->key);
+        int rc = row->asked == INT64_MIN ? weir_builder_null(&builder.columns[2])
+                                         : weir_builder_int(&builder.columns[2], row->asked);
         rc |= weir_builder_int(&builder.columns[3], row->change);
         assert_int_equal(rc, 0);
         weir_batch_builder_finish_row(&builder);
         times[i] = row->time;
         before[i] = row->before;
     }
-    struct weir_batch *batch = weir_batch_builder_take(&builder);
-    weir_batch_builder_fini(&builder);
-    return batch;
+    return join_end(&builder);
 }
 
 /* The id that what is kept was made with. */
 static int id_of(struct weir_temporal *join, const struct weir_row *row,
                  const struct weir_link *version) {
-    static struct weir_schema *kept;
-    if (kept == NULL) {
-        kept = weir_schema_create();
-        assert_int_equal(weir_schema_add_text(kept, "key", "string", true, &err), 0);
-        assert_int_equal(weir_schema_add_text(kept, "id", "int64", true, &err), 0);
-    }
     struct weir_batch_builder builder;
-    assert_int_equal(weir_batch_builder_init(&builder, pool, kept, 1, 1 << 20, &err), 0);
-    assert_int_equal(weir_batch_builder_begin(&builder), 0);
-    assert_int_equal(row != NULL ? weir_temporal_decode(join, row, builder.columns)
-                                 : weir_temporal_decode_version(join, version, builder.columns),
+    struct weir_column_builder *columns = join_begin_kept(&builder);
+    assert_int_equal(row != NULL ? weir_temporal_decode(join, row, columns)
+                                 : weir_temporal_decode_version(join, version, columns),
                      0);
-    weir_batch_builder_finish_row(&builder);
-    struct weir_batch *batch = weir_batch_builder_take(&builder);
-    int id = (int)((const int64_t *)batch->columns[1].values)[0];
-    weir_batch_unref(batch);
-    weir_batch_builder_fini(&builder);
-    return id;
+    return join_end_kept(&builder);
 }
 
 static void note(struct weir_temporal *join, struct outcome *out, int left,
@@ -484,10 +449,7 @@ int main(void) {
         cmocka_unit_test(rows_meet_the_versions_asking_all_of_them_finds),
         cmocka_unit_test(versions_nobody_needs_are_given_back),
     };
-    pool = weir_pool_create((size_t)256 << 20);
-    schema = weir_schema_create();
-    int rc = weir_schema_add_text(schema, "id", "int64", true, &err);
-    rc |= weir_schema_add_text(schema, "key", "string", true, &err);
+    int rc = join_begin_schema();
     rc |= weir_schema_add_text(schema, "asked", "timestamp", true, &err);
     rc |= weir_schema_add_text(schema, "_change", "int8", true, &err);
     return rc != WEIR_OK ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
