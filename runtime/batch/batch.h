@@ -94,6 +94,20 @@ static inline const char *weir_column_bytes(const struct weir_column *column, in
     return (const char *)column->values + column->offsets[row];
 }
 
+/* An integer, date or time of any width, that is not null, of a plain column. */
+static inline int64_t weir_column_int(const struct weir_column *column, int64_t row) {
+    switch (weir_type_width(column->type)) {
+    case 1:
+        return ((const int8_t *)column->values)[row];
+    case 2:
+        return ((const int16_t *)column->values)[row];
+    case 4:
+        return ((const int32_t *)column->values)[row];
+    default:
+        return ((const int64_t *)column->values)[row];
+    }
+}
+
 /* Replaces a dictionary-encoded column of `batch` by its plain form (buffers from the batch). */
 int weir_column_make_plain(struct weir_column *column, struct weir_batch *batch) WEIR_MUST_CHECK;
 

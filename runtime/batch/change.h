@@ -20,19 +20,7 @@ enum weir_change {
 
 /* What a row of an integer column of changes says; null is an insert. */
 static inline int64_t weir_change_read(const struct weir_column *column, int32_t row) {
-    if (weir_column_is_null(column, row)) {
-        return WEIR_CHANGE_INSERT;
-    }
-    switch (weir_type_width(column->type)) {
-    case 1:
-        return ((const int8_t *)column->values)[row];
-    case 2:
-        return ((const int16_t *)column->values)[row];
-    case 4:
-        return ((const int32_t *)column->values)[row];
-    default:
-        return ((const int64_t *)column->values)[row];
-    }
+    return weir_column_is_null(column, row) ? WEIR_CHANGE_INSERT : weir_column_int(column, row);
 }
 
 /* The row is no new one: it is not judged, and passes. */

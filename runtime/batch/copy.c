@@ -3,19 +3,6 @@
 
 #include "batch/builder.h"
 
-static int copy_whole(struct weir_column_builder *to, const struct weir_column *from, int64_t row) {
-    switch (weir_type_width(from->type)) {
-    case 1:
-        return weir_builder_int(to, ((const int8_t *)from->values)[row]);
-    case 2:
-        return weir_builder_int(to, ((const int16_t *)from->values)[row]);
-    case 4:
-        return weir_builder_int(to, ((const int32_t *)from->values)[row]);
-    default:
-        return weir_builder_int(to, ((const int64_t *)from->values)[row]);
-    }
-}
-
 static int copy_elements(struct weir_column_builder *to, const struct weir_column *from,
                          int64_t row) {
     int rc = WEIR_OK;
@@ -62,6 +49,6 @@ int weir_builder_copy(struct weir_column_builder *to, const struct weir_column *
         }
         return rc == WEIR_OK ? weir_builder_struct(to) : rc;
     default:
-        return copy_whole(to, from, row);
+        return weir_builder_int(to, weir_column_int(from, row));
     }
 }

@@ -129,14 +129,8 @@ static json_t *key_value(const struct weir_column *column, int32_t row) {
     }
     case WEIR_TYPE_BOOL:
         return json_boolean(weir_bit_get(column->values, row));
-    case WEIR_TYPE_INT8:
-        return json_integer(((const int8_t *)column->values)[row]);
-    case WEIR_TYPE_INT16:
-        return json_integer(((const int16_t *)column->values)[row]);
-    case WEIR_TYPE_INT32:
-        return json_integer(((const int32_t *)column->values)[row]);
     default:
-        return json_integer(((const int64_t *)column->values)[row]);
+        return json_integer(weir_column_int(column, row));
     }
 }
 

@@ -302,21 +302,7 @@ static int put_value(const struct avro_out *plan, const struct weir_column *colu
 
 static int put_int(const struct avro_out *plan, const struct weir_column *column, int32_t row,
                    struct weir_buffer *out, struct weir_error *err) {
-    int64_t value;
-    switch (column->type) {
-    case WEIR_TYPE_INT8:
-        value = ((const int8_t *)column->values)[row];
-        break;
-    case WEIR_TYPE_INT16:
-        value = ((const int16_t *)column->values)[row];
-        break;
-    case WEIR_TYPE_INT32:
-    case WEIR_TYPE_DATE:
-        value = ((const int32_t *)column->values)[row];
-        break;
-    default:
-        value = ((const int64_t *)column->values)[row];
-    }
+    int64_t value = weir_column_int(column, row);
     if (__builtin_mul_overflow(value, plan->multiply, &value)) {
         return weir_error_set(err, WEIR_E_DATA,
                               "the time in `%s` is out of the range of the Avro schema's unit; let "

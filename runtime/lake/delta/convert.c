@@ -52,19 +52,6 @@ static bool is_int(uint8_t type) {
     return type >= WEIR_TYPE_INT8 && type <= WEIR_TYPE_INT64;
 }
 
-static int64_t int_at(const struct weir_column *column, int64_t row) {
-    switch (weir_type_width(column->type)) {
-    case 1:
-        return ((const int8_t *)column->values)[row];
-    case 2:
-        return ((const int16_t *)column->values)[row];
-    case 4:
-        return ((const int32_t *)column->values)[row];
-    default:
-        return ((const int64_t *)column->values)[row];
-    }
-}
-
 /* True when the values can stay as they are under the new type. */
 static bool same_layout(uint8_t from, uint8_t to) {
     if (from == to) {
@@ -111,17 +98,17 @@ static bool widen_values(const struct weir_field *to_field, const struct weir_fi
         case WEIR_TYPE_DOUBLE:
             ((double *)values)[row] = from_field->type == WEIR_TYPE_FLOAT
                                           ? (double)((const float *)from->values)[row]
-                                          : (double)int_at(from, row);
+                                          : (double)weir_column_int(from, row);
             break;
         case WEIR_TYPE_FLOAT:
-            ((float *)values)[row] = (float)int_at(from, row);
+            ((float *)values)[row] = (float)weir_column_int(from, row);
             break;
         case WEIR_TYPE_DECIMAL: {
             __int128 value;
             if (from_field->type == WEIR_TYPE_DECIMAL) {
                 memcpy(&value, (const uint8_t *)from->values + (size_t)row * 16, sizeof(value));
             } else {
-                value = int_at(from, row);
+                value = weir_column_int(from, row);
             }
             if (shift >= 0) {
                 ok &= !__builtin_mul_overflow(value, factor, &value);
@@ -135,29 +122,29 @@ static bool widen_values(const struct weir_field *to_field, const struct weir_fi
         case WEIR_TYPE_TIMESTAMP:
         case WEIR_TYPE_TIMESTAMP_NTZ:
             if (from_field->type == WEIR_TYPE_DATE) {
-                ((int64_t *)values)[row] = int_at(from, row) * 86400000000ll;
+                ((int64_t *)values)[row] = weir_column_int(from, row) * 86400000000ll;
             } else {
-                int64_t ns = int_at(from, row);
+                int64_t ns = weir_column_int(from, row);
                 ((int64_t *)values)[row] = ns / 1000 - (ns % 1000 < 0);
             }
             break;
         case WEIR_TYPE_INT8: {
-            int64_t value = int_at(from, row);
+            int64_t value = weir_column_int(from, row);
             ok &= value >= INT8_MIN && value <= INT8_MAX;
             ((int8_t *)values)[row] = (int8_t)value;
             break;
         }
         case WEIR_TYPE_INT16: {
-            int64_t value = int_at(from, row);
+            int64_t value = weir_column_int(from, row);
             ok &= value >= INT16_MIN && value <= INT16_MAX;
             ((int16_t *)values)[row] = (int16_t)value;
             break;
         }
         case WEIR_TYPE_INT32:
-            ((int32_t *)values)[row] = (int32_t)int_at(from, row);
+            ((int32_t *)values)[row] = (int32_t)weir_column_int(from, row);
             break;
         default:
-            ((int64_t *)values)[row] = int_at(from, row);
+            ((int64_t *)values)[row] = weir_column_int(from, row);
             break;
         }
     }

@@ -64,18 +64,8 @@ static bool cell_value(const struct weir_column *column, int64_t row, struct del
     case WEIR_TYPE_STRING:
         out->text.bytes = weir_column_bytes(column, row, &out->text.length);
         return true;
-    case WEIR_TYPE_INT8:
-        out->integer = ((const int8_t *)column->values)[row];
-        return true;
-    case WEIR_TYPE_INT16:
-        out->integer = ((const int16_t *)column->values)[row];
-        return true;
-    case WEIR_TYPE_INT32:
-    case WEIR_TYPE_DATE:
-        out->integer = ((const int32_t *)column->values)[row];
-        return true;
     default:
-        out->integer = ((const int64_t *)column->values)[row];
+        out->integer = weir_column_int(column, row);
         return true;
     }
 }

@@ -5,39 +5,22 @@
 #include <stdlib.h>
 #include <xxhash.h>
 
+#include "core/time.h"
 #include "lake/delta/actions.h"
 #include "lake/delta/text.h"
 
 #define SEGMENT_BYTES_MAX 200 /* file systems allow 255 */
 
-/* Integer value of a fixed-width row. */
-static int64_t int_at(const struct weir_column *column, int64_t row) {
-    switch (weir_type_width(column->type)) {
-    case 1:
-        return ((const int8_t *)column->values)[row];
-    case 2:
-        return ((const int16_t *)column->values)[row];
-    case 4:
-        return ((const int32_t *)column->values)[row];
-    default:
-        return ((const int64_t *)column->values)[row];
-    }
-}
-
-static int64_t floor_div(int64_t a, int64_t b) {
-    return a / b - (a % b < 0);
-}
-
 /* Days, or hour of the day, of a date or timestamp in UTC. */
 static int64_t derive(const struct delta_partition_column *column, const struct weir_column *data,
                       int64_t row) {
-    int64_t value = int_at(data, row);
+    int64_t value = weir_column_int(data, row);
     if (data->type == WEIR_TYPE_DATE) {
         return value;
     }
     bool nanos = data->type == WEIR_TYPE_TIMESTAMP_NS || data->type == WEIR_TYPE_TIMESTAMP_NS_NTZ;
-    int64_t hours = floor_div(value, nanos ? 3600000000000ll : 3600000000ll);
-    int64_t days = floor_div(hours, 24);
+    int64_t hours = weir_floor_div(value, nanos ? 3600000000000ll : 3600000000ll);
+    int64_t days = weir_floor_div(hours, 24);
     return column->transform == WEIR_DELTA_DATE ? days : hours - days * 24;
 }
 
@@ -101,11 +84,11 @@ int delta_partition_text(const struct delta_partition_column *column,
         return delta_text_decimal(text, words[0], (int64_t)words[1], data->scale);
     }
     case WEIR_TYPE_DATE:
-        return delta_text_date(text, int_at(data, row), NULL);
+        return delta_text_date(text, weir_column_int(data, row), NULL);
     case WEIR_TYPE_TIMESTAMP:
     case WEIR_TYPE_TIMESTAMP_NTZ:
-        return delta_text_timestamp(text, int_at(data, row), 6, data->type == WEIR_TYPE_TIMESTAMP,
-                                    NULL);
+        return delta_text_timestamp(text, weir_column_int(data, row), 6,
+                                    data->type == WEIR_TYPE_TIMESTAMP, NULL);
     case WEIR_TYPE_STRING:
     case WEIR_TYPE_BINARY: {
         int32_t length;
@@ -127,7 +110,7 @@ int delta_partition_text(const struct delta_partition_column *column,
         return rc == WEIR_OK ? weir_buffer_append(text, bytes, (size_t)length) : rc;
     }
     default:
-        return weir_buffer_printf(text, "%" PRId64, int_at(data, row));
+        return weir_buffer_printf(text, "%" PRId64, weir_column_int(data, row));
     }
 }
 
