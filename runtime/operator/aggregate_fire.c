@@ -72,13 +72,6 @@ void weir_aggregate_read_key(const struct weir_aggregate *aggregate, const struc
     }
 }
 
-static int append_row(struct weir_aggregate *aggregate, struct weir_slot *slot,
-                      struct weir_batch_builder *out, struct weir_error *err) {
-    struct weir_aggregate_row row = {.value = weir_slot_value(aggregate->table, slot)};
-    weir_aggregate_read_key(aggregate, slot, &row);
-    return weir_aggregate_append_row(aggregate, &row, out, err);
-}
-
 int weir_aggregate_row_failed(const struct weir_aggregate *aggregate, int rc,
                               struct weir_batch_builder *out, bool *full, struct weir_error *err) {
     weir_batch_builder_undo_row(out);
@@ -87,6 +80,25 @@ int weir_aggregate_row_failed(const struct weir_aggregate *aggregate, int rc,
                ? weir_error_set(err, rc, "%s: no room for one row of output",
                                 aggregate->declaration)
                : rc;
+}
+
+int weir_aggregate_emit(struct weir_aggregate *aggregate, const struct weir_aggregate_row *row,
+                        struct weir_batch_builder *out, bool *full, struct weir_error *err) {
+    int rc = weir_aggregate_append_row(aggregate, row, out, err);
+    *full = false;
+    if (rc != WEIR_OK) {
+        rc = weir_aggregate_row_failed(aggregate, rc, out, full, err);
+        return *full ? WEIR_OK : rc;
+    }
+    weir_batch_builder_finish_row(out);
+    return WEIR_OK;
+}
+
+static int emit_slot(struct weir_aggregate *aggregate, struct weir_slot *slot,
+                     struct weir_batch_builder *out, bool *full, struct weir_error *err) {
+    struct weir_aggregate_row row = {.value = weir_slot_value(aggregate->table, slot)};
+    weir_aggregate_read_key(aggregate, slot, &row);
+    return weir_aggregate_emit(aggregate, &row, out, full, err);
 }
 
 int weir_aggregate_delete_slot(struct weir_aggregate *aggregate, struct weir_slot *slot,
@@ -144,14 +156,10 @@ int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
         struct weir_slot *slot = weir_table_slot(aggregate->table, window->head);
         bool empty = aggregate->changes != NULL || /* they have left already */
                      (aggregate->measures.retracts && has_no_rows(aggregate, slot));
-        rc = empty ? WEIR_OK : append_row(aggregate, slot, out, err);
-        if (rc != WEIR_OK) {
-            bool full;
-            rc = weir_aggregate_row_failed(aggregate, rc, out, &full, err);
-            return full ? WEIR_OK : rc;
-        }
-        if (!empty) {
-            weir_batch_builder_finish_row(out);
+        bool full = false;
+        rc = empty ? WEIR_OK : emit_slot(aggregate, slot, out, &full, err);
+        if (rc != WEIR_OK || full) {
+            return rc;
         }
         uint32_t next = slot->link;
         if (next != 0) { /* its place in the index, for the delete to come */

@@ -121,6 +121,11 @@ int weir_aggregate_append_row(struct weir_aggregate *aggregate,
  * comes again; else returns the error to go on with. */
 int weir_aggregate_row_failed(const struct weir_aggregate *aggregate, int rc,
                               struct weir_batch_builder *out, bool *full, struct weir_error *err);
+/* Appends a row and finishes it. *full: the builder is, nothing was appended, and the caller takes
+ * the batch and comes again. */
+int weir_aggregate_emit(struct weir_aggregate *aggregate, const struct weir_aggregate_row *row,
+                        struct weir_batch_builder *out, bool *full,
+                        struct weir_error *err) WEIR_MUST_CHECK;
 /* Appends a new slot to its window's list. */
 int weir_aggregate_join_window(struct weir_aggregate *aggregate, struct weir_slot *slot,
                                int64_t start, struct weir_error *err) WEIR_MUST_CHECK;

@@ -228,28 +228,11 @@ int weir_bag_items(const struct weir_part *part, const struct weir_bag_rules *ru
 
 /* --- adding ----------------------------------------------------------------------------------- */
 
-/* The part gets room for `bytes` of its own; what is there is kept. */
 static int reserve(struct weir_part *part, struct weir_heap *heap, uint64_t bytes) {
     if (bytes > WEIR_BAG_BYTES_MAX) {
         return WEIR_E_LIMIT;
     }
-    if (part->capacity > 0 && part->capacity >= bytes) {
-        return WEIR_OK;
-    }
-    uint32_t capacity = (uint32_t)(bytes + bytes / 2);
-    uint8_t *room = weir_heap_take(heap, capacity);
-    if (room == NULL) {
-        return WEIR_E_NOMEM;
-    }
-    if (part->length > 0) {
-        memcpy(room, part->bytes, part->length);
-    }
-    if (part->capacity > 0) {
-        weir_heap_give(heap, part->bytes, part->capacity);
-    }
-    part->bytes = room;
-    part->capacity = capacity;
-    return WEIR_OK;
+    return weir_part_reserve(part, heap, (uint32_t)bytes) ? WEIR_OK : WEIR_E_NOMEM;
 }
 
 /* All items in order, in room of their own. */

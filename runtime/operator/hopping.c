@@ -430,13 +430,11 @@ static int emit(struct weir_aggregate *aggregate, int64_t end, struct weir_batch
             .end_us = end,
             .value = hops->value,
         };
-        int rc = weir_aggregate_append_row(aggregate, &row, out, err);
-        if (rc != WEIR_OK) {
-            bool full;
-            rc = weir_aggregate_row_failed(aggregate, rc, out, &full, err);
-            return full ? WEIR_OK : rc;
+        bool full;
+        int rc = weir_aggregate_emit(aggregate, &row, out, &full, err);
+        if (rc != WEIR_OK || full) {
+            return rc;
         }
-        weir_batch_builder_finish_row(out);
         rc = set_fired(aggregate, fired_of(aggregate).end, end, at->sequence, err);
         if (rc != WEIR_OK) {
             return rc;

@@ -55,13 +55,11 @@ int weir_refire_first(struct weir_aggregate *aggregate, int64_t watermark_us,
                 continue;
             }
             weir_aggregate_read_key(aggregate, slot, &row);
-            int rc = weir_aggregate_append_row(aggregate, &row, out, err);
-            if (rc != WEIR_OK) {
-                bool full;
-                rc = weir_aggregate_row_failed(aggregate, rc, out, &full, err);
-                return full ? WEIR_OK : rc;
+            bool full;
+            int rc = weir_aggregate_emit(aggregate, &row, out, &full, err);
+            if (rc != WEIR_OK || full) {
+                return rc;
             }
-            weir_batch_builder_finish_row(out);
         }
         aggregate->firing = 0;
         weir_windows_remove_first(&aggregate->unfired);

@@ -62,15 +62,6 @@ static int encode(void *context, const void *value, struct weir_buffer *out) {
 
 /* --- decode ----------------------------------------------------------------------------------- */
 
-static bool take(struct weir_image_reader *reader, void *to, size_t size) {
-    if ((size_t)(reader->end - reader->at) < size) {
-        return false;
-    }
-    memcpy(to, reader->at, size);
-    reader->at += size;
-    return true;
-}
-
 static bool take_text(struct weir_image_reader *reader, struct weir_heap *heap, uint8_t *field) {
     const uint8_t *bytes;
     size_t length;
@@ -89,13 +80,13 @@ static bool take_text(struct weir_image_reader *reader, struct weir_heap *heap, 
 
 static bool take_record(struct weir_image_reader *reader, struct weir_heap *heap,
                         const struct rule_cell *cell, uint8_t *record) {
-    bool good = take(reader, record, 8 + (size_t)cell->field_count);
+    bool good = weir_image_fixed(reader, record, 8 + (size_t)cell->field_count);
     for (int32_t f = 0; good && f < cell->field_count; f++) {
         const struct rule_field *field = &cell->fields[f];
         if (rule_field_there(record, f)) {
             good = weir_type_is_bytes(field->type)
                        ? take_text(reader, heap, record + field->offset)
-                       : take(reader, record + field->offset, field->width);
+                       : weir_image_fixed(reader, record + field->offset, field->width);
         }
     }
     return good;
@@ -163,7 +154,7 @@ static int decode(void *context, void *value, const uint8_t *bytes, size_t lengt
     struct weir_heap *heap = weir_table_heap(state->table);
     struct weir_image_reader reader = {bytes, bytes + length};
     uint64_t head[2] = {0};
-    bool good = take(&reader, head, sizeof head);
+    bool good = weir_image_fixed(&reader, head, sizeof head);
     slot->layout = head[0];
     slot->changed_us = (int64_t)head[1];
     if (good && slot->layout != state->layout) { /* or the layouts themselves */

@@ -147,15 +147,6 @@ int rule_old_of(struct weir_rule_state *state, uint64_t number, const struct rul
 
 /* --- a key ------------------------------------------------------------------------------------ */
 
-static bool take(struct weir_image_reader *reader, void *to, size_t size) {
-    if ((size_t)(reader->end - reader->at) < size) {
-        return false;
-    }
-    memcpy(to, reader->at, size);
-    reader->at += size;
-    return true;
-}
-
 /* A field of the image into the record, or past it where `to` is NULL. */
 static bool take_field(struct weir_rule_state *state, struct weir_image_reader *reader,
                        const struct rule_field *field, uint8_t *to) {
@@ -163,7 +154,7 @@ static bool take_field(struct weir_rule_state *state, struct weir_image_reader *
     const uint8_t *bytes;
     size_t length;
     if (!weir_type_is_bytes(field->type)) {
-        return take(reader, to != NULL ? to : passed, field->width);
+        return weir_image_fixed(reader, to != NULL ? to : passed, field->width);
     }
     if (!weir_image_bytes(reader, &bytes, &length)) {
         return false;
@@ -186,8 +177,8 @@ static bool take_record(struct weir_rule_state *state, struct weir_image_reader 
                         const uint8_t *fields, uint8_t *record) {
     int64_t time_us;
     uint8_t there[RULE_FIELDS_MAX];
-    bool good =
-        take(reader, &time_us, sizeof time_us) && take(reader, there, (size_t)old->field_count);
+    bool good = weir_image_fixed(reader, &time_us, sizeof time_us) &&
+                weir_image_fixed(reader, there, (size_t)old->field_count);
     if (good && record != NULL) {
         memcpy(record, &time_us, sizeof time_us);
     }

@@ -11,15 +11,6 @@ static int corrupt(struct weir_error *err) {
     return weir_error_set(err, WEIR_E_CORRUPT, "state of a key does not parse");
 }
 
-static bool take(struct weir_image_reader *reader, void *to, size_t size) {
-    if ((size_t)(reader->end - reader->at) < size) {
-        return false;
-    }
-    memcpy(to, reader->at, size);
-    reader->at += size;
-    return true;
-}
-
 static int put_field(struct weir_image_reader *reader, const struct rule_field *field,
                      struct weir_column_builder *column) {
     uint64_t words[2] = {0, 0};
@@ -30,7 +21,7 @@ static int put_field(struct weir_image_reader *reader, const struct rule_field *
         return weir_image_bytes(reader, &bytes, &length) ? weir_builder_bytes(column, bytes, length)
                                                          : WEIR_E_CORRUPT;
     }
-    if (!take(reader, words, field->width)) {
+    if (!weir_image_fixed(reader, words, field->width)) {
         return WEIR_E_CORRUPT;
     }
     memcpy(&number, words, sizeof number);
@@ -57,10 +48,10 @@ static int put_record(struct weir_image_reader *reader, const struct rule_cell *
     if (builder == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
-    int rc =
-        take(reader, &time_us, sizeof time_us) && take(reader, there, (size_t)cell->field_count)
-            ? WEIR_OK
-            : WEIR_E_CORRUPT;
+    int rc = weir_image_fixed(reader, &time_us, sizeof time_us) &&
+                     weir_image_fixed(reader, there, (size_t)cell->field_count)
+                 ? WEIR_OK
+                 : WEIR_E_CORRUPT;
     for (int32_t f = 0; rc == WEIR_OK && f < cell->field_count; f++) {
         rc = there[f] != 0 ? put_field(reader, &cell->fields[f], &builder->columns[f])
                            : weir_builder_null(&builder->columns[f]);
@@ -148,7 +139,8 @@ static int show_state(void *owner, const struct weir_show_entry *entry, struct w
     if (entry->key_bytes == 0) {
         return WEIR_OK; /* the layouts */
     }
-    if (!take(&reader, &number, sizeof number) || !take(&reader, &changed_us, sizeof changed_us)) {
+    if (!weir_image_fixed(&reader, &number, sizeof number) ||
+        !weir_image_fixed(&reader, &changed_us, sizeof changed_us)) {
         return corrupt(err);
     }
     int rc = number != state->layout ? rule_layout_find(state, number, &old, err) : WEIR_OK;

@@ -392,7 +392,7 @@ bool weir_sessions_ready(const struct weir_aggregate *aggregate, int64_t waterma
 }
 
 static int emit(struct weir_aggregate *aggregate, struct weir_slot *slot,
-                struct weir_batch_builder *out, struct weir_error *err) {
+                struct weir_batch_builder *out, bool *full, struct weir_error *err) {
     struct weir_aggregate_row row = {
         .key = weir_slot_key(aggregate->table, slot) + WINDOW_BYTES,
         .key_bytes = slot->key_bytes - WINDOW_BYTES,
@@ -400,7 +400,7 @@ static int emit(struct weir_aggregate *aggregate, struct weir_slot *slot,
         .end_us = end_of(aggregate, slot),
         .value = weir_slot_value(aggregate->table, slot),
     };
-    return weir_aggregate_append_row(aggregate, &row, out, err);
+    return weir_aggregate_emit(aggregate, &row, out, full, err);
 }
 
 static int leave(struct weir_aggregate *aggregate, struct weir_slot *slot, struct weir_error *err) {
@@ -424,13 +424,11 @@ int weir_sessions_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
             return WEIR_OK;
         }
         struct weir_slot *slot = first_closing(aggregate);
-        int rc = emit(aggregate, slot, out, err);
-        if (rc != WEIR_OK) {
-            bool full;
-            rc = weir_aggregate_row_failed(aggregate, rc, out, &full, err);
-            return full ? WEIR_OK : rc;
+        bool full;
+        int rc = emit(aggregate, slot, out, &full, err);
+        if (rc != WEIR_OK || full) {
+            return rc;
         }
-        weir_batch_builder_finish_row(out);
         closing_remove_first(aggregate->sessions);
         rc = leave(aggregate, slot, err);
         if (rc != WEIR_OK) {

@@ -15,7 +15,7 @@ enum {
 };
 
 /* Room for `bytes`, owned; what is there is kept. */
-static bool reserve(struct weir_part *part, struct weir_heap *heap, uint32_t bytes) {
+bool weir_part_reserve(struct weir_part *part, struct weir_heap *heap, uint32_t bytes) {
     if (part->capacity >= bytes && part->capacity > 0) {
         return true;
     }
@@ -66,7 +66,7 @@ static bool make_dense(struct weir_part *part, struct weir_heap *heap) {
 static bool raise(struct weir_part *part, struct weir_heap *heap, uint16_t number, uint8_t value) {
     if (is_dense(part)) {
         if (part->bytes[number] < value) {
-            if (!reserve(part, heap, REGISTERS)) {
+            if (!weir_part_reserve(part, heap, REGISTERS)) {
                 return false;
             }
             part->bytes[number] = value;
@@ -91,7 +91,7 @@ static bool raise(struct weir_part *part, struct weir_heap *heap, uint16_t numbe
     if (!is_there && part->length / SPARSE_BYTES >= SPARSE_MAX) {
         return make_dense(part, heap) && raise(part, heap, number, value);
     }
-    if (!reserve(part, heap, part->length + SPARSE_BYTES)) {
+    if (!weir_part_reserve(part, heap, part->length + SPARSE_BYTES)) {
         return false;
     }
     if (!is_there) {
@@ -230,7 +230,7 @@ static bool count_bucket(struct weir_part *part, struct weir_heap *heap, int32_t
         }
     }
     bool is_there = low < part->length / BUCKET_BYTES && bucket_at(part, low) == bucket;
-    if (!reserve(part, heap, part->length + (is_there ? 0 : BUCKET_BYTES))) {
+    if (!weir_part_reserve(part, heap, part->length + (is_there ? 0 : BUCKET_BYTES))) {
         return false;
     }
     if (is_there) {

@@ -20,7 +20,9 @@ struct weir_part { /* bytes of a measure outside its slot */
     uint32_t capacity; /* as asked of the heap; 0: not owned */
 };
 
-/* False without memory; the part is as before. */
+/* Room for `bytes` of its own, and some more; what is there is kept. False without memory; the part
+ * is as before. So it is below. */
+bool weir_part_reserve(struct weir_part *part, struct weir_heap *heap, uint32_t bytes);
 bool weir_distinct_sketch_add(struct weir_part *part, struct weir_heap *heap, uint64_t hash);
 bool weir_distinct_sketch_merge(struct weir_part *into, struct weir_heap *heap,
                                 const struct weir_part *from);

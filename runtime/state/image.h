@@ -105,13 +105,17 @@ static inline bool weir_image_u8(struct weir_image_reader *reader, uint8_t *valu
     return true;
 }
 
-static inline bool weir_image_u64(struct weir_image_reader *reader, uint64_t *value) {
-    if (reader->end - reader->at < (ptrdiff_t)sizeof *value) {
+static inline bool weir_image_fixed(struct weir_image_reader *reader, void *to, size_t size) {
+    if ((size_t)(reader->end - reader->at) < size) {
         return false;
     }
-    memcpy(value, reader->at, sizeof *value);
-    reader->at += sizeof *value;
+    memcpy(to, reader->at, size);
+    reader->at += size;
     return true;
+}
+
+static inline bool weir_image_u64(struct weir_image_reader *reader, uint64_t *value) {
+    return weir_image_fixed(reader, value, sizeof *value);
 }
 
 bool weir_image_varint(struct weir_image_reader *reader, uint64_t *value);
