@@ -139,6 +139,31 @@ def test_a_top_over_measures_ranks_the_groups_of_each_window(project, window, si
     assert sorted(((start - midnight).total_seconds() * 1_000_000, auction, n) for start, auction, n, _, _ in found) == sorted(wanted)
 
 
+def test_tops_of_cumulate_windows_merge_by_where_they_end(project):
+    """They share their start: a table that merges by it would keep the last of them alone."""
+    rows = drawn(800)
+    rule = ('return model "gold.m" { from = "bronze.row", time = { field = "at", out_of_order = "5s" }, by = { "auction" }, '
+            'window = cumulate { size = "5m", step = "1m" }, measures = { n = count() }, top = { n = 1, by = { "-n", "auction" }, rank = "place" }, '
+            'tests = { unique { "auction", "window_end" } }, into = delta { mode = "merge" } }')
+    world = World(project, COLUMNS, rule, data(*rows)).run()
+    counted = {}
+    for auction, _, _, text in rows:
+        minute = int(text[:2]) * 60 + int(text[3:5])
+        for end in range(minute + 1, minute // 5 * 5 + 6):
+            counts = counted.setdefault(end, {})
+            counts[auction] = counts.get(auction, 0) + 1
+    wanted = [(end, *min((-n, auction) for auction, n in counts.items())) for end, counts in counted.items()]
+    found = [(end.hour * 60 + end.minute, -n, auction) for end, n, auction in world.rows("gold.m", "window_end", "n", "auction")]
+    assert sorted(found) == sorted(wanted)
+
+
+def test_unique_of_cumulate_windows_needs_their_end(project):
+    rule = ('return model "gold.m" { from = "bronze.row", time = { field = "at" }, by = { "auction" }, window = cumulate { size = "5m", step = "1m" }, '
+            'measures = { n = count() }, tests = { unique { "auction", "window_start" } } }')
+    outcome = World(project, COLUMNS, rule).check()
+    assert outcome.code == 1 and "unique without `window_end`" in outcome.out + outcome.err, outcome
+
+
 def test_ties_last_keeps_the_last_to_come(project):
     rows = [(1, "2.00", "a", "10:00:00"), (1, "2.00", "b", "10:00:00"), (1, "2.00", "c", "09:59:59"), (1, "1.00", "d", "10:00:01")]
     found = {}

@@ -240,7 +240,7 @@ end
 
 -- A model writes one row a group and window: what names both is unique, anything less would need memory
 -- of every row that left.
-local function check_unique(reader, names, by, at, of, windowed)
+local function check_unique(reader, names, by, at, of, bound)
     local given = {}
     for _, name in ipairs(names) do
         given[name] = true
@@ -251,16 +251,16 @@ local function check_unique(reader, names, by, at, of, windowed)
             missing[#missing + 1] = "`" .. name .. "`"
         end
     end
-    if windowed and not given.window_start and not given.window_end then
-        missing[#missing + 1] = "`window_start`"
+    if bound and not given[bound] and not given.window_end then
+        missing[#missing + 1] = ("`%s`"):format(bound)
     end
     if #missing > 0 then
         reader:error("not-built", at, ("unique without %s is not built yet: rows of %s are unique by group and window"):format(
-            table.concat(missing, " and "), of), "name every column of `by`, and window_start")
+            table.concat(missing, " and "), of), "name every column of `by`" .. (bound and " and " .. bound or ""))
     end
 end
 
-local function read_tests(reader, field, columns, of, functions, seen, by)
+local function read_tests(reader, field, columns, of, functions, seen, by, bound)
     local tests = json.array {}
     local list = reader:want(field, "table", "tests", '{ unique { "sku" }, expect "…" { … } }')
     for _, item in ipairs(list and reader:fields(list, field.value_at) or {}) do
@@ -276,7 +276,7 @@ local function read_tests(reader, field, columns, of, functions, seen, by)
                 end
             end
             if #names > 0 then
-                check_unique(reader, names, by, item.value_at, of, naming.column(columns, "window_start") ~= nil)
+                check_unique(reader, names, by, item.value_at, of, bound)
             end
             tests[#tests + 1] = { kind = "unique", columns = names }
         elseif node then
@@ -598,7 +598,8 @@ function models.model(project, reader, node, at)
     end
     plan.top = plan.top or json.null
     plan.columns = datasets.fields_json(columns)
-    plan.tests = read_tests(reader, named.tests, columns, of, functions, seen, by)
+    local bound = plan.window ~= json.null and windows.bound(plan.window) or nil
+    plan.tests = read_tests(reader, named.tests, columns, of, functions, seen, by, bound)
     for _, test in ipairs(changing and plan.tests or {}) do
         if test.action == "quarantine" or test.action == "drop" then
             reader:error("not-built", named.tests.at, ("the rows of %q change; a test that takes some out is not built yet"):format(of),
@@ -610,12 +611,10 @@ function models.model(project, reader, node, at)
     for i, name in ipairs(by) do
         key[i] = name
     end
-    if plan.window ~= json.null then
-        key[#key + 1] = plan.window.kind == "cumulate" and "window_end" or "window_start" -- cumulate windows share their start
-    end
+    key[#key + 1] = bound
     local hint = 'add by = { "…" } to the model'
     if plan.top ~= json.null then
-        key, hint = tops.key(plan.top, windowed), 'add rank = "rank" to the top, and per'
+        key, hint = tops.key(plan.top, bound), 'add rank = "rank" to the top, and per'
     end
     plan.into = sinks.of(reader, named.into, columns, of, at, { key = key and #key > 0 and key or nil, hint = hint, merges = changing })
     plan.quarantine = sinks.quarantine(reader, named.quarantine)

@@ -78,15 +78,13 @@ function tops.read(reader, field, columns, kept, of)
     }
 end
 
--- The columns by which its rows are one: nil where nothing tells them apart.
-function tops.key(top, windowed)
+-- The columns by which its rows are one: nil where nothing tells them apart. `bound`: the column that tells windows apart, or nil.
+function tops.key(top, bound)
     local key = json.array {}
-    for i, name in ipairs(top.per) do
-        key[i] = name
+    for _, name in ipairs(top.per) do
+        key[#key + 1] = name ~= bound and name or nil
     end
-    if windowed then
-        key[#key + 1] = "window_start"
-    end
+    key[#key + 1] = bound
     if top.ties == "all" or top.n > 1 and top.rank == json.null then
         return nil
     elseif top.rank ~= json.null then

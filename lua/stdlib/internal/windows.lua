@@ -136,6 +136,11 @@ function windows.read(reader, field, of)
     return window, late and { name = late, at = named.late.value_at, of = of }
 end
 
+-- The column that tells the windows of a group apart: cumulate windows share their start.
+function windows.bound(window)
+    return window.kind == "cumulate" and "window_end" or "window_start"
+end
+
 -- What of a window the state depends on.
 function windows.shape(window)
     if window.kind == "calendar" then
