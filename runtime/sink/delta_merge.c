@@ -56,6 +56,7 @@ int delta_changes_create(const struct weir_sink_config *config,
     }
     weir_parquet_writer_options_init(&options);
     options.page_index = false;
+    options.nanos_annotated = true; /* a table would say of a long in its schema what it counts */
     struct weir_schema *schema = weir_schema_create();
     int rc = schema != NULL ? WEIR_OK : no_memory(err);
     for (int32_t i = 0; rc == WEIR_OK && i < config->schema->count; i++) {

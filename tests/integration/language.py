@@ -12,6 +12,7 @@ D = decimal.Decimal
 TYPES = {
     "string": "string", "int": "int", "long": "long", "double": "double", "float": "float", "bool": "boolean", "bytes": "bytes",
     "timestamp": {"type": "long", "logicalType": "timestamp-micros"},
+    "timestamp_ns": {"type": "long", "logicalType": "timestamp-nanos"},
     "date": {"type": "int", "logicalType": "date"},
 }
 

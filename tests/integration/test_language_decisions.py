@@ -10,7 +10,7 @@ import pytest
 from language import D, World, assert_refused, at, place
 
 COLUMNS = {"id": "long!", "age": "int", "channel": "string", "amount": "decimal(12,2)", "big": "long", "rate": "double", "vip": "bool", "at": "timestamp",
-           "day": "date", "long_amount": "decimal(38,4)"}
+           "day": "date", "long_amount": "decimal(38,4)", "share": "float", "instant": "timestamp_ns"}
 
 RETURNS = ('return decision "silver.verdict" { from = "bronze.row", hit = "first", columns = { verdict = "string" },\n'
            '  { age = "<= 28", verdict = "accept" },\n  { age = "<= 90", channel = "store", verdict = "voucher" },\n  { verdict = "refuse" } }\n')
@@ -72,6 +72,8 @@ TYPED = [
     ('big = ">= -9223372036854775808"', {"big": -9223372036854775808}, {"big": None}),
     ('big = 0', {"big": 0}, {"big": None}),
     ('rate = "> 0.5"', {"rate": 0.75}, {"rate": 0.5}),
+    ('share = 0.1', {"share": 0.1}, {"share": 0.2}), ('share = "<= 0.1"', {"share": 0.1}, {"share": 0.11}),
+    ('instant = "2026-01-05T10:00:00.123456789Z"', {"instant": at("10:00:00.123456789")}, {"instant": at("10:00:00.123456788")}),
     ('vip = true', {"vip": True}, {"vip": None}), ('vip = false', {"vip": False}, {"vip": None}), ('vip = none', {"vip": None}, {"vip": False}),
     ('at = "< 2026-01-05T10:00:00Z"', {"at": at("09:59:59")}, {"at": at("10:00:00")}),
     ('at = "2026-01-05T10:00:00Z..2026-01-05T11:00:00Z"', {"at": at("11:00:00")}, {"at": at("11:00:01")}),
@@ -253,6 +255,13 @@ def test_whole_numbers_and_decimals_have_neighbours(project):
     assert "takes: 1.00 < amount < 1.02" in told.out + told.err
 
 
+def test_a_decimal_is_the_same_however_many_places_it_is_written_with(project):
+    rows = ['{ age = "<= 28", price = "1.5" }', '{ age = ">= 28", price = "1.50" }', '{ age = none, price = "1" }']
+    columns = 'price = "decimal(12,2)"'
+    assert World(project, COLUMNS, table(rows, "any", columns)).check().code == 0
+    assert World(project, COLUMNS, table(rows, "priority", columns, 'priority = { "1.50", "1.00" },')).check().code == 0
+
+
 def test_a_table_never_asked_about_null_says_so(project):
     told = World(project, COLUMNS, table(['{ vip = true, verdict = 1 }', '{ vip = false, verdict = 2 }'])).check()
     assert told.code == 0 and "takes: vip null" in told.out + told.err
@@ -277,6 +286,7 @@ def test_a_table_never_asked_about_null_says_so(project):
     (table(["{ verdict = 1 }"], hit="priority", more="priority = { 2, 3 },"), "{ verdict = 1 }", "does not say where row 1's `verdict` stands"),
     (table(["{ verdict = 1 }"], more="map = function(e, out) end,"), "map", "has no option `map`"),
     (table(["{ verdict = function(e) return e.agee end }"]), "agee", "did you mean `age`?"),
+    (table(["{ v1 = 1 }"], hit="sum", columns=", ".join(f'v{index} = "int64"' for index in range(101))), "decision", "gives up to 100"),
 ])
 def test_what_is_wrong_with_a_table_is_shown_where_it_stands(project, rule, marked, text):
     assert_refused(World(project, COLUMNS, rule), place(rule, marked), text)

@@ -108,6 +108,15 @@ def test_a_condition_sees_what_was_taken(project):
     assert paths(world) == ["a 0|up 2 4|c 5"]
 
 
+def test_a_truth_value_that_is_false_is_no_null(project):
+    columns = {**COLUMNS, "vip": "bool"}
+    rows = [{**row, "vip": False} for row in rows_of("ab")]
+    rule = ('return pattern "match.p" { on = "bronze.row", key = "card", time = { field = "at", out_of_order = "20s" }, within = "1m",\n'
+            '  emits = { ["gold.p"] = { card = "string", vip = "bool" } },\n'
+            f'  sequence = {{ {A}, step("b", {{ where = function(e, m) return e.kind == "b" and m.a.vip == false end }}) }} }}\n')
+    assert World(project, columns, rule, rows).run().rows("gold.p", "card", "vip") == [("c", False)]
+
+
 def test_without_emit_columns_come_by_name(project):
     rule = ('return pattern "match.p" { on = "bronze.row", key = "card", time = { field = "at", out_of_order = "20s" }, within = "1m",\n'
             '  emits = { ["gold.p"] = { card = "string", id = "int64", n = "int32", started = "timestamp", ended = "timestamp" } },\n'

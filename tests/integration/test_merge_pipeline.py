@@ -9,6 +9,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, QueryBuilder
+from language import World
 
 START = datetime.datetime(2026, 3, 1, tzinfo=datetime.timezone.utc)
 PIPELINE = """
@@ -147,6 +148,24 @@ def test_what_cannot_be_merged_is_refused(project):
                   'measures = { n = count() } }')
     outcome = project.weir("check")
     assert outcome.code != 0 and "a window over the rows of silver.product, which change, is not built yet" in outcome.out + outcome.err, outcome
+
+
+def test_values_of_every_type_are_merged(project):
+    """In two runs, so that the second reads what the first has written."""
+    kinds = {"id": "long!", "t": "string", "i": "int", "f": "float", "d": "double", "b": "bool", "raw": "bytes", "at": "timestamp", "day": "date",
+             "ns": "timestamp_ns", "price": "decimal(12,2)", "wide": "decimal(38,4)", "list": ["null", {"type": "array", "items": {
+                 "type": "long", "logicalType": "timestamp-nanos"}}]}
+    rule = ('return stream "silver.row" { from = "bronze.row", key = "id", columns = { small = "int8", short = "int16" }, time = { field = "at" },\n'
+            '  map = function(e, out) out.small = e.i out.short = e.i end, into = delta { mode = "merge" } }')
+    row = {"t": "x", "i": -7, "f": 0.5, "d": 0.1, "b": False, "raw": "AQ==", "at": "2026-03-01T00:00:00.000001Z", "day": 20459,
+           "ns": "2026-03-01T00:00:00.123456789Z", "price": "1.50", "wide": "12345678901234567890.1234", "list": ["2026-03-01T00:00:00.123456789Z"]}
+    nulls = {name: None for name in row if name != "at"}
+    world = World(project, kinds, rule, [{"id": 1, **row}, {"id": 2, **row, **nulls}, {"id": 3, **row}]).run()
+    world.feed([{"id": 2, **row}, {"id": 3, **row, **nulls}], "b.jsonl")
+    rows = sorted(world.run().table("silver.row").to_pylist(), key=lambda each: each.pop("id"))
+    assert world.rejected("bronze.row", "id") == [], world.reasons("bronze.row")
+    assert world.counts("silver.row")["rejected"] == {} and rows[0] == rows[1] and rows[0]["ns"] == 1772323200123456789
+    assert rows[0]["list"] == [1772323200123456789] and rows[0]["small"] == -7 and rows[2] == {**{name: None for name in rows[0]}, "at": rows[0]["at"]}
 
 
 CHANGELOG = """

@@ -1,5 +1,6 @@
 -- What a decision's cells ask of a column ("<= 28", "10..20", { "store", "web" }, none), as terms. A term is a test over the column's
 -- literals, in the form the generated code compares and the proofs of regions.lua count with.
+local ffi = require "ffi"
 local diagnostic = require "weir.internal.diagnostic"
 local predicate = require "weir.internal.predicate"
 local reader_module = require "weir.internal.reader"
@@ -27,15 +28,21 @@ local function raw_of(text, t, name)
     elseif t.kind == "date" then
         return time.parse_date(text)
     elseif types.is_timestamp(t) then
-        local us = time.parse_timestamp(text, true)
-        return t.kind:match "_ns" and us * 1000 or us
+        return t.kind:match "_ns" and time.parse_timestamp_ns(text, true) or time.parse_timestamp(text, true)
+    elseif t.kind == "float" then
+        return tonumber(ffi.cast("float", tonumber(text))) -- as the column holds it
     elseif types.is_numeric(t) then
         return tonumber(text)
     end
     return text
 end
 
--- { text =, raw = } of a literal of the column; nil after a complaint.
+-- What two literals of a column share that are the same value, however written: "1.5" and "1.50" of a decimal.
+local function identity(raw)
+    return type(raw) == "number" and ("%.17g"):format(raw) or tostring(raw)
+end
+
+-- { text =, raw =, same = } of a literal of the column, as written, compared and told from others; nil after a complaint.
 function conditions.literal(reader, x, column, at)
     local t = column.type
     local number = type(x) == "string" and types.is_numeric(t) and t.kind ~= "decimal" and t.kind ~= "int64" and tonumber(x)
@@ -43,7 +50,8 @@ function conditions.literal(reader, x, column, at)
     if text == nil then
         return nil
     end
-    return { text = tostring(text), raw = raw_of(text, t, column.name) }
+    local raw = raw_of(text, t, column.name)
+    return { text = tostring(text), raw = raw, same = identity(raw) }
 end
 
 local function wrong(reader, column, at, what)

@@ -16,7 +16,7 @@ local words = require "weir.internal.words"
 local format = string.format
 local decisions = {}
 
-local ROWS_MAX, LOOKED_MAX = 500, 64
+local ROWS_MAX, LOOKED_MAX, GIVEN_MAX = 500, 64, 100 -- columns looked at and given are locals of one function, of which Lua has 200
 local POLICIES = { "first", "unique", "any", "priority", "collect", "sum", "min", "max", "count" }
 
 -- Options a decision has of a stream, and its own.
@@ -56,7 +56,7 @@ local function read_verdict(reader, item, column, spec)
     if not literal then
         return nil
     end
-    local made = { shown = literal.text, value = literal.text }
+    local made = { shown = literal.text, value = literal.same }
     if t.kind == "string" then
         made.text = format("%q", literal.raw)
     elseif t.kind == "bool" or types.is_small_int(t) then
@@ -174,7 +174,7 @@ local function order_of(reader, named, spec, at)
         local literal = conditions.literal(reader, item.value, column, item.value_at)
         if literal then
             count = count + 1
-            rank[literal.text] = rank[literal.text] or count
+            rank[literal.same] = rank[literal.same] or count
         end
     end
     for _, row in ipairs(list and spec.rows or {}) do
@@ -239,6 +239,10 @@ end
 
 -- Every list of a collecting policy may be empty; of the others, what no row takes is null.
 local function check_table(reader, spec, at)
+    local alone = spec.hit == "unique" or spec.hit == "any"
+    if not alone and spec.hit ~= "first" and spec.hit ~= "priority" then
+        return
+    end
     local columns = {}
     for _, column in ipairs(spec.input) do
         if spec.looked[column.name] then
@@ -246,12 +250,10 @@ local function check_table(reader, spec, at)
         end
     end
     local space = regions.of(columns, spec.rows)
-    if spec.hit == "unique" or spec.hit == "any" then
+    if alone then
         check_overlaps(reader, spec, space)
-    elseif spec.hit == "first" or spec.hit == "priority" then
-        check_reached(reader, spec, space)
     else
-        return
+        check_reached(reader, spec, space)
     end
     local gap = regions.gap(space)
     if gap and gap ~= "unknown" then
@@ -383,8 +385,8 @@ local function read_rows(reader, positional, spec, at)
     if #positional == 0 then
         reader:error("type", at, ("decision %q has no rows"):format(spec.of), '{ age = "<= 28", verdict = "accept" }, { verdict = "refuse" }')
         spec.broken = true
-    elseif #positional > ROWS_MAX or looked > LOOKED_MAX then
-        reader:error("limit", at, ("a decision has up to %d rows over %d columns"):format(ROWS_MAX, LOOKED_MAX),
+    elseif #positional > ROWS_MAX or looked > LOOKED_MAX or #spec.outputs > GIVEN_MAX then
+        reader:error("limit", at, ("a decision has up to %d rows over %d columns and gives up to %d"):format(ROWS_MAX, LOOKED_MAX, GIVEN_MAX),
             "a lookup in a dataset answers larger tables")
         spec.broken = true
     end

@@ -116,7 +116,7 @@ function joins.read(project, reader, named, left, of)
     local item = items[1]
     local node = item.value
     local kind = join_kinds[node.word]
-    if type(item.key) ~= "string" or not item.key:match "^[%a_][%w_]*$" then
+    if type(item.key) ~= "string" or not naming.is_plain(item.key) then
         reader:error("type", item.at, "a join has the name by which row functions know it", kind.example)
         return nil
     elseif type(node.name) ~= "string" then
@@ -292,7 +292,7 @@ function joins.finish(reader, join, input, passes, reads)
                 reader:error("type", join.at, ("a join keeps plain columns; `%s` of %s is %s"):format(column.name, join.of, column.type.text),
                     "take out of it what is needed in a stream before")
                 return nil
-            elseif not column.name:match "^[%a_][%w_]*$" then
+            elseif not naming.is_plain(column.name) then
                 reader:error("type", join.at, ("a join keeps columns with plain names; %s has `%s`"):format(join.of, column.name))
                 return nil
             end

@@ -144,11 +144,11 @@ local function read_default(reader, field, found, struct)
     return texts
 end
 
--- What is kept of a row found, as a type: plain columns, without those that begin with _.
+-- What is kept of a row found, as a type: plain columns of plain names, without those that begin with _.
 local function struct_of(found)
     local parts = {}
     for _, column in ipairs(found.columns) do
-        if not types.is_nested(column.type) and not column.name:match "^_" then
+        if not types.is_nested(column.type) and not column.name:match "^_" and naming.is_plain(column.name) then
             parts[#parts + 1] = column.name .. ": " .. column.type.text
         end
     end
@@ -222,7 +222,9 @@ local function asked_columns(reader, field, at)
     end
     for _, item in ipairs(t and reader:fields(t, field.value_at) or {}) do
         local parsed, why = nil, "columns takes name = \"type\""
-        if type(item.key) == "string" and type(item.value) == "string" then
+        if type(item.key) == "string" and not naming.is_plain(item.key) then
+            why = ("an answer's columns have plain names; %q is none"):format(item.key)
+        elseif type(item.key) == "string" and type(item.value) == "string" then
             parsed, why = types.parse(item.value)
         end
         if not parsed then

@@ -31,7 +31,10 @@ end
 Row.list = {
     __index = function(list, name)
         local last = type(name) == "string" and list[#list]
-        return last and last[name] or nil
+        if last then
+            return last[name]
+        end
+        return nil
     end,
 }
 

@@ -12,6 +12,11 @@ function naming.column(columns, name)
     end
 end
 
+-- A name that a type's text can hold and e.product.name reach.
+function naming.is_plain(name)
+    return name:match "^[%a_][%w_]*$" ~= nil
+end
+
 -- `text`: what to say instead of the usual. Where a file did not load, that is what there is to say.
 function naming.no_dataset(project, reader, name, at, text)
     if project.incomplete then

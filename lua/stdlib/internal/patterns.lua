@@ -253,15 +253,23 @@ local function by_name(reader, ctx, named)
         end
     end
     local one = #ctx.key_columns == 1
+    local function given(self, give, run, key, e)
+        if give.kind == "key" then
+            if one then
+                return key
+            end
+            return key[give.name]
+        elseif give.kind == "row" then
+            return (e or self:row_of(run.last))[give.name]
+        end
+        return time.Timestamp(give.kind == "started" and run.since or run.ended)
+    end
     return function(self, run, key, e)
         for _, emit in ipairs(ctx.emits) do
             local t = {}
             for _, give in ipairs(gives) do
                 if give.emit == emit.name then
-                    t[give.name] = give.kind == "key" and (one and key or not one and key[give.name])
-                        or give.kind == "row" and (e or self:row_of(run.last))[give.name]
-                        or give.kind == "started" and time.Timestamp(run.since)
-                        or give.kind == "ended" and time.Timestamp(run.ended) or nil
+                    t[give.name] = given(self, give, run, key, e)
                 end
             end
             self.send(emit.name, t)

@@ -133,7 +133,7 @@ local function literal(reader, x, column, at)
     elseif types.is_timestamp(t) then
         if type(x) == "cdata" and (ffi.istype(time.Timestamp, x) or ffi.istype(time.TimestampNs, x)) then
             return tostring(x)
-        elseif type(x) == "string" and time.parse_timestamp(x, t.kind:match "ntz" ~= nil) then
+        elseif type(x) == "string" and (t.kind:match "_ns" and time.parse_timestamp_ns or time.parse_timestamp)(x, t.kind:match "ntz" ~= nil) then
             return x
         end
         return wrong 'write a time with its offset: "2026-01-05T10:00:00Z"'

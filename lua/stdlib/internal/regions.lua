@@ -28,8 +28,8 @@ local function literals_of(boxes, name)
     for _, box in ipairs(boxes) do
         for _, term in ipairs(box.conditions[name] or {}) do
             for _, literal in ipairs { term.low, term.high } do
-                if not seen[literal.text] then
-                    seen[literal.text] = true
+                if not seen[literal.same] then
+                    seen[literal.same] = true
                     list[#list + 1] = literal
                 end
             end

@@ -13,6 +13,7 @@ local weir_time_format = ffi.C.weir_time_format
 local weir_time_hour = ffi.C.weir_time_hour
 local weir_time_minute = ffi.C.weir_time_minute
 local weir_time_parse_date = ffi.C.weir_time_parse_date
+local weir_time_parse_ns = ffi.C.weir_time_parse_ns
 local weir_time_parse_us = ffi.C.weir_time_parse_us
 local weir_time_second = ffi.C.weir_time_second
 local weir_time_text_date = ffi.C.weir_time_text_date
@@ -71,6 +72,14 @@ function time.parse_timestamp(text, local_ok)
     return out64[0] + 0LL
 end
 
+-- The same in nanoseconds.
+function time.parse_timestamp_ns(text, local_ok)
+    if weir_time_parse_ns(out64, has_zone, text, #text) ~= 0 or (has_zone[0] == 0 and not local_ok) then
+        return nil
+    end
+    return out64[0] + 0LL
+end
+
 local function duration_text(us)
     return ffi.string(buffer, weir_duration_to_text(us, buffer))
 end
@@ -100,7 +109,11 @@ end
 
 local function parse_timestamp_value(text)
     local us = time.parse_timestamp(text)
-    return us and Timestamp(us)
+    if us then
+        return Timestamp(us)
+    end
+    local ns = time.parse_timestamp_ns(text) -- more places than microseconds have
+    return ns and TimestampNs(ns)
 end
 
 local function parse_date_value(text)
