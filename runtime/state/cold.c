@@ -23,6 +23,7 @@ enum job_kind { JOB_WRITE, JOB_LOAD, JOB_SCAN, JOB_PART };
 struct job {
     struct job *next;
     enum job_kind kind;
+    uint64_t scan; /* the scan it reads a part of */
     struct weir_buffer records;
 };
 
@@ -40,9 +41,9 @@ struct weir_cold {
     struct job *tail;
     bool busy;
     bool stop;
-    bool loading;
     bool load_done;
     struct weir_buffer found;
+    uint64_t scans; /* asked for: parts of earlier ones are nobody's */
     bool part_done;
     bool part_end;
     struct weir_buffer part;
@@ -353,6 +354,12 @@ static void begin_scan(struct weir_cold *cold) {
     rocksdb_iter_seek_to_first(cold->scan);
 }
 
+static void swap(struct weir_buffer *a, struct weir_buffer *b) {
+    struct weir_buffer kept = *a;
+    *a = *b;
+    *b = kept;
+}
+
 static int run_job(struct weir_cold *cold, struct job *job, struct weir_error *err) {
     struct weir_buffer out;
     bool end = false;
@@ -369,18 +376,21 @@ static int run_job(struct weir_cold *cold, struct job *job, struct weir_error *e
         }
         rc = read_part(cold, &out, &end, err);
     }
+    if (rc != WEIR_OK) { /* half of it is not what was asked for */
+        weir_buffer_fini(&out);
+        return rc;
+    }
     pthread_mutex_lock(&cold->lock);
     if (job->kind == JOB_LOAD) {
-        weir_buffer_fini(&cold->found);
-        cold->found = out;
+        swap(&cold->found, &out);
         cold->load_done = true;
-    } else {
-        weir_buffer_fini(&cold->part);
-        cold->part = out;
+    } else if (job->scan == cold->scans) {
+        swap(&cold->part, &out);
         cold->part_done = true;
         cold->part_end = end;
     }
     pthread_mutex_unlock(&cold->lock);
+    weir_buffer_fini(&out);
     if (cold->signal != NULL) {
         weir_signal_raise(cold->signal);
     }
@@ -505,10 +515,11 @@ static int ask(struct weir_cold *cold, enum job_kind kind, struct weir_buffer *r
         cold->tail->next = job;
     }
     cold->tail = job;
-    cold->loading |= kind == JOB_LOAD;
     if (kind == JOB_SCAN || kind == JOB_PART) {
+        cold->scans += kind == JOB_SCAN;
         cold->part_done = false;
     }
+    job->scan = cold->scans;
     pthread_cond_signal(&cold->work);
     pthread_mutex_unlock(&cold->lock);
     return WEIR_OK;
@@ -522,20 +533,13 @@ int weir_cold_load(struct weir_cold *cold, struct weir_buffer *keys) {
     return ask(cold, JOB_LOAD, keys);
 }
 
-bool weir_cold_loading(struct weir_cold *cold) {
-    pthread_mutex_lock(&cold->lock);
-    bool loading = cold->loading;
-    pthread_mutex_unlock(&cold->lock);
-    return loading;
-}
-
 bool weir_cold_loaded(struct weir_cold *cold, struct weir_buffer *found) {
     pthread_mutex_lock(&cold->lock);
     bool done = cold->load_done;
     if (done) {
         *found = cold->found;
         weir_buffer_init(&cold->found, BUFFER_BYTES_MAX);
-        cold->loading = cold->load_done = false;
+        cold->load_done = false;
     }
     pthread_mutex_unlock(&cold->lock);
     return done;

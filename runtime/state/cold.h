@@ -48,8 +48,8 @@ bool weir_cold_next_record(const uint8_t **at, const uint8_t *end, struct weir_c
 int weir_cold_write(struct weir_cold *cold, struct weir_buffer *records) WEIR_MUST_CHECK;
 /* Keys (records without values): those there are taken out of the store. One at a time. */
 int weir_cold_load(struct weir_cold *cold, struct weir_buffer *keys) WEIR_MUST_CHECK;
-bool weir_cold_loading(struct weir_cold *cold);
-/* True once it is done: the records found, the caller's from then on. */
+/* True once it is done: the records found, the caller's from then on. Never of a load that failed:
+ * ask for weir_cold_failure first. */
 bool weir_cold_loaded(struct weir_cold *cold, struct weir_buffer *found);
 /* All there is, as it is when its turn comes, part by part; a scan under way is given up. */
 int weir_cold_scan(struct weir_cold *cold) WEIR_MUST_CHECK;

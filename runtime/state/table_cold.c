@@ -309,6 +309,26 @@ static int put_record_image(struct weir_buffer *out, const struct weir_cold_reco
     return WEIR_OK;
 }
 
+/* A slice of its own, and as long as it is: a slice's cap is less than what may go to disk while
+ * the dump waits for its turn. */
+static int hand_spilled(struct weir_table *table, struct weir_buffer *out, struct weir_error *err) {
+    struct weir_buffer *spilled = &table->cold->spilled;
+    if (out->size > 0) {
+        int rc = weir_buffer_append(out, spilled->data, spilled->size);
+        if (rc != WEIR_OK) {
+            return weir_error_set(err, rc, "%s: the snapshot's buffer is full", table->name);
+        }
+    } else {
+        struct weir_buffer given = *spilled;
+        *spilled = *out;
+        spilled->limit = given.limit;
+        given.limit = out->limit;
+        *out = given;
+    }
+    weir_buffer_clear(spilled);
+    return WEIR_OK;
+}
+
 int table_cold_dump(struct weir_table *table, struct weir_cell_cursor *cursor,
                     struct weir_buffer *out, bool *done, struct weir_error *err) {
     struct table_cold *cold = table->cold;
@@ -337,11 +357,10 @@ int table_cold_dump(struct weir_table *table, struct weir_cell_cursor *cursor,
     if (cold->dump != DUMP_GOES_ON) {
         return weir_error_set(err, WEIR_E_LIMIT, "%s: the dump was not gone on with", table->name);
     }
-    int spilled = weir_buffer_append(out, cold->spilled.data, cold->spilled.size);
-    if (spilled != WEIR_OK) {
-        return weir_error_set(err, spilled, "%s: the snapshot's buffer is full", table->name);
+    if (cold->spilled.size > 0) {
+        *done = false;
+        return hand_spilled(table, out, err);
     }
-    weir_buffer_clear(&cold->spilled);
     if (cursor->major != 1) {
         return WEIR_OK;
     }

@@ -243,9 +243,6 @@ int weir_table_dump(struct weir_table *table, struct weir_cell_cursor *cursor,
     if (rc != WEIR_OK || !memory) {
         return rc;
     }
-    if (out->size > start) { /* what went to disk meanwhile is not lost with what does not fit */
-        return WEIR_OK;
-    }
     rc = weir_image_put_header(out, table->shape, table->name);
     if (rc == WEIR_OK) {
         rc = put_next(out, table->next_sequence);

@@ -1,5 +1,7 @@
 /* A table with more keys than its budget against one that keeps them all: the same values, images
  * and dumps, whatever is where. */
+#include <dirent.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,12 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "core/signal.h"
 #include "random.h"
+#include "state/cold.h"
 #include "state/table.h"
 
 enum { KEYS = 12000, BATCH = 200, BATCHES = 400, EPOCH = 7 };
@@ -176,8 +180,186 @@ static void a_table_on_disk_is_one_in_memory(void **state) {
     weir_buffer_fini(&dump);
 }
 
+/* More goes to disk before its turn than a slice may hold by itself. */
+static void a_dump_that_waits_holds_what_went_to_disk(void **state) {
+    enum { SLICE_BYTES = 640 << 10 };
+    struct weir_table *table = make(true, 3);
+    struct weir_table *truth = make(false, 0);
+    struct weir_buffer records;
+    struct weir_buffer dump;
+    struct weir_cell_cursor cursor = {0};
+    struct weir_error err = {0};
+    bool dumped = false;
+    size_t largest = 0;
+    (void)state;
+    weir_buffer_init(&records, 256 << 20);
+    weir_buffer_init(&dump, 256 << 20);
+    for (int b = 0; b < BATCHES / 2; b++) {
+        uint64_t keys[BATCH];
+        for (int32_t i = 0; i < BATCH; i++) {
+            keys[i] = below(KEYS);
+        }
+        bring(table, keys, BATCH);
+        for (int32_t i = 0; i < BATCH; i++) {
+            change(table, keys[i], 1);
+            change(truth, keys[i], 1);
+        }
+        make_room(table);
+        if (b == 60) { /* it begins, and the disk it is written to is slow from here on */
+            weir_buffer_clear(&records);
+            assert_int_equal(weir_table_dump(table, &cursor, &dump, 1, &dumped, &err), WEIR_OK);
+        }
+        end_epoch(table, &records);
+        struct weir_buffer ignored;
+        weir_buffer_init(&ignored, 1 << 20);
+        end_epoch(truth, &ignored);
+        weir_buffer_fini(&ignored);
+    }
+    while (!dumped) {
+        struct weir_buffer slice;
+        weir_buffer_init(&slice, SLICE_BYTES);
+        assert_int_equal(weir_table_dump(table, &cursor, &slice, 300, &dumped, &err), WEIR_OK);
+        assert_int_equal(weir_buffer_append(&dump, slice.data, slice.size), WEIR_OK);
+        largest = slice.size > largest ? slice.size : largest;
+        weir_buffer_fini(&slice);
+    }
+    assert_true(largest > SLICE_BYTES);
+    struct weir_table *again = make(false, 0);
+    assert_int_equal(weir_table_apply(again, dump.data, dump.size, &err), WEIR_OK);
+    assert_int_equal(weir_table_apply(again, records.data, records.size, &err), WEIR_OK);
+    same(table, again);
+    weir_table_destroy(again);
+    weir_table_destroy(table);
+    weir_table_destroy(truth);
+    weir_buffer_fini(&records);
+    weir_buffer_fini(&dump);
+}
+
+/* --- the store itself ------------------------------------------------------------------------ */
+
+static struct weir_cold *make_store(const char *path) {
+    const struct weir_cold_options options = {.path = path, .memory_bytes = 1 << 20};
+    struct weir_cold *cold = weir_cold_create(&options);
+    assert_non_null(cold);
+    return cold;
+}
+
+/* Keys [from, from + count), big-endian so that a scan has them in order; value_size
+ * WEIR_COLD_GONE: without values. */
+static void put_keys(struct weir_buffer *records, uint32_t from, uint32_t count,
+                     uint32_t value_size) {
+    static const uint8_t value[1024];
+    for (uint32_t i = from; i < from + count; i++) {
+        uint32_t key = __builtin_bswap32(i);
+        assert_int_equal(weir_cold_put_record(records, &key, 4, NULL, 0, value, value_size),
+                         WEIR_OK);
+    }
+}
+
+static void write_keys(struct weir_cold *cold, uint32_t from, uint32_t count) {
+    struct weir_buffer records;
+    weir_buffer_init(&records, 256 << 20);
+    put_keys(&records, from, count, 1024);
+    assert_int_equal(weir_cold_write(cold, &records), WEIR_OK);
+    weir_buffer_fini(&records);
+}
+
+static void a_new_scan_has_no_part_of_the_one_before(void **state) {
+    char path[256];
+    struct weir_buffer part;
+    struct weir_buffer before;
+    struct weir_buffer behind;
+    bool end;
+    (void)state;
+    snprintf(path, sizeof(path), "%s/scan", folder);
+    struct weir_cold *cold = make_store(path);
+    weir_buffer_init(&before, 64 << 20);
+    weir_buffer_init(&behind, 64 << 20);
+    put_keys(&before, 2000, 15000, 1024);
+    put_keys(&behind, 17000, 16000, 1024);
+    write_keys(cold, 0, 2000);
+    assert_int_equal(weir_cold_scan(cold), WEIR_OK);
+    weir_cold_wait(cold);
+    /* The next part is read while what follows it keeps the new scan from its turn. */
+    assert_int_equal(weir_cold_write(cold, &before), WEIR_OK);
+    assert_true(weir_cold_scanned(cold, &part, &end)); /* asks for it */
+    assert_false(end);
+    weir_buffer_fini(&part);
+    assert_int_equal(weir_cold_write(cold, &behind), WEIR_OK);
+    assert_int_equal(weir_cold_scan(cold), WEIR_OK);
+    uint32_t next = 0;
+    for (end = false; !end;) {
+        if (!weir_cold_scanned(cold, &part, &end)) {
+            continue;
+        }
+        const uint8_t *at = part.data;
+        struct weir_cold_record record;
+        while (weir_cold_next_record(&at, part.data + part.size, &record)) {
+            uint32_t key;
+            memcpy(&key, record.key, 4);
+            assert_int_equal(__builtin_bswap32(key), next++);
+        }
+        weir_buffer_fini(&part);
+    }
+    assert_int_equal(next, 33000);
+    weir_cold_destroy(cold);
+}
+
+/* Every byte of the table files is another one. */
+static int damage(const char *path) {
+    int damaged = 0;
+    DIR *entries = opendir(path);
+    assert_non_null(entries);
+    for (struct dirent *entry = readdir(entries); entry != NULL; entry = readdir(entries)) {
+        char file[512];
+        struct stat about;
+        snprintf(file, sizeof(file), "%s/%s", path, entry->d_name);
+        if (strstr(entry->d_name, ".sst") == NULL || stat(file, &about) != 0) {
+            continue;
+        }
+        int fd = open(file, O_WRONLY);
+        static const uint8_t other[4096];
+        for (off_t at = 0; fd >= 0 && at < about.st_size; at += (off_t)sizeof(other)) {
+            assert_true(pwrite(fd, other, sizeof(other), at) == (ssize_t)sizeof(other));
+            damaged++;
+        }
+        close(fd);
+    }
+    closedir(entries);
+    return damaged;
+}
+
+static void a_load_that_fails_is_not_handed_out(void **state) {
+    char path[256];
+    struct weir_buffer keys;
+    struct weir_buffer found;
+    struct weir_error err = {0};
+    (void)state;
+    snprintf(path, sizeof(path), "%s/damaged", folder);
+    struct weir_cold *cold = make_store(path);
+    for (uint32_t i = 0; i < 7; i++) { /* more than may be gathered before a file is written */
+        write_keys(cold, i * 200, 200);
+    }
+    weir_cold_wait(cold);
+    assert_true(damage(path) > 0);
+    weir_buffer_init(&keys, 1 << 20);
+    put_keys(&keys, 0, 1400, WEIR_COLD_GONE);
+    assert_int_equal(weir_cold_load(cold, &keys), WEIR_OK);
+    weir_cold_wait(cold);
+    assert_int_equal(weir_cold_failure(cold, &err), WEIR_E_ENVIRONMENT);
+    assert_non_null(strstr(err.message, path));
+    assert_false(weir_cold_loaded(cold, &found));
+    weir_buffer_fini(&keys);
+    weir_cold_destroy(cold);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_table_on_disk_is_one_in_memory)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_table_on_disk_is_one_in_memory),
+        cmocka_unit_test(a_dump_that_waits_holds_what_went_to_disk),
+        cmocka_unit_test(a_new_scan_has_no_part_of_the_one_before),
+        cmocka_unit_test(a_load_that_fails_is_not_handed_out),
+    };
     struct weir_error err;
     if (mkdtemp(folder) == NULL || weir_signal_init(&brought, &err) != WEIR_OK) {
         return 1;
