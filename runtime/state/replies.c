@@ -179,13 +179,19 @@ static int put_some(struct weir_replies *r, uint64_t *next, uint64_t end, struct
     size_t index = lower(r, from);
     bool any = index < r->count && at(r, index)->number < end;
     int rc = any ? weir_image_put_header(out, SHAPE, r->name) : WEIR_OK;
+    size_t empty = out->size;
     for (; rc == WEIR_OK && max_slots > 0 && index < r->count && at(r, index)->number < end;
-         index++, max_slots--) {
+         max_slots--) {
         rc = put_image(at(r, index), out);
-        from = at(r, index)->number + 1;
+        if (rc == WEIR_OK) {
+            from = at(r, index++)->number + 1;
+        }
     }
     *done = index >= r->count || at(r, index)->number >= end;
     pthread_mutex_unlock(&r->lock);
+    if (rc != WEIR_OK && out->size > empty) {
+        rc = WEIR_OK; /* what fitted stays, the next slice has the rest */
+    }
     if (rc != WEIR_OK) {
         out->size = mark;
         return weir_error_set(err, rc, "%s: images do not fit", r->name);

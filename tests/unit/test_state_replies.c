@@ -147,11 +147,52 @@ static void records_and_snapshots_bring_them_back(void **state) {
     weir_replies_destroy(again);
 }
 
+/* As a seal and a snapshot do: what does not fit a slice is in the next one. */
+static void slices_that_are_full_are_gone_on_with(void **state) {
+    enum { BODY_BYTES = 1000, SLICE_BYTES = 2500, BODIES = 20 };
+    struct weir_replies *replies = make(64 << 20);
+    struct weir_replies *again = make(64 << 20);
+    struct weir_cell *from = weir_replies_cell(replies);
+    struct weir_cell *to = weir_replies_cell(again);
+    struct weir_cell_cursor cursor = {0};
+    struct weir_error err = {0};
+    static const char body[BODY_BYTES];
+    (void)state;
+    for (uint64_t n = 1; n <= BODIES; n++) {
+        assert_int_equal(weir_replies_put(replies, n, 200, body, sizeof(body), 10, 1), WEIR_OK);
+    }
+    assert_int_equal(from->ops->seal(from->self, &err), WEIR_OK);
+    for (int dumping = 0; dumping < 2; dumping++) {
+        int slices = 0;
+        for (bool done = false; !done; slices++) {
+            struct weir_buffer slice;
+            weir_buffer_init(&slice, SLICE_BYTES);
+            assert_int_equal(dumping
+                                 ? from->ops->dump(from->self, &cursor, &slice, 512, &done, &err)
+                                 : from->ops->collect(from->self, &slice, 512, &done, &err),
+                             WEIR_OK);
+            assert_int_equal(to->ops->apply(to->self, slice.data, slice.size, &err), WEIR_OK);
+            weir_buffer_fini(&slice);
+        }
+        assert_int_equal(slices, BODIES / 2);
+        assert_int_equal(to->ops->keys(to->self), BODIES);
+    }
+    struct weir_buffer small; /* one alone does not fit: that is an error */
+    bool done;
+    weir_buffer_init(&small, BODY_BYTES);
+    memset(&cursor, 0, sizeof(cursor));
+    assert_int_equal(from->ops->dump(from->self, &cursor, &small, 512, &done, &err), WEIR_E_LIMIT);
+    weir_buffer_fini(&small);
+    weir_replies_destroy(replies);
+    weir_replies_destroy(again);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_reply_is_seen_once_its_epoch_is_durable),
         cmocka_unit_test(the_oldest_are_forgotten_but_nothing_unrecorded),
         cmocka_unit_test(records_and_snapshots_bring_them_back),
+        cmocka_unit_test(slices_that_are_full_are_gone_on_with),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
