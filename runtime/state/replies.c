@@ -224,22 +224,23 @@ static int dump(void *self, struct weir_cell_cursor *cursor, struct weir_buffer 
     return put_some(r, &cursor->minor, (uint64_t)cursor->major, out, max_slots, done, err);
 }
 
-static int cut_off(const struct weir_replies *r, struct weir_error *err) {
-    return weir_error_set(err, WEIR_E_CORRUPT, "%s: state image is cut off", r->name);
-}
-
-static int apply_put(struct weir_replies *r, struct weir_image_reader *reader,
-                     struct weir_error *err) {
+static int take_image(void *self, uint8_t op, struct weir_image_reader *reader,
+                      struct weir_error *err) {
+    struct weir_replies *r = self;
     struct reply reply = {0};
     const uint8_t *key;
     const uint8_t *value;
     size_t key_size;
     size_t size;
     uint16_t status;
-    if (!weir_image_u64(reader, &reply.number) || !weir_image_bytes(reader, &key, &key_size) ||
-        !weir_image_bytes(reader, &value, &size) || key_size != KEY_BYTES ||
-        size < VALUE_HEAD_BYTES || size - VALUE_HEAD_BYTES > WEIR_REPLY_BYTES_MAX) {
-        return cut_off(r, err);
+    if (op == WEIR_IMAGE_HEADER) {
+        return weir_image_check_header(reader, SHAPE, r->name, err);
+    }
+    if (op != WEIR_IMAGE_PUT || !weir_image_u64(reader, &reply.number) ||
+        !weir_image_bytes(reader, &key, &key_size) || !weir_image_bytes(reader, &value, &size) ||
+        key_size != KEY_BYTES || size < VALUE_HEAD_BYTES ||
+        size - VALUE_HEAD_BYTES > WEIR_REPLY_BYTES_MAX) {
+        return weir_error_set(err, WEIR_E_CORRUPT, "%s: state image is cut off", r->name);
     }
     memcpy(&status, value, sizeof(status));
     memcpy(&reply.time_us, value + sizeof(status), sizeof(reply.time_us));
@@ -255,15 +256,7 @@ static int apply_put(struct weir_replies *r, struct weir_image_reader *reader,
 
 static int apply(void *self, const uint8_t *bytes, size_t length, struct weir_error *err) {
     struct weir_replies *r = self;
-    struct weir_image_reader reader = {bytes, bytes + length};
-    uint8_t op;
-    int rc = WEIR_OK;
-    while (rc == WEIR_OK && weir_image_u8(&reader, &op)) {
-        rc = op == WEIR_IMAGE_HEADER ? weir_image_check_header(&reader, SHAPE, r->name, err)
-             : op == WEIR_IMAGE_PUT  ? apply_put(r, &reader, err)
-                                     : cut_off(r, err);
-    }
-    return rc;
+    return weir_images_apply(r->name, bytes, length, take_image, r, err);
 }
 
 static size_t keys(const void *self) {

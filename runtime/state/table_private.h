@@ -58,8 +58,8 @@ int table_cold_fetch(struct weir_table *table, uint64_t hash, const uint8_t *key
                      struct weir_slot **slot, struct weir_error *err);
 /* After images were applied: what is too much goes, blocking. */
 int table_cold_settle(struct weir_table *table, struct weir_error *err);
-/* What is on disk comes first in a dump, what went there while it waits in slices of its own. *done:
- * it is all there, memory may be dumped. */
+/* What is on disk comes first in a dump, what went there while it waits in slices of its own.
+ * *done: it is all there, memory may be dumped. */
 int table_cold_dump(struct weir_table *table, struct weir_cell_cursor *cursor,
                     struct weir_buffer *out, bool *done, struct weir_error *err);
 /* Memory was dumped up to slot number `next`; done: all of it. */
