@@ -2,6 +2,7 @@
 -- literals, in the form the generated code compares and the proofs of regions.lua count with.
 local ffi = require "ffi"
 local diagnostic = require "weir.internal.diagnostic"
+local naming = require "weir.internal.naming"
 local predicate = require "weir.internal.predicate"
 local reader_module = require "weir.internal.reader"
 local row = require "weir.internal.row"
@@ -163,7 +164,7 @@ function conditions.text(column, terms)
 end
 
 function conditions.unknown(reader, item, of, inputs, outputs)
-    local known = predicate.names_of(inputs)
+    local known = naming.names(inputs)
     for _, column in ipairs(outputs) do
         known[#known + 1] = column.name
     end

@@ -2,6 +2,7 @@
 -- assigns, words it must not use, and constructs that keep LuaJIT from compiling it. A simple walk with
 -- kinds where they are sure and silence where they are not: it never refuses what might work.
 local diagnostic = require "weir.internal.diagnostic"
+local naming = require "weir.internal.naming"
 local syntax = require "weir.internal.syntax"
 local types = require "weir.internal.types"
 local words = require "weir.internal.words"
@@ -80,14 +81,6 @@ function Walk:is_param(node, which)
         and (node.scope == "local" or node.scope == "upvalue")
 end
 
-local function names_of(columns)
-    local names = {}
-    for i, column in ipairs(columns) do
-        names[i] = column.name
-    end
-    return names
-end
-
 function Walk:column(node)
     local name = field_name(node)
     if not name or not self:is_param(node.object, self.row) then
@@ -99,7 +92,7 @@ function Walk:column(node)
             "unknown-column",
             node.key,
             ("%s has no column `%s`"):format(self.from, name),
-            diagnostic.did_you_mean(name, names_of(self.columns)) or "it has: " .. table.concat(names_of(self.columns), ", ")
+            diagnostic.did_you_mean(name, naming.names(self.columns)) or "it has: " .. table.concat(naming.names(self.columns), ", ")
         )
     elseif column.exploded then
         self:error("unknown-column", node.key, ("`%s` was taken apart by explode"):format(name), ("its element is `%s.%s`"):format(self.row, column.exploded))
@@ -116,7 +109,7 @@ function Walk:beside(node)
         local column = self.joined_by_name[name]
         if not column then
             self:error("unknown-column", node.key, ("%s joins nothing called `%s`"):format(self.of, name),
-                diagnostic.did_you_mean(name, names_of(self.joined_columns)) or "it joins: " .. table.concat(names_of(self.joined_columns), ", "))
+                diagnostic.did_you_mean(name, naming.names(self.joined_columns)) or "it joins: " .. table.concat(naming.names(self.joined_columns), ", "))
         end
         return column
     elseif not name or owner.tag ~= "Index" or not self:is_param(owner.object, self.joined) then
@@ -132,7 +125,7 @@ function Walk:beside(node)
         self:error("unknown-column", node.key, ("a row of %s has none of the other side: there is only whether one was met"):format(self.of))
     elseif column then
         self:error("unknown-column", node.key, ("%s has no column `%s`"):format(column.of or column.name, name),
-            diagnostic.did_you_mean(name, names_of(column.type.fields)) or "it has: " .. table.concat(names_of(column.type.fields), ", "))
+            diagnostic.did_you_mean(name, naming.names(column.type.fields)) or "it has: " .. table.concat(naming.names(column.type.fields), ", "))
     end
     return column
 end
@@ -366,7 +359,7 @@ local fitting = {
 
 function Walk:undeclared(node, name, kind)
     local type_text = kind and (kind.type and kind.type.text or fitting[kind.k]) or "…"
-    local known = names_of(self.out_columns)
+    local known = naming.names(self.out_columns)
     for _, column in ipairs(self.columns) do
         known[#known + 1] = column.name
     end
@@ -408,7 +401,7 @@ function Walk:table_of(node, column)
             self:error("type", field.value, ("`%s` is %s: a list has no field `%s`"):format(name, t.text, key), "its elements are written { a, b }")
         elseif t.kind == "struct" and key and not fields[key] then
             self:error("unknown-column", field.value, ("`%s` is %s: it has no field `%s`"):format(name, t.text, key),
-                diagnostic.did_you_mean(key, names_of(t.fields)))
+                diagnostic.did_you_mean(key, naming.names(t.fields)))
         elseif t.kind == "struct" and key then
             self:part(field.value, name .. "." .. key, fields[key])
         elseif t.kind == "struct" and field.kind == "positional" then

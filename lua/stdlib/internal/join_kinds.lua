@@ -34,7 +34,7 @@ end
 -- A bound: microseconds, or (the second) the name of a left column.
 local function read_bound(reader, item, left, may_be_column)
     local x = reader:resolve(item.value, item.value_at)
-    local us = type(x) == "string" and time.parse_duration(x) or type(x) == "cdata" and require("ffi").istype(time.Duration, x) and tonumber(x.us)
+    local us = time.duration_us(x)
     if us then
         return us
     elseif type(x) ~= "string" then
@@ -201,7 +201,7 @@ local function read_ttl(reader, value, at)
     if (words.is_word(x) or words.is_node(x)) and x.word == "none" then
         return nil
     end
-    local us = type(x) == "string" and time.parse_duration(x) or type(x) == "cdata" and require("ffi").istype(time.Duration, x) and tonumber(x.us)
+    local us = time.duration_us(x)
     if not us or us <= 0 then
         reader:error("type", at, "ttl takes how long rows are kept that nothing changes, or none", 'ttl = "1d"')
         return nil

@@ -12,6 +12,14 @@ function naming.column(columns, name)
     end
 end
 
+function naming.names(columns)
+    local names = {}
+    for i, column in ipairs(columns) do
+        names[i] = column.name
+    end
+    return names
+end
+
 -- A name that a type's text can hold and e.product.name reach.
 function naming.is_plain(name)
     return name:match "^[%a_][%w_]*$" ~= nil

@@ -363,7 +363,7 @@ local function made(reader, named, ctx, at)
     elseif not within then
         reader:lint("no-within", at, ("pattern %q keeps what has begun for ever"):format(ctx.of), 'within = "10m"')
     end
-    local spec = { places = places, steps = steps, within = within, skip = skip, tail = tail, columns = predicate.names_of(ctx.input) }
+    local spec = { places = places, steps = steps, within = within, skip = skip, tail = tail, columns = naming.names(ctx.input) }
     local keeping = {}
     for _, step in ipairs(steps) do
         spec.gaps = spec.gaps or step.strict or step.consecutive or false

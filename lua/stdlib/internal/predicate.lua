@@ -3,6 +3,7 @@
 local ffi = require "ffi"
 local diagnostic = require "weir.internal.diagnostic"
 local json = require "weir.internal.json"
+local naming = require "weir.internal.naming"
 local time = require "weir.internal.time"
 local types = require "weir.internal.types"
 local value = require "weir.internal.value"
@@ -11,14 +12,6 @@ local reader_module = require "weir.internal.reader"
 local predicate = {}
 
 local described = reader_module.described
-
-local function names_of(columns)
-    local names = {}
-    for i, column in ipairs(columns) do
-        names[i] = column.name
-    end
-    return names
-end
 
 -- The column of that name, or nil after a complaint with a suggestion.
 function predicate.column(reader, columns, name, at, of)
@@ -30,7 +23,7 @@ function predicate.column(reader, columns, name, at, of)
             return column, index
         end
     end
-    local names = names_of(columns)
+    local names = naming.names(columns)
     reader:error("unknown-column", at, ("%s has no column `%s`"):format(of, tostring(name)),
         diagnostic.did_you_mean(tostring(name), names) or "it has: " .. table.concat(names, ", "))
     return nil
@@ -304,6 +297,5 @@ function predicate.list(reader, field, what, columns, of, functions, seen, into,
 end
 
 predicate.literal = literal
-predicate.names_of = names_of
 
 return predicate

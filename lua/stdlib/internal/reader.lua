@@ -208,10 +208,7 @@ function Reader:duration(field, what)
     if x == nil then
         return nil
     end
-    if type(x) == "cdata" and require("ffi").istype(time.Duration, x) then
-        return tonumber(x.us)
-    end
-    local us = type(x) == "string" and time.parse_duration(x)
+    local us = time.duration_us(x)
     if not us then
         self:error("type", field.value_at, ('%s takes a duration such as "10s", not %s'):format(what, described(x)))
         return nil

@@ -102,14 +102,14 @@ local function window_us(window)
     local us = durations[window]
     if us then
         return us
-    elseif ffi.istype(time.Duration, window) then
-        return tonumber(window.us)
     end
-    us = type(window) == "string" and time.parse_duration(window)
+    us = time.duration_us(window)
     if not us then
         error(('a window is a duration such as "10m", not %s'):format(tostring(window)), 3)
     end
-    durations[window] = us
+    if type(window) == "string" then -- a duration is another key each time
+        durations[window] = us
+    end
     return us
 end
 

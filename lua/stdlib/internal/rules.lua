@@ -243,14 +243,6 @@ end
 
 -- ---------------------------------------------------------------- functions
 
-local function name_list(list)
-    local names = {}
-    for i, item in ipairs(list) do
-        names[i] = type(item) == "table" and item.name or item
-    end
-    return names
-end
-
 local methods = {
     value = "get set within clear", counter = "get add set clear", ring = "push get first last sum min max avg distinct count clear",
     list = "push get first last sum min max avg distinct count remove pop clear", map = "get set has remove count entry add clear",
@@ -291,19 +283,19 @@ local function check_uses(reader, f, places, spec)
                 for _, field in ipairs(t and t.tag == "Table" and t.fields or {}) do
                     local key = field.kind == "named" and field.key
                     if key and not naming.column(emit.columns, key) then
-                        unknown(field.value, ("`%s` has no column"):format(emit.name), key, name_list(emit.columns))
+                        unknown(field.value, ("`%s` has no column"):format(emit.name), key, naming.names(emit.columns))
                     end
                 end
                 return
             end
         end
-        unknown(first, "the rule does not emit", first.value, name_list(spec.emits))
+        unknown(first, "the rule does not emit", first.value, naming.names(spec.emits))
     end
     syntax.walk(node.body, function(n)
         if n.tag == "Index" and n.key.tag == "String" then
             local name = n.key.value
             if param(places.s, n.object) and not cells[name] and not reserved[name] then
-                unknown(n.key, "the rule has no state", name, name_list(spec.cells))
+                unknown(n.key, "the rule has no state", name, naming.names(spec.cells))
             elseif param(places.p, n.object) and spec.params[name] == nil then
                 local known = {}
                 for key in pairs(spec.params) do

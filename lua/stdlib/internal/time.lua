@@ -56,6 +56,14 @@ function time.parse_duration(text)
     return (tonumber(out64[0]))
 end
 
+-- The same of a duration or its text; nil of anything else.
+function time.duration_us(x)
+    if istype(Duration, x) then
+        return (tonumber(x.us))
+    end
+    return type(x) == "string" and time.parse_duration(x) or nil
+end
+
 -- Days since the epoch of "2026-01-05", or nil.
 function time.parse_date(text)
     if weir_time_parse_date(out32, text, #text) ~= 0 then
