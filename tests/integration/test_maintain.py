@@ -15,6 +15,7 @@ import time
 import deltalake
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -593,10 +594,37 @@ def test_rows_past_their_age_leave_the_table(project, partition_by):
     assert kept == {0, 1, 2, 29} and set(deltalake.DeltaTable(str(path)).to_pyarrow_table().column("id").to_pylist()) == kept
 
 
+ID = json.dumps({"type": "record", "name": "row", "fields": [{"name": "id", "type": "long"}]})
+
+
+@pytest.mark.parametrize("option", ['keep = "30d"', 'into = delta { keep = "30d" }'])
+def test_what_a_source_reads_is_kept_from_when_it_was_read(project, option):
+    project.write("pipelines/shop.lua", KEEPING.replace("into = none", option))
+    project.write("row.avsc", ID)
+    project.write("landing/1.jsonl", '{"id":1}\n')
+    path = project.root / "lake/bronze/row"
+    project.run("pipelines/shop.lua")
+    rows = deltalake.DeltaTable(str(path)).to_pyarrow_table()
+    month = pa.scalar(datetime.timedelta(days=31), type=pa.duration("us"))
+    old = rows.set_column(0, "id", pa.array([0])).set_column(rows.column_names.index("_ingested_at"), "_ingested_at", pc.subtract(rows["_ingested_at"], month))
+    deltalake.write_deltalake(str(path), old.cast(rows.schema), mode="append")
+    project.write("landing/2.jsonl", '{"id":2}\n')
+    code, err = run_until(project, lambda: "DELETE" in operations(path) and operations(path).count("STREAMING UPDATE") == 2)
+    assert code == 0 and "failed" not in err, err
+    assert {row["id"] for row in by_weir(project.binary, path)} == {1, 2}
+
+
 def test_keep_needs_to_know_how_old_a_row_is(project):
-    project.write("pipelines/shop.lua", GENERATOR % (10, 'keep = "30d"'))
+    project.write("row.avsc", ID)
+    project.write("pipelines/shop.lua", KEEPING)
+    project.write("rules/silver/row.lua", 'return stream "silver.row" { from = "bronze.row", into = delta { keep = "30d" } }')
     refused = project.weir("run", "pipelines/shop.lua")
     assert refused.code == 1 and "how old a row is" in refused.err
+    for twice in ('into = none, keep = "30d"', 'into = delta { keep = "30d" }, keep = "30d"'):
+        project.write("pipelines/shop.lua", KEEPING.replace("into = none", twice))
+        refused = project.weir("check")
+        assert refused.code == 1 and "leave" in refused.out + refused.err, refused
+    (project.root / "rules/silver/row.lua").unlink()
     for wrong in ('compact = "yes"', 'target_file_size = "1KB"', 'keep = "soon"', "vacuum = 1"):
         project.write("pipelines/shop.lua", GENERATOR % (10, wrong))
         refused = project.weir("check")

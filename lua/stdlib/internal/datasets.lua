@@ -271,8 +271,20 @@ end
 -- ---------------------------------------------------------------- source
 
 local source_options = {
-    description = true, owner = true, into = true, quarantine = true, keep = "later", partitions = true, alignment = "later", time = "later",
+    description = true, owner = true, into = true, quarantine = true, keep = true, partitions = true, alignment = "later", time = "later",
 }
+
+-- `keep` of a source: how long its table holds what was read.
+local function keep_rows(reader, field, sink, columns)
+    if sink == json.null or sink.kind ~= "delta" then
+        reader:error("type", field.at, "`keep` says how long rows stay in the source's table, and it has none",
+            "leave `keep` out, or write a table: into = delta { }")
+    elseif sink.keep_us then
+        reader:error("type", field.at, "`keep` of the source and of its table say the same thing", "leave one out")
+    else
+        sinks.keep(reader, field, sink, columns)
+    end
+end
 
 function datasets.source(project, reader, node, at)
     local named, positional = reader:options(node.body, at, source_options, ("source %q"):format(node.name), true)
@@ -336,6 +348,9 @@ function datasets.source(project, reader, node, at)
     made.description = text_of(reader, named.description, "description")
     made.owner = text_of(reader, named.owner, "owner")
     made.into = sinks.of(reader, named.into, full, node.name, at)
+    if named.keep then
+        keep_rows(reader, named.keep, made.into, full)
+    end
     made.quarantine = sinks.quarantine(reader, named.quarantine)
     return {
         kind = "source", name = node.name, plan = made, columns = full, time = nil,

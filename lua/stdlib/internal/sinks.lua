@@ -1,6 +1,7 @@
 -- Where the rows of a dataset go: `into` and `quarantine` of a declaration, as SINK of the plan.
 local connectors = require "weir.internal.connectors"
 local json = require "weir.internal.json"
+local naming = require "weir.internal.naming"
 local predicate = require "weir.internal.predicate"
 local types = require "weir.internal.types"
 local words = require "weir.internal.words"
@@ -67,8 +68,7 @@ local function read_tier(reader, named, sink)
     end
 end
 
--- How a table is kept in order while the pipeline runs, into SINK. Rows are as old as the dataset's time says; without one, as the day or hour they are
--- partitioned by, or as their window.
+-- How a table is kept in order while the pipeline runs, into SINK.
 local function read_upkeep(reader, named, sink, columns, time)
     local compact, vacuum = reader:want(named.compact, "boolean", "compact", "true or false"), reader:want(named.vacuum, "boolean", "vacuum", "true or false")
     if compact == false then
@@ -83,21 +83,27 @@ local function read_upkeep(reader, named, sink, columns, time)
     elseif size then
         sink.target_bytes = size
     end
-    local keep = reader:duration(named.keep, "keep")
+    sinks.keep(reader, named.keep, sink, columns, time)
+end
+
+-- How long rows are kept, into SINK. Rows are as old as `time`, the column the declaration says, tells; without one, as the day or hour they are
+-- partitioned by, their window, or when they were read.
+function sinks.keep(reader, field, sink, columns, time)
+    local keep = reader:duration(field, "keep")
     if not keep then
         return
     end
     for _, part in ipairs(sink.partition_by) do
         time = time or part.date or part.hour
     end
-    for _, column in ipairs(columns or {}) do
-        time = time or column.name == "window_start" and column.name or nil
+    for _, name in ipairs { "window_start", "_ingested_at" } do
+        time = time or naming.column(columns or {}, name) and name
     end
     if not time then
-        reader:error("type", named.keep.value_at, "keep needs to know how old a row is",
+        reader:error("type", field.value_at, "keep needs to know how old a row is",
             'add time = { field = "…" } to the stream, or partition_by = { date "…" }')
     elseif keep < 60000000 then
-        reader:error("type", named.keep.value_at, "rows are kept for a minute or more")
+        reader:error("type", field.value_at, "rows are kept for a minute or more")
     else
         sink.keep_us, sink.keep_by = keep, time
     end
