@@ -8,6 +8,7 @@
 #include "batch/change.h"
 #include "core/time.h"
 #include "operator/changes.h"
+#include "operator/counted.h"
 #include "operator/delayed.h"
 #include "operator/members.h"
 #include "operator/session.h"
@@ -62,6 +63,9 @@ static uint64_t shape_of(const struct weir_aggregate *aggregate,
         shape = XXH3_64bits_withSeed(other, sizeof other, shape);
         const char *zone = config->calendar != NULL ? weir_zone_name(config->calendar->zone) : "";
         shape = XXH3_64bits_withSeed(zone, strlen(zone), shape);
+    }
+    if (config->rows != 0) {
+        shape = XXH3_64bits_withSeed(&config->rows, sizeof config->rows, shape);
     }
     if (config->unwindowed || config->retracts || config->updates) {
         uint8_t changing[2] = {(uint8_t)(config->unwindowed | config->updates << 1 |
@@ -130,11 +134,12 @@ static int make_tables(struct weir_aggregate *aggregate, const struct weir_aggre
 
 struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config *config,
                                              struct weir_error *err) {
-    bool sized = config->gap_us == 0 && config->calendar == NULL && !config->unwindowed;
+    bool timeless = config->gap_us != 0 || config->rows != 0; /* no time tells its window */
+    bool sized = !timeless && config->calendar == NULL && !config->unwindowed;
     bool overlaps = config->every_us != 0 && (config->updates || config->retracts);
-    if ((config->retracts && config->gap_us != 0) ||
-        (config->updates && (config->gap_us != 0 || config->unwindowed)) ||
-        (sized && config->size_us <= 0) || config->gap_us < 0 || config->lateness_us < 0 ||
+    if ((config->retracts && timeless) || (config->updates && (timeless || config->unwindowed)) ||
+        (sized && config->size_us <= 0) || config->gap_us < 0 || config->rows < 0 ||
+        (config->gap_us > 0 && config->rows > 0) || config->lateness_us < 0 ||
         config->every_us < 0 ||
         (config->every_us > 0 && (!sized || config->every_us > config->size_us)) ||
         (config->cumulate && (config->every_us == 0 || config->size_us % config->every_us != 0))) {
@@ -175,6 +180,7 @@ struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config 
         goto fail;
     }
     uint32_t tail_bytes = config->gap_us != 0 ? WINDOW_BYTES * 2
+                          : config->rows != 0 ? WEIR_COUNTED_TAIL
                           : config->unwindowed || config->retracts || config->updates
                               ? (uint32_t)sizeof(uint64_t) /* rows of the group */
                               : 0;
@@ -208,6 +214,13 @@ struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config 
             goto fail;
         }
     }
+    if (config->rows != 0) {
+        aggregate->counted = weir_counted_create(config->rows);
+        if (aggregate->counted == NULL) {
+            weir_error_set(err, WEIR_E_NOMEM, "no memory");
+            goto fail;
+        }
+    }
     if (config->unwindowed || config->updates) {
         aggregate->changes = weir_changes_create();
         if (aggregate->changes == NULL) {
@@ -234,6 +247,7 @@ void weir_aggregate_destroy(struct weir_aggregate *aggregate) {
     }
     weir_hops_destroy(aggregate->hops);
     weir_sessions_destroy(aggregate->sessions);
+    weir_counted_destroy(aggregate->counted);
     weir_changes_destroy(aggregate->changes);
     weir_delayed_destroy(aggregate->delayed);
     weir_table_destroy(aggregate->table);
@@ -267,6 +281,7 @@ size_t weir_aggregate_bytes(const struct weir_aggregate *aggregate) {
            (aggregate->members != NULL ? weir_table_bytes(aggregate->members) : 0) +
            (aggregate->hops != NULL ? weir_hops_bytes(aggregate->hops) : 0) +
            (aggregate->sessions != NULL ? weir_sessions_bytes(aggregate->sessions) : 0) +
+           (aggregate->counted != NULL ? weir_counted_bytes(aggregate->counted) : 0) +
            (aggregate->changes != NULL ? weir_changes_bytes(aggregate->changes) : 0) +
            (aggregate->delayed != NULL ? weir_delayed_bytes(aggregate->delayed) : 0);
 }
@@ -377,7 +392,7 @@ int weir_aggregate_restore(struct weir_aggregate *aggregate, struct weir_error *
                                 weir_table_name(aggregate->table), start);
             break;
         }
-        if (aggregate->sessions == NULL) {
+        if (aggregate->sessions == NULL && aggregate->counted == NULL) {
             rc = weir_aggregate_join_window(aggregate, slot, start, err);
         }
         if (rc == WEIR_OK && aggregate->hops != NULL) {
@@ -386,6 +401,9 @@ int weir_aggregate_restore(struct weir_aggregate *aggregate, struct weir_error *
     }
     if (rc == WEIR_OK && aggregate->sessions != NULL) {
         rc = weir_sessions_restore(aggregate, slots, count, err);
+    }
+    if (rc == WEIR_OK && aggregate->counted != NULL) {
+        rc = weir_counted_restore(aggregate, slots, count, err);
     }
     for (size_t i = 0; i < member_count && rc == WEIR_OK; i++) {
         rc = weir_members_restore(aggregate, weir_table_slot(aggregate->members, members[i].number),

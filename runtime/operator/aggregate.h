@@ -1,12 +1,12 @@
 #pragma once
-/* Keyed aggregation in windows (tumbling, calendar, hopping, cumulate, session), on state slots
- * (state/table.h). One slot a (window, key), measures as fixed cells in it; the members of exact
- * distinct sets are slots of a table of their own, so an epoch logs only new members. Rows are
- * taken in order; which window a row joins and whether it is late depend on the row's own
- * watermark_before only, and windows are emitted in (start, creation sequence) order: no result
- * depends on batch size or epoch length. Hopping and cumulate windows are put together from panes
- * (hopping.c): a slot a (pane, key); a row late for some windows counts in the others. Their double
- * sums are of panes, each summed in row order. Where rows change they are slots of their own
+/* Keyed aggregation in windows (tumbling, calendar, hopping, cumulate, session, of so many rows),
+ * on state slots (state/table.h). One slot a (window, key), measures as fixed cells in it; the
+ * members of exact distinct sets are slots of a table of their own, so an epoch logs only new
+ * members. Rows are taken in order; which window a row joins and whether it is late depend on the
+ * row's own watermark_before only, and windows are emitted in (start, creation sequence) order: no
+ * result depends on batch size or epoch length. Hopping and cumulate windows are put together from
+ * panes (hopping.c): a slot a (pane, key); a row late for some windows counts in the others. Their
+ * double sums are of panes, each summed in row order. Where rows change they are slots of their own
  * (overlap.c).
  *
  * Small print (docs: language): nulls are ignored, aggregates of nothing are null, count and
@@ -64,9 +64,10 @@ struct weir_aggregate_config {
     const struct weir_schema *input;
     const int32_t *by; /* columns of input */
     int32_t by_count;
-    int64_t size_us;                      /* > 0, or one of the next two */
+    int64_t size_us;                      /* > 0, or one of the next three */
     const struct weir_calendar *calendar; /* windows of a wall calendar; NULL: of size_us */
     int64_t gap_us;                       /* > 0: sessions */
+    int64_t rows;                         /* > 0: windows of so many rows of a key */
     int64_t
         every_us;  /* 0: tumbling; else a window starts (cumulate: ends) every so often, <= size */
     bool cumulate; /* windows share their start and grow by every_us, which divides size_us */

@@ -6,6 +6,7 @@
 
 #include "core/time.h"
 #include "operator/changes.h"
+#include "operator/counted.h"
 #include "operator/members.h"
 #include "operator/session.h"
 
@@ -374,11 +375,16 @@ int weir_aggregate_feed_changes(struct weir_aggregate *aggregate, const struct w
     if (aggregate->unwindowed) {
         return feed_groups(aggregate, &feed, err);
     }
-    if (aggregate->sessions == NULL) {
+    if (aggregate->sessions == NULL && aggregate->counted == NULL) {
         return feed_windows(aggregate, &feed, late_sel, late_count, err);
     }
     rc = encode_keys(aggregate, batch, sel, count, err);
-    return rc == WEIR_OK ? weir_sessions_feed(aggregate, &feed, late_sel, late_count, err) : rc;
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    return aggregate->counted != NULL
+               ? weir_counted_feed(aggregate, &feed, err)
+               : weir_sessions_feed(aggregate, &feed, late_sel, late_count, err);
 }
 
 int weir_aggregate_feed(struct weir_aggregate *aggregate, const struct weir_batch *batch,

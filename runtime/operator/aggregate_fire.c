@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "core/time.h"
+#include "operator/counted.h"
 #include "operator/members.h"
 #include "operator/session.h"
 
@@ -22,6 +23,9 @@ bool weir_aggregate_ready(const struct weir_aggregate *aggregate, int64_t waterm
     }
     if (aggregate->sessions != NULL) {
         return weir_sessions_ready(aggregate, watermark_us);
+    }
+    if (aggregate->counted != NULL) {
+        return weir_counted_ready(aggregate, watermark_us);
     }
     if (weir_refire_ready(aggregate, watermark_us)) {
         return true;
@@ -136,6 +140,9 @@ int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
     }
     if (rc == WEIR_OK && aggregate->sessions != NULL) {
         return weir_sessions_fire(aggregate, watermark_us, out, max_rows, fired, err);
+    }
+    if (rc == WEIR_OK && aggregate->counted != NULL) {
+        return weir_counted_fire(aggregate, watermark_us, out, max_rows, fired, err);
     }
     if (rc == WEIR_OK && aggregate->refires) {
         bool done;

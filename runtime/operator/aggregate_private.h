@@ -9,12 +9,14 @@
 #include "state/table.h"
 
 enum {
-    WINDOW_BYTES = 8, /* window or pane start, first in a key */
-    HOP_BYTES = 16    /* hops: then the first window's end the slot counts in */
+    WINDOW_BYTES = 8,      /* window or pane start, first in a key */
+    HOP_BYTES = 16,        /* hops: then the first window's end the slot counts in */
+    WEIR_COUNTED_TAIL = 24 /* bytes of counted.c behind the measures */
 };
 
 struct weir_hops;
 struct weir_sessions;
+struct weir_counted;
 struct weir_changes;
 struct weir_delayed;
 
@@ -60,6 +62,7 @@ struct weir_aggregate {
     struct weir_windows windows;    /* tumbling: the windows; hopping, cumulate: their panes */
     struct weir_hops *hops;         /* NULL for other windows */
     struct weir_sessions *sessions; /* likewise */
+    struct weir_counted *counted;   /* likewise */
     bool unwindowed;                /* one row a key */
     bool may_wait;                  /* keys that do not fit are on disk */
     bool refires;                   /* changes leave from the end of their window on */

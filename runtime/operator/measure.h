@@ -92,7 +92,10 @@ int weir_measures_copy(const struct weir_measures *measures, uint8_t *into, cons
                        struct weir_heap *heap) WEIR_MUST_CHECK;
 void weir_measures_release(const struct weir_measures *measures, uint8_t *value,
                            struct weir_heap *heap);
-/* The same for values that are slots': texts are copied. */
+/* What `from` holds becomes into's, parts and all; but for members, which are slots of their own
+ * (members.h) and stay. Both are values of the table. */
+void weir_measures_move(const struct weir_measures *measures, uint8_t *into, uint8_t *from);
+/* As merge, for values that are slots': texts are copied. */
 int weir_measures_absorb(struct weir_measures *measures, uint8_t *into, const uint8_t *from,
                          struct weir_error *err) WEIR_MUST_CHECK;
 /* Appends measure m's result. WEIR_E_DATA: out of range (err names the measure). */

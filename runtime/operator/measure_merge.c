@@ -88,6 +88,19 @@ void weir_measures_give_back(const struct weir_measures *measures, struct weir_h
     }
 }
 
+void weir_measures_move(const struct weir_measures *measures, uint8_t *into, uint8_t *from) {
+    memcpy(into, from, measures->value_bytes);
+    for (int32_t m = 0; m < measures->count && measures->has_parts; m++) {
+        const struct weir_measure_cell *cell = &measures->cells[m];
+        if (cell->of_members) {
+            memset(into + cell->offset, 0, sizeof(struct weir_distinct_cell));
+        }
+        if (weir_measure_has_part(cell)) {
+            memset(from + weir_measure_part_offset(cell), 0, sizeof(struct weir_part));
+        }
+    }
+}
+
 int weir_measures_absorb(struct weir_measures *measures, uint8_t *into, const uint8_t *from,
                          struct weir_error *err) {
     for (int32_t m = 0; m < measures->count; m++) {

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "operator/counted.h"
 #include "operator/hopping.h"
 #include "operator/session.h"
 #include "operator/show.h"
@@ -70,6 +71,8 @@ static int show_group(void *owner, const struct weir_show_entry *entry, struct w
             row.end_us = row.start_us + aggregate->hops->pane;
         } else if (aggregate->sessions != NULL) {
             weir_sessions_bounds(aggregate, value, &row.start_us, &row.end_us);
+        } else if (aggregate->counted != NULL) {
+            weir_counted_bounds(aggregate, value, &row.start_us, &row.end_us);
         } else {
             weir_aggregate_bounds(aggregate, row.start_us, &row.start_us, &row.end_us);
         }

@@ -136,6 +136,7 @@ static int init_aggregate(struct weir_node *node, struct weir_error *err) {
             .size_us = model->window_size_us,
             .calendar = calendar,
             .gap_us = model->window_gap_us,
+            .rows = model->window_rows,
             .every_us = model->window_every_us,
             .cumulate = model->window_cumulates,
             .lateness_us = model->allowed_lateness_us,

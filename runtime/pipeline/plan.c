@@ -517,7 +517,8 @@ static void read_type(struct reader *r, const json_t *value, const char *key,
 
 static void read_window(struct reader *r, const json_t *window, const char *emit,
                         struct weir_plan_model *model) {
-    static const char *const kinds[] = {"tumbling", "hopping", "cumulate", "session", "calendar"};
+    static const char *const kinds[] = {"tumbling", "hopping", "cumulate",
+                                        "session",  "count",   "calendar"};
     bool known = false;
     if (window == NULL) {
         model->unwindowed = true;
@@ -528,7 +529,7 @@ static void read_window(struct reader *r, const json_t *window, const char *emit
         known |= strcmp(kind, kinds[i]) == 0;
     }
     if (!known) {
-        fail(r, "window", "a tumbling, hopping, cumulate, session or calendar window");
+        fail(r, "window", "a tumbling, hopping, cumulate, session, count or calendar window");
         return;
     }
     model->updates = emit != NULL && strcmp(emit, "on_update") == 0;
@@ -536,6 +537,7 @@ static void read_window(struct reader *r, const json_t *window, const char *emit
     model->window_every_us = integer(r, window, "every_us", 0);
     model->window_size_us = integer(r, window, "size_us", 0);
     model->window_gap_us = integer(r, window, "gap_us", 0);
+    model->window_rows = integer(r, window, "rows", 0);
     model->allowed_lateness_us = integer(r, window, "allowed_lateness_us", 0);
     model->late = text(r, window, "late", false);
     if (strcmp(kind, "calendar") == 0) {

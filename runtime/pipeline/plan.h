@@ -282,6 +282,7 @@ struct weir_plan_model {
     int64_t window_size_us;    /* 0: session, calendar, none */
     int64_t window_every_us;   /* hopping, cumulate; 0: tumbling */
     int64_t window_gap_us;     /* session */
+    int64_t window_rows;       /* count */
     const char *calendar_unit; /* calendar: "day" .. "year"; NULL: other windows */
     const char *calendar_zone;
     int32_t calendar_week_start; /* 0: Monday */

@@ -15,7 +15,7 @@ import lake
 import standard
 
 PIPELINE = "pipelines/standard.lua"
-TABLES = ("bronze/sale", "silver/sale", "gold/velocity", "gold/by_store", "gold/hops", "gold/visits", "gold/levels", "gold/running", "gold/ran", "gold/both", "gold/dearest", "gold/busiest", "gold/till", "gold/streak", "quarantine/silver/sale", "quarantine/bronze/sale",
+TABLES = ("bronze/sale", "silver/sale", "gold/velocity", "gold/by_store", "gold/hops", "gold/visits", "gold/dozens", "gold/levels", "gold/running", "gold/ran", "gold/both", "gold/dearest", "gold/busiest", "gold/till", "gold/streak", "quarantine/silver/sale", "quarantine/bronze/sale",
           "quarantine/late_sale")
 # Small epochs and segments and frequent snapshots, so that a run of under a second passes every point.
 OPTIONS = ("--set", "commit.every=20ms", "--set", "ledger.segment=64KB", "--set", "ledger.snapshot_every=30ms", "--set", "ledger.keep=0s")
@@ -67,6 +67,14 @@ return model "gold.visits" {
   window   = session { gap = "2s", allowed_lateness = "30s" },
   measures = { weight = sum "weight", mean = avg "weight", sales = count(), kinds = distinct "currency", sku = max "sku",
                dearest = arg_max("sku", "unit_price"), late = last "sku", heavy = approx_quantile("weight", 0.9), skus = collect("sku", { max = 5 }) },
+}
+"""
+DOZENS = """\
+return model "gold.dozens" {
+  from     = "silver.sale",
+  by       = { "store_id" },
+  window   = count(12),
+  measures = { weight = sum "weight", sales = count(), kinds = distinct "currency", sku = max "sku", skus = collect("sku", { max = 5 }), heavy = quantile("weight", 0.9) },
 }
 """
 TOTALS = """\
@@ -175,6 +183,7 @@ def prepare(project, landing):
     project.write("rules/gold/by_store.lua", BY_STORE)
     project.write("rules/gold/hops.lua", HOPS)
     project.write("rules/gold/visits.lua", VISITS)
+    project.write("rules/gold/dozens.lua", DOZENS)
     project.write("rules/gold/totals.lua", TOTALS)
     project.write("rules/gold/tops.lua", TOPS)
     project.write("rules/gold/updates.lua", UPDATES)

@@ -1,12 +1,15 @@
-"""Windows of other kinds than size after size: sessions, calendars. One test a meaning; recounts in Python."""
+"""Windows of other kinds than size after size: sessions, so many rows, calendars. One test a meaning; recounts in Python and DuckDB."""
 
 import datetime
 import random
 import zoneinfo
 
+import duckdb
+import pyarrow
 import pytest
 
 from language import UTC, D, World, at, moment
+from test_cli import wait_until
 
 COLUMNS = {"id": "long!", "k": "string", "n": "int", "p": "decimal(12,2)", "at": "timestamp"}
 
@@ -92,6 +95,84 @@ def test_sessions_equal_a_recount(project, gap, lateness, every):
                          sum(numbers) if numbers else None, sum(D(member["p"]) for member in members), max(numbers, default=None), len(set(numbers))))
     assert found == sorted(expected, key=str)
     assert world.counts("gold.m")["late"] == late == len(world.rows("quarantine.late", "id"))
+
+
+# --- so many rows -------------------------------------------------------------------------------
+
+
+def test_a_window_of_so_many_rows_leaves_with_its_last_and_no_row_is_late(project):
+    rows = data(("a", "10:00:05"), ("a", "10:30:00"), ("a", "10:00:00"), ("b", "10:00:00"), ("a", "10:00:00"))
+    found, world = gold(project, model("count(3)", 'n = count(), ids = collect "id"'), rows, "k", "window_start", "window_end", "n", "ids")
+    assert found == [("a", moment("10:00:00"), moment("10:00:00.000001"), 1, [4]),  # the end of the input closes what is not full
+                     ("a", moment("10:00:00"), moment("10:30:00.000001"), 3, [2, 0, 1]),
+                     ("b", moment("10:00:00"), moment("10:00:00.000001"), 1, [3])]
+    assert world.counts("gold.m")["late"] == 0
+
+
+def drawn(count, seed):
+    draw = random.Random(seed)
+    rows, clock = [], 36000.0
+    for _ in range(count):
+        clock += draw.choice([0, 0.5, 1])
+        seconds = clock - draw.choice([0, 0, 0, 30, 600])
+        rows.append((draw.choice("abcde") if draw.random() < 0.95 else None, f"{int(seconds) // 3600:02}:{int(seconds) // 60 % 60:02}:{seconds % 60:09.6f}",
+                     {"n": draw.choice([None, *range(9)]), "p": f"{draw.randrange(900) / 100:.2f}"}))
+    return rows
+
+
+@pytest.mark.parametrize("size, every", [(1, "1s"), (2, "20ms"), (10, "20ms"), (100, "100ms"), (5000, "1s")])
+def test_windows_of_so_many_rows_equal_a_recount(project, size, every):
+    rows = drawn(3000, size)
+    rule = model(f"count {{ size = {size} }}", 'rows = count(), n = sum "n", p = sum "p", kinds = distinct "n", mid = median "n", first_id = min "id"')
+    world = World(project, COLUMNS, rule, data(*rows), options=f' commit = {{ every = "{every}" }},').run()
+    found = sorted(world.rows("gold.m", "k", "window_start", "window_end", "rows", "n", "p", "kinds", "mid", "first_id"), key=str)
+    base = duckdb.connect()
+    base.execute("set time zone 'UTC'")
+    t = pyarrow.table({"id": range(len(rows)), "k": [row[0] for row in rows], "time": [moment(row[1]) for row in rows],  # noqa: F841: DuckDB finds it by name
+                       "n": [row[2]["n"] for row in rows], "p": [D(row[2]["p"]) for row in rows]})
+    wanted = base.execute(f"""select k, min(time), max(time) + interval 1 microsecond, count(*), sum(n), sum(p), count(distinct n), median(n)::decimal(38,6), min(id)
+        from (select *, (row_number() over (partition by k order by id) - 1) // {size} w from t) group by k, w""").fetchall()
+    assert found == sorted(wanted, key=str)
+
+
+def test_a_window_of_so_many_rows_goes_on_over_a_restart(project):
+    """Stopped with windows half full, and the rest in a second file."""
+    rows = drawn(700, 4)
+    world = World(project, COLUMNS, model("count(30)", 'n = count(), first_id = min "id", last_id = max "id"'), data(*rows[:400]))
+    process = project.start("run", "pipelines/p.lua")
+    try:
+        wait_until(lambda: world.exists("gold.m") and sum(world.rows("gold.m", "n")) > 200)
+        process.terminate()
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+    world.feed(data(*rows)[400:], "b.jsonl")
+    world.run()
+    keys = {}
+    for index, (key, *_) in enumerate(rows):
+        keys.setdefault(key, []).append(index)
+    wanted = [(key, len(ids[at:at + 30]), ids[at], ids[at:at + 30][-1]) for key, ids in keys.items() for at in range(0, len(ids), 30)]
+    assert sorted(world.rows("gold.m", "k", "n", "first_id", "last_id"), key=str) == sorted(wanted, key=str)
+
+
+def test_a_model_reads_windows_of_so_many_rows(project):
+    rows = data(*(("a", f"10:00:{second:02}") for second in range(60)), ("a", "10:05:00"))
+    world = World(project, COLUMNS, [model("count(7)", "n = count()", "into = none"),
+                                     'return model "gold.w" { from = "gold.m", window = tumbling "30s", measures = { windows = count(), n = sum "n" } }'], rows).run()
+    assert sorted(world.rows("gold.w", "window_start", "windows", "n")) == [
+        (moment("10:00:00"), 4, 28), (moment("10:00:30"), 4, 28), (moment("10:05:00"), 1, 5)]
+
+
+@pytest.mark.parametrize("window, more, text", [
+    ("count(0)", "", "from 1"), ("count(2.5)", "", "from 1"), ("count {}", "", "how many rows"), ('count "10"', "", "how many rows"),
+    ('count { size = 3, allowed_lateness = "1m" }', "", "no option `allowed_lateness`"), ('count { size = 3, late = "quarantine.x" }', "", "no option `late`"),
+    ("count(3)", 'emit = "on_update"', "leaves when it has them"), ("count(3)", 'into = delta { mode = "merge" }', "they append"),
+    ("count(3)", 'tests = { unique { "k", "window_start" } }', "told apart by no column"),
+    ("count(3)", 'top = { n = 1, by = "n", rank = "r" }', "nothing to rank"),
+])
+def test_windows_of_so_many_rows_that_cannot_be_are_refused(project, window, more, text):
+    outcome = World(project, COLUMNS, model(window, more=more)).check()
+    assert outcome.code == 1 and text in outcome.out + outcome.err, outcome
 
 
 # --- calendars ----------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ MODELS = [
     'return model "gold.minute" { from = "silver.row", by = { "k" }, window = tumbling "1d", measures = { n = count(), spent = sum "d" }, into = none }',
     'return model "gold.hop" { from = "silver.row", by = { "k" }, window = hopping { size = "40d", every = "20d" }, measures = { n = count() }, into = none }',
     'return model "gold.session" { from = "silver.row", by = { "k" }, window = session { gap = "5d" }, measures = { n = count() }, into = none }',
+    'return model "gold.sevens" { from = "silver.row", by = { "k" }, window = count(7), measures = { n = count(), ids = distinct "id" }, into = none }',
     'return model "gold.best" { from = "silver.row", top = { n = 2, by = { "-v", "id" }, per = { "k" } }, into = none }',
 ]
 RULE = """return rule "fraud.seen" {
@@ -120,6 +121,10 @@ def test_groups_windows_sessions_and_tops_are_what_duckdb_counts(live):
     asked = connection.execute("select k, count(*), min(t), max(t) + interval 5 day from r group by k").fetchall()
     found = [(key["k"], value["n"], moment(key["window_start"]), moment(key["window_end"])) for key, value in live.entries("gold.session")]
     assert sorted(found) == sorted(asked)
+    asked = connection.execute("""select k, n % 7, arg_min(t, id), max(t) + interval 1 microsecond from (select *, row_number() over (partition by k order by id) - 1 i,
+        count(*) over (partition by k) n from r) where i // 7 = n // 7 group by k, n""").fetchall()
+    found = [(key["k"], value["n"], moment(key["window_start"]), moment(key["window_end"])) for key, value in live.entries("gold.sevens")]
+    assert sorted(found) == sorted(asked) and all(value["n"] == value["ids"] for _, value in live.entries("gold.sevens"))
     asked = connection.execute("select k, id, v from r qualify row_number() over (partition by k order by v desc nulls last, id) <= 2 order by k, v desc, id").fetchall()
     found = live.entries("gold.best")
     assert sorted((key["k"], row["id"], row["v"]) for key, value in found for row in value["rows"]) == sorted(asked)

@@ -308,6 +308,20 @@ static void sessions_equal_the_model(void **state) {
     gap = 0;
 }
 
+/* In the order they filled, sums bit by bit: no row is late, and what is not full leaves at the
+ * end. */
+static void windows_of_so_many_rows_equal_the_model(void **state) {
+    (void)state;
+    static const int64_t sizes[] = {1, 2, 7, 40, 1000};
+    for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
+        counted = sizes[k];
+        for (uint64_t seed = 1; seed <= 4; seed++) {
+            assert_int_equal(run(seed, seed), run(seed, seed + 1000));
+        }
+    }
+    counted = 0;
+}
+
 /* --- small, exact cases -------------------------------------------------------------------- */
 
 static void a_row_exactly_at_the_bound_is_late(void **state) {
@@ -457,6 +471,7 @@ int main(void) {
         cmocka_unit_test(equals_the_model_whatever_batches_epochs_and_crashes),
         cmocka_unit_test(hopping_and_cumulate_windows_equal_the_model),
         cmocka_unit_test(sessions_equal_the_model),
+        cmocka_unit_test(windows_of_so_many_rows_equal_the_model),
         cmocka_unit_test(a_row_exactly_at_the_bound_is_late),
         cmocka_unit_test(state_of_other_measures_is_refused),
         cmocka_unit_test(damaged_state_does_no_harm),

@@ -240,7 +240,7 @@ end
 
 -- A model writes one row a group and window: what names both is unique, anything less would need memory
 -- of every row that left.
-local function check_unique(reader, names, by, at, of, bound)
+local function check_unique(reader, names, by, at, of, bound, counted)
     local given = {}
     for _, name in ipairs(names) do
         given[name] = true
@@ -254,7 +254,9 @@ local function check_unique(reader, names, by, at, of, bound)
     if bound and not given[bound] and not given.window_end then
         missing[#missing + 1] = ("`%s`"):format(bound)
     end
-    if #missing > 0 then
+    if counted then
+        reader:error("type", at, ("rows of %s are told apart by no column: a key's windows of so many rows may share their bounds"):format(of))
+    elseif #missing > 0 then
         reader:error("not-built", at, ("unique without %s is not built yet: rows of %s are unique by group and window"):format(
             table.concat(missing, " and "), of), "name every column of `by`" .. (bound and " and " .. bound or ""))
     end
@@ -276,7 +278,7 @@ local function read_tests(reader, field, columns, of, functions, seen, by, bound
                 end
             end
             if #names > 0 then
-                check_unique(reader, names, by, item.value_at, of, bound)
+                check_unique(reader, names, by, item.value_at, of, bound, not bound and naming.column(columns, "window_start") ~= nil)
             end
             tests[#tests + 1] = { kind = "unique", columns = names }
         elseif node then
@@ -330,7 +332,10 @@ end
 -- Rows of windows that leave as they change.
 local function check_updates(reader, plan, named)
     local kind = plan.window.kind
-    if kind == "session" then
+    if kind == "count" then
+        reader:error("type", named.emit.at, "a window of so many rows leaves when it has them; nothing tells two of a key apart as they change",
+            'use emit = "on_close"')
+    elseif kind == "session" then
         reader:error("not-built", named.emit.at, 'emit = "on_update" of session windows is not built yet', 'use emit = "on_close"')
     elseif not check_overlap(reader, plan.window, named.window.at) then
         return
@@ -388,8 +393,8 @@ local function read_ranked(reader, plan, named, columns, of, at)
     elseif plan.window == json.null then
         reader:error("not-built", named.top.at, "a top over measures without a window is not built yet", 'add a window, or take the top of whole rows')
         return
-    elseif plan.window.kind == "session" then
-        reader:error("type", named.top.at, "each session is a window of its own; there is nothing to rank in it")
+    elseif plan.window.kind == "session" or plan.window.kind == "count" then
+        reader:error("type", named.top.at, "each session or count of rows is a window of its own; there is nothing to rank in it")
     end
     for _, column in ipairs(columns) do
         if types.is_nested(column.type) then
@@ -434,7 +439,10 @@ local function check_retracts(reader, plan, named, from, at, has_field)
         reader:error("not-built", at, why:format(of, from.name), "give that stream a key, or measure the events the changes come from")
         return
     end
-    if plan.window ~= json.null and plan.window.kind == "session" then
+    if plan.window ~= json.null and plan.window.kind == "count" then
+        reader:error("type", named.window.at, ("the rows of %s change: a row taken back would leave a gap in its window"):format(from.name),
+            "count the events the changes come from")
+    elseif plan.window ~= json.null and plan.window.kind == "session" then
         reader:error("not-built", named.window.at, "session windows over rows that change are not built yet", 'use `tumbling`, or none')
     elseif plan.window ~= json.null then
         check_overlap(reader, plan.window, named.window.at)
@@ -613,6 +621,9 @@ function models.model(project, reader, node, at)
     end
     key[#key + 1] = bound
     local hint = 'add by = { "…" } to the model'
+    if windowed and not bound then
+        key, hint = nil, "windows of so many rows are told apart by no column; they append"
+    end
     if plan.top ~= json.null then
         key, hint = tops.key(plan.top, bound), 'add rank = "rank" to the top, and per'
     end

@@ -6,15 +6,18 @@ local time = require "weir.internal.time"
 local windows = {}
 
 -- kind -> `length`: the option that says how long one is; `hop`: the one that says how often; how it is written;
--- `bare`: its rows have no bounds and are never closed
+-- `bare`: its rows have no bounds and are never closed; `rows`: the length is a number of rows, and no time closes it
 local kinds = {
     tumbling = { length = "size", form = 'tumbling { size = "1m" }' },
     hopping = { length = "size", hop = "every", form = 'hopping { size = "1h", every = "1m" }' },
     cumulate = { length = "size", hop = "step", form = 'cumulate { size = "1d", step = "1h" }' },
     sliding = { length = "size", bare = true, form = 'sliding "10m"' },
+    count = { length = "size", rows = true, form = "count(100)" },
     session = { length = "gap", form = 'session { gap = "30m" }' },
     calendar = { form = 'calendar { "day", time_zone = "Europe/London" }' },
 }
+
+local ROWS_MAX = 1e9 -- of a count window
 
 local units = { day = true, week = true, month = true, quarter = true, year = true }
 local weekdays = { monday = 0, tuesday = 1, wednesday = 2, thursday = 3, friday = 4, saturday = 5, sunday = 6 }
@@ -42,7 +45,7 @@ end
 
 -- The options of a window and its positional ones; nil after a complaint.
 local function read_options(reader, node, field, kind)
-    local options = { allowed_lateness = not kind.bare or nil, late = true, offset = "later" }
+    local options = { allowed_lateness = not (kind.bare or kind.rows) or nil, late = not kind.rows or nil, offset = not kind.rows and "later" or nil }
     if kind.length then
         options[kind.length] = true
     else
@@ -53,7 +56,7 @@ local function read_options(reader, node, field, kind)
     end
     if node.body then
         return reader:options(node.body, reader:place_of(node, field.value_at), options, node.word, kind.length == nil)
-    elseif type(node.args[1]) == "string" then
+    elseif type(node.args[1]) == "string" or kind.rows and node.args[1] ~= nil then
         local at = reader:argument_at(field.value_at, 1)
         local said = { key = 1, value = node.args[1], at = at, value_at = at }
         return kind.length and { [kind.length] = said } or {}, { not kind.length and said or nil }
@@ -108,9 +111,20 @@ local function read_length(reader, node, named, field, kind, window)
     return window
 end
 
+local function read_rows(reader, named, field, kind, window)
+    local said = named.size
+    local rows = said and reader:want(said, "number", "count", "how many rows are a window: " .. kind.form)
+    if not said or rows and (rows < 1 or rows % 1 ~= 0 or rows > ROWS_MAX) then
+        reader:error("type", (said or field).value_at, ("a count window says how many rows it has, from 1 to %d"):format(ROWS_MAX), kind.form)
+        return nil
+    end
+    window.rows = rows
+    return rows and window
+end
+
 -- WINDOW of the plan and the late dataset it names; nil after a complaint.
 function windows.read(reader, field, of)
-    local node = reader:node(field, "window", "tumbling", "hopping", "sliding", "cumulate", "session", "calendar")
+    local node = reader:node(field, "window", "tumbling", "hopping", "sliding", "cumulate", "session", "count", "calendar")
     if not node then
         return nil
     end
@@ -120,7 +134,9 @@ function windows.read(reader, field, of)
         return nil
     end
     local window = { kind = node.word, every_us = 0 }
-    if kind.length then
+    if kind.rows then
+        window = read_rows(reader, named, field, kind, window)
+    elseif kind.length then
         window = read_length(reader, node, named, field, kind, window)
     else
         window = read_calendar(reader, named, positional or {}, field, kind, window)
@@ -136,9 +152,9 @@ function windows.read(reader, field, of)
     return window, late and { name = late, at = named.late.value_at, of = of }
 end
 
--- The column that tells the windows of a group apart: cumulate windows share their start.
+-- The column that tells the windows of a group apart: cumulate windows share their start. nil: none does, for rows of one time may be in several.
 function windows.bound(window)
-    return window.kind == "cumulate" and "window_end" or "window_start"
+    return window.kind ~= "count" and (window.kind == "cumulate" and "window_end" or "window_start") or nil
 end
 
 -- What of a window the state depends on.
@@ -147,6 +163,8 @@ function windows.shape(window)
         return ("calendar %s %s %d"):format(window.unit, window.time_zone, window.week_start)
     elseif window.kind == "session" then
         return "session " .. window.gap_us
+    elseif window.kind == "count" then
+        return ("count %d"):format(window.rows)
     end
     return window.kind .. " " .. window.size_us .. (window.every_us > 0 and " " .. window.every_us or "")
 end
@@ -157,6 +175,8 @@ function windows.text(window, duration)
         return ("calendar %s in %s"):format(window.unit, window.time_zone)
     elseif window.kind == "session" then
         return "session, gap " .. duration(window.gap_us)
+    elseif window.kind == "count" then
+        return ("count, of %d rows"):format(window.rows)
     end
     local hop = window.every_us > 0 and (", %s %s"):format(window.kind == "hopping" and "every" or "step", duration(window.every_us)) or ""
     return ("%s %s%s"):format(window.kind, duration(window.size_us), hop)

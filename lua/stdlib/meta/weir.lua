@@ -296,7 +296,8 @@ function unique(columns) end
 ---@param options? { where: weir.predicate }
 ---@return weir.node
 function sum(what, type_or_options, options) end
----@param what? weir.measured|{ where: weir.predicate }
+---As a measure: of rows or of values that are not null. As a window: `count(100)`, so many rows of a key as they come.
+---@param what? weir.measured|integer|{ where: weir.predicate }|{ size: integer }
 ---@return weir.node
 function count(what) end
 ---@param what weir.measured
