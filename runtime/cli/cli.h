@@ -31,6 +31,7 @@ struct weir_arguments {
     bool no_reload;
     bool code;
     bool quiet;
+    bool watch; /* of `weir test` */
     bool dry_run;
     bool changes; /* of `weir table cat`, with from and to */
     bool allow_short_retention;
@@ -92,6 +93,8 @@ bool weir_cli_registered(const char *pipeline, char *ledger, size_t size);
 int weir_cli_run(struct weir_arguments *arguments);
 int weir_cli_check(struct weir_arguments *arguments);
 int weir_cli_test(struct weir_arguments *arguments);
+/* Runs the specs again at every change; returns when they cannot be run (test_watch.c). */
+int weir_cli_test_watch(const struct weir_arguments *arguments);
 int weir_cli_explain(struct weir_arguments *arguments);
 int weir_cli_try(struct weir_arguments *arguments);
 int weir_cli_init(struct weir_arguments *arguments);

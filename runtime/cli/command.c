@@ -15,7 +15,7 @@ static const struct weir_command commands[] = {
     {"check", "check [FILE…] [--set k=v]…",
      "parse, types, unknown columns, lints; with a caret and a suggestion", weir_cli_check,
      WEIR_POSITIONALS_MAX},
-    {"test", "test [SPEC…] [--output tap|junit|utfTerminal]",
+    {"test", "test [SPEC…] [--watch] [--output tap|junit|utfTerminal]",
      "the busted specs, with the runtime loaded", weir_cli_test, WEIR_POSITIONALS_MAX},
     {"explain", "explain [NAME] [--code] [--set k=v]…", "plan, guarantees, generated loops",
      weir_cli_explain, 1},
@@ -74,6 +74,7 @@ static const char *const options[][2] = {
     {"--set k=v", "another value for this run: commit.every=100ms, storage.root=other"},
     {"--no-reload", "do not watch the rule files"},
     {"--quiet", "no line of progress"},
+    {"--watch", "once more whenever a file changes"},
     {"--output", "how results are shown"},
     {"--code", "the loops generated from the declarations"},
     {"--epoch N", "as of this epoch"},
@@ -253,6 +254,7 @@ static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i)
         {"--no-reload", offsetof(struct weir_arguments, no_reload)},
         {"--code", offsetof(struct weir_arguments, code)},
         {"--quiet", offsetof(struct weir_arguments, quiet)},
+        {"--watch", offsetof(struct weir_arguments, watch)},
         {"--dry-run", offsetof(struct weir_arguments, dry_run)},
         {"--changes", offsetof(struct weir_arguments, changes)},
         {"--allow-short-retention", offsetof(struct weir_arguments, allow_short_retention)},
@@ -322,14 +324,15 @@ static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i)
         a->settings[a->setting_count++] = (struct weir_script_setting){key, equals + 1};
         return WEIR_EXIT_DONE;
     }
-    static const char *const later[] = {"--only", "--watch"};
+    static const char *const later[] = {"--only"};
     for (size_t l = 0; l < sizeof(later) / sizeof(later[0]); l++) {
         if (strcmp(argv[*i], later[l]) == 0) {
             fprintf(stderr, "weir: '%s' is not built yet\n", later[l]);
             return WEIR_EXIT_USER;
         }
     }
-    const char *names[32] = {"--set"};
+    const char *names[1 + sizeof(flags) / sizeof(flags[0]) + sizeof(values) / sizeof(values[0])] = {
+        "--set"};
     size_t count = 1;
     for (size_t f = 0; f < sizeof(flags) / sizeof(flags[0]); f++) {
         names[count++] = flags[f].name;

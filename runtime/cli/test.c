@@ -61,6 +61,9 @@ int weir_cli_test(struct weir_arguments *arguments) {
     if (arguments->positional_count == 0 && stat("spec", &info) != 0) {
         return weir_cli_usage(arguments, "there is no spec/ here; name the specs to run");
     }
+    if (arguments->watch) {
+        return weir_cli_test_watch(arguments);
+    }
     struct weir_script *script;
     struct weir_script_options options = {
         .host_libraries = true,

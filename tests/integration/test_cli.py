@@ -294,6 +294,36 @@ def test_init_makes_a_project_that_checks_tests_and_runs(new_project, tmp_path):
     assert outcome.code == 0 and outcome.json()["events"] > 0
 
 
+def test_specs_run_again_when_a_file_they_come_from_changes(project):
+    spec = 'describe("a rule", function() it("holds", function() assert.equals(1, require "lib.one") end) end)\n'
+    project.write("spec/one_spec.lua", spec)
+    project.write("lib/one.lua", "return 1\n")
+    (project.root / "out").touch()
+    with open(project.root / "out") as told, open(project.root / "out", "a") as out:
+        process = subprocess.Popen([project.binary, "test", "--watch", "--output", "tap"], cwd=project.root, stdin=subprocess.DEVNULL, stdout=out,
+                                   stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            said = ""
+
+            def says(*texts):
+                nonlocal said
+                said += told.read()
+                return all(text in said for text in texts)
+
+            wait_until(lambda: says("ok 1", "waiting for a change"))
+            said = ""
+            project.write("lib/one.lua", "return 2\n")
+            wait_until(lambda: says("not ok 1", "waiting for a change"))
+            said = ""
+            (project.root / "new").write_text("return 1\n")
+            (project.root / "new").rename(project.root / "lib/one.lua") # as editors save
+            wait_until(lambda: says("ok 1", "waiting for a change") and "not ok" not in said)
+            assert process.poll() is None
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+
+
 @pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="needs qemu-user (tools/deps test)")
 def test_a_processor_without_what_the_binary_needs_is_told(binary):
     if binary.parent.name in ("asan", "tsan"):

@@ -157,10 +157,9 @@ def test_an_option_of_another_command_is_a_usage_error(project, command, option)
     assert outcome.code == 2 and f"{command} takes no {option.split('=')[0]}" in outcome.err
 
 
-@pytest.mark.parametrize("command, option", [("run", "--only"), ("test", "--watch")])
-def test_an_option_not_built_is_refused_by_name(project, command, option):
-    outcome = project.weir(command, option, "x")
-    assert outcome.code == 1 and f"'{option}' is not built yet" in outcome.err
+def test_an_option_not_built_is_refused_by_name(project):
+    outcome = project.weir("run", "--only", "x")
+    assert outcome.code == 1 and "'--only' is not built yet" in outcome.err
 
 
 @pytest.mark.parametrize("setting", ["commit.every", "=1", ""])
