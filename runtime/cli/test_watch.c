@@ -84,7 +84,8 @@ static int run_once(const struct weir_arguments *arguments) {
     }
     pid_t child;
     int status = 0;
-    int rc = posix_spawn(&child, arguments->self, NULL, NULL, (char *const *)(uintptr_t)argv, environ);
+    int rc =
+        posix_spawn(&child, arguments->self, NULL, NULL, (char *const *)(uintptr_t)argv, environ);
     if (rc != 0) {
         fprintf(stderr, "weir: cannot run the specs: %s\n", strerror(rc));
         return WEIR_EXIT_ENVIRONMENT;
