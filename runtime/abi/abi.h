@@ -16,6 +16,7 @@ extern "C" {
 #include "abi/value.h"
 #include "abi/call.h"
 #include "abi/rule.h"
+#include "abi/match.h"
 #include "abi/native.h"
 #include "abi/harness.h"
 #include "abi/harness.h"

@@ -167,6 +167,7 @@ struct weir_rule_state {
     int64_t made_version;      /* by the item at hand; -1: none */
     struct weir_error failure; /* code WEIR_OK: none */
     char message[256];         /* for weir_rule_error */
+    struct rule_match *match;  /* of a pattern, once it was called; or NULL */
 };
 
 /* rule_state.c */

@@ -1,7 +1,8 @@
-#include "operator/rule_private.h"
-
 #include <stdlib.h>
 #include <string.h>
+
+#include "operator/match.h"
+#include "operator/rule_private.h"
 
 static const char *const kinds[] = {"value", "counter", "ring", "list", "map", "set", "sketch"};
 
@@ -291,6 +292,7 @@ void weir_rule_state_destroy(struct weir_rule_state *state) {
     weir_buffer_fini(&state->fired_key);
     weir_buffer_fini(&state->reasons);
     free(state->rejections);
+    rule_match_destroy(state->match);
     if (state->has_builder) {
         weir_batch_builder_fini(&state->key_builder);
     }

@@ -301,8 +301,9 @@ static void keep_loaded(lua_State *lua, const char *name) {
 }
 
 static void push_abi_text(lua_State *lua) {
-    static const char *const names[] = {"abi/column.h", "abi/value.h",  "abi/call.h",
-                                        "abi/rule.h",   "abi/native.h", "abi/harness.h"};
+    static const char *const names[] = {"abi/column.h", "abi/value.h", "abi/call.h",
+                                        "abi/rule.h",   "abi/match.h", "abi/native.h",
+                                        "abi/harness.h"};
     luaL_Buffer text;
     luaL_buffinit(lua, &text);
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {

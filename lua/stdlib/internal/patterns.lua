@@ -20,7 +20,7 @@ local options = {
 local step_options = { where = true, contiguity = true, consecutive = true, absent = true }
 local closeness = { "relaxed", "strict", "any" }
 local reserved = { key = true, started = true, ended = true }
-local SPAN = 16 -- rows of one call: its time budget is for many partial matches a row
+local SPAN = 128
 local STEPS_MAX, TIMES_MAX = 32, match.ROWS_MAX
 local QUANTITIES = '3, "2..4", "3+", "+", "*" or "?"'
 
@@ -253,23 +253,23 @@ local function by_name(reader, ctx, named)
         end
     end
     local one = #ctx.key_columns == 1
-    local function given(self, give, run, key, e)
+    local function given(self, give, key, e)
         if give.kind == "key" then
             if one then
                 return key
             end
             return key[give.name]
         elseif give.kind == "row" then
-            return (e or self:row_of(run.last))[give.name]
+            return self:last_row(e)[give.name]
         end
-        return time.Timestamp(give.kind == "started" and run.since or run.ended)
+        return time.Timestamp(give.kind == "started" and self.told.since_us or self.told.ended_us)
     end
-    return function(self, run, key, e)
+    return function(self, key, e)
         for _, emit in ipairs(ctx.emits) do
             local t = {}
             for _, give in ipairs(gives) do
                 if give.emit == emit.name then
-                    t[give.name] = given(self, give, run, key, e)
+                    t[give.name] = given(self, give, key, e)
                 end
             end
             self.send(emit.name, t)
@@ -292,8 +292,8 @@ local function by_function(reader, field, steps, ctx, named)
     function_check.row_function(reader, f, { of = ctx.of, from = "a match", columns = seen })
     check_match(reader, f, 1, steps, ctx, named)
     ctx.check_uses(f, { p = 2, emit = 3 })
-    return function(self, run, key)
-        f.fn(self:seen(run, key), self.p, self.send)
+    return function(self, key, e)
+        f.fn(self:seen(key, e, true), self.p, self.send)
     end
 end
 

@@ -720,7 +720,7 @@ local function guard_of(column)
     end
 end
 
--- spec: { process or bind (a function that makes it for one that tells the time of the row at hand),
+-- spec: { process or bind (a function that makes it from where the run at hand is held),
 -- timers = names, fires = functions by name, cells, emits, params, columns, key }
 function rule_loop.make(spec, name)
     local holder = ffi.new "struct weir_rule_run *[1]"
@@ -737,7 +737,7 @@ function rule_loop.make(spec, name)
     end
     local chunk = assert(loadstring(row.hide(loop_source), "=" .. name))
     local parts = codegen.parts
-    local process = spec.bind and spec.bind(function() return holder[0].time_us end) or spec.process
+    local process = spec.bind and spec.bind(holder, s) or spec.process
     local loop = chunk(process, row.view(spec.columns)(), parts.enter, parts.warm, parts.cold, holder, s, p, emit, begins, #begins,
         ffi.C.weir_rule_next, fires, key_reader(spec.key), refuse, guard_of(spec.expects),
         rule_migrate.make(spec.migrate, spec.version))
