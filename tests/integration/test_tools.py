@@ -1,6 +1,7 @@
 """The scripts that count tests and install packages: a failure must never be counted as nothing."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -29,6 +30,38 @@ def shell(runner, script, reads, **options):
     job = runner.Job("job", ["bash", "-c", script], reads=reads, **options)
     runner.run(job)
     return job
+
+
+CONNECTORS = """
+local json = require "weir.internal.json"
+local native = require "weir.native"
+it("tells", function()
+  local told = {}
+  for role, kinds in pairs(native.connectors()) do
+    for kind, options in pairs(kinds) do
+      local names = json.array {}
+      for i, option in ipairs(options.options) do names[i] = option.name end
+      told[role .. " " .. kind] = names
+    end
+  end
+  io.stderr:write(json.encode(told), "\\n")
+end)
+"""
+
+
+def test_every_option_of_a_connector_is_in_the_reference(project):
+    language = load("language").load(ROOT)
+    project.write("spec/connectors_spec.lua", CONNECTORS)
+    outcome = project.weir("test", "--output", "tap")
+    assert outcome.code == 0, outcome
+    known = json.loads(next(line for line in outcome.err.splitlines() if line.startswith("{")))
+    for connector, options in known.items():
+        role, kind = connector.split(" ")
+        classes = language.words[kind]["options"]
+        of = {"sinks": classes[-1], "stores": classes[0], "sources": classes[-1 if kind == "delta" else 0], "decoders": classes[0]}[role]
+        told = set(language.fields(of))
+        assert set(options) <= told, (connector, set(options) - told)
+        assert role == "stores" or told <= set(options), (connector, told - set(options))
 
 
 def test_tap_is_counted_with_failures_and_skips(runner):
