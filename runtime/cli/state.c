@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "core/json_scan.h"
 #include "pipeline/inspect.h"
 #include "state/table.h"
 
@@ -132,8 +133,6 @@ static int list(struct weir_arguments *arguments) {
  * it is one. Returns what follows, NULL at the end. */
 static const char *next_member(const char *at, const char *end, json_t **name, const char **value,
                                size_t *length) {
-    size_t depth = 0;
-    bool quoted = false;
     json_error_t error;
     at++; /* the brace, or the comma */
     *name = json_loadb(at, (size_t)(end - at), JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK, &error);
@@ -142,20 +141,7 @@ static const char *next_member(const char *at, const char *end, json_t **name, c
     }
     at += error.position + 1;
     *value = at;
-    for (; at < end; at++) {
-        if (quoted) {
-            at += *at == '\\';
-            quoted = *at != '"';
-        } else if (*at == '"') {
-            quoted = true;
-        } else if (depth == 0 && (*at == ',' || *at == '}')) {
-            break;
-        } else if (*at == '{' || *at == '[') {
-            depth++;
-        } else if (*at == '}' || *at == ']') {
-            depth--;
-        }
-    }
+    at = weir_json_value_end(at, end);
     *length = (size_t)(at - *value);
     return at;
 }

@@ -4,6 +4,7 @@
 
 #include "core/http.h"
 #include "core/http_many.h"
+#include "core/json_scan.h"
 #include "core/option.h"
 #include "pipeline/asking_service.h"
 
@@ -235,30 +236,15 @@ int service_ask(struct service *s, const struct weir_batch *batch, const int32_t
 /* The next element of a JSON array's text, from *at behind its bracket or comma; false: no more, or
  * it is none. The decoder judges what is inside. */
 static bool next_element(const char **at, const char *end, const char **element, size_t *size) {
-    int depth = 0;
-    bool quoted = false;
     const char *p = *at;
     while (p < end && strchr(" \t\r\n", *p) != NULL) {
         p++;
     }
     *element = p;
-    for (; p < end; p++) {
-        if (quoted) {
-            p += *p == '\\';
-            quoted = p < end && *p != '"';
-        } else if (*p == '"') {
-            quoted = true;
-        } else if (*p == '[' || *p == '{') {
-            depth++;
-        } else if ((*p == ']' || *p == '}') && depth > 0) {
-            depth--;
-        } else if (depth == 0 && (*p == ',' || *p == ']')) {
-            *size = (size_t)(p - *element);
-            *at = p + 1;
-            return *size > 0;
-        }
-    }
-    return false;
+    p = weir_json_value_end(p, end);
+    *size = (size_t)(p - *element);
+    *at = p < end ? p + 1 : end;
+    return *size > 0 && p < end && *p != '}';
 }
 
 bool service_is_null(const char *text, size_t size) {

@@ -104,6 +104,12 @@ def test_keys_are_asked_for_together(project, service):
     assert service.requests <= 3 and len(service.asked) == 30  # one, or what a busy machine cuts a batch into
 
 
+def test_answers_of_many_keys_hold_any_text(project, service):
+    service.tiers = ['a "}" quoted, one', "a } brace \\"]
+    sales = Sales(project, service, rule('on = "customer_id", batch = 50', 'env "CRM" .. "/many"'), range(20)).run()
+    assert sorted(sales.rows("id", "tier")) == [(n, service.tiers[n % 2]) for n in range(20)]
+
+
 def test_only_rows_that_where_keeps_are_asked_for(project, service):
     sales = Sales(project, service, rule(where="where = function(e) return e.customer_id < 3 end,"), range(10)).run()
     assert sales.counts["out"] == 3 and sorted(service.asked) == ["0", "1", "2"]

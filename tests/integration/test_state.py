@@ -58,7 +58,7 @@ SAME = 'return stream "silver.same" { from = "bronze.row", time = { field = "at"
 
 def rows_of(count, seed, first=0):
     rng = random.Random(seed)
-    return [{"id": first + n, "k": rng.choice(["a", "b", 'odd "key"', "ü"]), "v": None if n % 11 == 0 else rng.randrange(-3, 4),
+    return [{"id": first + n, "k": rng.choice(["a", "b", 'odd ", {key', "ü"]), "v": None if n % 11 == 0 else rng.randrange(-3, 4),
              "d": None if n % 13 == 0 else f"{rng.randrange(1, 99999) / 100:.2f}",
              "at": (START + datetime.timedelta(seconds=first + n)).isoformat().replace("+00:00", "Z")} for n in range(count)]
 
@@ -164,7 +164,7 @@ def test_rows_that_wait_and_rows_of_joins_are_shown_whole(live):
 
 def test_a_key_is_found_by_its_columns_also_where_only_its_fingerprint_is_kept(live):
     rows = rows_of(500, 1)
-    odd = 'odd "key"'
+    odd = 'odd ", {key'
     done = live.project.weir("state", "get", "gold.total", odd)
     assert done.code == 0 and f"n                    {sum(row['k'] == odd for row in rows)}\n" in done.out, done
     row = rows[7]

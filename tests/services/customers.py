@@ -14,6 +14,7 @@ class Customers:
         self.fail_first = {}  # id -> how many times it answers 503
         self.delay_s = 0.0
         self.down = False
+        self.tiers = ["gold", "iron"]
         self.most_at_once = 0
         self._now = 0
         self._lock = threading.Lock()
@@ -39,7 +40,7 @@ class Customers:
 
     def row(self, key):
         """What is known of a customer: nothing of those over a thousand."""
-        return {"tier": ["gold", "iron"][int(key) % 2], "score": int(key) * 3, "limit": "12.50"} if key.isdigit() and int(key) <= 1000 else None
+        return {"tier": self.tiers[int(key) % 2], "score": int(key) * 3, "limit": "12.50"} if key.isdigit() and int(key) <= 1000 else None
 
     def _serve(self, handler, keys, many):
         with self._lock:
