@@ -5,10 +5,6 @@
 
 enum { REASON_BYTES_MAX = 4096 };
 
-static void no_memory(struct weir_rule_state *state) {
-    weir_error_set(&state->failure, WEIR_E_NOMEM, "%s: out of memory", state->declaration);
-}
-
 static bool add(struct weir_rule_state *state, const struct rule_rejected *rejected) {
     if (state->rejection_count == state->rejection_room) {
         int32_t room = state->rejection_room > 0 ? state->rejection_room * 2 : 64;
@@ -31,7 +27,7 @@ int32_t weir_rule_reject(struct weir_rule_run *run, const char *why, int64_t len
     length = length > REASON_BYTES_MAX ? REASON_BYTES_MAX : length;
     if (weir_buffer_append(&state->reasons, why, (size_t)length) != WEIR_OK ||
         weir_buffer_append(&state->reasons, "", 1) != WEIR_OK || !add(state, &rejected)) {
-        no_memory(state);
+        rule_no_memory(state);
         return -1;
     }
     state->rejected = true;
