@@ -10,7 +10,15 @@
 #include "lake/delta/table.h"
 #include "state/replies.h"
 
-enum { DATASETS_MAX = 32, HTTP_OK = 200, HTTP_CONFLICT = 409, HTTP_REFUSED = 422 };
+enum {
+    DATASETS_MAX = 32,
+    HTTP_OK = 200,
+    HTTP_CONFLICT = 409,
+    HTTP_REFUSED = 422,
+    /* Both together leave room for names and brackets. */
+    EMITTED_BYTES_MAX = WEIR_REPLY_BYTES_MAX / 2,
+    REJECTED_BYTES_MAX = WEIR_REPLY_BYTES_MAX / 4
+};
 
 struct emitted {
     char name[256];
@@ -36,7 +44,7 @@ struct weir_command *weir_command_create(void) {
         for (int i = 0; i < DATASETS_MAX; i++) {
             weir_buffer_init(&c->emitted[i].rows, WEIR_REPLY_BYTES_MAX);
         }
-        weir_buffer_init(&c->rejected, WEIR_REPLY_BYTES_MAX / 2);
+        weir_buffer_init(&c->rejected, REJECTED_BYTES_MAX);
         weir_buffer_init(&c->body, WEIR_REPLY_BYTES_MAX);
     }
     return c;
@@ -104,7 +112,7 @@ int weir_command_emitted(struct weir_command *c, const char *dataset,
             return weir_error_set(err, rc, "a reply: out of memory");
         }
         c->emitted_bytes += emitted->rows.size - mark;
-        if (rc != WEIR_OK || c->emitted_bytes > WEIR_REPLY_BYTES_MAX / 2) {
+        if (rc != WEIR_OK || c->emitted_bytes > EMITTED_BYTES_MAX) {
             emitted->rows.size = mark;
             c->cut = true;
             break;
