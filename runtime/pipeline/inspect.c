@@ -187,7 +187,7 @@ static int take_image(void *context, uint8_t op, struct weir_image_reader *reade
                       struct weir_error *err) {
     struct walk *w = context;
     struct weir_show_entry entry = {0};
-    uint64_t number;
+    uint64_t number = 0;
     uint8_t version;
     bool good = true;
     switch (op) {
@@ -202,20 +202,23 @@ static int take_image(void *context, uint8_t op, struct weir_image_reader *reade
         good = weir_image_u64(reader, &entry.sequence) &&
                weir_image_bytes(reader, &entry.key, &entry.key_bytes) &&
                weir_image_bytes(reader, &entry.value, &entry.value_bytes);
-        return good ? give(w, &entry, err) : WEIR_E_CORRUPT;
+        break;
     case WEIR_IMAGE_INSERT:
         entry.key = reader->at;
         entry.key_bytes = sizeof(struct weir_fingerprint);
         good = weir_image_u64(reader, &number) && weir_image_u64(reader, &number) &&
                weir_image_u64(reader, &number);
         entry.time_us = (int64_t)number;
-        return good ? give(w, &entry, err) : WEIR_E_CORRUPT;
+        break;
     default:
         good = false;
     }
-    return good ? WEIR_OK
-                : weir_error_set(err, WEIR_E_CORRUPT, "%s: damaged state image (operation %u)",
-                                 w->show->cell->name, op);
+    if (!good) {
+        return weir_error_set(err, WEIR_E_CORRUPT, "%s: damaged state image (operation %u)",
+                              w->show->cell->name, op);
+    }
+    bool is_entry = op == WEIR_IMAGE_PUT || op == WEIR_IMAGE_INSERT;
+    return is_entry ? give(w, &entry, err) : WEIR_OK;
 }
 
 static int walk_cell(struct walk *w, struct weir_cell *cell, struct weir_error *err) {
