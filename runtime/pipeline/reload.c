@@ -388,7 +388,6 @@ static int load_version(struct weir_pipeline *p, struct weir_rule_set *rule_set,
 /* Staged for the next seal; takes the version. */
 static void stage_version(struct weir_pipeline *p, struct reload *r, const struct version *v) {
     char text[OUTPUT_MAX];
-    version_fini(&r->staged);
     r->staged = *v;
     snprintf(text, sizeof(text), "reload: rule set %.8s is staged for the next seal",
              weir_rule_set_hash(v->rule_set));
@@ -433,9 +432,15 @@ static void try_version(struct weir_pipeline *p, struct reload *r) {
     tell(p, text);
 }
 
+/* What was on its way: newer files say otherwise. */
+static void withdraw(struct reload *r) {
+    end_trial(r);
+    version_fini(&r->staged);
+}
+
 /* Takes the version. */
 static void propose(struct weir_pipeline *p, struct reload *r, const struct version *v) {
-    end_trial(r);
+    withdraw(r);
     if (weir_graph_wants_trial(v->graph, p->graph)) {
         r->trial = *v;
         weir_signal_raise(&p->signal);
@@ -461,7 +466,10 @@ static void stage(struct weir_pipeline *p, struct reload *r) {
         strcmp(weir_rule_set_hash(rule_set), weir_rule_set_hash(p->rule_set)) == 0) {
         weir_rule_set_unref(rule_set);
         weir_buffer_fini(&report);
-        tell(p, "reload: nothing that matters changed");
+        bool pending = r->staged.graph != NULL || r->trial.graph != NULL;
+        withdraw(r);
+        tell(p, pending ? "reload: the change is taken back, the rules stay as they are"
+                        : "reload: nothing that matters changed");
         return;
     }
     if (rc == WEIR_OK) {

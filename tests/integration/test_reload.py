@@ -49,9 +49,9 @@ def rows_of(project, table, *columns):
     return list(zip(*(found.column(name).to_pylist() for name in columns)))
 
 
-def start(project):
+def start(project, pipeline=PIPELINE):
     project.write("schemas/sale.avsc", SCHEMA)
-    project.write("pipelines/shop.lua", PIPELINE)
+    project.write("pipelines/shop.lua", pipeline)
     (project.root / "landing").mkdir()
     save(project, 1)
     return project.start("run", "pipelines/shop.lua")
@@ -90,6 +90,22 @@ def test_each_row_is_processed_by_exactly_one_version_and_none_is_lost(project):
     versions = [version for _, version in sorted(seen)]
     assert versions == sorted(versions), "an older version came back"
     assert set(versions) == set(range(1, SAVES + 1))
+
+
+def test_a_change_taken_back_before_its_seal_never_goes_live(project):
+    process = start(project, PIPELINE.replace('"20ms"', '"20s"'))
+
+    def told(said):
+        return said in (project.weir("status", "pipelines/shop.lua", "--json").json()["note"] or "")
+    try:
+        wait_until(lambda: not told("reload"))
+        save(project, 2)
+        wait_until(lambda: told("is staged for the next seal"))
+        save(project, 1)
+        wait_until(lambda: told("taken back"))
+    finally:
+        code, text = stop(process)  # which seals
+    assert code == 0 and "is live from epoch" not in text, text
 
 
 def test_a_mistake_leaves_the_old_rules_running_and_is_told(project):
