@@ -207,11 +207,9 @@ int delta_protocol_add(const struct weir_delta_protocol *now, const char *const 
     static const struct {
         int version;
         const char *name;
-        bool reader;
-    } implied[] = {{2, "appendOnly", false},       {2, "invariants", false},
-                   {3, "checkConstraints", false}, {4, "changeDataFeed", false},
-                   {4, "generatedColumns", false}, {5, "columnMapping", true},
-                   {6, "identityColumns", false}};
+    } implied[] = {{2, "appendOnly"},     {2, "invariants"},       {3, "checkConstraints"},
+                   {4, "changeDataFeed"}, {4, "generatedColumns"}, {5, "columnMapping"},
+                   {6, "identityColumns"}};
     char *readers[LISTED_MAX + 56];
     char *writers[LISTED_MAX + 56];
     struct weir_delta_protocol next = {3, 7, readers, writers, 0, 0};
@@ -226,10 +224,11 @@ int delta_protocol_add(const struct weir_delta_protocol *now, const char *const 
     for (size_t i = 0; i < sizeof(implied) / sizeof(implied[0]) && now->writer_version < 7; i++) {
         if (now->writer_version >= implied[i].version) {
             list(writers, &next.writer_feature_count, implied[i].name);
-            if (implied[i].reader && now->reader_version >= 2) {
-                list(readers, &next.reader_feature_count, implied[i].name);
-            }
         }
+    }
+    /* All that reader version 2 stands for. */
+    if (now->reader_version == 2 && has(writers, next.writer_feature_count, "columnMapping")) {
+        list(readers, &next.reader_feature_count, "columnMapping");
     }
     for (int32_t i = 0; i < count; i++) {
         list(readers, &next.reader_feature_count, features[i]);
