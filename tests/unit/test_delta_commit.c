@@ -9,6 +9,7 @@
 
 #include "batch/builder.h"
 #include "core/fault.h"
+#include "lake/delta/alter_schema.h"
 #include "lake/delta/table.h"
 #include "lake/delta/writer.h"
 
@@ -137,6 +138,105 @@ static void columns_are_added_once(void **state) {
     weir_delta_table_close(table);
     weir_schema_unref(schema);
     weir_store_destroy(store);
+}
+
+/* A table that another engine made: its protocol's features and configuration. */
+static struct weir_delta_table *open_made(struct weir_store *store, const char *features,
+                                          const char *configuration) {
+    char log[2048];
+    struct weir_delta_table *table;
+    int length = snprintf(
+        log, sizeof(log),
+        "{\"protocol\":{\"minReaderVersion\":3,\"minWriterVersion\":7,\"readerFeatures\":"
+        "[\"typeWidening\"],\"writerFeatures\":[\"typeWidening\",%s]}}\n"
+        "{\"metaData\":{\"id\":\"x\",\"format\":{\"provider\":\"parquet\"},\"schemaString\":"
+        "\"{\\\"type\\\":\\\"struct\\\",\\\"fields\\\":[{\\\"name\\\":\\\"id\\\","
+        "\\\"type\\\":\\\"integer\\\",\\\"nullable\\\":true,\\\"metadata\\\":{}}]}\","
+        "\"partitionColumns\":[],\"configuration\":{%s}}}\n",
+        features, configuration);
+    assert_int_equal(
+        weir_store_put(store, "t/_delta_log/00000000000000000000.json", log, (size_t)length, NULL),
+        WEIR_OK);
+    assert_int_equal(weir_delta_table_open(store, "t", &table, NULL), WEIR_OK);
+    return table;
+}
+
+static void files_that_come_with_columns_have_row_ids_and_counts(void **state) {
+    (void)state;
+    struct weir_store *store = make_store();
+    struct weir_delta_table *table = open_made(store, "\"rowTracking\",\"domainMetadata\"",
+                                               "\"delta.enableRowTracking\":\"true\"");
+    const struct weir_field field = {
+        .name = (char[]){"more"}, .type = WEIR_TYPE_STRING, .nullable = true};
+    struct weir_delta_commit_result result;
+    struct weir_delta_add *adds[2] = {make_add("a"), make_add("b")};
+    assert_int_equal(weir_delta_append_columns(table, &field, 1, adds, 2, NULL, &result, NULL),
+                     WEIR_OK);
+    struct weir_buffer log;
+    weir_buffer_init(&log, 1 << 20);
+    assert_int_equal(
+        weir_store_get(store, "t/_delta_log/00000000000000000001.json", 0, -1, &log, NULL),
+        WEIR_OK);
+    const char *text = weir_buffer_text(&log);
+    assert_non_null(strstr(text, "\"baseRowId\":0,"));
+    assert_non_null(strstr(text, "\"baseRowId\":3,"));
+    assert_non_null(strstr(text, "\\\"rowIdHighWaterMark\\\":5}"));
+    assert_non_null(strstr(text, "\"numOutputRows\":\"6\""));
+    assert_int_equal(append(table, "c", 1, &result), WEIR_OK); /* goes on behind them */
+    weir_buffer_clear(&log);
+    assert_int_equal(
+        weir_store_get(store, "t/_delta_log/00000000000000000002.json", 0, -1, &log, NULL),
+        WEIR_OK);
+    assert_non_null(strstr(weir_buffer_text(&log), "\"baseRowId\":6,"));
+    weir_buffer_fini(&log);
+    free(adds[0]);
+    free(adds[1]);
+    weir_delta_table_close(table);
+    weir_store_destroy(store);
+}
+
+static void a_wider_column_has_the_very_name(void **state) {
+    (void)state;
+    struct weir_store *store = make_store();
+    struct weir_delta_table *table =
+        open_made(store, "\"appendOnly\"", "\"delta.enableTypeWidening\":\"true\"");
+    struct weir_field field = {.name = (char[]){"ID"}, .type = WEIR_TYPE_INT64, .nullable = true};
+    struct weir_delta_commit_result result;
+    struct weir_error err = {0};
+    assert_int_equal(weir_delta_add_columns(table, &field, 1, NULL, &result, &err), WEIR_E_SCHEMA);
+    assert_non_null(strstr(err.message, "it has id of type int32"));
+    field.name = (char[]){"id"};
+    assert_int_equal(weir_delta_add_columns(table, &field, 1, NULL, &result, &err), WEIR_OK);
+    assert_int_equal(result.version, 1);
+    weir_delta_table_close(table);
+    weir_store_destroy(store);
+}
+
+static void what_reader_version_two_stands_for_is_listed(void **state) {
+    char *features[] = {(char[]){"columnMapping"}, (char[]){"appendOnly"}};
+    static const char *const more[] = {"deletionVectors"};
+    const struct weir_delta_protocol now[] = {
+        {.reader_version = 2,
+         .writer_version = 7,
+         .writer_features = features,
+         .writer_feature_count = 2},
+        {.reader_version = 2, .writer_version = 5},
+    };
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct weir_buffer out;
+        weir_buffer_init(&out, 1 << 16);
+        assert_int_equal(delta_protocol_add(&now[i], more, 1, &out), WEIR_OK);
+        assert_non_null(strstr(weir_buffer_text(&out),
+                               "\"readerFeatures\":[\"columnMapping\",\"deletionVectors\"]"));
+        weir_buffer_fini(&out);
+    }
+    const struct weir_delta_protocol plain = {.reader_version = 1, .writer_version = 6};
+    struct weir_buffer out;
+    weir_buffer_init(&out, 1 << 16);
+    assert_int_equal(delta_protocol_add(&plain, more, 1, &out), WEIR_OK);
+    assert_non_null(strstr(weir_buffer_text(&out), "\"readerFeatures\":[\"deletionVectors\"]"));
+    weir_buffer_fini(&out);
 }
 
 static bool give_up(void *context) {
@@ -415,6 +515,9 @@ int main(void) {
         cmocka_unit_test(the_loser_of_a_race_rebases_and_sees_the_winners_txn),
         cmocka_unit_test(a_table_made_anew_is_refused),
         cmocka_unit_test(columns_are_added_once),
+        cmocka_unit_test(files_that_come_with_columns_have_row_ids_and_counts),
+        cmocka_unit_test(a_wider_column_has_the_very_name),
+        cmocka_unit_test(what_reader_version_two_stands_for_is_listed),
         cmocka_unit_test(stopping_ends_the_retries),
         cmocka_unit_test(no_power_loss_loses_or_doubles_a_commit),
         cmocka_unit_test(an_add_survives_its_json),

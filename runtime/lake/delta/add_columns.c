@@ -11,15 +11,6 @@
 
 #define SCHEMA_BYTES_MAX (64u << 20)
 
-static bool has_feature(char *const *features, int32_t count, const char *name) {
-    for (int32_t i = 0; i < count; i++) {
-        if (strcmp(features[i], name) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 #define MAX_COLUMN_ID "delta.columnMapping.maxColumnId"
 
 /* Under column mapping new columns get names and ids of their own, and the table remembers the
@@ -91,7 +82,8 @@ static int format_columns(struct weir_delta_table *table, const struct weir_fiel
             } else {
                 weir_error_set(err, rc, "add columns: %s", weir_error_text(rc));
             }
-        } else if (weir_delta_widens(&have->fields[at], &fields[i]) &&
+        } else if (strcmp(have->fields[at].name, fields[i].name) == 0 &&
+                   weir_delta_widens(&have->fields[at], &fields[i]) &&
                    delta_widens_by_itself(table, fields[i].name)) {
             widened++;
         } else if (strcmp(have->fields[at].name, fields[i].name) != 0 ||
@@ -129,8 +121,7 @@ static int format_columns(struct weir_delta_table *table, const struct weir_fiel
     const struct weir_delta_protocol *protocol = &table->snapshot->protocol;
     rc = next.schema_string != NULL ? WEIR_OK : WEIR_E_NOMEM;
     if (rc == WEIR_OK && weir_delta_schema_has_ntz(added) &&
-        !(protocol->writer_version == 7 &&
-          has_feature(protocol->writer_features, protocol->writer_feature_count, "timestampNtz"))) {
+        !delta_has_writer_feature(protocol, "timestampNtz")) {
         rc = delta_protocol_add(protocol, (const char *const[]){"timestampNtz"}, 1, out);
     }
     if (rc == WEIR_OK) {
@@ -147,22 +138,6 @@ out:
     weir_buffer_fini(&schema_text);
     weir_schema_unref(added);
     return rc;
-}
-
-static int format_files(struct weir_delta_table *table, struct weir_delta_add *const *adds,
-                        int32_t count, struct delta_commit_body *body, struct weir_buffer *out,
-                        struct weir_error *err) {
-    int rc = WEIR_OK;
-    body->file_count = count;
-    body->byte_count = 0;
-    for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
-        body->byte_count += adds[i]->size_bytes;
-        rc = weir_delta_add_format(adds[i], out);
-        rc = rc == WEIR_OK ? weir_buffer_append(out, "\n", 1) : rc;
-    }
-    return rc == WEIR_OK
-               ? rc
-               : weir_error_set(err, rc, "commit to table %s: %s", table->dir, weir_error_text(rc));
 }
 
 int weir_delta_append_columns(struct weir_delta_table *table, const struct weir_field *fields,
@@ -196,7 +171,7 @@ int weir_delta_append_columns(struct weir_delta_table *table, const struct weir_
             .parameters_json = add_count > 0 ? NULL : "{}",
             .actions = &actions,
         };
-        rc = format_files(table, adds, add_count, &body, &actions, err);
+        rc = delta_format_adds(table, adds, add_count, &body, &actions, err);
         if (rc != WEIR_OK) {
             break;
         }

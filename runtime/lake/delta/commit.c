@@ -2,6 +2,7 @@
 #include "lake/delta/commit.h"
 #include "lake/delta/alter.h"
 #include "lake/delta/duties.h"
+#include "lake/delta/maintain.h"
 #include "lake/delta/mapping.h"
 #include "lake/delta/row_tracking.h"
 
@@ -350,12 +351,6 @@ static int notice_cleanup(struct weir_delta_table *table, struct weir_error *err
 
 /* --- append -------------------------------------------------------------------------------- */
 
-static int64_t rows_of(const struct weir_delta_add *add) {
-    static const char key[] = "\"numRecords\":";
-    const char *at = add->stats != NULL ? strstr(add->stats, key) : NULL;
-    return at != NULL ? strtoll(at + sizeof(key) - 1, NULL, 10) : 0;
-}
-
 static int apply_own(struct weir_delta_table *table, struct weir_delta_add *const *adds,
                      int32_t count, const struct weir_delta_txn *txn, int64_t timestamp_ms,
                      struct weir_error *err) {
@@ -378,19 +373,21 @@ static bool already_there(const struct weir_delta_table *table, const struct wei
            weir_delta_snapshot_txn(table->snapshot, txn->app_id) >= txn->version;
 }
 
-/* The adds' lines and, where rows are tracked, their ids' action. */
-static int format_adds(const struct weir_delta_table *table, struct weir_delta_add *const *adds,
-                       int32_t count, struct weir_buffer *actions, struct weir_error *err) {
-    weir_buffer_clear(actions);
-    int rc = delta_track_rows(table->snapshot, adds, count, actions, err);
+int delta_format_adds(const struct weir_delta_table *table, struct weir_delta_add *const *adds,
+                      int32_t count, struct delta_commit_body *body, struct weir_buffer *out,
+                      struct weir_error *err) {
+    body->file_count = count;
+    body->row_count = body->byte_count = 0;
+    int rc = delta_track_rows(table->snapshot, adds, count, out, err);
     if (rc != WEIR_OK) {
         return weir_error_wrap(err, "commit to table %s", table->dir);
     }
     for (int32_t i = 0; i < count && rc == WEIR_OK; i++) {
-        rc = weir_delta_add_format(adds[i], actions);
-        if (rc == WEIR_OK) {
-            rc = weir_buffer_append(actions, "\n", 1);
-        }
+        int64_t rows = delta_add_rows(adds[i]);
+        body->row_count += rows > 0 ? rows : 0;
+        body->byte_count += adds[i]->size_bytes;
+        rc = weir_delta_add_format(adds[i], out);
+        rc = rc == WEIR_OK ? weir_buffer_append(out, "\n", 1) : rc;
         if (rc != WEIR_OK) {
             weir_error_set(err, rc, "commit to table %s: file %.200s: %s", table->dir,
                            adds[i]->path, weir_error_text(rc));
@@ -405,7 +402,7 @@ int weir_delta_append(struct weir_delta_table *table, struct weir_delta_add *con
     static const struct weir_delta_commit_options no_options = {.txn = {NULL, 0, 0}};
     const struct weir_delta_txn *txn = &(options != NULL ? options : &no_options)->txn;
     struct weir_buffer actions;
-    struct delta_commit_body body = {.actions = &actions, .file_count = add_count, .blind = true};
+    struct delta_commit_body body = {.actions = &actions, .blind = true};
     struct weir_delta_commit_result dropped;
     result = result != NULL ? result : &dropped;
     memset(result, 0, sizeof(*result));
@@ -416,10 +413,6 @@ int weir_delta_append(struct weir_delta_table *table, struct weir_delta_add *con
     int rc = notice_cleanup(table, err);
     if (rc != WEIR_OK) {
         goto out;
-    }
-    for (int32_t i = 0; i < add_count; i++) {
-        body.row_count += rows_of(adds[i]);
-        body.byte_count += adds[i]->size_bytes;
     }
     for (;;) {
         if (already_there(table, txn)) {
@@ -434,7 +427,8 @@ int weir_delta_append(struct weir_delta_table *table, struct weir_delta_add *con
         int64_t timestamp_ms;
         bool tracks = add_count > 0 && delta_gives_row_ids(table->snapshot);
         if (result->attempts == 0 || tracks) { /* row ids follow those of the winners */
-            rc = format_adds(table, adds, add_count, &actions, err);
+            weir_buffer_clear(&actions);
+            rc = delta_format_adds(table, adds, add_count, &body, &actions, err);
             if (rc != WEIR_OK) {
                 break;
             }

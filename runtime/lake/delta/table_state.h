@@ -41,6 +41,11 @@ struct delta_commit_body {
     bool blind;
 };
 
+/* Puts the adds' lines behind what `out` holds and, where rows are tracked, the ids they have in
+ * version snapshot + 1; the body's counts are then theirs. */
+int delta_format_adds(const struct weir_delta_table *table, struct weir_delta_add *const *adds,
+                      int32_t count, struct delta_commit_body *body, struct weir_buffer *out,
+                      struct weir_error *err) WEIR_MUST_CHECK;
 /* Tries to write version snapshot + 1. WEIR_E_CONFLICT when another writer has it (surely not
  * this commit); the outcome of anything uncertain has been resolved. The snapshot is not moved. */
 int delta_commit_try(struct weir_delta_table *table, const struct delta_commit_body *body,
