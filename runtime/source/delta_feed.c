@@ -1,5 +1,6 @@
 #include "source/delta_feed.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -246,6 +247,13 @@ int delta_feed_take(struct delta_feed *feed, struct weir_delta_snapshot *snapsho
     const struct delta_commit *commit = &feed->commit;
     rc = rc == WEIR_OK ? make_parts(feed, 2 * commit->step_count, err) : rc;
     rc = rc == WEIR_OK ? find_updated(feed, snapshot, pool, err) : rc;
+    if (rc == WEIR_E_NOTFOUND && commit->step_count > 0) { /* the commit is there, a file is not */
+        rc = weir_error_set(err, WEIR_E_STATE,
+                            "a change file of version %" PRId64 " was vacuumed before it was "
+                            "read; raise delta.deletedFileRetentionDuration of the table, and "
+                            "begin behind that version under another source's name",
+                            version);
+    }
     for (int comes = 0; rc == WEIR_OK && comes < 2; comes++) {
         enum delta_step_kind kind = comes ? DELTA_STEP_INSERTS : DELTA_STEP_DELETES;
         for (int32_t i = 0; i < commit->step_count; i++) {

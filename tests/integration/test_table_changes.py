@@ -96,6 +96,18 @@ def test_a_refused_update_leaves_the_row_it_had(project):
         (0, decimal.Decimal("0.00")), (1, decimal.Decimal("0.01")), (2, decimal.Decimal("9.00"))]
 
 
+def test_a_change_file_that_was_vacuumed_is_told_not_waited_for(project):
+    path = project.root / "in"
+    deltalake.write_deltalake(str(path), rows(0, 10), configuration=FEED)
+    deltalake.DeltaTable(str(path)).update(predicate="id < 3", updates={"name": "'new'"})
+    changes(project, more=", from_version = 0")
+    for file in (path / "_change_data").rglob("*.parquet"):
+        file.unlink()
+    outcome = project.weir("run", "pipelines/p.lua", "--until-end")
+    assert outcome.code != 0 and "bronze.t: in: a change file of version 1 was vacuumed before it was read" in outcome.err, outcome
+    assert "delta.deletedFileRetentionDuration" in outcome.err, outcome
+
+
 def test_changes_from_a_version_on_and_of_vectors_of_ours(project, new_project):
     """A table of Weir's with deletion vectors and a feed is mirrored by another pipeline; a truncate, which has no change files, too."""
     source = new_project("source")
