@@ -48,9 +48,11 @@ int delta_changes_create(const struct weir_sink_config *config,
     changes->options.keys = config->keys;
     changes->options.key_count = config->key_count;
     changes->options.time = config->time;
-    changes->change = weir_schema_find(config->schema, SINK_CHANGE_COLUMN);
+    /* Without keys such a column is one of the data. */
+    bool merges = config->key_count > 0;
+    changes->change = merges ? weir_schema_find(config->schema, SINK_CHANGE_COLUMN) : -1;
     changes->options.change = changes->change >= 0 ? SINK_CHANGE_COLUMN : NULL;
-    int32_t unavailable = weir_schema_find(config->schema, SINK_UNAVAILABLE_COLUMN);
+    int32_t unavailable = merges ? weir_schema_find(config->schema, SINK_UNAVAILABLE_COLUMN) : -1;
     if (unavailable >= 0 && delta_changes_is_note(&config->schema->fields[unavailable])) {
         changes->options.unavailable = SINK_UNAVAILABLE_COLUMN;
     }

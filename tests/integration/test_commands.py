@@ -76,6 +76,18 @@ def test_a_command_is_answered_with_what_it_emits_and_recorded_before(bank):
     assert [row["balance"] for row in b.entries()] == [70, 100]
 
 
+def test_what_is_called_like_a_change_is_data_where_nothing_is_merged(bank):
+    """Rows go into the record together here, and none of them takes others away."""
+    b = bank(stream=STREAM.replace("return stream", "return { stream") + """, stream "silver.log" {
+  from = "bronze.command", columns = { account = "string", _change = "int64" }, map = function(e, out) out.account, out._change = e.account, e.amount end } }
+""").start()
+    for amount in (5, 3, 4, 1):  # 4 would empty a table that is merged
+        assert b.command("deposit", amount).status == 200
+    b.stop()
+    b.drain()
+    assert sorted(row["_change"] for row in b.rows("silver.log")) == [1, 3, 4, 5]
+
+
 def test_a_refused_command_says_who_refused_it_and_leaves_no_trace(bank):
     b = bank().start()
     poor = b.command("withdraw", 5)
