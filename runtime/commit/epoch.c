@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "commit/histogram.h"
+#include "core/histogram.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/thread.h"

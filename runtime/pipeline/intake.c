@@ -203,6 +203,7 @@ static int go_on(struct weir_pipeline *p, struct weir_error *err) {
         return rc == WEIR_OK ? weir_graph_finish_all(p->graph, err) : rc;
     case INTAKE_DONE:
         rc = replying_end(p, in->source, err);
+        freshness_applied(&p->freshness, p->epoch, batch->due_ns, batch->rows);
         weir_source_batch_release(batch);
         in->batch = NULL;
     }

@@ -96,6 +96,7 @@ struct weir_pipeline {
     struct schedule schedule;
     struct collection collection;
     struct intake intake;
+    struct freshness freshness;
     struct weir_replies **replies; /* by source; NULL of those that do not reply */
     int32_t reply_count;           /* sources */
     struct weir_command *command;  /* NULL: none replies */

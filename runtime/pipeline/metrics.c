@@ -28,6 +28,21 @@ static int put_one(struct weir_buffer *out, const char *name, const char *type, 
     return rc == WEIR_OK ? weir_buffer_printf(out, "%s %.17g\n", name, value) : rc;
 }
 
+/* A summary as Prometheus has them: quantiles over the run, and how many rows. */
+static int put_freshness(struct weir_buffer *out, const char *name, const char *help,
+                         const struct freshness_of *of) {
+    const struct {
+        const char *quantile;
+        uint64_t us;
+    } rows[] = {{"0.5", of->p50}, {"0.99", of->p99}, {"0.999", of->p999}};
+    int rc = put_head(out, name, "summary", help);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]) && rc == WEIR_OK; i++) {
+        rc = weir_buffer_printf(out, "%s{quantile=\"%s\"} %.6f\n", name, rows[i].quantile,
+                                (double)rows[i].us / 1e6);
+    }
+    return rc == WEIR_OK ? weir_buffer_printf(out, "%s_count %" PRIu64 "\n", name, of->rows) : rc;
+}
+
 static int put_run(struct weir_pipeline *p, struct weir_buffer *out) {
     struct weir_pipeline_progress g;
     weir_pipeline_progress(p, &g);
@@ -85,6 +100,13 @@ static int put_run(struct weir_pipeline *p, struct weir_buffer *out) {
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]) && rc == WEIR_OK; i++) {
         rc = put_one(out, rows[i].name, rows[i].type, rows[i].help, rows[i].value);
     }
+    rc = rc == WEIR_OK ? put_freshness(out, "weir_row_to_state_seconds",
+                                       "Age of rows when what they change is in state.", &g.applied)
+                       : rc;
+    rc = rc == WEIR_OK
+             ? put_freshness(out, "weir_row_to_tables_seconds",
+                             "Age of rows when what they change is in every table.", &g.committed)
+             : rc;
     if (rc == WEIR_OK && g.watermark_us != WEIR_WATERMARK_NONE &&
         g.watermark_us != WEIR_WATERMARK_END) {
         rc = put_one(out, "weir_watermark_seconds", "gauge", "Event time the pipeline has reached.",

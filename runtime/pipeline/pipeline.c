@@ -322,6 +322,7 @@ int weir_pipeline_create(const struct weir_pipeline_options *options, struct wei
     }
     p->options = *options;
     pthread_mutex_init(&p->failure_lock, NULL);
+    freshness_init(&p->freshness);
     p->clock_us = weir_clock_wall_us();
     p->epoch = 1;
     struct weir_script_options script_options = {0};
@@ -420,5 +421,6 @@ void weir_pipeline_destroy(struct weir_pipeline *p) {
     weir_pool_destroy(p->source_pool);
     weir_signal_fini(&p->signal);
     pthread_mutex_destroy(&p->failure_lock);
+    freshness_fini(&p->freshness);
     free(p);
 }

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "core/error.h"
+#include "pipeline/freshness.h"
 #include "pipeline/graph.h"
 #include "script/script.h"
 #include "sink/sink.h"
@@ -20,7 +21,9 @@ struct weir_pipeline_progress { /* a moment of a run, for the terminal and metri
     int64_t clock_us;
     int64_t commit_p50_us; /* seal to durable */
     int64_t commit_max_us;
-    int64_t seal_max_us;     /* longest pause of the loop at a seal */
+    struct freshness_of applied;   /* rows until what they change is in state */
+    struct freshness_of committed; /* until it is in every table */
+    int64_t seal_max_us;           /* longest pause of the loop at a seal */
     int64_t seal_max_cpu_us; /* of its own doing: what the machine did meanwhile is left out */
     int64_t turn_max_us;     /* longest it was away from its duties */
     int64_t turn_max_cpu_us; /* of its own doing */

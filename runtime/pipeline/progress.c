@@ -40,6 +40,8 @@ void weir_pipeline_progress(struct weir_pipeline *p, struct weir_pipeline_progre
     out->clock_us = p->clock_us;
     out->commit_p50_us = (int64_t)status.latency_p50_us;
     out->commit_max_us = (int64_t)status.latency_max_us;
+    out->applied = freshness_read(&p->freshness, false);
+    out->committed = freshness_read(&p->freshness, true);
     out->seal_max_us = p->slices.max_ns[SLICE_SEAL] / 1000;
     out->seal_max_cpu_us = p->seal_max_cpu_ns / 1000;
     out->turn_max_us = p->slices.turn_max_ns / 1000;
@@ -153,10 +155,24 @@ int weir_dataset_json(const struct weir_dataset *dataset, struct weir_buffer *ou
     return text.rc;
 }
 
+static void put_freshness(struct text *text, const char *name, const struct freshness_of *of) {
+    put(text, "\"");
+    put(text, name);
+    put(text, "\":{");
+    put_int(text, "p50_us", (int64_t)of->p50);
+    put_int(text, "p99_us", (int64_t)of->p99);
+    put_int(text, "p999_us", (int64_t)of->p999);
+    put_int(text, "max_us", (int64_t)of->max);
+    put_end(text);
+    put(text, ",");
+}
+
 static void put_figures(struct text *text, const struct weir_pipeline_progress *progress) {
     put(text, "\"figures\":{");
     put_int(text, "commit_p50_us", progress->commit_p50_us);
     put_int(text, "commit_max_us", progress->commit_max_us);
+    put_freshness(text, "rows_to_state", &progress->applied);
+    put_freshness(text, "rows_to_tables", &progress->committed);
     put_int(text, "seal_max_us", progress->seal_max_us);
     put_int(text, "seal_max_cpu_us", progress->seal_max_cpu_us);
     put_int(text, "turn_max_us", progress->turn_max_us);

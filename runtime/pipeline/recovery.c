@@ -284,6 +284,7 @@ static void sink_sealed(void *context, int32_t sink, uint64_t epoch,
 static void sink_applied(void *context, int32_t sink, uint64_t epoch) {
     struct weir_pipeline *p = context;
     weir_commit_sink_done(p->commit, (uint32_t)sink, epoch);
+    freshness_committed(&p->freshness, sink, weir_sinks_count(p->sinks), epoch);
     weir_signal_raise(&p->signal);
 }
 

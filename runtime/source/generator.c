@@ -583,6 +583,10 @@ static int next(struct weir_source *source, int32_t partition, int32_t max_rows,
         return WEIR_E_LIMIT;
     }
     uint64_t numbers[3] = {settings->seed, generator->next, (uint64_t)rows};
+    if (generator->paced_from_ns != 0) {
+        double after = (double)(generator->next - generator->paced_first) / settings->rate;
+        made->due_ns = generator->paced_from_ns + (int64_t)(after * 1e9);
+    }
     generator->next += (uint64_t)rows;
     generator->ended = end;
     uint8_t *position = source_position(made);

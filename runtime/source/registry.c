@@ -86,6 +86,7 @@ struct weir_source_batch *source_batch_create(struct weir_pool *pool, struct wei
         out->pool = pool;
         out->batch = batch;
         out->rejects = rejects;
+        out->due_ns = weir_clock_mono_ns();
         out->position.bytes = source_position(out);
         out->position.size = position_bytes;
     }

@@ -34,12 +34,14 @@ struct weir_source_batch {
     int32_t partition; /* new ones may come while a source runs, but when it is bounded */
     int32_t number;    /* what `_partition` says */
     int32_t lane;
-    int32_t rows;  /* batch rows + rejects */
-    bool opens;    /* no rows: rows of this partition will come, so time waits for it */
-    bool closes;   /* time no longer waits for the partition, until it opens or has rows again */
-    uint64_t item; /* with `opens`: the partition begins anew, with this; hash says it too. Or 0 */
-    bool end;      /* the partition has no more input; its last batch */
-    int code;      /* not 0: the lane failed; weir_source_error says why; its last batch */
+    int32_t rows;   /* batch rows + rejects */
+    int64_t due_ns; /* monotonic: since when its rows wait to be taken; of a paced generator: since
+                       when they should have */
+    bool opens;     /* no rows: rows of this partition will come, so time waits for it */
+    bool closes;    /* time no longer waits for the partition, until it opens or has rows again */
+    uint64_t item;  /* with `opens`: the partition begins anew, with this; hash says it too. Or 0 */
+    bool end;       /* the partition has no more input; its last batch */
+    int code;       /* not 0: the lane failed; weir_source_error says why; its last batch */
     struct weir_pool *pool;
 };
 

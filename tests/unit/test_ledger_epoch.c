@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 #include "commit/epoch.h"
-#include "commit/histogram.h"
+#include "core/histogram.h"
 #include "commit/recover.h"
 #include "core/fault.h"
 #include "core/log.h"

@@ -1,6 +1,5 @@
 #pragma once
-/* Latencies in microseconds at 1/8 precision, constant memory. Private to the room; the caller
- * locks. */
+/* Latencies in microseconds at 1/8 precision, constant memory. The caller locks. */
 #include <stdint.h>
 #include <string.h>
 
@@ -29,12 +28,17 @@ static inline uint64_t weir_histogram_limit(unsigned bucket) {
     return (((uint64_t)(bucket % 8) + 8 + 1) << shift) - 1;
 }
 
-static inline void weir_histogram_add(struct weir_histogram *histogram, uint64_t value) {
-    histogram->counts[weir_histogram_bucket(value)]++;
-    histogram->total++;
-    if (value > histogram->max) {
+static inline void weir_histogram_add_many(struct weir_histogram *histogram, uint64_t value,
+                                           uint64_t times) {
+    histogram->counts[weir_histogram_bucket(value)] += times;
+    histogram->total += times;
+    if (times > 0 && value > histogram->max) {
         histogram->max = value;
     }
+}
+
+static inline void weir_histogram_add(struct weir_histogram *histogram, uint64_t value) {
+    weir_histogram_add_many(histogram, value, 1);
 }
 
 /* A value that `percent` of the values do not exceed; 0 when there are none. */
