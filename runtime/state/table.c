@@ -406,7 +406,7 @@ struct weir_slot *weir_table_create_slot(struct weir_table *table, uint64_t hash
     }
     slot->hash = hash;
     slot->number = number;
-    slot->key_bytes = (uint32_t)length;
+    slot->key_bytes = (uint32_t)length & WEIR_TABLE_KEY_MAX;
     if (heap_key != NULL) {
         memcpy(heap_key, key, length);
         memcpy(slot + 1, &heap_key, sizeof heap_key);

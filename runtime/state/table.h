@@ -52,9 +52,11 @@ struct weir_slot {
     uint64_t sequence; /* creation order, from 1, never reused */
     uint32_t changed;  /* the table's count of seals when it last changed; 0: clean */
     uint32_t number;   /* from 1 */
-    uint32_t key_bytes;
+    uint32_t key_bytes : 30;
+    uint32_t heat : 2; /* looked for lately, of a table with keys on disk */
     uint32_t link;
 };
+#define WEIR_SLOT_HEAT_MAX 3
 
 /* The part of a table that the inlined paths read; the rest is private. */
 struct weir_table_view {
@@ -180,6 +182,7 @@ struct weir_table_disk_figures {
     uint64_t keys; /* on disk */
     uint64_t written;
     uint64_t asked;
+    uint64_t read; /* pieces of about a page, for them */
     uint64_t found;
 };
 struct weir_table_disk_figures weir_table_disk_figures(const struct weir_table *table);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "core/block.h"
-#include "state/cold.h"
+#include "state/cold_keys.h"
 #include "state/table_private.h"
 
 enum {
@@ -13,20 +13,14 @@ enum {
     LOOK_SLOTS = 32768, /* a call */
     SEQUENCE_BYTES = 8,
     PREFETCH_AHEAD = 16,
-    BUFFER_BYTES_MAX = 1 << 30,
     SPILL_BYTES_MAX = 256 << 20
 };
-#define STORE_BYTES_MAX ((size_t)256 << 20)
-#define STORE_BYTES_MIN ((size_t)16 << 20)
+#define STORE_BYTES_MAX ((size_t)64 << 20)
+#define STORE_BYTES_MIN ((size_t)2 << 20)
 
 struct table_cold {
-    struct weir_cold *store;
-    size_t memory_bytes;    /* of it, out of the table's budget */
-    uint64_t keys;          /* on disk */
-    uint32_t hand;          /* slot looked at next */
-    struct weir_buffer out; /* records to be written */
-    struct weir_buffer keys_asked;
-    bool waits;
+    struct weir_cold_keys *keys;
+    uint32_t hand; /* slot looked at next */
     /* a dump under way */
     enum { DUMP_NONE, DUMP_GOES_ON, DUMP_LOST } dump; /* lost: nobody went on with it */
     uint64_t dumped;                                  /* slots below it are in the dump */
@@ -40,22 +34,18 @@ int weir_table_allow_disk(struct weir_table *table, const struct weir_table_disk
     }
     struct table_cold *cold = calloc(1, sizeof(*cold));
     if (cold != NULL) {
-        cold->memory_bytes = table->max_bytes / 4;
-        cold->memory_bytes =
-            cold->memory_bytes > STORE_BYTES_MAX ? STORE_BYTES_MAX : cold->memory_bytes;
-        cold->memory_bytes =
-            cold->memory_bytes < STORE_BYTES_MIN ? STORE_BYTES_MIN : cold->memory_bytes;
+        size_t memory = table->max_bytes / 12;
+        memory = memory > STORE_BYTES_MAX ? STORE_BYTES_MAX : memory;
+        memory = memory < STORE_BYTES_MIN ? STORE_BYTES_MIN : memory;
         const struct weir_cold_options options = {
-            .path = disk->path, .memory_bytes = cold->memory_bytes, .signal = disk->signal};
-        cold->store = weir_cold_create(&options);
+            .path = disk->path, .memory_bytes = memory, .signal = disk->signal};
+        cold->keys = weir_cold_keys_create(table->name, &options);
     }
-    if (cold == NULL || cold->store == NULL) {
+    if (cold == NULL || cold->keys == NULL) {
         free(cold);
         return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", table->name);
     }
     cold->hand = 1;
-    weir_buffer_init(&cold->out, BUFFER_BYTES_MAX);
-    weir_buffer_init(&cold->keys_asked, BUFFER_BYTES_MAX);
     weir_buffer_init(&cold->spilled, SPILL_BYTES_MAX);
     table->cold = cold;
     return WEIR_OK;
@@ -63,37 +53,21 @@ int weir_table_allow_disk(struct weir_table *table, const struct weir_table_disk
 
 void table_cold_destroy(struct weir_table *table) {
     if (table->cold != NULL) {
-        weir_cold_destroy(table->cold->store);
-        weir_buffer_fini(&table->cold->out);
-        weir_buffer_fini(&table->cold->keys_asked);
+        weir_cold_keys_destroy(table->cold->keys);
         weir_buffer_fini(&table->cold->spilled);
         free(table->cold);
     }
 }
 
 bool table_cold_used(const struct weir_table *table) {
-    return table->cold != NULL && table->cold->keys > 0;
+    return table->cold != NULL && weir_cold_keys_count(table->cold->keys) > 0;
 }
 
 size_t table_cold_keys(const struct weir_table *table) {
-    return table->cold != NULL ? table->cold->keys : 0;
-}
-
-static int no_memory(const struct weir_table *table, struct weir_error *err) {
-    return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory for keys on disk", table->name);
+    return table->cold != NULL ? weir_cold_keys_count(table->cold->keys) : 0;
 }
 
 /* --- out ------------------------------------------------------------------------------------ */
-
-static int write_out(struct weir_table *table, struct weir_error *err) {
-    struct table_cold *cold = table->cold;
-    int rc = weir_cold_failure(cold->store, err);
-    if (rc == WEIR_OK && cold->out.size > 0 &&
-        weir_cold_write(cold->store, &cold->out) != WEIR_OK) {
-        rc = no_memory(table, err);
-    }
-    return rc;
-}
 
 static int evict(struct weir_table *table, struct weir_slot *slot, struct weir_error *err) {
     struct table_cold *cold = table->cold;
@@ -108,22 +82,21 @@ static int evict(struct weir_table *table, struct weir_slot *slot, struct weir_e
             weir_buffer_init(&cold->spilled, SPILL_BYTES_MAX);
         }
     }
-    int rc = weir_cold_put_record(&cold->out, weir_slot_key(table, slot), slot->key_bytes,
-                                  &slot->sequence, SEQUENCE_BYTES, weir_slot_value(table, slot),
-                                  table->value_bytes);
-    if (rc != WEIR_OK) {
-        return no_memory(table, err);
+    const struct weir_cold_key key = {slot->hash, weir_slot_key(table, slot), slot->key_bytes};
+    bool taken;
+    int rc = weir_cold_keys_put(cold->keys, &key, &slot->sequence, SEQUENCE_BYTES,
+                                weir_slot_value(table, slot), table->value_bytes, &taken, err);
+    if (rc == WEIR_OK && taken) {
+        weir_table_free_slot(table, slot);
     }
-    weir_table_free_slot(table, slot);
-    cold->keys++;
-    return WEIR_OK;
+    return rc;
 }
 
 /* Slots that may be had without passing the budget. */
 static uint64_t free_slots(const struct weir_table *table) {
     size_t budget = table->max_bytes - table->max_bytes / 16;
-    budget =
-        budget > table->cold->memory_bytes * 2 ? budget - table->cold->memory_bytes : budget / 2;
+    size_t store = weir_cold_keys_bytes(table->cold->keys);
+    budget = budget > store * 2 ? budget - store : budget / 2;
     size_t used = weir_table_bytes(table);
     uint64_t free = table->slots - table->keys;
     return used < budget ? free + (budget - used) / table->view.slot_bytes : free;
@@ -147,156 +120,163 @@ static int move_out(struct weir_table *table, uint64_t look, struct weir_error *
         if (cold->hand + PREFETCH_AHEAD <= table->slots) {
             __builtin_prefetch(weir_table_slot(table, cold->hand + PREFETCH_AHEAD - 1));
         }
-        if (slot->sequence != 0 && slot->changed == 0) {
-            rc = evict(table, slot, err);
-            free++;
+        if (slot->sequence == 0 || slot->changed != 0) {
+            continue;
         }
+        if (slot->heat > 0) {
+            slot->heat--;
+            continue;
+        }
+        rc = evict(table, slot, err);
+        free += slot->sequence == 0;
     }
-    return rc == WEIR_OK ? write_out(table, err) : rc;
+    return rc == WEIR_OK ? weir_cold_keys_flush(cold->keys, err) : rc;
 }
 
 int weir_table_make_room(struct weir_table *table, bool *crowded, struct weir_error *err) {
     *crowded = false;
-    if (table->cold == NULL || free_slots(table) >= spare_slots(table)) {
+    if (table->cold == NULL) {
         return WEIR_OK;
     }
-    int rc = move_out(table, LOOK_SLOTS, err);
+    int rc = table_cold_used(table) ? weir_cold_keys_tend(table->cold->keys, err) : WEIR_OK;
+    if (rc != WEIR_OK || free_slots(table) >= spare_slots(table)) {
+        return rc;
+    }
+    rc = move_out(table, LOOK_SLOTS, err);
     *crowded = free_slots(table) < spare_slots(table);
     return rc;
 }
 
 int table_cold_settle(struct weir_table *table, struct weir_error *err) {
-    if (table->cold == NULL) {
+    if (table->cold == NULL || free_slots(table) >= spare_slots(table)) {
         return WEIR_OK;
     }
-    bool full = free_slots(table) < spare_slots(table);
-    int rc = full ? move_out(table, table->slots, err) : write_out(table, err);
-    if (rc == WEIR_OK && full) {
-        weir_cold_wait(table->cold->store);
-        rc = weir_cold_failure(table->cold->store, err);
+    /* A slot's heat is soon gone: all of them may be looked at some times. */
+    int rc = move_out(table, (uint64_t)table->slots * (WEIR_SLOT_HEAT_MAX + 1), err);
+    if (rc == WEIR_OK) {
+        weir_cold_keys_wait(table->cold->keys);
+        rc = weir_cold_keys_failure(table->cold->keys, err);
     }
-    return rc;
+    return rc == WEIR_OK ? weir_cold_keys_tend(table->cold->keys, err) : rc;
 }
 
 /* --- in ------------------------------------------------------------------------------------- */
 
-static int ask_for(struct weir_table *table, const uint8_t *key, size_t length,
-                   struct weir_error *err) {
-    return weir_cold_put_record(&table->cold->keys_asked, key, (uint32_t)length, NULL, 0, NULL,
-                                WEIR_COLD_GONE) == WEIR_OK
-               ? WEIR_OK
-               : no_memory(table, err);
-}
-
 int weir_table_need(struct weir_table *table, const uint8_t *keys, const uint32_t *offsets,
                     const uint64_t *hashes, int32_t count, bool *waits, struct weir_error *err) {
-    struct table_cold *cold = table->cold;
     int rc = WEIR_OK;
     *waits = false;
     if (!table_cold_used(table)) {
         return WEIR_OK;
     }
+    struct weir_cold_keys *cold = table->cold->keys;
     for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
         if (i + PREFETCH_AHEAD < count) {
             weir_table_prefetch(table, hashes[i + PREFETCH_AHEAD]);
+            weir_cold_keys_prefetch(cold, hashes[i + PREFETCH_AHEAD]);
         }
         if (i + PREFETCH_AHEAD / 2 < count) {
             weir_table_prefetch_slot(table, hashes[i + PREFETCH_AHEAD / 2]);
         }
-        size_t length = offsets[i + 1] - offsets[i];
-        if (weir_table_find(table, hashes[i], keys + offsets[i], length) == NULL) {
-            rc = ask_for(table, keys + offsets[i], length, err);
+        const struct weir_cold_key key = {hashes[i], keys + offsets[i],
+                                          offsets[i + 1] - offsets[i]};
+        struct weir_slot *slot = weir_table_find(table, key.hash, key.bytes, key.size);
+        if (slot == NULL) {
+            rc = weir_cold_keys_want(cold, &key, err);
+        } else if (slot->heat < WEIR_SLOT_HEAT_MAX) {
+            slot->heat++;
         }
     }
-    if (rc == WEIR_OK && cold->keys_asked.size > 0) {
-        rc = weir_cold_load(cold->store, &cold->keys_asked) == WEIR_OK ? WEIR_OK
-                                                                       : no_memory(table, err);
-        cold->waits = *waits = rc == WEIR_OK;
-    }
-    return rc;
+    return rc == WEIR_OK ? weir_cold_keys_load(cold, waits, err) : rc;
 }
 
-static int install(struct weir_table *table, const struct weir_cold_record *record,
-                   struct weir_error *err) {
+static int install(void *context, const struct weir_cold_record *record, struct weir_error *err) {
+    struct weir_table *table = context;
     uint64_t hash = weir_table_hash(table, record->key, record->key_size);
     if (record->value_size != SEQUENCE_BYTES + table->value_bytes) {
         return weir_error_set(err, WEIR_E_CORRUPT, "%s: a key on disk is damaged", table->name);
     }
-    if (weir_table_find(table, hash, record->key, record->key_size) != NULL) {
-        return WEIR_OK; /* asked for twice in one batch */
-    }
     struct weir_slot *slot = weir_table_create_slot(table, hash, record->key, record->key_size);
     if (slot == NULL) {
-        return no_memory(table, err);
+        return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory for keys from disk",
+                              table->name);
     }
     memcpy(&slot->sequence, record->value, SEQUENCE_BYTES);
     memcpy(weir_slot_value(table, slot), record->value + SEQUENCE_BYTES, table->value_bytes);
-    table->cold->keys--;
     return WEIR_OK;
 }
 
 int weir_table_bring(struct weir_table *table, bool *done, struct weir_error *err) {
-    struct table_cold *cold = table->cold;
-    *done = cold == NULL || !cold->waits;
-    if (*done) {
-        return WEIR_OK;
-    }
-    int rc = weir_cold_failure(cold->store, err);
-    struct weir_buffer found;
-    if (rc != WEIR_OK || !weir_cold_loaded(cold->store, &found)) {
-        return rc;
-    }
-    const uint8_t *at = found.data;
-    struct weir_cold_record record;
-    while (rc == WEIR_OK && weir_cold_next_record(&at, found.data + found.size, &record)) {
-        rc = install(table, &record, err);
-    }
-    weir_buffer_fini(&found);
-    cold->waits = false;
     *done = true;
-    return rc;
+    return table->cold == NULL ? WEIR_OK
+                               : weir_cold_keys_bring(table->cold->keys, install, table, done, err);
 }
 
 /* --- recovery ------------------------------------------------------------------------------- */
 
-int table_cold_replace(struct weir_table *table, const uint8_t *key, size_t length) {
-    if (!table_cold_used(table)) {
+/* Asks for the key of an image, which may be on disk. */
+static int want_image(void *context, uint8_t op, struct weir_image_reader *reader,
+                      struct weir_error *err) {
+    struct weir_table *table = context;
+    uint64_t number;
+    const uint8_t *key;
+    const uint8_t *value;
+    size_t length;
+    size_t size;
+    uint8_t version;
+    if (op == WEIR_IMAGE_HEADER) {
+        return weir_image_u8(reader, &version) && weir_image_u64(reader, &number) &&
+                       weir_image_bytes(reader, &value, &size)
+                   ? WEIR_OK
+                   : weir_error_set(err, WEIR_E_CORRUPT, "%s: a damaged header", table->name);
+    }
+    bool put = op == WEIR_IMAGE_PUT;
+    bool read = weir_image_u64(reader, &number) &&
+                (op == WEIR_IMAGE_NEXT || put || op == WEIR_IMAGE_DELETE);
+    if (read && op != WEIR_IMAGE_NEXT) {
+        read = weir_image_bytes(reader, &key, &length) &&
+               (!put || weir_image_bytes(reader, &value, &size)) && length <= WEIR_TABLE_KEY_MAX;
+    }
+    if (!read) {
+        return weir_error_set(err, WEIR_E_CORRUPT, "%s: damaged state image (operation %u)",
+                              table->name, op);
+    }
+    if (op == WEIR_IMAGE_NEXT) {
         return WEIR_OK;
     }
-    /* Whether it was there is not known: the count of keys may be too high by some until then. */
-    return weir_cold_put_record(&table->cold->out, key, (uint32_t)length, NULL, 0, NULL,
-                                WEIR_COLD_GONE);
+    const struct weir_cold_key wanted = {weir_table_hash(table, key, length), key,
+                                         (uint32_t)length};
+    return weir_table_find(table, wanted.hash, key, length) != NULL
+               ? WEIR_OK
+               : weir_cold_keys_want(table->cold->keys, &wanted, err);
 }
 
-int table_cold_fetch(struct weir_table *table, uint64_t hash, const uint8_t *key, size_t length,
-                     struct weir_slot **slot, struct weir_error *err) {
+int table_cold_fetch(struct weir_table *table, const uint8_t *bytes, size_t length,
+                     struct weir_error *err) {
+    bool waits = false;
     bool done;
-    *slot = NULL;
     if (!table_cold_used(table)) {
         return WEIR_OK;
     }
-    int rc = write_out(table, err);
-    rc = rc == WEIR_OK ? ask_for(table, key, length, err) : rc;
-    if (rc == WEIR_OK && weir_cold_load(table->cold->store, &table->cold->keys_asked) != WEIR_OK) {
-        rc = no_memory(table, err);
-    }
-    if (rc == WEIR_OK) {
-        table->cold->waits = true;
-        weir_cold_wait(table->cold->store);
+    int rc = weir_images_apply(table->name, bytes, length, want_image, table, err);
+    rc = rc == WEIR_OK ? weir_cold_keys_load(table->cold->keys, &waits, err) : rc;
+    if (rc == WEIR_OK && waits) {
+        weir_cold_keys_wait(table->cold->keys);
         rc = weir_table_bring(table, &done, err);
     }
-    *slot = rc == WEIR_OK ? weir_table_find(table, hash, key, length) : NULL;
     return rc;
 }
 
 /* --- dumps ---------------------------------------------------------------------------------- */
 
-static int put_record_image(struct weir_buffer *out, const struct weir_cold_record *record) {
+static int put_record_image(void *context, const struct weir_cold_record *record,
+                            struct weir_error *err) {
+    struct weir_buffer *out = context;
     size_t value = record->value_size - SEQUENCE_BYTES;
     int rc = weir_buffer_reserve(out, 1 + SEQUENCE_BYTES + 2 * (size_t)WEIR_VARINT_MAX +
                                           record->key_size + value);
     if (rc != WEIR_OK) {
-        return rc;
+        return weir_error_set(err, rc, "the snapshot's buffer is full");
     }
     uint8_t *to = out->data + out->size;
     *to++ = WEIR_IMAGE_PUT;
@@ -338,7 +318,7 @@ int table_cold_dump(struct weir_table *table, struct weir_cell_cursor *cursor,
     }
     if (!cursor->started) {
         *done = false;
-        if (cold->waits) { /* what comes in is neither here nor there */
+        if (weir_cold_keys_waits(cold->keys)) { /* what comes in is neither here nor there */
             return WEIR_OK;
         }
         cursor->started = true;
@@ -346,13 +326,11 @@ int table_cold_dump(struct weir_table *table, struct weir_cell_cursor *cursor,
         cold->dump = DUMP_GOES_ON;
         cold->dumped = 1;
         weir_buffer_clear(&cold->spilled);
-        int rc = write_out(table, err);
-        if (rc == WEIR_OK && !table_cold_used(table)) {
+        if (!table_cold_used(table)) {
             cursor->major = 2;
-        } else if (rc == WEIR_OK && weir_cold_scan(cold->store) != WEIR_OK) {
-            rc = no_memory(table, err);
+            return WEIR_OK;
         }
-        return rc;
+        return weir_cold_keys_scan(cold->keys, err);
     }
     if (cold->dump != DUMP_GOES_ON) {
         return weir_error_set(err, WEIR_E_LIMIT, "%s: the dump was not gone on with", table->name);
@@ -364,24 +342,20 @@ int table_cold_dump(struct weir_table *table, struct weir_cell_cursor *cursor,
     if (cursor->major != 1) {
         return WEIR_OK;
     }
-    struct weir_buffer part;
     bool end;
     *done = false;
-    int rc = weir_cold_failure(cold->store, err);
-    if (rc != WEIR_OK || !weir_cold_scanned(cold->store, &part, &end)) {
-        return rc;
+    size_t start = out->size;
+    int rc = weir_image_put_header(out, table->shape, table->name);
+    size_t empty = out->size;
+    rc = rc == WEIR_OK ? weir_cold_keys_scanned(cold->keys, put_record_image, out, &end, err)
+                       : weir_error_set(err, rc, "the snapshot's buffer is full");
+    if (out->size == empty) {
+        out->size = start;
     }
-    const uint8_t *at = part.data;
-    struct weir_cold_record record;
-    rc = part.size > 0 ? weir_image_put_header(out, table->shape, table->name) : WEIR_OK;
-    while (rc == WEIR_OK && weir_cold_next_record(&at, part.data + part.size, &record)) {
-        rc = put_record_image(out, &record);
-    }
-    weir_buffer_fini(&part);
-    if (end) {
+    if (rc == WEIR_OK && end) {
         cursor->major = 2;
     }
-    return rc == WEIR_OK ? rc : no_memory(table, err);
+    return rc == WEIR_OK ? rc : weir_error_wrap(err, "%s", table->name);
 }
 
 void table_cold_dumped(struct weir_table *table, uint64_t next, bool done) {
@@ -394,9 +368,10 @@ void table_cold_dumped(struct weir_table *table, uint64_t next, bool done) {
 struct weir_table_disk_figures weir_table_disk_figures(const struct weir_table *table) {
     struct weir_table_disk_figures figures = {0};
     if (table->cold != NULL) {
-        struct weir_cold_figures store = weir_cold_figures(table->cold->store);
-        figures = (struct weir_table_disk_figures){table->cold->keys, store.written, store.asked,
-                                                   store.found};
+        struct weir_cold_figures store = weir_cold_keys_figures(table->cold->keys);
+        figures =
+            (struct weir_table_disk_figures){weir_cold_keys_count(table->cold->keys), store.written,
+                                             store.asked, store.read, store.found};
     }
     return figures;
 }

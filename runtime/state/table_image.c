@@ -342,7 +342,7 @@ static int apply_put(struct ahead *ahead, uint64_t sequence, const uint8_t *key,
     if (slot == NULL) {
         /* No cap here: a fuzzy snapshot may for a while hold keys that never lived together. */
         slot = weir_table_create_slot(table, hash, key, key_length);
-        if (slot == NULL || table_cold_replace(table, key, key_length) != WEIR_OK) {
+        if (slot == NULL) {
             return weir_error_set(err, WEIR_E_NOMEM, "%s: no memory for another key of %zu",
                                   table->name, table->keys);
         }
@@ -403,11 +403,6 @@ static int apply_image(void *self, uint8_t op, struct weir_image_reader *reader,
         look_ahead(ahead);
         uint64_t hash = hash_next(ahead, key, key_length);
         struct weir_slot *slot = weir_table_find(table, hash, key, key_length);
-        int rc =
-            slot == NULL ? table_cold_fetch(table, hash, key, key_length, &slot, err) : WEIR_OK;
-        if (rc != WEIR_OK) {
-            return rc;
-        }
         /* A later life of the key, from a snapshot taken after this tombstone, stays. */
         if (slot != NULL && slot->sequence <= sequence) {
             weir_table_free_slot(table, slot);
@@ -428,7 +423,9 @@ int weir_table_apply(struct weir_table *table, const uint8_t *bytes, size_t leng
                      struct weir_error *err) {
     struct ahead ahead = {.table = table, .reader = {bytes, bytes + length}};
     table->filling = true;
-    int rc = weir_images_apply(table->name, bytes, length, apply_image, &ahead, err);
+    int rc = table_cold_fetch(table, bytes, length, err);
+    rc = rc == WEIR_OK ? weir_images_apply(table->name, bytes, length, apply_image, &ahead, err)
+                       : rc;
     table->filling = false;
     return rc == WEIR_OK ? table_cold_settle(table, err) : rc;
 }

@@ -3,7 +3,7 @@
 #include "state/image.h"
 #include "state/table.h"
 
-#define WEIR_TABLE_KEY_MAX (1 << 30) /* bytes */
+#define WEIR_TABLE_KEY_MAX ((1 << 30) - 1) /* bytes */
 
 struct weir_table {
     struct weir_table_view view; /* first: weir_table_view */
@@ -51,11 +51,9 @@ struct weir_table {
 void table_cold_destroy(struct weir_table *table);
 bool table_cold_used(const struct weir_table *table);
 size_t table_cold_keys(const struct weir_table *table);
-/* An image puts the key: what is on disk of it is old. */
-int table_cold_replace(struct weir_table *table, const uint8_t *key, size_t length);
-/* An image deletes the key: it is brought in, blocking. *slot NULL: it is not there. */
-int table_cold_fetch(struct weir_table *table, uint64_t hash, const uint8_t *key, size_t length,
-                     struct weir_slot **slot, struct weir_error *err);
+/* Images are to be applied: those of their keys that are on disk are brought in, blocking. */
+int table_cold_fetch(struct weir_table *table, const uint8_t *bytes, size_t length,
+                     struct weir_error *err);
 /* After images were applied: what is too much goes, blocking. */
 int table_cold_settle(struct weir_table *table, struct weir_error *err);
 /* What is on disk comes first in a dump, what went there while it waits in slices of its own.

@@ -159,7 +159,8 @@ static void bare_open(struct bare *bare, const char *path, size_t memory) {
     rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
     bare->cache = rocksdb_cache_create_lru(memory - memory / 4);
     rocksdb_block_based_options_set_block_cache(table, bare->cache);
-    rocksdb_block_based_options_set_filter_policy(table, rocksdb_filterpolicy_create_bloom_full(10));
+    rocksdb_block_based_options_set_filter_policy(table,
+                                                  rocksdb_filterpolicy_create_bloom_full(10));
     bare->options = rocksdb_options_create();
     rocksdb_options_set_block_based_table_factory(bare->options, table);
     rocksdb_block_based_options_destroy(table);
@@ -251,8 +252,8 @@ static struct cost since(struct cost start, int64_t rows) {
                          (end.wall - start.wall) / (double)rows * 1e9};
 }
 
-static void one(const char *name, const char *directory, const uint64_t *all,
-                const uint64_t *drawn, int64_t keys) {
+static void one(const char *name, const char *directory, const uint64_t *all, const uint64_t *drawn,
+                int64_t keys) {
     char path[1024];
     struct weir_table *table = make_table(NULL, 0);
     feed(table, all, keys);

@@ -17,6 +17,8 @@
 #include "core/signal.h"
 #include "random.h"
 #include "state/cold.h"
+#include "state/cold_index.h"
+#include "state/cold_keys.h"
 #include "state/table.h"
 
 enum { KEYS = 12000, BATCH = 200, BATCHES = 400, EPOCH = 7 };
@@ -244,50 +246,53 @@ static struct weir_cold *make_store(const char *path) {
     return cold;
 }
 
-/* Keys [from, from + count), big-endian so that a scan has them in order; value_size
- * WEIR_COLD_GONE: without values. */
-static void put_keys(struct weir_buffer *records, uint32_t from, uint32_t count,
-                     uint32_t value_size) {
+enum { RUN_BITS = 6 };
+
+/* A run of `count` keys from `from` on. */
+static void put_keys(struct weir_buffer *records, uint64_t run, uint32_t from, uint32_t count,
+                     bool ask) {
     static const uint8_t value[1024];
     for (uint32_t i = from; i < from + count; i++) {
-        uint32_t key = __builtin_bswap32(i);
-        assert_int_equal(weir_cold_put_record(records, &key, 4, NULL, 0, value, value_size),
+        const struct weir_cold_record record = {.tag = i * UINT32_C(2654435769),
+                                                .run = (uint32_t)run,
+                                                .key = (const uint8_t *)&i,
+                                                .key_size = 4,
+                                                .value = value,
+                                                .value_size = ask ? 0 : sizeof(value)};
+        assert_int_equal(ask ? weir_cold_put_ask(records, run, RUN_BITS, &record)
+                             : weir_cold_put_record(records, &record, NULL, 0),
                          WEIR_OK);
     }
 }
 
-static void write_keys(struct weir_cold *cold, uint32_t from, uint32_t count) {
+static void write_keys(struct weir_cold *cold, uint64_t run, uint32_t from, uint32_t count) {
     struct weir_buffer records;
     weir_buffer_init(&records, 256 << 20);
-    put_keys(&records, from, count, 1024);
-    assert_int_equal(weir_cold_write(cold, &records), WEIR_OK);
+    put_keys(&records, run, from, count, false);
+    assert_int_equal(weir_cold_write(cold, run, RUN_BITS, &records), WEIR_OK);
     weir_buffer_fini(&records);
 }
 
 static void a_new_scan_has_no_part_of_the_one_before(void **state) {
     char path[256];
     struct weir_buffer part;
-    struct weir_buffer before;
-    struct weir_buffer behind;
     bool end;
+    bool *seen = calloc(33000, sizeof(*seen));
+    uint32_t count = 0;
     (void)state;
+    assert_non_null(seen);
     snprintf(path, sizeof(path), "%s/scan", folder);
     struct weir_cold *cold = make_store(path);
-    weir_buffer_init(&before, 64 << 20);
-    weir_buffer_init(&behind, 64 << 20);
-    put_keys(&before, 2000, 15000, 1024);
-    put_keys(&behind, 17000, 16000, 1024);
-    write_keys(cold, 0, 2000);
+    write_keys(cold, 0, 0, 2000);
     assert_int_equal(weir_cold_scan(cold), WEIR_OK);
     weir_cold_wait(cold);
     /* The next part is read while what follows it keeps the new scan from its turn. */
-    assert_int_equal(weir_cold_write(cold, &before), WEIR_OK);
+    write_keys(cold, 1, 2000, 15000);
     assert_true(weir_cold_scanned(cold, &part, &end)); /* asks for it */
     assert_false(end);
     weir_buffer_fini(&part);
-    assert_int_equal(weir_cold_write(cold, &behind), WEIR_OK);
+    write_keys(cold, 2, 17000, 16000);
     assert_int_equal(weir_cold_scan(cold), WEIR_OK);
-    uint32_t next = 0;
     for (end = false; !end;) {
         if (!weir_cold_scanned(cold, &part, &end)) {
             continue;
@@ -297,11 +302,14 @@ static void a_new_scan_has_no_part_of_the_one_before(void **state) {
         while (weir_cold_next_record(&at, part.data + part.size, &record)) {
             uint32_t key;
             memcpy(&key, record.key, 4);
-            assert_int_equal(__builtin_bswap32(key), next++);
+            assert_true(key < 33000 && !seen[key]);
+            seen[key] = true;
+            count++;
         }
         weir_buffer_fini(&part);
     }
-    assert_int_equal(next, 33000);
+    assert_int_equal(count, 33000);
+    free(seen);
     weir_cold_destroy(cold);
 }
 
@@ -338,12 +346,12 @@ static void a_load_that_fails_is_not_handed_out(void **state) {
     snprintf(path, sizeof(path), "%s/damaged", folder);
     struct weir_cold *cold = make_store(path);
     for (uint32_t i = 0; i < 7; i++) { /* more than may be gathered before a file is written */
-        write_keys(cold, i * 200, 200);
+        write_keys(cold, i, i * 200, 200);
     }
     weir_cold_wait(cold);
     assert_true(damage(path) > 0);
     weir_buffer_init(&keys, 1 << 20);
-    put_keys(&keys, 0, 1400, WEIR_COLD_GONE);
+    put_keys(&keys, 0, 0, 200, true);
     assert_int_equal(weir_cold_load(cold, &keys), WEIR_OK);
     weir_cold_wait(cold);
     assert_int_equal(weir_cold_failure(cold, &err), WEIR_E_ENVIRONMENT);
@@ -353,12 +361,161 @@ static void a_load_that_fails_is_not_handed_out(void **state) {
     weir_cold_destroy(cold);
 }
 
+/* --- where keys are -------------------------------------------------------------------------- */
+
+static void the_index_knows_each_pair_of_tag_and_run(void **state) {
+    enum { PAIRS = 30000, RUNS = 5 };
+    struct weir_cold_index index = {0};
+    static uint8_t in[PAIRS][RUNS + 1];
+    uint64_t count = 0;
+    (void)state;
+    for (int step = 0; step < 400000; step++) {
+        uint32_t pair = (uint32_t)below(step < 200000 ? PAIRS : PAIRS / 50);
+        uint32_t tag = pair * UINT32_C(2654435769);
+        uint16_t run = (uint16_t)(1 + below(RUNS));
+        assert_int_equal(weir_cold_index_has(&index, tag, run), in[pair][run]);
+        if (in[pair][run]) {
+            assert_true(weir_cold_index_remove(&index, tag, run));
+            count--;
+        } else if (below(3) > 0) {
+            assert_false(weir_cold_index_remove(&index, tag, run));
+            assert_true(weir_cold_index_add(&index, tag, run));
+            count++;
+            in[pair][run] = 2;
+        }
+        in[pair][run] = in[pair][run] == 2;
+        assert_int_equal(index.count, count);
+        uint32_t at = 0;
+        int runs = 0;
+        for (uint16_t next; (next = weir_cold_index_next(&index, tag, &at)) != 0; runs++) {
+            assert_int_equal(in[pair][next], 1);
+        }
+        for (int r = 1; r <= RUNS; r++) {
+            runs -= in[pair][r];
+        }
+        assert_int_equal(runs, 0);
+    }
+    for (uint32_t pair = 0; pair < PAIRS; pair++) { /* and it gives back what it took */
+        for (uint16_t run = 1; run <= RUNS; run++) {
+            assert_int_equal(weir_cold_index_remove(&index, pair * UINT32_C(2654435769), run),
+                             in[pair][run]);
+        }
+    }
+    assert_true(index.count == 0 && index.bytes < 64 << 10);
+    weir_cold_index_fini(&index);
+}
+
+static int count_one(void *context, const struct weir_cold_record *record, struct weir_error *err) {
+    (void)err;
+    assert_int_equal(record->key_size, 8);
+    ++*(uint64_t *)context;
+    return WEIR_OK;
+}
+
+/* Keys of one tag are told apart by their bytes, and go out one a run. */
+static void keys_of_one_hash_are_kept_apart(void **state) {
+    char path[256];
+    struct weir_error err = {0};
+    uint64_t found = 0;
+    bool taken;
+    (void)state;
+    snprintf(path, sizeof(path), "%s/twins", folder);
+    const struct weir_cold_options options = {
+        .path = path, .memory_bytes = 1 << 20, .signal = &brought};
+    struct weir_cold_keys *keys = weir_cold_keys_create("gold.twins", &options);
+    assert_non_null(keys);
+    for (uint64_t i = 0; i < 5; i++) {
+        const struct weir_cold_key key = {42, &i, 8};
+        assert_int_equal(weir_cold_keys_put(keys, &key, NULL, 0, &i, 8, &taken, &err), WEIR_OK);
+        assert_true(taken);
+        assert_int_equal(weir_cold_keys_put(keys, &key, NULL, 0, &i, 8, &taken, &err), WEIR_OK);
+        assert_false(taken);
+        if (i < 4) {
+            assert_int_equal(weir_cold_keys_flush(keys, &err), WEIR_OK);
+        }
+    }
+    for (uint64_t i = 0; i < 6; i++) { /* the last is nowhere */
+        const struct weir_cold_key key = {42, &i, 8};
+        bool done;
+        assert_int_equal(weir_cold_keys_want(keys, &key, &err), WEIR_OK);
+        assert_int_equal(weir_cold_keys_want(keys, &key, &err), WEIR_OK);
+        assert_int_equal(weir_cold_keys_load(keys, &done, &err), WEIR_OK);
+        weir_cold_keys_wait(keys);
+        assert_int_equal(weir_cold_keys_bring(keys, count_one, &found, &done, &err), WEIR_OK);
+        assert_true(done);
+        assert_int_equal(found, i < 5 ? i + 1 : 5);
+    }
+    assert_int_equal(weir_cold_keys_count(keys), 0);
+    weir_cold_keys_destroy(keys);
+}
+
+/* However often keys go out and come in, disk and memory hold some times what lives at most. */
+static void what_is_gone_is_swept(void **state) {
+    enum { ALL = 20000, PART = 1000 };
+    char path[256];
+    struct weir_error err = {0};
+    bool taken;
+    bool done;
+    (void)state;
+    snprintf(path, sizeof(path), "%s/swept", folder);
+    const struct weir_cold_options options = {.path = path, .memory_bytes = 1 << 20};
+    struct weir_cold_keys *keys = weir_cold_keys_create("gold.swept", &options);
+    assert_non_null(keys);
+    static uint8_t value[100];
+    static bool out[ALL];
+    for (int round = 0; round < 400; round++) {
+        uint64_t found = 0;
+        uint64_t asked = 0;
+        for (int i = 0; i < PART; i++) {
+            uint64_t at = below(ALL);
+            const struct weir_cold_key key = {at * UINT64_C(11400714819323198485), &at, 8};
+            if (!out[at]) {
+                assert_int_equal(
+                    weir_cold_keys_put(keys, &key, NULL, 0, value, sizeof(value), &taken, &err),
+                    WEIR_OK);
+                out[at] = taken;
+            } else {
+                out[at] = false;
+                asked++;
+                assert_int_equal(weir_cold_keys_want(keys, &key, &err), WEIR_OK);
+                /* it may not go out again before it is in */
+                assert_int_equal(weir_cold_keys_load(keys, &done, &err), WEIR_OK);
+                weir_cold_keys_wait(keys);
+                assert_int_equal(weir_cold_keys_bring(keys, count_one, &found, &done, &err),
+                                 WEIR_OK);
+            }
+        }
+        assert_int_equal(found, asked);
+        assert_int_equal(weir_cold_keys_flush(keys, &err), WEIR_OK);
+        weir_cold_keys_wait(keys);
+        assert_int_equal(weir_cold_keys_tend(keys, &err), WEIR_OK);
+    }
+    uint64_t live = 0;
+    for (int i = 0; i < ALL; i++) {
+        live += out[i];
+    }
+    assert_int_equal(weir_cold_keys_count(keys), live);
+    struct weir_cold_figures figures = weir_cold_keys_figures(keys);
+    assert_true(figures.written > figures.found + live); /* some were written anew */
+    assert_true(weir_cold_keys_records(keys) < 6 * live);
+    uint64_t seen = 0;
+    assert_int_equal(weir_cold_keys_scan(keys, &err), WEIR_OK);
+    for (done = false; !done;) {
+        assert_int_equal(weir_cold_keys_scanned(keys, count_one, &seen, &done, &err), WEIR_OK);
+    }
+    assert_int_equal(seen, live);
+    weir_cold_keys_destroy(keys);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_table_on_disk_is_one_in_memory),
         cmocka_unit_test(a_dump_that_waits_holds_what_went_to_disk),
         cmocka_unit_test(a_new_scan_has_no_part_of_the_one_before),
         cmocka_unit_test(a_load_that_fails_is_not_handed_out),
+        cmocka_unit_test(the_index_knows_each_pair_of_tag_and_run),
+        cmocka_unit_test(keys_of_one_hash_are_kept_apart),
+        cmocka_unit_test(what_is_gone_is_swept),
     };
     struct weir_error err;
     if (mkdtemp(folder) == NULL || weir_signal_init(&brought, &err) != WEIR_OK) {

@@ -1,0 +1,368 @@
+/* Runs are written in turn and swept in the same turn: what of the oldest ones still lives goes
+ * into the next run, so that what may be dropped is always what comes first. */
+#include "state/cold_keys.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "state/cold_index.h"
+
+enum {
+    PIECE_BYTES = 4096,
+    RUNS_MAX = 65535,      /* an entry of the index tells them apart */
+    RUNS_FULL = 60000,     /* so many: the oldest are swept whatever lives in them */
+    SWEEP_RECORDS = 16384, /* at once */
+    DEAD_FOR_LIVE = 2,     /* on disk; sweeping copies the less the more dead are allowed */
+    DROP_EVERY = 16,       /* runs */
+    RECORDS_BYTES_MAX = 1 << 30
+};
+
+struct run {
+    uint32_t live;
+    uint32_t all;
+    uint32_t bits; /* of its pieces */
+};
+
+struct weir_cold_keys {
+    const char *name;
+    struct weir_cold *store;
+    size_t memory_bytes;
+    struct weir_cold_index index;
+    struct run *runs; /* a ring: run r at r & (run_room - 1) */
+    uint64_t run_room;
+    uint64_t first; /* runs first..next; `next` is being gathered */
+    uint64_t next;
+    uint64_t dropped; /* runs before it */
+    uint64_t records; /* in runs first..next, dead ones too */
+    struct weir_buffer out;
+    struct weir_buffer asks;
+    bool waits;
+    bool sweeping;
+    bool scanning;
+    uint64_t scan_from; /* `next` when the scan began */
+};
+
+static uint16_t number_of(uint64_t run) {
+    return (uint16_t)(run % RUNS_MAX + 1);
+}
+
+/* The run of the number, among those there are. */
+static uint64_t run_of(const struct weir_cold_keys *keys, uint32_t number) {
+    uint64_t behind = (number - 1 + RUNS_MAX - keys->first % RUNS_MAX) % RUNS_MAX;
+    return keys->first + behind;
+}
+
+static struct run *at_run(const struct weir_cold_keys *keys, uint64_t run) {
+    return &keys->runs[run & (keys->run_room - 1)];
+}
+
+static uint32_t tag_of(uint64_t hash) {
+    return (uint32_t)(hash >> 32);
+}
+
+static int no_memory(const struct weir_cold_keys *keys, struct weir_error *err) {
+    return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory for keys on disk", keys->name);
+}
+
+struct weir_cold_keys *weir_cold_keys_create(const char *name,
+                                             const struct weir_cold_options *options) {
+    struct weir_cold_keys *keys = calloc(1, sizeof *keys);
+    if (keys == NULL) {
+        return NULL;
+    }
+    keys->name = name;
+    keys->memory_bytes = options->memory_bytes;
+    keys->store = weir_cold_create(options);
+    keys->run_room = 64;
+    keys->runs = calloc(keys->run_room, sizeof *keys->runs);
+    weir_buffer_init(&keys->out, RECORDS_BYTES_MAX);
+    weir_buffer_init(&keys->asks, RECORDS_BYTES_MAX);
+    if (keys->store == NULL || keys->runs == NULL) {
+        weir_cold_keys_destroy(keys);
+        return NULL;
+    }
+    return keys;
+}
+
+void weir_cold_keys_destroy(struct weir_cold_keys *keys) {
+    if (keys == NULL) {
+        return;
+    }
+    weir_cold_destroy(keys->store);
+    weir_cold_index_fini(&keys->index);
+    weir_buffer_fini(&keys->out);
+    weir_buffer_fini(&keys->asks);
+    free(keys->runs);
+    free(keys);
+}
+
+uint64_t weir_cold_keys_count(const struct weir_cold_keys *keys) {
+    return keys->index.count;
+}
+
+uint64_t weir_cold_keys_records(const struct weir_cold_keys *keys) {
+    return keys->records;
+}
+
+size_t weir_cold_keys_bytes(const struct weir_cold_keys *keys) {
+    return keys->memory_bytes + keys->index.bytes + keys->run_room * sizeof *keys->runs;
+}
+
+struct weir_cold_figures weir_cold_keys_figures(const struct weir_cold_keys *keys) {
+    return weir_cold_figures(keys->store);
+}
+
+int weir_cold_keys_failure(const struct weir_cold_keys *keys, struct weir_error *err) {
+    return weir_cold_failure(keys->store, err);
+}
+
+/* --- out ------------------------------------------------------------------------------------ */
+
+static bool grow_runs(struct weir_cold_keys *keys) {
+    uint64_t room = keys->run_room * 2;
+    struct run *runs = calloc(room, sizeof *runs);
+    if (runs == NULL) {
+        return false;
+    }
+    for (uint64_t run = keys->first; run <= keys->next; run++) {
+        runs[run & (room - 1)] = *at_run(keys, run);
+    }
+    free(keys->runs);
+    keys->runs = runs;
+    keys->run_room = room;
+    return true;
+}
+
+/* The record goes into the run being gathered. */
+static int gather(struct weir_cold_keys *keys, struct weir_cold_record *record, const void *head,
+                  uint32_t head_size, struct weir_error *err) {
+    struct run *run = at_run(keys, keys->next);
+    record->run = number_of(keys->next);
+    size_t size = keys->out.size;
+    if (weir_cold_put_record(&keys->out, record, head, head_size) != WEIR_OK) {
+        return no_memory(keys, err);
+    }
+    if (!weir_cold_index_add(&keys->index, record->tag, (uint16_t)record->run)) {
+        keys->out.size = size;
+        return no_memory(keys, err);
+    }
+    run->live++;
+    run->all++;
+    keys->records++;
+    return WEIR_OK;
+}
+
+int weir_cold_keys_put(struct weir_cold_keys *keys, const struct weir_cold_key *key,
+                       const void *head, uint32_t head_size, const void *value, uint32_t value_size,
+                       bool *taken, struct weir_error *err) {
+    struct weir_cold_record record = {.tag = tag_of(key->hash),
+                                      .key = key->bytes,
+                                      .key_size = key->size,
+                                      .value = value,
+                                      .value_size = value_size};
+    *taken = !weir_cold_index_has(&keys->index, record.tag, number_of(keys->next));
+    return *taken ? gather(keys, &record, head, head_size, err) : WEIR_OK;
+}
+
+int weir_cold_keys_flush(struct weir_cold_keys *keys, struct weir_error *err) {
+    int rc = weir_cold_failure(keys->store, err);
+    struct run *run = at_run(keys, keys->next);
+    if (rc != WEIR_OK || keys->out.size == 0) {
+        return rc;
+    }
+    if (keys->next + 1 - keys->first >= RUNS_MAX - 1) {
+        return weir_error_set(err, WEIR_E_LIMIT,
+                              "%s: more runs of keys on disk than %d; raise "
+                              "memory.state",
+                              keys->name, RUNS_MAX);
+    }
+    while (run->bits < WEIR_COLD_PIECE_BITS_MAX &&
+           keys->out.size >> run->bits > PIECE_BYTES + PIECE_BYTES / 2) {
+        run->bits++;
+    }
+    if ((keys->next + 1 - keys->first >= keys->run_room && !grow_runs(keys)) ||
+        weir_cold_write(keys->store, keys->next, at_run(keys, keys->next)->bits, &keys->out) !=
+            WEIR_OK) {
+        return no_memory(keys, err);
+    }
+    keys->next++;
+    *at_run(keys, keys->next) = (struct run){0};
+    return WEIR_OK;
+}
+
+/* --- in ------------------------------------------------------------------------------------- */
+
+void weir_cold_keys_prefetch(const struct weir_cold_keys *keys, uint64_t hash) {
+    weir_cold_index_prefetch(&keys->index, tag_of(hash));
+}
+
+int weir_cold_keys_want(struct weir_cold_keys *keys, const struct weir_cold_key *key,
+                        struct weir_error *err) {
+    struct weir_cold_record ask = {
+        .tag = tag_of(key->hash), .key = key->bytes, .key_size = key->size};
+    uint32_t at = 0;
+    while ((ask.run = weir_cold_index_next(&keys->index, ask.tag, &at)) != 0) {
+        uint64_t run = run_of(keys, ask.run);
+        if (run == keys->next) { /* not written yet: how many pieces it has is not known */
+            int rc = weir_cold_keys_flush(keys, err);
+            if (rc != WEIR_OK) {
+                return rc;
+            }
+        }
+        if (weir_cold_put_ask(&keys->asks, run, at_run(keys, run)->bits, &ask) != WEIR_OK) {
+            return no_memory(keys, err);
+        }
+    }
+    return WEIR_OK;
+}
+
+int weir_cold_keys_load(struct weir_cold_keys *keys, bool *waits, struct weir_error *err) {
+    *waits = keys->asks.size > 0;
+    if (!*waits) {
+        return WEIR_OK;
+    }
+    int rc = weir_cold_keys_flush(keys, err);
+    if (rc == WEIR_OK && weir_cold_load(keys->store, &keys->asks) != WEIR_OK) {
+        rc = no_memory(keys, err);
+    }
+    keys->waits = *waits = rc == WEIR_OK;
+    return rc;
+}
+
+bool weir_cold_keys_waits(const struct weir_cold_keys *keys) {
+    return keys->waits;
+}
+
+/* The run is a record less; false: it was out already. */
+static bool leave(struct weir_cold_keys *keys, uint32_t tag, uint32_t number) {
+    if (!weir_cold_index_remove(&keys->index, tag, (uint16_t)number)) {
+        return false;
+    }
+    at_run(keys, run_of(keys, number))->live--;
+    return true;
+}
+
+int weir_cold_keys_bring(struct weir_cold_keys *keys, weir_cold_install install, void *context,
+                         bool *done, struct weir_error *err) {
+    *done = !keys->waits;
+    if (*done) {
+        return WEIR_OK;
+    }
+    int rc = weir_cold_failure(keys->store, err);
+    struct weir_buffer found;
+    if (rc != WEIR_OK || !weir_cold_loaded(keys->store, &found)) {
+        return rc;
+    }
+    const uint8_t *at = found.data;
+    struct weir_cold_record record;
+    while (rc == WEIR_OK && weir_cold_next_record(&at, found.data + found.size, &record)) {
+        if (leave(keys, record.tag, record.run)) { /* else it was asked for twice */
+            rc = install(context, &record, err);
+        }
+    }
+    weir_buffer_fini(&found);
+    keys->waits = false;
+    *done = true;
+    return rc;
+}
+
+/* --- what is gone --------------------------------------------------------------------------- */
+
+static int take_swept(struct weir_cold_keys *keys, struct weir_error *err) {
+    struct weir_buffer records;
+    int rc = weir_cold_failure(keys->store, err);
+    if (rc != WEIR_OK || !weir_cold_swept(keys->store, &records)) {
+        return rc;
+    }
+    keys->sweeping = false;
+    const uint8_t *at = records.data;
+    struct weir_cold_record record;
+    while (rc == WEIR_OK && weir_cold_next_record(&at, records.data + records.size, &record)) {
+        if (!weir_cold_index_has(&keys->index, record.tag, (uint16_t)record.run)) {
+            continue;
+        }
+        if (weir_cold_index_has(&keys->index, record.tag, number_of(keys->next))) {
+            rc = weir_cold_keys_flush(keys, err); /* tags of a run differ */
+        }
+        if (rc == WEIR_OK && leave(keys, record.tag, record.run)) {
+            rc = gather(keys, &record, NULL, 0, err);
+        }
+    }
+    weir_buffer_fini(&records);
+    return rc;
+}
+
+static int drop_first(struct weir_cold_keys *keys, struct weir_error *err) {
+    while (keys->first < keys->next && at_run(keys, keys->first)->live == 0) {
+        keys->records -= at_run(keys, keys->first)->all;
+        keys->first++;
+    }
+    if (keys->first - keys->dropped < DROP_EVERY) {
+        return WEIR_OK;
+    }
+    keys->dropped = keys->first;
+    return weir_cold_drop(keys->store, keys->first) == WEIR_OK ? WEIR_OK : no_memory(keys, err);
+}
+
+int weir_cold_keys_tend(struct weir_cold_keys *keys, struct weir_error *err) {
+    if (keys->scanning) { /* what is swept away before its turn would be in no part */
+        return WEIR_OK;
+    }
+    int rc = keys->sweeping ? take_swept(keys, err) : WEIR_OK;
+    if (rc != WEIR_OK || keys->sweeping) {
+        return rc;
+    }
+    rc = drop_first(keys, err);
+    uint64_t runs = keys->next - keys->first;
+    bool worth = keys->records > keys->index.count * (1 + DEAD_FOR_LIVE) || runs > RUNS_FULL;
+    if (rc != WEIR_OK || runs == 0 || !worth) {
+        return rc;
+    }
+    uint64_t count = 0;
+    for (uint64_t all = 0; count < runs && all < SWEEP_RECORDS; count++) {
+        all += at_run(keys, keys->first + count)->all;
+    }
+    keys->sweeping = weir_cold_sweep(keys->store, keys->first, count) == WEIR_OK;
+    return keys->sweeping ? WEIR_OK : no_memory(keys, err);
+}
+
+void weir_cold_keys_wait(struct weir_cold_keys *keys) {
+    weir_cold_wait(keys->store);
+}
+
+/* --- all of it ------------------------------------------------------------------------------ */
+
+int weir_cold_keys_scan(struct weir_cold_keys *keys, struct weir_error *err) {
+    int rc = weir_cold_keys_flush(keys, err);
+    keys->scan_from = keys->next;
+    keys->scanning = true;
+    if (rc == WEIR_OK && weir_cold_scan(keys->store) != WEIR_OK) {
+        rc = no_memory(keys, err);
+    }
+    return rc;
+}
+
+int weir_cold_keys_scanned(struct weir_cold_keys *keys, weir_cold_install each, void *context,
+                           bool *end, struct weir_error *err) {
+    struct weir_buffer part;
+    *end = false;
+    int rc = weir_cold_failure(keys->store, err);
+    if (rc == WEIR_OK && keys->next - keys->scan_from > RUNS_FULL) {
+        return weir_error_set(err, WEIR_E_LIMIT, "%s: a scan of keys on disk took too long",
+                              keys->name);
+    }
+    if (rc != WEIR_OK || !weir_cold_scanned(keys->store, &part, end)) {
+        return rc;
+    }
+    keys->scanning = !*end;
+    const uint8_t *at = part.data;
+    struct weir_cold_record record;
+    while (rc == WEIR_OK && weir_cold_next_record(&at, part.data + part.size, &record)) {
+        /* What went before is no key's value any more. */
+        if (weir_cold_index_has(&keys->index, record.tag, (uint16_t)record.run)) {
+            rc = each(context, &record, err);
+        }
+    }
+    weir_buffer_fini(&part);
+    return rc;
+}

@@ -1,0 +1,71 @@
+#pragma once
+/* What an owner of keyed state has on disk: which keys, in which runs, and what of the runs is
+ * still worth keeping. The one way in and out for every kind of state that may be larger than
+ * memory:
+ *
+ *   put, put, ..., flush        slots that leave memory; they are one run
+ *   want, want, ..., load       keys that are needed; bring until done: each found is out of here
+ *   tend                        between batches: runs mostly gone are written together anew
+ *   scan, scanned               all of them, for a dump that goes on while keys come and go
+ *
+ * A key is here or in its owner's memory, never in both. Only what images and snapshots hold may be
+ * put here: nothing of it survives the process (cold.h). One thread (the loop); it never waits for
+ * the disk but in weir_cold_keys_wait. */
+#include "state/cold.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct weir_cold_keys;
+
+/* NULL without memory. `name` is the owner's, for errors; borrowed. */
+struct weir_cold_keys *weir_cold_keys_create(const char *name,
+                                             const struct weir_cold_options *options);
+void weir_cold_keys_destroy(struct weir_cold_keys *keys);
+uint64_t weir_cold_keys_count(const struct weir_cold_keys *keys);
+/* Records on disk, those of keys that left since among them. */
+uint64_t weir_cold_keys_records(const struct weir_cold_keys *keys);
+/* In memory: where the keys are, and RocksDB's own. */
+size_t weir_cold_keys_bytes(const struct weir_cold_keys *keys);
+struct weir_cold_figures weir_cold_keys_figures(const struct weir_cold_keys *keys);
+
+struct weir_cold_key {
+    uint64_t hash; /* any good one, always the same for the key */
+    const void *bytes;
+    uint32_t size;
+};
+/* *taken false: not now, another key of this run has the same tag. */
+int weir_cold_keys_put(struct weir_cold_keys *keys, const struct weir_cold_key *key,
+                       const void *head, uint32_t head_size, const void *value, uint32_t value_size,
+                       bool *taken, struct weir_error *err) WEIR_MUST_CHECK;
+int weir_cold_keys_flush(struct weir_cold_keys *keys, struct weir_error *err) WEIR_MUST_CHECK;
+
+void weir_cold_keys_prefetch(const struct weir_cold_keys *keys, uint64_t hash);
+/* Asks for the key if it may be here. */
+int weir_cold_keys_want(struct weir_cold_keys *keys, const struct weir_cold_key *key,
+                        struct weir_error *err) WEIR_MUST_CHECK;
+/* Loads what is wanted. *waits: something is. */
+int weir_cold_keys_load(struct weir_cold_keys *keys, bool *waits,
+                        struct weir_error *err) WEIR_MUST_CHECK;
+bool weir_cold_keys_waits(const struct weir_cold_keys *keys);
+/* A key that was wanted, once each. Its bytes are good for the call. */
+typedef int (*weir_cold_install)(void *context, const struct weir_cold_record *record,
+                                 struct weir_error *err);
+int weir_cold_keys_bring(struct weir_cold_keys *keys, weir_cold_install install, void *context,
+                         bool *done, struct weir_error *err) WEIR_MUST_CHECK;
+
+/* Not while something is loaded. */
+int weir_cold_keys_tend(struct weir_cold_keys *keys, struct weir_error *err) WEIR_MUST_CHECK;
+int weir_cold_keys_failure(const struct weir_cold_keys *keys, struct weir_error *err);
+void weir_cold_keys_wait(struct weir_cold_keys *keys);
+
+/* What is here now, apart from what comes and goes until the end of the scan. */
+int weir_cold_keys_scan(struct weir_cold_keys *keys, struct weir_error *err) WEIR_MUST_CHECK;
+/* Each key of the next part, if that is read. `each` may be called for none. */
+int weir_cold_keys_scanned(struct weir_cold_keys *keys, weir_cold_install each, void *context,
+                           bool *end, struct weir_error *err) WEIR_MUST_CHECK;
+
+#ifdef __cplusplus
+}
+#endif
