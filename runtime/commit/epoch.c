@@ -10,8 +10,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "core/histogram.h"
 #include "core/clock.h"
+#include "core/histogram.h"
 #include "core/log.h"
 #include "core/thread.h"
 

@@ -13,9 +13,9 @@
 #include <cmocka.h>
 
 #include "commit/epoch.h"
-#include "core/histogram.h"
 #include "commit/recover.h"
 #include "core/fault.h"
+#include "core/histogram.h"
 #include "core/log.h"
 
 static char root[64];
