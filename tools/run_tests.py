@@ -270,6 +270,9 @@ SERVICES = sorted(
     str(path.relative_to(ROOT)) for path in (ROOT / "tests/integration").glob("test_*.py")
     if re.search(r"^(import|from) (kafka|azurite|s3|registry|postgres|debezium)\b|def test_\w+\([^)]*\b(kafka|registry|postgres|apicurio)\b",
                  path.read_text(encoding="utf-8"), re.MULTILINE))
+# Tests that ask Spark, by their names or their file's.
+SPARK = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/integration").glob("test_*.py")
+               if re.search(r"def test_\w+\(spark\b", path.read_text(encoding="utf-8")))
 ALONE = [f"--ignore={path}" for path in [CRASH, *SERVICES]]
 ENDS = ["tests/integration/test_stops.py", "tests/integration/test_reload.py"]
 
@@ -310,7 +313,7 @@ def suite(name):
                    env={"WEIR_PARCELS": "5000000", "WEIR_STRANGER_ROWS": "1000000"}, minutes=60),
             pytest("reload (long)", "build/release/weir", ["tests/integration/test_reload.py"], needs=("build release",),
                    env={"WEIR_RELOADS": "1000"}, minutes=30),
-            pytest("spark (long)", "build/release/weir", ["tests/integration/test_delta_spark.py"], needs=("build release",), env={"WEIR_SPARK": "1"}, minutes=30),
+            pytest("spark (long)", "build/release/weir", SPARK, "-k", "spark", needs=("build release",), env={"WEIR_SPARK": "1"}, minutes=30),
             pytest("tables (long)", "build/release/weir", ["tests/integration/test_operations.py", "tests/integration/test_kill_syscalls.py",
                                                "tests/integration/test_maintain.py"],
                    needs=("build release",), env={"WEIR_GOLDEN": "all", "WEIR_OPERATION_SEEDS": "200", "WEIR_OPERATIONS": "40", "WEIR_SYSCALLS": "all"}, minutes=90),

@@ -136,3 +136,15 @@ def connect_avro(kafka, apicurio):
     worker = debezium.start(kafka, avro=True)
     yield worker
     worker.stop()
+
+
+@pytest.fixture(scope="session")
+def spark():
+    """Spark with delta-spark, one process for all tests of the session. For the long tier: the packages are half a gigabyte. Its users
+    take it first, and have "spark" in their name or their file's: by that tools/run_tests.py picks them out."""
+    if os.environ.get("WEIR_SPARK") != "1":
+        pytest.skip("Spark is asked for with WEIR_SPARK=1 (make test-long)")
+    import spark as service
+    session = service.start()
+    yield session
+    session.stop()

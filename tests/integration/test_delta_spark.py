@@ -1,23 +1,9 @@
 """Spark with delta-spark as the judge of the tables we write, and of those with features that we append to. For the long tier: the packages are
 half a gigabyte. WEIR_SPARK=1 asks for it; without it this says that it skips."""
-import os
-import sys
-import pathlib
 
 import pytest
 from test_delta import run, tool  # noqa: F401 (a fixture)
 from test_delta_features import make
-
-pytestmark = pytest.mark.skipif(os.environ.get("WEIR_SPARK") != "1", reason="Spark is asked for with WEIR_SPARK=1 (make test-long)")
-
-
-@pytest.fixture(scope="module")
-def spark():
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "services"))
-    import spark as service
-    session = service.start()
-    yield session
-    session.stop()
 
 
 def counted(spark, table):

@@ -1,11 +1,8 @@
 """Tables that track rows: through merges, by rewriting and by deletion vectors, through compaction, Z-ORDER, replacing and restoring, every row
-keeps its id, and the version in which it last changed, as a model has them. Spark says the same in the long tier (test_delta_spark.py)."""
+keeps its id, and the version in which it last changed, as a model has them. Spark says the same in the long tier."""
 import json
-import os
 import random
 import subprocess
-import sys
-import pathlib
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -141,29 +138,22 @@ def test_tables_that_do_not_name_the_columns_are_refused_by_name(binary, tool, t
     assert "materializedRowIdColumnName" in weir(binary, "optimize", table, code=1).stderr
 
 
-@pytest.mark.skipif(os.environ.get("WEIR_SPARK") != "1", reason="Spark is asked for with WEIR_SPARK=1 (make test-long)")
 @pytest.mark.parametrize("vectors", [False, True])
-def test_spark_says_the_same_of_ids_and_versions(binary, tool, tmp_path, vectors):  # noqa: F811
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "services"))
-    import spark as service
+def test_spark_says_the_same_of_ids_and_versions(spark, binary, tool, tmp_path, vectors):  # noqa: F811
     table = make_tracking(tool, tmp_path, vectors)
-    ids = lambda: {r["id"]: (r["row_id"], r["v"]) for r in session.sql(  # noqa: E731
+    ids = lambda: {r["id"]: (r["row_id"], r["v"]) for r in spark.sql(  # noqa: E731
         f"select id, _metadata.row_id row_id, _metadata.row_commit_version v from delta.`{table}`")}
-    session = service.start()
-    try:
-        merge(tool, tmp_path, [{"id": n, "day": "ab"[n % 2], "note": "x", "_change": INSERT} for n in range(20)])
-        first = ids()
-        assert {v for _, v in first.values()} == {1} and len({i for i, _ in first.values()}) == 20
-        merge(tool, tmp_path, [{"id": n, "day": "ab"[n % 2], "note": "y", "_change": AFTER if n < 8 else DELETE} for n in range(10)])
-        second = ids()
-        assert second == {n: (first[n][0], 2 if n < 8 else 1) for n in range(20) if n not in (8, 9)}
-        result(binary, "optimize", table)
-        assert ids() == second
-        session.sql(f"update delta.`{table}` set note = 'spark' where id = 3")
-        session.sql(f"insert into delta.`{table}` values (500, 'a', 'spark')")
-        third = ids()
-        assert third[3][0] == first[3][0] and third[3][1] > 2 and third[500][0] not in {i for i, _ in first.values()}
-        result(binary, "optimize", table)
-        assert ids() == third
-    finally:
-        session.stop()
+    merge(tool, tmp_path, [{"id": n, "day": "ab"[n % 2], "note": "x", "_change": INSERT} for n in range(20)])
+    first = ids()
+    assert {v for _, v in first.values()} == {1} and len({i for i, _ in first.values()}) == 20
+    merge(tool, tmp_path, [{"id": n, "day": "ab"[n % 2], "note": "y", "_change": AFTER if n < 8 else DELETE} for n in range(10)])
+    second = ids()
+    assert second == {n: (first[n][0], 2 if n < 8 else 1) for n in range(20) if n not in (8, 9)}
+    result(binary, "optimize", table)
+    assert ids() == second
+    spark.sql(f"update delta.`{table}` set note = 'spark' where id = 3")
+    spark.sql(f"insert into delta.`{table}` values (500, 'a', 'spark')")
+    third = ids()
+    assert third[3][0] == first[3][0] and third[3][1] > 2 and third[500][0] not in {i for i, _ in first.values()}
+    result(binary, "optimize", table)
+    assert ids() == third

@@ -2,19 +2,14 @@
 laid out anew, constraints, V2 checkpoints; and Spark writing to a table while a pipeline does. For the long tier:
 WEIR_SPARK=1 asks for it; without it this says that it skips."""
 import json
-import os
-import pathlib
 import random
 import signal
-import sys
 
 import pytest
 
 from test_cli import wait_until
 from test_maintain import by_weir, operations, result, weir
 from test_merge import MODES, apply_model, build, change_file, merge, random_changes  # noqa: F401 (build is a fixture)
-
-pytestmark = pytest.mark.skipif(os.environ.get("WEIR_SPARK") != "1", reason="Spark is asked for with WEIR_SPARK=1 (make test-long)")
 
 PIPELINE = """\
 return pipeline "shop" {
@@ -24,15 +19,6 @@ return pipeline "shop" {
 """
 RULE = 'return stream "silver.%s" { from = "bronze.sale", into = delta { %s } }\n'
 FIELDS = [{"name": "id", "type": "long"}, {"name": "day", "type": ["null", "string"], "default": None}, {"name": "qty", "type": "int"}]
-
-
-@pytest.fixture(scope="module")
-def spark():
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "services"))
-    import spark as service
-    session = service.start()
-    yield session
-    session.stop()
 
 
 def prepare(project, into, *rows):
