@@ -293,14 +293,14 @@ static int tier(struct weir_arguments *arguments, struct weir_delta_table *table
     }
     if (arguments->json) {
         printf("{\"version\":%" PRId64 ",\"files\":%" PRId64 ",\"bytes\":%" PRId64
-               ",\"kept\":%" PRId64 "}\n",
-               result.version, result.files, result.bytes, result.kept);
+               ",\"vectors\":%" PRId64 "}\n",
+               result.version, result.files, result.bytes, result.vectors);
         return WEIR_EXIT_DONE;
     }
     printf("version %" PRId64 ": %" PRId64 " files, %" PRId64 " bytes moved\n", result.version,
            result.files, result.bytes);
-    if (result.kept > 0) {
-        printf("kept %" PRId64 " files with deletion vectors; optimize them first\n", result.kept);
+    if (result.vectors > 0) {
+        printf("moved %" PRId64 " deletion vectors after their files\n", result.vectors);
     }
     return WEIR_EXIT_DONE;
 }

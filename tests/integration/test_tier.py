@@ -1,16 +1,15 @@
 """Old files in a second store: the rows, their statistics and everything done to the table afterwards are the same; a log cannot make us read files from
 anywhere else. Spark reads such tables (the long tier); deltalake does not, which is asserted so that the docs stay true."""
 import json
-import os
-import pathlib
+import random
 import shutil
-import sys
 import time
 
 import deltalake
 import pytest
 
 from test_maintain import actions, by_weir, disk_files, operations, result, rows, run_until, small_files, weir
+from test_merge import MODES, apply_model, build, change_file, merge, random_changes  # noqa: F401 (build is a fixture)
 from test_stores import s3  # noqa: F401 (a fixture)
 
 
@@ -80,6 +79,74 @@ def test_a_copy_that_is_gone_is_told_and_a_log_names_no_other_place(binary, tmp_
     assert weir(binary, "cat", table, code=1).stderr
 
 
+def vectors(path):
+    """Of live files: how, and where."""
+    found = {}
+    for version in range(len(operations(path))):
+        for action in actions(path, version):
+            if "add" in action:
+                found[action["add"]["path"]] = action["add"].get("deletionVector")
+            elif "remove" in action and found.get(action["remove"]["path"]) == action["remove"].get("deletionVector"):
+                del found[action["remove"]["path"]]
+    return {name: vector for name, vector in found.items() if vector}
+
+
+def test_deletion_vectors_move_with_their_files_and_after_them(binary, build, tmp_path):  # noqa: F811
+    rng, model, path, cold = random.Random("tier"), {}, tmp_path / "t", tmp_path / "cold"
+
+    def change(step):
+        rows = random_changes(rng, 40, 30, step * 60)
+        merge(build, tmp_path, "t", ["key=id", "time=at", "change=_change", "partition=region", *MODES["vectors"]], change_file(tmp_path / "changes.parquet", rows))
+        apply_model(model, rows)
+
+    def same():
+        assert {int(row["id"]): row["note"] for row in by_weir(binary, path)} == {row["id"]: row["note"] for row in model.values()}
+    for step in range(3):
+        change(step)
+    count = len(vectors(path))
+    assert count > 1 and {vector["storageType"] for vector in vectors(path).values()} == {"u"}
+    result(binary, "tier", path, "--to", cold, "--older", "0s")
+    assert len(vectors(path)) == count and all(v["storageType"] == "p" and v["pathOrInlineDv"].startswith(f"file://{cold}/") for v in vectors(path).values())
+    weir(binary, "vacuum", path, "--retain", "0h", "--allow-short-retention")
+    assert not [name for name in path.rglob("*") if name.suffix in (".bin", ".parquet") and "_delta_log" not in name.parts]
+    same()
+    change(3)  # of files in the second store: a vector beside the table, until it moves
+    same()
+    assert "u" in {vector["storageType"] for vector in vectors(path).values()}
+    done = result(binary, "tier", path, "--to", cold, "--older", "0s")
+    assert done["vectors"] > 0 and {vector["storageType"] for vector in vectors(path).values()} == {"p"}
+    same()
+    before = len(operations(path)) - 1
+    result(binary, "optimize", path)
+    assert not vectors(path)
+    same()
+    weir(binary, "restore", path, "--version", before)  # the copies are there
+    same()
+
+
+def test_copies_that_no_version_needs_are_vacuumed(binary, tmp_path, table):
+    cold = tmp_path / "cold"
+    result(binary, "tier", table, "--to", cold, "--older", "0s")
+    copies = set(cold.rglob("*.parquet"))
+    other = cold / "another" / "part-1.parquet"  # of another table: not ours to touch
+    other.parent.mkdir()
+    shutil.copy(next(iter(copies)), other)
+    weir(binary, "vacuum", table, "--retain", "0h", "--allow-short-retention")
+    assert set(cold.rglob("*.parquet")) == copies | {other}, "what the table names stays"
+    before = everything(binary, table)
+    deltalake.write_deltalake(str(table), rows(__import__("random").Random(1), 5000, 10), mode="append")
+    tiered = len(operations(table)) - 1
+    result(binary, "optimize", table)
+    weir(binary, "vacuum", table)
+    assert set(cold.rglob("*.parquet")) == copies | {other}, "within the retention"
+    told = weir(binary, "vacuum", table, "--retain", "0h", "--allow-short-retention", "--dry-run").stdout
+    assert sum(name.name in told for name in copies) > 4 and set(cold.rglob("*.parquet")) == copies | {other}
+    weir(binary, "vacuum", table, "--retain", "0h", "--allow-short-retention")
+    left = set(cold.rglob("*.parquet")) - {other}
+    assert len(left) < len(copies) and other.exists() and len(everything(binary, table)) == len(before) + 10
+    assert "was vacuumed" in weir(binary, "restore", table, "--version", tiered, code=1).stderr
+
+
 def test_deltalake_does_not_read_absolute_paths(tmp_path, binary, table):
     """As docs/guide/maintaining.md says; when this fails, say so there."""
     result(binary, "tier", table, "--to", tmp_path / "cold", "--older", "0s")
@@ -91,8 +158,14 @@ def test_into_an_object_store(binary, s3, table):  # noqa: F811
     before = everything(binary, table)
     url, env = f"{s3.url}/cold-{time.time_ns()}", s3.environment()
     assert json.loads(weir(binary, "tier", table, "--to", url, "--older", "0s", "--json", env=env).stdout)["files"] > 0
-    weir(binary, "vacuum", table, "--retain", "0h", "--allow-short-retention")
-    assert sorted((json.loads(line) for line in weir(binary, "cat", table, "--json", env=env).stdout.splitlines()), key=lambda row: row["id"]) == before
+    weir(binary, "vacuum", table, "--retain", "0h", "--allow-short-retention", env=env)
+    copies = lambda: len([*(s3.folder / "root").rglob("cold-*/**/*.parquet")])  # noqa: E731
+    assert copies() > 0 and sorted((json.loads(line) for line in weir(binary, "cat", table, "--json", env=env).stdout.splitlines()), key=lambda row: row["id"]) == before
+    weir(binary, "optimize", table, env=env)
+    told = weir(binary, "vacuum", table, "--retain", "0h", "--allow-short-retention", env={**env, "AWS_SECRET_ACCESS_KEY": "wrong"}).stderr
+    assert "second store" in told and copies() > 0, "the table's own folder is vacuumed all the same"
+    weir(binary, "vacuum", table, "--retain", "0h", "--allow-short-retention", env=env)
+    assert copies() == 0 and everything(binary, table) == before
 
 
 PIPELINE = """\
@@ -118,16 +191,9 @@ def test_a_pipeline_moves_its_old_files_while_it_goes_on(project):
     assert refused.code == 1 and "go together" in refused.out + refused.err
 
 
-@pytest.mark.skipif(os.environ.get("WEIR_SPARK") != "1", reason="Spark is asked for with WEIR_SPARK=1 (make test-long)")
-def test_spark_reads_old_files_where_they_are(binary, tmp_path, table):
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "services"))
-    import spark as service
+def test_spark_reads_old_files_where_they_are(spark, binary, tmp_path, table):
     result(binary, "tier", table, "--to", tmp_path / "cold", "--older", "0s")
     weir(binary, "vacuum", table, "--retain", "0h", "--allow-short-retention")
-    session = service.start()
-    try:
-        assert session.sql(f"select count(*) n, sum(id) s from delta.`{table}`") == [{"n": 800, "s": sum(range(800))}]
-        session.sql(f"delete from delta.`{table}` where id < 10")
-    finally:
-        session.stop()
+    assert spark.sql(f"select count(*) n, sum(id) s from delta.`{table}`") == [{"n": 800, "s": sum(range(800))}]
+    spark.sql(f"delete from delta.`{table}` where id < 10")
     assert [int(row["id"]) for row in everything(binary, table)] == list(range(10, 800))

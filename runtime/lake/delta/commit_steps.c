@@ -164,13 +164,13 @@ static int between(struct weir_delta_snapshot *snapshot, const struct weir_delta
     uint8_t *shown = NULL;
     int rc = WEIR_OK;
     if (hides->storage_type != 0) {
-        rc = delta_dv_read(snapshot->store, snapshot->dir, hides, rows, bits, err);
+        rc = delta_dv_read(snapshot, hides, rows, bits, err);
     } else {
         *bits = calloc((size_t)rows / 8 + 1, 1);
         rc = *bits != NULL ? WEIR_OK : no_memory(err);
     }
     if (rc == WEIR_OK && shows->storage_type != 0) {
-        rc = delta_dv_read(snapshot->store, snapshot->dir, shows, rows, &shown, err);
+        rc = delta_dv_read(snapshot, shows, rows, &shown, err);
     }
     for (int64_t i = 0; rc == WEIR_OK && shown != NULL && i < (rows + 7) / 8; i++) {
         (*bits)[i] &= (uint8_t)~shown[i];

@@ -142,15 +142,14 @@ int delta_cursor_open(struct delta_cursor *cursor, struct weir_delta_snapshot *s
     *cursor = (struct delta_cursor){
         .snapshot = snapshot, .add = add, .schema = schema, .columns = columns, .pool = pool};
     char *path = NULL;
-    int rc = delta_is_tiered(&snapshot->metadata, add->path)
-                 ? delta_tier_open(&snapshot->metadata, add->path, &cursor->tier, &path, err)
-                 : delta_file_path(snapshot->store, snapshot->dir, add->path, &path, err);
+    struct weir_store *store;
+    int rc = delta_file_place(snapshot, add->path, &store, &path, err);
     if (rc == WEIR_OK) {
-        rc = open_at(cursor, cursor->tier != NULL ? cursor->tier : snapshot->store, path, err);
+        rc = open_at(cursor, store, path, err);
     }
     if (rc == WEIR_OK && add->dv.storage_type != 0) {
-        rc = delta_dv_read(snapshot->store, snapshot->dir, &add->dv,
-                           weir_parquet_reader_rows(cursor->file.reader), &cursor->deleted, err);
+        rc = delta_dv_read(snapshot, &add->dv, weir_parquet_reader_rows(cursor->file.reader),
+                           &cursor->deleted, err);
     }
     free(path);
     return rc;
@@ -182,8 +181,6 @@ struct weir_delta_column *delta_plain_columns(const struct weir_field *fields, i
 
 void delta_cursor_close(struct delta_cursor *cursor) {
     delta_parquet_close(&cursor->file);
-    weir_store_destroy(cursor->tier);
-    cursor->tier = NULL;
     free(cursor->deleted);
     free(cursor->sources);
     cursor->deleted = NULL;

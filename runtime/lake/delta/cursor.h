@@ -14,10 +14,9 @@ struct delta_cursor {
     struct weir_schema *schema;              /* borrowed */
     struct weir_pool *pool;
     struct delta_parquet_file file;
-    struct weir_store *tier; /* of a file in the table's second store; owned */
-    int32_t *sources;        /* of each column, its place in the file's batches, or -1 */
-    uint8_t *deleted;        /* a bit for every row of the file, NULL: none */
-    int64_t first_row;       /* of the file, at which the last batch began */
+    int32_t *sources;  /* of each column, its place in the file's batches, or -1 */
+    uint8_t *deleted;  /* a bit for every row of the file, NULL: none */
+    int64_t first_row; /* of the file, at which the last batch began */
     int64_t next_row;
 };
 

@@ -7,6 +7,7 @@
 #include <zlib.h>
 
 #include "lake/delta/state.h"
+#include "lake/delta/tier.h"
 
 #define DV_BYTES_MAX (512u << 20)
 #define ROWS_MAX ((int64_t)1 << 36)
@@ -155,15 +156,16 @@ char *delta_dv_path(const char *dir, const struct weir_delta_dv *dv) {
     return out;
 }
 
-static int read_file(struct weir_store *store, const char *dir, const struct weir_delta_dv *dv,
+static int read_file(struct weir_delta_snapshot *snapshot, const struct weir_delta_dv *dv,
                      struct weir_buffer *out, struct weir_error *err) {
+    struct weir_store *store = snapshot->store;
     char *path = NULL;
     int rc = WEIR_OK;
     if (dv->storage_type == 'u') {
-        path = delta_dv_path(dir, dv);
+        path = delta_dv_path(snapshot->dir, dv);
         rc = path != NULL ? WEIR_OK : damaged(dv, "its name is no identifier", err);
     } else {
-        rc = delta_file_path(store, dir, dv->path_or_inline, &path, err);
+        rc = delta_file_place(snapshot, dv->path_or_inline, &store, &path, err);
     }
     if (rc == WEIR_OK) {
         /* size, bitmap, checksum */
@@ -186,7 +188,7 @@ static int read_file(struct weir_store *store, const char *dir, const struct wei
     return rc;
 }
 
-int delta_dv_read(struct weir_store *store, const char *dir, const struct weir_delta_dv *dv,
+int delta_dv_read(struct weir_delta_snapshot *snapshot, const struct weir_delta_dv *dv,
                   int64_t rows, uint8_t **bits, struct weir_error *err) {
     struct weir_buffer data;
     struct target target = {NULL, rows, 0, false};
@@ -209,7 +211,7 @@ int delta_dv_read(struct weir_store *store, const char *dir, const struct weir_d
         }
         start = data.data;
     } else {
-        rc = read_file(store, dir, dv, &data, err);
+        rc = read_file(snapshot, dv, &data, err);
         if (rc != WEIR_OK) {
             goto out;
         }

@@ -301,7 +301,7 @@ static int put_vector(struct delta_merge *merge, const struct delta_touched *tou
     weir_buffer_init(&stats, 64u << 20);
     weir_buffer_init(&held_stats, 64u << 20);
     if (touched->add->dv.storage_type != 0) {
-        rc = delta_dv_read(table->store, table->dir, &touched->add->dv, touched->rows, &bits, err);
+        rc = delta_dv_read(table->snapshot, &touched->add->dv, touched->rows, &bits, err);
     } else {
         bits = calloc((size_t)touched->rows / 8 + 1, 1);
         rc = bits != NULL ? WEIR_OK : delta_merge_no_memory(err);

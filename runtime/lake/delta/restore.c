@@ -37,11 +37,11 @@ static int remove_new(void *context, const struct weir_delta_add *add, struct we
 }
 
 /* Vacuum may have been there. */
-static int check_there(const struct restoring *restoring, const char *path, const char *what,
-                       struct weir_error *err) {
+static int check_there(const struct restoring *restoring, struct weir_store *store,
+                       const char *path, const char *what, struct weir_error *err) {
     struct weir_store_info info;
     struct weir_error inner;
-    int rc = weir_store_stat(restoring->table->store, path, &info, &inner);
+    int rc = weir_store_stat(store, path, &info, &inner);
     if (rc == WEIR_E_NOTFOUND) {
         return weir_error_set(err, WEIR_E_NOTFOUND,
                               "version %" PRId64
@@ -59,18 +59,20 @@ static int add_old(void *context, const struct weir_delta_add *add, struct weir_
         return WEIR_OK;
     }
     char *path = NULL;
-    bool tiered = delta_is_tiered(&restoring->target->metadata, add->path);
-    int rc = tiered ? WEIR_OK : delta_file_path(table->store, table->dir, add->path, &path, err);
-    if (rc == WEIR_OK && !tiered) {
-        rc = check_there(restoring, path, "data file", err);
-    }
+    struct weir_store *store;
+    int rc = delta_file_place(restoring->target, add->path, &store, &path, err);
+    rc = rc == WEIR_OK ? check_there(restoring, store, path, "data file", err) : rc;
     free(path);
-    path =
-        rc == WEIR_OK && add->dv.storage_type == 'u' ? delta_dv_path(table->dir, &add->dv) : NULL;
-    if (path != NULL) {
-        rc = check_there(restoring, path, "deletion vector", err);
-        free(path);
+    path = NULL;
+    if (rc == WEIR_OK && add->dv.storage_type == 'p') {
+        rc = delta_file_place(restoring->target, add->dv.path_or_inline, &store, &path, err);
+    } else if (rc == WEIR_OK && add->dv.storage_type == 'u') {
+        store = table->store;
+        path = delta_dv_path(table->dir, &add->dv);
     }
+    rc = rc == WEIR_OK && path != NULL ? check_there(restoring, store, path, "deletion vector", err)
+                                       : rc;
+    free(path);
     if (rc != WEIR_OK) {
         return rc;
     }

@@ -1,6 +1,7 @@
 /* The state of a table, and how each action changes it. Live files sit in one hash set; removing
  * and re-adding keeps it compact, so that memory follows live files and nothing else. */
 #include "lake/delta/state.h"
+#include "lake/delta/tier.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -562,6 +563,7 @@ void delta_snapshot_reset(struct weir_delta_snapshot *snapshot) {
     struct weir_store *store = snapshot->store;
     char *dir = snapshot->dir;
     forget_schema(snapshot);
+    delta_tier_close(snapshot);
     weir_delta_protocol_fini(&snapshot->protocol);
     weir_delta_metadata_fini(&snapshot->metadata);
     files_clear(&snapshot->files);

@@ -40,6 +40,8 @@ struct delta_domain {
 struct weir_delta_snapshot {
     struct weir_store *store; /* borrowed */
     char *dir;
+    struct weir_store *tier; /* the second one, once a file was read from it (tier.h) */
+    char *tier_root;
     int64_t version;
     int64_t timestamp_ms;
     int64_t checkpoint_version;

@@ -6,12 +6,12 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "lake/delta/dv.h"
 #include "lake/delta/maintain.h"
 #include "lake/delta/partition.h"
 #include "lake/delta/where.h"
 #include "lake/store/open.h"
 
-#define ROOT_PROPERTY "weir.tierRoot"
 #define ACTIONS_BYTES_MAX ((size_t)256 << 20)
 #define CHUNK_BYTES ((int64_t)4 << 20)
 #define COMMIT_BYTES ((int64_t)16 << 30) /* copied before each commit, about */
@@ -19,32 +19,6 @@ enum { COMMIT_FILES = 10000, ROOT_BYTES = 4096 };
 
 static int no_memory(struct weir_error *err) {
     return weir_error_set(err, WEIR_E_NOMEM, "tier: out of memory");
-}
-
-/* --- reading ------------------------------------------------------------------------------- */
-
-static const char *below(const struct weir_delta_metadata *metadata, const char *logged) {
-    const char *root = weir_delta_metadata_property(metadata, ROOT_PROPERTY);
-    size_t length = root != NULL ? strlen(root) : 0;
-    return length > 0 && strncmp(logged, root, length) == 0 && logged[length] == '/'
-               ? logged + length + 1
-               : NULL;
-}
-
-bool delta_is_tiered(const struct weir_delta_metadata *metadata, const char *logged) {
-    return below(metadata, logged) != NULL;
-}
-
-int delta_tier_open(const struct weir_delta_metadata *metadata, const char *logged,
-                    struct weir_store **store, char **path, struct weir_error *err) {
-    const char *root = weir_delta_metadata_property(metadata, ROOT_PROPERTY);
-    *store = NULL;
-    *path = delta_uri_decode(below(metadata, logged));
-    if (*path == NULL) {
-        return no_memory(err);
-    }
-    int rc = weir_store_check_path(*path, err);
-    return rc == WEIR_OK ? weir_store_open_url(root, NULL, false, store, err) : rc;
 }
 
 /* --- the copy ------------------------------------------------------------------------------ */
@@ -58,6 +32,12 @@ struct tiering {
     char root[ROOT_BYTES];      /* as the log says it */
     struct weir_delta_adds old; /* copies, with their statistics */
     char **paths;               /* of the new files, as the log says them; old.count of them */
+    char **vectors;             /* of their deletion vectors' files, shared; NULL: none moves */
+    struct copied {
+        char *from;
+        char *logged;
+    } * copies; /* of deletion vectors' files: one holds those of many data files */
+    int32_t copy_count;
     int64_t bytes;
 };
 
@@ -84,7 +64,7 @@ static int name_root(struct tiering *tiering, struct weir_error *err) {
     }
     weir_buffer_fini(&text);
     const char *held =
-        weir_delta_metadata_property(&tiering->table->snapshot->metadata, ROOT_PROPERTY);
+        weir_delta_metadata_property(&tiering->table->snapshot->metadata, DELTA_TIER_ROOT);
     if (rc == WEIR_OK && held != NULL && strcmp(held, tiering->root) != 0) {
         rc = weir_error_set(err, WEIR_E_SCHEMA,
                             "the table's old files are in %s; a table has one such place", held);
@@ -92,15 +72,15 @@ static int name_root(struct tiering *tiering, struct weir_error *err) {
     return rc;
 }
 
+static bool is_tiered(const struct tiering *tiering, const char *logged) {
+    return delta_is_tiered(&tiering->table->snapshot->metadata, logged);
+}
+
 static int choose(void *context, const struct weir_delta_add *add, struct weir_error *err) {
     struct tiering *tiering = context;
     if (add->modified_ms >= tiering->options->before_ms ||
         !delta_where_holds(tiering->where, add) ||
-        delta_is_tiered(&tiering->table->snapshot->metadata, add->path)) {
-        return WEIR_OK;
-    }
-    if (add->dv.storage_type != 0) {
-        tiering->result->kept++;
+        (is_tiered(tiering, add->path) && add->dv.storage_type != 'u')) {
         return WEIR_OK;
     }
     if (tiering->old.count >= COMMIT_FILES || tiering->bytes >= COMMIT_BYTES) {
@@ -111,7 +91,7 @@ static int choose(void *context, const struct weir_delta_add *add, struct weir_e
         free(copy);
         return no_memory(err);
     }
-    tiering->bytes += add->size_bytes;
+    tiering->bytes += is_tiered(tiering, add->path) ? 0 : add->size_bytes;
     return WEIR_OK;
 }
 
@@ -135,20 +115,18 @@ static int copy_bytes(struct tiering *tiering, const char *from, struct weir_sto
 }
 
 /* To <root>/<id of the table>/<the file's own path>; durable on return. */
-static int copy_file(struct tiering *tiering, const struct weir_delta_add *add, char **logged,
-                     struct weir_error *err) {
-    const struct weir_delta_table *table = tiering->table;
-    char *relative = delta_uri_decode(add->path);
-    char *from = NULL;
+static int copy_to(struct tiering *tiering, const char *from, const char *relative, int64_t size,
+                   char **logged, struct weir_error *err) {
     char *to = NULL;
     struct weir_store_file *file = NULL;
     struct weir_buffer url;
     weir_buffer_init(&url, 1u << 20);
-    int rc = relative != NULL && asprintf(&to, "%s/%s", table->snapshot->metadata.id, relative) >= 0
-                 ? delta_file_path(table->store, table->dir, add->path, &from, err)
+    int rc = asprintf(&to, "%s/%s", tiering->table->snapshot->metadata.id, relative) >= 0
+                 ? WEIR_OK
                  : no_memory(err);
+    to = rc == WEIR_OK ? to : NULL;
     rc = rc == WEIR_OK ? weir_store_open(tiering->cold, to, WEIR_STORE_ATOMIC, &file, err) : rc;
-    rc = rc == WEIR_OK ? copy_bytes(tiering, from, file, add->size_bytes, err) : rc;
+    rc = rc == WEIR_OK ? copy_bytes(tiering, from, file, size, err) : rc;
     rc = rc == WEIR_OK ? weir_store_file_sync(file, err) : rc;
     if (file != NULL) {
         int closed = weir_store_file_close(file, rc == WEIR_OK, rc == WEIR_OK ? err : NULL);
@@ -168,10 +146,63 @@ static int copy_file(struct tiering *tiering, const struct weir_delta_add *add, 
         rc = *logged != NULL ? WEIR_OK : no_memory(err);
     }
     weir_buffer_fini(&url);
-    free(relative);
-    free(from);
     free(to);
     return rc;
+}
+
+static int copy_file(struct tiering *tiering, const struct weir_delta_add *add, char **logged,
+                     struct weir_error *err) {
+    const struct weir_delta_table *table = tiering->table;
+    char *from = NULL;
+    if (is_tiered(tiering, add->path)) { /* its vector moves after it */
+        *logged = strdup(add->path);
+        return *logged != NULL ? WEIR_OK : no_memory(err);
+    }
+    char *relative = delta_uri_decode(add->path);
+    int rc = relative != NULL ? delta_file_path(table->store, table->dir, add->path, &from, err)
+                              : no_memory(err);
+    rc = rc == WEIR_OK ? copy_to(tiering, from, relative, add->size_bytes, logged, err) : rc;
+    free(relative);
+    free(from);
+    return rc;
+}
+
+/* The file a deletion vector lies in, once: it holds those of other files as well. */
+static int copy_vector(struct tiering *tiering, const struct weir_delta_add *add, char **logged,
+                       struct weir_error *err) {
+    const struct weir_delta_table *table = tiering->table;
+    struct weir_store_info info;
+    char *from = add->dv.storage_type == 'u' ? delta_dv_path(table->dir, &add->dv) : NULL;
+    if (add->dv.storage_type != 'u') {
+        return WEIR_OK;
+    }
+    for (int32_t i = 0; from != NULL && i < tiering->copy_count; i++) {
+        if (strcmp(tiering->copies[i].from, from) == 0) {
+            *logged = tiering->copies[i].logged;
+            free(from);
+            return WEIR_OK;
+        }
+    }
+    struct copied *copies =
+        realloc(tiering->copies, ((size_t)tiering->copy_count + 1) * sizeof(*copies));
+    tiering->copies = copies != NULL ? copies : tiering->copies;
+    if (from == NULL || copies == NULL) {
+        free(from);
+        return no_memory(err);
+    }
+    size_t skip = *table->dir != '\0' ? strlen(table->dir) + 1 : 0;
+    struct copied *copy = &copies[tiering->copy_count];
+    *copy = (struct copied){.from = from};
+    int rc = weir_store_stat(table->store, from, &info, err);
+    rc = rc == WEIR_OK ? copy_to(tiering, from, from + skip, info.size_bytes, &copy->logged, err)
+                       : rc;
+    if (rc != WEIR_OK) {
+        free(from);
+        return rc;
+    }
+    tiering->copy_count++;
+    *logged = copy->logged;
+    return WEIR_OK;
 }
 
 /* --- the commit ---------------------------------------------------------------------------- */
@@ -179,7 +210,7 @@ static int copy_file(struct tiering *tiering, const struct weir_delta_add *add, 
 /* The table's metadata with the place, where it lacks it. */
 static int put_root(const struct tiering *tiering, struct weir_buffer *actions) {
     const struct weir_delta_metadata *now = &tiering->table->snapshot->metadata;
-    if (weir_delta_metadata_property(now, ROOT_PROPERTY) != NULL) {
+    if (weir_delta_metadata_property(now, DELTA_TIER_ROOT) != NULL) {
         return WEIR_OK;
     }
     struct weir_delta_metadata next = *now;
@@ -191,7 +222,7 @@ static int put_root(const struct tiering *tiering, struct weir_buffer *actions) 
         next.configuration[i] = now->configuration[i];
     }
     next.configuration[next.configuration_count++] =
-        (struct weir_delta_pair){ROOT_PROPERTY, tiering->root};
+        (struct weir_delta_pair){DELTA_TIER_ROOT, tiering->root};
     int rc = weir_delta_metadata_format(&next, actions);
     free(next.configuration);
     return rc == WEIR_OK ? weir_buffer_append(actions, "\n", 1) : rc;
@@ -202,8 +233,7 @@ static int derive(struct tiering *tiering, struct weir_delta_tier_result *round,
                   struct weir_buffer *actions, struct weir_error *err) {
     int64_t now_ms = weir_clock_wall_us() / 1000;
     weir_buffer_clear(actions);
-    round->files = 0;
-    round->bytes = 0;
+    memset(round, 0, sizeof(*round));
     int rc = put_root(tiering, actions);
     for (int32_t i = 0; i < tiering->old.count && rc == WEIR_OK; i++) {
         const struct weir_delta_add *old = tiering->old.items[i];
@@ -211,13 +241,19 @@ static int derive(struct tiering *tiering, struct weir_delta_tier_result *round,
             continue;
         }
         struct weir_delta_add moved = *old;
+        bool whole = !is_tiered(tiering, old->path);
         moved.path = tiering->paths[i];
         moved.data_change = false;
+        if (tiering->vectors[i] != NULL) {
+            moved.dv.storage_type = 'p';
+            moved.dv.path_or_inline = tiering->vectors[i];
+        }
         rc = weir_delta_remove_format(old, now_ms, false, actions);
         rc = rc == WEIR_OK ? weir_delta_add_format(&moved, actions) : rc;
         rc = rc == WEIR_OK ? weir_buffer_append(actions, "\n", 1) : rc;
-        round->files++;
-        round->bytes += old->size_bytes;
+        round->files += whole;
+        round->vectors += !whole;
+        round->bytes += whole ? old->size_bytes : 0;
     }
     return rc == WEIR_OK ? rc : weir_error_set(err, rc, "tier: %s", weir_error_text(rc));
 }
@@ -233,7 +269,7 @@ static int commit(struct tiering *tiering, struct weir_error *err) {
     int rc = WEIR_OK;
     for (int32_t attempt = 1; rc == WEIR_OK; attempt++) {
         rc = derive(tiering, &round, &actions, err);
-        if (rc != WEIR_OK || round.files == 0) {
+        if (rc != WEIR_OK || round.files + round.vectors == 0) {
             break;
         }
         rc = delta_commit_actions(tiering->table, &body, err);
@@ -245,6 +281,7 @@ static int commit(struct tiering *tiering, struct weir_error *err) {
     if (rc == WEIR_OK) {
         tiering->result->files += round.files;
         tiering->result->bytes += round.bytes;
+        tiering->result->vectors += round.vectors;
     }
     weir_buffer_fini(&actions);
     return rc;
@@ -254,7 +291,16 @@ static void forget(struct tiering *tiering) {
     for (int32_t i = 0; tiering->paths != NULL && i < tiering->old.count; i++) {
         free(tiering->paths[i]);
     }
+    for (int32_t i = 0; i < tiering->copy_count; i++) {
+        free(tiering->copies[i].from);
+        free(tiering->copies[i].logged);
+    }
+    free(tiering->copies);
     free((void *)tiering->paths);
+    free((void *)tiering->vectors);
+    tiering->copies = NULL;
+    tiering->copy_count = 0;
+    tiering->vectors = NULL;
     tiering->paths = NULL;
     weir_delta_adds_fini(&tiering->old);
     memset(&tiering->old, 0, sizeof(tiering->old));
@@ -263,15 +309,17 @@ static void forget(struct tiering *tiering) {
 
 /* One commit's files; *more when there were any. */
 static int move_some(struct tiering *tiering, bool *more, struct weir_error *err) {
-    tiering->result->kept = 0;
     int rc = weir_delta_snapshot_each_file(tiering->table->snapshot, choose, tiering, err);
     *more = rc == WEIR_OK && tiering->old.count > 0;
     if (*more) {
         tiering->paths = calloc((size_t)tiering->old.count, sizeof(char *));
-        rc = tiering->paths != NULL ? WEIR_OK : no_memory(err);
+        tiering->vectors = calloc((size_t)tiering->old.count, sizeof(char *));
+        rc = tiering->paths != NULL && tiering->vectors != NULL ? WEIR_OK : no_memory(err);
     }
     for (int32_t i = 0; i < tiering->old.count && rc == WEIR_OK; i++) {
         rc = copy_file(tiering, tiering->old.items[i], &tiering->paths[i], err);
+        rc = rc == WEIR_OK ? copy_vector(tiering, tiering->old.items[i], &tiering->vectors[i], err)
+                           : rc;
     }
     rc = rc == WEIR_OK && *more ? commit(tiering, err) : rc;
     forget(tiering);

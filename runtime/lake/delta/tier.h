@@ -1,7 +1,8 @@
 #pragma once
-/* Old files in a second, cheaper store: a table's data files are copied there and the log names
- * them by absolute URLs from then on, as the protocol allows; what was in the table's folder goes
- * with the next vacuum past the retention. Row order, statistics and partition values stay.
+/* Old files in a second, cheaper store: a table's data files, and their deletion vectors, are
+ * copied there and the log names them by absolute URLs from then on, as the protocol allows; what
+ * was in the table's folder goes with the next vacuum past the retention, as do copies that no
+ * version names any more. Row order, statistics and partition values stay.
  *
  * The table remembers the place (property "weir.tierRoot"), and weir reads absolute paths below it
  * alone: a log cannot make it read any file. Spark reads them all; delta-rs, and what is built on
@@ -11,6 +12,8 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+#define DELTA_TIER_ROOT "weir.tierRoot"
 
 struct weir_delta_tier_options {
     const char *root;  /* a folder, made when absent, or a URL of another store */
@@ -24,7 +27,7 @@ struct weir_delta_tier_result {
     int64_t version;
     int64_t files;
     int64_t bytes;
-    int64_t kept; /* old, but with deletion vectors: an optimize makes them whole first */
+    int64_t vectors; /* of files that moved before */
 };
 
 /* WEIR_E_SCHEMA: the table's old files lie in another place. What a killed run copied is written
@@ -34,10 +37,18 @@ int weir_delta_tier(struct weir_delta_table *table, const struct weir_delta_tier
 
 /* Is this file of the log in the table's second store? */
 bool delta_is_tiered(const struct weir_delta_metadata *metadata, const char *logged);
-/* The store of such a file, opened, the caller's to destroy, and its path there, the caller's to
- * free. */
-int delta_tier_open(const struct weir_delta_metadata *metadata, const char *logged,
-                    struct weir_store **store, char **path, struct weir_error *err) WEIR_MUST_CHECK;
+/* Its path there, the caller's to free. */
+int delta_tier_path(const struct weir_delta_metadata *metadata, const char *logged, char **path,
+                    struct weir_error *err) WEIR_MUST_CHECK;
+/* The second store of a table that has one; the snapshot's, opened once. */
+int delta_tier_store(struct weir_delta_snapshot *snapshot, struct weir_store **store,
+                     struct weir_error *err) WEIR_MUST_CHECK;
+void delta_tier_close(struct weir_delta_snapshot *snapshot);
+/* Where a file of the log lies: the table's folder, or its second store. The store is the
+ * snapshot's, the path the caller's to free. */
+int delta_file_place(struct weir_delta_snapshot *snapshot, const char *logged,
+                     struct weir_store **store, char **path,
+                     struct weir_error *err) WEIR_MUST_CHECK;
 
 #ifdef __cplusplus
 }

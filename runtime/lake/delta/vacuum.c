@@ -10,8 +10,10 @@
 
 #include "core/clock.h"
 #include "core/fault.h"
+#include "core/log.h"
 #include "lake/delta/dv.h"
 #include "lake/delta/maintain.h"
+#include "lake/delta/tier.h"
 
 #define PENDING_MS (24ll * 3600 * 1000)
 #define LEFTOVER_MS (3600ll * 1000)
@@ -28,6 +30,7 @@ struct path_set {
 struct candidate {
     char *path;
     int64_t bytes;
+    bool cold; /* in the second store */
 };
 
 struct vacuum {
@@ -40,6 +43,8 @@ struct vacuum {
     struct candidate *candidates;
     size_t count;
     size_t capacity;
+    struct weir_store *store; /* that is walked */
+    bool cold;                /* it is the table's second one */
     struct weir_error *err;
 };
 
@@ -49,8 +54,8 @@ static int no_memory(struct weir_error *err) {
 
 /* --- what is needed ------------------------------------------------------------------------ */
 
-static uint64_t path_hash(const char *path) {
-    uint64_t hash = XXH64(path, strlen(path), 0);
+static uint64_t path_hash(const char *path, bool cold) {
+    uint64_t hash = XXH64(path, strlen(path), cold);
     return hash != 0 ? hash : 1;
 }
 
@@ -92,24 +97,38 @@ static int set_add(struct path_set *set, uint64_t hash, struct weir_error *err) 
     return WEIR_OK;
 }
 
+static int need_cold(struct vacuum *vacuum, const char *logged, struct weir_error *err) {
+    char *path = NULL;
+    int rc = delta_tier_path(&vacuum->table->snapshot->metadata, logged, &path, err);
+    rc = rc == WEIR_OK ? set_add(&vacuum->needed, path_hash(path, true), err) : rc;
+    free(path);
+    return rc;
+}
+
 static int need(struct vacuum *vacuum, const char *logged, const struct weir_delta_dv *dv,
                 struct weir_error *err) {
     const struct weir_delta_table *table = vacuum->table;
+    const struct weir_delta_metadata *metadata = &table->snapshot->metadata;
+    bool cold = delta_is_tiered(metadata, logged);
     char *path = NULL;
     struct weir_error inner;
-    int rc = delta_file_path(table->store, table->dir, logged, &path, &inner);
+    int rc = cold ? need_cold(vacuum, logged, &inner)
+                  : delta_file_path(table->store, table->dir, logged, &path, &inner);
     if (rc == WEIR_E_UNSUPPORTED) {
         rc = WEIR_OK; /* in another place: nothing of this folder */
     } else if (rc != WEIR_OK) {
         return weir_error_set(err, rc, "%s", inner.message);
     }
     if (path != NULL) {
-        rc = set_add(&vacuum->needed, path_hash(path), err);
+        rc = set_add(&vacuum->needed, path_hash(path, false), err);
         free(path);
+    }
+    if (rc == WEIR_OK && dv->storage_type == 'p' && delta_is_tiered(metadata, dv->path_or_inline)) {
+        rc = need_cold(vacuum, dv->path_or_inline, err);
     }
     if (rc == WEIR_OK && dv->storage_type == 'u') {
         path = delta_dv_path(table->dir, dv);
-        rc = path != NULL ? set_add(&vacuum->needed, path_hash(path), err)
+        rc = path != NULL ? set_add(&vacuum->needed, path_hash(path, false), err)
                           : weir_error_set(err, WEIR_E_CORRUPT,
                                            "vacuum: the deletion vector of %.200s has no name that "
                                            "can be read; nothing is deleted",
@@ -212,7 +231,7 @@ static int note_candidate(struct vacuum *vacuum, const char *path, int64_t bytes
     if (copy == NULL) {
         return no_memory(vacuum->err);
     }
-    vacuum->candidates[vacuum->count++] = (struct candidate){copy, bytes};
+    vacuum->candidates[vacuum->count++] = (struct candidate){copy, bytes, vacuum->cold};
     return WEIR_OK;
 }
 
@@ -242,10 +261,10 @@ static int visit_entry(void *context, const char *path, const struct weir_store_
     }
     vacuum->result->listed++;
     if (hidden || info->modified_ms >= vacuum->cutoff_ms ||
-        set_has(&vacuum->needed, path_hash(path))) {
+        set_has(&vacuum->needed, path_hash(path, vacuum->cold))) {
         return WEIR_OK;
     }
-    if (info->modified_ms >= vacuum->pending_ms) {
+    if (info->modified_ms >= vacuum->pending_ms && !vacuum->cold) { /* no ledger names copies */
         vacuum->result->pending++;
         return WEIR_OK;
     }
@@ -257,7 +276,7 @@ static int walk(struct vacuum *vacuum, const char *dir, int depth, struct weir_e
     struct folders folders = {.vacuum = vacuum};
     size_t before = vacuum->count;
     int64_t pending = vacuum->result->pending;
-    int rc = weir_store_list_dir(vacuum->table->store, dir, visit_entry, &folders, err);
+    int rc = weir_store_list_dir(vacuum->store, dir, visit_entry, &folders, err);
     if (rc == WEIR_OK && folders.is_table && depth > 0) {
         /* another table inside this one's folder: nothing of it is ours */
         while (vacuum->count > before) {
@@ -269,7 +288,7 @@ static int walk(struct vacuum *vacuum, const char *dir, int depth, struct weir_e
             rc = walk(vacuum, folders.paths[i], depth + 1, err);
         }
         if (rc == WEIR_OK && !vacuum->options->dry_run) {
-            rc = weir_store_sweep(vacuum->table->store, dir, LEFTOVER_MS, err);
+            rc = weir_store_sweep(vacuum->store, dir, LEFTOVER_MS, err);
         }
     }
     for (size_t i = 0; i < folders.count; i++) {
@@ -277,6 +296,36 @@ static int walk(struct vacuum *vacuum, const char *dir, int depth, struct weir_e
     }
     free(folders.paths);
     return rc;
+}
+
+/* Copies in the second store that no version needs: all lie in the folder of the table's id. The
+ * table's own folder does not wait for a store that cannot be reached. */
+static int walk_tier(struct vacuum *vacuum, struct weir_error *err) {
+    struct weir_delta_snapshot *snapshot = vacuum->table->snapshot;
+    if (weir_delta_metadata_property(&snapshot->metadata, DELTA_TIER_ROOT) == NULL) {
+        return WEIR_OK;
+    }
+    struct weir_error inner;
+    size_t before = vacuum->count;
+    int rc = delta_tier_store(snapshot, &vacuum->store, &inner);
+    if (rc == WEIR_OK) {
+        vacuum->cold = true;
+        rc = walk(vacuum, snapshot->metadata.id, 1, &inner);
+        vacuum->cold = false;
+    }
+    vacuum->store = vacuum->table->store;
+    if (rc == WEIR_OK || rc == WEIR_E_NOTFOUND) {
+        return WEIR_OK;
+    }
+    if (rc == WEIR_E_NOMEM) {
+        return weir_error_set(err, rc, "%s", inner.message);
+    }
+    while (vacuum->count > before) {
+        free(vacuum->candidates[--vacuum->count].path);
+    }
+    weir_log_warn("lake", "copies in the second store stay, it was not read table=%s error=\"%s\"",
+                  vacuum->table->dir, inner.message);
+    return WEIR_OK;
 }
 
 /* --- the deletions ------------------------------------------------------------------------- */
@@ -340,7 +389,8 @@ static int spare(struct vacuum *vacuum, struct weir_error *err) {
     }
     size_t kept = 0;
     for (size_t i = 0; i < vacuum->count; i++) {
-        if (rc == WEIR_OK && set_has(&vacuum->needed, path_hash(vacuum->candidates[i].path))) {
+        if (rc == WEIR_OK && set_has(&vacuum->needed, path_hash(vacuum->candidates[i].path,
+                                                                vacuum->candidates[i].cold))) {
             free(vacuum->candidates[i].path);
         } else {
             vacuum->candidates[kept++] = vacuum->candidates[i];
@@ -369,7 +419,9 @@ static int delete_files(struct vacuum *vacuum, struct weir_error *err) {
             options->tell(options->context, candidate->path, candidate->bytes);
         }
         if (!options->dry_run) {
-            rc = weir_store_remove(vacuum->table->store, candidate->path, err);
+            struct weir_store *store = vacuum->table->store;
+            rc = candidate->cold ? delta_tier_store(vacuum->table->snapshot, &store, err) : rc;
+            rc = rc == WEIR_OK ? weir_store_remove(store, candidate->path, err) : rc;
             if (rc == WEIR_OK && WEIR_FAULT(delta_vacuum_deleted)) {
                 rc = weir_error_set(err, WEIR_E_FAULT, "injected at delta_vacuum_deleted");
             }
@@ -414,7 +466,11 @@ int weir_delta_vacuum(struct weir_delta_table *table,
         rc = gather_needed(&vacuum, err);
     }
     if (rc == WEIR_OK) {
+        vacuum.store = table->store;
         rc = walk(&vacuum, table->dir, 0, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = walk_tier(&vacuum, err);
     }
     if (rc == WEIR_OK) {
         rc = spare(&vacuum, err);
