@@ -148,9 +148,11 @@ static int compact(struct delta_upkept *table, struct weir_sink_upkeep *counts,
         .stop = stopping,
         .context = table};
     int rc = rewrite(table, &options, counts, err);
-    if (rc == WEIR_OK && table->options.zorder_count > 0) {
+    if (rc == WEIR_OK && (table->options.zorder_count > 0 ||
+                          !large)) { /* by what the rules say, else by what the table does */
         options.zorder = (const char *const *)table->options.zorder;
         options.zorder_count = table->options.zorder_count;
+        options.clustered = table->options.zorder_count == 0;
         options.min_files = ORDERED_MIN;
         options.memory_bytes = ORDER_BYTES;
         rc = rewrite(table, &options, counts, err);

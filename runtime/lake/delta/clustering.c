@@ -1,15 +1,43 @@
-/* Which files need not be put in order again: those whose adds say in their tags that they are. A
- * Z-ORDER marks its files as others do, with an id of its own (ZCUBE_ID) and the columns of the
- * order (ZCUBE_ZORDER_BY). In the background a file is ordered once, with those that came when it
- * did, not with all before. */
+/* By what rows are put in order, and which files need not be again: those whose adds say in their
+ * tags that they are. A Z-ORDER marks its files as others do, with an id of its own (ZCUBE_ID) and
+ * the columns of the order (ZCUBE_ZORDER_BY). In the background a file is ordered once, with those
+ * that came when it did, not with all before. */
 #include <string.h>
 
 #include "lake/delta/compaction.h"
+#include "lake/delta/mapping.h"
 #include "lake/delta/text.h"
 
 #define ORDER_KEY "\"ZCUBE_ZORDER_BY\":"
 
 static const char layout_tags[] = "{\"weir.layout\":\"direct_lake\"}";
+
+int delta_clustering_order(struct weir_delta_compaction *compaction,
+                           struct weir_delta_snapshot *snapshot, struct weir_error *err) {
+    const struct weir_schema *schema;
+    const struct weir_delta_column *columns;
+    json_t *paths;
+    int rc = delta_clustering_paths(snapshot, &paths, err);
+    rc = rc == WEIR_OK ? weir_delta_snapshot_schema(snapshot, &schema, &columns, err) : rc;
+    for (size_t p = 0; rc == WEIR_OK && p < json_array_size(paths); p++) {
+        const json_t *path = json_array_get(paths, p);
+        const char *name = json_string_value(json_array_get(path, 0));
+        for (int32_t i = 0; name != NULL && json_array_size(path) == 1 && i < schema->count; i++) {
+            const struct weir_field *field = &schema->fields[i];
+            if (strcmp(columns[i].physical_name, name) == 0 && !weir_type_is_nested(field->type) &&
+                field->type != WEIR_TYPE_BOOL && field->type != WEIR_TYPE_BINARY &&
+                compaction->order_count < DELTA_ZORDER_COLUMNS_MAX) {
+                char *copy = strdup(field->name);
+                compaction->order[compaction->order_count] = copy;
+                compaction->order_count += copy != NULL;
+                rc = copy != NULL ? rc
+                                  : weir_error_set(err, WEIR_E_NOMEM, "optimize: out of memory");
+            }
+        }
+    }
+    json_decref(paths);
+    return rc;
+}
 
 static int put_tags(const struct weir_delta_optimize_options *options, struct weir_buffer *text,
                     struct weir_error *err) {

@@ -31,11 +31,13 @@ struct weir_delta_compaction {
     int32_t column_count;       /* of those; columns of row tracking follow */
     struct delta_tracking tracking;
     bool tracked;
-    char *tags;        /* of the new files, a JSON object; or NULL */
-    bool keep_outputs; /* a commit's outcome is unknown: its files stay */
+    char *order[DELTA_ZORDER_COLUMNS_MAX]; /* of a clustered table; owned */
+    int32_t order_count;
+    char *tags;                             /* of the new files, a JSON object; or NULL */
+    bool keep_outputs;                      /* a commit's outcome is unknown: its files stay */
+    struct weir_delta_optimize_options own; /* what options points to where it is made here */
     /* deleting old rows (expire.c) */
-    struct weir_delta_optimize_options own; /* what options points to then */
-    const char *expire_column;              /* NULL: all rows stay */
+    const char *expire_column; /* NULL: all rows stay */
     int64_t expire_before_us;
     int64_t expired_rows; /* left out by the writing */
 };
@@ -83,6 +85,11 @@ int delta_layout_seal(struct delta_layout *layout, struct weir_error *err) WEIR_
 /* Tags for the files this compaction writes, where it puts rows in order (clustering.c). */
 int delta_make_tags(struct weir_delta_compaction *compaction,
                     struct weir_error *err) WEIR_MUST_CHECK;
+/* The columns a clustered table is ordered by go into compaction->order; none where it is not
+ * clustered, or by what no file can be skipped by. */
+int delta_clustering_order(struct weir_delta_compaction *compaction,
+                           struct weir_delta_snapshot *snapshot,
+                           struct weir_error *err) WEIR_MUST_CHECK;
 /* The file is one of such a compaction. */
 bool delta_is_in_order(const struct weir_delta_compaction *compaction,
                        const struct weir_delta_add *add);

@@ -199,26 +199,39 @@ static bool find_leaf(const struct weir_field *field, const json_t *path, size_t
     return false;
 }
 
-int delta_clustering_leaves(const struct weir_delta_snapshot *snapshot,
-                            const struct weir_schema *physical, const bool *excluded,
-                            int32_t *leaves, struct weir_error *err) {
+int delta_clustering_paths(const struct weir_delta_snapshot *snapshot, json_t **paths,
+                           struct weir_error *err) {
     const char *configuration = NULL;
+    *paths = NULL;
     for (int32_t i = 0; i < snapshot->domain_count; i++) {
         if (strcmp(snapshot->domains[i].name, "delta.clustering") == 0) {
             configuration = snapshot->domains[i].configuration;
         }
     }
-    if (configuration == NULL || *leaves < 0) {
+    if (configuration == NULL) {
         return WEIR_OK;
     }
     json_t *root = json_loads(configuration, 0, NULL);
-    const json_t *columns = json_object_get(root, "clusteringColumns");
-    if (!json_is_array(columns)) {
-        json_decref(root);
+    *paths = json_incref(json_object_get(root, "clusteringColumns"));
+    json_decref(root);
+    if (!json_is_array(*paths)) {
+        json_decref(*paths);
+        *paths = NULL;
         return weir_error_set(err, WEIR_E_CORRUPT,
                               "the table's clustering (domain delta.clustering) is unreadable: %s",
                               configuration);
     }
+    return WEIR_OK;
+}
+
+int delta_clustering_leaves(const struct weir_delta_snapshot *snapshot,
+                            const struct weir_schema *physical, const bool *excluded,
+                            int32_t *leaves, struct weir_error *err) {
+    json_t *columns;
+    if (*leaves < 0) {
+        return WEIR_OK;
+    }
+    int rc = delta_clustering_paths(snapshot, &columns, err);
     for (size_t c = 0; c < json_array_size(columns); c++) {
         int32_t leaf = 0;
         for (int32_t i = 0; i < physical->count; i++) {
@@ -229,8 +242,8 @@ int delta_clustering_leaves(const struct weir_delta_snapshot *snapshot,
             }
         }
     }
-    json_decref(root);
-    return WEIR_OK;
+    json_decref(columns);
+    return rc;
 }
 
 bool delta_has_writer_feature(const struct weir_delta_protocol *protocol, const char *feature) {

@@ -1,6 +1,8 @@
 #pragma once
 /* What a data file owes to a table beyond its rows: the names and ids of column mapping, statistics
  * of clustering columns, values for columns that have a default. */
+#include <jansson.h>
+
 #include "lake/delta/table_state.h"
 
 /* "name", "id", or NULL without column mapping. */
@@ -19,6 +21,10 @@ const char *delta_mapping_name(struct weir_delta_snapshot *snapshot, const char 
 int delta_clustering_leaves(const struct weir_delta_snapshot *snapshot,
                             const struct weir_schema *physical, const bool *excluded,
                             int32_t *leaves, struct weir_error *err) WEIR_MUST_CHECK;
+/* The JSON list of paths, by the names in files, that the table is clustered by; NULL where it is
+ * not. The caller's reference. */
+int delta_clustering_paths(const struct weir_delta_snapshot *snapshot, json_t **paths,
+                           struct weir_error *err) WEIR_MUST_CHECK;
 /* Gives the last `count` columns of `schema_string` ids above `*max_id`, which is moved on, and
  * names of their own. */
 int delta_mapping_assign(const char *schema_string, int32_t count, int64_t *max_id,

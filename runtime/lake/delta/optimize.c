@@ -8,6 +8,7 @@
 #include "core/clock.h"
 #include "core/fault.h"
 #include "lake/delta/compaction.h"
+#include "lake/delta/mapping.h"
 #include "lake/delta/row_tracking.h"
 #include "lake/delta/text.h"
 #include "lake/delta/where.h"
@@ -69,6 +70,10 @@ static bool lays_out_all(const struct weir_delta_compaction *compaction) {
 /* A table a file has too little of, or dead rows in; in the background, one to put in order. */
 static bool is_candidate(const struct weir_delta_compaction *compaction,
                          const struct weir_delta_add *add) {
+    if (compaction->options->clustered && !compaction->options->tiered) {
+        return !delta_is_in_order(compaction, add) || add->dv.storage_type != 0 ||
+               add->size_bytes < full_size(compaction);
+    }
     if (compaction->options->zorder_count > 0) {
         return !compaction->options->tiered ||
                (add->size_bytes >= full_size(compaction) && !delta_is_in_order(compaction, add));
@@ -190,6 +195,10 @@ static int order_partition(struct weir_delta_compaction *compaction,
                            const struct weir_delta_add **files, size_t count,
                            struct weir_error *err) {
     const struct weir_delta_optimize_options *options = compaction->options;
+    if (options->clustered && count == 1 && delta_is_in_order(compaction, files[0]) &&
+        files[0]->dv.storage_type == 0) {
+        return WEIR_OK; /* what is left over waits for more */
+    }
     if (options->max_bytes == 0) {
         return delta_compaction_add(compaction, files, count, err);
     }
@@ -326,6 +335,18 @@ int weir_delta_compaction_plan(struct weir_delta_table *table,
     struct weir_delta_compaction *compaction = NULL;
     *out = NULL;
     int rc = delta_compaction_create(table, "optimize", options, &compaction, err);
+    if (rc == WEIR_OK && options->clustered) {
+        rc = delta_clustering_order(compaction, table->snapshot, err);
+        compaction->own = *options;
+        compaction->own.zorder = (const char *const *)compaction->order;
+        compaction->own.zorder_count = compaction->order_count;
+        compaction->own.clustered = compaction->order_count > 0;
+        compaction->options = &compaction->own;
+        if (rc != WEIR_OK || (compaction->order_count == 0 && options->tiered)) {
+            weir_delta_compaction_destroy(compaction);
+            return rc;
+        }
+    }
     if (rc == WEIR_OK) {
         rc = check_zorder(compaction, err);
     }
@@ -364,6 +385,9 @@ void weir_delta_compaction_destroy(struct weir_delta_compaction *compaction) {
     weir_schema_unref(compaction->schema);
     free(compaction->positions);
     free(compaction->tags);
+    for (int32_t i = 0; i < compaction->order_count; i++) {
+        free(compaction->order[i]);
+    }
     if (compaction->pool != NULL) {
         weir_pool_destroy(compaction->pool);
     }
@@ -397,7 +421,9 @@ static int put_group(struct weir_delta_compaction *compaction, const struct delt
     for (int32_t i = 0; i < group->outputs.count && rc == WEIR_OK; i++) {
         struct weir_delta_add *add = group->outputs.items[i];
         add->data_change = compaction->expire_column != NULL;
+        add->clustering_provider = compaction->options->clustered ? "weir" : NULL;
         rc = weir_delta_add_format(add, actions);
+        add->clustering_provider = NULL; /* of its own memory it has none */
         rc = rc == WEIR_OK ? weir_buffer_append(actions, "\n", 1) : rc;
         result->bytes_added += add->size_bytes;
         result->rows += delta_add_rows(add);
@@ -453,7 +479,11 @@ static int describe(const struct weir_delta_compaction *compaction,
     }
     int rc = weir_buffer_append_text(parameters, "{\"predicate\":");
     rc = rc == WEIR_OK ? delta_put_names(parameters, &options->where, options->where != NULL) : rc;
-    rc = rc == WEIR_OK ? weir_buffer_append_text(parameters, ",\"zOrderBy\":") : rc;
+    rc = rc == WEIR_OK
+             ? weir_buffer_append_text(parameters, options->clustered
+                                                       ? ",\"zOrderBy\":\"[]\",\"clusterBy\":"
+                                                       : ",\"zOrderBy\":")
+             : rc;
     rc = rc == WEIR_OK ? delta_put_names(parameters, options->zorder, options->zorder_count) : rc;
     rc = rc == WEIR_OK ? weir_buffer_printf(parameters, ",\"auto\":\"%s\"}",
                                             options->tiered ? "true" : "false")
@@ -587,9 +617,20 @@ int weir_delta_optimize(struct weir_delta_table *table,
                         const struct weir_delta_optimize_options *options,
                         struct weir_delta_optimize_result *result, struct weir_error *err) {
     int32_t lost_runs = 0;
+    struct weir_delta_optimize_options clustered = *options;
+    json_t *paths;
     memset(result, 0, sizeof(*result));
     result->version = table->snapshot->version;
-    int rc = WEIR_OK;
+    int rc = delta_clustering_paths(table->snapshot, &paths, err);
+    if (rc == WEIR_OK && json_array_size(paths) > 0 && options->zorder_count == 0 &&
+        !options->direct_lake) {
+        clustered.clustered = true;
+        options = &clustered;
+    }
+    json_decref(paths);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
     for (;;) {
         struct weir_delta_compaction *compaction;
         rc = weir_delta_compaction_plan(table, options, &compaction, err);
@@ -609,7 +650,8 @@ int weir_delta_optimize(struct weir_delta_table *table,
         lost_runs += lost;
         /* ordering is done once, but for what was lost; and a run that gains nothing is the last */
         if (rc != WEIR_OK || lost_runs == LOST_RUNS_MAX ||
-            (!lost && (options->zorder_count > 0 || options->direct_lake || !fewer))) {
+            (!lost &&
+             (options->zorder_count > 0 || options->clustered || options->direct_lake || !fewer))) {
             break;
         }
     }

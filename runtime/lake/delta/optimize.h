@@ -29,6 +29,9 @@ struct weir_delta_optimize_options {
     const char *where;         /* on partition columns (where.h), or NULL */
     const char *const *zorder; /* columns, or NULL: files are only made larger */
     int32_t zorder_count;
+    bool clustered;            /* in the order of the columns the table is clustered by (domain
+                                  delta.clustering): files that are not in it yet; *out is NULL where it is
+                                  not clustered */
     int64_t target_file_bytes; /* 0: delta.targetFileSize, else 1 GiB */
     int64_t max_bytes;         /* of input to one commit; 0: 16 GiB. Z-ORDER: 0 is no bound */
     int32_t min_files;         /* small files a partition must have to be touched; 0: 2 */
@@ -92,7 +95,8 @@ int weir_delta_expire_plan(struct weir_delta_table *table,
                            struct weir_delta_compaction **out,
                            struct weir_error *err) WEIR_MUST_CHECK;
 
-/* All of it, commit after commit until nothing is left to do. Groups lost to other writers are
+/* All of it, commit after commit until nothing is left to do; a clustered table is put in its
+ * order, incrementally, where no other is asked for. Groups lost to other writers are
  * tried again, in the end given up: *result tells. */
 int weir_delta_optimize(struct weir_delta_table *table,
                         const struct weir_delta_optimize_options *options,
