@@ -6,6 +6,8 @@
 
 #include "core/log.h"
 #include "decode/decoder.h"
+#include "lake/delta/alter.h"
+#include "lake/delta/convert.h"
 
 enum { PAD_TEXT = 3, BATCH_BYTES_MAX = 16 << 20 };
 
@@ -116,9 +118,11 @@ static bool same_type(const struct weir_field *a, const struct weir_field *b) {
     return same;
 }
 
-/* All columns of `before` are in `after` as they were, or may be null now. */
+/* All columns of `before` are in `after` as they were, of a wider type, or may be null now; *wider
+ * says whether one has another type. */
 static int check_growth(const char *name, const struct weir_schema *before,
-                        const struct weir_schema *after, struct weir_error *err) {
+                        const struct weir_schema *after, bool *wider, struct weir_error *err) {
+    *wider = false;
     for (int32_t i = 0; i < before->count; i++) {
         const struct weir_field *old = &before->fields[i];
         int32_t at = weir_schema_find(after, old->name);
@@ -127,15 +131,18 @@ static int check_growth(const char *name, const struct weir_schema *before,
                                   "%s loses column `%s`; restart the pipeline to let it go", name,
                                   old->name);
         }
-        if (!same_type(old, &after->fields[at])) {
+        bool same = same_type(old, &after->fields[at]);
+        *wider = *wider || !same;
+        if (!same && !weir_delta_widens(old, &after->fields[at])) {
             struct weir_buffer type;
             weir_buffer_init(&type, 4096);
             const char *text = weir_field_format_type(&after->fields[at], &type) == WEIR_OK
                                    ? weir_buffer_text(&type)
                                    : NULL;
             int rc = weir_error_set(err, WEIR_E_CONFIG,
-                                    "column `%s` of %s would become %s; columns are added while "
-                                    "the pipeline runs, their types change at a restart",
+                                    "column `%s` of %s would become %s; columns are added, and get "
+                                    "wider types, while the pipeline runs; other types are for a "
+                                    "restart",
                                     old->name, name, text != NULL ? text : "another type");
             weir_buffer_fini(&type);
             return rc;
@@ -160,7 +167,8 @@ int evolve_check_source(struct weir_source *source, const struct weir_plan_sourc
                               "the columns of source %s changed; restart to read them",
                               after->name);
     }
-    int rc = check_growth(after->name, before->schema, after->schema, err);
+    bool wider;
+    int rc = check_growth(after->name, before->schema, after->schema, &wider, err);
     for (int32_t i = 0; rc == WEIR_OK && i < after->schema->count; i++) {
         const struct weir_field *field = &after->schema->fields[i];
         if (!field->nullable && field->default_json == NULL &&
@@ -174,11 +182,17 @@ int evolve_check_source(struct weir_source *source, const struct weir_plan_sourc
     return rc;
 }
 
-int evolve_check_dataset(const struct weir_dataset *before, const struct weir_dataset *after,
-                         struct weir_error *err) {
-    return weir_schema_equal(before->schema, after->schema)
-               ? WEIR_OK
-               : check_growth(after->name, before->schema, after->schema, err);
+int evolve_check_dataset(struct weir_pipeline *p, const struct weir_dataset *before,
+                         const struct weir_dataset *after, struct weir_error *err) {
+    if (weir_schema_equal(before->schema, after->schema)) {
+        return WEIR_OK;
+    }
+    bool wider;
+    int rc = check_growth(after->name, before->schema, after->schema, &wider, err);
+    return rc == WEIR_OK && wider
+               ? weir_sinks_takes(p->sinks, (int32_t)((uintptr_t)before->sink - 1), after->schema,
+                                  err)
+               : rc;
 }
 
 /* --- the change --------------------------------------------------------------------------------
@@ -252,6 +266,23 @@ static int make_pad(struct weir_pool *pool, struct weir_schema *missing, int32_t
     return rc;
 }
 
+static bool other_type(const struct weir_field *a, const struct weir_field *b) {
+    return a->type != b->type || a->precision != b->precision || a->scale != b->scale;
+}
+
+static int take_column(struct weir_batch *made, int32_t i, struct weir_batch *parent, int32_t at,
+                       struct weir_error *err) {
+    const struct weir_field *to = &made->schema->fields[i];
+    const struct weir_field *from = &parent->schema->fields[at];
+    const struct weir_delta_column plain = {.physical_name = from->name, .field_id = -1};
+    int rc = weir_batch_borrow(made, i, parent, at);
+    if (rc != WEIR_OK || !other_type(to, from)) {
+        return rc;
+    }
+    return delta_convert_column(to, &plain, from, &parent->columns[at], parent->rows, made,
+                                &made->columns[i], err);
+}
+
 static int widen(struct weir_pool *pool, struct weir_schema *full, struct weir_batch *from,
                  struct weir_batch **out, struct weir_error *err) {
     struct weir_schema *missing = weir_schema_create();
@@ -272,7 +303,7 @@ static int widen(struct weir_pool *pool, struct weir_schema *full, struct weir_b
         int32_t at = weir_schema_find(from->schema, full->fields[i].name);
         struct weir_batch *parent = at >= 0 ? from : pad;
         at = at >= 0 ? at : weir_schema_find(missing, full->fields[i].name);
-        rc = weir_batch_borrow(made, i, parent, at);
+        rc = take_column(made, i, parent, at, err);
     }
     if (rc == WEIR_OK) {
         made->rows = from->rows;
@@ -285,12 +316,21 @@ static int widen(struct weir_pool *pool, struct weir_schema *full, struct weir_b
     return rc;
 }
 
+/* Columns are only added, get wider, or may be null: as many, of the same types, are the same. */
+static bool is_of(const struct weir_batch *batch, const struct weir_schema *full) {
+    bool same = batch->schema->count >= full->count;
+    for (int32_t i = 0; same && i < full->count; i++) {
+        same = batch->schema == full || !other_type(&batch->schema->fields[i], &full->fields[i]);
+    }
+    return same;
+}
+
 int evolve_batch(struct weir_pool *pool, const struct weir_plan_source *source,
                  struct weir_batch **batch, struct weir_error *err) {
     struct weir_schema *full = source->full_schema;
     struct weir_batch *wide = NULL;
-    if ((*batch)->rows == 0 || (*batch)->schema->count >= full->count) {
-        return WEIR_OK; /* columns are only added, or may be null: as many are the same */
+    if ((*batch)->rows == 0 || is_of(*batch, full)) {
+        return WEIR_OK;
     }
     int rc = widen(pool, full, *batch, &wide, err);
     if (rc != WEIR_OK) {

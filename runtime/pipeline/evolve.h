@@ -2,7 +2,8 @@
 /* Columns that change while the pipeline runs. A writer of a registry brings fields the columns
  * lack, or a schema file gains some: the rule set is loaded anew (reload.c) with the wider columns
  * and takes over at a seal. Batches that lanes decoded before are widened here. Only growth is
- * taken live; the table's new columns travel with the first files that hold them. */
+ * taken live: columns that are added, may be null, or get a wider type where their table takes it;
+ * the table's new columns travel with the first files that hold them. */
 #include "pipeline/internal.h"
 
 /* Columns that come from outside the files: those a registry holds. */
@@ -26,14 +27,14 @@ int evolve_ask(struct evolve_outside *list, int32_t count, struct weir_error *er
 int evolve_check_source(struct weir_source *source, const struct weir_plan_source *before,
                         const struct weir_plan_source *after,
                         struct weir_error *err) WEIR_MUST_CHECK;
-int evolve_check_dataset(const struct weir_dataset *before, const struct weir_dataset *after,
-                         struct weir_error *err) WEIR_MUST_CHECK;
+int evolve_check_dataset(struct weir_pipeline *p, const struct weir_dataset *before,
+                         const struct weir_dataset *after, struct weir_error *err) WEIR_MUST_CHECK;
 /* Loop, right after a seal, sinks bound: what `after` and its plan have more goes to sinks and
  * sources. */
 int evolve_apply(struct weir_pipeline *p, struct weir_graph *after, const struct weir_plan *plan,
                  struct weir_error *err) WEIR_MUST_CHECK;
-/* A batch decoded into fewer columns than the source has gets the others, by default or
- * null. */
+/* A batch decoded into fewer columns than the source has gets the others, by default or null, and
+ * those of a narrower type are widened. */
 int evolve_batch(struct weir_pool *pool, const struct weir_plan_source *source,
                  struct weir_batch **batch, struct weir_error *err) WEIR_MUST_CHECK;
 

@@ -146,6 +146,9 @@ static int queue_effect(void *context, uint64_t record, uint64_t kind, struct we
 
 /* --- sinks ------------------------------------------------------------------------------------ */
 
+#define QUARANTINE "quarantine."
+#define TYPE_WIDENING "delta.enableTypeWidening"
+
 static bool stopping(void *context) {
     struct weir_pipeline *p = context;
     return atomic_load(&p->failed);
@@ -156,8 +159,25 @@ static bool draining(void *context) {
     return atomic_load(&p->stop);
 }
 
-static int add_sink(struct weir_pipeline *p, const char *name, struct weir_schema *schema,
-                    const struct weir_plan_sink *into, struct weir_error *err) {
+/* A quarantine has the columns of what it is for, and its table gets wider types with that one's.
+ */
+static bool widens_with(struct weir_graph *graph, const char *name) {
+    const struct weir_dataset *of =
+        graph != NULL && strncmp(name, QUARANTINE, sizeof(QUARANTINE) - 1) == 0
+            ? weir_graph_find(graph, name + sizeof(QUARANTINE) - 1)
+            : NULL;
+    for (int32_t i = 0; of != NULL && of->into != NULL && i < of->into->property_count; i++) {
+        if (strcmp(of->into->properties[i].name, TYPE_WIDENING) == 0 &&
+            strcmp(of->into->properties[i].value, "true") == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int add_sink(struct weir_pipeline *p, struct weir_graph *graph, const char *name,
+                    struct weir_schema *schema, const struct weir_plan_sink *into,
+                    struct weir_error *err) {
     struct weir_sink_partition partitions[16];
     int32_t count = into != NULL ? into->partition_count : 0;
     for (int32_t i = 0; i < count && i < 16; i++) {
@@ -169,6 +189,9 @@ static int add_sink(struct weir_pipeline *p, const char *name, struct weir_schem
     for (int32_t i = 0; i < property_count && i < 16; i++) {
         properties[i].name = into->properties[i].name;
         properties[i].value = into->properties[i].value;
+    }
+    if (property_count == 0 && widens_with(graph, name)) {
+        properties[property_count++] = (struct weir_sink_property){TYPE_WIDENING, "true"};
     }
     struct weir_sink_config config = {
         .kind = into != NULL && into->kind != NULL ? into->kind : "delta",
@@ -200,7 +223,7 @@ static int add_sink(struct weir_pipeline *p, const char *name, struct weir_schem
         .zorder_count = into != NULL ? into->zorder_count : 0,
         .direct_lake = into != NULL && into->direct_lake,
         .together = p->command != NULL,
-        .lazy = strncmp(name, "quarantine.", 11) == 0,
+        .lazy = strncmp(name, QUARANTINE, sizeof(QUARANTINE) - 1) == 0,
         .memory_bytes = (size_t)48 << 20,
         .stop = stopping,
         .draining = draining,
@@ -223,7 +246,7 @@ int pipeline_bind_sinks(struct weir_pipeline *p, struct weir_graph *graph, struc
             }
         }
         if (found < 0) {
-            int rc = add_sink(p, dataset->name, dataset->schema, dataset->into, err);
+            int rc = add_sink(p, graph, dataset->name, dataset->schema, dataset->into, err);
             if (rc != WEIR_OK) {
                 return rc;
             }
@@ -464,7 +487,7 @@ static int add_orphans(struct weir_pipeline *p, struct recovering *r,
         }
         if (!known) {
             p->orphans[p->orphan_count++] = written->name;
-            rc = add_sink(p, written->name, NULL, &written->into, err);
+            rc = add_sink(p, NULL, written->name, NULL, &written->into, err);
             written->name = NULL;
         }
     }

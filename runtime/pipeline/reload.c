@@ -364,7 +364,7 @@ static int check_compatible(struct weir_pipeline *p, struct version *v, struct w
                                   "where %s is written changed; restart the pipeline",
                                   dataset->name);
         }
-        int rc = written ? evolve_check_dataset(before, dataset, err) : WEIR_OK;
+        int rc = written ? evolve_check_dataset(p, before, dataset, err) : WEIR_OK;
         if (rc != WEIR_OK) {
             return rc;
         }

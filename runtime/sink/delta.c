@@ -38,7 +38,9 @@ struct delta_sink {
     struct weir_store *store;
     pthread_mutex_t lock; /* guards `table`: the worker looks at it where the applier moves it on */
     struct weir_delta_table *table;
-    bool columns_due; /* under the lock: rows merged from now on may have more */
+    uint32_t table_changes;  /* atomic: how often others changed the table's columns */
+    uint32_t writer_changes; /* worker's: of them the writer knows */
+    bool columns_due;        /* under the lock: rows merged from now on may have more */
     struct delta_upkept upkept;
     struct weir_delta_writer *writer; /* worker's, as are the next */
     struct delta_changes *changes;
@@ -95,23 +97,26 @@ static void destroy(void *self) {
 }
 
 /* The table's schema: the rows', but where they are merged what became of each is no column. */
-static int make_table_schema(struct delta_sink *sink) {
-    struct weir_schema *schema = sink->config.schema;
-    if (schema == NULL) {
+static int table_schema_of(const struct delta_sink *sink, struct weir_schema *schema,
+                           struct weir_schema **out) {
+    *out = NULL;
+    if (schema == NULL || sink->config.key_count == 0) {
+        *out = schema != NULL ? weir_schema_ref(schema) : NULL;
         return WEIR_OK;
     }
-    if (sink->config.key_count == 0) {
-        sink->table_schema = weir_schema_ref(schema);
-        return WEIR_OK;
-    }
-    sink->table_schema = weir_schema_create();
-    int rc = sink->table_schema != NULL ? WEIR_OK : WEIR_E_NOMEM;
+    struct weir_schema *made = weir_schema_create();
+    int rc = made != NULL ? WEIR_OK : WEIR_E_NOMEM;
     for (int32_t i = 0; i < schema->count && rc == WEIR_OK; i++) {
         if (!delta_changes_is_note(&schema->fields[i])) {
-            rc = weir_schema_add(sink->table_schema, &schema->fields[i]);
+            rc = weir_schema_add(made, &schema->fields[i]);
         }
     }
+    *out = made;
     return rc;
+}
+
+static int make_table_schema(struct delta_sink *sink) {
+    return table_schema_of(sink, sink->config.schema, &sink->table_schema);
 }
 
 /* Copies what says how rows are merged; the config keeps the copies. */
@@ -222,17 +227,21 @@ static int add_columns(struct delta_sink *sink, struct weir_error *err) {
     return rc;
 }
 
+static struct weir_delta_create_options options_of(const struct delta_sink *sink) {
+    return (struct weir_delta_create_options){
+        .schema = sink->table_schema,
+        .partitions = sink->delta_partitions,
+        .partition_count = sink->config.partition_count,
+        .properties = sink->properties,
+        .property_count = sink->config.property_count,
+    };
+}
+
 /* With the lock held. */
 static int ensure_table(struct delta_sink *sink, struct weir_error *err) {
     int rc = WEIR_OK;
     if (sink->table == NULL) {
-        struct weir_delta_create_options options = {
-            .schema = sink->table_schema,
-            .partitions = sink->delta_partitions,
-            .partition_count = sink->config.partition_count,
-            .properties = sink->properties,
-            .property_count = sink->config.property_count,
-        };
+        const struct weir_delta_create_options options = options_of(sink);
         if (WEIR_FAULT(delta_before_create)) {
             rc = weir_error_set(err, WEIR_E_FAULT, "injected at delta_before_create");
         } else if (sink->config.schema == NULL) {
@@ -304,10 +313,36 @@ static int duties(void *self, struct weir_schema *schema, struct weir_delta_duti
     return rc == WEIR_OK ? rc : weir_error_wrap(err, "%s", sink->config.name);
 }
 
+/* Whether columns get other types while the pipeline runs is the table's to say, as it is now. */
+static int takes(void *self, struct weir_schema *schema, struct weir_error *err) {
+    struct delta_sink *sink = self;
+    struct weir_schema *wanted;
+    if (table_schema_of(sink, schema, &wanted) != WEIR_OK) {
+        weir_schema_unref(wanted);
+        return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", sink->config.name);
+    }
+    struct weir_delta_create_options options = options_of(sink);
+    options.schema = wanted;
+    pthread_mutex_lock(&sink->lock);
+    int rc = sink->table != NULL ? weir_delta_table_refresh(sink->table, err) : WEIR_OK;
+    if (rc == WEIR_OK && sink->table != NULL) {
+        rc = weir_delta_table_takes(sink->table, &options, err);
+    }
+    pthread_mutex_unlock(&sink->lock);
+    weir_schema_unref(wanted);
+    return rc == WEIR_OK ? rc : weir_error_wrap(err, "%s", sink->config.name);
+}
+
+/* One made for the columns the table has now: others may have changed them since. */
 static int open_writer(struct delta_sink *sink, struct weir_error *err) {
-    if (sink->writer != NULL) {
+    uint32_t changes = __atomic_load_n(&sink->table_changes, __ATOMIC_ACQUIRE);
+    if (sink->writer != NULL &&
+        (changes == sink->writer_changes || weir_delta_writer_rows(sink->writer) > 0)) {
         return WEIR_OK;
     }
+    weir_delta_writer_destroy(sink->writer); /* sealed: it holds nothing */
+    sink->writer = NULL;
+    sink->writer_changes = changes;
     struct weir_delta_writer_options options = {.memory_bytes = sink->config.memory_bytes,
                                                 .judged = true,
                                                 .target_file_bytes =
@@ -488,6 +523,16 @@ static int overwrite(struct delta_sink *sink, const struct weir_schema *columns,
                          : rc;
 }
 
+/* Tells the worker that rows to come are better written by a new writer. With the lock held. */
+static void note_changes(struct delta_sink *sink, bool own) {
+    uint32_t changes = weir_delta_table_schema_changes(sink->table);
+    if (changes != __atomic_load_n(&sink->table_changes, __ATOMIC_RELAXED) && !own) {
+        weir_log_info("sink", "another writer changed the columns, going on table=%s",
+                      sink->config.name);
+    }
+    __atomic_store_n(&sink->table_changes, changes, __ATOMIC_RELEASE);
+}
+
 /* Of several records only where all are rows. */
 static int apply_records(struct delta_sink *sink, const struct weir_sink_record *records,
                          int32_t count, struct weir_error *err) {
@@ -546,7 +591,11 @@ static int apply_records(struct delta_sink *sink, const struct weir_sink_record 
                           sink->config.name, merged.unknown);
         }
     }
+    bool columns_came = columns != NULL;
     weir_schema_unref(columns);
+    if (sink->table != NULL) {
+        note_changes(sink, columns_came);
+    }
     pthread_mutex_unlock(&sink->lock);
     if (rc == WEIR_OK) {
         delta_upkeep_notice(&sink->upkept, merges ? 1 : adds.count);
@@ -608,6 +657,7 @@ const struct weir_sink_ops weir_sink_delta = {
     .start = start,
     .duties = duties,
     .write = write_rows,
+    .takes = takes,
     .evolve = evolve,
     .seal = seal,
     .held = held,

@@ -450,9 +450,9 @@ static void free_effect(json_t *head, struct weir_batch **batches, int32_t count
     json_decref(head);
 }
 
-int delta_changes_apply(struct weir_delta_table *table, const void *effect, size_t size,
-                        const struct weir_delta_commit_options *commit,
-                        struct weir_delta_merge_result *result, struct weir_error *err) {
+static int apply_once(struct weir_delta_table *table, const void *effect, size_t size,
+                      const struct weir_delta_commit_options *commit,
+                      struct weir_delta_merge_result *result, struct weir_error *err) {
     struct how how = {.options = {.commit = *commit}};
     struct weir_batch **batches = NULL;
     int32_t count = 0;
@@ -461,6 +461,7 @@ int delta_changes_apply(struct weir_delta_table *table, const void *effect, size
     int rc = pool != NULL
                  ? read_effect(table, effect, size, pool, &how, &head, &batches, &count, err)
                  : no_memory(err);
+    memset(result, 0, sizeof(*result));
     if (rc == WEIR_OK) {
         how.options.pool = pool;
         rc = weir_delta_merge(table, batches, count, &how.options, result, err);
@@ -469,6 +470,16 @@ int delta_changes_apply(struct weir_delta_table *table, const void *effect, size
     if (pool != NULL) {
         weir_pool_destroy(pool);
     }
+    return rc;
+}
+
+int delta_changes_apply(struct weir_delta_table *table, const void *effect, size_t size,
+                        const struct weir_delta_commit_options *commit,
+                        struct weir_delta_merge_result *result, struct weir_error *err) {
+    int rc;
+    do { /* rows are fitted to the table again, when others changed its columns meanwhile */
+        rc = apply_once(table, effect, size, commit, result, err);
+    } while (rc == WEIR_E_CONFLICT && result->columns_changed);
     return rc;
 }
 

@@ -122,6 +122,9 @@ struct weir_sink_ops {
     /* Worker. The batch is borrowed. May block on the disk. Not idempotent. */
     int (*write)(void *self, struct weir_batch *batch, const int32_t *sel, int32_t count,
                  struct weir_error *err);
+    /* Loop thread, after start, or NULL (none): whether columns may get the wider types this schema
+     * has, and nothing that is written stands against it. */
+    int (*takes)(void *self, struct weir_schema *schema, struct weir_error *err);
     /* Worker, between a seal and the first rows after it: rows to come have this schema, which
      * holds all columns of the one before. Makes nothing visible: what must change outside goes
      * with the next effect. NULL: columns change at a restart only. */

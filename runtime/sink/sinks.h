@@ -79,6 +79,8 @@ int weir_sinks_write(struct weir_sinks *sinks, int32_t sink, struct weir_batch *
                      const int32_t *sel, int32_t count, struct weir_error *err) WEIR_MUST_CHECK;
 /* Loop, right after a seal: rows to come of this sink have the schema (a reference is taken).
  * WEIR_E_UNSUPPORTED where the kind cannot change. */
+int weir_sinks_takes(struct weir_sinks *sinks, int32_t sink, struct weir_schema *schema,
+                     struct weir_error *err) WEIR_MUST_CHECK;
 int weir_sinks_evolve(struct weir_sinks *sinks, int32_t sink, struct weir_schema *schema,
                       struct weir_error *err) WEIR_MUST_CHECK;
 /* Loop thread: ends the epoch in every sink; each answers by hooks.sealed (at once, on this thread,

@@ -2,15 +2,16 @@
 before and after alike; rows recorded under a column's old name and not committed yet arrive under its new one. Spark judges in the long tier."""
 import decimal
 import json
-import os
-import pathlib
 import signal
-import sys
+import urllib.parse
 
 import deltalake
+import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from test_cli import wait_until
 from test_maintain import actions, by_weir, operations, weir
 
 PIPELINE = """\
@@ -137,10 +138,163 @@ def test_changes_that_cannot_be_are_refused_by_name(project, change, told):
     assert told in weir(project.binary, "alter", path, *change, code=1).stderr and len(operations(path)) == 2
 
 
-@pytest.mark.skipif(os.environ.get("WEIR_SPARK") != "1", reason="Spark is asked for with WEIR_SPARK=1 (make test-long)")
-def test_spark_reads_columns_that_were_renamed_dropped_and_widened(project):
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "services"))
-    import spark as service
+class Live:
+    """The pipeline, running; rows land one file at a time, and are waited for."""
+
+    def __init__(self, project):
+        self.project, self.path, self.landed = project, project.root / "lake/silver/sale", 0
+        self.process = project.start("run", "pipelines/shop.lua")
+
+    def land(self, *rows, into=None):
+        self.landed += 1
+        land(self.project, f"live-{self.landed}", *rows)
+        wanted = {row["id"] for row in rows}
+        wait_until(lambda: wanted <= {int(row["id"]) for row in ours(self.project, self.path)} or self.process.poll() is not None)
+        assert self.process.poll() is None, self.process.communicate()
+
+    def alter(self, *change):
+        weir(self.project.binary, "alter", self.path, *change)
+
+    def end(self):
+        self.process.send_signal(signal.SIGTERM)
+        out, err = self.process.communicate(timeout=60)
+        assert self.process.returncode == 0, out + err
+        return out + err
+
+
+@pytest.fixture
+def live(project):
+    made = []
+
+    def start():
+        made.append(Live(project))
+        wait_until(lambda: made[0].path.exists() or made[0].process.poll() is not None)
+        return made[0]
+    yield start
+    if made and made[0].process.poll() is None:  # a test that failed
+        made[0].process.kill()
+        made[0].process.communicate()
+
+
+def by_duckdb(path, version, columns):
+    """The files of a version, as DuckDB reads them together: narrower types become wider ones."""
+    live = {}
+    for number in range(version + 1):
+        for action in actions(path, number):
+            live.update({action["add"]["path"]: True} if "add" in action else {action["remove"]["path"]: False} if "remove" in action else {})
+    files = [str(path / urllib.parse.unquote(name)) for name, there in live.items() if there]
+    found = duckdb.sql(f"select {columns} from read_parquet({files}, union_by_name=true, hive_partitioning=false) order by id")
+    return found.types, found.fetchall()
+
+
+@pytest.mark.parametrize("mode", ["append", "merge"])
+def test_columns_renamed_and_widened_by_another_process_while_rows_flow(project, live, mode):
+    how = ('mode = "merge"', 'key = "id",') if mode == "merge" else ('partition_by = { "day" }', "")
+    prepare(project, {"id": "long", "day": "string", "qty": "int"}, *how)
+    running = live()
+    running.land({"id": 1, "day": "mon", "qty": 5})
+    running.alter("--rename", "qty=count,day=date")
+    running.land({"id": 2, "day": "tue", "qty": 6})
+    wanted = [{"id": 1, "date": "mon", "count": 5}, {"id": 2, "date": "tue", "count": 6}, {"id": 3, "date": "mon", "count": 7}, {"id": 4, "date": "tue", "count": 8}]
+    assert ours(project, running.path) == wanted[:2] == by_deltalake(running.path)
+    running.alter("--widen", "count=int64")
+    running.land({"id": 3, "day": "mon", "qty": 7})
+    running.land({"id": 4, "day": "tue", "qty": 8})
+    running.end()
+    assert ours(project, running.path) == wanted
+    types, found = by_duckdb(running.path, len(operations(running.path)) - 1, "id, qty")
+    assert [str(kind) for kind in types] == ["BIGINT", "BIGINT"] and found == [(row["id"], row["count"]) for row in wanted]
+    added = [action["add"] for version in range(len(operations(running.path))) for action in actions(running.path, version) if "add" in action]
+    types = [pq.read_schema(running.path / urllib.parse.unquote(add["path"])).field("qty").type for add in added]
+    assert types[0] == pa.int32() and types[-1] == pa.int64(), "files to come have the type the table has"
+    if mode == "append":
+        assert all(set(add["partitionValues"]) == {"day"} for add in added), "the name that files have"
+
+
+def test_a_column_another_process_drops_stops_who_writes_it_and_no_other(project, live):
+    prepare(project, {"id": "long", "note": "string", "qty": "int"})
+    running = live()
+    running.land({"id": 1, "note": "a", "qty": 5})
+    running.alter("--drop", "note")
+    land(project, "late", {"id": 2, "note": "b", "qty": 6})
+    out, err = running.process.communicate(timeout=60)
+    assert running.process.returncode == 1 and "removed column note of table silver/sale, which is written here" in out + err
+    assert ours(project, running.path) == [{"id": 1, "qty": 5}]
+    prepare(project, {"id": "long", "qty": "int"})  # what was recorded arrives; nobody writes the column from now on
+    project.run("pipelines/shop.lua")
+    assert ours(project, running.path) == [{"id": 1, "qty": 5}, {"id": 2, "qty": 6}] == by_deltalake(running.path)
+    prepare(project, {"id": "long"})
+    land(project, "later", {"id": 3})
+    process = project.start("run", "pipelines/shop.lua")
+    wait_until(lambda: len(ours(project, running.path)) == 3)
+    weir(project.binary, "alter", running.path, "--drop", "qty")
+    land(project, "last", {"id": 4})
+    wait_until(lambda: len(ours(project, running.path)) == 4 or process.poll() is not None)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, out + err
+    assert ours(project, running.path) == [{"id": n} for n in range(1, 5)] == by_deltalake(running.path)
+
+
+WIDE = 'map = function(e, o) o.sold = e.qty * %s end, columns = { sold = "%s" },'
+
+
+@pytest.mark.parametrize("table", ["follows", "altered", "refuses"])
+def test_a_reload_whose_columns_get_a_wider_type(project, live, table):
+    prepare(project, {"id": "long", "qty": "int"}, 'properties = { ["delta.enableTypeWidening"] = "true" }' if table == "follows" else "", WIDE % (1, "int32"))
+    running = live()
+    running.land({"id": 1, "qty": 5})
+    if table == "altered":
+        running.alter("--widen", "sold=int64")
+    project.write("rules/sale.lua", project.root.joinpath("rules/sale.lua").read_text().replace("int32", "int64").replace("* 1 ", "* 1000000000 "))
+    if table == "refuses":
+        wait_until(lambda: "weir table alter --widen" in (project.weir("status", "pipelines/shop.lua", "--json").json()["note"] or ""))
+        running.land({"id": 2, "qty": 6})
+        running.end()
+        assert [row["sold"] for row in ours(project, running.path)] == [5, 6]
+        return
+    told = [2]
+
+    def wide():
+        running.land({"id": told[0], "qty": 6})
+        told[0] += 1
+        return ours(project, running.path)[-1]["sold"] == 6000000000
+    wait_until(wide)
+    running.end()
+    rows = ours(project, running.path)
+    assert rows[0] == {"id": 1, "qty": 5, "sold": 5} and {row["sold"] for row in rows[1:]} <= {6, 6000000000}
+    types, found = by_duckdb(running.path, len(operations(running.path)) - 1, "id, sold")
+    assert str(types[1]) == "BIGINT" and found == [(row["id"], row["sold"]) for row in rows]
+    again = project.weir("run", "pipelines/shop.lua", "--until-end")
+    assert again.code == 0 and ours(project, running.path) == rows, again
+
+
+def test_a_schema_file_whose_types_get_wider_while_rows_flow(project, live):
+    """Rows decoded a moment before are widened; bronze and silver follow."""
+    properties = 'properties = { ["delta.enableTypeWidening"] = "true" }'
+    prepare(project, {"id": "long", "qty": "int"}, properties)
+    project.write("pipelines/shop.lua", PIPELINE.replace("into = none", "into = delta { %s }" % properties))
+    running = live()
+    running.land({"id": 1, "qty": 5})
+    schema = project.root / "schemas/sale.avsc"
+    project.write("schemas/sale.avsc", schema.read_text().replace('"int"', '"long"'))
+    told = [2]
+
+    def wide():  # until then it does not fit, and is in quarantine
+        told[0] += 1
+        land(project, f"wide-{told[0]}", {"id": told[0], "qty": 6000000000 + told[0]})
+        land(project, f"tail-{told[0]}", {"id": 100000 + told[0], "qty": 1})
+        wait_until(lambda: any(int(row["id"]) == 100000 + told[0] for row in ours(project, running.path)) or running.process.poll() is not None)
+        return any(row["qty"] > 6000000000 for row in ours(project, running.path))
+    wait_until(wide)
+    running.end()
+    rows = ours(project, running.path)
+    assert rows[0] == {"id": 1, "qty": 5} and all(row["qty"] == 6000000000 + row["id"] for row in rows if 1 < row["id"] < 100000)
+    bronze = by_weir(project.binary, project.root / "lake/bronze/sale")
+    assert sorted(int(row["id"]) for row in bronze) == [int(row["id"]) for row in rows]
+
+
+def test_spark_reads_columns_that_were_renamed_dropped_and_widened(spark, project):
     path = project.root / "lake/silver/sale"
     prepare(project, FIRST, 'partition_by = { "day" }')
     land(project, "1", {"id": 1, "day": "mon", "qty": 5, "note": "a"})
@@ -149,12 +303,8 @@ def test_spark_reads_columns_that_were_renamed_dropped_and_widened(project):
     prepare(project, {"id": "long", "date": "string", "count": "long"}, 'partition_by = { "date" }')
     land(project, "2", {"id": 2, "date": "tue", "count": 9000000000})
     project.run("pipelines/shop.lua")
-    session = service.start()
-    try:
-        assert session.sql(f"select id, date, count from delta.`{path}` order by id") == [
-            {"id": 1, "date": "mon", "count": 5}, {"id": 2, "date": "tue", "count": 9000000000}]
-        session.sql(f"insert into delta.`{path}` (id, date, count) values (3, 'wed', 10)")
-        session.sql(f"alter table delta.`{path}` rename column count to pieces")
-    finally:
-        session.stop()
+    assert spark.sql(f"select id, date, count from delta.`{path}` order by id") == [
+        {"id": 1, "date": "mon", "count": 5}, {"id": 2, "date": "tue", "count": 9000000000}]
+    spark.sql(f"insert into delta.`{path}` (id, date, count) values (3, 'wed', 10)")
+    spark.sql(f"alter table delta.`{path}` rename column count to pieces")
     assert ours(project, path)[2] == {"id": 3, "date": "wed", "pieces": 10} and ours(project, path)[0]["pieces"] == 5

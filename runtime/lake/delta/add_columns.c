@@ -86,6 +86,9 @@ static int format_columns(struct weir_delta_table *table, const struct weir_fiel
                    weir_delta_widens(&have->fields[at], &fields[i]) &&
                    delta_widens_by_itself(table, fields[i].name)) {
             widened++;
+        } else if (strcmp(have->fields[at].name, fields[i].name) == 0 &&
+                   weir_delta_widens(&fields[i], &have->fields[at])) {
+            relaxed += fields[i].nullable && !have->fields[at].nullable; /* rows are fitted */
         } else if (strcmp(have->fields[at].name, fields[i].name) != 0 ||
                    !delta_same_type(&have->fields[at], &fields[i])) {
             rc =

@@ -1,7 +1,6 @@
 /* One attempt at one version, and what follows when it is lost. */
 #include "lake/delta/commit.h"
-#include "lake/delta/alter.h"
-#include "lake/delta/duties.h"
+#include "lake/delta/follow.h"
 #include "lake/delta/maintain.h"
 #include "lake/delta/mapping.h"
 #include "lake/delta/row_tracking.h"
@@ -221,78 +220,6 @@ bool delta_same_type(const struct weir_field *a, const struct weir_field *b) {
     return same;
 }
 
-/* Files made for `table->schema_string` still fit the table: every column is there with its type,
- * or a wider one, to which readers cast. */
-static int check_schema(struct weir_delta_table *table, struct weir_error *err) {
-    const struct weir_delta_metadata *metadata = &table->snapshot->metadata;
-    if (strcmp(metadata->schema_string, table->schema_string) == 0) {
-        return WEIR_OK;
-    }
-    struct weir_schema *made_for = NULL;
-    struct weir_delta_column *columns = NULL;
-    const struct weir_schema *now;
-    int rc = weir_delta_schema_parse(table->schema_string, &made_for, &columns, err);
-    if (rc == WEIR_OK) {
-        rc = weir_delta_snapshot_schema(table->snapshot, &now, NULL, err);
-    }
-    for (int32_t i = 0; rc == WEIR_OK && i < made_for->count; i++) {
-        const struct weir_field *field = &made_for->fields[i];
-        int32_t at = weir_schema_find(now, field->name);
-        if (at < 0 || (!delta_same_type(field, &now->fields[at]) &&
-                       !weir_delta_widens(field, &now->fields[at]))) {
-            rc =
-                weir_error_set(err, WEIR_E_SCHEMA,
-                               "another writer %s column %s of table %s; restart with the schema "
-                               "the table has now, or change it back",
-                               at < 0 ? "removed" : "changed the type of", field->name, table->dir);
-        }
-    }
-    for (int32_t i = 0; rc == WEIR_OK && i < now->count; i++) {
-        if (!now->fields[i].nullable && weir_schema_find(made_for, now->fields[i].name) < 0) {
-            rc = weir_error_set(err, WEIR_E_SCHEMA,
-                                "another writer added column %s, which may not be null, to table "
-                                "%s; add it to the stream",
-                                now->fields[i].name, table->dir);
-        }
-    }
-    if (made_for != NULL) {
-        weir_delta_columns_free(columns, made_for->count);
-        weir_schema_unref(made_for);
-    }
-    return rc;
-}
-
-/* Rows were judged by the constraints the table had; one more, or another, is not theirs. */
-static int check_duties(struct weir_delta_table *table, struct weir_error *err) {
-    char *now = weir_delta_duties_text(&table->snapshot->metadata);
-    int rc = now != NULL && table->duties != NULL
-                 ? WEIR_OK
-                 : weir_error_set(err, WEIR_E_NOMEM, "commit: out of memory");
-    if (rc == WEIR_OK && strcmp(now, table->duties) != 0 && strcmp(now, "{}") != 0) {
-        rc = weir_error_set(err, WEIR_E_SCHEMA,
-                            "another writer changed what rows of table %s must hold: constraints "
-                            "and generated columns were %.300s and are %.300s; restart, so that "
-                            "rows are judged by those",
-                            table->dir, table->duties, now);
-    }
-    free(now);
-    return rc;
-}
-
-static int check_identity(struct weir_delta_table *table, struct weir_error *err) {
-    const struct weir_delta_metadata *metadata = &table->snapshot->metadata;
-    if (strcmp(metadata->id, table->id) != 0) {
-        return weir_error_set(
-            err, WEIR_E_SCHEMA,
-            "table %s was dropped and made anew by another writer (its id changed "
-            "from %s to %s); restart to write to the new one",
-            table->dir, table->id, metadata->id);
-    }
-    int rc = weir_delta_check_appendable(&table->snapshot->protocol, metadata, err);
-    rc = rc == WEIR_OK ? check_schema(table, err) : rc;
-    return rc == WEIR_OK ? check_duties(table, err) : rc;
-}
-
 int delta_commit_rebase(struct weir_delta_table *table, int32_t attempt,
                         const struct weir_delta_commit_options *options, struct weir_error *err) {
     if (options != NULL && options->stop != NULL && options->stop(options->stop_context)) {
@@ -317,7 +244,7 @@ int delta_commit_rebase(struct weir_delta_table *table, int32_t attempt,
 
 int weir_delta_table_refresh(struct weir_delta_table *table, struct weir_error *err) {
     int rc = weir_delta_snapshot_refresh(table->snapshot, err);
-    return rc == WEIR_OK ? check_identity(table, err) : rc;
+    return rc == WEIR_OK ? delta_table_follow(table, err) : rc;
 }
 
 /* A table held for long may have lost, to another writer's cleanup, the very entries this snapshot
@@ -343,7 +270,7 @@ static int notice_cleanup(struct weir_delta_table *table, struct weir_error *err
         if (rc == WEIR_OK) {
             weir_delta_snapshot_destroy(snapshot);
             table->snapshot = fresh;
-            rc = check_identity(table, err);
+            rc = delta_table_follow(table, err);
         }
     }
     return rc;

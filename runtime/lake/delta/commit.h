@@ -60,6 +60,11 @@ int weir_delta_table_open_or_create(struct weir_store *store, const char *dir,
                                     const struct weir_delta_create_options *options,
                                     bool may_add_columns, struct weir_delta_table **out,
                                     struct weir_error *err) WEIR_MUST_CHECK;
+/* Whether an open table takes rows of `options`, as weir_delta_table_open_or_create would have it
+ * with may_add_columns. */
+int weir_delta_table_takes(const struct weir_delta_table *table,
+                           const struct weir_delta_create_options *options,
+                           struct weir_error *err) WEIR_MUST_CHECK;
 void weir_delta_table_close(struct weir_delta_table *table);
 
 /* The held snapshot, at the last version this table read or wrote. Borrowed. */
@@ -68,6 +73,10 @@ struct weir_store *weir_delta_table_store(struct weir_delta_table *table);
 const char *weir_delta_table_dir(const struct weir_delta_table *table);
 int weir_delta_table_refresh(struct weir_delta_table *table,
                              struct weir_error *err) WEIR_MUST_CHECK;
+
+/* How often other writers changed the columns since it was opened: rows to come are better written
+ * by a new weir_delta_writer, which gives them the names and types the table has now. */
+uint32_t weir_delta_table_schema_changes(const struct weir_delta_table *table);
 
 /* True when the writer should give up (shutdown). Asked before each retry. */
 typedef bool weir_delta_stop(void *context);

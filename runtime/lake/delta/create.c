@@ -10,6 +10,7 @@
 #include "lake/delta/alter.h"
 #include "lake/delta/alter_schema.h"
 #include "lake/delta/duties.h"
+#include "lake/delta/follow.h"
 #include "lake/delta/maintain.h"
 #include "lake/delta/mapping.h"
 #include "lake/delta/schema_json.h"
@@ -150,6 +151,7 @@ void weir_delta_table_close(struct weir_delta_table *table) {
         free(table->id);
         free(table->schema_string);
         free(table->duties);
+        delta_table_writes_fini(table);
         free(table);
     }
 }
@@ -505,7 +507,8 @@ static int compare_schema(const struct weir_delta_table *table, const struct wei
         if (wider && may_add && delta_widens_by_itself(table, field->name)) {
             continue;
         }
-        if (!delta_same_type(field, &have->fields[at])) {
+        if (!delta_same_type(field, &have->fields[at]) &&
+            !weir_delta_widens(field, &have->fields[at])) { /* narrower rows are fitted */
             return other_type(table, field, &have->fields[at], wider, err);
         }
         if (field->nullable && !have->fields[at].nullable && !may_add) {
@@ -561,6 +564,34 @@ static int compare_partitions(const struct weir_delta_table *table, char *const 
                       metadata->partition_count > 1 ? ", …" : "");
 }
 
+static int compare(const struct weir_delta_table *table,
+                   const struct weir_delta_create_options *options, bool may_add,
+                   struct weir_error *err) {
+    struct weir_schema *want = NULL;
+    const struct weir_schema *have;
+    char **names = partition_names(options);
+    int rc = names != NULL ? weir_delta_table_schema(options, &want, err)
+                           : weir_error_set(err, WEIR_E_NOMEM, "open table: out of memory");
+    if (rc == WEIR_OK) {
+        rc = weir_delta_snapshot_schema(table->snapshot, &have, NULL, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = compare_schema(table, have, want, may_add, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = compare_partitions(table, names, options->partition_count, want, err);
+    }
+    free_names(names, options->partition_count);
+    weir_schema_unref(want);
+    return rc;
+}
+
+int weir_delta_table_takes(const struct weir_delta_table *table,
+                           const struct weir_delta_create_options *options,
+                           struct weir_error *err) {
+    return compare(table, options, true, err);
+}
+
 int weir_delta_table_open_or_create(struct weir_store *store, const char *dir,
                                     const struct weir_delta_create_options *options,
                                     bool may_add_columns, struct weir_delta_table **out,
@@ -577,22 +608,7 @@ int weir_delta_table_open_or_create(struct weir_store *store, const char *dir,
     if (rc != WEIR_OK) {
         return rc;
     }
-    struct weir_schema *want = NULL;
-    const struct weir_schema *have;
-    char **names = partition_names(options);
-    rc = names != NULL ? weir_delta_table_schema(options, &want, err)
-                       : weir_error_set(err, WEIR_E_NOMEM, "open table: out of memory");
-    if (rc == WEIR_OK) {
-        rc = weir_delta_snapshot_schema(table->snapshot, &have, NULL, err);
-    }
-    if (rc == WEIR_OK) {
-        rc = compare_schema(table, have, want, may_add_columns, err);
-    }
-    if (rc == WEIR_OK) {
-        rc = compare_partitions(table, names, options->partition_count, want, err);
-    }
-    free_names(names, options->partition_count);
-    weir_schema_unref(want);
+    rc = compare(table, options, may_add_columns, err);
     if (rc != WEIR_OK) {
         weir_delta_table_close(table);
         return rc;

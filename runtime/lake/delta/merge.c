@@ -1,5 +1,6 @@
 /* What is fixed for a merge, its attempts, and what its commit does to the held snapshot. */
 #include "lake/delta/merge.h"
+#include "lake/delta/follow.h"
 #include "lake/delta/maintain.h"
 
 #include <inttypes.h>
@@ -345,6 +346,7 @@ int weir_delta_merge(struct weir_delta_table *table, struct weir_batch *const *c
     merge.result = result = result != NULL ? result : &dropped;
     memset(result, 0, sizeof(*result));
     weir_buffer_init(&merge.actions, ACTIONS_BYTES_MAX);
+    const uint32_t schema_changes = table->schema_changes;
     int rc = WEIR_OK;
     if (change_count > 0) {
         rc = delta_check_maintainable(table, "merge", err);
@@ -356,6 +358,9 @@ int weir_delta_merge(struct weir_delta_table *table, struct weir_batch *const *c
     }
     if (rc == WEIR_OK && change_count > 0) {
         rc = read_changes(&merge, changes, change_count, options, err);
+    }
+    if (rc == WEIR_OK && change_count > 0) {
+        rc = delta_table_writes(table, changes[0]->schema, err);
     }
     while (rc == WEIR_OK && change_count > 0) {
         if (already_there(&merge)) {
@@ -373,6 +378,10 @@ int weir_delta_merge(struct weir_delta_table *table, struct weir_batch *const *c
         }
         rc = delta_commit_rebase(table, result->commit.attempts, &options->commit, err);
         forget_table(&merge);
+        if (rc == WEIR_OK && table->schema_changes != schema_changes) {
+            result->columns_changed = true;
+            rc = weir_error_set(err, WEIR_E_CONFLICT, "another writer changed the table's columns");
+        }
     }
     result->commit.version = table->snapshot->version;
     forget_table(&merge);

@@ -53,6 +53,7 @@ struct weir_delta_merge_result {
     int64_t unknown;  /* columns left out of rows that had no value before: null */
     int64_t files_read;
     int64_t files_changed;
+    bool columns_changed; /* by another writer meanwhile: WEIR_E_CONFLICT, fit the changes anew */
 };
 
 /* WEIR_E_SCHEMA: no such key, or a type that cannot be one. The rest as weir_delta_append. */

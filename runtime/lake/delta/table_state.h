@@ -10,7 +10,10 @@ struct weir_delta_table {
     char *id;            /* metaData.id when opened */
     char *schema_string; /* the schema the caller's files were made for */
     char *duties;        /* weir_delta_duties_text when opened */
-    uint64_t random;     /* jitter */
+    char **written;      /* columns of files to come, by the names in files (follow.h) */
+    int32_t written_count;
+    uint32_t schema_changes;
+    uint64_t random; /* jitter */
 };
 
 /* Same type text, nested fields included. */

@@ -10,6 +10,8 @@
 #include "core/clock.h"
 #include "core/fault.h"
 #include "lake/delta/duties.h"
+#include "lake/delta/fit.h"
+#include "lake/delta/follow.h"
 #include "lake/delta/mapping.h"
 #include "lake/delta/partition.h"
 #include "lake/delta/stats.h"
@@ -49,6 +51,7 @@ struct weir_delta_writer {
     char *dir;
     char *folder;               /* in front of every partition's */
     struct weir_schema *schema; /* under the names files have */
+    struct weir_schema *fitted; /* rows under the table's names and types; NULL: they have them */
     int32_t *field_ids;
     struct weir_delta_duties *duties; /* or NULL */
     bool judged;
@@ -135,21 +138,31 @@ static int choose_codec(struct weir_delta_writer *writer,
     return WEIR_OK;
 }
 
+/* The caller's name for a column, which the table may have renamed. */
+static int32_t find_rows_column(const struct weir_schema *rows, const struct weir_schema *schema,
+                                const char *name) {
+    int32_t at = weir_schema_find(schema, name);
+    return at >= 0 ? at : weir_schema_find(rows, name);
+}
+
 static int choose_partitions(struct weir_delta_writer *writer, struct weir_delta_snapshot *snapshot,
-                             const struct weir_schema *schema,
+                             const struct weir_schema *rows, const struct weir_schema *schema,
                              const struct weir_delta_partition *partitions, int32_t count,
                              struct weir_error *err) {
     static const char *const tail[] = {"", "_date", "_hour"};
     for (int32_t i = 0; i < count; i++) {
         struct delta_partition_column *column = &writer->partitions[i];
-        column->index = weir_schema_find(schema, partitions[i].column);
+        column->index = find_rows_column(rows, schema, partitions[i].column);
         column->transform = partitions[i].transform;
         if (column->index < 0) {
             return weir_error_set(err, WEIR_E_SCHEMA, "partition_by: there is no column %s",
                                   partitions[i].column);
         }
         char *name = NULL;
-        if (asprintf(&name, "%s%s", partitions[i].column, tail[column->transform]) < 0) {
+        const char *own = column->transform == WEIR_DELTA_IDENTITY
+                              ? schema->fields[column->index].name
+                              : partitions[i].column;
+        if (asprintf(&name, "%s%s", own, tail[column->transform]) < 0) {
             return no_memory(err);
         }
         column->name = strdup(delta_mapping_name(snapshot, name));
@@ -253,11 +266,20 @@ int weir_delta_writer_create(struct weir_delta_table *table, const struct weir_s
     writer->stats_leaves = (int32_t)int_property(metadata, "delta.dataSkippingNumIndexedCols", 32);
     writer->stats_chars =
         (int32_t)int_property(metadata, "delta.dataSkippingStringPrefixLength", 32);
+    const struct weir_schema *rows = schema;
     uint32_t table_size = 16;
     while (table_size < (uint32_t)writer->slot_max * 2) {
         table_size *= 2;
     }
     writer->table_mask = table_size - 1;
+    if (!options->as_is && options->folder == NULL) { /* rows of a stream */
+        rc = weir_delta_fit_schema(table->snapshot, schema, &writer->fitted, err);
+        schema = writer->fitted != NULL ? writer->fitted : schema;
+        rc = rc == WEIR_OK ? delta_table_writes(table, schema, err) : rc;
+    }
+    if (rc != WEIR_OK) {
+        goto out;
+    }
     rc = choose_duties(writer, table, options, &schema, err);
     if (rc != WEIR_OK) {
         goto out;
@@ -280,7 +302,8 @@ int weir_delta_writer_create(struct weir_delta_table *table, const struct weir_s
     }
     rc = choose_codec(writer, options, metadata, err);
     if (rc == WEIR_OK) {
-        rc = choose_partitions(writer, table->snapshot, schema, partitions, partition_count, err);
+        rc = choose_partitions(writer, table->snapshot, rows, schema, partitions, partition_count,
+                               err);
     }
     if (rc == WEIR_OK) {
         rc = delta_mapping_schema(table->snapshot, schema, &writer->schema, &writer->field_ids,
@@ -346,6 +369,7 @@ void weir_delta_writer_destroy(struct weir_delta_writer *writer) {
     }
     weir_buffer_fini(&writer->key);
     weir_schema_unref(writer->schema);
+    weir_schema_unref(writer->fitted);
     weir_delta_duties_destroy(writer->duties);
     free(writer->field_ids);
     free(writer->stats_skipped);
@@ -749,12 +773,9 @@ static int check_rows(struct weir_delta_writer *writer, struct weir_batch *batch
     return rc;
 }
 
-int weir_delta_writer_append(struct weir_delta_writer *writer, struct weir_batch *batch,
-                             const int32_t *sel, int32_t count, struct weir_error *err) {
+static int append_judged(struct weir_delta_writer *writer, struct weir_batch *batch,
+                         const int32_t *sel, int32_t count, struct weir_error *err) {
     struct weir_batch *full = NULL;
-    if (count <= 0) {
-        return WEIR_OK;
-    }
     if (writer->duties == NULL) {
         return append_rows(writer, batch, sel, count, err);
     }
@@ -763,6 +784,18 @@ int weir_delta_writer_append(struct weir_delta_writer *writer, struct weir_batch
                        : rc;
     rc = rc == WEIR_OK ? append_rows(writer, full, sel, count, err) : rc;
     weir_batch_unref(full);
+    return rc;
+}
+
+int weir_delta_writer_append(struct weir_delta_writer *writer, struct weir_batch *batch,
+                             const int32_t *sel, int32_t count, struct weir_error *err) {
+    struct weir_batch *fitted = NULL;
+    if (count <= 0 || writer->fitted == NULL) {
+        return count > 0 ? append_judged(writer, batch, sel, count, err) : WEIR_OK;
+    }
+    int rc = weir_delta_fit_batch(batch, writer->fitted, &fitted, err);
+    rc = rc == WEIR_OK ? append_judged(writer, fitted, sel, count, err) : rc;
+    weir_batch_unref(fitted);
     return rc;
 }
 
