@@ -7,6 +7,13 @@ if pcall(require, "weir.native") then
     return require "weir.native"
 end
 
+-- Each spec file begins without the modules of those before it, but what was declared and loaded for C stays.
+local kept = debug.getregistry()
+if kept["weir.spec"] then
+    package.loaded["weir.native"] = kept["weir.spec"]
+    return kept["weir.spec"]
+end
+
 local root = os.getenv "WEIR_SOURCE_DIR" or "."
 
 local function read(path)
@@ -43,7 +50,7 @@ local function library()
         .. "script/instrument script/source_lib script/host_lib script/schema_lib script/string_lib script/pattern"):gmatch "%S+" do
         sources[#sources + 1] = ("%s/runtime/%s.c"):format(root, name)
     end
-    local stub = os.tmpname() .. ".c"
+    local stub = out .. ".c"
     local file = assert(io.open(stub, "wb"))
     file:write [[
 #include <stdint.h>
@@ -174,5 +181,5 @@ end
 native.abi_version = 1
 native.math, native.pow = math, math.pow
 
-package.loaded["weir.native"] = native
+package.loaded["weir.native"], kept["weir.spec"] = native, native
 return native

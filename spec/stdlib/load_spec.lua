@@ -17,6 +17,12 @@ local HEAD = 'return stream "silver.sale" { from = "bronze.sale", time = { field
 
 local folders = {}
 
+teardown(function()
+    for _, folder in ipairs(folders) do
+        os.execute("rm -rf " .. folder)
+    end
+end)
+
 local function project(files)
     local root = os.tmpname()
     os.remove(root)
@@ -65,12 +71,6 @@ local function says(entry, message, suggestion)
 end
 
 describe("the loader", function()
-    teardown(function()
-        for _, folder in ipairs(folders) do
-            os.execute("rm -rf " .. folder)
-        end
-    end)
-
     it("makes the plan of the simplest stream", function()
         local plan = plan_of(HEAD .. 'expectations = { expect "has id" { not_null "event_id" } } }')
         local stream = plan.streams[1]

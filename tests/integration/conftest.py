@@ -10,6 +10,14 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 TIMEOUT_S = 120
+LONG = os.environ.get("WEIR_LONG") == "1"  # make test-long: every case of what `make test` proves with some
+
+
+def some(cases, count):
+    """The first cases in `make test`, all of them in `make test-long`."""
+    cases = list(cases)
+    return cases if LONG else cases[:count]
+
 
 sys.path.insert(0, str(ROOT / "tests/bench"))  # the crash tests use the bench's events
 sys.path.insert(0, str(ROOT / "tests/services"))  # real servers

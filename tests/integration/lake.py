@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import functools
 import math
 
 import deltalake
@@ -11,6 +12,16 @@ import pyarrow.dataset
 import pyarrow.parquet
 
 RELATIVE = 1e-9
+
+
+@functools.cache
+def instance():
+    return duckdb.connect()
+
+
+def duck():
+    """A connection of its own to the one DuckDB of the session: opening another costs more than most of what is asked of it."""
+    return instance().cursor()
 
 
 def by_deltalake(path):
@@ -27,7 +38,7 @@ def by_duckdb(path):
     table, files = files_of(path)
     if not files:
         return by_deltalake(path)
-    database = duckdb.connect()
+    database = duck()
     database.execute("SET TimeZone = 'UTC'")
     return database.sql("SELECT * FROM read_parquet($files, union_by_name = true)", params={"files": files}).to_arrow_table()
 
@@ -106,7 +117,7 @@ def assert_same_rows(actual, expected, columns, what):
 
 def exact_differences(actual, expected, show=4):
     """Rows of one table and not of the other, as multisets; equal means every bit of every double."""
-    database = duckdb.connect()
+    database = duck()
     database.register("actual", actual)
     database.register("expected", expected)
     columns = ", ".join(f'"{name}"' for name in expected.column_names)

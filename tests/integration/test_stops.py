@@ -23,7 +23,7 @@ POINTS = crash.POINTS
 HITS = [int(hit) for hit in os.environ.get("WEIR_STOP_HITS", "2").split(",")]
 STOPS = int(os.environ.get("WEIR_STOPS", "4"))
 OPTIONS = ("--set", "commit.every=20ms", "--set", "ledger.segment=64KB", "--set", "ledger.snapshot_every=50ms", "--set", "ledger.keep=0s")
-PLAIN_EVENTS = 150_000
+PLAIN_EVENTS = 150_000 if conftest.LONG else 30_000
 SOON_S = 20  # a sanitizer's build on a busy machine; else well under one
 
 
