@@ -98,9 +98,20 @@ uint8_t *weir_rule_set(struct weir_rule_run *run, int32_t number) {
     return record;
 }
 
+/* Who looks back over a window misses an entry that made room before it was over. */
+static void count_pushed_out(struct weir_rule_state *state, struct rule_cell *cell,
+                             const uint8_t *oldest) {
+    int64_t time;
+    memcpy(&time, oldest, sizeof time);
+    if (cell->window_us > 0 && state->run.time_us - time < cell->window_us) {
+        cell->pushed_now++;
+        state->pushes_out = true;
+    }
+}
+
 uint8_t *weir_rule_push(struct weir_rule_run *run, int32_t number) {
     struct weir_rule_state *state = of(run);
-    const struct rule_cell *cell = &state->cells[number];
+    struct rule_cell *cell = &state->cells[number];
     struct rule_block *block = room(state, number);
     if (block == NULL || !note_head(state, block)) {
         return NULL;
@@ -112,6 +123,7 @@ uint8_t *weir_rule_push(struct weir_rule_run *run, int32_t number) {
     }
     if (block->count == cell->max) { /* the oldest makes room */
         uint8_t *oldest = rule_record(cell, block, 0);
+        count_pushed_out(state, cell, oldest);
         if (!rule_drop_texts(state, cell, oldest)) {
             return NULL;
         }

@@ -164,8 +164,9 @@ static int32_t extreme(struct weir_rule_state *state, const struct window *w, bo
 int32_t weir_rule_fold(struct weir_rule_run *run, int32_t number, int32_t field, int32_t kind,
                        int64_t window_us) {
     struct weir_rule_state *state = of(run);
-    const struct rule_cell *cell = &state->cells[number];
+    struct rule_cell *cell = &state->cells[number];
     struct window w = {.cell = cell, .block = rule_block_of(state, number), .number = field};
+    cell->window_us = window_us > cell->window_us ? window_us : cell->window_us;
     w.field = field >= 0 ? &cell->fields[field] : NULL;
     w.after_us = INT64_MIN;
     if (window_us >= 0) {

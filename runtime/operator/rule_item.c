@@ -180,7 +180,18 @@ struct rule_slot *rule_slot_write(struct weir_rule_state *state) {
     return value;
 }
 
+/* What the item pushed out of rings counts when the item is kept. */
+static void settle_pushed_out(struct weir_rule_state *state, bool kept) {
+    for (int32_t c = 0; state->pushes_out && c < state->cell_count; c++) {
+        struct rule_cell *cell = &state->cells[c];
+        cell->pushed_out += kept ? cell->pushed_now : 0;
+        cell->pushed_now = 0;
+    }
+    state->pushes_out = false;
+}
+
 void rule_item_keep(struct weir_rule_state *state) {
+    settle_pushed_out(state, true);
     give_parts(state, &state->stale);
     state->fresh.count = 0;
     weir_buffer_clear(&state->undo);
@@ -210,6 +221,7 @@ void rule_item_keep(struct weir_rule_state *state) {
 }
 
 void rule_item_undo(struct weir_rule_state *state) {
+    settle_pushed_out(state, false);
     while (state->undo.size > 0) {
         struct trailer trailer;
         state->undo.size -= sizeof trailer;

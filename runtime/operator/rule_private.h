@@ -27,6 +27,9 @@ struct rule_cell {
     struct rule_field fields[RULE_FIELDS_MAX];
     struct weir_schema *schema;
     struct rule_block *key; /* one record: that of the next get, put or remove */
+    int64_t window_us;      /* the longest anybody looked back over its entries */
+    int64_t pushed_out;     /* of a ring: entries younger than that which made room */
+    int64_t pushed_now;     /* by the item at hand */
 };
 
 /* Records of a cell, in the table's heap. */
@@ -163,6 +166,7 @@ struct weir_rule_state {
     int32_t rejection_count;
     int32_t rejection_room;
     struct weir_buffer reasons;
+    bool pushes_out;           /* the item at hand, of a ring */
     bool rejected;             /* the item at hand */
     int64_t made_version;      /* by the item at hand; -1: none */
     struct weir_error failure; /* code WEIR_OK: none */

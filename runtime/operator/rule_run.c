@@ -233,6 +233,12 @@ int32_t weir_rule_run_undo(struct weir_rule_state *state) {
     return state->item;
 }
 
+int64_t weir_rule_run_pushed_out(struct weir_rule_state *state, int32_t cell) {
+    int64_t count = state->cells[cell].pushed_out;
+    state->cells[cell].pushed_out = 0;
+    return count;
+}
+
 int32_t weir_rule_run_rows(const struct weir_rule_state *state) {
     return state->next_item;
 }

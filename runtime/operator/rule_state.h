@@ -160,6 +160,9 @@ int32_t weir_rule_run_rejections(struct weir_rule_state *state);
 struct weir_rule_rejection weir_rule_run_rejection(const struct weir_rule_state *state, int32_t i);
 /* They are looked at. */
 void weir_rule_run_rejected(struct weir_rule_state *state);
+/* Entries of the cell, a ring, that made room for others though a window somebody looks back over
+ * still held them, since it was last asked. */
+int64_t weir_rule_run_pushed_out(struct weir_rule_state *state, int32_t cell);
 /* Which version the last row made; -1: none. */
 int64_t weir_rule_run_version(const struct weir_rule_state *state);
 /* The key of the timer that fired last, one row; NULL before the first. */

@@ -161,6 +161,7 @@ int rule_init(struct weir_node *node, struct weir_error *err) {
                  ? weir_error_set(err, WEIR_E_NOMEM, "out of memory")
                  : init_keys(node, err);
     rc = rc == WEIR_OK ? init_targets(node, err) : rc;
+    rc = rc == WEIR_OK ? rule_init_rings(node, err) : rc;
     rc = rc == WEIR_OK ? init_state(node, err) : rc;
     return rc == WEIR_OK ? rc : weir_error_wrap(err, "%s", node->name);
 }
@@ -200,6 +201,7 @@ void rule_fini(struct weir_node *node) {
         weir_schema_unref(rule->key_schema);
     }
     weir_buffer_fini(&rule->texts);
+    rule_fini_rings(rule);
     free(rule->held_in);
     free(rule->waited_in);
     free(rule->targets);
@@ -624,6 +626,7 @@ static int run_items(struct weir_node *node, enum weir_rule_end *end, struct wei
         rc = weir_rule_run_end(rule->state, end, err);
     }
     rc = rc == WEIR_OK ? rule_take_rejections(node, err) : rc;
+    rule_count_dropped(node);
     rule->position = weir_rule_state_run(rule->state)->position;
     rule->item_at += weir_rule_run_rows(rule->state);
     node->dataset->counters.out += weir_rule_run_rows(rule->state) - rule->offence_count;

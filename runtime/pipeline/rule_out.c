@@ -1,6 +1,7 @@
 /* What leaves a rule: rows it emits, rows and timers it refuses, and what who sent a command is
  * told of both. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lake/delta/table.h"
@@ -182,4 +183,45 @@ int rule_take_rejections(struct weir_node *node, struct weir_error *err) {
         weir_command_version(node->graph->command, version, false);
     }
     return WEIR_OK;
+}
+
+/* --- rings ------------------------------------------------------------------------------------ */
+
+int rule_init_rings(struct weir_node *node, struct weir_error *err) {
+    struct rule *rule = node->rule;
+    const struct weir_plan_rule *plan = rule->plan;
+    rule->rings = calloc((size_t)plan->cell_count + 1, sizeof(*rule->rings));
+    for (int32_t c = 0; rule->rings != NULL && c < plan->cell_count; c++) {
+        struct ring *ring = &rule->rings[rule->ring_count];
+        if (strcmp(plan->cells[c].kind, "ring") != 0) {
+            continue;
+        }
+        ring->cell = c;
+        ring->tally = -1;
+        rule->ring_count++;
+        if (asprintf(&ring->name, "ring %s", plan->cells[c].name) < 0) {
+            ring->name = NULL;
+        } else {
+            ring->tally = dataset_tally(node->dataset, ring->name);
+        }
+        if (ring->tally < 0) {
+            return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+        }
+    }
+    return rule->rings != NULL ? WEIR_OK : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+}
+
+void rule_fini_rings(struct rule *rule) {
+    for (int32_t i = 0; i < rule->ring_count; i++) {
+        free(rule->rings[i].name);
+    }
+    free(rule->rings);
+}
+
+void rule_count_dropped(struct weir_node *node) {
+    for (int32_t i = 0; i < node->rule->ring_count; i++) {
+        const struct ring *ring = &node->rule->rings[i];
+        node->dataset->counters.tallies[ring->tally].warned +=
+            weir_rule_run_pushed_out(node->rule->state, ring->cell);
+    }
 }

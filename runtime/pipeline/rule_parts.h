@@ -33,6 +33,12 @@ struct offence {
     int64_t text;
 };
 
+struct ring { /* a cell that drops its oldest entry for a new one */
+    int32_t cell;
+    int32_t tally;
+    char *name; /* of the tally */
+};
+
 struct rule {
     struct weir_rule_state *state;
     const struct weir_plan_rule *plan;
@@ -47,6 +53,8 @@ struct rule {
     int32_t process_tally;
     int32_t reject_tally;
     int32_t version_tally;
+    struct ring *rings;
+    int32_t ring_count;
 
     /* the rows of the batch at hand that need not wait, in order */
     struct weir_flow flow;
@@ -90,5 +98,9 @@ int rule_offend(struct rule *rule, int32_t item, int32_t tally, const char *text
 int rule_refuse_timer(struct weir_node *node, int32_t timer, const char *message,
                       struct weir_error *err) WEIR_MUST_CHECK;
 int rule_refuse_offences(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+/* Rings warn of what they drop too early. */
+int rule_init_rings(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+void rule_fini_rings(struct rule *rule);
+void rule_count_dropped(struct weir_node *node);
 /* Rows the function rejected since it was last looked, and which version the last one made. */
 int rule_take_rejections(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;

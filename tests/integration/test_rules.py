@@ -304,6 +304,16 @@ def test_specs_feed_rules_and_move_the_clock(project):
     assert outcome.code == 0, outcome
 
 
+def test_a_ring_too_small_for_its_window_warns(project):
+    """What made room though the window still held it counts; what was older, or pushed by a row that threw, does not."""
+    rule = VELOCITY.replace("ring(16,", "ring(3,")
+    rows = [(card, minute, amount) for minute in range(5) for card, amount in [("c1", "1.00"), ("c3", "1.00" if minute < 3 else "666")]]
+    rows += [("c2", minute * 4, "1.00") for minute in range(5)] # the oldest of four is ten minutes old and more
+    data = [{"card_id": card, "amount": amount, "country": "GB", "at": at(f"10:{minute:02}:00")} for card, minute, amount in sorted(rows, key=lambda row: row[1])]
+    world = World(project, CARD, [STREAM, rule], data).run()
+    assert world.summary["datasets"]["fraud.velocity"]["warned"] == {"ring recent": 2}, world.summary["datasets"]["fraud.velocity"]
+
+
 @pytest.mark.parametrize("change, words", [
     (("s.seen:add()", "s.sen:add()"), ["no state `sen`", "seen"]),
     (("s.seen:add()", "s.seen:push(1)"), ["a counter has no `push`"]),
