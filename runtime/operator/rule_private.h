@@ -3,6 +3,7 @@
 #include "operator/rule_state.h"
 #include "operator/sketch.h"
 #include "state/heap.h"
+#include "state/side.h"
 
 enum {
     RULE_FIELDS_MAX = 32,
@@ -71,6 +72,12 @@ struct rule_timer { /* the value of a timer's slot */
     uint8_t clock;
 };
 
+struct rule_queued { /* beside a timer's slot: its entry of a heap; one put off stays where it is */
+    uint64_t sequence;
+    int64_t at_us;
+    bool clock;
+};
+
 struct rule_pending { /* set by the item at hand */
     int32_t timer;
     int64_t at_us;
@@ -118,6 +125,7 @@ struct weir_rule_state {
     struct weir_table *table;
     struct weir_table *timer_table;
     struct weir_table *row_table;
+    struct weir_side queued; /* struct rule_queued, by the slots of timers */
     struct rule_heap event_timers;
     struct rule_heap clock_timers;
     struct rule_heap expiry;

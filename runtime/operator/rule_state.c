@@ -161,8 +161,33 @@ bool weir_rule_state_first(struct weir_rule_state *state, struct weir_rule_parke
     const struct rule_due *due = &state->rows.list[0];
     struct row_value *value =
         weir_slot_value(state->row_table, weir_table_slot(state->row_table, due->slot));
-    *row = (struct weir_rule_parked){value->time_us, due->order, value->bytes, value->size};
+    *row = (struct weir_rule_parked){due->at_us, due->order, value->bytes, value->size};
     return true;
+}
+
+bool weir_rule_state_first_time(const struct weir_rule_state *state, int64_t *time_us) {
+    if (state->rows.count == 0) {
+        return false;
+    }
+    *time_us = state->rows.list[0].at_us;
+    return true;
+}
+
+/* Rows that wait lie scattered: the slots of those that may be next but one are asked for now, and
+ * the bytes of the next. */
+static void look_ahead(struct weir_rule_state *state) {
+    const struct rule_heap *heap = &state->rows;
+    for (size_t i = 1; i < 5 && i < heap->count; i++) {
+        const struct weir_slot *slot = weir_table_slot(state->row_table, heap->list[i].slot);
+        __builtin_prefetch(slot);
+        __builtin_prefetch((const char *)slot + 64);
+    }
+    if (heap->count > 0) {
+        struct weir_slot *slot = weir_table_slot(state->row_table, heap->list[0].slot);
+        const struct row_value *value = weir_slot_value(state->row_table, slot);
+        __builtin_prefetch(value->bytes);
+        __builtin_prefetch(value->bytes + 64);
+    }
 }
 
 int weir_rule_state_drop_first(struct weir_rule_state *state) {
@@ -170,6 +195,7 @@ int weir_rule_state_drop_first(struct weir_rule_state *state) {
     int rc = weir_table_delete(state->row_table, slot, false);
     if (rc == WEIR_OK) {
         rule_heap_pop(&state->rows);
+        look_ahead(state);
     }
     return rc;
 }
@@ -200,6 +226,7 @@ struct weir_rule_state *weir_rule_state_create(const struct weir_rule_config *co
         weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", config->declaration);
         return NULL;
     }
+    weir_side_init(&state->queued, sizeof(struct rule_queued));
     int rc = WEIR_OK;
     state->owner = malloc(sizeof(struct weir_rule_state *));
     state->row_owner = malloc(sizeof(struct weir_rule_state *));
@@ -282,6 +309,7 @@ void weir_rule_state_destroy(struct weir_rule_state *state) {
     for (int32_t t = 0; t < state->timer_count; t++) {
         free(state->timers[t]);
     }
+    weir_side_fini(&state->queued);
     rule_heap_fini(&state->event_timers);
     rule_heap_fini(&state->clock_timers);
     rule_heap_fini(&state->expiry);

@@ -100,6 +100,7 @@ int weir_rule_state_park(struct weir_rule_state *state, const struct weir_rule_p
                          struct weir_error *err) WEIR_MUST_CHECK;
 /* The first by time, then arrival; false: none. Good until it is dropped. */
 bool weir_rule_state_first(struct weir_rule_state *state, struct weir_rule_parked *row);
+bool weir_rule_state_first_time(const struct weir_rule_state *state, int64_t *time_us);
 int weir_rule_state_drop_first(struct weir_rule_state *state) WEIR_MUST_CHECK;
 
 /* --- a run ------------------------------------------------------------------------------------ */

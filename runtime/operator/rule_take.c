@@ -90,6 +90,9 @@ static void take_waiting(struct weir_rule_state *to, struct weir_rule_state *fro
     swap_tables(&to->timer_table, &from->timer_table);
     swap_heaps(&to->rows, &from->rows);
     swap_heaps(&to->event_timers, &from->event_timers);
+    struct weir_side queued = to->queued;
+    to->queued = from->queued;
+    from->queued = queued;
     swap_heaps(&to->clock_timers, &from->clock_timers);
     to->arrival = from->arrival;
 }

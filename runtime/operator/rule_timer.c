@@ -7,8 +7,14 @@
 
 /* --- heaps ------------------------------------------------------------------------------------ */
 
-static bool before(const struct rule_due *a, const struct rule_due *b) {
-    return a->at_us != b->at_us ? a->at_us < b->at_us : a->order < b->order;
+enum { CHILDREN = 4 }; /* half as many levels as with two, each a miss of the cache */
+
+/* As one number: what comes next is as good as random, and a branch on it would be guessed wrong.
+ */
+static inline bool before(const struct rule_due *a, const struct rule_due *b) {
+    __int128 left = (__int128)((unsigned __int128)a->at_us << 64 | a->order);
+    __int128 right = (__int128)((unsigned __int128)b->at_us << 64 | b->order);
+    return left < right;
 }
 
 bool rule_heap_push(struct rule_heap *heap, const struct rule_due *due) {
@@ -22,31 +28,41 @@ bool rule_heap_push(struct rule_heap *heap, const struct rule_due *due) {
         heap->capacity = capacity;
     }
     size_t at = heap->count++;
-    while (at > 0 && before(due, &heap->list[(at - 1) / 2])) {
-        heap->list[at] = heap->list[(at - 1) / 2];
-        at = (at - 1) / 2;
+    while (at > 0 && before(due, &heap->list[(at - 1) / CHILDREN])) {
+        heap->list[at] = heap->list[(at - 1) / CHILDREN];
+        at = (at - 1) / CHILDREN;
     }
     heap->list[at] = *due;
     return true;
 }
 
+/* The hole goes down to a leaf, then the last entry up from there: it is among the latest, so that
+ * comparing it on the way down would be in vain. */
 void rule_heap_pop(struct rule_heap *heap) {
-    struct rule_due last = heap->list[--heap->count];
+    struct rule_due *list = heap->list;
+    struct rule_due last = list[--heap->count];
+    size_t count = heap->count;
     size_t at = 0;
-    for (;;) {
-        size_t child = 2 * at + 1;
-        if (child >= heap->count) {
-            break;
+    for (size_t child = 1; child < count; child = CHILDREN * at + 1) {
+        size_t first = child;
+        if (child + CHILDREN <= count) {
+            size_t left = child + before(&list[child + 1], &list[child]);
+            size_t right = child + 2 + before(&list[child + 3], &list[child + 2]);
+            first = before(&list[right], &list[left]) ? right : left;
+        } else {
+            for (size_t i = child + 1; i < count; i++) {
+                first = before(&list[i], &list[first]) ? i : first;
+            }
         }
-        child += child + 1 < heap->count && before(&heap->list[child + 1], &heap->list[child]);
-        if (!before(&heap->list[child], &last)) {
-            break;
-        }
-        heap->list[at] = heap->list[child];
-        at = child;
+        list[at] = list[first];
+        at = first;
     }
-    if (heap->count > 0) {
-        heap->list[at] = last;
+    while (at > 0 && before(&last, &list[(at - 1) / CHILDREN])) {
+        list[at] = list[(at - 1) / CHILDREN];
+        at = (at - 1) / CHILDREN;
+    }
+    if (count > 0) {
+        list[at] = last;
     }
 }
 
@@ -60,14 +76,20 @@ void rule_heap_fini(struct rule_heap *heap) {
 const struct rule_due *rule_timer_first(struct weir_rule_state *state, bool clock) {
     struct rule_heap *heap = clock ? &state->clock_timers : &state->event_timers;
     while (heap->count > 0) {
-        const struct rule_due *due = &heap->list[0];
-        struct weir_slot *slot = weir_table_slot(state->timer_table, due->slot);
+        struct rule_due due = heap->list[0];
+        struct weir_slot *slot = weir_table_slot(state->timer_table, due.slot);
         const struct rule_timer *timer = weir_slot_value(state->timer_table, slot);
-        if (slot->sequence == due->sequence && timer->at_us == due->at_us &&
-            (timer->clock != 0) == clock) {
-            return due;
+        bool stands = slot->sequence == due.sequence && (timer->clock != 0) == clock;
+        if (stands && timer->at_us == due.at_us) {
+            return &heap->list[0];
         }
         rule_heap_pop(heap);
+        struct rule_queued *queued = weir_side_at(&state->queued, due.slot);
+        if (stands && queued->sequence == due.sequence && queued->at_us == due.at_us &&
+            queued->clock == clock) { /* it was put off */
+            due.at_us = queued->at_us = timer->at_us;
+            rule_heap_push(heap, &due); /* into the room of the one before */
+        }
     }
     return NULL;
 }
@@ -103,12 +125,23 @@ static int timer_key(struct weir_rule_state *state, const char *name) {
                          : rc;
 }
 
+/* A timer put off keeps its entry, which is put right when its time comes: one that is put off with
+ * every row would fill the heap otherwise. */
 static int push(struct weir_rule_state *state, struct weir_slot *slot,
                 const struct rule_timer *timer, struct weir_error *err) {
+    struct rule_heap *heap = timer->clock ? &state->clock_timers : &state->event_timers;
     struct rule_due due = {timer->at_us, slot->sequence, slot->number, slot->sequence};
-    return rule_heap_push(timer->clock ? &state->clock_timers : &state->event_timers, &due)
-               ? WEIR_OK
-               : weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", state->declaration);
+    bool good = weir_side_reach(&state->queued, slot->number);
+    struct rule_queued *queued = good ? weir_side_at(&state->queued, slot->number) : NULL;
+    if (good && queued->sequence == slot->sequence && queued->clock == (timer->clock != 0) &&
+        queued->at_us <= timer->at_us) {
+        return WEIR_OK;
+    }
+    if (good && rule_heap_push(heap, &due)) {
+        *queued = (struct rule_queued){slot->sequence, timer->at_us, timer->clock != 0};
+        return WEIR_OK;
+    }
+    return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", state->declaration);
 }
 
 int rule_timer_apply(struct weir_rule_state *state, const struct rule_pending *pending,
@@ -163,6 +196,7 @@ int32_t rule_timer_take(struct weir_rule_state *state, bool clock, int64_t *at_u
 
 int rule_timers_restore(struct weir_rule_state *state, struct weir_error *err) {
     state->event_timers.count = state->clock_timers.count = 0;
+    weir_side_clear(&state->queued);
     for (uint32_t n = 1; n <= weir_table_slots(state->timer_table); n++) {
         struct weir_slot *slot = weir_table_slot(state->timer_table, n);
         if (slot->sequence == 0) {

@@ -400,8 +400,9 @@ static int64_t gate_of(const struct weir_node *node) {
 }
 
 static bool row_waits(const struct weir_node *node) {
-    struct weir_rule_parked row;
-    return weir_rule_state_first(node->rule->state, &row) && row.time_us < node->last_watermark;
+    int64_t time_us;
+    return weir_rule_state_first_time(node->rule->state, &time_us) &&
+           time_us < node->last_watermark;
 }
 
 static int pass_watermark(struct weir_node *node, struct weir_error *err) {
