@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WEIR_ABI_VERSION 2
+#define WEIR_ABI_VERSION 3
 
 #ifdef __cplusplus
 extern "C" {
@@ -30,6 +30,6 @@ extern "C" {
 #endif
 
 WEIR_STATIC_ASSERT(sizeof(struct weir_column) == 72, "weir_column is part of the Lua ABI");
-WEIR_STATIC_ASSERT(sizeof(struct weir_call) == 80, "weir_call is part of the Lua ABI");
+WEIR_STATIC_ASSERT(sizeof(struct weir_call) == 96, "weir_call is part of the Lua ABI");
 WEIR_STATIC_ASSERT(sizeof(struct weir_decimal) == 16, "weir_decimal is part of the Lua ABI");
 WEIR_STATIC_ASSERT(sizeof(struct weir_decimal128) == 24, "weir_decimal128 is part of the Lua ABI");

@@ -88,6 +88,14 @@ static uint64_t shape_of(const struct weir_aggregate *aggregate,
                     ? XXH3_64bits_withSeed(&measure->most, sizeof measure->most, shape)
                     : shape;
         shape = XXH3_64bits_withSeed(measure->name, strlen(measure->name), shape);
+        const struct weir_field *state = &aggregate->measures.cells[m].output;
+        for (int32_t f = 0; measure->kind == WEIR_MEASURE_AGGREGATE && f < state->child_count;
+             f++) {
+            const struct weir_field *field = &state->children[f];
+            uint8_t type[3] = {field->type, field->precision, (uint8_t)field->scale};
+            shape = XXH3_64bits_withSeed(type, sizeof type, shape);
+            shape = XXH3_64bits_withSeed(field->name, strlen(field->name), shape);
+        }
     }
     return shape;
 }
@@ -195,6 +203,8 @@ struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config 
     if (aggregate->key == NULL ||
         weir_measures_init(&aggregate->measures, config->measures, config->measure_count,
                            config->retracts, tail_bytes, err) != WEIR_OK ||
+        (config->merge != NULL && weir_measures_set_merge(&aggregate->measures, config->merge,
+                                                          config->merge_context, err) != WEIR_OK) ||
         make_output(aggregate, config, err) != WEIR_OK) {
         goto fail;
     }

@@ -42,8 +42,10 @@ enum weir_measure_kind {
     WEIR_MEASURE_MEDIAN,   /* halfway between the two middle values */
     WEIR_MEASURE_TOP_K,    /* the most frequent values; of more than 4,096 different ones counts
                               are low by at most a 4,097th of all rows */
-    WEIR_MEASURE_COLLECT   /* all values, by event time, then as they came; where rows may be taken
+    WEIR_MEASURE_COLLECT,  /* all values, by event time, then as they came; where rows may be taken
                               back by value */
+    WEIR_MEASURE_AGGREGATE /* the input is a state of one row, of fixed width; states are merged in
+                              the order of rows, and come out as they are */
 };
 
 struct weir_measure {
@@ -55,7 +57,13 @@ struct weir_measure {
     int8_t scale;
     double share; /* of quantiles: 0 .. 1 */
     int64_t most; /* top_k: values; collect: values kept, the first ones; 0: all */
+    const struct weir_field *state; /* aggregate: the struct; copied */
 };
+
+/* Merges from[i] into into[i] in order, states of measure m (abi/call.h). WEIR_E_DATA with a
+ * message where the function throws; into[i] is then of no use. */
+typedef int weir_merge_states(void *context, int32_t m, uint8_t **into, uint8_t **from,
+                              int32_t count, struct weir_error *err);
 
 #define WEIR_MEASURES_MAX 256
 
@@ -81,6 +89,8 @@ struct weir_aggregate_config {
         *over_us; /* by measure: how long rows count in it (forget), for the shape; NULL */
     const struct weir_measure *measures;
     int32_t measure_count;
+    weir_merge_states *merge; /* of measures that are aggregates */
+    void *merge_context;
     uint32_t state_version; /* as declared; part of the shape */
     size_t max_keys;        /* 0: none */
     size_t max_bytes;       /* 0: none */

@@ -422,6 +422,9 @@ static int emit(struct weir_aggregate *aggregate, int64_t end, struct weir_batch
             return WEIR_OK;
         }
         hops_combine(aggregate, at->number);
+        if (aggregate->hops->failed) {
+            return hops_failed(aggregate, err);
+        }
         const struct weir_slot *group = weir_table_slot(hops->groups, at->number);
         struct weir_aggregate_row row = {
             .key = weir_slot_key(hops->groups, group),

@@ -141,6 +141,12 @@ static inline int hops_no_memory(const struct weir_aggregate *aggregate, struct 
                           aggregate->declaration);
 }
 
+/* Values could not be put together. */
+static inline int hops_failed(const struct weir_aggregate *aggregate, struct weir_error *err) {
+    int rc = weir_measures_failed(&aggregate->measures, err);
+    return rc != WEIR_OK ? rc : hops_no_memory(aggregate, err);
+}
+
 static inline int64_t hops_pane_of(const struct weir_aggregate *aggregate,
                                    const struct weir_slot *slot) {
     int64_t pane;

@@ -561,7 +561,7 @@ int hops_prepare(struct weir_aggregate *aggregate, int64_t end, int32_t *work, b
             rc = next_step(aggregate, hops->making.step, err);
         }
         if (rc == WEIR_OK && hops->failed) {
-            rc = hops_no_memory(aggregate, err);
+            rc = hops_failed(aggregate, err);
         }
         if (rc != WEIR_OK) {
             hops->making.step = HOPS_MADE;

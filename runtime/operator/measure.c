@@ -10,9 +10,9 @@ _Static_assert(sizeof(struct weir_part) == 16, "bytes cell");
 _Static_assert(sizeof(struct weir_distinct_cell) == 16, "distinct cell");
 
 static const char *const names[] = {
-    "count",    "sum",     "avg",     "min",      "max",    "distinct",        "first",
-    "last",     "arg_max", "arg_min", "variance", "stddev", "approx_distinct", "approx_quantile",
-    "quantile", "median",  "top_k",   "collect"};
+    "count",    "sum",     "avg",     "min",      "max",      "distinct",        "first",
+    "last",     "arg_max", "arg_min", "variance", "stddev",   "approx_distinct", "approx_quantile",
+    "quantile", "median",  "top_k",   "collect",  "aggregate"};
 
 bool weir_measure_kind_parse(const char *text, enum weir_measure_kind *kind) {
     for (int i = 0; i < (int)(sizeof names / sizeof names[0]); i++) {
@@ -121,6 +121,10 @@ int weir_measure_output(const struct weir_measure *measure, struct weir_field *f
         field->precision = measure->precision;
         field->scale = measure->scale;
         return WEIR_OK;
+    case WEIR_MEASURE_AGGREGATE:
+        return measure->state != NULL && weir_field_copy(field, measure->state) == WEIR_OK
+                   ? WEIR_OK
+                   : weir_error_set(err, WEIR_E_NOMEM, "measure '%s': no memory", measure->name);
     case WEIR_MEASURE_TOP_K:
     case WEIR_MEASURE_COLLECT:
         if (weir_type_is_nested(measure->type)) {
@@ -145,6 +149,7 @@ bool weir_measure_retracts(const struct weir_measure *measure) {
     case WEIR_MEASURE_COLLECT: /* what was cut off would be missed */
         return measure->most == 0;
     case WEIR_MEASURE_APPROX_DISTINCT:
+    case WEIR_MEASURE_AGGREGATE:
         return false;
     default:
         return true;
@@ -178,6 +183,7 @@ static int cell_init(struct weir_measures *measures, struct weir_measure_cell *c
         return weir_error_set(err, WEIR_E_NOMEM, "measure '%s': no memory", measure->name);
     }
     int rc = weir_measure_output(&cell->measure, &cell->output, err);
+    cell->measure.state = NULL; /* the output is it */
     if (rc != WEIR_OK) {
         return rc;
     }
@@ -230,6 +236,9 @@ static int cell_init(struct weir_measures *measures, struct weir_measure_cell *c
     case WEIR_MEASURE_STDDEV:
         measures->value_bytes += weir_variance_bytes(measure);
         break;
+    case WEIR_MEASURE_AGGREGATE:
+        measures->value_bytes += weir_state_bytes(&cell->output);
+        break;
     default: /* members, and what grows */
         break;
     }
@@ -274,10 +283,21 @@ void weir_measures_fini(struct weir_measures *measures) {
         weir_bag_scratch_fini(measures->bags);
         free(measures->bags);
     }
+    weir_merging_destroy(measures->merging);
     weir_buffer_fini(&measures->order);
     weir_keys_fini(&measures->keys);
     free(measures->cells);
     memset(measures, 0, sizeof *measures);
+}
+
+int weir_measures_set_merge(struct weir_measures *measures, weir_merge_states *merge, void *context,
+                            struct weir_error *err) {
+    measures->merging = weir_merging_create(merge, context);
+    return measures->merging != NULL ? WEIR_OK : weir_error_set(err, WEIR_E_NOMEM, "no memory");
+}
+
+int weir_measures_failed(const struct weir_measures *measures, struct weir_error *err) {
+    return weir_merging_failed(measures->merging, err);
 }
 
 int weir_measure_hold(struct weir_measures *measures, struct weir_part *held, const char *bytes,
@@ -348,6 +368,8 @@ int weir_measures_add(struct weir_measures *measures, int32_t m,
     case WEIR_MEASURE_APPROX_DISTINCT:
     case WEIR_MEASURE_APPROX_QUANTILE:
         return weir_sketch_add(measures, m, rows, input, mask, err);
+    case WEIR_MEASURE_AGGREGATE:
+        return weir_state_add(measures, m, rows, input, mask, err);
     default:
         return WEIR_E_BUG;
     }
@@ -385,6 +407,8 @@ int weir_measures_emit(const struct weir_measures *measures, int32_t m, const ui
     case WEIR_MEASURE_APPROX_DISTINCT:
     case WEIR_MEASURE_APPROX_QUANTILE:
         return weir_sketch_emit(cell, value, out);
+    case WEIR_MEASURE_AGGREGATE:
+        return is_present(value, m) ? weir_state_emit(cell, value, out) : weir_builder_null(out);
     default:
         return WEIR_E_BUG;
     }

@@ -40,6 +40,8 @@ struct weir_measure_cell {
     struct weir_key *member_key; /* distinct: owned */
 };
 
+struct weir_merging;
+
 struct weir_measures {
     struct weir_measure_cell *cells;
     int32_t count;
@@ -52,6 +54,7 @@ struct weir_measures {
     struct weir_keys keys;         /* scratch: values as bytes */
     struct weir_buffer order;      /* likewise */
     struct weir_bag_scratch *bags; /* owned; NULL where no cell is one */
+    struct weir_merging *merging;  /* likewise: of aggregates */
     struct weir_table *table;      /* whose heap holds strings; set after creation */
 };
 
@@ -72,6 +75,11 @@ int weir_measures_init(struct weir_measures *measures, const struct weir_measure
                        int32_t count, bool retracts, uint32_t tail_bytes,
                        struct weir_error *err) WEIR_MUST_CHECK;
 void weir_measures_fini(struct weir_measures *measures);
+/* After init, where some measure is an aggregate. WEIR_E_NOMEM. */
+int weir_measures_set_merge(struct weir_measures *measures, weir_merge_states *merge, void *context,
+                            struct weir_error *err) WEIR_MUST_CHECK;
+/* What a merge of states failed with that could not say so; WEIR_OK: none did. */
+int weir_measures_failed(const struct weir_measures *measures, struct weir_error *err);
 
 /* Adds the rows to measure m (not distinct). mask NULL: all count. */
 int weir_measures_add(struct weir_measures *measures, int32_t m,
@@ -79,7 +87,8 @@ int weir_measures_add(struct weir_measures *measures, int32_t m,
                       const uint8_t *mask, struct weir_error *err) WEIR_MUST_CHECK;
 /* Adds what `from` holds to `into`, all measures but distinct; `from` counts as the later one.
  * Texts of min and max stay `from`'s or `into`'s: the result borrows them and must not be given to
- * the codec. Sketches that are merged become parts in `heap`. WEIR_E_NOMEM. */
+ * the codec. Sketches that are merged become parts in `heap`. WEIR_E_NOMEM; WEIR_E_DATA: see
+ * weir_measures_failed. */
 int weir_measures_merge(const struct weir_measures *measures, struct weir_heap *heap, uint8_t *into,
                         const uint8_t *from) WEIR_MUST_CHECK;
 /* Puts what `from` holds into `into`, which borrows its parts. */

@@ -43,6 +43,8 @@ static void merge_cell(const struct weir_measures *measures, int32_t m, uint8_t 
     case WEIR_MEASURE_TOP_K:
     case WEIR_MEASURE_COLLECT:
         break; /* weir_growing_merge, which needs a heap */
+    case WEIR_MEASURE_AGGREGATE:
+        break; /* weir_state_merge, which may fail */
     case WEIR_MEASURE_DISTINCT:
         break;
     }
@@ -53,7 +55,10 @@ int weir_measures_merge(const struct weir_measures *measures, struct weir_heap *
     int rc = WEIR_OK;
     for (int32_t m = 0; m < measures->count; m++) {
         const struct weir_measure_cell *cell = &measures->cells[m];
-        if (!weir_measure_grows(cell)) {
+        if (cell->measure.kind == WEIR_MEASURE_AGGREGATE) {
+            int merged = weir_state_merge(measures, m, into, from);
+            rc = rc == WEIR_OK ? merged : rc;
+        } else if (!weir_measure_grows(cell)) {
             merge_cell(measures, m, into, from);
         } else if (is_present(from, m)) {
             int merged = weir_growing_merge(measures, m, heap, into, from);
@@ -105,6 +110,14 @@ int weir_measures_absorb(struct weir_measures *measures, uint8_t *into, const ui
                          struct weir_error *err) {
     for (int32_t m = 0; m < measures->count; m++) {
         const struct weir_measure_cell *cell = &measures->cells[m];
+        if (cell->measure.kind == WEIR_MEASURE_AGGREGATE) {
+            int merged = weir_state_merge(measures, m, into, from);
+            if (merged != WEIR_OK) {
+                (void)weir_measures_failed(measures, err);
+                return merged;
+            }
+            continue;
+        }
         if (!weir_measure_has_part(cell)) {
             merge_cell(measures, m, into, from);
             continue;

@@ -148,6 +148,22 @@ bool weir_growing_check(const struct weir_measure_cell *cell, const uint8_t *byt
 int weir_sketch_emit(const struct weir_measure_cell *cell, const uint8_t *value,
                      struct weir_column_builder *out) WEIR_MUST_CHECK;
 
+/* --- measure_aggregate.c: states of the analyst's own -------------------------------------------
+ */
+
+struct weir_merging *weir_merging_create(weir_merge_states *merge, void *context);
+void weir_merging_destroy(struct weir_merging *merging);
+int weir_merging_failed(struct weir_merging *merging, struct weir_error *err);
+uint32_t weir_state_bytes(const struct weir_field *state);
+int weir_state_add(struct weir_measures *measures, int32_t m, const struct weir_measure_rows *rows,
+                   const struct weir_column *input, const uint8_t *mask,
+                   struct weir_error *err) WEIR_MUST_CHECK;
+/* Errors: weir_merging_failed tells. */
+int weir_state_merge(const struct weir_measures *measures, int32_t m, uint8_t *into,
+                     const uint8_t *from) WEIR_MUST_CHECK;
+int weir_state_emit(const struct weir_measure_cell *cell, const uint8_t *value,
+                    struct weir_column_builder *out) WEIR_MUST_CHECK;
+
 /* --- measure_bag.c: quantile, median, top_k, collect; chosen values that may be taken back
  * --------
  */

@@ -53,6 +53,11 @@ static int init_measure(struct weir_node *node, int32_t m, struct weir_measure *
                                   plan->column);
         }
         type = &node->input->fields[node->measure_columns[m]];
+    } else if (model_is_aggregate(node, m)) {
+        int rc = model_aggregate_init(node, m, measure, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
     } else if (plan->function >= 0) {
         int rc = one_column(plan->name, type, &node->measure_schemas[m]);
         if (rc != WEIR_OK) {
@@ -63,7 +68,7 @@ static int init_measure(struct weir_node *node, int32_t m, struct weir_measure *
             return rc;
         }
     }
-    if (plan->column != NULL || plan->function >= 0) {
+    if (plan->column != NULL || (plan->function >= 0 && !model_is_aggregate(node, m))) {
         measure->has_input = true;
         measure->type = type->type;
         measure->precision = type->precision;
@@ -109,6 +114,7 @@ static int init_aggregate(struct weir_node *node, struct weir_error *err) {
     struct weir_measure *measures = calloc((size_t)model->measure_count + 1, sizeof(*measures));
     int64_t *over_us = calloc((size_t)model->measure_count + 1, sizeof(*over_us));
     int32_t *by = calloc((size_t)model->by_count + 1, sizeof(*by));
+    bool merges = false;
     int rc = measures == NULL || over_us == NULL || by == NULL
                  ? weir_error_set(err, WEIR_E_NOMEM, "out of memory")
                  : WEIR_OK;
@@ -120,6 +126,7 @@ static int init_aggregate(struct weir_node *node, struct weir_error *err) {
     }
     for (int32_t m = 0; rc == WEIR_OK && m < model->measure_count; m++) {
         rc = init_measure(node, m, &measures[m], err);
+        merges = merges || model_is_aggregate(node, m);
         over_us[m] = model->measures[m].over_us;
     }
     struct weir_calendar room;
@@ -148,6 +155,8 @@ static int init_aggregate(struct weir_node *node, struct weir_error *err) {
             .over_us = over_us,
             .measures = measures,
             .measure_count = model->measure_count,
+            .merge = merges ? model_merge_states : NULL,
+            .merge_context = node,
             .state_version = 1,
             .max_bytes = (size_t)node->graph->plan->state_bytes,
             .option = "memory.state",
@@ -179,6 +188,8 @@ int model_init(struct weir_node *node, struct weir_error *err) {
     node->measure_columns = calloc(measures, sizeof(*node->measure_columns));
     node->measure_schemas = calloc(measures, sizeof(struct weir_schema *));
     node->measure_outs = calloc(measures, sizeof(struct weir_out **));
+    node->result_schemas = calloc(measures, sizeof(struct weir_schema *));
+    node->result_outs = calloc(measures, sizeof(struct weir_out **));
     node->masks = calloc(measures, sizeof(uint8_t *));
     node->inputs = calloc(measures, sizeof(struct weir_column *));
     node->order_columns = calloc(measures, sizeof(*node->order_columns));
@@ -189,9 +200,10 @@ int model_init(struct weir_node *node, struct weir_error *err) {
     node->downstream_watermark = WEIR_WATERMARK_NONE;
     int rc = WEIR_OK;
     if (node->measure_columns == NULL || node->measure_schemas == NULL ||
-        node->measure_outs == NULL || node->masks == NULL || node->inputs == NULL ||
-        node->order_columns == NULL || node->orders == NULL || node->derive_schemas == NULL ||
-        node->derive_outs == NULL || node->late_sel == NULL) {
+        node->measure_outs == NULL || node->result_schemas == NULL || node->result_outs == NULL ||
+        node->masks == NULL || node->inputs == NULL || node->order_columns == NULL ||
+        node->orders == NULL || node->derive_schemas == NULL || node->derive_outs == NULL ||
+        node->late_sel == NULL) {
         rc = weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
     if (rc == WEIR_OK) {
@@ -222,7 +234,10 @@ void model_fini(struct weir_node *node) {
     const struct weir_plan_model *model = node->model;
     for (int32_t m = 0; m < model->measure_count; m++) {
         if (node->measure_outs != NULL) {
-            outs_destroy(node->measure_outs[m], 1);
+            outs_destroy(node->measure_outs[m],
+                         node->measure_schemas != NULL && node->measure_schemas[m] != NULL
+                             ? node->measure_schemas[m]->count
+                             : 0);
         }
         if (node->measure_schemas != NULL) {
             weir_schema_unref(node->measure_schemas[m]);
@@ -239,6 +254,7 @@ void model_fini(struct weir_node *node) {
             weir_schema_unref(node->derive_schemas[d]);
         }
     }
+    model_aggregate_fini(node);
     free(node->measure_columns);
     free(node->measure_schemas);
     free(node->measure_outs);
@@ -286,12 +302,10 @@ static void value_offender(void *context, int32_t position, const char *message,
     offence->node->worst[position] = 1;
 }
 
-/* One column computed by a function, into `column`. Rows that throw are marked in node->worst (by
- * position) when `reject`. */
-static int compute(struct weir_node *node, int32_t function, struct weir_batch *owner,
-                   const struct weir_schema *schema, struct weir_out **outs, const int32_t *sel,
-                   int32_t count, int32_t rows, bool reject, struct weir_column *column,
-                   struct weir_error *err) {
+int model_compute(struct weir_node *node, int32_t function, struct weir_batch *owner,
+                  const struct weir_schema *schema, struct weir_out **outs, const int32_t *sel,
+                  int32_t count, int32_t rows, bool reject, struct weir_column *columns,
+                  struct weir_error *err) {
     struct out_columns out;
     int rc = out_begin(owner, schema, outs, rows, NULL, &out);
     if (rc != WEIR_OK) {
@@ -321,7 +335,7 @@ static int compute(struct weir_node *node, int32_t function, struct weir_batch *
     }
     if (rc == WEIR_OK) {
         rc = out_finish(owner, outs, &out);
-        *column = out.columns[0];
+        memcpy(columns, out.columns, (size_t)schema->count * sizeof(*columns));
     }
     return rc;
 }
@@ -345,10 +359,14 @@ static int measure_inputs(struct weir_node *node, const struct weir_flow *flow,
             node->order_columns[m] >= 0 ? &flow->batch->columns[node->order_columns[m]] : NULL;
         if (node->measure_columns[m] >= 0) {
             node->inputs[m] = &flow->batch->columns[node->measure_columns[m]];
+        } else if (model_is_aggregate(node, m)) {
+            rc =
+                model_add_states(node, m, owner, sel, *count, flow->batch->rows, &computed[m], err);
+            node->inputs[m] = &computed[m];
         } else if (plan->function >= 0) {
-            rc = compute(node, plan->function, owner, node->measure_schemas[m],
-                         node->measure_outs[m], sel, *count, flow->batch->rows, true, &computed[m],
-                         err);
+            rc = model_compute(node, plan->function, owner, node->measure_schemas[m],
+                               node->measure_outs[m], sel, *count, flow->batch->rows, true,
+                               &computed[m], err);
             node->inputs[m] = &computed[m];
         }
         if (rc == WEIR_OK && plan->where < 0 && node->masks[m] != NULL) {
@@ -571,12 +589,15 @@ static int finish_fired(struct weir_node *node, struct weir_batch *fired, const 
     for (int32_t i = 0; i < count; i++) {
         node->sel2[i] = i;
     }
+    if (rc == WEIR_OK && node->aggregate != NULL) {
+        rc = model_finish_states(node, out, count, err);
+    }
     for (int32_t d = 0; rc == WEIR_OK && d < model->derive_count; d++) {
         rc = node_view(node, out, out, err);
         if (rc == WEIR_OK) {
-            rc = compute(node, model->derives[d].function, out, node->derive_schemas[d],
-                         node->derive_outs[d], node->sel2, count, count, false,
-                         &out->columns[given + d], err);
+            rc = model_compute(node, model->derives[d].function, out, node->derive_schemas[d],
+                               node->derive_outs[d], node->sel2, count, count, false,
+                               &out->columns[given + d], err);
         }
     }
     if (rc == WEIR_OK && model->having >= 0) {

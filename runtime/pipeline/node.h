@@ -105,6 +105,8 @@ struct weir_node {
     int32_t *measure_columns;             /* by measure: input column, -1 */
     struct weir_schema **measure_schemas; /* one column each, for measures that are functions */
     struct weir_out ***measure_outs;
+    struct weir_schema **result_schemas; /* likewise, of aggregates: what leaves of a state */
+    struct weir_out ***result_outs;
     struct weir_schema **derive_schemas;
     struct weir_out ***derive_outs;
     uint8_t **masks; /* by measure, ROWS_MAX each, NULL without `where` */
@@ -494,6 +496,29 @@ int join_restore(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK
 bool join_same(const struct weir_node *a, const struct weir_node *b); /* the shape of state */
 void join_take_state(struct weir_node *node, struct weir_node *from);
 void join_estimate(const struct weir_node *node, size_t bytes[2]); /* of a row, by side */
+
+/* model.c: columns computed by a function, as many as the schema has. Rows that throw are marked in
+ * node->worst (by position) when `reject`. */
+int model_compute(struct weir_node *node, int32_t function, struct weir_batch *owner,
+                  const struct weir_schema *schema, struct weir_out **outs, const int32_t *sel,
+                  int32_t count, int32_t rows, bool reject, struct weir_column *columns,
+                  struct weir_error *err) WEIR_MUST_CHECK;
+/* model_aggregate.c: measures of the analyst's own */
+bool model_is_aggregate(const struct weir_node *node, int32_t m);
+struct weir_measure;
+int model_aggregate_init(struct weir_node *node, int32_t m, struct weir_measure *measure,
+                         struct weir_error *err) WEIR_MUST_CHECK;
+void model_aggregate_fini(struct weir_node *node);
+/* Rows as states, a struct column. */
+int model_add_states(struct weir_node *node, int32_t m, struct weir_batch *owner,
+                     const int32_t *sel, int32_t count, int32_t rows, struct weir_column *column,
+                     struct weir_error *err) WEIR_MUST_CHECK;
+/* A weir_merge_states; context: the node. */
+int model_merge_states(void *context, int32_t m, uint8_t **into, uint8_t **from, int32_t count,
+                       struct weir_error *err) WEIR_MUST_CHECK;
+/* States among what the aggregate made become results. */
+int model_finish_states(struct weir_node *node, struct weir_batch *out, int32_t count,
+                        struct weir_error *err) WEIR_MUST_CHECK;
 
 /* model_top.c: the first n rows of a model, and how they leave */
 int model_top_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;

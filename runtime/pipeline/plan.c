@@ -597,6 +597,8 @@ static void read_model(struct reader *r, const json_t *value, struct weir_plan_m
         measure->over_us = integer(r, item, "over_us", 0);
         model->forgets = model->forgets || measure->over_us > 0;
         measure->function = (int32_t)integer(r, item, "function", -1);
+        measure->merge = (int32_t)integer(r, item, "merge", -1);
+        measure->finish = (int32_t)integer(r, item, "finish", -1);
         measure->where = (int32_t)integer(r, item, "where", -1);
         read_type(r, item, "input_type", &measure->input);
         read_type(r, item, "type", &measure->result);

@@ -226,13 +226,16 @@ struct weir_plan_stream {
 struct weir_plan_measure {
     const char *name;
     const char *kind;
-    const char *column;      /* or NULL */
-    const char *order;       /* arg_max, arg_min: the column it is chosen by; or NULL */
-    double share;            /* quantiles: 0 .. 1 */
-    int64_t most;            /* top_k, collect: values; 0: all */
-    int64_t over_us;         /* of the last while only; 0: of all rows */
-    int32_t function;        /* value function or -1 */
-    struct weir_field input; /* type of the aggregated value; type NONE for count of rows */
+    const char *column; /* or NULL */
+    const char *order;  /* arg_max, arg_min: the column it is chosen by; or NULL */
+    double share;       /* quantiles: 0 .. 1 */
+    int64_t most;       /* top_k, collect: values; 0: all */
+    int64_t over_us;    /* of the last while only; 0: of all rows */
+    int32_t function;   /* value function or -1; of an aggregate what adds a row */
+    int32_t merge;      /* functions of an aggregate; else -1 */
+    int32_t finish;
+    struct weir_field input; /* type of the aggregated value; type NONE for count of rows; of an
+                                aggregate its state */
     struct weir_field result;
     int32_t where; /* function or -1 */
 };

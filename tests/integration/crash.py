@@ -57,7 +57,11 @@ return model "gold.hops" {
   from     = "silver.sale",
   by       = { "store_id" },
   window   = hopping { size = "10m", every = "1m", allowed_lateness = "30s" },
-  measures = { weight = sum "weight", mean = avg "weight", sales = count(), kinds = distinct "currency",
+  measures = {
+               own = aggregate { state = { weight = "double", rows = "int64" }, add = function(s, e) s.weight = e.weight or 0; s.rows = 1 end,
+                                 merge = function(s, o) s.weight = s.weight + o.weight; s.rows = s.rows + o.rows end,
+                                 result = function(s) return s.weight / tonumber(s.rows) end, type = "double" },
+               weight = sum "weight", mean = avg "weight", sales = count(), kinds = distinct "currency",
                skus = approx_distinct "sku", heavy = approx_quantile("weight", 0.9), spread = stddev "weight",
                middle = median "weight", often = top_k("sku", 3) },
 }
@@ -67,7 +71,11 @@ return model "gold.visits" {
   from     = "silver.sale",
   by       = { "store_id" },
   window   = session { gap = "2s", allowed_lateness = "30s" },
-  measures = { weight = sum "weight", mean = avg "weight", sales = count(), kinds = distinct "currency", sku = max "sku",
+  measures = {
+               own = aggregate { state = { weight = "double", rows = "int64" }, add = function(s, e) s.weight = e.weight or 0; s.rows = 1 end,
+                                 merge = function(s, o) s.weight = s.weight + o.weight; s.rows = s.rows + o.rows end,
+                                 result = function(s) return s.weight / tonumber(s.rows) end, type = "double" },
+               weight = sum "weight", mean = avg "weight", sales = count(), kinds = distinct "currency", sku = max "sku",
                dearest = arg_max("sku", "unit_price"), late = last "sku", heavy = approx_quantile("weight", 0.9), skus = collect("sku", { max = 5 }) },
 }
 """
@@ -76,7 +84,11 @@ return model "gold.dozens" {
   from     = "silver.sale",
   by       = { "store_id" },
   window   = count(12),
-  measures = { weight = sum "weight", sales = count(), kinds = distinct "currency", sku = max "sku", skus = collect("sku", { max = 5 }), heavy = quantile("weight", 0.9) },
+  measures = {
+               own = aggregate { state = { weight = "double", rows = "int64" }, add = function(s, e) s.weight = e.weight or 0; s.rows = 1 end,
+                                 merge = function(s, o) s.weight = s.weight + o.weight; s.rows = s.rows + o.rows end,
+                                 result = function(s) return s.weight / tonumber(s.rows) end, type = "double" },
+               weight = sum "weight", sales = count(), kinds = distinct "currency", sku = max "sku", skus = collect("sku", { max = 5 }), heavy = quantile("weight", 0.9) },
 }
 """
 TOTALS = """\

@@ -12,7 +12,7 @@ INTERNAL = "lua/stdlib/internal/"
 TABLES = {  # (file, table) -> class; several of a name in the order they are written
     ("load.lua", "pipeline_options"): ["weir.pipeline"], ("serve.lua", "http_options"): ["weir.listener"],
     ("datasets.lua", "time_options"): ["weir.time"], ("datasets.lua", "dedup_options"): ["weir.dedup"], ("datasets.lua", "source_options"): ["weir.source"],
-    ("datasets.lua", "stream_options"): ["weir.stream"], ("models.lua", "model_options"): ["weir.model"], ("models.lua", "measure_options"): ["weir.measured"],
+    ("datasets.lua", "stream_options"): ["weir.stream"], ("models.lua", "model_options"): ["weir.model"], ("measures.lua", "measure_options"): ["weir.measured"], ("aggregates.lua", "options"): ["weir.aggregate"],
     ("rules.lua", "rule_options"): ["weir.rule"], ("patterns.lua", "options"): ["weir.pattern"], ("patterns.lua", "step_options"): ["weir.step"],
     ("predicate.lua", "expect_options"): ["weir.expect"], ("lookups.lua", "options"): ["weir.lookup"], ("lookups.lua", "asked_options"): ["weir.asked"],
     ("tops.lua", "options"): ["weir.top"], ("sinks.lua", "delta_options"): ["weir.delta"], ("decisions.lua", "options"): ["weir.decision"],

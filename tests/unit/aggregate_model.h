@@ -25,7 +25,7 @@ enum {
     CELLS = 4,
     SIZE = 100,
     LATENESS = 30,
-    MEASURES = 14,
+    MEASURES = 15,
     EPOCHS = 400
 };
 enum { K, F, I, D, X, S, COLUMNS };
@@ -304,13 +304,51 @@ static const struct {
     {WEIR_MEASURE_MAX, S, true},       {WEIR_MEASURE_MAX, X, false},
     {WEIR_MEASURE_DISTINCT, S, false}, {WEIR_MEASURE_DISTINCT, I, true},
     {WEIR_MEASURE_QUANTILE, I, true},  {WEIR_MEASURE_COLLECT, S, false},
+    {WEIR_MEASURE_AGGREGATE, I, true},
 };
+
+/* The aggregate: states of one int64, which are summed. */
+static struct weir_field state_fields[1] = {{.name = "i", .type = WEIR_TYPE_INT64}};
+static const struct weir_field sums = {
+    .type = WEIR_TYPE_STRUCT, .children = state_fields, .child_count = 1};
+
+static int merge_sums(void *context, int32_t m, uint8_t **into, uint8_t **from, int32_t count,
+                      struct weir_error *err) {
+    (void)context;
+    (void)err;
+    assert_true(plan[m].kind == WEIR_MEASURE_AGGREGATE);
+    for (int32_t i = 0; i < count; i++) {
+        int64_t a;
+        int64_t b;
+        memcpy(&a, into[i] + 8, sizeof a);
+        memcpy(&b, from[i] + 8, sizeof b);
+        a = (into[i][0] ? a : 0) + (from[i][0] ? b : 0);
+        into[i][0] |= from[i][0];
+        memcpy(into[i] + 8, &a, sizeof a);
+    }
+    return WEIR_OK;
+}
+
+/* Rows as states of one. */
+static const struct weir_column *input_of(struct weir_batch *batch, int m,
+                                          const struct weir_column *states) {
+    return plan[m].column < 0                       ? NULL
+           : plan[m].kind == WEIR_MEASURE_AGGREGATE ? states
+                                                    : &batch->columns[plan[m].column];
+}
+
+static struct weir_column states_of(struct weir_batch *batch) {
+    return (struct weir_column){.type = WEIR_TYPE_STRUCT,
+                                .length = batch->rows,
+                                .children = &batch->columns[I],
+                                .child_count = 1};
+}
 
 static struct weir_aggregate *make_aggregate(struct weir_schema *schema) {
     struct weir_error err = {0};
     struct weir_measure measures[MEASURES];
-    static const char *const names[MEASURES] = {"m0", "m1", "m2", "m3",  "m4",  "m5",  "m6",
-                                                "m7", "m8", "m9", "m10", "m11", "m12", "m13"};
+    static const char *const names[MEASURES] = {"m0", "m1", "m2",  "m3",  "m4",  "m5",  "m6", "m7",
+                                                "m8", "m9", "m10", "m11", "m12", "m13", "m14"};
     for (int m = 0; m < MEASURES; m++) {
         int c = plan[m].column;
         measures[m] =
@@ -320,6 +358,10 @@ static struct weir_aggregate *make_aggregate(struct weir_schema *schema) {
             measures[m].type = schema->fields[c].type;
             measures[m].precision = schema->fields[c].precision;
             measures[m].scale = schema->fields[c].scale;
+        }
+        if (plan[m].kind == WEIR_MEASURE_AGGREGATE) {
+            measures[m].type = WEIR_TYPE_STRUCT;
+            measures[m].state = &sums;
         }
     }
     int32_t by[] = {K, F};
@@ -336,6 +378,7 @@ static struct weir_aggregate *make_aggregate(struct weir_schema *schema) {
         .lateness_us = LATENESS,
         .measures = measures,
         .measure_count = MEASURES,
+        .merge = merge_sums,
         .option = "memory.state",
         .work = 1 + (int32_t)below(50), /* windows are made in many slices */
     };
@@ -468,6 +511,9 @@ static void check_measure(const struct row *rows, const struct group *group, int
     if (plan[m].kind == WEIR_MEASURE_COLLECT) {
         check_list(rows, group, m, column, at);
         return;
+    }
+    if (plan[m].kind == WEIR_MEASURE_AGGREGATE && !weir_column_is_null(column, at)) {
+        column = &column->children[0]; /* of nothing but nulls a state is one */
     }
     int64_t n = 0;
     int128 sum = 0;

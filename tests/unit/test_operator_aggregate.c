@@ -54,9 +54,10 @@ static void feed(struct world *world, int count) {
         }
     }
     const struct weir_column *inputs[MEASURES];
+    struct weir_column states = states_of(batch);
     const uint8_t *masks[MEASURES];
     for (int m = 0; m < MEASURES; m++) {
-        inputs[m] = plan[m].column >= 0 ? &batch->columns[plan[m].column] : NULL;
+        inputs[m] = input_of(batch, m, &states);
         masks[m] = plan[m].masked ? mask : NULL;
     }
     struct weir_error err = {0};
@@ -331,8 +332,9 @@ static void a_row_exactly_at_the_bound_is_late(void **state) {
     struct row rows[2] = {{.k = "a", .s = ""}, {.k = "a", .s = ""}};
     struct weir_batch *batch = make_batch(schema, rows, 2);
     const struct weir_column *inputs[MEASURES];
+    struct weir_column states = states_of(batch);
     for (int m = 0; m < MEASURES; m++) {
-        inputs[m] = plan[m].column >= 0 ? &batch->columns[plan[m].column] : NULL;
+        inputs[m] = input_of(batch, m, &states);
     }
     int64_t times[2] = {-1, -1}; /* window [-100, 0) */
     int64_t watermarks[2] = {LATENESS - 1, LATENESS};

@@ -518,6 +518,23 @@ for k = 0, row.MAX_COLUMNS - 1 do
 end
 local generation = row.generation
 local active_beside
+local forget, forgotten, forgotten_too
+
+-- What pairs of states hold is memory that goes with the call, like a row's: the next call of any loop takes it from them.
+local function leave_states(how, s, o)
+    if active then
+        active[COLUMNS], active[INDEX] = nothing, 0
+    end
+    if active_beside then
+        active_beside[COLUMNS], active_beside[INDEX] = nothing, 0
+    end
+    active, active_beside = nil, nil
+    generation[0] = (generation[0] + 1) % 2000000000
+    if forgotten and forgotten ~= s then
+        forget(forgotten, forgotten_too)
+    end
+    forget, forgotten, forgotten_too = how, s, o
+end
 
 -- `beside`: the third argument of a map, over the columns from `first` on; or nil.
 local function enter(view, call, beside, first)
@@ -526,6 +543,10 @@ local function enter(view, call, beside, first)
     end
     if active_beside and active_beside ~= beside then
         active_beside[COLUMNS], active_beside[INDEX] = nothing, 0
+    end
+    if forgotten then
+        forget(forgotten, forgotten_too)
+        forgotten, forgotten_too = nil, nil
     end
     active_beside = beside
     if beside then
@@ -537,7 +558,7 @@ local function enter(view, call, beside, first)
 end
 
 codegen.convert_text = convert_text
-codegen.parts = { enter = enter, warm = warm, cold = cold }
+codegen.parts = { enter = enter, leave = leave_states, warm = warm, cold = cold }
 
 local function finish(source, name, ...)
     local chunk = assert(loadstring(row.hide(source), "=" .. name))

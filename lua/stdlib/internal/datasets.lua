@@ -42,12 +42,13 @@ local function adder(project, reader, of, from)
         more = more or {}
         local reads = function_check.row_function(reader, f, {
             of = of,
-            from = own and of or from,
+            from = more.from or own and of or from,
             columns = columns,
             out = more.out,
             joined = more.joined,
             result = more.result,
             predicate = kind == "predicate",
+            parameters = more.parameters,
         })
         if more.join then
             joins.note_reads(more.join, f, kind == "predicate" and 2 or 3)
@@ -60,7 +61,7 @@ local function adder(project, reader, of, from)
             file = f.at.file,
             line = f.at.line,
             reads = reads,
-            nulls = null_check.sites(f.node, columns, more.out),
+            nulls = more.parameters and {} or null_check.sites(f.node, columns, more.out),
             fn = f.fn,
             text = f.text,
             columns = columns,
@@ -68,6 +69,7 @@ local function adder(project, reader, of, from)
             result = more.result,
             retyped = more.retyped,
             joined = more.joined,
+            init = more.init,
             copies = kind == "map" and more.copies and handed_on.find(f.node, columns, more.out, more.retyped) or nil,
         }
         return #list - 1, reads

@@ -611,14 +611,18 @@ function check.assigned(f)
     return found
 end
 
+local PARAMETERS = { row = 1, out = 2 } -- which of them is what
+
 -- Checks one row function. `f`: { fn, node, info, at } (Reader:func). `about`: { of = dataset, columns =,
--- out = columns map may assign, result = column the value goes to, predicate = true }.
+-- out = columns map may assign, result = column the value goes to, predicate = true, parameters = as PARAMETERS }.
 -- Returns the columns it reads, sorted, or nil when that is not known.
 function check.row_function(reader, f, about)
     local node = f.node
     if not node then
         return f.reads -- of what is written here and not in a file
     end
+    local parameters = about.parameters or PARAMETERS
+    local row, out = node.params[parameters.row], node.params[parameters.out]
     local walk = setmetatable({
         reader = reader,
         info = f.info,
@@ -630,8 +634,8 @@ function check.row_function(reader, f, about)
         out_by_name = {},
         result = about.result,
         predicate = about.predicate,
-        row = node.params[1] and node.params[1].name,
-        out = about.out and node.params[2] and node.params[2].name,
+        row = row and row.name,
+        out = about.out and out and out.name,
         joined = about.joined and node.params[about.out and 3 or 2] and node.params[about.out and 3 or 2].name,
         joined_columns = about.joined or {},
         joined_by_name = {},

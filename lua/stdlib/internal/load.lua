@@ -1,6 +1,7 @@
 -- The loader C calls (runtime/script/NATIVE.md, "What C calls"): from a pipeline file to the plan, the
 -- generated loops and the text the rule-set hash is taken over. Pure: reading files is its only effect.
 local native = require "weir.native"
+local aggregate_loop = require "weir.internal.aggregate_loop"
 local codegen = require "weir.internal.codegen"
 local connectors = require "weir.internal.connectors"
 local datasets = require "weir.internal.datasets"
@@ -300,12 +301,14 @@ local function generate(f)
     local loop, source
     if f.kind == "rule" then
         loop, source = rule_loop.make(f.rule, name)
+    elseif f.kind == "merge" then
+        loop, source = aggregate_loop.merge(f.fn, f.columns, name)
     elseif f.kind == "predicate" then
         loop, source = codegen.predicate(f.fn, f.columns, name, f.joined)
     elseif f.result then
         loop, source = codegen.value(f.fn, f.columns, f.result, name)
     else
-        loop, source = codegen.map(f.fn, f.columns, f.out, f.retyped, name, f.joined, f.copies)
+        loop, source = codegen.map(f.init ~= nil and aggregate_loop.added(f.init, f.fn) or f.fn, f.columns, f.out, f.retyped, name, f.joined, f.copies)
     end
     return loop, f.text and source .. f.text or source
 end

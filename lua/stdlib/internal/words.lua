@@ -18,6 +18,7 @@ words.built = {
     sum = "args", count = "args", avg = "args", min = "args", max = "args", distinct = "args",
     first = "args", last = "args", arg_max = "args", arg_min = "args", variance = "args", stddev = "args", any = "args", all = "args",
     approx_distinct = "args", approx_quantile = "args", quantile = "args", median = "args", top_k = "args", collect = "args",
+    aggregate = "args",
     rule = "named", pattern = "named", step = "args", value = "args", counter = "args",
     ring = "args", list = "args", map = "args", set = "args", sketch = "args",
 }

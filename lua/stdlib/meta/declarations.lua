@@ -479,6 +479,19 @@ function top_k(column, n, options) end
 ---@param options? weir.collected
 ---@return weir.node
 function collect(column, options) end
+---@class weir.aggregate
+---@field state table<string, string> its fields and their types: numbers, truth values and times
+---@field init? fun(s: table) what a fresh state holds; all null
+---@field add fun(s: table, e: weir.row) puts a row into a fresh state
+---@field merge fun(s: table, o: table) puts a state of later rows into another
+---@field result fun(s: table): any what leaves
+---@field type string of the result
+---@field where? weir.predicate which rows count
+
+---A measure of your own, of three functions over a state.
+---@param options weir.aggregate
+---@return weir.node
+function aggregate(options) end
 ---By event time.
 ---@param column string
 ---@param options? weir.measured
