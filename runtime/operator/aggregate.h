@@ -81,7 +81,7 @@ struct weir_aggregate_config {
     bool cumulate; /* windows share their start and grow by every_us, which divides size_us */
     int64_t lateness_us; /* >= 0 */
     bool unwindowed;     /* none of the above: one row a key, that changes */
-    bool updates;        /* not sessions: rows leave as changes, and none as a window closes */
+    bool updates;        /* rows leave as changes, and none as a window closes */
     bool delays;         /* unwindowed, updates: changes wait until they are asked for */
     bool refires;  /* updates: rows leave as their window ends, and from then on as they change */
     bool retracts; /* rows fed may be taken back (signs); not in sessions */

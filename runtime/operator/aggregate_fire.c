@@ -69,7 +69,9 @@ void weir_aggregate_read_key(const struct weir_aggregate *aggregate, const struc
     const uint8_t *key = weir_slot_key(aggregate->table, slot);
     row->key = key + aggregate->prefix_bytes;
     row->key_bytes = slot->key_bytes - aggregate->prefix_bytes;
-    if (!aggregate->unwindowed) {
+    if (aggregate->sessions != NULL) {
+        weir_sessions_bounds(aggregate, row->value, &row->start_us, &row->end_us);
+    } else if (!aggregate->unwindowed) {
         int64_t id;
         memcpy(&id, key, sizeof id);
         weir_aggregate_bounds(aggregate, id, &row->start_us, &row->end_us);

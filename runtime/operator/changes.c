@@ -5,6 +5,7 @@
 
 #include "batch/change.h"
 #include "operator/delayed.h"
+#include "operator/session.h"
 #include "state/side.h"
 
 enum { FIRST_CAPACITY = 256 };
@@ -24,7 +25,7 @@ struct weir_changes {
     uint8_t *before; /* a value each */
     size_t count;
     size_t capacity;
-    size_t left;            /* how many have left */
+    size_t left;            /* how many have left; of sessions, that go over them twice, of both */
     struct weir_side marks; /* struct mark, by number of slot */
     uint32_t round;
     struct weir_heap heap; /* texts of `before` */
@@ -141,6 +142,47 @@ static int append(struct weir_aggregate *aggregate, const struct weir_slot *slot
     return rc;
 }
 
+/* Both rows, or none: undo_row cuts columns back to the rows. */
+static int append_pair(struct weir_aggregate *aggregate, const struct weir_slot *slot,
+                       const uint8_t *before, const uint8_t *after, int64_t time_us,
+                       int64_t *times_us, struct weir_batch_builder *out, struct weir_error *err) {
+    int rc = append(aggregate, slot, before, WEIR_CHANGE_BEFORE, time_us, times_us, out, err);
+    if (rc == WEIR_OK) {
+        rc = append(aggregate, slot, after, WEIR_CHANGE_AFTER, time_us, times_us, out, err);
+        out->rows -= rc != WEIR_OK;
+    }
+    return rc;
+}
+
+/* Sessions are known by where they start, which moves: first what is there no more leaves, so that
+ * another may start there. */
+static int leave_session(struct weir_aggregate *aggregate, const struct change *change,
+                         const uint8_t *before, bool first, int64_t *times_us,
+                         struct weir_batch_builder *out, struct weir_error *err) {
+    struct weir_slot *slot = weir_table_slot(aggregate->table, change->number);
+    const uint8_t *after = weir_slot_value(aggregate->table, slot);
+    bool was = rows_of(aggregate, before) > 0;
+    bool is = rows_of(aggregate, after) > 0;
+    int64_t bounds[2][2];
+    weir_sessions_bounds(aggregate, before, &bounds[0][0], &bounds[0][1]);
+    weir_sessions_bounds(aggregate, after, &bounds[1][0], &bounds[1][1]);
+    bool stays = was && is && bounds[0][0] == bounds[1][0];
+    if (first) {
+        return was && !stays ? append(aggregate, slot, before, WEIR_CHANGE_DELETE, change->time,
+                                      times_us, out, err)
+                             : WEIR_OK;
+    }
+    if (!is) {
+        return weir_aggregate_delete_slot(aggregate, slot, err);
+    }
+    bool same = stays && bounds[0][1] == bounds[1][1] && !aggregate->measures.has_parts &&
+                memcmp(before, after, aggregate->measures.tail_offset) == 0;
+    return same    ? WEIR_OK
+           : stays ? append_pair(aggregate, slot, before, after, change->time, times_us, out, err)
+                   : append(aggregate, slot, after, WEIR_CHANGE_INSERT, change->time, times_us, out,
+                            err);
+}
+
 int weir_changes_leave(struct weir_aggregate *aggregate, struct weir_slot *slot,
                        const uint8_t *before, int64_t time_us, int64_t *times_us,
                        struct weir_batch_builder *out, struct weir_error *err) {
@@ -153,13 +195,7 @@ int weir_changes_leave(struct weir_aggregate *aggregate, struct weir_slot *slot,
             memcmp(before, after, aggregate->measures.tail_offset) == 0) {
             return WEIR_OK;
         }
-        rc = append(aggregate, slot, before, WEIR_CHANGE_BEFORE, time_us, times_us, out, err);
-        if (rc == WEIR_OK) {
-            rc = append(aggregate, slot, after, WEIR_CHANGE_AFTER, time_us, times_us, out, err);
-            if (rc != WEIR_OK) {
-                out->rows--; /* both or none; undo_row cuts columns back to the rows */
-            }
-        }
+        rc = append_pair(aggregate, slot, before, after, time_us, times_us, out, err);
     } else if (was || is) {
         rc = append(aggregate, slot, was ? before : after,
                     was ? WEIR_CHANGE_DELETE : WEIR_CHANGE_INSERT, time_us, times_us, out, err);
@@ -177,15 +213,19 @@ int weir_aggregate_changes(struct weir_aggregate *aggregate, struct weir_batch_b
         return weir_delayed_leave(aggregate, out, times_us, done, err);
     }
     *done = false;
-    while (changes != NULL && changes->left < changes->count) {
+    bool twice = aggregate->sessions != NULL;
+    while (changes != NULL && changes->left < (twice ? 2 : 1) * changes->count) {
         if (out->rows + 2 > out->rows_max) {
             return WEIR_OK;
         }
-        const struct change *change = &changes->list[changes->left];
+        const struct change *change = &changes->list[changes->left % changes->count];
+        const uint8_t *before =
+            changes->before + changes->left % changes->count * aggregate->measures.value_bytes;
         int rc =
-            weir_changes_leave(aggregate, weir_table_slot(aggregate->table, change->number),
-                               changes->before + changes->left * aggregate->measures.value_bytes,
-                               change->time, times_us, out, err);
+            twice ? leave_session(aggregate, change, before, changes->left < changes->count,
+                                  times_us, out, err)
+                  : weir_changes_leave(aggregate, weir_table_slot(aggregate->table, change->number),
+                                       before, change->time, times_us, out, err);
         if (rc != WEIR_OK) {
             bool full;
             rc = weir_aggregate_row_failed(aggregate, rc, out, &full, err);

@@ -3,11 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "operator/changes.h"
 #include "operator/members.h"
 
-enum { CLOSING_FIRST = 256, GROUP_AHEAD = 12 };
+enum { CLOSING_FIRST = 256, GROUP_AHEAD = 12, FIRE_WORK = 2048 /* sessions a call */ };
 
-struct span { /* after the measures in a slot's value */
+struct span { /* after the measures in a slot's value, and how many rows it has where rows change */
     int64_t first;
     int64_t last;
 };
@@ -78,24 +79,46 @@ struct weir_cell *weir_sessions_cell(struct weir_sessions *sessions) {
     return weir_table_cell(sessions->groups);
 }
 
+static uint32_t span_offset(const struct weir_aggregate *aggregate) {
+    return aggregate->measures.value_bytes - (uint32_t)sizeof(struct span);
+}
+
 static struct span span_of(const struct weir_aggregate *aggregate, struct weir_slot *slot) {
     struct span span;
-    memcpy(&span,
-           (uint8_t *)weir_slot_value(aggregate->table, slot) + aggregate->measures.tail_offset,
+    memcpy(&span, (uint8_t *)weir_slot_value(aggregate->table, slot) + span_offset(aggregate),
            sizeof span);
     return span;
 }
 
 static void set_span(const struct weir_aggregate *aggregate, struct weir_slot *slot,
                      struct span span) {
+    memcpy((uint8_t *)weir_slot_value(aggregate->table, slot) + span_offset(aggregate), &span,
+           sizeof span);
+}
+
+/* Where rows change: of a session that was joined to another, and waits for its row to be taken
+ * back, none are left. */
+static int64_t rows_of(const struct weir_aggregate *aggregate, struct weir_slot *slot) {
+    int64_t rows;
+    memcpy(&rows,
+           (uint8_t *)weir_slot_value(aggregate->table, slot) + aggregate->measures.tail_offset,
+           sizeof rows);
+    return rows;
+}
+
+static void set_rows(const struct weir_aggregate *aggregate, struct weir_slot *slot, int64_t rows) {
     memcpy((uint8_t *)weir_slot_value(aggregate->table, slot) + aggregate->measures.tail_offset,
-           &span, sizeof span);
+           &rows, sizeof rows);
+}
+
+static bool is_joined(const struct weir_aggregate *aggregate, struct weir_slot *slot) {
+    return aggregate->changes != NULL && rows_of(aggregate, slot) == 0;
 }
 
 void weir_sessions_bounds(const struct weir_aggregate *aggregate, const uint8_t *value,
                           int64_t *start_us, int64_t *end_us) {
     struct span span;
-    memcpy(&span, value + aggregate->measures.tail_offset, sizeof span);
+    memcpy(&span, value + span_offset(aggregate), sizeof span);
     *start_us = span.first;
     *end_us = weir_time_add(span.last, aggregate->sessions->gap);
 }
@@ -162,7 +185,7 @@ static struct weir_slot *first_closing(const struct weir_aggregate *aggregate) {
     while (sessions->closing_count > 0) {
         struct closing *top = &sessions->closing[0];
         struct weir_slot *slot = weir_table_slot(aggregate->table, top->number);
-        if (slot->sequence != top->sequence) { /* joined to another */
+        if (slot->sequence != top->sequence || is_joined(aggregate, slot)) {
             closing_remove_first(sessions);
             continue;
         }
@@ -237,14 +260,25 @@ static struct weir_slot *create_session(struct weir_aggregate *aggregate, int32_
     return slot;
 }
 
+static int note_both(struct weir_aggregate *aggregate, struct weir_slot *into,
+                     struct weir_slot *from, int64_t time, struct weir_error *err) {
+    int rc = weir_changes_note(aggregate, into, time, err);
+    return rc == WEIR_OK ? weir_changes_note(aggregate, from, time, err) : rc;
+}
+
 /* Joins `from` to `into`, which was made earlier. */
 static int join(struct weir_aggregate *aggregate, struct weir_slot *group, struct weir_slot *into,
-                struct weir_slot *from, struct weir_error *err) {
+                struct weir_slot *from, int64_t time, struct weir_error *err) {
     struct span a = span_of(aggregate, into);
     struct span b = span_of(aggregate, from);
+    bool changing = aggregate->changes != NULL;
     int rc = weir_table_touch(aggregate->table, into);
-    if (rc != WEIR_OK) {
+    if (rc != WEIR_OK || (changing && weir_table_touch(aggregate->table, from) != WEIR_OK)) {
         return no_memory(aggregate, err);
+    }
+    rc = changing ? note_both(aggregate, into, from, time, err) : WEIR_OK;
+    if (rc != WEIR_OK) {
+        return rc;
     }
     rc = weir_measures_absorb(&aggregate->measures, weir_slot_value(aggregate->table, into),
                               weir_slot_value(aggregate->table, from), err);
@@ -258,6 +292,11 @@ static int join(struct weir_aggregate *aggregate, struct weir_slot *group, struc
         aggregate, into,
         (struct span){a.first < b.first ? a.first : b.first, a.last > b.last ? a.last : b.last});
     rc = unlink_session(aggregate, group, from, err);
+    if (changing) { /* it goes with its row */
+        set_rows(aggregate, into, rows_of(aggregate, into) + rows_of(aggregate, from));
+        set_rows(aggregate, from, 0);
+        return rc;
+    }
     return rc == WEIR_OK ? weir_aggregate_delete_slot(aggregate, from, err) : rc;
 }
 
@@ -317,7 +356,7 @@ static int join_all(struct weir_aggregate *aggregate, struct weir_slot *group,
         if (next == NULL) {
             return WEIR_OK;
         }
-        int rc = join(aggregate, group, into, next, err);
+        int rc = join(aggregate, group, into, next, time, err);
         if (rc != WEIR_OK) {
             return rc;
         }
@@ -336,6 +375,17 @@ static int extend(struct weir_aggregate *aggregate, struct weir_slot *slot, int6
     return WEIR_OK;
 }
 
+/* Rows change: what the session was leaves before it takes the row. */
+static int count_row(struct weir_aggregate *aggregate, struct weir_slot *slot, int64_t time,
+                     struct weir_error *err) {
+    if (weir_table_touch(aggregate->table, slot) != WEIR_OK) {
+        return no_memory(aggregate, err);
+    }
+    int rc = weir_changes_note(aggregate, slot, time, err);
+    set_rows(aggregate, slot, rows_of(aggregate, slot) + 1);
+    return rc;
+}
+
 int weir_sessions_feed(struct weir_aggregate *aggregate, const struct weir_feed *feed,
                        int32_t *late_sel, int32_t *late_count, struct weir_error *err) {
     struct weir_sessions *sessions = aggregate->sessions;
@@ -343,6 +393,9 @@ int weir_sessions_feed(struct weir_aggregate *aggregate, const struct weir_feed 
     int32_t taken = 0;
     int32_t added = 0;
     int rc = hash_groups(aggregate, feed->count, err);
+    if (aggregate->changes != NULL) {
+        weir_changes_begin(aggregate);
+    }
     for (int32_t i = 0; i < feed->count && rc == WEIR_OK; i++) {
         if (i + GROUP_AHEAD < feed->count) {
             weir_table_prefetch_slot(sessions->groups, sessions->hashes[i + GROUP_AHEAD]);
@@ -370,6 +423,9 @@ int weir_sessions_feed(struct weir_aggregate *aggregate, const struct weir_feed 
             if (rc == WEIR_OK) {
                 rc = join_all(aggregate, group, slot, time, watermark, err);
             }
+        }
+        if (rc == WEIR_OK && aggregate->changes != NULL) {
+            rc = count_row(aggregate, slot, time, err);
         }
         if (rc == WEIR_OK) {
             rc = extend(aggregate, slot, time, err);
@@ -418,14 +474,19 @@ static int leave(struct weir_aggregate *aggregate, struct weir_slot *slot, struc
 int weir_sessions_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
                        struct weir_batch_builder *out, int32_t max_rows, enum weir_fired *fired,
                        struct weir_error *err) {
+    int32_t work = FIRE_WORK;
     *fired = WEIR_FIRED_FULL;
     while (weir_sessions_ready(aggregate, watermark_us)) {
         if (out->rows >= max_rows || out->rows == out->rows_max) {
             return WEIR_OK;
         }
+        if (work-- <= 0) {
+            *fired = WEIR_FIRED_SOME;
+            return WEIR_OK;
+        }
         struct weir_slot *slot = first_closing(aggregate);
-        bool full;
-        int rc = emit(aggregate, slot, out, &full, err);
+        bool full = false; /* rows that change have left already */
+        int rc = aggregate->changes == NULL ? emit(aggregate, slot, out, &full, err) : WEIR_OK;
         if (rc != WEIR_OK || full) {
             return rc;
         }
@@ -450,6 +511,10 @@ int weir_sessions_restore(struct weir_aggregate *aggregate, const struct weir_or
     }
     for (size_t i = 0; i < count; i++) {
         struct weir_slot *slot = weir_table_slot(aggregate->table, slots[i].number);
+        if (is_joined(aggregate, slot)) {
+            return weir_error_set(err, WEIR_E_CORRUPT, "%s: a session in the state has no rows",
+                                  weir_table_name(aggregate->table));
+        }
         const uint8_t *key = weir_slot_key(aggregate->table, slot) + WINDOW_BYTES;
         size_t length = slot->key_bytes - WINDOW_BYTES;
         struct weir_slot *group = weir_table_find(

@@ -15,7 +15,7 @@ import lake
 import standard
 
 PIPELINE = "pipelines/standard.lua"
-TABLES = ("bronze/sale", "silver/sale", "gold/velocity", "gold/by_store", "gold/hops", "gold/visits", "gold/dozens", "gold/levels", "gold/running", "gold/ran", "gold/both", "gold/dearest", "gold/busiest", "gold/till", "gold/streak", "quarantine/silver/sale", "quarantine/bronze/sale",
+TABLES = ("bronze/sale", "silver/sale", "gold/velocity", "gold/by_store", "gold/hops", "gold/visits", "gold/dozens", "gold/levels", "gold/running", "gold/ran", "gold/stays", "gold/both", "gold/dearest", "gold/busiest", "gold/till", "gold/streak", "quarantine/silver/sale", "quarantine/bronze/sale",
           "quarantine/late_sale")
 # Small epochs and segments and frequent snapshots, so that a run of under a second passes every point. What a test costs
 # is mostly its epochs, a commit to each table, of which a busy machine makes more: so they are fewer where events are.
@@ -114,6 +114,13 @@ return {
     by       = { "store_id" },
     window   = tumbling { size = "10m", allowed_lateness = "30s" },
     measures = { weight = sum "weight", sales = count(), kinds = distinct "currency", sku = max "sku" },
+    emit     = "on_update",
+  },
+  model "gold.stays" {
+    from     = "silver.sale",
+    by       = { "store_id" },
+    window   = session { gap = "2s", allowed_lateness = "30s" },
+    measures = { sales = count(), kinds = distinct "currency", sku = max "sku", heavy = quantile("weight", 0.9) },
     emit     = "on_update",
   },
   model "gold.ran" {

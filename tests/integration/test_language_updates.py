@@ -1,6 +1,8 @@
 """Windows whose rows leave as they change: `emit = "on_update"`. One test a meaning; DuckDB counts again."""
 
+import datetime
 import random
+import signal
 import time
 
 import duckdb
@@ -104,6 +106,71 @@ def test_too_many_windows_a_row_are_refused(project):
     assert outcome.code == 1 and "3600 windows" in outcome.out + outcome.err, outcome
 
 
+def sessions(rows, gap):
+    """(key, start, end, count, sum, most, kinds, least text) of sessions, by definition: none is closed before all rows are in."""
+    found = []
+    for key in {k for k, _, _ in rows}:
+        ordered = sorted((moment(time), i, fields) for i, (k, time, fields) in enumerate(rows) if k == key)
+        members = []
+        for time, _, fields in ordered + [(None, None, None)]:
+            if members and (time is None or time > members[-1][0] + gap):
+                numbers = [each["n"] for _, each in members if each["n"] is not None]
+                texts = [each["s"] for _, each in members if each["s"] is not None]
+                found.append((key, members[0][0], members[-1][0] + gap, len(members), sum(numbers) if numbers else None, max(numbers, default=None),
+                              len(set(texts)), min(texts, default=None)))
+                members = []
+            members.append((time, fields))
+    return sorted(found, key=str)
+
+
+@pytest.mark.parametrize("seconds, every", [(3, "20ms"), (20, "20ms"), (20, "1s"), (1, "50ms")])
+def test_sessions_change_grow_and_join(project, seconds, every):
+    """Rows up to a minute out of order make sessions start earlier and join; what was told of them is taken back."""
+    rows = drawn(3000)
+    over = 'return model "gold.all" { from = "gold.m", by = { "k" }, measures = { sessions = count(), rows = sum "rows", n = sum "n", most = max "rows" } }'
+    log = 'return stream "silver.log" { from = "gold.m", keep = { "k", "rows" }, into = delta { mode = "append" } }'
+    window = f'session {{ gap = "{seconds}s", allowed_lateness = "1h" }}'
+    world = World(project, COLUMNS, [model(window), over, log], data(*rows), options=f' commit = {{ every = "{every}" }},').run()
+    wanted = sessions(rows, datetime.timedelta(seconds=seconds))
+    assert sorted(world.rows("gold.m", "k", "window_start", "window_end", "rows", "n", "hi", "kinds", "first_s"), key=str) == wanted
+    by_key = {}
+    for key, _, _, count, total, *_ in wanted:
+        by_key.setdefault(key, []).append((count, total))
+    assert sorted(world.rows("gold.all", "k", "sessions", "rows", "n", "most")) == sorted(
+        (key, len(each), sum(count for count, _ in each), sum(total or 0 for _, total in each), max(count for count, _ in each)) for key, each in by_key.items())
+    assert world.counts("gold.m")["late"] == 0
+    changes = world.rows("silver.log", "_change")
+    assert changes.count(0) - changes.count(3) == len(wanted) and changes.count(1) == changes.count(2)
+
+
+def test_sessions_that_join_take_their_rows_back(project):
+    log = 'return stream "silver.log" { from = "gold.m", keep = { "k", "window_start", "n" }, into = delta { mode = "append" } }'
+    rule = model('session { gap = "10s", allowed_lateness = "1h" }', 'n = count()', "into = none")
+    rows = data(("a", "10:00:20"), ("a", "10:00:00"), ("a", "10:00:10"))
+    world = World(project, COLUMNS, [rule, log], rows).run()
+    assert sorted(world.rows("silver.log", "window_start", "n", "_change")) == [(moment("10:00:00"), 3, 0)]  # in one batch nothing was told between
+
+
+def test_sessions_that_change_go_on_over_a_restart(project):
+    """Twice stopped; sessions told before are taken back after."""
+    rows = drawn(900, seed=8)
+    world = World(project, COLUMNS, model('session { gap = "20s", allowed_lateness = "1h" }'), data(*rows)[:300],
+                  options=' commit = { every = "20ms" },')
+    for index in range(1, 3):
+        process = project.start("run", "pipelines/p.lua")
+        try:
+            until = time.monotonic() + 60
+            while sum(world.rows("gold.m", "rows")) < 300 * index and time.monotonic() < until:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGKILL if index == 1 else signal.SIGTERM)
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
+        world.feed(data(*rows)[300 * index:300 * (index + 1)], f"b{index}.jsonl")
+    world.run()
+    assert sorted(world.rows("gold.m", "k", "window_start", "window_end", "rows", "n", "hi", "kinds", "first_s"), key=str) == sessions(rows, datetime.timedelta(seconds=20))
+
+
 def test_days_of_a_calendar_change_too(project):
     rows = drawn(900)
     world = World(project, COLUMNS, model('calendar { "day", time_zone = "Asia/Kolkata", allowed_lateness = "1h" }'), data(*rows)).run()
@@ -157,7 +224,6 @@ def test_having_takes_rows_in_and_out(project):
 
 
 @pytest.mark.parametrize("window, more", [
-    ('session { gap = "1m" }', ""),
     ('tumbling "1m"', 'top = { n = 1, by = { "-rows" }, rank = "rank" }'),
 ])
 def test_what_does_not_update_yet_is_refused_by_name(project, window, more):

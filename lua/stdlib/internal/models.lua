@@ -168,9 +168,7 @@ local function check_updates(reader, plan, named)
     if kind == "count" then
         reader:error("type", named.emit.at, "a window of so many rows leaves when it has them; nothing tells two of a key apart as they change",
             'use emit = "on_close"')
-    elseif kind == "session" then
-        reader:error("not-built", named.emit.at, 'emit = "on_update" of session windows is not built yet', 'use emit = "on_close"')
-    elseif not check_overlap(reader, plan.window, named.window.at) then
+    elseif kind ~= "session" and not check_overlap(reader, plan.window, named.window.at) then
         return
     elseif named.top then
         reader:error("not-built", named.emit.at, 'emit = "on_update" of a top is not built yet', 'use emit = "on_close"')
@@ -186,6 +184,8 @@ local function check_every(reader, plan, named)
     end
     if named.top then
         refuse "a top"
+    elseif plan.window ~= json.null and plan.window.kind == "session" then
+        refuse "session windows"
     end
     for _, measure in ipairs(plan.measures) do
         if measure.over_us ~= json.null then
