@@ -80,7 +80,8 @@ class World:
                                  else self.project.root / "lake" / name.replace(".", "/"))
 
     def exists(self, name):
-        return (self.project.root / "lake" / name.replace(".", "/")).exists()
+        """Whether a reader would find it: its folder is there before its first commit."""
+        return any((self.project.root / "lake" / name.replace(".", "/") / "_delta_log").glob("*.json"))
 
     def rows(self, name, *columns):
         if not self.exists(name):
