@@ -83,6 +83,16 @@ static inline bool weir_column_is_null(const struct weir_column *column, int64_t
 int weir_column_init(struct weir_column *column, const struct weir_field *field,
                      struct weir_batch *batch) WEIR_MUST_CHECK;
 
+/* `rows` nulls of any type, in buffers of `batch`. WEIR_E_LIMIT at the cap. */
+int weir_column_nulls(struct weir_column *out, const struct weir_field *field, int64_t rows,
+                      struct weir_batch *batch) WEIR_MUST_CHECK;
+/* `from`, of the type of `was`, as a column of `field`, which holds that type (weir_field_holds):
+ * members it lacks are null. Buffers are shared with `from`, whose batch must stay alive
+ * (weir_batch_keep, weir_batch_borrow). WEIR_E_LIMIT at the cap. */
+int weir_column_grow(struct weir_column *out, const struct weir_field *field,
+                     const struct weir_column *from, const struct weir_field *was, int64_t rows,
+                     struct weir_batch *batch) WEIR_MUST_CHECK;
+
 /* Bytes of row `row` of a string or binary column, dictionary-encoded or plain. Borrowed. */
 static inline const char *weir_column_bytes(const struct weir_column *column, int64_t row,
                                             int32_t *length) {

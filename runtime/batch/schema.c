@@ -177,6 +177,49 @@ bool weir_schema_equal(const struct weir_schema *a, const struct weir_schema *b)
     return true;
 }
 
+int32_t weir_field_find(const struct weir_field *field, const char *name) {
+    for (int32_t i = 0; i < field->child_count; i++) {
+        if (strcmp(field->children[i].name, name) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static bool same_scalar(const struct weir_field *a, const struct weir_field *b) {
+    return a->type == b->type && a->precision == b->precision && a->scale == b->scale;
+}
+
+bool weir_field_holds(const struct weir_field *to, const struct weir_field *from) {
+    if (!same_scalar(to, from)) {
+        return false;
+    }
+    bool members = to->type == WEIR_TYPE_STRUCT;
+    int32_t found = 0;
+    for (int32_t i = 0; i < to->child_count; i++) {
+        const struct weir_field *child = &to->children[i];
+        int32_t at = members ? weir_field_find(from, child->name) : i;
+        if (at < 0 ? !child->nullable : !weir_field_holds(child, &from->children[at])) {
+            return false;
+        }
+        found += at >= 0;
+    }
+    return found == from->child_count;
+}
+
+bool weir_field_same_type(const struct weir_field *a, const struct weir_field *b) {
+    if (!same_scalar(a, b) || a->child_count != b->child_count) {
+        return false;
+    }
+    for (int32_t i = 0; i < a->child_count; i++) {
+        if (strcmp(a->children[i].name, b->children[i].name) != 0 ||
+            !weir_field_same_type(&a->children[i], &b->children[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static uint64_t field_hash(const struct weir_field *field, uint64_t seed) {
     /* The number of children keeps a child and a following sibling apart. */
     int32_t shape[5] = {field->type, field->precision, field->scale, field->nullable,

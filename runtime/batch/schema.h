@@ -52,6 +52,14 @@ int weir_field_format_type(const struct weir_field *field, struct weir_buffer *o
 int weir_field_copy(struct weir_field *to, const struct weir_field *from) WEIR_MUST_CHECK;
 void weir_field_fini(struct weir_field *field);
 
+/* Index of the child of that name, or -1. */
+int32_t weir_field_find(const struct weir_field *field, const char *name);
+/* Values of `from` are values of `to`: the same type, where structs, wherever they are in it, may
+ * have members more, which may be null, in any order. */
+bool weir_field_holds(const struct weir_field *to, const struct weir_field *from);
+/* The same type, members of structs in the same order; whether they may be null does not matter. */
+bool weir_field_same_type(const struct weir_field *a, const struct weir_field *b);
+
 /* "int64", "string", … without parameters. */
 const char *weir_type_name(enum weir_type type);
 /* Bytes of one value; 0 for bool (bits), string, binary, list, struct, map. */

@@ -60,6 +60,48 @@ void evolve_outside_free(struct evolve_outside *list, int32_t count) {
     free(list);
 }
 
+/* What the newest schema dropped from inside a type stays and is null from then on; what it added
+ * comes behind what is there, so that columns only grow. `to` is of the newest type. */
+static int keep_members(struct weir_field *to, const struct weir_field *known) {
+    int rc = WEIR_OK;
+    if (to->type != known->type || !weir_type_is_nested(to->type)) {
+        return WEIR_OK;
+    }
+    if (to->type != WEIR_TYPE_STRUCT) {
+        for (int32_t i = 0; rc == WEIR_OK && i < to->child_count; i++) {
+            rc = keep_members(&to->children[i], &known->children[i]);
+        }
+        return rc;
+    }
+    struct weir_field all = {0};
+    all.children =
+        calloc((size_t)to->child_count + (size_t)known->child_count + 1, sizeof(*all.children));
+    rc = all.children != NULL ? WEIR_OK : WEIR_E_NOMEM;
+    for (int32_t i = 0; rc == WEIR_OK && i < known->child_count; i++) {
+        int32_t at = weir_field_find(to, known->children[i].name);
+        struct weir_field *child = &all.children[i];
+        rc = weir_field_copy(child, at >= 0 ? &to->children[at] : &known->children[i]);
+        all.child_count += rc == WEIR_OK;
+        rc = rc == WEIR_OK && at >= 0 ? keep_members(child, &known->children[i]) : rc;
+    }
+    for (int32_t i = 0; rc == WEIR_OK && i < to->child_count; i++) {
+        if (weir_field_find(known, to->children[i].name) < 0) {
+            rc = weir_field_copy(&all.children[all.child_count], &to->children[i]);
+            all.child_count += rc == WEIR_OK;
+        }
+    }
+    struct weir_field *before = to->children;
+    int32_t count = to->child_count;
+    if (rc == WEIR_OK) {
+        to->children = all.children;
+        to->child_count = all.child_count;
+        all.children = before;
+        all.child_count = count;
+    }
+    weir_field_fini(&all);
+    return rc;
+}
+
 /* Newer rows have null, or its default, where the newest schema dropped a column. */
 static int keep_dropped(struct evolve_outside *one, struct weir_schema *newest,
                         struct weir_error *err) {
@@ -67,6 +109,8 @@ static int keep_dropped(struct evolve_outside *one, struct weir_schema *newest,
     int rc = all != NULL ? WEIR_OK : WEIR_E_NOMEM;
     for (int32_t i = 0; rc == WEIR_OK && i < newest->count; i++) {
         rc = weir_schema_add(all, &newest->fields[i]);
+        int32_t at = weir_schema_find(one->known, newest->fields[i].name);
+        rc = rc == WEIR_OK && at >= 0 ? keep_members(&all->fields[i], &one->known->fields[at]) : rc;
     }
     for (int32_t i = 0; rc == WEIR_OK && i < one->known->count; i++) {
         if (weir_schema_find(newest, one->known->fields[i].name) < 0) {
@@ -105,21 +149,8 @@ int evolve_ask(struct evolve_outside *list, int32_t count, struct weir_error *er
 /* --- what may change ---------------------------------------------------------------------------
  */
 
-static bool same_type(const struct weir_field *a, const struct weir_field *b) {
-    struct weir_buffer left;
-    struct weir_buffer right;
-    weir_buffer_init(&left, 1 << 20);
-    weir_buffer_init(&right, 1 << 20);
-    bool same = weir_field_format_type(a, &left) == WEIR_OK &&
-                weir_field_format_type(b, &right) == WEIR_OK && left.size == right.size &&
-                memcmp(left.data, right.data, left.size) == 0;
-    weir_buffer_fini(&left);
-    weir_buffer_fini(&right);
-    return same;
-}
-
-/* All columns of `before` are in `after` as they were, of a wider type, or may be null now; *wider
- * says whether one has another type. */
+/* All columns of `before` are in `after` as they were, of a wider type, with more members, or may
+ * be null now; *wider says whether one is wider. */
 static int check_growth(const char *name, const struct weir_schema *before,
                         const struct weir_schema *after, bool *wider, struct weir_error *err) {
     *wider = false;
@@ -131,9 +162,9 @@ static int check_growth(const char *name, const struct weir_schema *before,
                                   "%s loses column `%s`; restart the pipeline to let it go", name,
                                   old->name);
         }
-        bool same = same_type(old, &after->fields[at]);
-        *wider = *wider || !same;
-        if (!same && !weir_delta_widens(old, &after->fields[at])) {
+        bool holds = weir_field_holds(&after->fields[at], old);
+        *wider = *wider || !holds;
+        if (!holds && !weir_delta_widens(old, &after->fields[at])) {
             struct weir_buffer type;
             weir_buffer_init(&type, 4096);
             const char *text = weir_field_format_type(&after->fields[at], &type) == WEIR_OK
@@ -266,18 +297,18 @@ static int make_pad(struct weir_pool *pool, struct weir_schema *missing, int32_t
     return rc;
 }
 
-static bool other_type(const struct weir_field *a, const struct weir_field *b) {
-    return a->type != b->type || a->precision != b->precision || a->scale != b->scale;
-}
-
 static int take_column(struct weir_batch *made, int32_t i, struct weir_batch *parent, int32_t at,
                        struct weir_error *err) {
     const struct weir_field *to = &made->schema->fields[i];
     const struct weir_field *from = &parent->schema->fields[at];
     const struct weir_delta_column plain = {.physical_name = from->name, .field_id = -1};
     int rc = weir_batch_borrow(made, i, parent, at);
-    if (rc != WEIR_OK || !other_type(to, from)) {
+    if (rc != WEIR_OK || weir_field_same_type(to, from)) {
         return rc;
+    }
+    if (weir_type_is_nested(to->type)) {
+        return weir_column_grow(&made->columns[i], to, &parent->columns[at], from, parent->rows,
+                                made);
     }
     return delta_convert_column(to, &plain, from, &parent->columns[at], parent->rows, made,
                                 &made->columns[i], err);
@@ -294,7 +325,7 @@ static int widen(struct weir_pool *pool, struct weir_schema *full, struct weir_b
             rc = weir_schema_add(missing, &full->fields[i]);
         }
     }
-    rc = rc == WEIR_OK ? make_pad(pool, missing, from->rows, &pad, err) : rc;
+    rc = rc == WEIR_OK && missing->count > 0 ? make_pad(pool, missing, from->rows, &pad, err) : rc;
     if (rc == WEIR_OK) {
         made = weir_batch_create(pool, full);
         rc = made != NULL ? WEIR_OK : WEIR_E_LIMIT;
@@ -316,11 +347,13 @@ static int widen(struct weir_pool *pool, struct weir_schema *full, struct weir_b
     return rc;
 }
 
-/* Columns are only added, get wider, or may be null: as many, of the same types, are the same. */
+/* Columns are only added, get wider or more members, or may be null: as many, of the same types,
+ * are the same. */
 static bool is_of(const struct weir_batch *batch, const struct weir_schema *full) {
     bool same = batch->schema->count >= full->count;
     for (int32_t i = 0; same && i < full->count; i++) {
-        same = batch->schema == full || !other_type(&batch->schema->fields[i], &full->fields[i]);
+        same = batch->schema == full ||
+               weir_field_same_type(&batch->schema->fields[i], &full->fields[i]);
     }
     return same;
 }

@@ -345,9 +345,9 @@ static int read_rows(const void *bytes, size_t size, struct weir_pool *pool,
     return rc;
 }
 
-/* A change may have been recorded before a column was renamed, or got a wider type: its columns as
- * the table has them by now. `*fitted` is NULL where they are the same; its texts are borrowed by
- * `how`. */
+/* A change may have been recorded before a column was renamed, got a wider type or more members:
+ * its columns as the table has them by now. `*fitted` is NULL where they are the same; its texts
+ * are borrowed by `how`. */
 static int plan_fit(struct weir_delta_table *table, const struct weir_schema *rows, struct how *how,
                     struct weir_schema **fitted, struct weir_error *err) {
     struct weir_delta_snapshot *snapshot = weir_delta_table_snapshot(table);
@@ -361,6 +361,8 @@ static int plan_fit(struct weir_delta_table *table, const struct weir_schema *ro
         char *now = weir_schema_find(have, was) < 0 ? weir_delta_renamed_to(metadata, was) : NULL;
         int32_t at = weir_schema_find(have, now != NULL ? now : was);
         bool wider = at >= 0 && weir_delta_widens(&rows->fields[c], &have->fields[at]);
+        wider = wider || (at >= 0 && weir_field_holds(&have->fields[at], &rows->fields[c]) &&
+                          !weir_field_same_type(&have->fields[at], &rows->fields[c]));
         rc = as_is != NULL ? weir_schema_add(as_is, wider ? &have->fields[at] : &rows->fields[c])
                            : WEIR_E_NOMEM;
         if (rc != WEIR_OK) {
@@ -402,8 +404,13 @@ static int fit(struct weir_batch **batch, struct weir_schema *fitted, struct wei
         const struct weir_field *field = &from->schema->fields[c];
         struct weir_delta_column plain = {.physical_name = field->name, .field_id = -1};
         rc = weir_batch_borrow(to, c, from, c) == WEIR_OK ? WEIR_OK : no_memory(err);
-        if (rc == WEIR_OK &&
-            (field->type != fitted->fields[c].type || field->scale != fitted->fields[c].scale)) {
+        if (rc == WEIR_OK && weir_type_is_nested(field->type)) {
+            rc = weir_column_grow(&to->columns[c], &fitted->fields[c], &from->columns[c], field,
+                                  from->rows, to) == WEIR_OK
+                     ? WEIR_OK
+                     : no_memory(err);
+        } else if (rc == WEIR_OK && (field->type != fitted->fields[c].type ||
+                                     field->scale != fitted->fields[c].scale)) {
             rc = delta_convert_column(&fitted->fields[c], &plain, field, &from->columns[c],
                                       from->rows, to, &to->columns[c], err);
         }

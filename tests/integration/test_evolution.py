@@ -1,5 +1,6 @@
 """Columns that appear while the pipeline runs: a writer of the registry, or a schema file, brings them; nothing is restarted, lost or doubled."""
 
+import datetime
 import io
 import json
 import os
@@ -9,7 +10,9 @@ import urllib.request
 
 import crash
 import deltalake
+import duckdb
 import fastavro
+import lake
 import pytest
 import registry_stub
 from test_cli import wait_until
@@ -263,6 +266,34 @@ def test_a_writer_that_cannot_be_read_is_named_with_field_id_and_first_offset(sh
         assert f"schema id {three}" in reason and "first at offset 3" in reason and '"id"' in reason and "string" in reason
 
 
+def test_a_field_that_is_renamed_by_an_alias_takes_what_older_writers_still_send(shop):
+    shop.registry.levels[f"{shop.topic}-value"] = "NONE"
+    process = shop.start()
+    shop.produce(1, V1, old(0, 5))
+    wait_until(shop.has(5))
+    renamed = {**V1, "fields": [V1["fields"][0], {**V1["fields"][1], "name": "outlet", "aliases": ["store"]}]}
+    two = shop.register(renamed)
+    sent = [1000]
+
+    def column_is_there():
+        shop.produce(two, renamed, [{"id": sent[0], "outlet": f"S{sent[0]}"}])
+        sent[0] += 1
+        wait_until(shop.has(5 + sent[0] - 1000))
+        return any(row.get("outlet") for row in shop.rows())
+    wait_until(column_is_there)
+    count = len(shop.rows())
+    shop.produce(1, V1, old(5, 5))
+    wait_until(shop.has(count + 5))
+    stop(process)
+    rows = {row["id"]: row for row in shop.rows()}
+    assert all((rows[number]["store"], rows[number]["outlet"]) == (f"S{number % 3}", None) for number in range(5)), "before it had the new name"
+    assert all((rows[number]["store"], rows[number]["outlet"], rows[number]["_rescued"]) == (None, f"S{number % 3}", None) for number in range(5, 10))
+    shop.produce(1, V1, old(10, 5))
+    assert shop.project.weir("run", "pipelines/p.lua", "--until-end").code == 0
+    rows = {row["id"]: row for row in shop.rows()}
+    assert all((rows[number]["store"], rows[number]["outlet"]) == (None, f"S{number % 3}") for number in range(10, 15)), "and after a restart alike"
+
+
 ADDRESS = {"type": "record", "name": "address", "fields": [{"name": "street", "type": ["null", "string"], "default": None}]}
 WIDER = {**ADDRESS, "fields": [*ADDRESS["fields"], {"name": "zip", "type": ["null", "string"], "default": None}]}
 
@@ -273,22 +304,182 @@ def with_lines(address, qty="int"):
         {"name": "lines", "type": {"type": "array", "items": {"type": "record", "name": "line", "fields": [{"name": "to", "type": ["null", "address"]}]}}}]}
 
 
-def test_members_that_structs_gain_are_kept_by_their_path_and_the_change_is_told(shop):
+LINE = {"type": "record", "name": "line", "fields": [{"name": "sku", "type": "string"}, {"name": "qty", "type": "int"}]}
+RATE = {"type": "record", "name": "rate", "fields": [{"name": "net", "type": "double"}]}
+WIDER_LINE = {**LINE, "fields": [LINE["fields"][0], {"name": "note", "type": ["null", "string"], "default": None}, LINE["fields"][1]]}
+WIDER_RATE = {**RATE, "fields": [*RATE["fields"], {"name": "at", "type": ["null", {"type": "record", "name": "place", "fields": [{"name": "x", "type": "int"}]}], "default": None},
+                                 {"name": "seen", "type": ["null", {"type": "long", "logicalType": "local-timestamp-micros"}], "default": None}]}
+
+
+def nested(address, line, rate):
+    return {"type": "record", "name": "sale", "fields": [
+        {"name": "id", "type": "long"}, {"name": "at", "type": ["null", address], "default": None},
+        {"name": "lines", "type": {"type": "array", "items": line}}, {"name": "rates", "type": {"type": "map", "values": rate}}]}
+
+
+NESTED = [nested(ADDRESS, LINE, RATE), nested(WIDER, WIDER_LINE, WIDER_RATE)]
+NOON = datetime.datetime(2026, 11, 21, 12)
+
+
+def nested_old(number):
+    return {"id": number, "at": {"street": f"s{number}"} if number % 3 else None, "lines": [{"sku": f"k{i}", "qty": i} for i in range(number % 4)], "rates": {"vat": {"net": number / 4}}}
+
+
+def nested_new(number):
+    return {"id": number, "at": {"street": f"s{number}", "zip": f"z{number}"} if number % 3 else None,
+            "lines": [{"sku": f"k{i}", "note": f"n{i}", "qty": i} for i in range(number % 4)],
+            "rates": {"vat": {"net": number / 4, "at": {"x": number}, "seen": NOON}, "low": {"net": 1.5, "at": None, "seen": None}}}
+
+
+def check_nested(row, held=None):
+    """Row `row` of a table: what its writer said, members of the other writer null, and what had no column in `_rescued`, which silver has not: `held` says."""
+    rescued = json.loads(row["_rescued"]) if row.get("_rescued") else {}
+    number, lines, rates = row["id"], row["lines"], dict(row["rates"] if isinstance(row["rates"], list) else row["rates"].items())
+    by_new = number >= 1000
+    said = nested_new(number) if by_new else nested_old(number)
+    held = by_new and not rescued if held is None else held
+    assert (row["at"] is None) == (said["at"] is None) and len(lines) == len(said["lines"]) and sorted(rates) == sorted(said["rates"])
+    if row["at"] is not None:
+        assert row["at"]["street"] == f"s{number}" and row["at"].get("zip") == (f"z{number}" if held else None)
+    for i, line in enumerate(lines):
+        assert (line["sku"], line["qty"], line.get("note")) == (f"k{i}", i, f"n{i}" if held else None)
+    assert rates["vat"]["net"] == number / 4 and rates["vat"].get("at") == ({"x": number} if held else None) and rates["vat"].get("seen") == (NOON if held else None)
+    if rescued:
+        assert rescued.get("at.zip") == (f"z{number}" if said["at"] else None) and all(rescued[f"lines[{i}].note"] == f"n{i}" for i in range(len(lines)))
+    return held
+
+
+def test_members_are_added_inside_structs_lists_and_maps_without_a_restart(shop, kafka):
+    clean = kafka.create_topic(f"{shop.topic}-clean")
+    shop.project.write("rules/clean.lua", f"""return stream "silver.clean" {{ from = "bronze.sale",
+      into = kafka {{ brokers = "{kafka.plaintext}", topic = "{clean}", key = "id", format = "avro", registry = "{shop.registry.url}" }} }}""")
+    shop.project.write("rules/newest.lua", 'return stream "silver.newest" { from = "bronze.sale", key = "id", into = delta { mode = "merge" } }')
     shop.registry.levels[f"{shop.topic}-value"] = "NONE"
-    one = shop.register(with_lines(ADDRESS))
+    one = shop.register(NESTED[0])
     process = shop.start()
-    shop.produce(one, with_lines(ADDRESS), [{"id": 1, "qty": 1, "at": {"street": "s"}, "lines": [{"to": {"street": "t"}}]}])
-    wait_until(shop.has(1))
-    two = shop.register(with_lines(WIDER))
-    shop.produce(two, with_lines(WIDER), [{"id": 2, "qty": 1, "at": {"street": "s", "zip": "9"}, "lines": [{"to": None}, {"to": {"street": "t", "zip": 'a"b'}}]}])
-    wait_until(shop.has(2))
-    wait_until(lambda: "would become struct<street: string, zip: string>" in shop.project.weir("status").out, 60)
-    stop(process)
-    row = next(row for row in shop.rows() if row["id"] == 2)
-    assert row["at"] == {"street": "s"} and row["lines"] == [{"to": None}, {"to": {"street": "t"}}]
-    assert json.loads(row["_rescued"]) == {"at.zip": "9", "lines[1].to.zip": 'a"b'}
-    refused = shop.project.weir("run", "pipelines/p.lua", "--until-end")
-    assert refused.code != 0 and "is struct<street: string>, but the stream's is struct<street: string, zip: string>" in refused.err, refused
+    shop.produce(one, NESTED[0], [nested_old(number) for number in range(12)])
+    wait_until(shop.has(12))
+    two = shop.register(NESTED[1])
+    sent = [1000]
+
+    def members_are_there():
+        shop.produce(two, NESTED[1], [nested_new(number) for number in range(sent[0], sent[0] + 4)])
+        sent[0] += 4
+        wait_until(shop.has(12 + sent[0] - 1000))
+        return any(row["rates"][0][1]["at"] for row in shop.rows("silver/newest") if row["id"] >= 1000 and "at" in row["rates"][0][1])
+    wait_until(members_are_there)
+    shop.produce(one, NESTED[0], [nested_old(number) for number in range(12, 24)])
+    wait_until(shop.has(24 + sent[0] - 1000))
+    wait_until(shop.has(24 + sent[0] - 1000, "silver/newest"))
+    text = stop(process)
+    assert "is live from epoch" in text
+    ids = [*range(24), *range(1000, sent[0])]
+    for table in ("bronze/sale", "silver/newest", "silver/sale"):
+        rows = shop.rows(table)
+        assert sorted(row["id"] for row in rows) == ids
+        if table == "bronze/sale":
+            held = {row["id"] for row in rows if check_nested(row)}
+            assert held
+        assert {row["id"] for row in rows if check_nested(row, row["id"] in held)} == held
+    # each file alone, those from before the change among them, and all together by another engine
+    _, files = lake.files_of(shop.project.root / "lake/bronze/sale")
+    kinds = {str(duckdb.execute('SELECT typeof("at") FROM read_parquet(?)', [[name]]).fetchone()[0]) for name in files}
+    assert len(kinds) == 2
+    database = duckdb.connect()
+    rows = database.execute("SELECT * FROM read_parquet(?, union_by_name = true)", [files]).to_arrow_table().to_pylist()
+    assert sorted(row["id"] for row in rows) == ids and any([check_nested(row) for row in rows])
+    # the log: members were added behind what is there and may be null, in the commit of the first files that hold them
+    changes = [commit for commit in log_of(shop.project) if any("metaData" in action for action in commit)]
+    assert len(changes) == 2 and any("add" in action for action in changes[1]) and any("txn" in action for action in changes[1])
+    fields = {field["name"]: field["type"] for field in json.loads([a for a in changes[1] if "metaData" in a][0]["metaData"]["schemaString"])["fields"]}
+    assert [(field["name"], field["nullable"]) for field in fields["at"]["fields"]][1:] == [("zip", True)]
+    assert [field["name"] for field in fields["lines"]["elementType"]["fields"]] == ["sku", "qty", "note"]
+    assert [field["name"] for field in fields["rates"]["valueType"]["fields"]] == ["net", "at", "seen"]
+    assert any("timestampNtz" in action["protocol"].get("writerFeatures", []) for action in changes[1] if "protocol" in action)
+    messages = [registry_stub.decoded(shop.registry, message.value()) for message in read_all(kafka, clean)]
+    assert sorted(message["id"] for message in messages) == ids and messages[-1]["lines"] and "note" in [m for m in messages if m["lines"]][-1]["lines"][0]
+    last = json.loads((shop.project.root / "lake/_weir/p/ledger/status.json").read_text())["epochs"]
+    for epoch in range(1, last + 1):
+        outcome = shop.project.weir("replay", "pipelines/p.lua", "--epoch", str(epoch))
+        assert outcome.code == 0 and "other rules" not in outcome.out, outcome
+
+
+def test_members_that_were_added_while_it_stood_still_are_there_at_the_next_start(shop):
+    shop.registry.levels[f"{shop.topic}-value"] = "NONE"
+    one = shop.register(NESTED[0])
+    shop.project.write("rules/newest.lua", 'return stream "silver.newest" { from = "bronze.sale", key = "id", into = delta { mode = "merge" } }')
+    shop.produce(one, NESTED[0], [nested_old(number) for number in range(12)])
+    assert shop.project.weir("run", "pipelines/p.lua", "--until-end").code == 0
+    two = shop.register(NESTED[1])  # in this one `note` stands before `qty`
+    shop.produce(two, NESTED[1], [nested_new(number) for number in range(1000, 1008)])
+    shop.produce(one, NESTED[0], [nested_old(4)])
+    outcome = shop.project.weir("run", "pipelines/p.lua", "--until-end")
+    assert outcome.code == 0, outcome
+    rows = shop.rows()
+    assert len(rows) == 21 and sum(check_nested(row) for row in rows) == 8
+    rows = shop.rows("silver/newest")
+    assert len(rows) == 20 and all(check_nested(row, True) for row in rows if row["id"] >= 1000)
+    # and members that are gone from the newest schema: their column stays, null
+    three = shop.register(NESTED[0])
+    shop.produce(three, NESTED[0], [nested_old(number) for number in range(30, 33)])
+    outcome = shop.project.weir("run", "pipelines/p.lua", "--until-end")
+    assert outcome.code == 0, outcome
+    rows = shop.rows()
+    assert len(rows) == 24 and sum(check_nested(row) for row in rows) == 8
+
+
+def test_members_of_a_table_that_maps_its_columns_get_names_and_ids_of_their_own(shop):
+    shop.registry.levels[f"{shop.topic}-value"] = "NONE"
+    gone = {**NESTED[0], "fields": [*NESTED[0]["fields"], {"name": "gone", "type": ["null", "string"], "default": None}]}
+    one = shop.register(gone)
+    shop.produce(one, gone, [{**nested_old(number), "gone": "x"} for number in range(6)])
+    assert shop.project.weir("run", "pipelines/p.lua", "--until-end").code == 0
+    assert shop.project.weir("table", "alter", "bronze.sale", "--drop", "gone").code == 0
+    two = shop.register(NESTED[1])
+    shop.produce(two, NESTED[1], [nested_new(number) for number in range(1000, 1008)])
+    outcome = shop.project.weir("run", "pipelines/p.lua", "--until-end")
+    assert outcome.code == 0, outcome
+    read = [json.loads(line) for line in shop.project.weir("table", "cat", "lake/bronze/sale", "--json").out.splitlines()]
+    for row in read:
+        row["rates"] = [(each["key"], {**each["value"], "seen": NOON if each["value"]["seen"] else None}) for each in row["rates"]]
+    assert len(read) == 14 and sum(check_nested(row) for row in read) == 8
+    ids, metadata = [], [action["metaData"] for commit in log_of(shop.project) for action in commit if "metaData" in action][-1]
+
+    def walk(node):
+        if isinstance(node, dict):
+            if "metadata" in node:
+                ids.append((node["metadata"]["delta.columnMapping.id"], node["metadata"]["delta.columnMapping.physicalName"]))
+            for each in node.values():
+                walk(each)
+        elif isinstance(node, list):
+            for each in node:
+                walk(each)
+    walk(json.loads(metadata["schemaString"]))
+    assert len({number for number, _ in ids}) == len(ids) == len({name for _, name in ids if name.startswith("col-")}) + len([1 for _, name in ids if not name.startswith("col-")])
+    assert max(number for number, _ in ids) == int(metadata["configuration"]["delta.columnMapping.maxColumnId"])
+    assert len([1 for _, name in ids if name.startswith("col-")]) == 5  # zip, note, at, x, seen
+
+
+def test_killed_around_the_commit_that_adds_members(shop):
+    shop.registry.levels[f"{shop.topic}-value"] = "NONE"
+    one = shop.register(NESTED[0])
+    shop.produce(one, NESTED[0], [nested_old(number) for number in range(20)])
+    process = shop.start(env={"WEIR_FAULT": "reload_swapped:1:kill"})
+    wait_until(shop.has(20))
+    two, sent = shop.register(NESTED[1]), 0
+    while process.poll() is None and sent < 300:
+        shop.produce(two, NESTED[1], [nested_new(number) for number in range(1000 + sent, 1005 + sent)])
+        sent += 5
+        wait_until(lambda: process.poll() is not None or len(shop.rows()) >= 20 + sent)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    again = shop.start()
+    shop.produce(two, NESTED[1], [nested_new(5000)])
+    wait_until(shop.has(21 + sent))
+    stop(again)
+    rows = shop.rows()
+    assert sorted(row["id"] for row in rows) == [*range(20), *range(1000, 1000 + sent), 5000]
+    assert [check_nested(row) for row in rows][-1]
 
 
 def test_a_number_that_becomes_wider_is_taken_as_far_as_it_fits(shop):

@@ -10,7 +10,7 @@ from registry_stub import decoded
 from test_avro import READER, check as check_rows, message, rows, run, sale
 from test_avro_sink import ROWS, SCHEMA, Out, wanted
 from test_cli import wait_until
-from test_evolution import V1, V2, Shop, check, new, old, stop
+from test_evolution import NESTED, V1, V2, Shop, check, check_nested, nested_new, nested_old, new, old, stop
 from test_schema_command import BAD, schema
 from test_schema_command import V1 as SALE1
 from test_schema_command import V2 as SALE2
@@ -63,6 +63,35 @@ def test_a_version_registered_while_it_runs_and_one_that_is_refused(project, kaf
         found = shop.rows()
         check(found, [row["id"] for row in found])
         assert "is live from epoch" in text
+    finally:
+        for process in shop.processes:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+
+def test_members_a_version_adds_inside_structs_lists_and_maps(project, kafka, apicurio):
+    shop = Shop(project, kafka, apicurio)
+    try:
+        subject = f"{shop.topic}-value"
+        one = apicurio.register(subject, NESTED[0])
+        apicurio.demand(subject, "BACKWARD")
+        process = shop.start()
+        shop.produce(one, NESTED[0], [nested_old(number) for number in range(8)])
+        wait_until(shop.has(8))
+        two, sent = apicurio.register(subject, NESTED[1]), [1000]
+
+        def members_are_there():
+            shop.produce(two, NESTED[1], [nested_new(sent[0])])
+            sent[0] += 1
+            wait_until(shop.has(8 + sent[0] - 1000))
+            return any(row["id"] >= 1000 and not row["_rescued"] for row in shop.rows())
+        wait_until(members_are_there)
+        assert "is live from epoch" in stop(process)
+        found = shop.rows()
+        assert sorted(row["id"] for row in found) == [*range(8), *range(1000, sent[0])] and any([check_nested(row) for row in found])
+        told = project.weir("schema", "check", env={"REGISTRY": apicurio.url})
+        assert all(f"version {version}: ok" in told.out for version in (2, 3)), told
     finally:
         for process in shop.processes:
             if process.poll() is None:

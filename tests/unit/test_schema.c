@@ -283,6 +283,49 @@ static void a_full_buffer_fails_the_format(void **state) {
     weir_field_fini(&field);
 }
 
+static struct weir_field of_text(const char *text) {
+    struct weir_field field = {0};
+    assert_int_equal(weir_field_parse_type(&field, text, NULL), WEIR_OK);
+    return field;
+}
+
+static void a_type_holds_another_where_only_members_were_added(void **state) {
+    (void)state;
+    static const struct {
+        const char *to;
+        const char *from;
+        bool holds;
+    } pairs[] = {
+        {"int32", "int32", true},
+        {"int64", "int32", false},
+        {"decimal(9,2)", "decimal(9,3)", false},
+        {"struct<a: int32>", "struct<a: int32>", true},
+        {"struct<b: string, a: int32>", "struct<a: int32>", true},
+        {"struct<a: int32>", "struct<b: string, a: int32>", false},
+        {"struct<a: int64, b: int32>", "struct<a: int32>", false},
+        {"list<struct<a: int32, b: int32>>", "list<struct<b: int32>>", true},
+        {"list<struct<a: int32>>", "struct<a: int32>", false},
+        {"map<string, struct<a: list<struct<x: bool, y: bool>>>>",
+         "map<string, struct<a: list<struct<y: bool>>>>", true},
+        {"map<int32, struct<a: int32>>", "map<string, struct<a: int32>>", false},
+    };
+    for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+        struct weir_field to = of_text(pairs[i].to);
+        struct weir_field from = of_text(pairs[i].from);
+        assert_int_equal(weir_field_holds(&to, &from), pairs[i].holds);
+        assert_int_equal(weir_field_same_type(&to, &from), strcmp(pairs[i].to, pairs[i].from) == 0);
+        for (int32_t c = 0; pairs[i].holds && to.type == WEIR_TYPE_STRUCT && c < to.child_count;
+             c++) { /* what nobody wrote must be allowed to be null */
+            bool added = weir_field_find(&from, to.children[c].name) < 0;
+            to.children[c].nullable = false;
+            assert_int_equal(weir_field_holds(&to, &from), !added);
+            to.children[c].nullable = true;
+        }
+        weir_field_fini(&to);
+        weir_field_fini(&from);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(type_texts_come_back_as_they_were),
@@ -294,6 +337,7 @@ int main(void) {
         cmocka_unit_test(every_difference_shows_in_equality_and_hash),
         cmocka_unit_test(added_fields_are_deep_copies_and_found_by_name),
         cmocka_unit_test(every_type_has_a_name_and_the_width_arrow_gives_it),
+        cmocka_unit_test(a_type_holds_another_where_only_members_were_added),
         cmocka_unit_test(a_full_buffer_fails_the_format),
     };
     return cmocka_run_group_tests_name("schema", tests, NULL, NULL);

@@ -16,9 +16,8 @@
 /* Under column mapping new columns get names and ids of their own, and the table remembers the
  * highest id. `next->configuration` is the caller's to free, its texts are borrowed (`max_id` holds
  * one). */
-static int map_columns(const struct weir_delta_metadata *now, int32_t count,
-                       struct weir_buffer *schema_text, struct weir_delta_metadata *next,
-                       char max_id[24], struct weir_error *err) {
+static int map_columns(const struct weir_delta_metadata *now, struct weir_buffer *schema_text,
+                       struct weir_delta_metadata *next, char max_id[24], struct weir_error *err) {
     next->configuration = calloc((size_t)now->configuration_count + 2, sizeof(*now->configuration));
     if (next->configuration == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "add columns: out of memory");
@@ -39,7 +38,7 @@ static int map_columns(const struct weir_delta_metadata *now, int32_t count,
     }
     const char *schema = weir_buffer_text(schema_text);
     before = schema != NULL ? strdup(schema) : NULL;
-    int rc = before != NULL ? delta_mapping_assign(before, count, &max, schema_text, err)
+    int rc = before != NULL ? delta_mapping_assign(before, &max, schema_text, err)
                             : weir_error_set(err, WEIR_E_NOMEM, "add columns: out of memory");
     free(before);
     snprintf(max_id, 24, "%" PRId64, max);
@@ -51,7 +50,13 @@ static int map_columns(const struct weir_delta_metadata *now, int32_t count,
     return rc;
 }
 
-/* Lines for the columns the table lacks, or holds without null; *missing says how many. */
+static bool has_ntz(const struct weir_field *field) {
+    struct weir_schema one = {.count = 1, .fields = (struct weir_field *)(uintptr_t)field};
+    return weir_delta_schema_has_ntz(&one);
+}
+
+/* Lines for the columns the table lacks, holds without null, or with fewer members; *missing says
+ * how many. */
 static int format_columns(struct weir_delta_table *table, const struct weir_field *fields,
                           int32_t count, int32_t *missing, struct weir_buffer *out,
                           struct weir_error *err) {
@@ -59,6 +64,8 @@ static int format_columns(struct weir_delta_table *table, const struct weir_fiel
     struct weir_schema *added = weir_schema_create();
     int32_t relaxed = 0;
     int32_t widened = 0;
+    int32_t grown = 0;
+    bool ntz = false;
     struct weir_buffer schema_text;
     struct weir_delta_metadata next = table->snapshot->metadata; /* texts are borrowed */
     char max_id[24];
@@ -69,6 +76,7 @@ static int format_columns(struct weir_delta_table *table, const struct weir_fiel
                            : weir_error_set(err, WEIR_E_NOMEM, "add columns: out of memory");
     for (int32_t i = 0; i < count && rc == WEIR_OK; i++) {
         int32_t at = delta_find_column(have, fields[i].name);
+        bool grows = false;
         char *renamed =
             at < 0 ? weir_delta_renamed_to(&table->snapshot->metadata, fields[i].name) : NULL;
         if (renamed != NULL) { /* written before it got its name */
@@ -90,7 +98,7 @@ static int format_columns(struct weir_delta_table *table, const struct weir_fiel
                    weir_delta_widens(&fields[i], &have->fields[at])) {
             relaxed += fields[i].nullable && !have->fields[at].nullable; /* rows are fitted */
         } else if (strcmp(have->fields[at].name, fields[i].name) != 0 ||
-                   !delta_same_type(&have->fields[at], &fields[i])) {
+                   !delta_meets(&have->fields[at], &fields[i], &grows)) {
             rc =
                 weir_error_set(err, WEIR_E_SCHEMA,
                                "cannot add column %s to table %s: it has %s of type %s; rename the "
@@ -99,12 +107,14 @@ static int format_columns(struct weir_delta_table *table, const struct weir_fiel
                                weir_type_name((enum weir_type)have->fields[at].type));
         } else {
             relaxed += fields[i].nullable && !have->fields[at].nullable;
+            grown += grows;
+            ntz = ntz || (grows && has_ntz(&fields[i]));
         }
     }
-    if (rc != WEIR_OK || added->count + relaxed + widened == 0) {
+    if (rc != WEIR_OK || added->count + relaxed + widened + grown == 0) {
         goto out;
     }
-    *missing = added->count + relaxed + widened;
+    *missing = added->count + relaxed + widened + grown;
     rc = weir_delta_schema_append(next.schema_string, added->fields, added->count, &schema_text,
                                   err);
     if (rc == WEIR_OK && relaxed > 0) {
@@ -113,17 +123,20 @@ static int format_columns(struct weir_delta_table *table, const struct weir_fiel
     if (rc == WEIR_OK && widened > 0) {
         rc = delta_schema_widen(&schema_text, have, fields, count, err);
     }
+    if (rc == WEIR_OK && grown > 0) {
+        rc = delta_schema_grow(&schema_text, fields, count, err);
+    }
     if (rc != WEIR_OK) {
         goto out;
     }
-    rc = map_columns(&table->snapshot->metadata, added->count, &schema_text, &next, max_id, err);
+    rc = map_columns(&table->snapshot->metadata, &schema_text, &next, max_id, err);
     if (rc != WEIR_OK) {
         goto out;
     }
     next.schema_string = (char *)(uintptr_t)weir_buffer_text(&schema_text);
     const struct weir_delta_protocol *protocol = &table->snapshot->protocol;
     rc = next.schema_string != NULL ? WEIR_OK : WEIR_E_NOMEM;
-    if (rc == WEIR_OK && weir_delta_schema_has_ntz(added) &&
+    if (rc == WEIR_OK && (ntz || weir_delta_schema_has_ntz(added)) &&
         !delta_has_writer_feature(protocol, "timestampNtz")) {
         rc = delta_protocol_add(protocol, (const char *const[]){"timestampNtz"}, 1, out);
     }

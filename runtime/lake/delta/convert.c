@@ -8,46 +8,6 @@ static int no_memory(struct weir_error *err) {
     return weir_error_set(err, WEIR_E_LIMIT, "read table: out of memory");
 }
 
-/* `rows` nulls of any type. */
-static int null_column(const struct weir_field *field, int64_t rows, struct weir_batch *batch,
-                       struct weir_column *out, struct weir_error *err) {
-    int rc = weir_column_init(out, field, batch);
-    if (rc != WEIR_OK) {
-        return no_memory(err);
-    }
-    size_t width = (size_t)weir_type_width(field->type);
-    size_t bits = (size_t)rows / 8 + 8;
-    out->length = rows;
-    out->null_count = rows;
-    out->validity = weir_batch_alloc(batch, bits);
-    if (out->validity == NULL) {
-        return no_memory(err);
-    }
-    memset(out->validity, 0, bits);
-    if (weir_type_is_bytes(field->type) || field->type == WEIR_TYPE_LIST ||
-        field->type == WEIR_TYPE_MAP) {
-        out->offsets = weir_batch_alloc(batch, ((size_t)rows + 1) * sizeof(int32_t));
-        if (out->offsets == NULL) {
-            return no_memory(err);
-        }
-        memset(out->offsets, 0, ((size_t)rows + 1) * sizeof(int32_t));
-        rows = 0;
-    }
-    if (weir_type_is_nested(field->type)) {
-        for (int32_t i = 0; i < field->child_count && rc == WEIR_OK; i++) {
-            rc = null_column(&field->children[i], rows, batch, &out->children[i], err);
-        }
-        return rc;
-    }
-    size_t bytes = field->type == WEIR_TYPE_BOOL ? bits : (size_t)rows * width + 8;
-    out->values = weir_batch_alloc(batch, bytes);
-    if (out->values == NULL) {
-        return no_memory(err);
-    }
-    memset(out->values, 0, bytes);
-    return WEIR_OK;
-}
-
 static bool is_int(uint8_t type) {
     return type >= WEIR_TYPE_INT8 && type <= WEIR_TYPE_INT64;
 }
@@ -191,7 +151,7 @@ int delta_convert_column(const struct weir_field *to_field,
                          int64_t rows, struct weir_batch *batch, struct weir_column *out,
                          struct weir_error *err) {
     if (from == NULL) {
-        return null_column(to_field, rows, batch, out, err);
+        return weir_column_nulls(out, to_field, rows, batch) == WEIR_OK ? WEIR_OK : no_memory(err);
     }
     if (weir_type_is_nested(to_field->type)) {
         if (from_field->type != to_field->type ||

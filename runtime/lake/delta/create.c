@@ -507,8 +507,9 @@ static int compare_schema(const struct weir_delta_table *table, const struct wei
         if (wider && may_add && delta_widens_by_itself(table, field->name)) {
             continue;
         }
-        if (!delta_same_type(field, &have->fields[at]) &&
-            !weir_delta_widens(field, &have->fields[at])) { /* narrower rows are fitted */
+        bool grows = false;
+        bool meets = delta_meets(&have->fields[at], field, &grows) && (!grows || may_add);
+        if (!meets && !weir_delta_widens(field, &have->fields[at])) { /* narrower rows are fitted */
             return other_type(table, field, &have->fields[at], wider, err);
         }
         if (field->nullable && !have->fields[at].nullable && !may_add) {

@@ -90,7 +90,7 @@ static int compare(const struct weir_delta_table *table, const struct weir_schem
     for (int32_t i = 0; rc == WEIR_OK && i < made_for->count; i++) {
         const struct weir_field *field = &made_for->fields[i];
         int32_t at = find_physical(now, columns, then[i].physical_name);
-        bool fits = at >= 0 && (delta_same_type(field, &now->fields[at]) ||
+        bool fits = at >= 0 && (weir_field_holds(&now->fields[at], field) ||
                                 weir_delta_widens(field, &now->fields[at]));
         if (!fits && is_written(table, then[i].physical_name)) {
             rc = refuse(table, field->name, at < 0, err);

@@ -7,6 +7,7 @@
 
 #include "lake/delta/maintain.h"
 
+#define COLUMN_ID "delta.columnMapping.id"
 #define PHYSICAL_NAME "delta.columnMapping.physicalName"
 
 static int no_memory(struct weir_error *err) {
@@ -136,8 +137,9 @@ static int assign_field(json_t *field, int64_t *max_id, struct weir_error *err) 
         return rc;
     }
     memcpy(name + 4, uuid, sizeof(uuid));
-    if (json_object_set_new(metadata, "delta.columnMapping.id", json_integer(++*max_id)) != 0 ||
-        json_object_set_new(metadata, PHYSICAL_NAME, json_string(name)) != 0) {
+    if (!json_is_integer(json_object_get(metadata, COLUMN_ID)) &&
+        (json_object_set_new(metadata, COLUMN_ID, json_integer(++*max_id)) != 0 ||
+         json_object_set_new(metadata, PHYSICAL_NAME, json_string(name)) != 0)) {
         return no_memory(err);
     }
     return assign(json_object_get(field, "type"), max_id, err);
@@ -158,15 +160,10 @@ static int assign(json_t *node, int64_t *max_id, struct weir_error *err) {
     return rc;
 }
 
-int delta_mapping_assign(const char *schema_string, int32_t count, int64_t *max_id,
-                         struct weir_buffer *out, struct weir_error *err) {
+int delta_mapping_assign(const char *schema_string, int64_t *max_id, struct weir_buffer *out,
+                         struct weir_error *err) {
     json_t *root = json_loads(schema_string, 0, NULL);
-    json_t *fields = json_object_get(root, "fields");
-    size_t all = json_array_size(fields);
-    int rc = root != NULL ? WEIR_OK : no_memory(err);
-    for (size_t i = all - (size_t)count; i < all && rc == WEIR_OK; i++) {
-        rc = assign_field(json_array_get(fields, i), max_id, err);
-    }
+    int rc = root != NULL ? assign(root, max_id, err) : no_memory(err);
     char *text = rc == WEIR_OK ? json_dumps(root, JSON_COMPACT) : NULL;
     weir_buffer_clear(out);
     if (rc == WEIR_OK && (text == NULL || weir_buffer_append_text(out, text) != WEIR_OK)) {

@@ -25,10 +25,10 @@ int delta_clustering_leaves(const struct weir_delta_snapshot *snapshot,
  * not. The caller's reference. */
 int delta_clustering_paths(const struct weir_delta_snapshot *snapshot, json_t **paths,
                            struct weir_error *err) WEIR_MUST_CHECK;
-/* Gives the last `count` columns of `schema_string` ids above `*max_id`, which is moved on, and
- * names of their own. */
-int delta_mapping_assign(const char *schema_string, int32_t count, int64_t *max_id,
-                         struct weir_buffer *out, struct weir_error *err) WEIR_MUST_CHECK;
+/* Gives the fields of `schema_string` that have no id one above `*max_id`, which is moved on, and a
+ * name of their own. */
+int delta_mapping_assign(const char *schema_string, int64_t *max_id, struct weir_buffer *out,
+                         struct weir_error *err) WEIR_MUST_CHECK;
 
 /* True when the protocol lists this writer feature. */
 bool delta_has_writer_feature(const struct weir_delta_protocol *protocol, const char *feature);

@@ -101,7 +101,7 @@ static json_t *type_json(const struct weir_field *field, json_t *metadata, const
     return json_string(name);
 }
 
-static json_t *field_json(const struct weir_field *field, struct weir_error *err) {
+json_t *delta_field_json(const struct weir_field *field, struct weir_error *err) {
     json_t *metadata = json_object();
     json_t *type = metadata != NULL ? type_json(field, metadata, "weir.type", err) : NULL;
     if (type == NULL) {
@@ -115,7 +115,7 @@ static json_t *field_json(const struct weir_field *field, struct weir_error *err
 static json_t *fields_json(const struct weir_field *fields, int32_t count, struct weir_error *err) {
     json_t *array = json_array();
     for (int32_t i = 0; i < count && array != NULL; i++) {
-        if (json_array_append_new(array, field_json(&fields[i], err)) != 0) {
+        if (json_array_append_new(array, delta_field_json(&fields[i], err)) != 0) {
             json_decref(array);
             array = NULL;
         }
@@ -157,7 +157,7 @@ int weir_delta_schema_append(const char *schema_string, const struct weir_field 
     for (int32_t i = 0; i < count; i++) {
         struct weir_error inner;
         weir_error_clear(&inner);
-        if (json_array_append_new(array, field_json(&fields[i], &inner)) != 0) {
+        if (json_array_append_new(array, delta_field_json(&fields[i], &inner)) != 0) {
             rc = inner.code != WEIR_OK ? weir_error_set(err, inner.code, "%s", inner.message)
                                        : no_memory(err);
             goto out;

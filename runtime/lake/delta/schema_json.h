@@ -26,8 +26,10 @@ void weir_delta_columns_free(struct weir_delta_column *columns, int32_t count);
 /* Name of the first field whose metadata has `key` (at any depth), copied into `name`. */
 bool weir_delta_schema_has_metadata(const char *schema_string, const char *key, char *name,
                                     size_t name_size);
-/* The same of a schema or type parsed already. */
 struct json_t;
+/* The same of a schema or type parsed already. */
 bool delta_schema_notes(const struct json_t *type, const char *key, char *name, size_t name_size);
+/* One field; NULL without memory, or for a type Delta has none of. */
+struct json_t *delta_field_json(const struct weir_field *field, struct weir_error *err);
 /* Deepest timestamp type without zone in the schema? (needs the feature timestampNtz) */
 bool weir_delta_schema_has_ntz(const struct weir_schema *schema);
