@@ -17,7 +17,8 @@ struct avro {
     struct decode_plan plan;
     struct avro_schema reader;   /* empty where only columns are known */
     struct avro_writers writers; /* without a registry: none */
-    bool newest; /* the columns are those of the subject's newest schema, and may change */
+    bool newest;   /* the columns are those of the subject's newest schema, and may change */
+    char *subject; /* there: whose, where it can be told */
     struct avro_writer *only; /* without a registry: all of them write by the reader's schema */
     uint8_t
         single[SINGLE_BYTES]; /* what a single object by the reader's schema begins with; or 0 */
@@ -53,8 +54,30 @@ static void tell_news(void *context, const struct avro_writer *writer) {
     }
 }
 
+/* The newest schema says what columns do not: aliases, an enum's default. Asked for with each
+ * writer, for it may be newer by then; one that is gone, or is no Avro, says nothing. */
+static int ask_newest(struct avro *avro, struct weir_error *err) {
+    struct avro_version version;
+    struct weir_error why = {0};
+    int rc = avro_registry_version(avro->writers.registry, avro->subject, "latest", &version, &why);
+    if (rc == WEIR_OK) {
+        avro_schema_fini(&avro->reader);
+        avro->reader = version.schema;
+    } else if (rc == WEIR_E_UNAVAILABLE || rc == WEIR_E_ENVIRONMENT) {
+        *err = why;
+        return rc;
+    }
+    return WEIR_OK;
+}
+
 static int compile(void *context, struct avro_writer *writer, struct weir_error *err) {
     struct avro *avro = context;
+    if (avro->newest && avro->subject != NULL) {
+        int rc = ask_newest(avro, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
+    }
     return avro_plan_compile(writer->schema.top, avro->reader.top, &avro->plan.record,
                              &writer->plan, err);
 }
@@ -72,6 +95,7 @@ static void destroy(struct weir_decoder *base) {
         avro_writer_free(avro->file);
     }
     avro_schema_fini(&avro->reader);
+    free(avro->subject);
     decode_plan_fini(&avro->plan);
     free(avro);
 }
@@ -131,6 +155,8 @@ static int create(struct weir_decoder **out, const char *options_json, struct we
         avro->writers.asked = tell_news;
         rc = avro_registry_create(options, &avro->writers.registry, err);
         avro->newest = path == NULL;
+        const char *subject = json_string_value(json_object_get(options, "subject"));
+        avro->subject = subject != NULL ? strdup(subject) : NULL;
         avro->head.is_whole = true; /* where a message ends only its schema knows */
     } else if (rc == WEIR_OK && path == NULL) {
         rc = weir_error_set(err, WEIR_E_CONFIG,
@@ -225,6 +251,22 @@ static int columns(const char *options_json, const char *source_kind,
     if (rc == WEIR_OK) {
         *out = weir_schema_ref(avsc.schema);
         weir_avsc_fini(&avsc);
+    }
+    json_decref(options);
+    return rc;
+}
+
+static int settle(const char *options_json, const char *source_options_json, char **out,
+                  struct weir_error *err) {
+    char subject[SUBJECT_BYTES];
+    json_t *options = json_loads(options_json != NULL ? options_json : "{}", 0, NULL);
+    int rc = WEIR_OK;
+    if (json_object_get(options, "registry") != NULL &&
+        json_object_get(options, "schema") == NULL &&
+        subject_of(options, source_options_json, subject, NULL) == WEIR_OK) {
+        bool good = json_object_set_new(options, "subject", json_string(subject)) == 0;
+        *out = good ? json_dumps(options, JSON_COMPACT) : NULL;
+        rc = *out != NULL ? WEIR_OK : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
     json_decref(options);
     return rc;
@@ -405,6 +447,7 @@ const struct weir_decoder_vtable weir_decoder_avro = {
     .name = "avro",
     .options = options,
     .columns = columns,
+    .settle = settle,
     .create = create,
     .schema = schema_of,
     .decode = decode,

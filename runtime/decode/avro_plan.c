@@ -133,6 +133,16 @@ static int resolve_decimal(struct compiler *c, const struct avro_type *writer, s
 /* --- texts and bytes ---------------------------------------------------------------------------
  */
 
+static bool has_symbol(char *const *symbols, int32_t count, const char *symbol) {
+    bool has = false;
+    for (int32_t i = 0; !has && i < count; i++) {
+        has = strcmp(symbols[i], symbol) == 0;
+    }
+    return has;
+}
+
+/* Where symbols are not the column's to say, but those of the newest schema, one that it has no
+ * more stays as it is, unless there is a default for it. */
 static int resolve_enum(struct compiler *c, const struct avro_type *writer,
                         const struct avro_type *reader, struct json_field *f,
                         struct avro_node *out) {
@@ -145,12 +155,12 @@ static int resolve_enum(struct compiler *c, const struct avro_type *writer,
         return out_of_memory(c);
     }
     for (int32_t i = 0; i < writer->symbol_count; i++) {
-        bool known = f->hint->symbol_count == 0;
-        for (int32_t s = 0; s < f->hint->symbol_count; s++) {
-            known |= strcmp(f->hint->symbols[s], writer->symbols[i]) == 0;
-        }
+        bool known = f->hint->symbol_count == 0 ||
+                     has_symbol(f->hint->symbols, f->hint->symbol_count, writer->symbols[i]);
+        bool has_default =
+            reader != NULL && reader->kind == AVRO_ENUM && reader->default_symbol >= 0;
         out->symbols[i] = known ? i : -1;
-        if (!known && reader != NULL && reader->kind == AVRO_ENUM && reader->default_symbol >= 0) {
+        if (has_default && !has_symbol(reader->symbols, reader->symbol_count, writer->symbols[i])) {
             out->symbols[i] = -2; /* the reader's default, in `reason` */
             free(out->reason);
             out->reason = strdup(reader->symbols[reader->default_symbol]);
@@ -188,26 +198,35 @@ static int resolve_bytes(struct compiler *c, const struct avro_type *writer, str
 /* --- nested ------------------------------------------------------------------------------------
  */
 
-static const struct avro_field *reader_field(const struct avro_type *reader, const char *name) {
-    for (int32_t i = 0; reader != NULL && i < reader->field_count; i++) {
-        if (strcmp(reader->fields[i].name, name) == 0) {
-            return &reader->fields[i];
+static const struct avro_field *field_of(const struct avro_type *record, const char *name) {
+    for (int32_t i = 0; record != NULL && i < record->field_count; i++) {
+        if (strcmp(record->fields[i].name, name) == 0) {
+            return &record->fields[i];
         }
     }
     return NULL;
 }
 
-/* The reader's field that takes the writer's: by name, else by one of its aliases. -1: none. */
-static int32_t find_column(const struct avro_type *reader, const struct json_record *columns,
-                           const char *name) {
-    int32_t at = json_record_find(columns, (const uint8_t *)name, strlen(name));
-    for (int32_t i = 0; at < 0 && i < columns->count; i++) {
-        const struct avro_field *field = reader_field(reader, columns->fields[i].field->name);
-        for (int32_t a = 0; field != NULL && a < field->alias_count; a++) {
-            at = strcmp(field->aliases[a], name) == 0 ? i : at;
+/* The reader's field that takes the writer's: by name, else by one of its aliases, where the writer
+ * has none of its name. A column the reader's schema does not know (any more) takes what nobody
+ * else does. -1: none. */
+static int32_t find_column(const struct avro_type *reader, const struct avro_type *writer,
+                           const struct json_record *columns, const char *name) {
+    int32_t same = json_record_find(columns, (const uint8_t *)name, strlen(name));
+    if (same >= 0 && (reader == NULL || field_of(reader, name) != NULL)) {
+        return same;
+    }
+    for (int32_t i = 0; i < columns->count; i++) {
+        const struct avro_field *field = field_of(reader, columns->fields[i].field->name);
+        bool taken =
+            field != NULL && field->alias_count > 0 && field_of(writer, field->name) != NULL;
+        for (int32_t a = 0; field != NULL && !taken && a < field->alias_count; a++) {
+            if (strcmp(field->aliases[a], name) == 0) {
+                return i;
+            }
         }
     }
-    return at;
+    return same;
 }
 
 static int resolve_record(struct compiler *c, const struct avro_type *writer,
@@ -228,12 +247,12 @@ static int resolve_record(struct compiler *c, const struct avro_type *writer,
         struct avro_node *node = &out->children[i];
         node->wire = from->type;
         node->name = from->name;
-        int32_t at = find_column(reader, columns, from->name);
+        int32_t at = find_column(reader, writer, columns, from->name);
         if (at < 0 || (out->absent[at / 64] >> (at % 64) & 1) == 0) {
             node->put = AVRO_PUT_SKIP;
             continue;
         }
-        const struct avro_field *to = reader_field(reader, columns->fields[at].field->name);
+        const struct avro_field *to = field_of(reader, columns->fields[at].field->name);
         rc = resolve(c, from->type, to != NULL ? to->type : NULL, &columns->fields[at], node,
                      depth + 1);
         node->name = from->name;

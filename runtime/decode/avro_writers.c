@@ -71,6 +71,23 @@ static int add_writer(struct avro_writers *writers, int32_t id, struct avro_writ
     return WEIR_OK;
 }
 
+/* Whoever was asked cannot answer now: the next time is later. */
+static int wait_for(struct avro_writers *writers, struct avro_writer *writer,
+                    const struct weir_error *err) {
+    avro_schema_fini(&writer->schema);
+    int64_t longer = writers->pause_ns * 2;
+    writers->pause_ns = longer < PAUSE_MIN_NS   ? PAUSE_MIN_NS
+                        : longer > PAUSE_MAX_NS ? PAUSE_MAX_NS
+                                                : longer;
+    writers->again_ns = weir_clock_mono_ns() + writers->pause_ns;
+    if (weir_clock_mono_ns() - writers->told_ns > TELL_AGAIN_NS) {
+        writers->told_ns = weir_clock_mono_ns();
+        weir_log_warn("decode", "%s waits for schema %d: %s", writers->what, (int)writer->id,
+                      err->message);
+    }
+    return WEIR_E_LIMIT;
+}
+
 /* Asks the registry, at the message at `offset`. WEIR_E_LIMIT: it cannot be reached now; the frames
  * wait. */
 static int fetch(struct avro_writers *writers, struct avro_writer *writer, int64_t offset) {
@@ -79,24 +96,13 @@ static int fetch(struct avro_writers *writers, struct avro_writer *writer, int64
         return WEIR_E_LIMIT;
     }
     int rc = avro_registry_by_id(writers->registry, writer->id, &writer->schema, &err);
-    if (rc == WEIR_E_UNAVAILABLE || rc == WEIR_E_ENVIRONMENT) {
-        avro_schema_fini(&writer->schema);
-        int64_t longer = writers->pause_ns * 2;
-        writers->pause_ns = longer < PAUSE_MIN_NS   ? PAUSE_MIN_NS
-                            : longer > PAUSE_MAX_NS ? PAUSE_MAX_NS
-                                                    : longer;
-        writers->again_ns = weir_clock_mono_ns() + writers->pause_ns;
-        if (weir_clock_mono_ns() - writers->told_ns > TELL_AGAIN_NS) {
-            writers->told_ns = weir_clock_mono_ns();
-            weir_log_warn("decode", "%s waits for schema %d: %s", writers->what, (int)writer->id,
-                          err.message);
-        }
-        return WEIR_E_LIMIT;
-    }
-    writers->pause_ns = 0;
     if (rc == WEIR_OK) {
         rc = writers->compile(writers->context, writer, &err);
     }
+    if (rc == WEIR_E_UNAVAILABLE || rc == WEIR_E_ENVIRONMENT) {
+        return wait_for(writers, writer, &err);
+    }
+    writers->pause_ns = 0;
     writer->readable = rc == WEIR_OK;
     free(writer->reason);
     writer->reason = NULL;

@@ -19,7 +19,8 @@ struct avro_writers {
     struct avro_registry *registry; /* owned */
     const char *what;               /* the decoder, for the log */
     void *context;
-    /* Makes what the decoder needs of writer->schema. WEIR_E_SCHEMA: its messages are refused. */
+    /* Makes what the decoder needs of writer->schema. WEIR_E_SCHEMA: its messages are refused;
+     * WEIR_E_UNAVAILABLE, WEIR_E_ENVIRONMENT: they wait, as for a registry that does not answer. */
     int (*compile)(void *context, struct avro_writer *writer, struct weir_error *err);
     /* The registry was asked; NULL: nobody wants to know. */
     void (*asked)(void *context, const struct avro_writer *writer);

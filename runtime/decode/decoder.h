@@ -72,8 +72,12 @@ struct weir_decoder_vtable {
     int (*columns)(const char *options_json, const char *source_kind,
                    const char *source_options_json, struct weir_schema **out,
                    struct weir_error *err);
-    /* `options_json` as written in the source's declaration; `schema` the user's columns. No I/O
-     * but reading the schema file it names. */
+    /* The options with what only the source can say of them (the subject of its topic), as JSON
+     * text, the caller's; *out stays NULL where that is nothing. NULL: never anything. */
+    int (*settle)(const char *options_json, const char *source_options_json, char **out,
+                  struct weir_error *err);
+    /* `options_json` as written in the source's declaration, settled; `schema` the user's columns.
+     * No I/O but reading the schema file it names. */
     int (*create)(struct weir_decoder **out, const char *options_json, struct weir_schema *schema,
                   struct weir_error *err);
     /* The user's columns, borrowed from the decoder. */
@@ -134,6 +138,9 @@ weir_decoder_decode(struct weir_decoder *decoder, const uint8_t *block,
 int weir_decode_finish(struct weir_batch *batch, const char *topic,
                        int32_t partition) WEIR_MUST_CHECK;
 
+/* `options_json` as the decoder's `create` wants it beside this source; the caller frees *out. */
+int weir_decoder_settle(const char *kind, const char *options_json, const char *source_options_json,
+                        char **out, struct weir_error *err) WEIR_MUST_CHECK;
 /* As the vtable's slot says. */
 int weir_decoder_columns(const char *kind, const char *options_json, const char *source_kind,
                          const char *source_options_json, struct weir_schema **out,

@@ -62,6 +62,20 @@ int weir_decoder_columns(const char *kind, const char *options_json, const char 
                : schema_file_columns(kind, options_json, out, err);
 }
 
+int weir_decoder_settle(const char *kind, const char *options_json, const char *source_options_json,
+                        char **out, struct weir_error *err) {
+    const struct weir_decoder_vtable *vtable = weir_decoder_find(kind);
+    *out = NULL;
+    int rc = vtable != NULL && vtable->settle != NULL
+                 ? vtable->settle(options_json, source_options_json, out, err)
+                 : WEIR_OK;
+    if (rc == WEIR_OK && *out == NULL && options_json != NULL) {
+        *out = strdup(options_json);
+        rc = *out != NULL ? WEIR_OK : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    return rc;
+}
+
 int weir_decoder_create(struct weir_decoder **out, const char *kind, const char *options_json,
                         struct weir_schema *schema, struct weir_error *err) {
     *out = NULL;

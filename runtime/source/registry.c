@@ -171,7 +171,6 @@ int weir_source_create(struct weir_source **out, const struct weir_source_config
     source->log_path = copy_text(config->log_path, &rc);
     source->keep_us = config->keep_us;
     source->decoder_kind = copy_text(config->decoder, &rc);
-    source->decoder_options = copy_text(config->decoder_options_json, &rc);
     source->user_schema = config->schema != NULL ? weir_schema_ref(config->schema) : NULL;
     source->pool = config->pool;
     source->signal = config->signal;
@@ -183,7 +182,11 @@ int weir_source_create(struct weir_source **out, const struct weir_source_config
     source->queue_batches = config->queue_batches > 0 ? config->queue_batches : QUEUE_BATCHES;
     if (rc != WEIR_OK) {
         weir_error_set(err, rc, "out of memory");
-    } else {
+    } else if (config->decoder != NULL) {
+        rc = weir_decoder_settle(config->decoder, config->decoder_options_json,
+                                 config->options_json, &source->decoder_options, err);
+    }
+    if (rc == WEIR_OK) {
         rc = settle_schema(source, config->options_json, err);
     }
     if (rc == WEIR_OK) {

@@ -243,10 +243,14 @@ def datum_of(draw, schema, number):
     return datum
 
 
-@pytest.mark.parametrize("seed", range(int(os.environ.get("WEIR_AVRO_SEEDS", "4"))))
-def test_writers_that_differ_are_resolved_as_fastavro_does(project, kafka, topic, registry, seed):
+@pytest.mark.parametrize("reader", ["file", "newest"])
+@pytest.mark.parametrize("seed", range(int(os.environ.get("WEIR_AVRO_SEEDS", "3"))))
+def test_writers_that_differ_are_resolved_as_fastavro_does(project, kafka, topic, registry, seed, reader):
+    """The reader's schema is a file, or what the registry has newest: aliases, defaults and an enum's default are its own either way."""
     draw = random.Random(seed)
     project.write("schemas/sale.avsc", json.dumps(READER))
+    registry.add(7, READER, f"{topic}-value")
+    options = f'registry = "{registry.url}"' + (', schema = "schemas/sale.avsc"' if reader == "file" else "")
     messages, wanted, rescued = [], [], []
     for number in range(12):
         schema = writer_of(draw)
@@ -263,9 +267,32 @@ def test_writers_that_differ_are_resolved_as_fastavro_does(project, kafka, topic
             wanted.append(resolved)
             rescued.append({name: value for name, value in datum.items() if name.startswith("new")} or None)
     kafka.produce(topic, messages)
-    outcome = run(project, kafka, topic, f'registry = "{registry.url}", schema = "schemas/sale.avsc"')
+    outcome = run(project, kafka, topic, options)
     assert outcome["events"] == len(messages)
     check(project, wanted, rescued)
+
+
+@pytest.mark.parametrize("reader", ["file", "newest"])
+def test_a_name_goes_before_an_alias_and_aliases_reach_into_structs(project, kafka, topic, registry, reader):
+    def place(name, **more):
+        return {"type": "record", "name": "place", "fields": [{"name": name, "type": "string", **more}, {"name": "n", "type": "int"}]}
+    newest = {"type": "record", "name": "sale", "fields": [
+        {"name": "store", "type": "string", "aliases": ["shop", "till"]}, {"name": "at", "type": {"type": "array", "items": place("town", aliases=["city"])}}]}
+    writers = [
+        {"type": "record", "name": "sale", "fields": [{"name": "shop", "type": "string"}, {"name": "store", "type": "string"}, {"name": "at", "type": {"type": "array", "items": place("city")}}]},
+        {"type": "record", "name": "sale", "fields": [{"name": "at", "type": {"type": "array", "items": place("town")}}, {"name": "till", "type": "string"}]}]
+    data = [{"shop": "not this", "store": "this", "at": [{"city": "Bern", "n": 1}, {"city": "Chur", "n": 2}]}, {"till": "that", "at": [{"town": "Genf", "n": 3}]}]
+    project.write("schemas/sale.avsc", json.dumps(newest))
+    registry.add(3, newest, f"{topic}-value")
+    wanted = []
+    for number, (schema, datum) in enumerate(zip(writers, data)):
+        registry.add(number + 1, schema)
+        wanted.append(fastavro.schemaless_reader(io.BytesIO(body(schema, datum)), fastavro.parse_schema(schema), fastavro.parse_schema(newest)))
+    assert [row["at"][0]["town"] for row in wanted] == ["Bern", "Genf"] and wanted[1]["store"] == "that"
+    wanted[0]["store"] = "this"  # fastavro takes whichever the writer has last
+    kafka.produce(topic, [message(number + 1, schema, datum) for number, (schema, datum) in enumerate(zip(writers, data))])
+    run(project, kafka, topic, f'registry = "{registry.url}"' + (', schema = "schemas/sale.avsc"' if reader == "file" else ""))
+    check(project, wanted, [{"shop": "not this"}, None])
 
 
 def test_bytes_that_are_no_message_are_quarantined_with_their_reason(project, kafka, topic, registry):
