@@ -328,6 +328,9 @@ static int decode_frame(struct avro *avro, const uint8_t *block, const struct we
     int rc = open_frame(avro, &in, frame->offset, &writer);
     if (rc == WEIR_OK) {
         rc = avro_plan_read(&writer->plan, r, &in, builder->columns, builder->rows, room);
+        if (UNLIKELY(rc == WEIR_E_DATA) && avro->writers.registry != NULL) {
+            avro_writers_name(writer, r);
+        }
     }
     return rc == WEIR_OK
                ? finish_row(builder, avro->plan.record.count, frame->offset, &r->rescued, room)

@@ -65,6 +65,7 @@ static int add_writer(struct avro_writers *writers, int32_t id, struct avro_writ
     memmove(writers->all + at + 1, writers->all + at,
             (size_t)(writers->count - at) * sizeof(*writers->all));
     writer->id = id;
+    writer->first_offset = -1;
     writers->all[at] = writer;
     writers->count++;
     *out = writer;
@@ -92,6 +93,7 @@ static int wait_for(struct avro_writers *writers, struct avro_writer *writer,
  * wait. */
 static int fetch(struct avro_writers *writers, struct avro_writer *writer, int64_t offset) {
     struct weir_error err = {0};
+    writer->first_offset = writer->first_offset < 0 ? offset : writer->first_offset;
     if (writers->pause_ns > 0 && weir_clock_mono_ns() < writers->again_ns) {
         return WEIR_E_LIMIT;
     }
@@ -110,7 +112,7 @@ static int fetch(struct avro_writers *writers, struct avro_writer *writer, int64
         avro_schema_fini(&writer->schema);
         writer->until_ns = rc == WEIR_E_NOTFOUND ? weir_clock_mono_ns() + ASK_AGAIN_NS : 0;
         if (asprintf(&writer->reason, "schema id %d, first at offset %lld: %s", (int)writer->id,
-                     (long long)offset, err.message) < 0) {
+                     (long long)writer->first_offset, err.message) < 0) {
             writer->reason = NULL;
             return WEIR_E_NOMEM;
         }
@@ -141,6 +143,13 @@ static int find_writer(struct avro_writers *writers, int32_t id, int64_t offset,
     rc = ask ? fetch(writers, writer, offset) : rc;
     *out = writer;
     return rc;
+}
+
+void avro_writers_name(const struct avro_writer *writer, struct json_reader *r) {
+    size_t length = strlen(r->reason);
+    snprintf(r->reason + length, sizeof(r->reason) - length,
+             " (schema id %d, first at offset %lld)", (int)writer->id,
+             (long long)writer->first_offset);
 }
 
 int avro_writers_open(struct avro_writers *writers, struct json_reader *r, struct avro_in *in,

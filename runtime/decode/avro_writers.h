@@ -7,6 +7,7 @@
 /* One writer's schema. */
 struct avro_writer {
     int32_t id;
+    int64_t first_offset; /* of its first message */
     bool readable;
     struct avro_schema schema;
     struct avro_node plan; /* the Avro decoder's */
@@ -36,6 +37,8 @@ struct avro_writers {
 void avro_writer_free(struct avro_writer *writer);
 void avro_writers_fini(struct avro_writers *writers);
 
+/* Where a message of a writer that can be read could not be: its reason says whose it is. */
+void avro_writers_name(const struct avro_writer *writer, struct json_reader *r);
 /* Reads what a message of the registry's wire format begins with: a zero byte and the id, in four
  * bytes, big-endian; in->p is behind it. WEIR_E_DATA with r's reason. WEIR_E_LIMIT: the registry
  * cannot be reached now, the frame waits. */

@@ -497,6 +497,7 @@ def test_a_number_that_becomes_wider_is_taken_as_far_as_it_fits(shop):
     assert [row["id"] for row in shop.rows()] == [1, 2, 4]
     refused, = shop.rows("quarantine/bronze/sale")
     assert "qty: 5000000000 is outside the range" in refused["_reasons"][0]["error"] and refused["_offset"] == 2
+    assert f"(schema id {two}, first at offset 1)" in refused["_reasons"][0]["error"]
 
 
 AVSC = {"type": "record", "name": "sale", "fields": [{"name": "id", "type": "long"}, {"name": "store", "type": ["null", "string"]}]}
