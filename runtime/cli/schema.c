@@ -103,29 +103,55 @@ static int read_named(struct command *c, const char *name, struct avro_version *
 
 /* --- ls --------------------------------------------------------------------------------------- */
 
-static int list_version(struct command *c, const char *subject, const char *version,
-                        struct weir_error *err) {
-    struct avro_version found;
-    int rc = avro_registry_version(c->registry, subject, version, &found, err);
-    if (rc == WEIR_E_SCHEMA) { /* JSON Schema, Protobuf */
-        weir_error_clear(err);
-        if (!c->arguments->json) {
-            printf("%-48s not Avro\n", subject);
-        }
-        return WEIR_OK;
+/* Of an Avro schema its full name, else what it is: "JSON Schema", "an enum without a name". */
+static void name_schema(const json_t *answer, char *out, size_t size) {
+    const char *type = json_string_value(json_object_get(answer, "schemaType"));
+    const char *text = json_string_value(json_object_get(answer, "schema"));
+    bool is_avro = type == NULL || strcmp(type, "AVRO") == 0;
+    json_t *schema = is_avro && text != NULL ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
+    const char *name = json_string_value(json_object_get(schema, "name"));
+    const char *space = json_string_value(json_object_get(schema, "namespace"));
+    const char *kind =
+        json_string_value(json_is_object(schema) ? json_object_get(schema, "type") : schema);
+    if (!is_avro) {
+        snprintf(out, size, "%s, which Weir does not read", type);
+    } else if (name != NULL) {
+        snprintf(out, size, "%s%s%s", space != NULL && strchr(name, '.') == NULL ? space : "",
+                 space != NULL && strchr(name, '.') == NULL ? "." : "", name);
+    } else {
+        snprintf(out, size, "%s", kind != NULL ? kind : "union");
     }
+    json_decref(schema);
+}
+
+static int list_version(struct command *c, const char *subject, const char *version,
+                        const char *level, struct weir_error *err) {
+    json_t *found = NULL;
+    char name[NAME_BYTES];
+    int rc = avro_subject_version(c->registry, subject, version, &found, err);
     if (rc != WEIR_OK) {
         return rc;
     }
-    const char *name = found.schema.top->name;
-    (void)json_array_append_new(c->found,
-                                json_pack("{s:s,s:i,s:i,s:s?}", "subject", subject, "version",
-                                          found.version, "id", found.id, "name", name));
+    const char *type = json_string_value(json_object_get(found, "schemaType"));
+    const json_t *references = json_object_get(found, "references");
+    int number = (int)json_integer_value(json_object_get(found, "version"));
+    int id = (int)json_integer_value(json_object_get(found, "id"));
+    name_schema(found, name, sizeof(name));
+    (void)json_array_append_new(
+        c->found, json_pack("{s:s,s:i,s:i,s:s,s:s,s:s,s:O?}", "subject", subject, "version", number,
+                            "id", id, "type", type != NULL ? type : "AVRO", "name", name,
+                            "compatibility", level, "references", references));
     if (!c->arguments->json) {
-        printf("%-48s version %-4d id %-6d %s\n", subject, (int)found.version, (int)found.id,
-               name != NULL ? name : avro_kind_name(found.schema.top->kind));
+        printf("%-48s version %-4d id %-6d %-20s %s\n", subject, number, id, level, name);
+        size_t i;
+        json_t *one;
+        json_array_foreach(references, i, one) {
+            const char *to = json_string_value(json_object_get(one, "subject"));
+            printf("    refers to %s version %d\n", to != NULL ? to : "?",
+                   (int)json_integer_value(json_object_get(one, "version")));
+        }
     }
-    avro_schema_fini(&found.schema);
+    json_decref(found);
     return WEIR_OK;
 }
 
@@ -133,6 +159,7 @@ static int list(struct command *c, const char *subject, struct weir_error *err) 
     json_t *all = NULL;
     size_t i;
     json_t *one;
+    char level[64] = "";
     int rc = open_registry(c, NULL, err);
     if (rc == WEIR_OK) {
         rc = subject != NULL ? avro_subject_versions(c->registry, subject, &all, err)
@@ -141,9 +168,12 @@ static int list(struct command *c, const char *subject, struct weir_error *err) 
     json_array_foreach(all, i, one) {
         char number[32];
         snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(one));
-        if (rc == WEIR_OK) {
-            rc = list_version(c, subject != NULL ? subject : json_string_value(one),
-                              subject != NULL ? number : "latest", err);
+        const char *name = subject != NULL ? subject : json_string_value(one);
+        rc = rc == WEIR_OK && name != NULL && (subject == NULL || i == 0)
+                 ? avro_subject_level(c->registry, name, level, sizeof(level), err)
+                 : rc;
+        if (rc == WEIR_OK && name != NULL) {
+            rc = list_version(c, name, subject != NULL ? number : "latest", level, err);
         }
     }
     json_decref(all);

@@ -113,6 +113,20 @@ int avro_subject_versions(struct avro_registry *registry, const char *subject, s
     return rc == WEIR_OK ? wants_array(out, err) : rc;
 }
 
+int avro_subject_version(struct avro_registry *registry, const char *subject, const char *version,
+                         struct json_t **out, struct weir_error *err) {
+    char after[64];
+    snprintf(after, sizeof(after), "/versions/%.32s", version);
+    int rc = ask_for(registry, "/subjects/", subject, after, out, err);
+    if (rc == WEIR_OK && !json_is_object(*out)) {
+        json_decref(*out);
+        *out = NULL;
+        rc = weir_error_set(err, WEIR_E_ENVIRONMENT,
+                            "the registry answered no version; is it a schema registry?");
+    }
+    return rc;
+}
+
 int avro_subject_level(struct avro_registry *registry, const char *subject, char *out, size_t size,
                        struct weir_error *err) {
     json_t *answer;

@@ -15,6 +15,10 @@ int avro_subject_list(struct avro_registry *registry, struct json_t **out,
                       struct weir_error *err) WEIR_MUST_CHECK;
 int avro_subject_versions(struct avro_registry *registry, const char *subject, struct json_t **out,
                           struct weir_error *err) WEIR_MUST_CHECK;
+/* What the registry answers for a version ("3", "latest"): id, version, schema, schemaType where it
+ * is not Avro, references. A JSON object, the caller's. */
+int avro_subject_version(struct avro_registry *registry, const char *subject, const char *version,
+                         struct json_t **out, struct weir_error *err) WEIR_MUST_CHECK;
 /* "BACKWARD", "FULL_TRANSITIVE", …: the subject's own, else the registry's. */
 int avro_subject_level(struct avro_registry *registry, const char *subject, char *out, size_t size,
                        struct weir_error *err) WEIR_MUST_CHECK;

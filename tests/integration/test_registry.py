@@ -136,6 +136,22 @@ def test_the_commands_about_schemas(project, apicurio, subject):
     assert "any schema" in schema(project, "check", "bad.avsc", subject, registry=apicurio).out
 
 
+def test_subjects_are_listed_with_what_they_ask_and_refer_to(project, apicurio, subject):
+    money = {"type": "record", "name": f"shop.Money{subject}", "fields": [{"name": "cents", "type": "long"}]}
+    order = {"type": "record", "name": f"shop.Order{subject}", "fields": [{"name": "total", "type": f"shop.Money{subject}"}]}
+    apicurio.register(f"{subject}-money", money)
+    apicurio.register(f"{subject}-order", order, [{"name": f"shop.Money{subject}", "subject": f"{subject}-money", "version": 1}])
+    apicurio.demand(f"{subject}-order", "FULL_TRANSITIVE")
+    apicurio.call(f"/subjects/{subject}-note/versions", {"schemaType": "JSON", "schema": json.dumps({"$schema": "http://json-schema.org/draft-07/schema#", "type": "object", "title": subject})})
+    lines = {line.split()[0]: line for line in schema(project, "ls", registry=apicurio).out.splitlines() if line.startswith(subject)}
+    assert "FULL_TRANSITIVE" in lines[f"{subject}-order"] and f"shop.Order{subject}" in lines[f"{subject}-order"]
+    assert "JSON, which Weir does not read" in lines[f"{subject}-note"]
+    assert f"refers to {subject}-money version 1" in schema(project, "ls", f"{subject}-order", registry=apicurio).out
+    found, = json.loads(schema(project, "ls", f"{subject}-order", "--json", registry=apicurio).out)
+    assert found["compatibility"] == "FULL_TRANSITIVE" and found["references"][0]["subject"] == f"{subject}-money"
+    assert "not Avro" in schema(project, "diff", f"{subject}-note", f"{subject}-money", registry=apicurio, code=1).err
+
+
 def test_a_registry_killed_while_its_schema_is_needed_is_waited_for(project, kafka):
     import apicurio
     registry = apicurio.start()

@@ -50,7 +50,9 @@ def test_versions_of_a_registry(project, registry):
     registry.register("other", BAD)
     text = schema(project, "ls", registry=registry).out
     assert "pos-value" in text and "version 2" in text and "id 2" in text and "shop.sale" in text and "other" in text
-    assert schema(project, "ls", "pos-value", "--json", registry=registry).out.count('"version"') == 2
+    assert "BACKWARD" in text
+    found = json.loads(schema(project, "ls", "pos-value", "--json", registry=registry).out)
+    assert [(one["version"], one["id"], one["name"], one["type"], one["compatibility"]) for one in found] == [(n, n, "shop.sale", "AVRO", "BACKWARD") for n in (1, 2)]
     project.write("b.avsc", json.dumps(V2))
     assert schema(project, "diff", "pos-value:1", "pos-value", "--json", registry=registry).json()["backward"] is True
     assert "no change" in schema(project, "diff", "pos-value:2", "b.avsc", registry=registry).out
