@@ -122,7 +122,7 @@ struct weir_join *weir_join_create(const struct weir_join_config *config, struct
         side->key_from = config->window_us > 0 ? sizeof(int64_t) : 0;
         side->on = weir_key_create(from->schema, from->on, config->on_count, err);
         side->kept = side->on != NULL
-                         ? weir_key_create(from->schema, from->kept, from->kept_count, err)
+                         ? weir_key_create_whole(from->schema, from->kept, from->kept_count, err)
                          : NULL;
         if (side->kept == NULL) {
             weir_join_destroy(join);

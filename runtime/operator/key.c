@@ -8,19 +8,21 @@
 #include <xxhash.h>
 
 #include "core/block.h"
+#include "operator/key_nested.h"
 
-enum { KEYS_BYTES_MAX = 1 << 30, STRING_ESTIMATE = 12, VARINT_MAX = 5 };
+enum { KEYS_BYTES_MAX = 1 << 30, STRING_ESTIMATE = 12 };
 
 struct key_column {
     int32_t column;
     uint8_t type;
     uint8_t precision;
     int8_t scale;
-    uint8_t width; /* bytes of a value; 0: string, binary */
+    uint8_t width; /* bytes of a value; 0: string, binary, nested */
 };
 
 struct weir_key {
     int32_t count;
+    bool whole; /* rows, not keys: nested columns too, and every bit of a value */
     const struct weir_column **scratch; /* count of them */
     struct weir_schema *schema;
     struct key_column columns[];
@@ -38,8 +40,8 @@ struct weir_schema *weir_key_schema(const struct weir_key *key) {
     return key->schema;
 }
 
-struct weir_key *weir_key_create(const struct weir_schema *schema, const int32_t *columns,
-                                 int32_t count, struct weir_error *err) {
+static struct weir_key *create(const struct weir_schema *schema, const int32_t *columns,
+                               int32_t count, bool whole, struct weir_error *err) {
     struct weir_key *key = calloc(1, sizeof *key + (size_t)count * sizeof key->columns[0]);
     const struct weir_column **scratch =
         calloc((size_t)count + 1, sizeof(const struct weir_column *));
@@ -52,11 +54,12 @@ struct weir_key *weir_key_create(const struct weir_schema *schema, const int32_t
         return NULL;
     }
     key->count = count;
+    key->whole = whole;
     key->scratch = scratch;
     key->schema = own;
     for (int32_t c = 0; c < count; c++) {
         const struct weir_field *field = &schema->fields[columns[c]];
-        if (weir_type_is_nested(field->type) || field->type == WEIR_TYPE_NONE) {
+        if ((!whole && weir_type_is_nested(field->type)) || field->type == WEIR_TYPE_NONE) {
             weir_error_set(err, WEIR_E_CONFIG,
                            "column '%s' is a %s and cannot be part of a key: use one of its fields",
                            field->name, weir_type_name(field->type));
@@ -79,6 +82,27 @@ struct weir_key *weir_key_create(const struct weir_schema *schema, const int32_t
     return key;
 }
 
+struct weir_key *weir_key_create(const struct weir_schema *schema, const int32_t *columns,
+                                 int32_t count, struct weir_error *err) {
+    return create(schema, columns, count, false, err);
+}
+
+struct weir_key *weir_key_create_whole(const struct weir_schema *schema, const int32_t *columns,
+                                       int32_t count, struct weir_error *err) {
+    return create(schema, columns, count, true, err);
+}
+
+/* A nested type is told by its text. */
+static uint64_t nested_shape(const struct weir_field *field, uint64_t shape) {
+    struct weir_buffer text;
+    weir_buffer_init(&text, 1u << 20);
+    if (weir_field_format_type(field, &text) == WEIR_OK) {
+        shape = XXH3_64bits_withSeed(text.data, text.size, shape);
+    }
+    weir_buffer_fini(&text);
+    return shape;
+}
+
 uint64_t weir_key_shape(const struct weir_key *key) {
     uint64_t shape = XXH3_64bits(&key->count, sizeof key->count);
     for (int32_t c = 0; c < key->count; c++) {
@@ -86,6 +110,9 @@ uint64_t weir_key_shape(const struct weir_key *key) {
         /* A decimal's precision may grow without changing any key. */
         uint8_t part[2] = {column->type, (uint8_t)column->scale};
         shape = XXH3_64bits_withSeed(part, sizeof part, shape);
+        if (weir_type_is_nested(column->type)) {
+            shape = nested_shape(&key->schema->fields[c], shape);
+        }
     }
     return shape;
 }
@@ -153,31 +180,14 @@ static int keys_reserve_bytes(struct weir_keys *keys, size_t bytes) {
     return WEIR_OK;
 }
 
-static inline uint32_t varint_bytes(uint32_t value) {
-    uint32_t bytes = 1;
-    while (value >= 0x80) {
-        value >>= 7;
-        bytes++;
-    }
-    return bytes;
-}
-
-static inline uint8_t *varint_put(uint8_t *at, uint32_t value) {
-    while (value >= 0x80) {
-        *at++ = (uint8_t)(value | 0x80);
-        value >>= 7;
-    }
-    *at++ = (uint8_t)value;
-    return at;
-}
-
 static inline int64_t row_of(const int32_t *sel, int32_t i) {
     return sel != NULL ? sel[i] : i;
 }
 
 /* cursors[i] += bytes of this column in key i. */
-static void add_lengths(const struct key_column *kind, const struct weir_column *column,
+static void add_lengths(const struct weir_key *key, int32_t c, const struct weir_column *column,
                         const int32_t *sel, int32_t count, struct weir_keys *keys) {
+    const struct key_column *kind = &key->columns[c];
     uint32_t *lengths = keys->cursors;
     if (kind->width != 0 && column->validity == NULL) {
         for (int32_t i = 0; i < count; i++) {
@@ -190,12 +200,16 @@ static void add_lengths(const struct key_column *kind, const struct weir_column 
         if (weir_column_is_null(column, row)) {
             lengths[i] += 1;
             keys->any_null[i] = 1;
+        } else if (weir_type_is_nested(kind->type)) {
+            size_t bytes = key_nested_bytes(&key->schema->fields[c], column, row);
+            lengths[i] =
+                bytes < KEYS_BYTES_MAX - lengths[i] ? lengths[i] + (uint32_t)bytes : KEYS_BYTES_MAX;
         } else if (kind->width != 0) {
             lengths[i] += 1 + (uint32_t)kind->width;
         } else {
             int32_t length;
             weir_column_bytes(column, row, &length);
-            lengths[i] += 1 + varint_bytes((uint32_t)length) + (uint32_t)length;
+            lengths[i] += 1 + (uint32_t)weir_varint_bytes((uint32_t)length) + (uint32_t)length;
         }
     }
 }
@@ -225,7 +239,7 @@ static inline uint32_t canonical_float(uint32_t bits) {
             continue;                                                                              \
         }                                                                                          \
         type value;                                                                                \
-        memcpy(&value, value_at(column, row, sizeof value), sizeof value);                         \
+        memcpy(&value, key_value_at(column, row, sizeof value), sizeof value);                     \
         value = canonical(value);                                                                  \
         *at = 1;                                                                                   \
         memcpy(at + 1, &value, sizeof value);                                                      \
@@ -234,15 +248,6 @@ static inline uint32_t canonical_float(uint32_t bits) {
 #define AS_IT_IS(bits) (bits)
 
 typedef unsigned __int128 bits128;
-
-/* Where a fixed-width value of a row lies, dictionary-encoded or plain. */
-static inline const uint8_t *value_at(const struct weir_column *column, int64_t row, size_t width) {
-    if (column->codes != NULL) {
-        row = column->codes[row];
-        column = column->dictionary;
-    }
-    return (const uint8_t *)column->values + (size_t)row * width;
-}
 
 static void put_bytes(const struct weir_column *column, const int32_t *sel, int32_t count,
                       struct weir_keys *keys) {
@@ -256,7 +261,7 @@ static void put_bytes(const struct weir_column *column, const int32_t *sel, int3
             int32_t length;
             const char *bytes = weir_column_bytes(column, row, &length);
             *at++ = 1;
-            at = varint_put(at, (uint32_t)length);
+            at = weir_varint_put(at, (uint32_t)length);
             memcpy(at, bytes, (size_t)length);
             at += length;
         }
@@ -272,27 +277,33 @@ static void put_bool(const struct weir_column *column, const int32_t *sel, int32
         bool valid = !weir_column_is_null(column, row);
         *at = valid;
         if (valid) {
-            at[1] = column->codes != NULL
-                        ? weir_bit_get(column->dictionary->values, column->codes[row])
-                        : weir_bit_get(column->values, row);
+            at[1] = key_bool_at(column, row);
         }
         keys->cursors[i] += valid ? 2 : 1;
     }
 }
 
-static void put_column(const struct key_column *kind, const struct weir_column *column,
+static void put_nested(const struct weir_field *field, const struct weir_column *column,
                        const int32_t *sel, int32_t count, struct weir_keys *keys) {
-    switch (kind->type) {
-    case WEIR_TYPE_BOOL:
+    for (int32_t i = 0; i < count; i++) {
+        uint8_t *at = keys->bytes + keys->cursors[i];
+        uint8_t *end = key_nested_put(field, column, row_of(sel, i), at);
+        keys->cursors[i] += (uint32_t)(end - at);
+    }
+}
+
+static void put_column(const struct weir_key *key, int32_t c, const struct weir_column *column,
+                       const int32_t *sel, int32_t count, struct weir_keys *keys) {
+    const struct key_column *kind = &key->columns[c];
+    if (weir_type_is_nested(kind->type)) {
+        put_nested(&key->schema->fields[c], column, sel, count, keys);
+    } else if (kind->type == WEIR_TYPE_BOOL) {
         put_bool(column, sel, count, keys);
-        break;
-    case WEIR_TYPE_FLOAT:
+    } else if (kind->type == WEIR_TYPE_FLOAT && !key->whole) {
         PUT_FIXED(uint32_t, canonical_float)
-        break;
-    case WEIR_TYPE_DOUBLE:
+    } else if (kind->type == WEIR_TYPE_DOUBLE && !key->whole) {
         PUT_FIXED(uint64_t, canonical_double)
-        break;
-    default:
+    } else {
         switch (kind->width) {
         case 1:
             PUT_FIXED(uint8_t, AS_IT_IS)
@@ -328,7 +339,7 @@ int weir_key_encode_columns(const struct weir_key *key, const struct weir_column
         keys->cursors[i] = prefix_bytes;
     }
     for (int32_t c = 0; c < key->count; c++) {
-        add_lengths(&key->columns[c], columns[c], sel, count, keys);
+        add_lengths(key, c, columns[c], sel, count, keys);
     }
     uint64_t total = 0;
     for (int32_t i = 0; i < count; i++) {
@@ -346,7 +357,7 @@ int weir_key_encode_columns(const struct weir_key *key, const struct weir_column
         return rc;
     }
     for (int32_t c = 0; c < key->count; c++) {
-        put_column(&key->columns[c], columns[c], sel, count, keys);
+        put_column(key, c, columns[c], sel, count, keys);
     }
     keys->count = count;
     return WEIR_OK;
@@ -377,107 +388,32 @@ void weir_keys_fingerprint(struct weir_keys *keys) {
 
 /* --- decode -------------------------------------------------------------------------------- */
 
-static int decode_bytes(const uint8_t **at, const uint8_t *end, struct weir_column_builder *out) {
-    uint32_t length = 0;
-    for (int shift = 0;; shift += 7) {
-        if (*at == end || shift >= 7 * VARINT_MAX) {
-            return WEIR_E_CORRUPT;
-        }
-        uint8_t byte = *(*at)++;
-        length |= (uint32_t)(byte & 0x7f) << shift;
-        if ((byte & 0x80) == 0) {
-            break;
-        }
-    }
-    if (length > (size_t)(end - *at)) {
-        return WEIR_E_CORRUPT;
-    }
-    int rc = weir_builder_bytes(out, *at, length);
-    *at += length;
-    return rc;
-}
-
-static int decode_value(const struct key_column *kind, const uint8_t *at,
-                        struct weir_column_builder *out) {
-    switch (kind->type) {
-    case WEIR_TYPE_BOOL:
-        return *at <= 1 ? weir_builder_bool(out, *at == 1) : WEIR_E_CORRUPT;
-    case WEIR_TYPE_FLOAT: {
-        float value;
-        memcpy(&value, at, sizeof value);
-        return weir_builder_float(out, value);
-    }
-    case WEIR_TYPE_DOUBLE: {
-        double value;
-        memcpy(&value, at, sizeof value);
-        return weir_builder_double(out, value);
-    }
-    case WEIR_TYPE_DECIMAL: {
-        uint64_t lo;
-        int64_t hi;
-        memcpy(&lo, at, sizeof lo);
-        memcpy(&hi, at + sizeof lo, sizeof hi);
-        return weir_builder_decimal(out, lo, hi);
-    }
-    default: {
-        /* Sign-extended from the value's width. */
-        uint64_t bits = 0;
-        memcpy(&bits, at, kind->width);
-        int shift = 64 - 8 * kind->width;
-        return weir_builder_int(out, (int64_t)(bits << shift) >> shift);
-    }
-    }
-}
-
 int weir_key_decode(const struct weir_key *key, const uint8_t *bytes, size_t length,
                     struct weir_column_builder *columns) {
-    const uint8_t *at = bytes;
-    const uint8_t *end = bytes + length;
+    struct weir_image_reader reader = {bytes, bytes + length};
     for (int32_t c = 0; c < key->count; c++) {
-        const struct key_column *kind = &key->columns[c];
-        int rc;
-        if (at == end || *at > 1) {
-            return WEIR_E_CORRUPT;
-        }
-        if (*at++ == 0) {
-            rc = weir_builder_null(&columns[c]);
-        } else if (kind->width == 0) {
-            rc = decode_bytes(&at, end, &columns[c]);
-        } else if (end - at < kind->width) {
-            rc = WEIR_E_CORRUPT;
-        } else {
-            rc = decode_value(kind, at, &columns[c]);
-            at += kind->width;
-        }
+        int rc = key_nested_decode(&key->schema->fields[c], &reader, &columns[c]);
         if (rc != WEIR_OK) {
             return rc;
         }
     }
-    return at == end ? WEIR_OK : WEIR_E_CORRUPT;
+    return reader.at == reader.end ? WEIR_OK : WEIR_E_CORRUPT;
 }
 
 size_t weir_key_value_bytes(uint8_t type, const uint8_t *at, size_t left) {
-    size_t size = 1;
     if (left == 0 || at[0] > 1) {
         return 0;
     }
     if (at[0] == 0) {
         return 1;
     }
-    if (weir_type_is_bytes(type)) {
-        uint64_t length = 0;
-        for (unsigned shift = 0;; shift += 7) {
-            if (size >= left || shift > 63) {
-                return 0;
-            }
-            uint8_t byte = at[size++];
-            length |= (uint64_t)(byte & 0x7f) << shift;
-            if ((byte & 0x80) == 0) {
-                break;
-            }
-        }
-        return length <= left - size ? size + (size_t)length : 0;
+    if (weir_type_is_bytes(type) || weir_type_is_nested(type)) {
+        struct weir_image_reader reader = {at + 1, at + left};
+        const uint8_t *bytes;
+        size_t length;
+        return weir_image_bytes(&reader, &bytes, &length) ? (size_t)(reader.at - at) : 0;
     }
+    size_t size = 1;
     size += type == WEIR_TYPE_BOOL      ? 1
             : type == WEIR_TYPE_DECIMAL ? 16
                                         : (size_t)weir_type_width(type);

@@ -6,7 +6,8 @@
  *                                     double with NaN and -0.0 made canonical; decimal 16 bytes
  *                                     unscaled (the column's scale is part of the state's shape)
  *   0x01 varint(length) bytes         string, binary
- * These bytes are persisted in state images. Nested columns are refused. One thread per struct. */
+ * These bytes are persisted in state images. Nested columns are refused, but where whole rows are
+ * kept (key_nested.h). One thread per struct. */
 #include "batch/batch.h"
 #include "batch/builder.h"
 #include "state/fingerprint.h"
@@ -20,6 +21,10 @@ struct weir_key;
 /* columns: indices into schema. NULL with WEIR_E_CONFIG naming a nested column. count may be 0. */
 struct weir_key *weir_key_create(const struct weir_schema *schema, const int32_t *columns,
                                  int32_t count, struct weir_error *err);
+/* As above for rows that are kept rather than compared: nested columns too, and every bit of
+ * floats, -0.0 and NaN as they are. */
+struct weir_key *weir_key_create_whole(const struct weir_schema *schema, const int32_t *columns,
+                                       int32_t count, struct weir_error *err);
 void weir_key_destroy(struct weir_key *key);
 /* Its columns, in order; borrowed. */
 struct weir_schema *weir_key_schema(const struct weir_key *key);

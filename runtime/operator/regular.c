@@ -64,7 +64,7 @@ static int make_side(struct weir_regular *r, int s, const struct weir_regular_co
     side->change = config->change[s];
     side->outer = outer(config->kind, s);
     side->on = weir_key_create(from->schema, from->on, config->on_count, err);
-    side->kept = weir_key_create(from->schema, from->kept, from->kept_count, err);
+    side->kept = weir_key_create_whole(from->schema, from->kept, from->kept_count, err);
     return side->on != NULL && side->kept != NULL ? WEIR_OK
            : err != NULL                          ? err->code
                                                   : WEIR_E_NOMEM;

@@ -76,7 +76,7 @@ static int make(struct weir_temporal *t, const struct weir_temporal_config *conf
     for (int s = 0; s < 2; s++) {
         const struct weir_join_side *side = &config->sides[s];
         t->on[s] = weir_key_create(side->schema, side->on, config->on_count, err);
-        t->kept[s] = weir_key_create(side->schema, side->kept, side->kept_count, err);
+        t->kept[s] = weir_key_create_whole(side->schema, side->kept, side->kept_count, err);
         if (t->on[s] == NULL || t->kept[s] == NULL) {
             return err != NULL ? err->code : WEIR_E_NOMEM;
         }

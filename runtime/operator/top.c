@@ -74,7 +74,7 @@ static int make(struct weir_top *top, const struct weir_top_config *config,
         return weir_error_set(err, WEIR_E_CONFIG, "the top %d: 1 to %d rows of a group can be kept",
                               config->n, WEIR_TOP_ROWS_MAX);
     }
-    top->row_key = weir_key_create(config->input, top->columns, config->column_count, err);
+    top->row_key = weir_key_create_whole(config->input, top->columns, config->column_count, err);
     top->group_key = top->row_key != NULL
                          ? weir_key_create(config->input, top->per, config->per_count, err)
                          : NULL;

@@ -123,11 +123,11 @@ static int init_keys(struct weir_node *node, struct weir_error *err) {
     for (int32_t i = 0; all != NULL && i < node->input->count; i++) {
         all[i] = i;
     }
-    rule->whole = all != NULL ? weir_key_create(node->input, all, node->input->count, err) : NULL;
+    rule->whole =
+        all != NULL ? weir_key_create_whole(node->input, all, node->input->count, err) : NULL;
     free(all);
     if (rule->whole == NULL) {
-        return weir_error_wrap(err, "rows wait for their time as plain columns; leave nested ones "
-                                    "out before, or say order = \"arrival\"");
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
     int rc = weir_batch_builder_init(&rule->builder, node->graph->pool, node->input, ROWS_MAX,
                                      BATCH_BYTES_MAX, err);

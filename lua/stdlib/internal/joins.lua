@@ -288,11 +288,7 @@ function joins.finish(reader, join, input, passes, reads)
     join.place = {}
     for _, column in ipairs(join.right.columns) do
         if not column.exploded and (join.needs[column.name] or join.needs_all and not column.name:match "^_" and not types.is_nested(column.type)) then
-            if types.is_nested(column.type) then
-                reader:error("type", join.at, ("a join keeps plain columns; `%s` of %s is %s"):format(column.name, join.of, column.type.text),
-                    "take out of it what is needed in a stream before")
-                return nil
-            elseif not naming.is_plain(column.name) then
+            if not naming.is_plain(column.name) then
                 reader:error("type", join.at, ("a join keeps columns with plain names; %s has `%s`"):format(join.of, column.name))
                 return nil
             end
@@ -314,13 +310,9 @@ function joins.finish(reader, join, input, passes, reads)
     plan.left = json.array {}
     for _, column in ipairs(input) do
         local read = not reads or reads[column.name]
-        if not column.exploded and not column.made and (passes[column.name] or read or not column.name:match "^_") then
-            if not types.is_nested(column.type) then
-                plan.left[#plan.left + 1] = column.name
-            elseif passes[column.name] or reads and reads[column.name] then
-                reader:error("type", join.at, ("a join keeps plain columns; `%s` of the left rows is %s"):format(column.name, column.type.text),
-                    "take out of it what is needed, or drop it, in a stream before")
-            end
+        local kept = passes[column.name] or read or not column.name:match "^_" and not types.is_nested(column.type)
+        if not column.exploded and not column.made and kept then
+            plan.left[#plan.left + 1] = column.name
         end
     end
     return { name = "_join_" .. join.name, type = struct, nullable = true }

@@ -361,7 +361,7 @@ function models.model(project, reader, node, at)
         check_updates(reader, plan, named)
     end
     local whole_rows = named.top ~= nil and not named.measures
-    local columns = whole_rows and tops.kept(reader, named.top.at, input, from.name) or {}
+    local columns = whole_rows and tops.kept(input) or {}
     if whole_rows then
         check_whole_rows(reader, plan, named, from, at)
         plan.top = tops.read(reader, named.top, input, columns, from.name)

@@ -446,12 +446,6 @@ function rules.rule(project, reader, node, at, made)
         reader:error("no-time", at, ("a %s takes rows in order of event time, and nothing here or upstream declares it"):format(node.word),
             'add time = { field = "…" }' .. (made and "" or ', or order = "arrival"'))
     end
-    for _, column in ipairs(by_arrival and {} or input) do
-        if types.is_nested(column.type) then
-            reader:error("not-built", at, ("rows wait for their time as plain columns; `%s` is %s"):format(column.name, column.type.text),
-                "leave it out in a stream before" .. (made and "" or ', or say order = "arrival"'))
-        end
-    end
     local where = reader:func(named.where, "where")
     local key, key_columns = read_key(reader, named.key, input, from.name, at)
     local emits, emit_plans = read_emits(reader, named, of, at)

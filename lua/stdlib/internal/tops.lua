@@ -10,15 +10,11 @@ local ROWS_MAX = 1000 -- WEIR_TOP_ROWS_MAX of operator/top.h
 local options = { n = true, by = true, per = true, ties = true, rank = true }
 local FORM = 'top = { n = 10, by = "-price", per = "auction" }'
 
--- The columns kept of whole rows: those that pass through, which must be plain.
-function tops.kept(reader, at, input, from_name)
+-- The columns kept of whole rows: those that pass through.
+function tops.kept(input)
     local kept = {}
     for _, column in ipairs(input) do
         if not column.name:match "^_" then
-            if types.is_nested(column.type) then
-                local why = "a top of rows with a column of type %s is not built yet (`%s` of %s)"
-                reader:error("not-built", at, why:format(column.type.text, column.name, from_name), "drop the column in a stream in between")
-            end
             kept[#kept + 1] = { name = column.name, type = column.type, nullable = column.nullable ~= false }
         end
     end
