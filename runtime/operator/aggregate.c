@@ -122,7 +122,9 @@ static int make_tables(struct weir_aggregate *aggregate, const struct weir_aggre
     }
     aggregate->measures.table = aggregate->table;
     /* What waits to leave is looked for among the keys in memory. */
-    bool plain = config->unwindowed && !aggregate->measures.has_parts && !config->delays;
+    bool once =
+        config->every_us == 0 && config->gap_us == 0 && config->rows == 0 && !config->updates;
+    bool plain = (config->unwindowed || once) && !aggregate->measures.has_parts && !config->delays;
     if (!aggregate->measures.has_members) {
         return config->disk != NULL && plain ? aggregate_disk_allow(aggregate, config, err)
                                              : WEIR_OK;
@@ -262,6 +264,7 @@ void weir_aggregate_destroy(struct weir_aggregate *aggregate) {
     weir_changes_destroy(aggregate->changes);
     weir_delayed_destroy(aggregate->delayed);
     weir_table_destroy(aggregate->table);
+    aggregate_disk_destroy(aggregate->disk);
     weir_table_destroy(aggregate->members);
     weir_measures_fini(&aggregate->measures);
     weir_key_destroy(aggregate->key);
@@ -410,6 +413,7 @@ int weir_aggregate_restore(struct weir_aggregate *aggregate, struct weir_error *
             rc = weir_hops_created(aggregate, slot, err);
         }
     }
+    rc = rc == WEIR_OK ? aggregate_disk_restore(aggregate, err) : rc;
     if (rc == WEIR_OK && aggregate->sessions != NULL) {
         rc = weir_sessions_restore(aggregate, slots, count, err);
     }

@@ -120,12 +120,13 @@ bool weir_measure_retracts(const struct weir_measure *measure);
  * window), measures; of changes `_change` (batch/change.h) behind them. Borrowed. */
 struct weir_schema *weir_aggregate_output(const struct weir_aggregate *aggregate);
 
-/* Can its keys wait on disk? Those of groups without a window whose measures are plain numbers. */
+/* Can its keys wait on disk? Those of groups whose measures have no sets of members, without a
+ * window or in windows that leave when they are over and do not overlap. */
 bool weir_aggregate_may_wait(const struct weir_aggregate *aggregate);
-/* Around feeding where they may (state/table.h): *waits, then weir_aggregate_bring until *done,
- * then feed; and in between, while nothing waits, make_room. */
+/* Around feeding where they may (state/table.h; times_us by row, of windows): *waits, then
+ * weir_aggregate_bring until *done, then feed; and in between, while nothing waits, make_room. */
 int weir_aggregate_need(struct weir_aggregate *aggregate, const struct weir_batch *batch,
-                        const int32_t *sel, int32_t count, bool *waits,
+                        const int32_t *sel, int32_t count, const int64_t *times_us, bool *waits,
                         struct weir_error *err) WEIR_MUST_CHECK;
 int weir_aggregate_bring(struct weir_aggregate *aggregate, bool *done,
                          struct weir_error *err) WEIR_MUST_CHECK;
@@ -186,8 +187,10 @@ bool weir_aggregate_due(const struct weir_aggregate *aggregate, int64_t every_us
 enum weir_fired {
     WEIR_FIRED_ALL,  /* nothing closed is left */
     WEIR_FIRED_FULL, /* the builder holds max_rows, or no more: take its batch and come again */
-    WEIR_FIRED_SOME  /* as much work as a call does: come again with the same builder */
+    WEIR_FIRED_SOME, /* as much work as a call does: come again with the same builder */
+    WEIR_FIRED_WAITS /* for keys on disk: likewise, once weir_aggregate_awaits no more */
 };
+bool weir_aggregate_awaits(struct weir_aggregate *aggregate);
 
 /* Emits rows of closed windows into `out` (begun, of weir_aggregate_output's schema; it may hold
  * rows of calls before) until it holds max_rows or is full. A call does some hundred microseconds

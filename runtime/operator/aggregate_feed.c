@@ -52,9 +52,16 @@ static int reserve_scratch(struct weir_aggregate *aggregate, int32_t count) {
     return WEIR_OK;
 }
 
-/* The window of tumbling and calendar windows a time lies in. */
-static void window_of(const struct weir_aggregate *aggregate, int64_t time, int64_t *start,
-                      int64_t *end) {
+int weir_aggregate_reserve(struct weir_aggregate *aggregate, int32_t count,
+                           struct weir_error *err) {
+    return reserve_scratch(aggregate, count) == WEIR_OK
+               ? WEIR_OK
+               : weir_error_set(err, WEIR_E_NOMEM, "%s: no memory for %d rows",
+                                aggregate->declaration, count);
+}
+
+void weir_aggregate_window_of(const struct weir_aggregate *aggregate, int64_t time, int64_t *start,
+                              int64_t *end) {
     if (aggregate->calendar.unit != WEIR_CALENDAR_NONE) {
         weir_calendar_window(&aggregate->calendar, time, start, end);
         return;
@@ -65,7 +72,8 @@ static void window_of(const struct weir_aggregate *aggregate, int64_t time, int6
 
 void weir_aggregate_bounds(const struct weir_aggregate *aggregate, int64_t id, int64_t *start,
                            int64_t *end) {
-    (aggregate->every != 0 ? weir_overlap_bounds : window_of)(aggregate, id, start, end);
+    (aggregate->every != 0 ? weir_overlap_bounds : weir_aggregate_window_of)(aggregate, id, start,
+                                                                             end);
 }
 
 /* Splits the rows into late ones and those with a window. Returns how many have one. */
@@ -81,7 +89,7 @@ static int32_t find_windows(struct weir_aggregate *aggregate, const int32_t *sel
         int32_t row = sel != NULL ? sel[i] : i;
         int64_t time = times[row];
         if (time < start || time >= end) {
-            window_of(aggregate, time, &start, &end);
+            weir_aggregate_window_of(aggregate, time, &start, &end);
             closes = weir_time_add(end, aggregate->lateness);
         }
         if (closes <= watermarks[row]) {
@@ -106,6 +114,10 @@ int weir_aggregate_join_window(struct weir_aggregate *aggregate, struct weir_slo
                               aggregate->declaration);
     }
     slot->link = 0;
+    int rc = aggregate_disk_linked(aggregate, slot, window->tail, err);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
     if (window->tail == 0) {
         window->head = slot->number;
     } else {

@@ -100,8 +100,8 @@ int weir_aggregate_emit(struct weir_aggregate *aggregate, const struct weir_aggr
     return WEIR_OK;
 }
 
-static int emit_slot(struct weir_aggregate *aggregate, struct weir_slot *slot,
-                     struct weir_batch_builder *out, bool *full, struct weir_error *err) {
+int weir_aggregate_emit_slot(struct weir_aggregate *aggregate, struct weir_slot *slot,
+                             struct weir_batch_builder *out, bool *full, struct weir_error *err) {
     struct weir_aggregate_row row = {.value = weir_slot_value(aggregate->table, slot)};
     weir_aggregate_read_key(aggregate, slot, &row);
     return weir_aggregate_emit(aggregate, &row, out, full, err);
@@ -123,7 +123,7 @@ int weir_aggregate_delete_slot(struct weir_aggregate *aggregate, struct weir_slo
     return rc;
 }
 
-static bool has_no_rows(const struct weir_aggregate *aggregate, struct weir_slot *slot) {
+bool weir_aggregate_has_no_rows(const struct weir_aggregate *aggregate, struct weir_slot *slot) {
     int64_t rows;
     memcpy(&rows,
            (uint8_t *)weir_slot_value(aggregate->table, slot) + aggregate->measures.tail_offset,
@@ -157,6 +157,14 @@ int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
         if (out->rows >= max_rows || out->rows == out->rows_max) {
             return WEIR_OK;
         }
+        if (aggregate_disk_fires(aggregate)) {
+            bool done;
+            rc = aggregate_disk_fire(aggregate, out, max_rows, &done, fired, err);
+            if (rc != WEIR_OK || !done) {
+                return rc;
+            }
+            continue;
+        }
         if (work-- <= 0) { /* of windows that all was taken back from there may be very many */
             *fired = WEIR_FIRED_SOME;
             return WEIR_OK;
@@ -164,9 +172,9 @@ int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
         struct weir_window *window = weir_windows_first(&aggregate->windows);
         struct weir_slot *slot = weir_table_slot(aggregate->table, window->head);
         bool empty = aggregate->changes != NULL || /* they have left already */
-                     (aggregate->measures.retracts && has_no_rows(aggregate, slot));
+                     (aggregate->measures.retracts && weir_aggregate_has_no_rows(aggregate, slot));
         bool full = false;
-        rc = empty ? WEIR_OK : emit_slot(aggregate, slot, out, &full, err);
+        rc = empty ? WEIR_OK : weir_aggregate_emit_slot(aggregate, slot, out, &full, err);
         if (rc != WEIR_OK || full) {
             return rc;
         }
@@ -180,6 +188,7 @@ int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
         }
         window->head = next;
         window->slots--;
+        aggregate_disk_headed(aggregate, next);
         if (next == 0) {
             weir_windows_remove_first(&aggregate->windows);
         }

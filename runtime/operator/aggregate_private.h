@@ -64,7 +64,7 @@ struct weir_aggregate {
     struct weir_sessions *sessions; /* likewise */
     struct weir_counted *counted;   /* likewise */
     bool unwindowed;                /* one row a key */
-    bool may_wait;                  /* keys that do not fit are on disk */
+    struct aggregate_disk *disk;    /* keys that do not fit are there; NULL: they must */
     bool refires;                   /* changes leave from the end of their window on */
     bool fired_known;               /* where: */
     int64_t fired_us;               /* windows that ended up to then have left for the first time */
@@ -190,7 +190,32 @@ int32_t weir_hops_cells(struct weir_aggregate *aggregate, struct weir_cell **cel
 int weir_hops_restore(struct weir_aggregate *aggregate, struct weir_error *err) WEIR_MUST_CHECK;
 size_t weir_hops_bytes(const struct weir_hops *hops);
 
+/* The window of tumbling and calendar windows a time lies in. */
+void weir_aggregate_window_of(const struct weir_aggregate *aggregate, int64_t time, int64_t *start,
+                              int64_t *end);
+int weir_aggregate_reserve(struct weir_aggregate *aggregate, int32_t count,
+                           struct weir_error *err) WEIR_MUST_CHECK;
+
 /* aggregate_disk.c */
+void aggregate_disk_destroy(struct aggregate_disk *disk);
 int aggregate_disk_allow(struct weir_aggregate *aggregate,
                          const struct weir_aggregate_config *config,
                          struct weir_error *err) WEIR_MUST_CHECK;
+/* A slot stands in its window's list behind `before` (0: first). */
+int aggregate_disk_linked(struct weir_aggregate *aggregate, const struct weir_slot *slot,
+                          uint32_t before, struct weir_error *err) WEIR_MUST_CHECK;
+/* The first slot of a window left; `head` is the next. */
+void aggregate_disk_headed(struct weir_aggregate *aggregate, uint32_t head);
+/* The window that closes next is not as it was made: it is emitted from memory and disk. *done:
+ * it has left. */
+bool aggregate_disk_fires(const struct weir_aggregate *aggregate);
+int aggregate_disk_fire(struct weir_aggregate *aggregate, struct weir_batch_builder *out,
+                        int32_t max_rows, bool *done, enum weir_fired *fired,
+                        struct weir_error *err) WEIR_MUST_CHECK;
+/* After windows were made from what is in memory. */
+int aggregate_disk_restore(struct weir_aggregate *aggregate,
+                           struct weir_error *err) WEIR_MUST_CHECK;
+bool weir_aggregate_has_no_rows(const struct weir_aggregate *aggregate, struct weir_slot *slot);
+int weir_aggregate_emit_slot(struct weir_aggregate *aggregate, struct weir_slot *slot,
+                             struct weir_batch_builder *out, bool *full,
+                             struct weir_error *err) WEIR_MUST_CHECK;

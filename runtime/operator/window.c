@@ -9,7 +9,14 @@ void weir_windows_init(struct weir_windows *windows) {
     memset(windows, 0, sizeof *windows);
 }
 
+static void free_runs(struct weir_windows *windows) {
+    for (uint32_t i = 0; i < windows->count; i++) {
+        free(windows->windows[windows->heap[i]].runs);
+    }
+}
+
 void weir_windows_fini(struct weir_windows *windows) {
+    free_runs(windows);
     free(windows->windows);
     free(windows->heap);
     free(windows->index);
@@ -18,6 +25,7 @@ void weir_windows_fini(struct weir_windows *windows) {
 }
 
 void weir_windows_clear(struct weir_windows *windows) {
+    free_runs(windows);
     windows->count = 0;
     windows->free_count = 0;
     windows->used = 0;
@@ -140,6 +148,7 @@ struct weir_window *weir_windows_first(struct weir_windows *windows) {
 
 void weir_windows_remove_first(struct weir_windows *windows) {
     uint32_t id = windows->heap[0];
+    free(windows->windows[id].runs);
     index_remove(windows, id);
     windows->free_ids[windows->free_count++] = id;
     uint32_t moved = windows->heap[--windows->count];

@@ -44,6 +44,12 @@ struct weir_window {
     uint32_t head; /* slot numbers, linked through weir_slot.link; 0: none */
     uint32_t tail;
     uint64_t slots;
+    /* Of an aggregate with keys on disk: */
+    bool mixed;     /* slots came in again: the list is not in creation order */
+    uint64_t cold;  /* keys on disk */
+    uint64_t *runs; /* they are in, ascending; some may be left since. Owned */
+    uint32_t run_count;
+    uint32_t run_room;
 };
 
 struct weir_windows {

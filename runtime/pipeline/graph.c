@@ -130,7 +130,7 @@ int weir_graph_fire(struct weir_graph *graph, int64_t budget_ns, bool *done,
     int64_t began = graph->firing > 0 ? weir_clock_mono_ns() : 0;
     int64_t at = began;
     *done = false;
-    while (graph->held == 0 && (node = last_firing(graph)) != NULL) {
+    while (!weir_graph_holds(graph) && (node = last_firing(graph)) != NULL) {
         graph->downstream_ns = 0;
         int rc = node->model != NULL  ? model_fire(node, err)
                  : node->rule != NULL ? rule_fire(node, err)
@@ -145,7 +145,7 @@ int weir_graph_fire(struct weir_graph *graph, int64_t budget_ns, bool *done,
             break;
         }
     }
-    *done = graph->firing == 0 && graph->held == 0;
+    *done = graph->firing == 0 && !weir_graph_holds(graph);
     return WEIR_OK;
 }
 

@@ -123,6 +123,9 @@ static int go_on(struct weir_node *node, struct weir_error *err) {
 
 int weir_graph_go_on(struct weir_graph *graph, struct weir_error *err) {
     int rc = WEIR_OK;
+    if (graph->awaits != NULL && !weir_aggregate_awaits(graph->awaits->aggregate)) {
+        graph->awaits = NULL;
+    }
     for (int32_t i = 0; rc == WEIR_OK && graph->held > 0 && i < graph->node_count; i++) {
         rc = graph->nodes[i]->held != NULL ? go_on(graph->nodes[i], err) : rc;
     }
@@ -130,5 +133,5 @@ int weir_graph_go_on(struct weir_graph *graph, struct weir_error *err) {
 }
 
 bool weir_graph_holds(const struct weir_graph *graph) {
-    return graph->held > 0;
+    return graph->held > 0 || graph->awaits != NULL;
 }

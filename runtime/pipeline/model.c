@@ -790,7 +790,14 @@ static int fire_windows(struct weir_node *node, struct weir_error *err) {
     }
     int rc = weir_aggregate_fire(node->aggregate, node->last_watermark, &node->fired, FIRED_ROWS,
                                  &fired, err);
-    return rc != WEIR_OK || fired == WEIR_FIRED_SOME ? rc : pass_fired(node, err);
+    if (rc != WEIR_OK || fired == WEIR_FIRED_SOME) {
+        return rc;
+    }
+    if (fired == WEIR_FIRED_WAITS) {
+        node->graph->awaits = node;
+        return WEIR_OK;
+    }
+    return pass_fired(node, err);
 }
 
 /* A slice of what waited. */

@@ -8,8 +8,14 @@ bool model_may_wait(const struct weir_node *node) {
 }
 
 int model_need(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
-    return weir_aggregate_need(node->aggregate, flow->batch, flow->sel, flow->count, &node->waits,
-                               err);
+    const int64_t *times = flow->times_us;
+    if (node->watermark != NULL && !node->model->unwindowed) { /* what is no time is told later */
+        bool read = weir_time_read(&flow->batch->columns[node->time_column], flow->batch->rows,
+                                   node->times, node->flags) == WEIR_OK;
+        times = read ? node->times : NULL;
+    }
+    return weir_aggregate_need(node->aggregate, flow->batch, flow->sel, flow->count, times,
+                               &node->waits, err);
 }
 
 int model_bring(struct weir_node *node, struct weir_error *err) {
@@ -22,7 +28,7 @@ int model_bring(struct weir_node *node, struct weir_error *err) {
 int weir_graph_make_room(struct weir_graph *graph, bool *crowded, struct weir_error *err) {
     int rc = WEIR_OK;
     *crowded = false;
-    if (graph->held > 0) { /* keys that were looked for must stay where they are */
+    if (weir_graph_holds(graph)) { /* keys that were looked for must stay where they are */
         return WEIR_OK;
     }
     for (int32_t i = 0; rc == WEIR_OK && i < graph->node_count; i++) {

@@ -185,11 +185,12 @@ struct weir_graph {
     struct nulls *nulls;
     struct expected_breach expected[EXPECTED_BREACHES_MAX];
     int32_t expected_count;
-    int64_t downstream_ns; /* spent in datasets downstream of the one being processed */
-    int32_t firing;        /* models and rules that are */
-    int64_t message;       /* counts pushes and ticks */
-    int32_t partitions;    /* of the source whose rows were pushed last */
-    int32_t held;          /* flows that wait for answers */
+    int64_t downstream_ns;    /* spent in datasets downstream of the one being processed */
+    int32_t firing;           /* models and rules that are */
+    int64_t message;          /* counts pushes and ticks */
+    int32_t partitions;       /* of the source whose rows were pushed last */
+    int32_t held;             /* flows that wait for answers */
+    struct weir_node *awaits; /* what fires goes on when keys on disk are in; or NULL */
     enum weir_answers answers;
     struct weir_signal *answers_signal;
     struct weir_command *command; /* NULL: nobody waits for replies */

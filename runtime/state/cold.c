@@ -55,6 +55,8 @@ struct weir_cold {
     struct weir_buffer found;
     bool sweep_done;
     struct weir_buffer swept;
+    struct weir_buffer swept_next; /* of the second, while the first waits to be taken */
+    bool sweep_next_done;
     uint64_t scans; /* asked for: parts of earlier ones are nobody's */
     bool part_done;
     bool part_end;
@@ -322,8 +324,10 @@ static int pick(const struct ask *ask, const uint8_t *at, size_t size, struct we
     const uint8_t *from = at;
     struct weir_cold_record record;
     for (; weir_cold_next_record(&at, end, &record); from = at) {
-        if (record.tag == ask->record.tag && record.key_size == ask->record.key_size &&
-            memcmp(record.key, ask->record.key, record.key_size) == 0) {
+        bool any = ask->record.key_size == 0; /* tag and run name it */
+        if (record.tag == ask->record.tag &&
+            (any || (record.key_size == ask->record.key_size &&
+                     memcmp(record.key, ask->record.key, record.key_size) == 0))) {
             ++*hits;
             return weir_buffer_append(found, from, (size_t)(at - from));
         }
@@ -503,8 +507,9 @@ static int run_job(struct weir_cold *cold, struct job *job, struct weir_error *e
         swap(&cold->found, &out);
         cold->load_done = true;
     } else if (job->kind == JOB_SWEEP) {
-        swap(&cold->swept, &out);
-        cold->sweep_done = true;
+        bool second = cold->sweep_done;
+        swap(second ? &cold->swept_next : &cold->swept, &out);
+        *(second ? &cold->sweep_next_done : &cold->sweep_done) = true;
     } else if (job->scan == cold->scans) {
         swap(&cold->part, &out);
         cold->part_done = true;
@@ -570,6 +575,7 @@ struct weir_cold *weir_cold_create(const struct weir_cold_options *options) {
     pthread_cond_init(&cold->idle, NULL);
     weir_buffer_init(&cold->found, BUFFER_BYTES_MAX);
     weir_buffer_init(&cold->swept, BUFFER_BYTES_MAX);
+    weir_buffer_init(&cold->swept_next, BUFFER_BYTES_MAX);
     weir_buffer_init(&cold->part, BUFFER_BYTES_MAX);
     return cold;
 }
@@ -593,6 +599,7 @@ void weir_cold_destroy(struct weir_cold *cold) {
     }
     weir_buffer_fini(&cold->found);
     weir_buffer_fini(&cold->swept);
+    weir_buffer_fini(&cold->swept_next);
     weir_buffer_fini(&cold->part);
     pthread_cond_destroy(&cold->work);
     pthread_cond_destroy(&cold->idle);
@@ -685,8 +692,23 @@ bool weir_cold_loaded(struct weir_cold *cold, struct weir_buffer *found) {
     return take(cold, &cold->load_done, &cold->found, found);
 }
 
+bool weir_cold_arrived(struct weir_cold *cold) {
+    pthread_mutex_lock(&cold->lock);
+    bool arrived = cold->load_done || cold->sweep_done;
+    pthread_mutex_unlock(&cold->lock);
+    return arrived;
+}
+
 bool weir_cold_swept(struct weir_cold *cold, struct weir_buffer *records) {
-    return take(cold, &cold->sweep_done, &cold->swept, records);
+    bool taken = take(cold, &cold->sweep_done, &cold->swept, records);
+    pthread_mutex_lock(&cold->lock);
+    if (taken && cold->sweep_next_done) {
+        swap(&cold->swept, &cold->swept_next);
+        cold->sweep_done = true;
+        cold->sweep_next_done = false;
+    }
+    pthread_mutex_unlock(&cold->lock);
+    return taken;
 }
 
 int weir_cold_scan(struct weir_cold *cold) {

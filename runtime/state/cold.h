@@ -59,7 +59,7 @@ static inline uint32_t weir_cold_piece(uint32_t tag, uint32_t bits) {
 /* A run, in 2^bits pieces. */
 int weir_cold_write(struct weir_cold *cold, uint64_t run, uint32_t bits,
                     struct weir_buffer *records) WEIR_MUST_CHECK;
-/* A key to be loaded, of a run in so many pieces. */
+/* A key to be loaded, of a run in so many pieces; no key: the record of that tag. */
 int weir_cold_put_ask(struct weir_buffer *asks, uint64_t run, uint32_t bits,
                       const struct weir_cold_record *record) WEIR_MUST_CHECK;
 /* One load at a time. The store is as before. */
@@ -67,9 +67,11 @@ int weir_cold_load(struct weir_cold *cold, struct weir_buffer *asks) WEIR_MUST_C
 /* True once it is done: the records found, the caller's from then on. Never of a load that failed:
  * ask for weir_cold_failure first. */
 bool weir_cold_loaded(struct weir_cold *cold, struct weir_buffer *found);
-/* All records of the runs from `run` on, `count` of them. One at a time. */
+/* All records of the runs from `run` on, `count` of them. Two at a time at most, in order. */
 int weir_cold_sweep(struct weir_cold *cold, uint64_t run, uint64_t count) WEIR_MUST_CHECK;
 bool weir_cold_swept(struct weir_cold *cold, struct weir_buffer *records);
+/* A load or a sweep asked for is there to be taken. */
+bool weir_cold_arrived(struct weir_cold *cold);
 /* Runs before this one are asked for no more. */
 int weir_cold_drop(struct weir_cold *cold, uint64_t run) WEIR_MUST_CHECK;
 /* All there is, as it is when its turn comes, part by part; a scan under way is given up. */

@@ -38,6 +38,7 @@ struct weir_cold_keys {
     struct weir_buffer asks;
     bool waits;
     bool sweeping;
+    bool reading;
     bool scanning;
     uint64_t scan_from; /* `next` when the scan began */
 };
@@ -268,7 +269,8 @@ int weir_cold_keys_bring(struct weir_cold_keys *keys, weir_cold_install install,
 
 /* --- what is gone --------------------------------------------------------------------------- */
 
-static int take_swept(struct weir_cold_keys *keys, struct weir_error *err) {
+static int take_swept(struct weir_cold_keys *keys, weir_cold_install moved, void *context,
+                      struct weir_error *err) {
     struct weir_buffer records;
     int rc = weir_cold_failure(keys->store, err);
     if (rc != WEIR_OK || !weir_cold_swept(keys->store, &records)) {
@@ -286,6 +288,7 @@ static int take_swept(struct weir_cold_keys *keys, struct weir_error *err) {
         }
         if (rc == WEIR_OK && leave(keys, record.tag, record.run)) {
             rc = gather(keys, &record, NULL, 0, err);
+            rc = rc == WEIR_OK && moved != NULL ? moved(context, &record, err) : rc;
         }
     }
     weir_buffer_fini(&records);
@@ -304,11 +307,13 @@ static int drop_first(struct weir_cold_keys *keys, struct weir_error *err) {
     return weir_cold_drop(keys->store, keys->first) == WEIR_OK ? WEIR_OK : no_memory(keys, err);
 }
 
-int weir_cold_keys_tend(struct weir_cold_keys *keys, struct weir_error *err) {
-    if (keys->scanning) { /* what is swept away before its turn would be in no part */
+int weir_cold_keys_tend(struct weir_cold_keys *keys, weir_cold_install moved, void *context,
+                        struct weir_error *err) {
+    if (keys->reading ||
+        keys->scanning) { /* what is swept away before its turn would be in no part */
         return WEIR_OK;
     }
-    int rc = keys->sweeping ? take_swept(keys, err) : WEIR_OK;
+    int rc = keys->sweeping ? take_swept(keys, moved, context, err) : WEIR_OK;
     if (rc != WEIR_OK || keys->sweeping) {
         return rc;
     }
@@ -328,6 +333,66 @@ int weir_cold_keys_tend(struct weir_cold_keys *keys, struct weir_error *err) {
 
 void weir_cold_keys_wait(struct weir_cold_keys *keys) {
     weir_cold_wait(keys->store);
+}
+
+/* --- some of it ----------------------------------------------------------------------------- */
+
+uint64_t weir_cold_keys_run(const struct weir_cold_keys *keys) {
+    return keys->next;
+}
+
+uint64_t weir_cold_keys_run_of(const struct weir_cold_keys *keys, uint32_t number) {
+    return run_of(keys, number);
+}
+
+int weir_cold_keys_read(struct weir_cold_keys *keys, uint64_t run, bool *reads,
+                        struct weir_error *err) {
+    int rc = run == keys->next ? weir_cold_keys_flush(keys, err) : WEIR_OK;
+    *reads = rc == WEIR_OK && run >= keys->first && run < keys->next && at_run(keys, run)->live > 0;
+    if (*reads) {
+        rc = weir_cold_sweep(keys->store, run, 1) == WEIR_OK ? WEIR_OK : no_memory(keys, err);
+        keys->reading = rc == WEIR_OK;
+    }
+    return rc;
+}
+
+int weir_cold_keys_have_read(struct weir_cold_keys *keys, weir_cold_install each, void *context,
+                             bool *done, struct weir_error *err) {
+    struct weir_buffer records;
+    *done = false;
+    int rc = weir_cold_failure(keys->store, err);
+    if (rc != WEIR_OK || !weir_cold_swept(keys->store, &records)) {
+        return rc;
+    }
+    if (keys->sweeping) { /* it was asked for before: these runs are swept another time */
+        keys->sweeping = false;
+        weir_buffer_fini(&records);
+        return WEIR_OK;
+    }
+    const uint8_t *at = records.data;
+    struct weir_cold_record record;
+    while (rc == WEIR_OK && weir_cold_next_record(&at, records.data + records.size, &record)) {
+        if (weir_cold_index_has(&keys->index, record.tag, (uint16_t)record.run)) {
+            rc = each(context, &record, err);
+        }
+    }
+    weir_buffer_fini(&records);
+    keys->reading = false;
+    *done = true;
+    return rc;
+}
+
+bool weir_cold_keys_arrived(const struct weir_cold_keys *keys) {
+    return weir_cold_arrived(keys->store);
+}
+
+int weir_cold_keys_want_record(struct weir_cold_keys *keys, uint32_t tag, uint32_t number,
+                               struct weir_error *err) {
+    struct weir_cold_record ask = {.tag = tag, .run = number, .key = (const uint8_t *)""};
+    uint64_t run = run_of(keys, number);
+    return weir_cold_put_ask(&keys->asks, run, at_run(keys, run)->bits, &ask) == WEIR_OK
+               ? WEIR_OK
+               : no_memory(keys, err);
 }
 
 /* --- all of it ------------------------------------------------------------------------------ */

@@ -55,10 +55,27 @@ typedef int (*weir_cold_install)(void *context, const struct weir_cold_record *r
 int weir_cold_keys_bring(struct weir_cold_keys *keys, weir_cold_install install, void *context,
                          bool *done, struct weir_error *err) WEIR_MUST_CHECK;
 
-/* Not while something is loaded. */
-int weir_cold_keys_tend(struct weir_cold_keys *keys, struct weir_error *err) WEIR_MUST_CHECK;
+/* Not while something is loaded. `moved` (NULL: nobody asks) hears of each key that is in another
+ * run now: the one being gathered. */
+int weir_cold_keys_tend(struct weir_cold_keys *keys, weir_cold_install moved, void *context,
+                        struct weir_error *err) WEIR_MUST_CHECK;
 int weir_cold_keys_failure(const struct weir_cold_keys *keys, struct weir_error *err);
 void weir_cold_keys_wait(struct weir_cold_keys *keys);
+
+/* Some of what is here, for owners that know in which runs it is. The run being gathered. */
+uint64_t weir_cold_keys_run(const struct weir_cold_keys *keys);
+/* The run a record is in. */
+uint64_t weir_cold_keys_run_of(const struct weir_cold_keys *keys, uint32_t number);
+/* All keys of a run, in no order; one run at a time. *reads false: none of it is left. */
+int weir_cold_keys_read(struct weir_cold_keys *keys, uint64_t run, bool *reads,
+                        struct weir_error *err) WEIR_MUST_CHECK;
+int weir_cold_keys_have_read(struct weir_cold_keys *keys, weir_cold_install each, void *context,
+                             bool *done, struct weir_error *err) WEIR_MUST_CHECK;
+/* What is loaded or read is there. */
+bool weir_cold_keys_arrived(const struct weir_cold_keys *keys);
+/* As want, of a record that was read. */
+int weir_cold_keys_want_record(struct weir_cold_keys *keys, uint32_t tag, uint32_t number,
+                               struct weir_error *err) WEIR_MUST_CHECK;
 
 /* What is here now, apart from what comes and goes until the end of the scan. */
 int weir_cold_keys_scan(struct weir_cold_keys *keys, struct weir_error *err) WEIR_MUST_CHECK;

@@ -161,9 +161,22 @@ const char *weir_table_name(const struct weir_table *table); /* "gold.x/window" 
 
 /* --- more keys than fit: those that have not changed lately wait on disk (cold.h) --- */
 
+struct weir_cold_keys;
+struct weir_cold_record;
+/* Of an owner whose slots stand in lists; all three, or none. */
+struct weir_table_owner {
+    void *context;
+    /* The slot goes to disk, into that run. */
+    int (*leaves)(void *context, struct weir_slot *slot, uint64_t run, struct weir_error *err);
+    int (*comes)(void *context, struct weir_slot *slot, struct weir_error *err);
+    /* The record went on to the run being gathered. */
+    int (*moves)(void *context, const struct weir_cold_record *record, struct weir_error *err);
+};
+
 struct weir_table_disk {
     const char *path;           /* folder, made when it is needed */
     struct weir_signal *signal; /* raised when keys asked for are in; or NULL */
+    struct weir_table_owner owner;
 };
 /* Of a table without codec: max_bytes is a budget from now on, not a cap. Before the first key. */
 int weir_table_allow_disk(struct weir_table *table, const struct weir_table_disk *disk,
@@ -178,6 +191,9 @@ int weir_table_bring(struct weir_table *table, bool *done, struct weir_error *er
  * none, because too many keys changed since the last seal. No pointer to a slot is good after. */
 int weir_table_make_room(struct weir_table *table, bool *crowded,
                          struct weir_error *err) WEIR_MUST_CHECK;
+/* For owners that go through what is on disk themselves. NULL: it has no disk. What is loaded comes
+ * in by weir_table_bring. A record's value begins with the slot's sequence. */
+struct weir_cold_keys *weir_table_cold_keys(struct weir_table *table);
 struct weir_table_disk_figures {
     uint64_t keys; /* on disk */
     uint64_t written;

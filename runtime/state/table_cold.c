@@ -20,6 +20,7 @@ enum {
 
 struct table_cold {
     struct weir_cold_keys *keys;
+    struct weir_table_owner owner;
     uint32_t hand; /* slot looked at next */
     /* a dump under way */
     enum { DUMP_NONE, DUMP_GOES_ON, DUMP_LOST } dump; /* lost: nobody went on with it */
@@ -45,6 +46,7 @@ int weir_table_allow_disk(struct weir_table *table, const struct weir_table_disk
         free(cold);
         return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", table->name);
     }
+    cold->owner = disk->owner;
     cold->hand = 1;
     weir_buffer_init(&cold->spilled, SPILL_BYTES_MAX);
     table->cold = cold;
@@ -87,6 +89,9 @@ static int evict(struct weir_table *table, struct weir_slot *slot, struct weir_e
     int rc = weir_cold_keys_put(cold->keys, &key, &slot->sequence, SEQUENCE_BYTES,
                                 weir_slot_value(table, slot), table->value_bytes, &taken, err);
     if (rc == WEIR_OK && taken) {
+        rc = cold->owner.leaves != NULL ? cold->owner.leaves(cold->owner.context, slot,
+                                                             weir_cold_keys_run(cold->keys), err)
+                                        : WEIR_OK;
         weir_table_free_slot(table, slot);
     }
     return rc;
@@ -133,12 +138,17 @@ static int move_out(struct weir_table *table, uint64_t look, struct weir_error *
     return rc == WEIR_OK ? weir_cold_keys_flush(cold->keys, err) : rc;
 }
 
+static int tend(struct weir_table *table, struct weir_error *err) {
+    const struct weir_table_owner *owner = &table->cold->owner;
+    return weir_cold_keys_tend(table->cold->keys, owner->moves, owner->context, err);
+}
+
 int weir_table_make_room(struct weir_table *table, bool *crowded, struct weir_error *err) {
     *crowded = false;
     if (table->cold == NULL) {
         return WEIR_OK;
     }
-    int rc = table_cold_used(table) ? weir_cold_keys_tend(table->cold->keys, err) : WEIR_OK;
+    int rc = table_cold_used(table) ? tend(table, err) : WEIR_OK;
     if (rc != WEIR_OK || free_slots(table) >= spare_slots(table)) {
         return rc;
     }
@@ -157,7 +167,7 @@ int table_cold_settle(struct weir_table *table, struct weir_error *err) {
         weir_cold_keys_wait(table->cold->keys);
         rc = weir_cold_keys_failure(table->cold->keys, err);
     }
-    return rc == WEIR_OK ? weir_cold_keys_tend(table->cold->keys, err) : rc;
+    return rc == WEIR_OK ? tend(table, err) : rc;
 }
 
 /* --- in ------------------------------------------------------------------------------------- */
@@ -203,7 +213,8 @@ static int install(void *context, const struct weir_cold_record *record, struct 
     }
     memcpy(&slot->sequence, record->value, SEQUENCE_BYTES);
     memcpy(weir_slot_value(table, slot), record->value + SEQUENCE_BYTES, table->value_bytes);
-    return WEIR_OK;
+    const struct weir_table_owner *owner = &table->cold->owner;
+    return owner->comes != NULL ? owner->comes(owner->context, slot, err) : WEIR_OK;
 }
 
 int weir_table_bring(struct weir_table *table, bool *done, struct weir_error *err) {
@@ -363,6 +374,10 @@ void table_cold_dumped(struct weir_table *table, uint64_t next, bool done) {
         table->cold->dumped = next;
         table->cold->dump = done ? DUMP_NONE : DUMP_GOES_ON;
     }
+}
+
+struct weir_cold_keys *weir_table_cold_keys(struct weir_table *table) {
+    return table->cold != NULL ? table->cold->keys : NULL;
 }
 
 struct weir_table_disk_figures weir_table_disk_figures(const struct weir_table *table) {

@@ -488,7 +488,7 @@ static void what_is_gone_is_swept(void **state) {
         assert_int_equal(found, asked);
         assert_int_equal(weir_cold_keys_flush(keys, &err), WEIR_OK);
         weir_cold_keys_wait(keys);
-        assert_int_equal(weir_cold_keys_tend(keys, &err), WEIR_OK);
+        assert_int_equal(weir_cold_keys_tend(keys, NULL, NULL, &err), WEIR_OK);
     }
     uint64_t live = 0;
     for (int i = 0; i < ALL; i++) {

@@ -1,0 +1,105 @@
+"""Windows with more groups than fit memory: groups wait on disk, and what leaves is what leaves with memory enough, in the same order."""
+
+import datetime
+import json
+import random
+import signal
+import time
+
+import language
+import pyarrow.parquet
+import pytest
+import test_state_on_disk as on_disk
+
+COLUMNS = {"k": "long!", "v": "long!", "at": "timestamp!"}
+MODEL = """return model "gold.sum" {
+  from = "bronze.row", by = { "k" }, time = { field = "at", out_of_order = "@LATE@" },
+  window = @WINDOW@, measures = { n = count(), total = sum "v", low = min "v" }, into = delta {},
+}
+"""
+KEYS, ROWS, FILES = 20000, 80000, 8
+START = datetime.datetime(2026, 1, 5, tzinfo=datetime.timezone.utc)
+# all keys in one window; some thousand keys in each of many that stay open for long; days of a calendar, most of which close on the way
+KINDS = {
+    "one": ('tumbling { size = "1d" }', "1h", 86400, 3600),
+    "many": ('tumbling { size = "1m", allowed_lateness = "30m" }', "1m", 60, 3600),
+    "days": ('calendar { "day", time_zone = "UTC" }', "24h", 86400, 10 * 86400),
+}
+
+
+def write(project, kind, memory="1MB", every="100ms"):
+    window, late, size, span = KINDS[kind]
+    rng = random.Random(1)
+    project.write("schemas/row.avsc", language.schema(COLUMNS))
+    project.write("pipelines/p.lua", on_disk.PIPELINE.replace("@MEMORY@", memory).replace("@EVERY@", every).replace("@SNAPSHOT@", "1s"))
+    project.write("rules/sum.lua", MODEL.replace("@WINDOW@", window).replace("@LATE@", late))
+    expected = {}
+    for f in range(FILES):
+        lines = []
+        for n in range(ROWS // FILES):
+            seconds = span * (f * (ROWS // FILES) + n) // ROWS + rng.randrange(50)
+            k, v = rng.randrange(KEYS), rng.randrange(-1000, 1000)
+            lines.append('{"k":%d,"v":%d,"at":"%s"}' % (k, v, (START + datetime.timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")))
+            group = expected.setdefault((seconds // size, k), [0, 0, 1 << 60])
+            group[0], group[1], group[2] = group[0] + 1, group[1] + v, min(group[2], v)
+        project.write(f"in/{f:02d}.jsonl", "\n".join(lines) + "\n")
+    return {key: tuple(group) for key, group in expected.items()}
+
+
+def left(project):
+    """All rows in the order in which they were committed."""
+    table = project.root / "lake/gold/sum"
+    rows = []
+    for version in sorted((table / "_delta_log").glob("*.json")):
+        adds = [json.loads(line)["add"]["path"] for line in version.read_text().splitlines() if '"add"' in line]
+        for path in sorted(adds):
+            rows += pyarrow.parquet.read_table(table / path).to_pylist()
+    return rows
+
+
+def groups(rows, kind):
+    size = KINDS[kind][2]
+    made = {(int((row["window_start"] - START).total_seconds()) // size, row["k"]): (row["n"], row["total"], row["low"]) for row in rows}
+    assert len(made) == len(rows)
+    return made
+
+
+def went_to_disk(project):
+    return (project.root / "lake/_weir/p/ledger/cold").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_windows_that_do_not_fit_leave_as_those_that_do(project, new_project, kind):
+    other_project = new_project("other")
+    expected = write(project, kind)
+    write(other_project, kind, memory="1GB")
+    project.run("pipelines/p.lua")
+    other_project.run("pipelines/p.lua")
+    assert went_to_disk(project) and not went_to_disk(other_project)
+    rows = left(project)
+    assert groups(rows, kind) == expected
+    assert rows == left(other_project), "and in the same order"
+
+
+def test_killed_while_windows_go_to_disk_it_goes_on_from_records_and_snapshots(project):
+    expected = write(project, "days")
+    for n in range(4):
+        process = project.start("run", "pipelines/p.lua", "--until-end", "--quiet", "--json")
+        until = time.monotonic() + 0.4 + 0.4 * n
+        while process.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+    project.run("pipelines/p.lua")
+    assert groups(left(project), "days") == expected
+
+
+def test_a_disk_that_fails_stops_windows_and_names_the_way_out(project):
+    expected = write(project, "one")
+    (project.root / "lake/_weir/p/ledger").mkdir(parents=True)
+    (project.root / "lake/_weir/p/ledger/cold").write_text("in the way")
+    outcome = project.weir("run", "pipelines/p.lua", "--until-end", "--quiet")
+    assert outcome.code == 3 and "memory.state" in outcome.err, outcome
+    (project.root / "lake/_weir/p/ledger/cold").unlink()
+    project.run("pipelines/p.lua")
+    assert groups(left(project), "one") == expected
