@@ -1,4 +1,4 @@
-"""Runs the project's tests, two jobs at a time and beside them one that mostly waits for servers, and counts individual tests over all runners.
+"""Runs the project's tests, three jobs at a time and beside them two that mostly wait for servers, and counts individual tests over all runners.
 
 usage: python3 tools/run_tests.py check|test|long|lint [JOB…]
 
@@ -22,7 +22,8 @@ import xml.etree.ElementTree as xml
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 OUT = ROOT / "build" / "test"
-PARALLEL = 2
+PARALLEL = 3
+WAITING = 2
 PYTHON = str(ROOT / "build/venv/bin/python")
 
 
@@ -120,7 +121,7 @@ def run(job):
             read_junit(junit, job)
     except xml.ParseError as problem:
         job.failures.append(f"{job.name}: unreadable report: {problem}")
-    if job.name in AGAIN and junit and 0 < len(job.failures) <= 3:
+    if job.name.startswith(AGAIN) and junit and 0 < len(job.failures) <= 3:
         run_again(job, environment)
     if code != 0 and not job.failures and not job.unsteady:
         job.failures.append(f"{job.name}: ended with {code}")
@@ -128,7 +129,7 @@ def run(job):
         job.failures.append(f"{job.name}: ran no test")
 
 
-AGAIN = ("services", "integration")
+AGAIN = ("services", "integration")  # and their parts
 
 
 def run_again(job, environment):
@@ -136,7 +137,7 @@ def run_again(job, environment):
     for name in list(job.failures):
         place, _, case = name.partition(": ")
         node = place.replace(".", "/") + ".py::" + case
-        report = OUT / "again.xml"
+        report = OUT / f"again-{job.log.stem}.xml"
         report.unlink(missing_ok=True)
         with open(job.log, "ab") as log:
             log.write(f"\n=== once more: {node}\n".encode())
@@ -226,7 +227,8 @@ class Runner:
 
     def go(self):
         OUT.mkdir(parents=True, exist_ok=True)
-        threads = [threading.Thread(target=self.work) for _ in range(PARALLEL)] + [threading.Thread(target=self.work, args=(True,))]
+        threads = [threading.Thread(target=self.work) for _ in range(PARALLEL)]
+        threads += [threading.Thread(target=self.work, args=(True,)) for _ in range(WAITING)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -243,7 +245,7 @@ SANITIZERS = {
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
     "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
     "WEIR_CRASH_RUNS": "400",  # a simulated disk has no threads, and its runs take their time here
-    "WEIR_POWER_SEEDS": "64",
+    "WEIR_POWER_SEEDS": "32",
     "WEIR_RELOADS": "12",
 }
 
@@ -306,19 +308,39 @@ LONG = {"WEIR_LONG": "1"}  # every case where `make test` takes some
 ENDS = ["tests/integration/test_stops.py", "tests/integration/test_reload.py"]
 
 
+def shares(files, count):
+    """As many lists, of about as much text: jobs that run side by side."""
+    lists = [[] for _ in range(count)]
+    for path in sorted(files, key=lambda path: -(ROOT / path).stat().st_size):
+        min(lists, key=lambda list: sum((ROOT / path).stat().st_size for path in list)).append(path)
+    return [sorted(list) for list in lists]
+
+
+def whole_runs():
+    """Against the release build: what "ends (asan)" runs, crashes and real servers are jobs of their own."""
+    alone = [CRASH, ENDS[0], *SERVICES]
+    here = [str(path.relative_to(ROOT)) for path in (ROOT / "tests/integration").glob("test_*.py")]
+    return shares([path for path in here if path not in alone], 2)
+
+
 def suite(name):
     if name == "lint":
         return [lints()]
     if name == "check":
         return [build("dev"), unit("dev"), abi("dev"), specs("dev"), busted("jit", "tests/jit"), busted("stdlib", "spec/stdlib"), lints("build dev")]
     if name == "test":
+        first, second = whole_runs()
+        brokers, others = [path for path in SERVICES if "kafka" in path], [path for path in SERVICES if "kafka" not in path]
         return [
-            build("release"), judges(), abi("release"), specs("release"), busted("jit", "tests/jit"), busted("stdlib", "spec/stdlib"), unit("release", seeds="400"), build("asan"), lints("build release"),
-            build("tsan", "weir"),
-            pytest("integration", "build/release/weir", INTEGRATION, *ALONE, needs=("build release",), minutes=20),
-            pytest("services", "build/release/weir", SERVICES, needs=("build release",), minutes=25, waits=True),
-            pytest("crash", "build/release/weir", [CRASH], needs=("build release",), minutes=20),
+            build("release"), judges(),
+            pytest("services", "build/release/weir", brokers, needs=("build release",), minutes=25, waits=True),
+            pytest("services 2", "build/release/weir", others, needs=("build release",), minutes=25, waits=True),
+            abi("release"), specs("release"), busted("jit", "tests/jit"), busted("stdlib", "spec/stdlib"),
+            build("asan"), unit("release", seeds="200"), build("tsan", "weir"), lints("build release"),
+            pytest("integration", "build/release/weir", first, needs=("build release",), minutes=20),
+            pytest("integration 2", "build/release/weir", second, needs=("build release",), minutes=20),
             unit("asan"),
+            pytest("crash", "build/release/weir", [CRASH], needs=("build release",), minutes=20),
             # One whole run a sanitizer: every end a run can have, and rules saved while events flow.
             pytest("ends (asan)", "build/asan/weir", ENDS, needs=("build asan",), env=SANITIZERS),
             pytest("ends (tsan)", "build/tsan/weir", ENDS, "-k", "not failure", needs=("build tsan",),

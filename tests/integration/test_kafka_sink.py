@@ -182,7 +182,7 @@ def messages_in(broker, topic):
         consumer.close()
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("how", conftest.some([signal.SIGKILL, signal.SIGTERM], 1))
 def test_a_broker_that_ends_in_the_middle_and_comes_back(project, broker, undisturbed, how):
     sink = Sink(project, broker, rate=EVENTS // 2)
     process = sink.start()

@@ -8,13 +8,13 @@ import subprocess
 
 import pytest
 
-from conftest import ROOT
+from conftest import LONG, ROOT
 from language import World
 
 pa = pytest.importorskip("pyarrow")
 
 BATCH = 4096
-BATCHES = int(os.environ.get("WEIR_MALLOC_BATCHES", "10000"))  # at least: the loop may ask for smaller ones
+BATCHES = int(os.environ.get("WEIR_MALLOC_BATCHES", "10000" if LONG else "2500"))  # at least: the loop may ask for smaller ones
 WARM_TENTHS = 20
 COLUMNS = {"id": "long!", "a": "decimal(12,2)", "b": "decimal(12,2)", "qty": "int", "sku": "string!", "at": "timestamp!"}
 RULES = ["""return stream "silver.x" { from = "bronze.row", time = { field = "at", out_of_order = "5s" },
