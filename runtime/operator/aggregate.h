@@ -172,11 +172,12 @@ struct weir_forgotten {
 int weir_aggregate_forget(struct weir_aggregate *aggregate, const struct weir_forgotten *rows,
                           struct weir_error *err) WEIR_MUST_CHECK;
 /* Unwindowed, or `updates`: what the batch fed last did to its groups, as a changelog in the order
- * they were first touched, until the builder is full or nothing is left (*done). times_us[i], room
- * for out->rows_max: time of the row that changed output row i. To be called until done before the
- * next feed. Errors as fire's. */
+ * they were first touched, until the builder holds max_rows or is full, or nothing is left (*done).
+ * times_us[i], room for out->rows_max: time of the row that changed output row i. To be called
+ * until done before the next feed. Errors as fire's. */
 int weir_aggregate_changes(struct weir_aggregate *aggregate, struct weir_batch_builder *out,
-                           int64_t *times_us, bool *done, struct weir_error *err) WEIR_MUST_CHECK;
+                           int32_t max_rows, int64_t *times_us, bool *done,
+                           struct weir_error *err) WEIR_MUST_CHECK;
 
 /* `delays`: the clock of what is fed from now on; whether changes wait, and a new interval has
  * begun since the first of them came (every_us 0: whatever waits is due). */

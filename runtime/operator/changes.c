@@ -207,15 +207,16 @@ int weir_changes_leave(struct weir_aggregate *aggregate, struct weir_slot *slot,
 }
 
 int weir_aggregate_changes(struct weir_aggregate *aggregate, struct weir_batch_builder *out,
-                           int64_t *times_us, bool *done, struct weir_error *err) {
+                           int32_t max_rows, int64_t *times_us, bool *done,
+                           struct weir_error *err) {
     struct weir_changes *changes = aggregate->changes;
     if (aggregate->delayed != NULL) {
-        return weir_delayed_leave(aggregate, out, times_us, done, err);
+        return weir_delayed_leave(aggregate, out, max_rows, times_us, done, err);
     }
     *done = false;
     bool twice = aggregate->sessions != NULL;
     while (changes != NULL && changes->left < (twice ? 2 : 1) * changes->count) {
-        if (out->rows + 2 > out->rows_max) {
+        if (out->rows >= max_rows || out->rows + 2 > out->rows_max) {
             return WEIR_OK;
         }
         const struct change *change = &changes->list[changes->left % changes->count];

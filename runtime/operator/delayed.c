@@ -172,7 +172,7 @@ static int leave_one(struct weir_aggregate *aggregate, struct weir_slot *waits, 
 }
 
 int weir_delayed_leave(struct weir_aggregate *aggregate, struct weir_batch_builder *out,
-                       int64_t *times_us, bool *done, struct weir_error *err) {
+                       int32_t max_rows, int64_t *times_us, bool *done, struct weir_error *err) {
     struct weir_delayed *delayed = aggregate->delayed;
     *done = false;
     if (delayed->order == NULL) {
@@ -184,7 +184,7 @@ int weir_delayed_leave(struct weir_aggregate *aggregate, struct weir_batch_build
         }
     }
     while (delayed->left < delayed->count) {
-        if (out->rows + 2 > out->rows_max) {
+        if (out->rows >= max_rows || out->rows + 2 > out->rows_max) {
             return WEIR_OK;
         }
         uint32_t number = delayed->order[delayed->left].number;

@@ -21,7 +21,8 @@ int weir_delayed_note(struct weir_aggregate *aggregate, struct weir_slot *slot, 
                       struct weir_error *err) WEIR_MUST_CHECK;
 /* What waits leaves: see weir_aggregate_changes. */
 int weir_delayed_leave(struct weir_aggregate *aggregate, struct weir_batch_builder *out,
-                       int64_t *times_us, bool *done, struct weir_error *err) WEIR_MUST_CHECK;
+                       int32_t max_rows, int64_t *times_us, bool *done,
+                       struct weir_error *err) WEIR_MUST_CHECK;
 /* Something waits, and a new interval began since the first of it came. */
 bool weir_delayed_due(const struct weir_delayed *delayed, int64_t every_us, int64_t clock_us);
 bool weir_delayed_any(const struct weir_delayed *delayed);

@@ -65,10 +65,10 @@ int weir_top_feed(struct weir_top *top, const struct weir_batch *batch, const in
                   int32_t count, const int64_t *times_us, const int64_t *watermark_before_us,
                   int32_t *late_sel, int32_t *late_count, struct weir_error *err) WEIR_MUST_CHECK;
 /* Without a window: what the batch fed last did, until the builder (of at least 4 *
- * WEIR_TOP_ROWS_MAX rows) is full or nothing is left. times_us by row of output. Until done before
- * the next feed. */
-int weir_top_changes(struct weir_top *top, struct weir_batch_builder *out, int64_t *times_us,
-                     bool *done, struct weir_error *err) WEIR_MUST_CHECK;
+ * WEIR_TOP_ROWS_MAX rows) holds max_rows or is full, or nothing is left. times_us by row of output.
+ * Until done before the next feed. */
+int weir_top_changes(struct weir_top *top, struct weir_batch_builder *out, int32_t max_rows,
+                     int64_t *times_us, bool *done, struct weir_error *err) WEIR_MUST_CHECK;
 /* With one: rows of the windows that are over, about as many as said: a group's leave together. */
 int weir_top_fire(struct weir_top *top, int64_t watermark_us, struct weir_batch_builder *out,
                   int32_t rows, struct weir_error *err) WEIR_MUST_CHECK;

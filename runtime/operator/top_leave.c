@@ -124,8 +124,8 @@ static int leave_unranked(struct weir_top *top, struct place was, struct place i
     return rc;
 }
 
-int weir_top_changes(struct weir_top *top, struct weir_batch_builder *out, int64_t *times_us,
-                     bool *done, struct weir_error *err) {
+int weir_top_changes(struct weir_top *top, struct weir_batch_builder *out, int32_t max_rows,
+                     int64_t *times_us, bool *done, struct weir_error *err) {
     *done = false;
     while (top->left < top->touched_count) {
         const struct touched *touched = &top->touched[top->left];
@@ -134,9 +134,9 @@ int weir_top_changes(struct weir_top *top, struct weir_batch_builder *out, int64
                             .bytes = touched->before_bytes};
         struct place is = {.rows = group.rows, .bytes = group.bytes};
         /* All of a group's changes or none: an update is not cut in two. */
-        if (out->rows > 0 && out->rows + 2 * (int32_t)group.count +
-                                     (int32_t)(touched->before_bytes / sizeof(struct entry)) >
-                                 out->rows_max) {
+        int32_t most =
+            2 * (int32_t)group.count + (int32_t)(touched->before_bytes / sizeof(struct entry));
+        if (out->rows > 0 && (out->rows >= max_rows || out->rows + most > out->rows_max)) {
             return WEIR_OK;
         }
         bool ranked = top->config.rank != NULL || top->config.n == 1;

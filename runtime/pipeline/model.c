@@ -614,16 +614,19 @@ static int finish_fired(struct weir_node *node, struct weir_batch *fired, const 
     return rc;
 }
 
-/* What the rows just fed, or those of an interval that is over, did to a model whose rows change:
- * as much as fits in a batch. */
+/* What the rows just fed, or those of an interval that is over, did to a model whose rows change: a
+ * slice of it. */
 static int leave_some(struct weir_node *node, bool timed, int64_t watermark_us, bool *done,
                       struct weir_error *err) {
     int64_t times[ROWS_MAX];
+    if (node->aggregate == NULL) {
+        return model_top_changes(node, timed, watermark_us, done, err);
+    }
     int rc = weir_batch_builder_begin(&node->fired);
     if (rc != WEIR_OK) {
         return weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
     }
-    rc = weir_aggregate_changes(node->aggregate, &node->fired, times, done, err);
+    rc = weir_aggregate_changes(node->aggregate, &node->fired, CHANGED_ROWS, times, done, err);
     if (rc != WEIR_OK) {
         return rc;
     }
@@ -638,14 +641,38 @@ static int leave_some(struct weir_node *node, bool timed, int64_t watermark_us, 
 
 static int leave_changes(struct weir_node *node, bool timed, int64_t watermark_us,
                          struct weir_error *err) {
-    if (node->aggregate == NULL) {
-        return model_top_changes(node, timed, watermark_us, err);
-    }
     bool done = false;
     int rc = WEIR_OK;
     while (rc == WEIR_OK && !done) {
         rc = leave_some(node, timed, watermark_us, &done, err);
     }
+    return rc;
+}
+
+static void start(struct weir_node *node) {
+    if (!node->firing) {
+        node->firing = true;
+        node->graph->firing++;
+    }
+}
+
+/* A slice of them now, the others in turns to come. */
+static int begin_leaving(struct weir_node *node, bool timed, int64_t watermark_us,
+                         struct weir_error *err) {
+    bool done;
+    int rc = leave_some(node, timed, watermark_us, &done, err);
+    if (rc == WEIR_OK && !done) {
+        node->unsaid = true;
+        node->unsaid_timed = timed;
+        start(node);
+    }
+    return rc;
+}
+
+static int go_on_leaving(struct weir_node *node, struct weir_error *err) {
+    bool done;
+    int rc = leave_some(node, node->unsaid_timed, node->downstream_watermark, &done, err);
+    node->unsaid = rc != WEIR_OK || !done;
     return rc;
 }
 
@@ -659,7 +686,13 @@ int model_process(struct weir_node *node, const struct weir_flow *flow, struct w
     if (owner == NULL) {
         return weir_error_set(err, WEIR_E_LIMIT, "%s: the memory cap is reached", node->name);
     }
-    int rc = flow->count > 0 ? node_view(node, flow->batch, owner, err) : WEIR_OK;
+    int rc = WEIR_OK;
+    while (rc == WEIR_OK && node->unsaid) { /* rows of another dataset it reads, say */
+        rc = go_on_leaving(node, err);
+    }
+    if (rc == WEIR_OK && flow->count > 0) {
+        rc = node_view(node, flow->batch, owner, err);
+    }
     if (rc == WEIR_OK && node->aggregate != NULL) {
         rc = weir_aggregate_settle(node->aggregate, node->last_watermark, err);
     }
@@ -682,7 +715,7 @@ int model_process(struct weir_node *node, const struct weir_flow *flow, struct w
     weir_batch_unref(owner);
     bool changes = node->model->unwindowed || node->model->updates;
     if (rc == WEIR_OK && count > 0 && changes && node->model->emit_every_us == 0) {
-        rc = leave_changes(node, times != NULL, watermark, err);
+        rc = begin_leaving(node, times != NULL, watermark, err);
     }
     if (rc == WEIR_OK) {
         rc = model_advance(node, watermark, err);
@@ -713,13 +746,6 @@ static bool closes_windows(const struct weir_node *node) {
 
 static bool fires(const struct weir_node *node) {
     return closes_windows(node) || model_top_ready(node) || over_ready(node);
-}
-
-static void start(struct weir_node *node) {
-    if (!node->firing) {
-        node->firing = true;
-        node->graph->firing++;
-    }
 }
 
 /* What waits for its interval (`all`: for any) leaves. */
@@ -811,15 +837,17 @@ static int tell(struct weir_node *node, struct weir_error *err) {
 
 int model_fire(struct weir_node *node, struct weir_error *err) {
     /* A window that closes forgets its groups: what waits of them leaves before. */
-    bool tells = node->telling || (closes_windows(node) && starts_telling(node, true));
-    int rc = tells                   ? tell(node, err)
+    bool tells =
+        !node->unsaid && (node->telling || (closes_windows(node) && starts_telling(node, true)));
+    int rc = node->unsaid            ? go_on_leaving(node, err)
+             : tells                 ? tell(node, err)
              : closes_windows(node)  ? fire_windows(node, err)
              : model_top_ready(node) ? model_top_fire(node, err)
                                      : over_fire(node, err);
-    if (rc == WEIR_OK && node->over != NULL) {
+    if (rc == WEIR_OK && node->over != NULL && !node->unsaid) {
         rc = leave_changes(node, true, node->last_watermark, err);
     }
-    if (rc == WEIR_OK && !node->telling && !fires(node)) {
+    if (rc == WEIR_OK && !node->unsaid && !node->telling && !fires(node)) {
         node->firing = false;
         node->graph->firing--;
         rc = pass_watermark(node, err);

@@ -33,7 +33,8 @@ int weir_graph_make_room(struct weir_graph *graph, bool *crowded, struct weir_er
     }
     for (int32_t i = 0; rc == WEIR_OK && i < graph->node_count; i++) {
         struct weir_node *node = graph->nodes[i];
-        if (node->model != NULL && model_may_wait(node)) {
+        /* What leaves yet is known by where its group lies. */
+        if (node->model != NULL && model_may_wait(node) && !node->unsaid) {
             bool this_one;
             rc = weir_aggregate_make_room(node->aggregate, &this_one, err);
             *crowded |= this_one;

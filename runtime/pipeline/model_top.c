@@ -140,21 +140,12 @@ int model_top_fire(struct weir_node *node, struct weir_error *err) {
     return rc == WEIR_OK ? leave(node, NULL, node->downstream_watermark, err) : rc;
 }
 
-int model_top_changes(struct weir_node *node, bool timed, int64_t watermark_us,
+int model_top_changes(struct weir_node *node, bool timed, int64_t watermark_us, bool *done,
                       struct weir_error *err) {
     int64_t times[ROWS_MAX];
-    bool done = false;
-    while (!done) {
-        int rc = begin(node, err);
-        if (rc == WEIR_OK) {
-            rc = weir_top_changes(node->top, &node->ranked, times, &done, err);
-        }
-        if (rc == WEIR_OK) {
-            rc = leave(node, timed ? times : NULL, watermark_us, err);
-        }
-        if (rc != WEIR_OK) {
-            return rc;
-        }
+    int rc = begin(node, err);
+    if (rc == WEIR_OK) {
+        rc = weir_top_changes(node->top, &node->ranked, CHANGED_ROWS, times, done, err);
     }
-    return WEIR_OK;
+    return rc == WEIR_OK ? leave(node, timed ? times : NULL, watermark_us, err) : rc;
 }

@@ -11,6 +11,7 @@
 
 enum {
     ROWS_MAX = WEIR_BATCH_ROWS_MAX,
+    CHANGED_ROWS = 512,  /* of models whose rows change, a slice */
     FIRED_ROWS = 128,    /* of windows that are over, a slice */
     NULL_SITES_MAX = 63, /* of a function; site * 4 + 3 fits a byte */
     VERDICT_THREW = 4,   /* beside those of abi/call.h */
@@ -96,10 +97,12 @@ struct weir_node {
     bool has_fired;
     struct over *over; /* measures over the last while; NULL: none */
     bool firing;       /* windows the watermark has closed are still to be emitted */
-    bool telling;      /* changes that waited for their interval leave */
-    bool input_over;   /* nothing waits for an interval any more */
-    bool fired_begun;  /* the builder holds, or may take, rows of them */
-    bool advanced;     /* the watermark moved: what reads this model hears of it after them */
+    bool unsaid;       /* what the rows fed last changed leaves, slice by slice */
+    bool unsaid_timed;
+    bool telling;     /* changes that waited for their interval leave */
+    bool input_over;  /* nothing waits for an interval any more */
+    bool fired_begun; /* the builder holds, or may take, rows of them */
+    bool advanced;    /* the watermark moved: what reads this model hears of it after them */
     int64_t downstream_watermark;
     struct weir_dataset *late;
     int32_t *measure_columns;             /* by measure: input column, -1 */
@@ -528,8 +531,8 @@ void model_top_fini(struct weir_node *node);
 bool model_top_ready(const struct weir_node *node);
 /* A slice of their rows. */
 int model_top_fire(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
-/* What the rows fed last changed. */
-int model_top_changes(struct weir_node *node, bool timed, int64_t watermark_us,
+/* A slice of what the rows fed last changed. */
+int model_top_changes(struct weir_node *node, bool timed, int64_t watermark_us, bool *done,
                       struct weir_error *err) WEIR_MUST_CHECK;
 /* Rows of a model leave: tests, then the dataset. node->sel2[0..count) of them; row_times: NULL for
  * windows' rows and where no event time is known. */
