@@ -76,8 +76,7 @@ class World:
         return self.summary["datasets"][name]
 
     def table(self, name):
-        return lake.by_deltalake(self.project.root / "lake" / name.replace(".", "/", 1) if not name.startswith("quarantine.")
-                                 else self.project.root / "lake" / name.replace(".", "/"))
+        return lake.by_deltalake(self.project.root / "lake" / name.replace(".", "/"))
 
     def exists(self, name):
         """Whether a reader would find it: its folder is there before its first commit."""

@@ -34,9 +34,8 @@ def test_kinds_not_built_are_refused_by_name(project, word):
     refused(project, f'return {word} "x.y" {{ on = "bronze.row" }}', word, f"`{word}` is not built yet")
 
 
-@pytest.mark.parametrize("word", ["expect_over", "max_null_ratio", "max_lag"])
-def test_expectations_over_windows_not_built_are_refused_by_name(project, word):
-    in_stream(project, f'expectations = {{ {word} "fresh" }},', word, f"`{word}` is not built yet")
+def test_expectations_over_windows_stand_in_quality_files(project):
+    in_stream(project, 'expectations = { expect_over "fresh" { max_lag "2m" } },', "expect_over", "expectations takes `expect`")
 
 
 @pytest.mark.parametrize("option, value", [("params", "{ }")])

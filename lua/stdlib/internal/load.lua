@@ -13,6 +13,7 @@ local naming = require "weir.internal.naming"
 local patterns = require "weir.internal.patterns"
 local predicate = require "weir.internal.predicate"
 local project_module = require "weir.internal.project"
+local quality = require "weir.internal.quality"
 local rule_kind = require "weir.internal.rules"
 local rule_loop = require "weir.internal.rule_loop"
 local reader_module = require "weir.internal.reader"
@@ -243,7 +244,7 @@ local function visit(project, reader, declaration, pending, path)
     elseif node.word == "decision" then
         made = decisions.decision(project, reader, node, declaration.at)
     elseif node.word == "rule" then
-        made = rule_kind.rule(project, reader, node, declaration.at)
+        made = rule_kind.rule(project, reader, node, declaration.at, node.made)
     elseif node.word == "pattern" then
         made = patterns.pattern(project, reader, node, declaration.at)
     else
@@ -274,7 +275,8 @@ local function attach_quality(project, reader, declaration)
         if type(field.key) ~= "number" then
             reader:error("unknown-option", field.at, ("quality %q takes a list of expect \"name\" { … }"):format(node.name))
         else
-            local expect = reader:node(field, "quality", "expect")
+            local expect = reader:node(field, "quality", "expect", "expect_over")
+            expect = expect and expect.word == "expect" and expect -- the others are declarations of their own
             local made = expect and predicate.expectation(reader, expect, field.value_at, target.columns, node.name, target.functions, true)
             if made then
                 if target.seen[made.name] then
@@ -417,6 +419,14 @@ local function load_all(project, reader, request)
         elseif register(project, reader, declaration) then
             pending[declaration.node.name] = declaration
             listed[#listed + 1] = declaration
+        end
+    end
+    for _, declaration in ipairs(qualities) do
+        for _, made in ipairs(quality.declarations(reader, declaration)) do
+            if register(project, reader, made) then
+                pending[made.node.name] = made
+                listed[#listed + 1] = made
+            end
         end
     end
     for _, declaration in ipairs(listed) do

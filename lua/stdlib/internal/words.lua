@@ -9,12 +9,12 @@ local words = {}
 --   named   kind "name" { … }          table   kind { … }
 --   size    kind "5m" or kind { … }    args    kind(…), kind "text", kind { … }
 words.built = {
-    pipeline = "named", source = "named", stream = "named", model = "named", quality = "named", expect = "named",
+    pipeline = "named", source = "named", stream = "named", model = "named", quality = "named", expect = "named", expect_over = "named",
     decision = "named", lookup = "named", async_lookup = "named", interval_join = "named",
     temporal_join = "named", window_join = "named", regular_join = "named",
     delta = "table", -- and the kinds of source, decoder and sink, below
     tumbling = "size", sliding = "size", hopping = "args", cumulate = "args", session = "args", calendar = "args", every = "args",
-    not_null = "args", one_of = "args", between = "args", matches = "args", unique = "args",
+    max_null_ratio = "args", max_lag = "args", not_null = "args", one_of = "args", between = "args", matches = "args", unique = "args",
     sum = "args", count = "args", avg = "args", min = "args", max = "args", distinct = "args",
     first = "args", last = "args", arg_max = "args", arg_min = "args", variance = "args", stddev = "args", any = "args", all = "args",
     approx_distinct = "args", approx_quantile = "args", quantile = "args", median = "args", top_k = "args", collect = "args",
@@ -26,7 +26,7 @@ words.built = {
 -- Words of the language that are refused by name. The text is what to do meanwhile, if anything.
 words.later = {
     job = "", policy = "",
-    expect_over = "use `expect`", max_null_ratio = "", max_lag = "", min_rows = "",
+    min_rows = "",
 }
 
 -- A kind that C knows is a word of the language.

@@ -221,7 +221,34 @@ function quality(name) end
 ---@return fun(options: weir.expect): weir.node
 function expect(name) end
 
+---@class weir.expect_over
+---@field on_violation? "warn"|"fail" "warn"
+---@field because? string why it must hold
+---@field alert? string whom a violation is for; a column of it
+---@field by? weir.names each group by itself
+---@field where? fun(e): boolean
+---@field measures? table<string, weir.node> what functions(m) look at
+---@field time? weir.time where the dataset has none
+---@field into? weir.node
+
+---In a quality file, what must hold of a dataset over a while: max_null_ratio and functions of a window, or max_lag. [Guide](../guide/quality.md)
+---@param name string
+---@return fun(options: weir.expect_over): weir.node
+function expect_over(name) end
+
 -- # Predicates
+
+---Of a window's rows at most this share has no value.
+---@param column string
+---@param most number
+---@return weir.node
+function max_null_ratio(column, most) end
+
+---The newest row is at most so far behind the clock, from the first row on.
+---@param lag weir.duration_text
+---@return weir.node
+function max_lag(lag) end
+
 
 ---Is there a value.
 ---@param column string
