@@ -11,6 +11,7 @@
 #include "core/clock.h"
 #include "core/fault.h"
 #include "core/log.h"
+#include "lake/delta/checkpoint_stats.h"
 #include "lake/delta/mapping.h"
 #include "lake/delta/table_state.h"
 #include "lake/parquet/writer.h"
@@ -68,8 +69,10 @@ enum {
 struct writing {
     struct weir_delta_snapshot *snapshot;
     unsigned columns; /* a bit for each kind of action the file holds */
+    struct delta_parsed parsed;
     struct weir_pool *pool;
     struct weir_schema *schema;
+    int32_t add_column; /* of the schema */
     struct weir_batch_builder builder;
     bool builder_made;
     bool begun;
@@ -134,21 +137,50 @@ static int put_dv(struct weir_column_builder *column, const struct weir_delta_dv
 
 typedef int put_row(struct weir_column_builder *column, const void *item);
 
+/* They say by what columns a file is in order (clustering.c). */
+static int put_tags(struct weir_column_builder *column, const char *tags_json) {
+    json_t *tags = tags_json != NULL ? json_loads(tags_json, 0, NULL) : NULL;
+    const char *key;
+    json_t *value;
+    int rc = WEIR_OK;
+    json_object_foreach(tags, key, value) {
+        PUT(put_text(&column->children[0], key));
+        PUT(put_text(&column->children[1], json_string_value(value)));
+    }
+    PUT(json_is_object(tags) ? weir_builder_list(column) : weir_builder_null(column));
+    json_decref(tags);
+    return rc;
+}
+
+/* A live file, and what else the table wants of it. */
+struct adding {
+    const struct weir_delta_add *add;
+    const struct delta_parsed *parsed;
+    const struct weir_field *field;
+};
+
 static int put_add(struct weir_column_builder *column, const void *item) {
-    const struct weir_delta_add *add = item;
+    const struct adding *adding = item;
+    const struct weir_delta_add *add = adding->add;
     struct weir_column_builder *c = column->children;
     int rc = put_text(&c[0], add->path);
     PUT(put_pairs(&c[1], add->partition_values, add->partition_count));
     PUT(weir_builder_int(&c[2], add->size_bytes));
     PUT(weir_builder_int(&c[3], add->modified_ms));
     PUT(weir_builder_bool(&c[4], false)); /* a checkpoint changes no data */
-    PUT(weir_builder_null(&c[5]));        /* tags carry no meaning for readers */
+    PUT(put_tags(&c[5], add->tags_json));
     PUT(put_dv(&c[6], &add->dv));
     PUT(add->has_row_id ? weir_builder_int(&c[7], add->base_row_id) : weir_builder_null(&c[7]));
     PUT(add->has_row_id ? weir_builder_int(&c[8], add->default_row_commit_version)
                         : weir_builder_null(&c[8]));
     PUT(put_text(&c[9], add->clustering_provider));
-    PUT(put_text(&c[10], add->stats));
+    PUT(put_text(&c[10], adding->parsed->without_json ? NULL : add->stats));
+    if (adding->parsed->as_struct) {
+        PUT(delta_parsed_put_stats(&c[11], &adding->field->children[11], add->stats));
+    }
+    if (adding->parsed->as_struct && adding->parsed->has_partitions) {
+        PUT(delta_parsed_put_partitions(&c[12], &adding->field->children[12], add));
+    }
     PUT(weir_builder_struct(column));
     return rc;
 }
@@ -281,8 +313,10 @@ static int add_row(struct writing *writing, int32_t column, put_row *put, const 
 static int visit_add(void *context, const struct weir_delta_add *add, struct weir_error *err) {
     struct writing *writing = context;
     (void)err; /* the writing's own */
+    const struct adding adding = {add, &writing->parsed,
+                                  &writing->schema->fields[writing->add_column]};
     writing->adds++;
-    return add_row(writing, COLUMN_ADD, put_add, add);
+    return add_row(writing, COLUMN_ADD, put_add, &adding);
 }
 
 static int visit_tombstone(void *context, void *item) {
@@ -355,6 +389,12 @@ static int prepare(struct writing *writing) {
         if ((writing->columns & 1u << i) != 0) {
             PUT(weir_schema_add_text(writing->schema, columns[i].name, columns[i].type, true,
                                      writing->err));
+            if (rc == WEIR_OK && i == COLUMN_ADD && writing->parsed.as_struct) {
+                writing->add_column = writing->schema->count - 1;
+                rc = delta_parsed_fields(writing->snapshot, &writing->parsed,
+                                         &writing->schema->fields[writing->add_column],
+                                         writing->err);
+            }
         }
     }
     PUT(weir_batch_builder_init(&writing->builder, writing->pool, writing->schema, BATCH_ROWS,
@@ -389,6 +429,7 @@ static int write_one(struct weir_delta_table *table, const char *path, unsigned 
                      struct weir_parquet_file_info *info, struct weir_error *err) {
     struct writing writing = {.snapshot = table->snapshot, .columns = wanted, .err = err};
     memset(info, 0, sizeof(*info));
+    delta_parsed_init(&writing.parsed, &table->snapshot->metadata);
     int rc = prepare(&writing);
     PUT(weir_store_open(table->store, path, WEIR_STORE_ATOMIC, &writing.file, err));
     PUT(weir_parquet_writer_open(writing.writer, write_file, writing.file, err));

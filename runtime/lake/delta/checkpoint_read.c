@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "lake/delta/checkpoint_stats.h"
 #include "lake/delta/parquet_file.h"
 #include "lake/delta/state.h"
 #include "lake/delta/text.h"
@@ -193,8 +194,11 @@ static int read_add(struct reading *reading, struct delta_view view, int64_t row
         delta_view_int(delta_view_child(view, "defaultRowCommitVersion"), row, 0);
     read_dv(reading, view, row, &add.dv);
     struct delta_view tags = delta_view_child(view, "tags");
+    struct delta_view parsed = delta_view_child(view, "stats_parsed");
     struct weir_buffer text;
+    struct weir_buffer stats;
     weir_buffer_init(&text, 1u << 24);
+    weir_buffer_init(&stats, 1u << 26);
     struct weir_delta_pair *tag_pairs;
     int32_t tag_count = view_pairs(reading, tags, row, &tag_pairs);
     int rc = done(reading, "path", add.path);
@@ -223,10 +227,19 @@ static int read_add(struct reading *reading, struct delta_view view, int64_t row
                                 add.path);
         }
     }
+    if (rc == WEIR_OK && add.stats == NULL && delta_view_has(parsed, row)) {
+        rc = delta_parsed_stats_text(parsed, row, &stats);
+        add.stats = rc == WEIR_OK ? weir_buffer_text(&stats) : NULL;
+        if (rc != WEIR_OK) {
+            rc = weir_error_set(reading->err, rc, "checkpoint: statistics of file %s: %s", add.path,
+                                weir_error_text(rc));
+        }
+    }
     if (rc == WEIR_OK) {
         rc = delta_apply_add(reading->snapshot, &add, reading->err);
     }
     weir_buffer_fini(&text);
+    weir_buffer_fini(&stats);
     return rc;
 }
 
