@@ -7,8 +7,7 @@
 #include <string.h>
 
 #include "batch/change.h"
-#include "lake/delta/alter.h"
-#include "lake/delta/convert.h"
+#include "lake/delta/fit.h"
 #include "lake/parquet/reader.h"
 #include "lake/parquet/writer.h"
 
@@ -345,84 +344,39 @@ static int read_rows(const void *bytes, size_t size, struct weir_pool *pool,
     return rc;
 }
 
-/* A change may have been recorded before a column was renamed, got a wider type or more members:
- * its columns as the table has them by now. `*fitted` is NULL where they are the same; its texts
- * are borrowed by `how`. */
-static int plan_fit(struct weir_delta_table *table, const struct weir_schema *rows, struct how *how,
-                    struct weir_schema **fitted, struct weir_error *err) {
-    struct weir_delta_snapshot *snapshot = weir_delta_table_snapshot(table);
-    const struct weir_delta_metadata *metadata = weir_delta_snapshot_metadata(snapshot);
-    const struct weir_schema *have;
-    struct weir_schema *as_is = weir_schema_create();
-    bool differs = false;
-    int rc = weir_delta_snapshot_schema(snapshot, &have, NULL, err);
-    for (int32_t c = 0; rc == WEIR_OK && c < rows->count; c++) {
-        const char *was = rows->fields[c].name;
-        char *now = weir_schema_find(have, was) < 0 ? weir_delta_renamed_to(metadata, was) : NULL;
-        int32_t at = weir_schema_find(have, now != NULL ? now : was);
-        bool wider = at >= 0 && weir_delta_widens(&rows->fields[c], &have->fields[at]);
-        wider = wider || (at >= 0 && weir_field_holds(&have->fields[at], &rows->fields[c]) &&
-                          !weir_field_same_type(&have->fields[at], &rows->fields[c]));
-        rc = as_is != NULL ? weir_schema_add(as_is, wider ? &have->fields[at] : &rows->fields[c])
-                           : WEIR_E_NOMEM;
-        if (rc != WEIR_OK) {
-            free(now);
-            rc = no_memory(err);
-            break;
-        }
-        differs = differs || wider || now != NULL;
-        if (now == NULL) {
-            continue;
-        }
-        free(as_is->fields[c].name);
-        as_is->fields[c].name = now;
-        for (int32_t k = 0; k < how->options.key_count; k++) {
-            how->keys[k] = strcmp(how->keys[k], was) == 0 ? now : how->keys[k];
-        }
-        if (how->options.time != NULL && strcmp(how->options.time, was) == 0) {
-            how->options.time = now;
-        }
-        for (int32_t k = 0; k < how->options.partition_count; k++) {
-            if (strcmp(how->partitions[k].column, was) == 0) {
-                how->partitions[k].column = now;
-            }
-        }
-    }
-    if (rc == WEIR_OK && differs) {
-        *fitted = as_is;
-        return WEIR_OK;
-    }
-    weir_schema_unref(as_is);
-    return rc;
+/* The name a column has among rows that were fitted to the table; borrowed from `fitted`. */
+static const char *now_called(const struct weir_schema *rows, const struct weir_schema *fitted,
+                              const char *name) {
+    int32_t at = name != NULL ? weir_schema_find(rows, name) : -1;
+    return at >= 0 ? fitted->fields[at].name : name;
 }
 
-static int fit(struct weir_batch **batch, struct weir_schema *fitted, struct weir_error *err) {
-    struct weir_batch *from = *batch;
-    struct weir_batch *to = weir_batch_create(from->pool, fitted);
-    int rc = to != NULL ? WEIR_OK : no_memory(err);
-    for (int32_t c = 0; rc == WEIR_OK && c < fitted->count; c++) {
-        const struct weir_field *field = &from->schema->fields[c];
-        struct weir_delta_column plain = {.physical_name = field->name, .field_id = -1};
-        rc = weir_batch_borrow(to, c, from, c) == WEIR_OK ? WEIR_OK : no_memory(err);
-        if (rc == WEIR_OK && weir_type_is_nested(field->type)) {
-            rc = weir_column_grow(&to->columns[c], &fitted->fields[c], &from->columns[c], field,
-                                  from->rows, to) == WEIR_OK
-                     ? WEIR_OK
-                     : no_memory(err);
-        } else if (rc == WEIR_OK && (field->type != fitted->fields[c].type ||
-                                     field->scale != fitted->fields[c].scale)) {
-            rc = delta_convert_column(&fitted->fields[c], &plain, field, &from->columns[c],
-                                      from->rows, to, &to->columns[c], err);
+/* A change may have been recorded before a column was renamed, or got a wider type: its columns as
+ * the table has them by now. */
+static int fit_rows(struct weir_delta_table *table, struct weir_batch **batches, int32_t count,
+                    struct how *how, struct weir_error *err) {
+    struct weir_schema *rows = weir_schema_ref(batches[0]->schema);
+    struct weir_schema *fitted = NULL;
+    int rc = weir_delta_fit_schema(weir_delta_table_snapshot(table), rows, &fitted, err);
+    for (int32_t i = 0; fitted != NULL && i < count && rc == WEIR_OK; i++) {
+        struct weir_batch *from = batches[i];
+        rc = weir_delta_fit_batch(from, fitted, &batches[i], err);
+        if (rc == WEIR_OK) {
+            weir_batch_unref(from);
         }
     }
-    if (rc != WEIR_OK) {
-        weir_batch_unref(to);
-        return rc;
+    for (int32_t k = 0; fitted != NULL && k < how->options.key_count; k++) {
+        how->keys[k] = now_called(rows, fitted, how->keys[k]);
     }
-    to->rows = from->rows;
-    weir_batch_unref(from);
-    *batch = to;
-    return WEIR_OK;
+    for (int32_t k = 0; fitted != NULL && k < how->options.partition_count; k++) {
+        how->partitions[k].column = now_called(rows, fitted, how->partitions[k].column);
+    }
+    if (fitted != NULL) {
+        how->options.time = now_called(rows, fitted, how->options.time);
+    }
+    weir_schema_unref(rows);
+    weir_schema_unref(fitted); /* the batches' now */
+    return rc;
 }
 
 /* An effect's first line and its rows, fitted to the table; the texts of `how` go with *head and
@@ -438,15 +392,7 @@ static int read_effect(struct weir_delta_table *table, const void *effect, size_
     if (rc == WEIR_OK && newline != NULL) {
         rc = read_rows(newline + 1, size - length - 1, pool, batches, count, err);
     }
-    struct weir_schema *fitted = NULL;
-    if (rc == WEIR_OK && *count > 0) {
-        rc = plan_fit(table, (*batches)[0]->schema, how, &fitted, err);
-    }
-    for (int32_t i = 0; fitted != NULL && i < *count && rc == WEIR_OK; i++) {
-        rc = fit(&(*batches)[i], fitted, err);
-    }
-    weir_schema_unref(fitted); /* the batches' now */
-    return rc;
+    return rc == WEIR_OK && *count > 0 ? fit_rows(table, *batches, *count, how, err) : rc;
 }
 
 static void free_effect(json_t *head, struct weir_batch **batches, int32_t count) {

@@ -197,3 +197,15 @@ def test_spark_reads_old_files_where_they_are(spark, binary, tmp_path, table):
     assert spark.sql(f"select count(*) n, sum(id) s from delta.`{table}`") == [{"n": 800, "s": sum(range(800))}]
     spark.sql(f"delete from delta.`{table}` where id < 10")
     assert [int(row["id"]) for row in everything(binary, table)] == list(range(10, 800))
+
+
+def test_spark_reads_deletion_vectors_in_the_second_store(spark, binary, build, tmp_path):  # noqa: F811
+    rng, model, path = random.Random("tier"), {}, tmp_path / "t"
+    for step in range(3):
+        changes = random_changes(rng, 40, 30, step * 60)
+        merge(build, tmp_path, "t", ["key=id", "time=at", "change=_change", "partition=region", *MODES["vectors"]], change_file(tmp_path / "changes.parquet", changes))
+        apply_model(model, changes)
+    result(binary, "tier", path, "--to", tmp_path / "cold", "--older", "0s")
+    weir(binary, "vacuum", path, "--retain", "0h", "--allow-short-retention")
+    assert {vector["storageType"] for vector in vectors(path).values()} == {"p"}
+    assert {row["id"]: row["note"] for row in spark.sql(f"select id, note from delta.`{path}`")} == {row["id"]: row["note"] for row in model.values()}

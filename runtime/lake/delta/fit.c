@@ -31,7 +31,9 @@ int weir_delta_fit_schema(struct weir_delta_snapshot *snapshot, const struct wei
     for (int32_t c = 0; rc == WEIR_OK && c < rows->count; c++) {
         struct weir_field field = rows->fields[c]; /* what it points to is borrowed */
         int32_t at = find_now(metadata, have, rows, field.name);
-        if (at >= 0 && weir_delta_widens(&field, &have->fields[at])) {
+        if (at >= 0 && (weir_delta_widens(&field, &have->fields[at]) ||
+                        (weir_field_holds(&have->fields[at], &field) &&
+                         !weir_field_same_type(&have->fields[at], &field)))) {
             bool nullable = field.nullable;
             field = have->fields[at];
             field.nullable = nullable;
@@ -58,7 +60,13 @@ int weir_delta_fit_batch(struct weir_batch *batch, struct weir_schema *fitted,
         const struct weir_field *wanted = &fitted->fields[c];
         struct weir_delta_column plain = {.physical_name = field->name, .field_id = -1};
         rc = weir_batch_borrow(to, c, batch, c) == WEIR_OK ? WEIR_OK : no_memory(err);
-        if (rc == WEIR_OK && (field->type != wanted->type || field->scale != wanted->scale)) {
+        if (rc == WEIR_OK && weir_type_is_nested(field->type)) {
+            rc = weir_column_grow(&to->columns[c], wanted, &batch->columns[c], field, batch->rows,
+                                  to) == WEIR_OK
+                     ? WEIR_OK
+                     : no_memory(err);
+        } else if (rc == WEIR_OK &&
+                   (field->type != wanted->type || field->scale != wanted->scale)) {
             rc = delta_convert_column(wanted, &plain, field, &batch->columns[c], batch->rows, to,
                                       &to->columns[c], err);
         }

@@ -1,8 +1,8 @@
 #pragma once
 /* Rows as a stream has them to rows as the table has its columns by now. A table may have renamed a
- * column, or given it a wider type, while a pipeline that knows nothing of it goes on, or before
- * what a record holds is committed: such rows go where they belong, under the names and types of
- * the table. */
+ * column, or given it a wider type or more members, while a pipeline that knows nothing of it goes
+ * on, or before what a record holds is committed: such rows go where they belong, under the names
+ * and types of the table. */
 #include "batch/batch.h"
 #include "lake/delta/snapshot.h"
 
