@@ -9,6 +9,7 @@
 
 #include "batch/builder.h"
 #include "core/fault.h"
+#include "lake/delta/alter.h"
 #include "lake/delta/alter_schema.h"
 #include "lake/delta/table.h"
 #include "lake/delta/writer.h"
@@ -208,6 +209,46 @@ static void a_wider_column_has_the_very_name(void **state) {
     field.name = (char[]){"id"};
     assert_int_equal(weir_delta_add_columns(table, &field, 1, NULL, &result, &err), WEIR_OK);
     assert_int_equal(result.version, 1);
+    weir_delta_table_close(table);
+    weir_store_destroy(store);
+}
+
+static void what_names_a_column_goes_with_it(void **state) {
+    (void)state;
+    struct weir_store *store = make_store();
+    static const char clustering[] =
+        "{\"domainMetadata\":{\"domain\":\"delta.clustering\",\"configuration\":"
+        "\"{\\\"clusteringColumns\\\":[[\\\"id\\\"]]}\",\"removed\":false}}\n";
+    weir_delta_table_close(open_made(
+        store, "\"clustering\",\"domainMetadata\"",
+        "\"delta.dataSkippingStatsColumns\":\" `id`, b.id,more , `ID`.c\",\"other\":\"id\""));
+    assert_int_equal(weir_store_put(store, "t/_delta_log/00000000000000000001.json", clustering,
+                                    sizeof(clustering) - 1, NULL),
+                     WEIR_OK);
+    struct weir_delta_table *table;
+    struct weir_error err = {0};
+    assert_int_equal(weir_delta_table_open(store, "t", &table, NULL), WEIR_OK);
+    const struct weir_field fields[] = {
+        {.name = (char[]){"more"}, .type = WEIR_TYPE_STRING, .nullable = true},
+        {.name = (char[]){"last"}, .type = WEIR_TYPE_STRING, .nullable = true}};
+    assert_int_equal(weir_delta_add_columns(table, fields, 2, NULL, NULL, &err), WEIR_OK);
+    const struct weir_delta_rename rename = {"id", "nr"};
+    struct weir_delta_alter_options options = {.renames = &rename, .rename_count = 1};
+    assert_int_equal(weir_delta_alter(table, &options, &err), WEIR_OK);
+    const struct weir_delta_metadata *metadata =
+        weir_delta_snapshot_metadata(weir_delta_table_snapshot(table));
+    assert_string_equal(weir_delta_metadata_property(metadata, "delta.dataSkippingStatsColumns"),
+                        "nr,b.id,more ,nr.c");
+    assert_string_equal(weir_delta_metadata_property(metadata, "other"), "id");
+    const char *const drops[] = {"more", "nr"};
+    options = (struct weir_delta_alter_options){.drops = drops, .drop_count = 1};
+    assert_int_equal(weir_delta_alter(table, &options, &err), WEIR_OK);
+    metadata = weir_delta_snapshot_metadata(weir_delta_table_snapshot(table));
+    assert_string_equal(weir_delta_metadata_property(metadata, "delta.dataSkippingStatsColumns"),
+                        "nr,b.id,nr.c");
+    options.drops = drops + 1; /* its files call it id, and so does the clustering */
+    assert_int_equal(weir_delta_alter(table, &options, &err), WEIR_E_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "clustered by column nr"));
     weir_delta_table_close(table);
     weir_store_destroy(store);
 }
@@ -517,6 +558,7 @@ int main(void) {
         cmocka_unit_test(columns_are_added_once),
         cmocka_unit_test(files_that_come_with_columns_have_row_ids_and_counts),
         cmocka_unit_test(a_wider_column_has_the_very_name),
+        cmocka_unit_test(what_names_a_column_goes_with_it),
         cmocka_unit_test(what_reader_version_two_stands_for_is_listed),
         cmocka_unit_test(stopping_ends_the_retries),
         cmocka_unit_test(no_power_loss_loses_or_doubles_a_commit),

@@ -12,8 +12,10 @@
 #include "lake/delta/maintain.h"
 #include "lake/delta/mapping.h"
 #include "lake/delta/schema_json.h"
+#include "lake/delta/stats.h"
 
 #define ACTIONS_BYTES_MAX ((size_t)128 << 20)
+#define LIST_BYTES_MAX ((size_t)1 << 20)
 #define FORMER "weir.formerNames"
 enum { FEATURES_MAX = 2, ADDED_MAX = 4 };
 
@@ -27,6 +29,7 @@ struct altering {
     json_t *root;
     struct weir_delta_metadata next; /* lists of its own, texts borrowed but for those made below */
     char max_id[24];
+    char *stats_columns; /* delta.dataSkippingStatsColumns as it will be; NULL: as it is */
     const char *features[FEATURES_MAX];
     int32_t feature_count;
     bool changed;
@@ -111,15 +114,44 @@ static void need_feature(struct altering *altering, const char *feature) {
     }
 }
 
-static int set_property(struct altering *altering, const char *key, const char *value) {
+static void set_property(struct altering *altering, const char *key, const char *value) {
     struct weir_delta_metadata *next = &altering->next;
     for (int32_t i = 0; i < next->configuration_count; i++) {
         if (strcmp(next->configuration[i].key, key) == 0) {
             next->configuration[i].value = value;
-            return WEIR_OK;
+            return;
         }
     }
     next->configuration[next->configuration_count++] = (struct weir_delta_pair){key, value};
+}
+
+/* Of a column with another name, or none any more (to: NULL), the statistics go with it. */
+static int rename_statistics(struct altering *altering, const char *from, const char *to,
+                             struct weir_error *err) {
+    struct weir_delta_metadata *next = &altering->next;
+    struct weir_buffer list;
+    int32_t at = 0;
+    while (at < next->configuration_count &&
+           strcmp(next->configuration[at].key, DELTA_STATS_COLUMNS) != 0) {
+        at++;
+    }
+    if (at == next->configuration_count) {
+        return WEIR_OK;
+    }
+    weir_buffer_init(&list, LIST_BYTES_MAX);
+    int rc = delta_stats_columns_rename(next->configuration[at].value, from, to, &list);
+    const char *text = rc == WEIR_OK ? weir_buffer_text(&list) : NULL;
+    char *kept = text != NULL ? strdup(text) : NULL;
+    weir_buffer_fini(&list);
+    if (kept == NULL) {
+        return no_memory(err);
+    }
+    free(altering->stats_columns);
+    altering->stats_columns = kept;
+    next->configuration[at].value = kept;
+    if (*kept == '\0') { /* none are named: the first ones have them again */
+        next->configuration[at] = next->configuration[--next->configuration_count];
+    }
     return WEIR_OK;
 }
 
@@ -132,9 +164,8 @@ static int turn_on_mapping(struct altering *altering, struct weir_error *err) {
     int64_t max = 0;
     int rc = delta_mapping_keep_names(altering->root, &max, err);
     snprintf(altering->max_id, sizeof(altering->max_id), "%" PRId64, max);
-    rc = rc == WEIR_OK ? set_property(altering, "delta.columnMapping.mode", "name") : rc;
-    rc = rc == WEIR_OK ? set_property(altering, "delta.columnMapping.maxColumnId", altering->max_id)
-                       : rc;
+    set_property(altering, "delta.columnMapping.mode", "name");
+    set_property(altering, "delta.columnMapping.maxColumnId", altering->max_id);
     need_feature(altering, "columnMapping");
     return rc;
 }
@@ -180,6 +211,7 @@ static int rename_column(struct altering *altering, const struct weir_delta_rena
             next->partition_columns[i] = (char *)(uintptr_t)rename->to;
         }
     }
+    rc = rc == WEIR_OK ? rename_statistics(altering, name, rename->to, err) : rc;
     if (rc == WEIR_OK && (json_array_append_new(former, json_string(name)) != 0 ||
                           json_object_set_new(field, "name", json_string(rename->to)) != 0)) {
         rc = no_memory(err);
@@ -187,12 +219,29 @@ static int rename_column(struct altering *altering, const struct weir_delta_rena
     return rc;
 }
 
+static int check_unclustered(const struct altering *altering, const json_t *field,
+                             struct weir_error *err) {
+    const char *name = json_string_value(json_object_get(field, "name"));
+    const char *physical = json_string_value(
+        json_object_get(json_object_get(field, "metadata"), "delta.columnMapping.physicalName"));
+    bool does;
+    int rc = delta_clusters_by(altering->table->snapshot, physical != NULL ? physical : name, &does,
+                               err);
+    return rc == WEIR_OK && does
+               ? weir_error_set(err, WEIR_E_UNSUPPORTED,
+                                "the table is clustered by column %s, which cannot be dropped; "
+                                "cluster it by others first (ALTER TABLE … CLUSTER BY, in Spark)",
+                                name)
+               : rc;
+}
+
 static int drop_column(struct altering *altering, const char *name, struct weir_error *err) {
     size_t at;
     json_t *fields = json_object_get(altering->root, "fields");
     altering->changed = true;
-    int rc = want_field(altering, name, &at, err) != NULL ? check_unread(altering, name, err)
-                                                          : WEIR_E_SCHEMA;
+    const json_t *field = want_field(altering, name, &at, err);
+    int rc = field != NULL ? check_unread(altering, name, err) : WEIR_E_SCHEMA;
+    rc = rc == WEIR_OK ? check_unclustered(altering, field, err) : rc;
     for (int32_t i = 0; i < altering->next.partition_count && rc == WEIR_OK; i++) {
         if (strcasecmp(altering->next.partition_columns[i], name) == 0) {
             rc = weir_error_set(err, WEIR_E_SCHEMA,
@@ -204,6 +253,7 @@ static int drop_column(struct altering *altering, const char *name, struct weir_
         rc = weir_error_set(err, WEIR_E_SCHEMA,
                             "%s is the last column the files have, and cannot be dropped", name);
     }
+    rc = rc == WEIR_OK ? rename_statistics(altering, name, NULL, err) : rc;
     return rc == WEIR_OK && json_array_remove(fields, at) != 0 ? no_memory(err) : rc;
 }
 
@@ -222,7 +272,7 @@ static int widen_column(struct altering *altering, const struct weir_delta_widen
     }
     rc = rc == WEIR_OK ? delta_schema_widen_field(field, widening->type, err) : rc;
     if (rc == WEIR_OK && altering->feature_count < FEATURES_MAX) {
-        rc = set_property(altering, "delta.enableTypeWidening", "true");
+        set_property(altering, "delta.enableTypeWidening", "true");
     }
     return rc;
 }
@@ -287,6 +337,7 @@ static int derive(const struct weir_delta_table *table,
     }
     rc = rc == WEIR_OK && altering.changed ? format(&altering, out, err) : rc;
     free(altering.next.configuration);
+    free(altering.stats_columns);
     free((void *)altering.next.partition_columns);
     json_decref(altering.root);
     return rc;

@@ -221,6 +221,19 @@ int delta_clustering_paths(const struct weir_delta_snapshot *snapshot, json_t **
     return WEIR_OK;
 }
 
+int delta_clusters_by(const struct weir_delta_snapshot *snapshot, const char *physical, bool *does,
+                      struct weir_error *err) {
+    json_t *paths;
+    int rc = delta_clustering_paths(snapshot, &paths, err);
+    *does = false;
+    for (size_t c = 0; rc == WEIR_OK && c < json_array_size(paths); c++) {
+        const char *name = json_string_value(json_array_get(json_array_get(paths, c), 0));
+        *does |= name != NULL && strcmp(name, physical) == 0;
+    }
+    json_decref(paths);
+    return rc;
+}
+
 int delta_clustering_leaves(const struct weir_delta_snapshot *snapshot,
                             const struct weir_schema *physical, const bool *excluded,
                             int32_t *leaves, struct weir_error *err) {

@@ -16,6 +16,9 @@ int delta_mapping_schema(struct weir_delta_snapshot *snapshot, const struct weir
 /* The name under which files and partition values know a column of the table; `name` itself when
  * there is no such column. Borrowed. */
 const char *delta_mapping_name(struct weir_delta_snapshot *snapshot, const char *name);
+/* Is the column that files call `physical`, or one inside it, one the table is clustered by? */
+int delta_clusters_by(const struct weir_delta_snapshot *snapshot, const char *physical, bool *does,
+                      struct weir_error *err) WEIR_MUST_CHECK;
 /* How many leaf columns of a file need statistics, given how many get them anyway: up to the last
  * clustering column. `excluded` as of the Parquet writer. */
 int delta_clustering_leaves(const struct weir_delta_snapshot *snapshot,

@@ -10,6 +10,10 @@
 int weir_delta_stats_format(const struct weir_parquet_file_info *info, int32_t leaves_max,
                             const bool *skipped, int32_t string_chars,
                             struct weir_buffer *out) WEIR_MUST_CHECK;
+#define DELTA_STATS_COLUMNS "delta.dataSkippingStatsColumns"
 /* Leaf columns of a file with these columns that the list of delta.dataSkippingStatsColumns leaves
  * out; the caller frees. NULL without memory. */
 bool *delta_stats_skipped(const char *list, const struct weir_schema *schema, const bool *excluded);
+/* That list where the column `from` is called `to`, or, with NULL, is gone; appended to `out`. */
+int delta_stats_columns_rename(const char *list, const char *from, const char *to,
+                               struct weir_buffer *out) WEIR_MUST_CHECK;

@@ -48,6 +48,32 @@ static const char *next_listed(const char *at, struct listed *out) {
     }
 }
 
+int delta_stats_columns_rename(const char *list, const char *from, const char *to,
+                               struct weir_buffer *out) {
+    struct listed listed;
+    int rc = WEIR_OK;
+    for (const char *end = list; rc == WEIR_OK;) {
+        const char *at = end + strspn(end, " ,");
+        end = next_listed(at, &listed);
+        if (end == NULL) {
+            break;
+        }
+        bool is = listed.count > 0 && strcasecmp(listed.names[0], from) == 0;
+        if (is && to == NULL) {
+            continue;
+        }
+        rc = out->size > 0 ? weir_buffer_append_text(out, ",") : rc;
+        if (is) {
+            rc = rc == WEIR_OK ? weir_buffer_append_text(out, to) : rc;
+            for (bool quoted = false; at < end && (quoted || *at != '.'); at++) {
+                quoted ^= *at == '`';
+            }
+        }
+        rc = rc == WEIR_OK ? weir_buffer_append(out, at, (size_t)(end - at)) : rc;
+    }
+    return rc;
+}
+
 struct walk {
     const char *list;
     const char *path[PATH_MAX_NAMES];

@@ -212,8 +212,8 @@ static int choose_duties(struct weir_delta_writer *writer, struct weir_delta_tab
 /* Listed columns have statistics wherever they are, and clustering columns always. */
 static int choose_statistics(struct weir_delta_writer *writer, struct weir_delta_snapshot *snapshot,
                              const struct weir_schema *schema, struct weir_error *err) {
-    const char *list = weir_delta_metadata_property(weir_delta_snapshot_metadata(snapshot),
-                                                    "delta.dataSkippingStatsColumns");
+    const char *list =
+        weir_delta_metadata_property(weir_delta_snapshot_metadata(snapshot), DELTA_STATS_COLUMNS);
     if (list == NULL || *list == '\0') {
         return delta_clustering_leaves(snapshot, writer->schema, writer->excluded,
                                        &writer->stats_leaves, err);
