@@ -10,6 +10,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "lake/delta/maintain.h"
 #include "lake/delta/state.h"
 #include "lake/delta/table.h"
 #include "lake/store/open.h"
@@ -289,10 +290,10 @@ static int read_changes(struct delta_source *delta, int64_t version, bool *has_m
 
 /* The log has it: a commit that is not there yet, or not any more? */
 static bool is_there(struct delta_source *delta, int64_t version) {
-    struct weir_buffer bytes;
-    weir_buffer_init(&bytes, DELTA_COMMIT_BYTES_MAX);
-    int rc = get_commit(delta, version, &bytes, NULL);
-    weir_buffer_fini(&bytes);
+    struct weir_store_info info;
+    char *path = delta_log_path("", "%020" PRId64 ".json", version);
+    int rc = path != NULL ? weir_store_stat(delta->store, path, &info, NULL) : WEIR_E_NOMEM;
+    free(path);
     return rc != WEIR_E_NOTFOUND;
 }
 
@@ -411,11 +412,11 @@ static int check_feed(struct delta_source *delta, struct weir_error *err) {
         return WEIR_OK;
     }
     int64_t newest = weir_delta_snapshot_version(delta->snapshot);
-    bool on = delta_feed_is_on(&delta->snapshot->metadata);
+    bool on = delta_property_is_true(&delta->snapshot->metadata, DELTA_FEED_PROPERTY);
     int rc = WEIR_OK;
     if (on && delta->from_version >= 0 && delta->from_version < newest) {
         rc = weir_delta_snapshot_open(delta->store, "", &at, &first, err);
-        on = rc == WEIR_OK && delta_feed_is_on(&first->metadata);
+        on = rc == WEIR_OK && delta_property_is_true(&first->metadata, DELTA_FEED_PROPERTY);
         newest = delta->from_version;
         weir_delta_snapshot_destroy(first);
     }

@@ -9,7 +9,7 @@
 #include "lake/delta/merge_keys.h"
 #include "lake/delta/state.h"
 
-enum { KEYS_MAX = 16, UPDATED_MAX = 1 << 25 };
+enum { UPDATED_MAX = 1 << 25 };
 
 #define TYPE_COLUMN "_change_type"
 
@@ -21,11 +21,11 @@ static int no_memory(struct weir_error *err) {
 
 int delta_feed_init(struct delta_feed *feed, const json_t *keys, struct weir_error *err) {
     size_t count = json_array_size(keys);
-    if (count == 0 || count > KEYS_MAX) {
+    if (count == 0 || count > DELTA_FEED_KEYS_MAX) {
         return weir_error_set(err, WEIR_E_CONFIG,
                               "delta: changes are told by key, of 1 to %d columns; write delta { "
                               "path = …, changes = true, key = \"id\" }",
-                              KEYS_MAX);
+                              DELTA_FEED_KEYS_MAX);
     }
     feed->keys = calloc(count, sizeof(*feed->keys));
     feed->hashes = malloc(WEIR_BATCH_ROWS_MAX * sizeof(*feed->hashes));
@@ -168,7 +168,7 @@ static int gather_updated(struct delta_feed *feed, struct weir_delta_snapshot *s
                           const struct delta_step *step, struct weir_schema *schema,
                           const struct weir_delta_column *columns, struct weir_pool *pool,
                           struct weir_error *err) {
-    int32_t keys[KEYS_MAX];
+    int32_t keys[DELTA_FEED_KEYS_MAX];
     struct delta_cursor cursor;
     uint8_t *bits;
     for (int32_t i = 0; i < feed->key_count; i++) {
@@ -207,7 +207,7 @@ static int find_updated(struct delta_feed *feed, struct weir_delta_snapshot *sna
                         struct weir_pool *pool, struct weir_error *err) {
     const struct weir_schema *table;
     const struct weir_delta_column *all;
-    struct weir_delta_column columns[KEYS_MAX + 1] = {0};
+    struct weir_delta_column columns[DELTA_FEED_KEYS_MAX + 1] = {0};
     int rc = weir_delta_snapshot_schema(snapshot, &table, &all, err);
     struct weir_schema *schema = weir_schema_create();
     rc = rc == WEIR_OK && schema == NULL ? no_memory(err) : rc;

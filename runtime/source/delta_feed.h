@@ -8,6 +8,8 @@
 #include "lake/delta/commit_steps.h"
 #include "source/table_file.h"
 
+enum { DELTA_FEED_KEYS_MAX = 16 };
+
 struct delta_feed_part {
     struct delta_step step;
     bool goes; /* of typed rows, those that go; else those that come */
@@ -25,7 +27,7 @@ struct delta_feed {
     /* of the part being read */
     const struct delta_feed_part *part;
     uint8_t *bits;
-    int32_t key_columns[16]; /* of its batches */
+    int32_t key_columns[DELTA_FEED_KEYS_MAX]; /* of its batches */
     uint64_t *hashes;
     struct table_file_told told;
 };

@@ -192,6 +192,15 @@ out:
     return rc;
 }
 
+struct weir_delta_pair *delta_pairs_copy(const struct weir_delta_pair *pairs, int32_t count,
+                                         int32_t more) {
+    struct weir_delta_pair *copy = calloc((size_t)count + (size_t)more + 1, sizeof(*copy));
+    if (copy != NULL && count > 0) {
+        memcpy(copy, pairs, (size_t)count * sizeof(*copy));
+    }
+    return copy;
+}
+
 const char *weir_delta_metadata_property(const struct weir_delta_metadata *metadata,
                                          const char *key) {
     for (int32_t i = 0; i < metadata->configuration_count; i++) {

@@ -100,6 +100,11 @@ struct weir_delta_protocol {
     int32_t writer_feature_count;
 };
 
+/* A list of its own with room for `more`, whose texts are those of `pairs`; the caller frees it.
+ * NULL without memory. */
+struct weir_delta_pair *delta_pairs_copy(const struct weir_delta_pair *pairs, int32_t count,
+                                         int32_t more);
+
 struct weir_delta_metadata {
     char *id;
     char *name;        /* or NULL */

@@ -18,13 +18,9 @@
  * one). */
 static int map_columns(const struct weir_delta_metadata *now, struct weir_buffer *schema_text,
                        struct weir_delta_metadata *next, char max_id[24], struct weir_error *err) {
-    next->configuration = calloc((size_t)now->configuration_count + 2, sizeof(*now->configuration));
+    next->configuration = delta_pairs_copy(now->configuration, now->configuration_count, 0);
     if (next->configuration == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "add columns: out of memory");
-    }
-    if (now->configuration_count > 0) {
-        memcpy(next->configuration, now->configuration,
-               (size_t)now->configuration_count * sizeof(*now->configuration));
     }
     if (delta_mapping_mode(now) == NULL) {
         return WEIR_OK;

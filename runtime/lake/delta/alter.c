@@ -316,10 +316,10 @@ static int derive(const struct weir_delta_table *table,
                   struct weir_error *err) {
     const struct weir_delta_metadata *now = &table->snapshot->metadata;
     struct altering altering = {.table = table, .options = options, .next = *now};
-    size_t pairs = (size_t)now->configuration_count;
     size_t partitions = (size_t)now->partition_count;
     altering.root = json_loads(now->schema_string, 0, NULL);
-    altering.next.configuration = calloc(pairs + ADDED_MAX, sizeof(*now->configuration));
+    altering.next.configuration =
+        delta_pairs_copy(now->configuration, now->configuration_count, ADDED_MAX);
     altering.next.partition_columns = calloc(partitions + 1, sizeof(char *));
     weir_buffer_clear(out);
     int rc = altering.root != NULL && altering.next.configuration != NULL &&
@@ -327,9 +327,6 @@ static int derive(const struct weir_delta_table *table,
                  ? WEIR_OK
                  : no_memory(err);
     if (rc == WEIR_OK) {
-        for (size_t i = 0; i < pairs; i++) {
-            altering.next.configuration[i] = now->configuration[i];
-        }
         for (size_t i = 0; i < partitions; i++) {
             altering.next.partition_columns[i] = now->partition_columns[i];
         }

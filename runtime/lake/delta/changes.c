@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "lake/delta/commit_steps.h"
+#include "lake/delta/maintain.h"
 #include "lake/delta/partition.h"
 #include "lake/delta/state.h"
 #include "lake/delta/text.h"
@@ -170,7 +171,7 @@ static int check_start(struct changes *changes, int64_t from, struct weir_error 
     const struct weir_delta_at at = {.kind = WEIR_DELTA_VERSION, .version = from};
     struct weir_delta_snapshot *first = NULL;
     int rc = weir_delta_snapshot_open(changes->to->store, changes->to->dir, &at, &first, err);
-    if (rc == WEIR_OK && !delta_feed_is_on(&first->metadata)) {
+    if (rc == WEIR_OK && !delta_property_is_true(&first->metadata, DELTA_FEED_PROPERTY)) {
         rc = delta_feed_is_off(from, err);
     }
     weir_delta_snapshot_destroy(first);

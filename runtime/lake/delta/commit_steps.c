@@ -3,9 +3,9 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "lake/delta/dv.h"
+#include "lake/delta/maintain.h"
 #include "lake/delta/state.h"
 
 static int no_memory(struct weir_error *err) {
@@ -49,11 +49,6 @@ static int see_info(void *context, const struct weir_delta_commit_info *info,
     return WEIR_OK;
 }
 
-bool delta_feed_is_on(const struct weir_delta_metadata *metadata) {
-    const char *on = weir_delta_metadata_property(metadata, "delta.enableChangeDataFeed");
-    return on != NULL && strcasecmp(on, "true") == 0;
-}
-
 int delta_feed_is_off(int64_t version, struct weir_error *err) {
     return weir_error_set(err, WEIR_E_UNSUPPORTED,
                           "the change data feed was not on at version %" PRId64
@@ -67,7 +62,7 @@ static int see_metadata(void *context, const struct weir_delta_metadata *metadat
     struct delta_commit *commit = context;
     (void)err;
     commit->has_metadata = true;
-    commit->feed_off = !delta_feed_is_on(metadata);
+    commit->feed_off = !delta_property_is_true(metadata, DELTA_FEED_PROPERTY);
     return WEIR_OK;
 }
 

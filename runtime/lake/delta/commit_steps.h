@@ -35,7 +35,6 @@ int delta_commit_read(struct delta_commit *commit, struct weir_store *store, con
                       int64_t version, struct weir_error *err) WEIR_MUST_CHECK;
 void delta_commit_fini(struct delta_commit *commit);
 
-bool delta_feed_is_on(const struct weir_delta_metadata *metadata);
 /* The message for it. */
 int delta_feed_is_off(int64_t version, struct weir_error *err);
 

@@ -103,7 +103,7 @@ static int look_at_table(struct expiring *expiring, struct weir_delta_table *tab
     }
     expiring->name = columns[at].physical_name;
     expiring->is_date = schema->fields[at].type == WEIR_TYPE_DATE;
-    expiring->may_rewrite = !delta_property_is_true(metadata, "delta.enableChangeDataFeed");
+    expiring->may_rewrite = !delta_property_is_true(metadata, DELTA_FEED_PROPERTY);
     for (int32_t i = 0; i < metadata->partition_count; i++) {
         const char *name = metadata->partition_columns[i];
         size_t length = strlen(column);

@@ -17,11 +17,12 @@ bool delta_same_table(const struct weir_delta_snapshot *head,
 int delta_commit_actions(struct weir_delta_table *table, const struct delta_commit_body *body,
                          struct weir_error *err) WEIR_MUST_CHECK;
 
-/* Refuses what a writer may not change files of: tables that track rows, unknown features. `what`
- * names the operation in messages. */
+/* Refuses tables with a feature whose duties for rewritten files are not known here. `what` names
+ * the operation in messages. */
 int delta_check_maintainable(const struct weir_delta_table *table, const char *what,
                              struct weir_error *err) WEIR_MUST_CHECK;
 
+#define DELTA_FEED_PROPERTY "delta.enableChangeDataFeed"
 bool delta_property_is_true(const struct weir_delta_metadata *metadata, const char *key);
 /* Refuses to take rows out of an append-only table. */
 int delta_check_may_remove(const struct weir_delta_table *table, const char *what,

@@ -256,7 +256,7 @@ static int plan_table(struct delta_merge *merge, struct weir_error *err) {
         delta_property_is_true(&table->snapshot->metadata, "delta.enableDeletionVectors");
     /* of a commit without change files readers take the rows of removed files as deletes */
     merge->feed = !merge->options->truncate &&
-                  delta_property_is_true(&table->snapshot->metadata, "delta.enableChangeDataFeed");
+                  delta_property_is_true(&table->snapshot->metadata, DELTA_FEED_PROPERTY);
     return plan_partitions(merge, err);
 }
 

@@ -214,12 +214,9 @@ static int put_root(const struct tiering *tiering, struct weir_buffer *actions) 
         return WEIR_OK;
     }
     struct weir_delta_metadata next = *now;
-    next.configuration = calloc((size_t)now->configuration_count + 1, sizeof(*next.configuration));
+    next.configuration = delta_pairs_copy(now->configuration, now->configuration_count, 1);
     if (next.configuration == NULL) {
         return WEIR_E_NOMEM;
-    }
-    for (int32_t i = 0; i < now->configuration_count; i++) {
-        next.configuration[i] = now->configuration[i];
     }
     next.configuration[next.configuration_count++] =
         (struct weir_delta_pair){DELTA_TIER_ROOT, tiering->root};
