@@ -282,3 +282,23 @@ int weir_literal_parse(const struct weir_field *field, const char *text,
                               field->name, weir_type_name(field->type));
     }
 }
+
+int weir_literal_put(const struct weir_field *field, const struct weir_literal *literal,
+                     struct weir_column_builder *to) {
+    switch (field->type) {
+    case WEIR_TYPE_BOOL:
+        return weir_builder_bool(to, literal->integer != 0);
+    case WEIR_TYPE_FLOAT:
+        return weir_builder_float(to, (float)literal->number);
+    case WEIR_TYPE_DOUBLE:
+        return weir_builder_double(to, literal->number);
+    case WEIR_TYPE_DECIMAL:
+        return weir_builder_decimal(to, (uint64_t)literal->decimal,
+                                    (int64_t)(literal->decimal >> 64));
+    case WEIR_TYPE_STRING:
+    case WEIR_TYPE_BINARY:
+        return weir_builder_bytes(to, literal->bytes, (size_t)literal->length);
+    default:
+        return weir_builder_int(to, literal->integer);
+    }
+}

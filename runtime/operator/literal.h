@@ -1,6 +1,7 @@
 #pragma once
 /* Literals as analysts wrote them, read at a column's exact type. Nothing is rounded: what the type
  * cannot hold is an error that names literal, column and what would fit. */
+#include "batch/builder.h"
 #include "batch/schema.h"
 #include "operator/wide.h"
 
@@ -16,3 +17,6 @@ struct weir_literal {
 
 int weir_literal_parse(const struct weir_field *field, const char *text,
                        struct weir_literal *literal, struct weir_error *err) WEIR_MUST_CHECK;
+/* Appends it to a column of the field's type. */
+int weir_literal_put(const struct weir_field *field, const struct weir_literal *literal,
+                     struct weir_column_builder *to) WEIR_MUST_CHECK;

@@ -240,26 +240,26 @@ static int take_given(struct asking *a, const struct weir_batch *batch, int32_t 
                       struct weir_error *err) {
     char why[600];
     struct weir_slot *slot = NULL;
-    char *json = NULL;
-    if (a->given != NULL && a->node->graph->answers == WEIR_ANSWERS_RECORDED) {
+    bool recorded = a->node->graph->answers == WEIR_ANSWERS_RECORDED;
+    char *json = a->given == NULL || !recorded ? service_key(a->plan, a->on, batch, row) : NULL;
+    if (a->given != NULL && recorded) {
         slot = weir_table_find(a->given->table, weir_table_hash(a->given->table, key, key_size),
                                key, key_size);
     } else if (a->given != NULL) {
-        json = service_key(a->plan, a->on, batch, row);
         size_t size = json != NULL ? strlen(json) : 0;
         slot = weir_table_find(a->given->table, weir_table_hash(a->given->table, json, size), json,
                                size);
     }
-    free(json);
     if (slot != NULL) {
         const struct answer *given = weir_slot_value(a->given->table, slot);
-        if (a->node->graph->answers == WEIR_ANSWERS_RECORDED) {
+        free(json);
+        if (recorded) {
             return answers_set(a->kept, entry, given->status, given->until_us, given->text,
                                given->size, err);
         }
         return settle(a, entry, given->status, (const char *)given->text, given->size, err);
     }
-    json = service_key(a->plan, a->on, batch, row);
+    json = json != NULL ? json : service_key(a->plan, a->on, batch, row);
     snprintf(why, sizeof(why), "no answer is given for %s", json != NULL ? json : "it");
     free(json);
     return settle(a, entry, ANSWER_FAILED, why, strlen(why), err);
@@ -396,17 +396,13 @@ int asking_find(struct asking *a, const struct weir_batch *batch, const int32_t 
         rc = WEIR_E_LIMIT; /* each was decoded before: what is missing is room */
     }
     for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
-        for (; rc == WEIR_OK && row < sel[i]; row++) {
-            rc = weir_builder_null(to);
-        }
-        row++;
+        rc = weir_builder_nulls(to, sel[i] - row);
+        row = sel[i] + 1;
         if (rc == WEIR_OK) {
             rc = a->place[i] >= 0 ? put(a, decoded, a->place[i], to) : weir_builder_null(to);
         }
     }
-    for (; rc == WEIR_OK && row < batch->rows; row++) {
-        rc = weir_builder_null(to);
-    }
+    rc = rc == WEIR_OK ? weir_builder_nulls(to, batch->rows - row) : rc;
     weir_batch_unref(decoded);
     return rc;
 }

@@ -256,25 +256,7 @@ static int put_literal(const struct weir_field *field, const char *text,
                        struct weir_column_builder *column, struct weir_error *err) {
     struct weir_literal literal;
     int rc = weir_literal_parse(field, text, &literal, err);
-    if (rc != WEIR_OK) {
-        return rc;
-    }
-    switch (field->type) {
-    case WEIR_TYPE_BOOL:
-        return weir_builder_bool(column, literal.integer != 0);
-    case WEIR_TYPE_FLOAT:
-        return weir_builder_float(column, (float)literal.number);
-    case WEIR_TYPE_DOUBLE:
-        return weir_builder_double(column, literal.number);
-    case WEIR_TYPE_DECIMAL:
-        return weir_builder_decimal(column, (uint64_t)literal.decimal,
-                                    (int64_t)(literal.decimal >> 64));
-    case WEIR_TYPE_STRING:
-    case WEIR_TYPE_BINARY:
-        return weir_builder_bytes(column, literal.bytes, (size_t)literal.length);
-    default:
-        return weir_builder_int(column, literal.integer);
-    }
+    return rc == WEIR_OK ? weir_literal_put(field, &literal, column) : rc;
 }
 
 int weir_inspection_fingerprint(struct weir_inspection *in, const char *dataset,

@@ -192,25 +192,7 @@ int lookup_create(struct weir_node *node, struct weir_error *err) {
 
 static int put_default(const struct weir_field *field, const struct fallback *fallback,
                        struct weir_column_builder *to) {
-    const struct weir_literal *value = &fallback->value;
-    if (!fallback->given) {
-        return weir_builder_null(to);
-    }
-    switch (field->type) {
-    case WEIR_TYPE_BOOL:
-        return weir_builder_bool(to, value->integer != 0);
-    case WEIR_TYPE_FLOAT:
-        return weir_builder_float(to, (float)value->number);
-    case WEIR_TYPE_DOUBLE:
-        return weir_builder_double(to, value->number);
-    case WEIR_TYPE_DECIMAL:
-        return weir_builder_decimal(to, (uint64_t)value->decimal, (int64_t)(value->decimal >> 64));
-    case WEIR_TYPE_STRING:
-    case WEIR_TYPE_BINARY:
-        return weir_builder_bytes(to, value->bytes, (size_t)value->length);
-    default:
-        return weir_builder_int(to, value->integer);
-    }
+    return fallback->given ? weir_literal_put(field, &fallback->value, to) : weir_builder_null(to);
 }
 
 static int put_nothing(const struct lookup *lookup, struct weir_column_builder *to) {
@@ -240,10 +222,8 @@ static int find_rows(struct lookups *lookups, struct lookup *lookup, const struc
         if (i + AHEAD < count) {
             remembered_prefetch(rows, keys->hashes[i + AHEAD]);
         }
-        for (; rc == WEIR_OK && row < sel[i]; row++) {
-            rc = weir_builder_null(to);
-        }
-        row++;
+        rc = weir_builder_nulls(to, sel[i] - row);
+        row = sel[i] + 1;
         if (rc != WEIR_OK) {
             break;
         }
@@ -256,10 +236,7 @@ static int find_rows(struct lookups *lookups, struct lookup *lookup, const struc
             rc = put_nothing(lookup, to);
         }
     }
-    for (; rc == WEIR_OK && row < flow->batch->rows; row++) {
-        rc = weir_builder_null(to);
-    }
-    return rc;
+    return rc == WEIR_OK ? weir_builder_nulls(to, flow->batch->rows - row) : rc;
 }
 
 /* The same of answers from outside, which are there. */
