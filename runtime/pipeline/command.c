@@ -72,6 +72,10 @@ void weir_command_begin(struct weir_command *c, uint64_t number) {
     weir_buffer_clear(&c->rejected);
 }
 
+uint64_t weir_command_number(const struct weir_command *c) {
+    return c->number;
+}
+
 bool weir_command_open(const struct weir_command *c) {
     return c != NULL && c->open;
 }

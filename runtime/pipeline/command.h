@@ -10,6 +10,8 @@ void weir_command_destroy(struct weir_command *command);
 
 /* The row of event `number` goes in next. */
 void weir_command_begin(struct weir_command *command, uint64_t number);
+/* Of the command that was begun last. */
+uint64_t weir_command_number(const struct weir_command *c);
 bool weir_command_open(const struct weir_command *command); /* false for NULL */
 /* All it leads to has come: the status and the body, good until the next begins. */
 int weir_command_end(struct weir_command *command, int *status, struct weir_span *body,

@@ -20,6 +20,14 @@ static bool is_outside(const struct weir_plan_source *source) {
            json_object_get(source->decoder_options, "schema") == NULL;
 }
 
+bool evolve_any_outside(const struct weir_plan *plan) {
+    bool any = false;
+    for (int32_t i = 0; i < plan->source_count; i++) {
+        any |= is_outside(&plan->sources[i]);
+    }
+    return any;
+}
+
 static char *dump(const json_t *options) {
     return options != NULL ? json_dumps(options, JSON_COMPACT) : strdup("{}");
 }

@@ -17,6 +17,7 @@ struct evolve_outside {
     struct weir_schema *fresh; /* what evolve_ask found, or NULL */
 };
 
+bool evolve_any_outside(const struct weir_plan *plan);
 int evolve_outside_of(const struct weir_plan *plan, struct evolve_outside **out, int32_t *count,
                       struct weir_error *err) WEIR_MUST_CHECK;
 void evolve_outside_free(struct evolve_outside *list, int32_t count);

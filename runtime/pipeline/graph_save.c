@@ -12,8 +12,8 @@
 enum {
     SAVE_VERSION = 1,
     SAVE_FIELDS = 8,
-    FIELDS_OF_OLD = 7,
-    /* without told */ COUNTER_FIELDS = 9
+    FIELDS_OF_OLD = 7, /* without told */
+    COUNTER_FIELDS = 9
 };
 
 static int pack_write(void *context, const char *bytes, size_t length) {

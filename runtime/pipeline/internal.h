@@ -100,7 +100,6 @@ struct weir_pipeline {
     struct weir_replies **replies; /* by source; NULL of those that do not reply */
     int32_t reply_count;           /* sources */
     struct weir_command *command;  /* NULL: none replies */
-    uint64_t command_number;
     int64_t commands;
     int64_t commands_open; /* in the open epoch */
     struct slices slices;

@@ -40,6 +40,7 @@ struct a_while {
 struct over {
     struct a_while whiles[WHILES_MAX]; /* the longest first */
     int32_t count;
+    int32_t *by;     /* of the model, in the node's input */
     bool whole;      /* with the longest a row counts nowhere any more */
     bool settled;    /* rows that were taken back before the last start are known */
     int64_t reached; /* the watermark, but for the end of everything */
@@ -50,7 +51,6 @@ struct over {
     uint8_t const **masks;
     uint8_t *mask; /* ROWS_MAX a measure */
     bool *only;
-    int32_t sel[ROWS_MAX];
     int64_t times[ROWS_MAX];
 };
 
@@ -168,9 +168,13 @@ int over_init(struct weir_node *node, const int32_t *by, struct weir_error *err)
     over->masks = calloc(measures, sizeof(*over->masks));
     over->mask = calloc(measures, ROWS_MAX);
     over->only = calloc(measures, sizeof(*over->only));
-    if (over->columns == NULL || over->inputs == NULL || over->orders == NULL ||
+    over->by = calloc((size_t)model->by_count + 1, sizeof(*over->by));
+    if (over->by == NULL || over->columns == NULL || over->inputs == NULL || over->orders == NULL ||
         over->masks == NULL || over->mask == NULL || over->only == NULL) {
         return no_memory(node, err);
+    }
+    for (int32_t c = 0; c < model->by_count; c++) {
+        over->by[c] = by[c];
     }
     int rc = find_whiles(node, over, err);
     for (int32_t i = 0; i < over->count && rc == WEIR_OK; i++) {
@@ -203,6 +207,7 @@ void over_fini(struct weir_node *node) {
     free((void *)over->masks);
     free(over->mask);
     free(over->only);
+    free(over->by);
     free(over);
     node->over = NULL;
 }
@@ -216,7 +221,7 @@ static int keep(struct weir_node *node, struct a_while *w, const struct weir_bat
     struct over *over = node->over;
     int32_t c = 0;
     for (; c < node->model->by_count; c++) {
-        over->columns[c] = &batch->columns[weir_schema_find(node->input, node->model->by[c])];
+        over->columns[c] = &batch->columns[over->by[c]];
     }
     for (int32_t k = 0; k < w->count; k++) {
         int32_t m = w->measures[k];
@@ -370,8 +375,7 @@ static int take_back(struct weir_node *node, struct a_while *w, const struct wei
     int rc = WEIR_OK;
     int32_t c = 0;
     for (; c < model->by_count && rc == WEIR_OK; c++) {
-        rc = weir_batch_borrow(batch, weir_schema_find(node->input, model->by[c]),
-                               (struct weir_batch *)(uintptr_t)gone, c);
+        rc = weir_batch_borrow(batch, over->by[c], (struct weir_batch *)(uintptr_t)gone, c);
     }
     memset(over->only, 0, (size_t)model->measure_count * sizeof(*over->only));
     for (int32_t k = 0; k < w->count; k++) {

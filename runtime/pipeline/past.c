@@ -256,7 +256,7 @@ int past_open(struct past *p, const struct past_options *past_options, struct we
     int rc = weir_script_create(&script_options, &p->script, err);
     rc = rc == WEIR_OK ? load_rules(p, err) : rc;
     rc = rc == WEIR_OK ? open_ledger(p, err) : rc;
-    rc = rc == WEIR_OK ? learn_columns(p, err) : rc;
+    rc = rc == WEIR_OK && evolve_any_outside(p->plan) ? learn_columns(p, err) : rc;
     rc = rc == WEIR_OK ? load_rules_of_then(p, err) : rc;
     if (rc != WEIR_OK) {
         return rc;

@@ -544,10 +544,12 @@ static int take_all(struct remembered *r, const struct weir_flow *flow, int32_t 
         struct weir_slot *slot = weir_table_slot(r->table, numbers[i]);
         const struct entry *entry = weir_slot_value(r->table, slot);
         struct weir_span old;
-        rc = make_room(r, flow, position, target, err);
-        rc = rc == WEIR_OK ? convert(r, (struct weir_span){entry->bytes, entry->size}, &old) : rc;
-        if (rc == WEIR_OK && r->emits) {
-            rc = put(r, WEIR_CHANGE_DELETE, old.data, old.size, flow, position);
+        if (r->emits) {
+            rc = make_room(r, flow, position, target, err);
+            rc = rc == WEIR_OK ? convert(r, (struct weir_span){entry->bytes, entry->size}, &old)
+                               : rc;
+            rc =
+                rc == WEIR_OK ? put(r, WEIR_CHANGE_DELETE, old.data, old.size, flow, position) : rc;
         }
         rc = rc == WEIR_OK ? weir_table_delete(r->table, slot, false) : rc;
     }
@@ -562,6 +564,9 @@ static int take(struct remembered *r, const struct weir_flow *flow, int32_t posi
     int32_t row = flow->sel[position];
     int64_t kind = r->change >= 0 ? weir_change_read(&flow->batch->columns[r->change], row)
                                   : (int64_t)WEIR_CHANGE_AFTER;
+    if (kind == WEIR_CHANGE_BEFORE) {
+        return WEIR_OK; /* the state knows */
+    }
     const uint8_t *key = keys->bytes + keys->offsets[position];
     size_t key_size = keys->offsets[position + 1] - keys->offsets[position];
     struct weir_slot *slot = weir_table_find(r->table, keys->hashes[position], key, key_size);
@@ -574,9 +579,6 @@ static int take(struct remembered *r, const struct weir_flow *flow, int32_t posi
                               weir_table_name(r->table));
     }
     const struct weir_span *entry = held != NULL ? &old : NULL;
-    if (kind == WEIR_CHANGE_BEFORE) {
-        return WEIR_OK; /* the state knows */
-    }
     if (kind == WEIR_CHANGE_DELETE) {
         if (entry != NULL) {
             rc = r->emits ? put(r, WEIR_CHANGE_DELETE, entry->data, entry->size, flow, position)

@@ -1,6 +1,7 @@
 /* Commands: rows of sources with `reply = true`, one a batch. What each leads to is kept as state
  * with the epoch, and the door sends it once that is durable. An epoch with commands in it ends as
  * soon as it may, so that nobody waits for `commit.every`. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,7 +80,6 @@ void replying_begin(struct weir_pipeline *p, int32_t source,
     int64_t number =
         rows->rows > 0 ? ((const int64_t *)offsets->values)[0] : batch->rejects->rejects[0].offset;
     weir_command_begin(p->command, (uint64_t)number);
-    p->command_number = (uint64_t)number;
 }
 
 int replying_end(struct weir_pipeline *p, int32_t source, struct weir_error *err) {
@@ -90,8 +90,8 @@ int replying_end(struct weir_pipeline *p, int32_t source, struct weir_error *err
     struct weir_span body;
     int rc = weir_command_end(p->command, &status, &body, err);
     if (rc == WEIR_OK) {
-        rc = weir_replies_put(p->replies[source], p->command_number, status, body.data, body.size,
-                              p->clock_us, p->epoch);
+        rc = weir_replies_put(p->replies[source], weir_command_number(p->command), status,
+                              body.data, body.size, p->clock_us, p->epoch);
         rc = rc == WEIR_OK ? rc : weir_error_set(err, rc, "replies: out of memory");
     }
     p->commands++;

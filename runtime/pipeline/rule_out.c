@@ -8,7 +8,7 @@
 #include "pipeline/command.h"
 #include "pipeline/rule_parts.h"
 
-void rule_clear_emitted(void *context, int32_t row) {
+static void clear_emitted(void *context, int32_t row) {
     struct target *target = context;
     out_clear_row(&target->out, target->outs, row);
 }
@@ -39,7 +39,7 @@ int rule_begin_targets(struct weir_node *node, struct weir_error *err) {
             .before = target->before,
             .items = node->dataset->follows ? target->items : NULL,
             .context = target,
-            .clear = rule_clear_emitted,
+            .clear = clear_emitted,
         };
     }
     return WEIR_OK;

@@ -88,8 +88,6 @@ struct rule {
     bool advanced;
 };
 
-/* rule_out.c */
-void rule_clear_emitted(void *context, int32_t row);
 int rule_begin_targets(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 int rule_emit_target(struct weir_node *node, int32_t target,
                      struct weir_error *err) WEIR_MUST_CHECK;

@@ -111,15 +111,21 @@ static bool stands(const struct weir_dataset *dataset) {
     if (node == NULL) {
         return false;
     }
-    bool stand = node->watermark == NULL || !weir_watermark_waits(node->watermark);
-    if (node->watermark == NULL && node->joined == NULL) {
-        stand = stands(node->reads);
+    if (node->join != NULL && !stands(join_right(node))) {
+        return false;
     }
-    for (int32_t i = 0;
-         node->watermark == NULL && node->joined != NULL && stand && i < node->joined->count; i++) {
-        stand = stands(node->joined->inputs[i].dataset);
+    if (node->watermark != NULL) {
+        return !weir_watermark_waits(node->watermark);
     }
-    return stand && (node->join == NULL || stands(join_right(node)));
+    if (node->joined == NULL) {
+        return stands(node->reads);
+    }
+    for (int32_t i = 0; i < node->joined->count; i++) {
+        if (!stands(node->joined->inputs[i].dataset)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static int64_t least(const struct weir_node *node, int32_t except) {
