@@ -96,12 +96,20 @@ static struct partition *add_partition(struct weir_watermark *watermark, const c
     return partition;
 }
 
-int32_t weir_watermark_partition(struct weir_watermark *watermark, const char *name,
-                                 int64_t clock_us) {
+int32_t weir_watermark_find(const struct weir_watermark *watermark, const char *name) {
     for (int32_t i = 0; i < watermark->count; i++) {
         if (strcmp(watermark->partitions[i].name, name) == 0) {
             return i;
         }
+    }
+    return -1;
+}
+
+int32_t weir_watermark_partition(struct weir_watermark *watermark, const char *name,
+                                 int64_t clock_us) {
+    int32_t found = weir_watermark_find(watermark, name);
+    if (found >= 0) {
+        return found;
     }
     struct partition *partition = add_partition(watermark, name, strlen(name));
     if (partition == NULL) {
@@ -313,6 +321,10 @@ bool weir_watermark_waits(const struct weir_watermark *watermark) {
 
 int64_t weir_watermark_now(const struct weir_watermark *watermark) {
     return watermark->now;
+}
+
+bool weir_watermark_is_idle(const struct weir_watermark *watermark, int32_t partition) {
+    return watermark->partitions[partition].idle;
 }
 
 int64_t weir_watermark_of(const struct weir_watermark *watermark, int32_t partition) {

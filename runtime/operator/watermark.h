@@ -42,6 +42,9 @@ void weir_watermark_destroy(struct weir_watermark *watermark);
 int32_t weir_watermark_partition(struct weir_watermark *watermark, const char *name,
                                  int64_t clock_us);
 
+/* The number of one that is known, or -1. */
+int32_t weir_watermark_find(const struct weir_watermark *watermark, const char *name);
+
 /* Takes rows 0..rows of a batch of one partition, in order: all rows that have a time move the
  * watermark (before `where`). time: a timestamp or date column. By row: times_us[] (0 for null),
  * watermark_before_us[] (the dataset's), flags[] (enum weir_time_flag).
@@ -76,6 +79,7 @@ void weir_watermark_renew(struct weir_watermark *watermark, int32_t partition, i
 /* Some partition is neither idle nor finished, or none is known yet. */
 bool weir_watermark_waits(const struct weir_watermark *watermark);
 int64_t weir_watermark_now(const struct weir_watermark *watermark); /* the dataset's */
+bool weir_watermark_is_idle(const struct weir_watermark *watermark, int32_t partition);
 int64_t weir_watermark_of(const struct weir_watermark *watermark, int32_t partition);
 /* One sentence: which partition holds the dataset's watermark, at what time, since when. */
 int weir_watermark_why(const struct weir_watermark *watermark, int64_t clock_us,

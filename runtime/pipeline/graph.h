@@ -196,6 +196,12 @@ int weir_graph_tick(struct weir_graph *graph, bool *moved, struct weir_error *er
 /* Nothing was taken in for the last held_us of the clock: no partition was idle meanwhile. */
 void weir_graph_held(struct weir_graph *graph, int64_t held_us);
 /* A partition is held back by the runtime from now on, or no more: it is not idle meanwhile. */
+/* Some dataset that stems from the source declares event time. */
+bool weir_graph_timed(struct weir_graph *graph, int32_t source);
+/* How far in event time a partition of it has come; WEIR_WATERMARK_NONE: it has brought no rows.
+ * *counts: it is known and not idle. */
+int64_t weir_graph_time_of(struct weir_graph *graph, int32_t source, const char *partition,
+                           bool *counts);
 int weir_graph_block(struct weir_graph *graph, int32_t source, const char *partition, bool blocked,
                      struct weir_error *err) WEIR_MUST_CHECK;
 /* Does any time of the graph go on without a partition that is idle? */

@@ -153,6 +153,42 @@ int weir_graph_block(struct weir_graph *graph, int32_t source, const char *parti
     return for_partition(graph, source, partition, block_partition, blocked, err);
 }
 
+bool weir_graph_timed(struct weir_graph *graph, int32_t source) {
+    for (int32_t n = 0; n < graph->node_count; n++) {
+        const struct weir_node *node = graph->nodes[n];
+        if (node->watermark != NULL && reads_source(graph, node, source)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int64_t weir_graph_time_of(struct weir_graph *graph, int32_t source, const char *partition,
+                           bool *counts) {
+    char name[UNION_PARTITION_BYTES];
+    int64_t most = WEIR_WATERMARK_NONE;
+    *counts = false;
+    for (int32_t n = 0; n < graph->node_count; n++) {
+        const struct weir_node *node = graph->nodes[n];
+        for (int32_t i = 0; node->watermark != NULL && i < reads(node); i++) {
+            if (!stems_from(graph, read_by(node, i), source)) {
+                continue;
+            }
+            snprintf(name, sizeof(name), "%s", partition);
+            if (node->joined != NULL) {
+                union_partition(node->joined, i, partition, name);
+            }
+            int32_t index = weir_watermark_find(node->watermark, name);
+            if (index >= 0 && !weir_watermark_is_idle(node->watermark, index)) {
+                int64_t time = weir_watermark_of(node->watermark, index);
+                *counts = true;
+                most = time > most ? time : most;
+            }
+        }
+    }
+    return most;
+}
+
 void weir_graph_held(struct weir_graph *graph, int64_t held_us) {
     for (int32_t i = 0; i < graph->node_count; i++) {
         if (graph->nodes[i]->watermark != NULL) {

@@ -272,6 +272,10 @@ static bool poll_next(struct weir_pipeline *p) {
             continue;
         }
         in->source = in->turn_source;
+        if (p->sources[in->source].waits) {
+            in->turn_lane = weir_source_lanes(p->sources[in->source].source);
+            continue;
+        }
         in->batch = weir_source_poll(p->sources[in->source].source, in->turn_lane++);
         if (in->batch != NULL) {
             in->stage = INTAKE_REJECTS;
@@ -302,7 +306,11 @@ int intake_step(struct weir_pipeline *p, bool may_take, bool *worked, struct wei
             rc = weir_graph_fire(p->graph, TURN_NS - (now - began), &done, err);
         } else if (p->intake.batch != NULL) {
             rc = go_on(p, err);
-        } else if (may_take && now - began + longest <= TURN_NS && poll_next(p)) {
+        } else if (may_take && now - began + longest <= TURN_NS) {
+            rc = p->source_count > 1 ? align_sources(p, err) : WEIR_OK;
+            if (rc != WEIR_OK || !poll_next(p)) {
+                break;
+            }
             /* Going by what was done so far, it ends within the turn. */
             rc = begin_batch(p, err);
         } else {

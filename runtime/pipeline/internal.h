@@ -33,6 +33,11 @@ struct source_state {
     double row_ns; /* CPU of the loop a row, lately */
     bool ahead;    /* rows are looked up in what comes of it: it is read before others */
     bool started;
+    /* Others are further behind in event time than its alignment (align.c): */
+    bool waits;
+    int32_t waits_for;
+    int64_t waits_us;
+    int64_t waits_since_ns;
 };
 
 /* The batch being taken in: over several turns when it closes windows or much of it is refused. */
@@ -162,6 +167,9 @@ void pipeline_fail(struct weir_pipeline *p, const struct weir_error *err);
 /* intake.c */
 void pipeline_move_clock(struct weir_pipeline *p);
 /* Goes on with what was begun, then takes more if it may, for about half a millisecond. */
+/* align.c: which sources wait for others, from now on; and who tells. */
+int align_sources(struct weir_pipeline *p, struct weir_error *err) WEIR_MUST_CHECK;
+int align_why(const struct weir_pipeline *p, struct weir_buffer *out) WEIR_MUST_CHECK;
 int intake_step(struct weir_pipeline *p, bool may_take, bool *worked,
                 struct weir_error *err) WEIR_MUST_CHECK;
 /* Rows are half taken in or windows half emitted: no epoch may end here. */

@@ -384,8 +384,23 @@ static int put_replies(struct weir_pipeline *p, struct weir_buffer *out) {
     return rc;
 }
 
+static int put_waits(struct weir_pipeline *p, struct weir_buffer *out) {
+    const char *name = "weir_source_waits";
+    int rc = p->source_count > 1
+                 ? put_head(out, name, "gauge",
+                            "1 while others are further behind in event time than its alignment.")
+                 : WEIR_OK;
+    for (int32_t s = 0; s < p->source_count && p->source_count > 1 && rc == WEIR_OK; s++) {
+        rc = weir_buffer_printf(out, "%s{source=\"", name);
+        rc = rc == WEIR_OK ? put_label(out, p->plan->sources[s].name) : rc;
+        rc = rc == WEIR_OK ? weir_buffer_printf(out, "\"} %d\n", p->sources[s].waits) : rc;
+    }
+    return rc;
+}
+
 int weir_pipeline_metrics(struct weir_pipeline *p, struct weir_buffer *out) {
     int rc = put_run(p, out);
+    rc = rc == WEIR_OK ? put_waits(p, out) : rc;
     rc = rc == WEIR_OK ? put_refused(p, out) : rc;
     rc = rc == WEIR_OK ? put_sinks(p, out) : rc;
     rc = rc == WEIR_OK ? put_asked(p, out) : rc;

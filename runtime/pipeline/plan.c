@@ -355,6 +355,7 @@ static void read_source(struct reader *r, const json_t *value, struct weir_plan_
     }
     read_sink(r, value, "into", &source->into);
     read_sink(r, value, "quarantine", &source->quarantine);
+    source->alignment_us = integer(r, value, "alignment_us", WEIR_ALIGNMENT_UNSAID);
 }
 
 static void read_explode(struct reader *r, const json_t *object,

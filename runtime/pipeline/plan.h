@@ -100,7 +100,9 @@ struct weir_plan_source {
     struct weir_schema *full_schema; /* user columns, then meta columns */
     struct weir_plan_sink into;
     struct weir_plan_sink quarantine; /* where not given: the pipeline's */
+    int64_t alignment_us;             /* -1: none; WEIR_ALIGNMENT_UNSAID */
 };
+#define WEIR_ALIGNMENT_UNSAID INT64_MIN
 /* Its rows are commands, whose senders wait for a reply. */
 bool weir_plan_replies(const struct weir_plan_source *source);
 

@@ -209,6 +209,7 @@ static int pipeline_why_waiting(struct weir_pipeline *p, struct weir_buffer *why
             p->blocked_since_ns != 0 ? "the sinks have no room for more, or lag behind the commits"
                                      : "the epochs before wait for their records");
     }
+    rc = rc == WEIR_OK ? align_why(p, why) : rc;
     return rc == WEIR_OK ? weir_graph_why_waiting(p->graph, why) : rc;
 }
 

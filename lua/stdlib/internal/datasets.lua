@@ -273,7 +273,7 @@ end
 -- ---------------------------------------------------------------- source
 
 local source_options = {
-    description = true, owner = true, into = true, quarantine = true, keep = true, partitions = true, alignment = "later", time = "later",
+    description = true, owner = true, into = true, quarantine = true, keep = true, partitions = true, alignment = true, time = "later",
 }
 
 -- `keep` of a source: how long its table holds what was read.
@@ -286,6 +286,15 @@ local function keep_rows(reader, field, sink, columns)
     else
         sinks.keep(reader, field, sink, columns)
     end
+end
+
+-- How much further on in event time than another a source is read; -1: for ever, nil: not said.
+local function read_alignment(reader, field)
+    local x = field and field.value
+    if (words.is_word(x) or words.is_node(x)) and x.word == "none" then
+        return -1
+    end
+    return reader:duration(field, "alignment")
 end
 
 function datasets.source(project, reader, node, at)
@@ -353,6 +362,7 @@ function datasets.source(project, reader, node, at)
     if named.keep then
         keep_rows(reader, named.keep, made.into, full)
     end
+    made.alignment_us = read_alignment(reader, named.alignment)
     made.quarantine = sinks.quarantine(reader, named.quarantine)
     return {
         kind = "source", name = node.name, plan = made, columns = full, time = nil,

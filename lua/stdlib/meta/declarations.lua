@@ -51,6 +51,7 @@ function pipeline(name) end
 ---@field into? weir.node a table where nothing is said; none: memory only
 ---@field keep? weir.duration_text how long rows stay in the source's table; for ever
 ---@field quarantine? weir.node where frames go that do not decode
+---@field alignment? weir.duration_text|weir.node how much further on in event time than others it is read; "1m" of sources that end, else none
 ---@field description? string
 ---@field owner? string
 
