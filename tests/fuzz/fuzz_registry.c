@@ -82,6 +82,10 @@ static void *serve(void *argument) {
     return NULL;
 }
 
+static void leave(void) {
+    unlink(schema_path);
+}
+
 static void start(void) {
     static int listener;
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
@@ -98,7 +102,7 @@ static void start(void) {
     snprintf(address, sizeof(address), "http://127.0.0.1:%d", ntohs(at.sin_port));
     check(pthread_create(&thread, NULL, serve, &listener) == 0, "a thread");
     FILE *file = fdopen(mkstemp(schema_path), "w");
-    check(file != NULL, "schema file");
+    check(file != NULL && atexit(leave) == 0, "schema file");
     fprintf(file, "{\"type\":\"record\",\"name\":\"r\",\"fields\":[%s]}", row_fields);
     check(fclose(file) == 0, "schema file written");
 }

@@ -155,6 +155,14 @@ def test_a_command_does_not_wait_for_the_end_of_the_epoch(bank):
     b.wait(told)
 
 
+def test_a_reply_that_is_there_at_once_is_timed_as_others_are(bank):
+    b = bank().start()
+    for _ in range(3):
+        assert b.command("deposit", 1, key="k").status == 200
+    metrics = b.send(None, method="GET", path="/metrics").body.decode()
+    assert 'weir_reply_seconds_count{source="bronze.command"} 3' in metrics, [line for line in metrics.split("\n") if "reply_seconds" in line]
+
+
 def test_a_reply_that_does_not_come_in_time_says_where_to_look(bank, project):
     slow = RULE.replace("local delta", "local x = 0 for i = 1, 4e8 do x = x + i % 7 end local delta")
     b = bank(http='reply_timeout = "1ms"', rule=slow).start()

@@ -12,7 +12,9 @@ const int64_t http_reply_bounds_us[WEIR_HTTP_REPLY_TIMES] = {
     1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000, 1000000, 5000000, INT64_MAX,
 };
 
-static void note_time(struct weir_http_counts *counts, int64_t us) {
+static void note_time(const struct request *r) {
+    struct weir_http_counts *counts = r->path->counts;
+    int64_t us = (weir_clock_mono_ns() - r->complete_ns) / 1000;
     int at = 0;
     while (us > http_reply_bounds_us[at]) {
         at++;
@@ -53,7 +55,8 @@ static int look(struct weir_http_server *server, struct request *r, bool *answer
 int request_reply_await(struct weir_http_server *server, struct request *r) {
     bool answered;
     int rc = look(server, r, &answered);
-    if (answered) {
+    if (answered) { /* it came before this request was settled, or with an earlier one */
+        note_time(r);
         return rc;
     }
     r->awaits_reply = true;
@@ -71,7 +74,7 @@ void request_reply_look(struct weir_http_server *server) {
         }
         if (answered) {
             request_leave(r);
-            note_time(r->path->counts, (weir_clock_mono_ns() - r->complete_ns) / 1000);
+            note_time(r);
         }
         r = next;
     }
