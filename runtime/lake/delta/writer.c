@@ -1,388 +1,20 @@
 /* Rows to data files. Each open partition has a Parquet writer and a store file; Parquet writers
  * are kept and reused from seal to seal, so steady state opens files and nothing else. */
-#include "lake/delta/writer.h"
+#include "lake/delta/writer_private.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <xxhash.h>
 
 #include "core/clock.h"
 #include "core/fault.h"
-#include "lake/delta/duties.h"
 #include "lake/delta/fit.h"
-#include "lake/delta/follow.h"
-#include "lake/delta/mapping.h"
-#include "lake/delta/partition.h"
 #include "lake/delta/stats.h"
-#include "lake/delta/table_state.h"
-#include "lake/parquet/writer.h"
 
-#define MEMORY_BYTES ((size_t)64 << 20)
-#define TARGET_BYTES ((size_t)128 << 20)
-#define OPEN_FILES_MAX 256
 #define STATS_BYTES_MAX ((size_t)64 << 20)
-#define KEY_BYTES_MAX ((size_t)16 << 20)
-
-/* One partition value and, when it has rows, its open file. */
-struct slot {
-    uint64_t hash;
-    struct weir_buffer key;
-    struct weir_delta_pair *values; /* owned texts; partition_count of them */
-    char *folder;                   /* "a=1/b=x/", not yet URI-encoded */
-    struct weir_parquet_writer *parquet;
-    struct weir_store_file *file;
-    char *name; /* path under the table's folder, as on disk */
-    bool named; /* the file's name is durable */
-    int32_t *sel;
-    int32_t sel_count;
-};
-
-/* A finished, not yet synced file. */
-struct finished {
-    struct weir_store_file *file;
-    struct weir_delta_add *add;
-    char *folder;
-    bool named;
-};
-
-struct weir_delta_writer {
-    struct weir_store *store;
-    char *dir;
-    char *folder;               /* in front of every partition's */
-    struct weir_schema *schema; /* under the names files have */
-    struct weir_schema *fitted; /* rows under the table's names and types; NULL: they have them */
-    int32_t *field_ids;
-    struct weir_delta_duties *duties; /* or NULL */
-    bool judged;
-    uint8_t verdict[WEIR_BATCH_ROWS_MAX];
-    struct delta_partition_column *partitions;
-    int32_t partition_count;
-    bool *excluded;
-    struct weir_parquet_writer_options parquet;
-    int32_t sorted_by[DELTA_SORTED_BY_MAX];
-    const char *codec_name;
-    int32_t stats_leaves;
-    bool *stats_skipped; /* leaves the table's list of columns leaves out; NULL: no list */
-    int32_t hidden_columns;
-    int32_t stats_chars;
-    size_t memory_bytes;
-    size_t target_bytes;
-    struct slot *slots;
-    int32_t slot_count;
-    int32_t slot_max;
-    int32_t *table; /* hash to slot index + 1; a power of two */
-    uint32_t table_mask;
-    struct weir_parquet_writer **idle;
-    int32_t idle_count;
-    struct finished *finished;
-    int32_t finished_count;
-    int32_t finished_capacity;
-    struct weir_store_file **unsynced; /* scratch of the seal */
-    int32_t unsynced_capacity;
-    struct weir_buffer key;
-    int64_t rows;
-    bool opened; /* some open file is not named yet */
-    uint32_t file_number;
-};
 
 static int no_memory(struct weir_error *err) {
     return weir_error_set(err, WEIR_E_NOMEM, "write table: out of memory");
-}
-
-/* --- making and unmaking ------------------------------------------------------------------- */
-
-static int64_t int_property(const struct weir_delta_metadata *metadata, const char *key,
-                            int64_t fallback) {
-    const char *text = weir_delta_metadata_property(metadata, key);
-    char *end;
-    long long value = text != NULL ? strtoll(text, &end, 10) : 0;
-    return text != NULL && end != text && *end == '\0' ? value : fallback;
-}
-
-static int choose_codec(struct weir_delta_writer *writer,
-                        const struct weir_delta_writer_options *options,
-                        const struct weir_delta_metadata *metadata, struct weir_error *err) {
-    enum weir_delta_codec codec = options->codec;
-    if (codec == WEIR_DELTA_CODEC_TABLE) {
-        const char *name =
-            weir_delta_metadata_property(metadata, "delta.parquet.compression.codec");
-        if (name == NULL || strcasecmp(name, "zstd") == 0) {
-            codec = WEIR_DELTA_CODEC_ZSTD;
-        } else if (strcasecmp(name, "snappy") == 0) {
-            codec = WEIR_DELTA_CODEC_SNAPPY;
-        } else if (strcasecmp(name, "uncompressed") == 0 || strcasecmp(name, "none") == 0) {
-            codec = WEIR_DELTA_CODEC_NONE;
-        } else {
-            return weir_error_set(err, WEIR_E_UNSUPPORTED,
-                                  "table property delta.parquet.compression.codec = %.30s; weir "
-                                  "writes zstd, snappy or uncompressed",
-                                  name);
-        }
-    }
-    writer->parquet.level = options->level;
-    switch (codec) {
-    case WEIR_DELTA_CODEC_SNAPPY:
-        writer->parquet.codec = WEIR_PARQUET_SNAPPY;
-        writer->codec_name = "snappy.";
-        break;
-    case WEIR_DELTA_CODEC_NONE:
-        writer->parquet.codec = WEIR_PARQUET_NONE;
-        writer->codec_name = "";
-        break;
-    default:
-        writer->parquet.codec = WEIR_PARQUET_ZSTD;
-        writer->codec_name = "zstd.";
-        break;
-    }
-    return WEIR_OK;
-}
-
-/* The caller's name for a column, which the table may have renamed. */
-static int32_t find_rows_column(const struct weir_schema *rows, const struct weir_schema *schema,
-                                const char *name) {
-    int32_t at = weir_schema_find(schema, name);
-    return at >= 0 ? at : weir_schema_find(rows, name);
-}
-
-static int choose_partitions(struct weir_delta_writer *writer, struct weir_delta_snapshot *snapshot,
-                             const struct weir_schema *rows, const struct weir_schema *schema,
-                             const struct weir_delta_partition *partitions, int32_t count,
-                             struct weir_error *err) {
-    static const char *const tail[] = {"", "_date", "_hour"};
-    for (int32_t i = 0; i < count; i++) {
-        struct delta_partition_column *column = &writer->partitions[i];
-        column->index = find_rows_column(rows, schema, partitions[i].column);
-        column->transform = partitions[i].transform;
-        if (column->index < 0) {
-            return weir_error_set(err, WEIR_E_SCHEMA, "partition_by: there is no column %s",
-                                  partitions[i].column);
-        }
-        char *name = NULL;
-        const char *own = column->transform == WEIR_DELTA_IDENTITY
-                              ? schema->fields[column->index].name
-                              : partitions[i].column;
-        if (asprintf(&name, "%s%s", own, tail[column->transform]) < 0) {
-            return no_memory(err);
-        }
-        column->name = strdup(delta_mapping_name(snapshot, name));
-        free(name);
-        if (column->name == NULL) {
-            return no_memory(err);
-        }
-        writer->partition_count++;
-        if (column->transform == WEIR_DELTA_IDENTITY) {
-            writer->excluded[column->index] = true;
-        }
-    }
-    return WEIR_OK;
-}
-
-/* The table's own partitioning, for a caller that names none. NULL when it has none, or one whose
- * values rows of this schema do not hold. */
-static struct weir_delta_partition *own_partitions(const struct weir_delta_metadata *metadata,
-                                                   const struct weir_schema *schema) {
-    struct weir_delta_partition *own = calloc((size_t)metadata->partition_count + 1, sizeof(*own));
-    for (int32_t i = 0; own != NULL && i < metadata->partition_count; i++) {
-        own[i] = (struct weir_delta_partition){metadata->partition_columns[i], WEIR_DELTA_IDENTITY};
-        if (weir_schema_find(schema, own[i].column) < 0) {
-            free(own);
-            return NULL;
-        }
-    }
-    return own;
-}
-
-/* What rows owe the table; *schema becomes what they are with what it fills in. */
-static int choose_duties(struct weir_delta_writer *writer, struct weir_delta_table *table,
-                         const struct weir_delta_writer_options *options,
-                         const struct weir_schema **schema, struct weir_error *err) {
-    if (options->as_is || options->folder != NULL) {
-        return WEIR_OK;
-    }
-    writer->judged = options->judged;
-    struct weir_schema *rows = (struct weir_schema *)(uintptr_t)*schema; /* only referenced */
-    int rc = weir_delta_duties_create(table->snapshot, rows, &writer->duties, err);
-    if (rc == WEIR_OK && writer->duties != NULL) {
-        *schema = weir_delta_duties_schema(writer->duties);
-    }
-    return rc;
-}
-
-/* Listed columns have statistics wherever they are, and clustering columns always. */
-static int choose_statistics(struct weir_delta_writer *writer, struct weir_delta_snapshot *snapshot,
-                             const struct weir_schema *schema, struct weir_error *err) {
-    const char *list =
-        weir_delta_metadata_property(weir_delta_snapshot_metadata(snapshot), DELTA_STATS_COLUMNS);
-    if (list == NULL || *list == '\0') {
-        return delta_clustering_leaves(snapshot, writer->schema, writer->excluded,
-                                       &writer->stats_leaves, err);
-    }
-    int32_t clustered = 0;
-    writer->stats_leaves = -1;
-    writer->stats_skipped = delta_stats_skipped(list, schema, writer->excluded);
-    int rc =
-        writer->stats_skipped != NULL
-            ? delta_clustering_leaves(snapshot, writer->schema, writer->excluded, &clustered, err)
-            : no_memory(err);
-    for (int32_t i = 0; i < clustered && rc == WEIR_OK; i++) {
-        writer->stats_skipped[i] = false;
-    }
-    return rc;
-}
-
-int weir_delta_writer_create(struct weir_delta_table *table, const struct weir_schema *schema,
-                             const struct weir_delta_partition *partitions, int32_t partition_count,
-                             const struct weir_delta_writer_options *options,
-                             struct weir_delta_writer **out, struct weir_error *err) {
-    static const struct weir_delta_writer_options defaults;
-    const struct weir_delta_metadata *metadata = &table->snapshot->metadata;
-    struct weir_delta_writer *writer = calloc(1, sizeof(*writer));
-    struct weir_delta_partition *own = NULL;
-    int rc = WEIR_OK;
-    options = options != NULL ? options : &defaults;
-    if (writer == NULL) {
-        return no_memory(err);
-    }
-    weir_buffer_init(&writer->key, KEY_BYTES_MAX);
-    if (options->large_groups) {
-        weir_parquet_writer_options_direct_lake(&writer->parquet);
-    } else {
-        weir_parquet_writer_options_init(&writer->parquet);
-    }
-    for (int32_t i = 0; i < options->sorted_by_count; i++) {
-        writer->sorted_by[i] = options->sorted_by[i];
-    }
-    writer->parquet.sorted_by = writer->sorted_by;
-    writer->parquet.sorted_by_count = options->sorted_by_count;
-    writer->store = table->store;
-    writer->dir = strdup(table->dir);
-    writer->folder = strdup(options->folder != NULL ? options->folder : "");
-    writer->memory_bytes = options->memory_bytes > 0 ? options->memory_bytes : MEMORY_BYTES;
-    writer->target_bytes =
-        options->target_file_bytes > 0 ? options->target_file_bytes : TARGET_BYTES;
-    writer->hidden_columns = options->hidden_columns;
-    writer->slot_max = options->open_files_max > 0 ? options->open_files_max : OPEN_FILES_MAX;
-    writer->stats_leaves = (int32_t)int_property(metadata, "delta.dataSkippingNumIndexedCols", 32);
-    writer->stats_chars =
-        (int32_t)int_property(metadata, "delta.dataSkippingStringPrefixLength", 32);
-    const struct weir_schema *rows = schema;
-    uint32_t table_size = 16;
-    while (table_size < (uint32_t)writer->slot_max * 2) {
-        table_size *= 2;
-    }
-    writer->table_mask = table_size - 1;
-    if (!options->as_is && options->folder == NULL) { /* rows of a stream */
-        rc = weir_delta_fit_schema(table->snapshot, schema, &writer->fitted, err);
-        schema = writer->fitted != NULL ? writer->fitted : schema;
-        rc = rc == WEIR_OK ? delta_table_writes(table, schema, err) : rc;
-    }
-    if (rc != WEIR_OK) {
-        goto out;
-    }
-    rc = choose_duties(writer, table, options, &schema, err);
-    if (rc != WEIR_OK) {
-        goto out;
-    }
-    if (partition_count == 0 && options->folder == NULL && metadata->partition_count > 0) {
-        own = own_partitions(metadata, schema);
-        partitions = own;
-        partition_count = own != NULL ? metadata->partition_count : 0;
-    }
-    writer->table = calloc(table_size, sizeof(*writer->table));
-    writer->slots = calloc((size_t)writer->slot_max, sizeof(*writer->slots));
-    writer->idle = calloc((size_t)writer->slot_max, sizeof(*writer->idle));
-    writer->excluded = calloc((size_t)schema->count + 1, sizeof(*writer->excluded));
-    writer->partitions = calloc((size_t)partition_count + 1, sizeof(*writer->partitions));
-    if (writer->dir == NULL || writer->folder == NULL || writer->table == NULL ||
-        writer->slots == NULL || writer->idle == NULL || writer->excluded == NULL ||
-        writer->partitions == NULL) {
-        rc = no_memory(err);
-        goto out;
-    }
-    rc = choose_codec(writer, options, metadata, err);
-    if (rc == WEIR_OK) {
-        rc = choose_partitions(writer, table->snapshot, rows, schema, partitions, partition_count,
-                               err);
-    }
-    if (rc == WEIR_OK) {
-        rc = delta_mapping_schema(table->snapshot, schema, &writer->schema, &writer->field_ids,
-                                  &writer->parquet.field_id_count, err);
-        writer->parquet.field_ids = writer->field_ids;
-    }
-    if (rc == WEIR_OK) {
-        rc = choose_statistics(writer, table->snapshot, schema, err);
-    }
-    if (rc != WEIR_OK) {
-        goto out;
-    }
-    writer->parquet.excluded = writer->excluded;
-    writer->parquet.memory_bytes = (int64_t)(writer->memory_bytes / 2);
-out:
-    free(own);
-    if (rc != WEIR_OK) {
-        weir_delta_writer_destroy(writer);
-        return rc;
-    }
-    *out = writer;
-    return WEIR_OK;
-}
-
-static void drop_file(struct weir_store_file *file) {
-    /* removing is best effort: what stays is a file no commit names */
-    if (weir_store_file_close(file, false, NULL) != WEIR_OK) {
-        return;
-    }
-}
-
-static void slot_fini(struct weir_delta_writer *writer, struct slot *slot) {
-    weir_parquet_writer_destroy(slot->parquet);
-    drop_file(slot->file);
-    for (int32_t i = 0; slot->values != NULL && i < writer->partition_count; i++) {
-        free((void *)(uintptr_t)slot->values[i].value);
-    }
-    free(slot->values);
-    free(slot->folder);
-    free(slot->name);
-    free(slot->sel);
-    weir_buffer_fini(&slot->key);
-    memset(slot, 0, sizeof(*slot));
-}
-
-void weir_delta_writer_destroy(struct weir_delta_writer *writer) {
-    if (writer == NULL) {
-        return;
-    }
-    for (int32_t i = 0; i < writer->slot_count; i++) {
-        slot_fini(writer, &writer->slots[i]);
-    }
-    for (int32_t i = 0; i < writer->idle_count; i++) {
-        weir_parquet_writer_destroy(writer->idle[i]);
-    }
-    for (int32_t i = 0; i < writer->finished_count; i++) {
-        drop_file(writer->finished[i].file);
-        free(writer->finished[i].add);
-        free(writer->finished[i].folder);
-    }
-    for (int32_t i = 0; i < writer->partition_count; i++) {
-        free(writer->partitions[i].name);
-    }
-    weir_buffer_fini(&writer->key);
-    weir_schema_unref(writer->schema);
-    weir_schema_unref(writer->fitted);
-    weir_delta_duties_destroy(writer->duties);
-    free(writer->field_ids);
-    free(writer->stats_skipped);
-    free(writer->partitions);
-    free(writer->finished);
-    free(writer->unsynced);
-    free(writer->excluded);
-    free(writer->slots);
-    free(writer->table);
-    free(writer->idle);
-    free(writer->folder);
-    free(writer->dir);
-    free(writer);
 }
 
 /* --- files --------------------------------------------------------------------------------- */
@@ -391,7 +23,8 @@ static int write_file(void *context, const void *bytes, size_t size, struct weir
     return weir_store_file_write(context, bytes, size, err);
 }
 
-static int open_file(struct weir_delta_writer *writer, struct slot *slot, struct weir_error *err) {
+static int open_file(struct weir_delta_writer *writer, struct writer_slot *slot,
+                     struct weir_error *err) {
     char uuid[DELTA_UUID_BYTES];
     char *path = NULL;
     int rc = delta_uuid(uuid, err);
@@ -439,7 +72,7 @@ static int sync_folder(struct weir_delta_writer *writer, const char *folder,
 static int name_files(struct weir_delta_writer *writer, struct weir_error *err) {
     int rc = WEIR_OK;
     for (int32_t i = 0; i < writer->slot_count && rc == WEIR_OK; i++) {
-        struct slot *slot = &writer->slots[i];
+        struct writer_slot *slot = &writer->slots[i];
         if (slot->file != NULL && !slot->named) {
             rc = sync_folder(writer, slot->folder, err);
             slot->named = rc == WEIR_OK;
@@ -449,7 +82,7 @@ static int name_files(struct weir_delta_writer *writer, struct weir_error *err) 
     return rc;
 }
 
-static int make_add(struct weir_delta_writer *writer, struct slot *slot,
+static int make_add(struct weir_delta_writer *writer, struct writer_slot *slot,
                     const struct weir_parquet_file_info *info, struct weir_delta_add **out,
                     struct weir_error *err) {
     struct weir_delta_add add;
@@ -485,13 +118,14 @@ static int make_add(struct weir_delta_writer *writer, struct slot *slot,
 
 /* Completes the slot's file and moves it to the finished ones. The Parquet writer is kept for the
  * next file, or freed when memory is what is short. */
-static int finish_file(struct weir_delta_writer *writer, struct slot *slot, bool free_memory,
+static int finish_file(struct weir_delta_writer *writer, struct writer_slot *slot, bool free_memory,
                        struct weir_error *err) {
     struct weir_parquet_file_info info;
-    struct finished done = {.named = slot->named};
+    struct writer_finished done = {.named = slot->named};
     if (writer->finished_count == writer->finished_capacity) {
         int32_t capacity = writer->finished_capacity > 0 ? writer->finished_capacity * 2 : 16;
-        struct finished *finished = realloc(writer->finished, (size_t)capacity * sizeof(*finished));
+        struct writer_finished *finished =
+            realloc(writer->finished, (size_t)capacity * sizeof(*finished));
         if (finished == NULL) {
             return no_memory(err);
         }
@@ -525,7 +159,7 @@ static int finish_file(struct weir_delta_writer *writer, struct slot *slot, bool
 }
 
 /* Syncs and closes one finished file ahead of the seal, so that rolled files hold no descriptor. */
-static int settle(struct finished *done, struct weir_error *err) {
+static int settle(struct writer_finished *done, struct weir_error *err) {
     if (done->file == NULL) {
         return WEIR_OK;
     }
@@ -538,7 +172,7 @@ static int settle(struct finished *done, struct weir_error *err) {
     return weir_store_file_close(file, true, err);
 }
 
-static int roll(struct weir_delta_writer *writer, struct slot *slot, bool free_memory,
+static int roll(struct weir_delta_writer *writer, struct writer_slot *slot, bool free_memory,
                 struct weir_error *err) {
     int rc = finish_file(writer, slot, free_memory, err);
     return rc == WEIR_OK ? settle(&writer->finished[writer->finished_count - 1], err) : rc;
@@ -565,11 +199,11 @@ static int keep_budget(struct weir_delta_writer *writer, struct weir_error *err)
             weir_parquet_writer_destroy(writer->idle[--writer->idle_count]);
             continue;
         }
-        struct slot *largest = NULL;
+        struct writer_slot *largest = NULL;
         int64_t most = 0;
         int32_t open = 0;
         for (int32_t i = 0; i < writer->slot_count; i++) {
-            struct slot *slot = &writer->slots[i];
+            struct writer_slot *slot = &writer->slots[i];
             if (slot->file != NULL) {
                 int64_t bytes = weir_parquet_writer_memory(slot->parquet);
                 open++;
@@ -596,7 +230,7 @@ static int keep_budget(struct weir_delta_writer *writer, struct weir_error *err)
 static int clear_slots(struct weir_delta_writer *writer, bool settle_now, struct weir_error *err) {
     int rc = WEIR_OK;
     for (int32_t i = 0; i < writer->slot_count && rc == WEIR_OK; i++) {
-        struct slot *slot = &writer->slots[i];
+        struct writer_slot *slot = &writer->slots[i];
         if (slot->file != NULL) {
             rc =
                 settle_now ? roll(writer, slot, false, err) : finish_file(writer, slot, false, err);
@@ -606,21 +240,21 @@ static int clear_slots(struct weir_delta_writer *writer, bool settle_now, struct
         return rc;
     }
     for (int32_t i = 0; i < writer->slot_count; i++) {
-        slot_fini(writer, &writer->slots[i]);
+        writer_slot_fini(writer, &writer->slots[i]);
     }
     writer->slot_count = 0;
     memset(writer->table, 0, ((size_t)writer->table_mask + 1) * sizeof(*writer->table));
     return WEIR_OK;
 }
 
-static int fill_slot(struct weir_delta_writer *writer, struct slot *slot,
+static int fill_slot(struct weir_delta_writer *writer, struct writer_slot *slot,
                      const struct weir_batch *batch, int32_t row, struct weir_error *err) {
     struct weir_buffer folder;
     struct weir_buffer text;
     weir_buffer_init(&folder, 1u << 20);
-    weir_buffer_init(&text, KEY_BYTES_MAX);
+    weir_buffer_init(&text, WRITER_KEY_BYTES_MAX);
     int rc = WEIR_OK;
-    weir_buffer_init(&slot->key, KEY_BYTES_MAX);
+    weir_buffer_init(&slot->key, WRITER_KEY_BYTES_MAX);
     slot->values = calloc((size_t)writer->partition_count + 1, sizeof(*slot->values));
     slot->sel = malloc(WEIR_BATCH_ROWS_MAX * sizeof(*slot->sel));
     if (slot->values == NULL || slot->sel == NULL ||
@@ -653,14 +287,15 @@ static int fill_slot(struct weir_delta_writer *writer, struct slot *slot,
 
 /* The slot of the key in writer->key, made from this row when new. NULL with *rc set on error, or
  * with *rc == WEIR_E_LIMIT when no slot is left. */
-static struct slot *find_slot(struct weir_delta_writer *writer, const struct weir_batch *batch,
-                              int32_t row, struct weir_error *err, int *rc) {
+static struct writer_slot *find_slot(struct weir_delta_writer *writer,
+                                     const struct weir_batch *batch, int32_t row,
+                                     struct weir_error *err, int *rc) {
     const struct weir_buffer *key = &writer->key;
     uint64_t hash = XXH64(key->size > 0 ? (const void *)key->data : "", key->size, 0);
     uint32_t at = (uint32_t)hash & writer->table_mask;
     *rc = WEIR_OK;
     for (; writer->table[at] != 0; at = (at + 1) & writer->table_mask) {
-        struct slot *slot = &writer->slots[writer->table[at] - 1];
+        struct writer_slot *slot = &writer->slots[writer->table[at] - 1];
         if (slot->hash == hash && slot->key.size == key->size &&
             (key->size == 0 || memcmp(slot->key.data, key->data, key->size) == 0)) {
             return slot;
@@ -670,14 +305,14 @@ static struct slot *find_slot(struct weir_delta_writer *writer, const struct wei
         *rc = WEIR_E_LIMIT;
         return NULL;
     }
-    struct slot *slot = &writer->slots[writer->slot_count++];
+    struct writer_slot *slot = &writer->slots[writer->slot_count++];
     slot->hash = hash;
     *rc = fill_slot(writer, slot, batch, row, err);
     writer->table[at] = writer->slot_count;
     return *rc == WEIR_OK ? slot : NULL;
 }
 
-static int append_slot(struct weir_delta_writer *writer, struct slot *slot,
+static int append_slot(struct weir_delta_writer *writer, struct writer_slot *slot,
                        const struct weir_batch *batch, const int32_t *sel, int32_t count,
                        struct weir_error *err) {
     int rc = slot->file == NULL ? open_file(writer, slot, err) : WEIR_OK;
@@ -695,7 +330,7 @@ static int flush_selections(struct weir_delta_writer *writer, const struct weir_
                             struct weir_error *err) {
     int rc = WEIR_OK;
     for (int32_t i = 0; i < writer->slot_count && rc == WEIR_OK; i++) {
-        struct slot *slot = &writer->slots[i];
+        struct writer_slot *slot = &writer->slots[i];
         if (slot->sel_count > 0) {
             rc = append_slot(writer, slot, batch, slot->sel, slot->sel_count, err);
             slot->sel_count = 0;
@@ -706,7 +341,7 @@ static int flush_selections(struct weir_delta_writer *writer, const struct weir_
 
 static int split(struct weir_delta_writer *writer, const struct weir_batch *batch,
                  const int32_t *sel, int32_t count, struct weir_error *err) {
-    struct slot *last = NULL;
+    struct writer_slot *last = NULL;
     int rc = WEIR_OK;
     for (int32_t i = 0; i < count; i++) {
         int32_t row = sel != NULL ? sel[i] : i;
@@ -751,7 +386,7 @@ static int append_rows(struct weir_delta_writer *writer, struct weir_batch *batc
         rc = split(writer, batch, sel, count, err);
     } else {
         weir_buffer_clear(&writer->key);
-        struct slot *slot = find_slot(writer, batch, 0, err, &rc);
+        struct writer_slot *slot = find_slot(writer, batch, 0, err, &rc);
         rc = slot != NULL ? append_slot(writer, slot, batch, sel, count, err) : rc;
     }
     if (rc == WEIR_OK) {
@@ -815,12 +450,12 @@ int weir_delta_writer_end_group(struct weir_delta_writer *writer, struct weir_er
 static int sync_folders(struct weir_delta_writer *writer, struct weir_error *err) {
     int rc = WEIR_OK;
     for (int32_t i = 0; i < writer->finished_count && rc == WEIR_OK; i++) {
-        struct finished *done = &writer->finished[i];
+        struct writer_finished *done = &writer->finished[i];
         if (!done->named) {
             rc = sync_folder(writer, done->folder, err);
         }
         for (int32_t j = i; j < writer->finished_count && rc == WEIR_OK; j++) {
-            struct finished *other = &writer->finished[j];
+            struct writer_finished *other = &writer->finished[j];
             other->named = other->named || strcmp(other->folder, done->folder) == 0;
         }
     }
