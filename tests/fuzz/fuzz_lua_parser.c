@@ -4,6 +4,7 @@
  * fuzz:
  *   runtime/script/lexer.c
  *   runtime/script/parser.c
+ *   runtime/script/parser_expr.c
  *   runtime/script/instrument.c */
 #include <stdlib.h>
 
