@@ -229,6 +229,21 @@ static int32_t find_column(const struct avro_type *reader, const struct avro_typ
     return same;
 }
 
+/* Columns of a registry's newest schema have no defaults inside structs, but that schema has. Those
+ * that read alike in Avro and in JSON are taken from it. */
+static int take_default(struct json_field *f, const struct avro_field *reader,
+                        struct weir_error *err) {
+    const char *json = reader != NULL ? reader->default_json : NULL;
+    uint8_t type = f->field->type;
+    bool alike = type == WEIR_TYPE_BOOL || type == WEIR_TYPE_STRING ||
+                 (type >= WEIR_TYPE_INT8 && type <= WEIR_TYPE_DOUBLE);
+    bool nothing = json != NULL && ((type == WEIR_TYPE_LIST && strcmp(json, "[]") == 0) ||
+                                    (type == WEIR_TYPE_MAP && strcmp(json, "{}") == 0));
+    return json != NULL && strcmp(json, "null") != 0 && (alike || nothing)
+               ? json_field_default(f, json, err)
+               : WEIR_OK;
+}
+
 static int resolve_record(struct compiler *c, const struct avro_type *writer,
                           const struct avro_type *reader, struct json_record *columns,
                           struct avro_node *out, int depth) {
@@ -263,9 +278,10 @@ static int resolve_record(struct compiler *c, const struct avro_type *writer,
         }
     }
     for (int32_t i = 0; rc == WEIR_OK && i < columns->count; i++) {
-        const struct json_field *f = &columns->fields[i];
-        if ((out->absent[i / 64] >> (i % 64) & 1) != 0 && f->default_.text == NULL &&
-            !f->field->nullable) {
+        struct json_field *f = &columns->fields[i];
+        bool absent = (out->absent[i / 64] >> (i % 64) & 1) != 0;
+        rc = absent ? take_default(f, field_of(reader, f->field->name), c->err) : WEIR_OK;
+        if (rc == WEIR_OK && absent && f->default_.text == NULL && !f->field->nullable) {
             rc = weir_error_set(c->err, WEIR_E_SCHEMA,
                                 "field \"%s\": the writer has none, and the schema here gives no "
                                 "default",

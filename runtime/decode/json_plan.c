@@ -20,9 +20,8 @@ static int out_of_memory(struct weir_error *err) {
     return weir_error_set(err, WEIR_E_NOMEM, "json decoder: out of memory");
 }
 
-static int init_default(struct json_field *f, struct weir_error *err) {
-    const char *json = f->field->default_json;
-    if (json == NULL) {
+int json_field_default(struct json_field *f, const char *json, struct weir_error *err) {
+    if (json == NULL || f->default_.text != NULL) {
         return WEIR_OK;
     }
     size_t length = strlen(json);
@@ -122,7 +121,7 @@ static int init_field(struct json_field *f, const struct weir_field *field,
     init_times(f);
     int rc = init_match(f, err);
     if (rc == WEIR_OK) {
-        rc = init_default(f, err);
+        rc = json_field_default(f, f->field->default_json, err);
     }
     if (rc == WEIR_OK && field->type == WEIR_TYPE_STRUCT) {
         f->record = calloc(1, sizeof(*f->record));

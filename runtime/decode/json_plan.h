@@ -41,5 +41,8 @@ int json_record_init(struct json_record *record, const struct weir_field *fields
                      const struct weir_avsc_hint *hints, int32_t count,
                      struct weir_error *err) WEIR_MUST_CHECK;
 void json_record_fini(struct json_record *record);
+/* The field's default from now on, where it has none yet; `json` NULL: none. */
+int json_field_default(struct json_field *f, const char *json,
+                       struct weir_error *err) WEIR_MUST_CHECK;
 /* Index of the field with that name (unescaped), or -1. */
 int32_t json_record_find(const struct json_record *record, const uint8_t *name, size_t length);

@@ -273,9 +273,11 @@ def test_writers_that_differ_are_resolved_as_fastavro_does(project, kafka, topic
 
 
 @pytest.mark.parametrize("reader", ["file", "newest"])
-def test_a_name_goes_before_an_alias_and_aliases_reach_into_structs(project, kafka, topic, registry, reader):
+def test_a_name_goes_before_an_alias_and_aliases_and_defaults_reach_into_structs(project, kafka, topic, registry, reader):
     def place(name, **more):
-        return {"type": "record", "name": "place", "fields": [{"name": name, "type": "string", **more}, {"name": "n", "type": "int"}]}
+        added = [{"name": "kind", "type": "string", "default": "gate"}, {"name": "size", "type": ["int", "null"], "default": 7}, {"name": "tags", "type": {"type": "array", "items": "string"}, "default": []},
+                 {"name": "on", "type": "boolean", "default": True}, {"name": "share", "type": "double", "default": 0.5}]
+        return {"type": "record", "name": "place", "fields": [{"name": name, "type": "string", **more}, {"name": "n", "type": "int"}, *(added if more else [])]}
     newest = {"type": "record", "name": "sale", "fields": [
         {"name": "store", "type": "string", "aliases": ["shop", "till"]}, {"name": "at", "type": {"type": "array", "items": place("town", aliases=["city"])}}]}
     writers = [
@@ -288,7 +290,7 @@ def test_a_name_goes_before_an_alias_and_aliases_reach_into_structs(project, kaf
     for number, (schema, datum) in enumerate(zip(writers, data)):
         registry.add(number + 1, schema)
         wanted.append(fastavro.schemaless_reader(io.BytesIO(body(schema, datum)), fastavro.parse_schema(schema), fastavro.parse_schema(newest)))
-    assert [row["at"][0]["town"] for row in wanted] == ["Bern", "Genf"] and wanted[1]["store"] == "that"
+    assert [row["at"][0]["town"] for row in wanted] == ["Bern", "Genf"] and wanted[1]["store"] == "that" and wanted[0]["at"][1]["size"] == 7
     wanted[0]["store"] = "this"  # fastavro takes whichever the writer has last
     kafka.produce(topic, [message(number + 1, schema, datum) for number, (schema, datum) in enumerate(zip(writers, data))])
     run(project, kafka, topic, f'registry = "{registry.url}"' + (', schema = "schemas/sale.avsc"' if reader == "file" else ""))
