@@ -124,7 +124,7 @@ static int make_tables(struct weir_aggregate *aggregate, const struct weir_aggre
     /* What waits to leave is looked for among the keys in memory. */
     bool once =
         config->every_us == 0 && config->gap_us == 0 && config->rows == 0 && !config->updates;
-    bool plain = (config->unwindowed || once) && !aggregate->measures.has_parts && !config->delays;
+    bool plain = (config->unwindowed || once) && !config->delays;
     if (!aggregate->measures.has_members) {
         return config->disk != NULL && plain ? aggregate_disk_allow(aggregate, config, err)
                                              : WEIR_OK;

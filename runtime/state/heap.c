@@ -55,6 +55,7 @@ void *weir_heap_take(struct weir_heap *heap, size_t size) {
     void *part = heap->free_lists[number];
     if (part != NULL) {
         memcpy(&heap->free_lists[number], part, sizeof part);
+        heap->idle_bytes -= class_bytes(number);
         return part;
     }
     size_t bytes = class_bytes(number);
@@ -88,4 +89,5 @@ void weir_heap_give(struct weir_heap *heap, void *part, size_t size) {
     int number = class_of(size);
     memcpy(part, &heap->free_lists[number], sizeof part);
     heap->free_lists[number] = part;
+    heap->idle_bytes += class_bytes(number);
 }

@@ -17,6 +17,7 @@ struct weir_heap {
     uint8_t *fill;
     size_t fill_bytes;
     size_t reserved_bytes; /* blocks and large parts */
+    size_t idle_bytes;     /* of blocks: parts given back and not taken again yet */
 };
 
 void weir_heap_init(struct weir_heap *heap);

@@ -352,9 +352,17 @@ static int limit_error(const struct weir_table *table, struct weir_error *err) {
                           table->max_bytes, table->option);
 }
 
+/* What the keys of one batch may hold, however small the budget. */
+#define A_BATCH_BYTES ((size_t)16 << 20)
+
 int weir_table_check_room(const struct weir_table *table, size_t extra, struct weir_error *err) {
     size_t used = weir_table_bytes(table);
-    if (used > table->max_bytes || extra > table->max_bytes - used) {
+    size_t most = table->max_bytes;
+    if (table->cold != NULL) { /* a budget: room is made between batches, of what may go */
+        used -= table->heap.idle_bytes;
+        most += most < SIZE_MAX / 4 ? most + A_BATCH_BYTES : 0;
+    }
+    if (used > most || extra > most - used) {
         return limit_error(table, err);
     }
     return WEIR_OK;

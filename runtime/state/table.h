@@ -178,7 +178,7 @@ struct weir_table_disk {
     struct weir_signal *signal; /* raised when keys asked for are in; or NULL */
     struct weir_table_owner owner;
 };
-/* Of a table without codec: max_bytes is a budget from now on, not a cap. Before the first key. */
+/* max_bytes is a budget from now on, not a cap. Before the first key. */
 int weir_table_allow_disk(struct weir_table *table, const struct weir_table_disk *disk,
                           struct weir_error *err) WEIR_MUST_CHECK;
 /* Keys keys[offsets[i] .. offsets[i + 1]) are needed next. *waits: some are not in memory, and none

@@ -13,7 +13,8 @@ enum {
     LOOK_SLOTS = 32768, /* a call */
     SEQUENCE_BYTES = 8,
     PREFETCH_AHEAD = 16,
-    SPILL_BYTES_MAX = 256 << 20
+    SPILL_BYTES_MAX = 256 << 20,
+    VALUE_BYTES_MAX = 256 << 20
 };
 #define STORE_BYTES_MAX ((size_t)64 << 20)
 #define STORE_BYTES_MIN ((size_t)2 << 20)
@@ -21,7 +22,8 @@ enum {
 struct table_cold {
     struct weir_cold_keys *keys;
     struct weir_table_owner owner;
-    uint32_t hand; /* slot looked at next */
+    uint32_t hand;            /* slot looked at next */
+    struct weir_buffer value; /* of one slot, as its image has it */
     /* a dump under way */
     enum { DUMP_NONE, DUMP_GOES_ON, DUMP_LOST } dump; /* lost: nobody went on with it */
     uint64_t dumped;                                  /* slots below it are in the dump */
@@ -30,7 +32,7 @@ struct table_cold {
 
 int weir_table_allow_disk(struct weir_table *table, const struct weir_table_disk *disk,
                           struct weir_error *err) {
-    if (table->codec != NULL || table->max_bytes == SIZE_MAX) {
+    if (table->max_bytes == SIZE_MAX) {
         return weir_error_set(err, WEIR_E_BUG, "%s: such state does not go to disk", table->name);
     }
     struct table_cold *cold = calloc(1, sizeof(*cold));
@@ -48,6 +50,7 @@ int weir_table_allow_disk(struct weir_table *table, const struct weir_table_disk
     }
     cold->owner = disk->owner;
     cold->hand = 1;
+    weir_buffer_init(&cold->value, VALUE_BYTES_MAX);
     weir_buffer_init(&cold->spilled, SPILL_BYTES_MAX);
     table->cold = cold;
     return WEIR_OK;
@@ -56,6 +59,7 @@ int weir_table_allow_disk(struct weir_table *table, const struct weir_table_disk
 void table_cold_destroy(struct weir_table *table) {
     if (table->cold != NULL) {
         weir_cold_keys_destroy(table->cold->keys);
+        weir_buffer_fini(&table->cold->value);
         weir_buffer_fini(&table->cold->spilled);
         free(table->cold);
     }
@@ -85,9 +89,22 @@ static int evict(struct weir_table *table, struct weir_slot *slot, struct weir_e
         }
     }
     const struct weir_cold_key key = {slot->hash, weir_slot_key(table, slot), slot->key_bytes};
+    const void *value = weir_slot_value(table, slot);
+    size_t size = table->value_bytes;
     bool taken;
-    int rc = weir_cold_keys_put(cold->keys, &key, &slot->sequence, SEQUENCE_BYTES,
-                                weir_slot_value(table, slot), table->value_bytes, &taken, err);
+    int rc = WEIR_OK;
+    if (table->codec != NULL) {
+        weir_buffer_clear(&cold->value);
+        rc = table->codec->encode(table->codec_context, value, &cold->value);
+        if (rc != WEIR_OK) {
+            return weir_error_set(err, rc, "%s: no memory for a value that goes to disk",
+                                  table->name);
+        }
+        value = cold->value.data;
+        size = cold->value.size;
+    }
+    rc = weir_cold_keys_put(cold->keys, &key, &slot->sequence, SEQUENCE_BYTES, value,
+                            (uint32_t)size, &taken, err);
     if (rc == WEIR_OK && taken) {
         rc = cold->owner.leaves != NULL ? cold->owner.leaves(cold->owner.context, slot,
                                                              weir_cold_keys_run(cold->keys), err)
@@ -97,18 +114,28 @@ static int evict(struct weir_table *table, struct weir_slot *slot, struct weir_e
     return rc;
 }
 
-/* Slots that may be had without passing the budget. */
+/* A key with the parts of its value, on average. */
+static size_t bytes_a_key(const struct weir_table *table) {
+    size_t parts = table->heap.reserved_bytes - table->heap.idle_bytes;
+    return table->view.slot_bytes + (table->keys > 0 ? parts / table->keys : 0);
+}
+
+/* Keys that may come without passing the budget. */
 static uint64_t free_slots(const struct weir_table *table) {
     size_t budget = table->max_bytes - table->max_bytes / 16;
     size_t store = weir_cold_keys_bytes(table->cold->keys);
     budget = budget > store * 2 ? budget - store : budget / 2;
     size_t used = weir_table_bytes(table);
     uint64_t free = table->slots - table->keys;
+    if (table->codec != NULL) { /* a slot that is free has no parts yet */
+        size_t idle = table->heap.idle_bytes + free * table->view.slot_bytes;
+        return used < budget + idle ? (budget + idle - used) / bytes_a_key(table) : 0;
+    }
     return used < budget ? free + (budget - used) / table->view.slot_bytes : free;
 }
 
 static uint64_t spare_slots(const struct weir_table *table) {
-    uint64_t most = table->max_bytes / table->view.slot_bytes / 8;
+    uint64_t most = table->max_bytes / bytes_a_key(table) / 8;
     return most < SPARE_SLOTS ? most : SPARE_SLOTS;
 }
 
@@ -203,7 +230,8 @@ int weir_table_need(struct weir_table *table, const uint8_t *keys, const uint32_
 static int install(void *context, const struct weir_cold_record *record, struct weir_error *err) {
     struct weir_table *table = context;
     uint64_t hash = weir_table_hash(table, record->key, record->key_size);
-    if (record->value_size != SEQUENCE_BYTES + table->value_bytes) {
+    if (record->value_size < SEQUENCE_BYTES ||
+        (table->codec == NULL && record->value_size != SEQUENCE_BYTES + table->value_bytes)) {
         return weir_error_set(err, WEIR_E_CORRUPT, "%s: a key on disk is damaged", table->name);
     }
     struct weir_slot *slot = weir_table_create_slot(table, hash, record->key, record->key_size);
@@ -212,7 +240,16 @@ static int install(void *context, const struct weir_cold_record *record, struct 
                               table->name);
     }
     memcpy(&slot->sequence, record->value, SEQUENCE_BYTES);
-    memcpy(weir_slot_value(table, slot), record->value + SEQUENCE_BYTES, table->value_bytes);
+    const uint8_t *value = record->value + SEQUENCE_BYTES;
+    if (table->codec == NULL) {
+        memcpy(weir_slot_value(table, slot), value, table->value_bytes);
+    } else {
+        int rc = table->codec->decode(table->codec_context, weir_slot_value(table, slot), value,
+                                      record->value_size - SEQUENCE_BYTES, err);
+        if (rc != WEIR_OK) {
+            return weir_error_wrap(err, "%s", table->name);
+        }
+    }
     const struct weir_table_owner *owner = &table->cold->owner;
     return owner->comes != NULL ? owner->comes(owner->context, slot, err) : WEIR_OK;
 }

@@ -7,6 +7,7 @@ import time
 
 import lake
 import language
+import pytest
 
 COLUMNS = {"k": "long!", "v": "long!"}
 PIPELINE = """return pipeline "p" {
@@ -67,6 +68,23 @@ def test_killed_again_and_again_it_goes_on_from_records_and_snapshots(project):
         process.communicate(timeout=60)
     project.run("pipelines/p.lua")
     assert result(project) == expected
+
+
+@pytest.mark.parametrize("window", ['window = tumbling { size = "36500d" }, time = { field = "_ingested_at", out_of_order = "1h" },', ""], ids=["windowed", "for ever"])
+def test_measures_with_parts_of_their_own_come_back_whole(new_project, window):
+    """Texts, collected values and sketches go with their slots."""
+    made = []
+    for memory in ("1MB", "1GB"):
+        project = new_project(memory)
+        write(project, 60000, memory=memory)
+        project.write("rules/sum.lua", """return model "gold.sum" { from = "bronze.row", by = { "k" }, """ + window + """ into = delta { mode = "%s" },
+          measures = { n = count(), half = median "v", all = collect "v", some = approx_distinct "v" } }""" % ("append" if window else "merge"))
+        project.run("pipelines/p.lua")
+        rows = {row["k"]: row for row in lake.by_deltalake(project.root / "lake/gold/sum").to_pylist()}
+        made.append({k: (row["n"], row["half"], row["all"], row["some"]) for k, row in rows.items()})
+        assert (project.root / "lake/_weir/p/ledger/cold").exists() == (memory == "1MB")
+    assert sum(n for n, *_ in made[0].values()) == 60000
+    assert made[0] == made[1]
 
 
 def test_rows_are_taken_back_from_keys_on_disk(project):
