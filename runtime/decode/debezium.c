@@ -627,6 +627,9 @@ static int read_one(void *decoder, const uint8_t *block, struct weir_frame *fram
     json_keys_clear(&r->keys);
     weir_buffer_clear(&r->rescued);
     rc = read_event(d, builder->columns, &ignored);
+    if (rc == WEIR_E_DATA && d->avro != NULL) {
+        debezium_avro_name(d->avro);
+    }
     if (rc == WEIR_E_DATA) { /* positions of Avro are of the text, not of the message */
         *fault =
             (struct decode_fault){r->path, r->reason, d->avro != NULL ? -1 : (int64_t)r->error_at};

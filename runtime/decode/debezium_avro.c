@@ -122,3 +122,7 @@ int debezium_avro_text(struct debezium_avro *avro, const uint8_t *block,
     *forms = writer->own;
     return rc;
 }
+
+void debezium_avro_name(struct debezium_avro *avro) {
+    avro_writers_name(avro->writers.last, avro->reader);
+}

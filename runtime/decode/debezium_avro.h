@@ -19,3 +19,5 @@ void debezium_avro_destroy(struct debezium_avro *avro);
 int debezium_avro_text(struct debezium_avro *avro, const uint8_t *block,
                        const struct weir_frame *frame, const uint8_t **text, size_t *size,
                        const struct debezium_field **forms) WEIR_MUST_CHECK;
+/* The reader's reason why the event taken last is no row, with whose schema it is by. */
+void debezium_avro_name(struct debezium_avro *avro);

@@ -137,6 +137,7 @@ def test_what_cannot_be_read_is_refused_by_name(project, kafka, registry):
                             ["9223372036825200000 is infinity", "2146033979 is infinity", "ends elsewhere", "ends elsewhere",
                              "not a message of a schema registry", "schema id 65535, first at offset 6"], strict=True):
         assert wanted in text, (text, wanted)
+    assert all("(schema id 1, first at offset 0)" in text for text in reasons[:2]), reasons
 
 
 def test_a_truncate_among_rows_of_several_partitions_is_refused(project, kafka, registry):
