@@ -241,7 +241,7 @@ def test_a_second_run_on_the_same_ledger_is_refused_and_names_the_first(shop):
     assert first.returncode == 0, errors
 
 
-def wait_until(condition, seconds=30):
+def wait_until(condition, seconds=90):
     """Polls, since the condition lies in another process; fails with the condition unmet."""
     end = time.monotonic() + seconds
     while True:

@@ -3,10 +3,10 @@
 import datetime
 import json
 import signal
-import time
 
 import pytest
 from language import World, assert_refused, moment, place
+from test_cli import wait_until
 
 COLUMNS = {"id": "long!", "n": "int", "at": "timestamp"}
 PIPELINE = """return pipeline "p" {
@@ -133,23 +133,16 @@ def test_after_a_kill_every_row_is_there_once(project, fault):
     assert sorted(made.rows("silver.x", "id")) == sorted(each["id"] for rows in files.values() for each in rows)
 
 
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.02)
-
-
 def test_followed_files_grow_and_leave_time_when_they_are_still(project):
     made = world(project, {"a.jsonl": day(0, rows=5), "b.jsonl": day(100, rows=5)}, 'partitions = "file", open = 2, settle = "100ms"')
     with project.start("run", "pipelines/p.lua", "--no-reload") as process:
-        wait_for(lambda: made.exists("silver.x") and len(made.rows("silver.x", "id")) == 10)
+        wait_until(lambda: made.exists("silver.x") and len(made.rows("silver.x", "id")) == 10)
         with (project.root / "landing/a.jsonl").open("a") as file:  # b is still: it does not hold back what a brings
             for each in day(10, step=60, rows=10):
                 file.write(json.dumps(each) + "\n")
-        wait_for(lambda: made.exists("gold.m") and moment("10:06:00") in made.rows("gold.m", "window_start"))
+        wait_until(lambda: made.exists("gold.m") and moment("10:06:00") in made.rows("gold.m", "window_start"))
         made.feed(day(200, rows=3), "c.jsonl")  # both places are taken: a still file gives way
-        wait_for(lambda: len(made.rows("silver.x", "id")) == 23)
+        wait_until(lambda: len(made.rows("silver.x", "id")) == 23)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     made.feed(day(300, rows=4), "d.jsonl")
