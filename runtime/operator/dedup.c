@@ -278,8 +278,8 @@ static int show_key(void *owner, const struct weir_show_entry *entry, struct wei
 }
 
 void weir_dedup_show(struct weir_dedup *dedup, struct weir_show *show) {
-    *show =
-        (struct weir_show){weir_dedup_cell(dedup), "keys seen, as fingerprints", dedup, show_key};
+    *show = (struct weir_show){weir_dedup_cell(dedup), "keys seen, as fingerprints", dedup,
+                               show_key, false};
 }
 
 struct weir_schema *weir_dedup_schema(const struct weir_dedup *dedup) {

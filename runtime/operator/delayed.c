@@ -9,6 +9,7 @@ struct wait { /* behind the value in a slot */
     int64_t time_us;
     int64_t clock_us;
 };
+_Static_assert(sizeof(struct wait) == WEIR_DELAYED_HEAD, "images begin with it");
 
 struct weir_delayed {
     struct weir_measures *measures;

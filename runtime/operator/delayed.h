@@ -6,6 +6,10 @@
  * images it. */
 #include "operator/aggregate_private.h"
 
+enum {
+    WEIR_DELAYED_HEAD = 16
+}; /* of an image: when its event time and the clock were; the value follows */
+
 struct weir_delayed;
 
 struct weir_delayed *weir_delayed_create(struct weir_aggregate *aggregate,

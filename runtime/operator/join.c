@@ -538,5 +538,5 @@ void weir_join_show(struct weir_join *join, int side, struct weir_show *show) {
     *show = (struct weir_show){weir_join_cell(join, side),
                                side == WEIR_LEFT ? "left rows that may meet others"
                                                  : "right rows that may meet others",
-                               &join->sides[side], show_row};
+                               &join->sides[side], show_row, false};
 }

@@ -158,7 +158,8 @@ bool weir_measure_retracts(const struct weir_measure *measure) {
 
 static int make_member_key(struct weir_measure_cell *cell, struct weir_error *err) {
     const struct weir_measure *measure = &cell->measure;
-    struct weir_field field = {.name = NULL,
+    char name[] = "value"; /* as it is shown */
+    struct weir_field field = {.name = name,
                                .type = measure->type,
                                .precision = measure->precision,
                                .scale = measure->scale};

@@ -459,7 +459,7 @@ void weir_regular_show(struct weir_regular *r, int side, struct weir_show *show)
     *show =
         (struct weir_show){weir_regular_cell(r, side),
                            side == WEIR_LEFT ? "left rows of the join" : "right rows of the join",
-                           &r->sides[side], show_row};
+                           &r->sides[side], show_row, false};
 }
 
 struct weir_cell *weir_regular_cell(struct weir_regular *r, int side) {

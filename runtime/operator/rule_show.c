@@ -201,9 +201,11 @@ int32_t weir_rule_state_shows(struct weir_rule_state *state, const struct weir_k
         return 0;
     }
     state->whole = whole;
-    shows[0] = (struct weir_show){weir_table_cell(state->table), "state by key", state, show_state};
-    shows[1] = (struct weir_show){weir_table_cell(state->timer_table), "timers", state, show_timer};
+    shows[0] =
+        (struct weir_show){weir_table_cell(state->table), "state by key", state, show_state, false};
+    shows[1] =
+        (struct weir_show){weir_table_cell(state->timer_table), "timers", state, show_timer, false};
     shows[2] = (struct weir_show){weir_table_cell(state->row_table),
-                                  "rows that wait for the watermark", state, show_row};
+                                  "rows that wait for the watermark", state, show_row, false};
     return 3;
 }

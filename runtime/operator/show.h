@@ -34,6 +34,8 @@ struct weir_show { /* how a cell is shown */
     const char *what; /* a phrase for lists of cells */
     void *owner;
     weir_show_take *take;
+    bool detail; /* not shown with the rest of its declaration, only when asked for by name or with
+                    everything */
 };
 
 void weir_shown_init(struct weir_shown *shown, struct weir_pool *pool);

@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include "operator/counted.h"
+#include "operator/delayed.h"
 #include "operator/hopping.h"
+#include "operator/members.h"
 #include "operator/session.h"
 #include "operator/show.h"
 
@@ -85,6 +87,71 @@ static int show_group(void *owner, const struct weir_show_entry *entry, struct w
     return rc;
 }
 
+/* A value of an exact distinct, or one an extreme may fall back to, and how many rows have it. */
+static int show_member(void *owner, const struct weir_show_entry *entry, struct weir_shown *out,
+                       struct weir_error *err) {
+    const struct weir_aggregate *aggregate = owner;
+    uint64_t group;
+    uint16_t m;
+    int64_t rows = 1;
+    if (entry->key_bytes < MEMBER_BYTES) {
+        return weir_error_set(err, WEIR_E_CORRUPT, "a value of a measure does not parse");
+    }
+    memcpy(&group, entry->key, sizeof group);
+    memcpy(&m, entry->key + sizeof group, sizeof m);
+    if (m >= aggregate->measures.count || aggregate->measures.cells[m].member_key == NULL) {
+        return weir_error_set(err, WEIR_E_CORRUPT, "there is no measure %d", m);
+    }
+    if (entry->value_bytes == sizeof rows) {
+        memcpy(&rows, entry->value, sizeof rows);
+    }
+    const struct weir_measure_cell *cell = &aggregate->measures.cells[m];
+    int rc = weir_shown_int(&out->key, "_group", (int64_t)group);
+    rc = rc == WEIR_OK ? weir_shown_text(&out->key, "_measure", cell->measure.name,
+                                         strlen(cell->measure.name))
+                       : rc;
+    rc = rc == WEIR_OK ? weir_shown_key(out, cell->member_key, entry->key + MEMBER_BYTES,
+                                        entry->key_bytes - MEMBER_BYTES, &out->key, err)
+                       : rc;
+    return rc == WEIR_OK ? weir_shown_int(&out->value, "rows", rows) : rc;
+}
+
+/* A group as its readers know it, while its change waits. */
+static int show_told(void *owner, const struct weir_show_entry *entry, struct weir_shown *out,
+                     struct weir_error *err) {
+    struct weir_show_entry told = *entry;
+    int64_t time_us;
+    if (entry->value_bytes < WEIR_DELAYED_HEAD) {
+        return weir_error_set(err, WEIR_E_CORRUPT, "a change that waits does not parse");
+    }
+    memcpy(&time_us, entry->value, sizeof time_us);
+    told.value += WEIR_DELAYED_HEAD;
+    told.value_bytes -= WEIR_DELAYED_HEAD;
+    int rc = show_group(owner, &told, out, err);
+    return rc == WEIR_OK && out->value.size > 0 ? weir_shown_time(&out->value, "_changed", time_us)
+                                                : rc;
+}
+
+static int show_key(void *owner, const struct weir_show_entry *entry, struct weir_shown *out,
+                    struct weir_error *err) {
+    const struct weir_aggregate *aggregate = owner;
+    int rc = aggregate->by_count == 0 ? WEIR_OK
+                                      : weir_shown_key(out, aggregate->key, entry->key,
+                                                       entry->key_bytes, &out->key, err);
+    return rc == WEIR_OK ? weir_shown_int(&out->value, "_number", (int64_t)entry->sequence) : rc;
+}
+
+static int show_fired(void *owner, const struct weir_show_entry *entry, struct weir_shown *out,
+                      struct weir_error *err) {
+    int64_t end;
+    (void)owner;
+    if (entry->value_bytes < sizeof end) {
+        return weir_error_set(err, WEIR_E_CORRUPT, "how far windows have closed does not parse");
+    }
+    memcpy(&end, entry->value, sizeof end);
+    return end == INT64_MIN ? WEIR_OK : weir_shown_time(&out->value, "_closed_until", end);
+}
+
 int32_t weir_aggregate_shows(struct weir_aggregate *aggregate, struct weir_show *shows,
                              int32_t capacity) {
     if (capacity < 1) {
@@ -99,5 +166,27 @@ int32_t weir_aggregate_shows(struct weir_aggregate *aggregate, struct weir_show 
         .owner = aggregate,
         .take = show_group,
     };
-    return 1;
+    int32_t count = 1;
+    if (aggregate->members != NULL && count < capacity) {
+        shows[count++] =
+            (struct weir_show){weir_table_cell(aggregate->members), "values of measures, by group",
+                               aggregate, show_member, true};
+    }
+    if (aggregate->hops != NULL && count + 1 < capacity) {
+        shows[count++] = (struct weir_show){weir_table_cell(aggregate->hops->groups),
+                                            "keys of panes", aggregate, show_key, true};
+        shows[count++] =
+            (struct weir_show){weir_table_cell(aggregate->hops->cursor),
+                               "how far windows have closed", aggregate, show_fired, true};
+    }
+    if (aggregate->delayed != NULL && count < capacity) {
+        shows[count++] = (struct weir_show){weir_delayed_cell(aggregate->delayed),
+                                            "what readers of changes that wait know", aggregate,
+                                            show_told, true};
+    }
+    if (aggregate->sessions != NULL && count < capacity) {
+        shows[count++] = (struct weir_show){weir_sessions_cell(aggregate->sessions),
+                                            "keys of sessions", aggregate, show_key, true};
+    }
+    return count;
 }

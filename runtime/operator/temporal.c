@@ -565,10 +565,11 @@ static int show_version(void *owner, const struct weir_show_entry *entry, struct
 }
 
 void weir_temporal_show(struct weir_temporal *t, int side, struct weir_show *show) {
-    *show = side == WEIR_LEFT
-                ? (struct weir_show){weir_temporal_cell(t, side),
-                                     "rows that wait for their version", t, show_waiting}
-                : (struct weir_show){weir_temporal_cell(t, side), "versions", t, show_version};
+    *show =
+        side == WEIR_LEFT
+            ? (struct weir_show){weir_temporal_cell(t, side), "rows that wait for their version", t,
+                                 show_waiting, false}
+            : (struct weir_show){weir_temporal_cell(t, side), "versions", t, show_version, false};
 }
 
 int weir_temporal_restore(struct weir_temporal *t, struct weir_error *err) {

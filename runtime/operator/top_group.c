@@ -238,5 +238,6 @@ static int show_group(void *owner, const struct weir_show_entry *entry, struct w
 }
 
 void weir_top_show(struct weir_top *top, struct weir_show *show) {
-    *show = (struct weir_show){weir_top_cell(top), "the first rows of groups", top, show_group};
+    *show =
+        (struct weir_show){weir_top_cell(top), "the first rows of groups", top, show_group, false};
 }

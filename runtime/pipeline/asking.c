@@ -183,7 +183,7 @@ static int show_answer(void *owner, const struct weir_show_entry *entry, struct 
 }
 
 void asking_show(struct asking *a, struct weir_show *show) {
-    *show = (struct weir_show){asking_cell(a), "answers from outside", a, show_answer};
+    *show = (struct weir_show){asking_cell(a), "answers from outside", a, show_answer, false};
 }
 
 void asking_take_state(struct asking *to, struct asking *from) {

@@ -12,6 +12,7 @@
 #include "operator/top.h"
 #include "pipeline/asking.h"
 #include "pipeline/node.h"
+#include "pipeline/over.h"
 #include "pipeline/past.h"
 #include "pipeline/rule.h"
 #include "state/image.h"
@@ -44,6 +45,7 @@ static int32_t node_shows(struct weir_node *node, struct weir_show *shows, int32
     }
     if (node->aggregate != NULL) {
         count += weir_aggregate_shows(node->aggregate, shows + count, capacity - count);
+        count += over_shows(node, shows + count, capacity - count);
     }
     if (node->rule != NULL) {
         count += rule_shows(node, shows + count, capacity - count);
@@ -243,7 +245,9 @@ int weir_inspection_each(struct weir_inspection *in, const char *asked, weir_ins
     int rc = WEIR_OK;
     for (int32_t c = 0; rc == WEIR_OK && c < in->past.cell_count; c++) {
         struct walk w = {in, &in->shows[c], entry, context};
-        if (w.show->take != NULL && weir_inspection_wanted(in->past.cells[c]->name, asked)) {
+        const char *name = in->past.cells[c]->name;
+        bool aside = w.show->detail && asked != NULL && strcmp(asked, name) != 0;
+        if (w.show->take != NULL && !aside && weir_inspection_wanted(name, asked)) {
             rc = walk_cell(&w, in->past.cells[c], err);
         }
     }

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "operator/key.h"
+#include "operator/show.h"
 #include "operator/window.h"
 #include "pipeline/node.h"
 #include "state/rows.h"
@@ -428,6 +429,32 @@ int32_t over_cells(struct weir_node *node, struct weir_cell **cells, int32_t cap
     int32_t count = 0;
     for (int32_t w = 0; node->over != NULL && w < node->over->count && count < capacity; w++) {
         cells[count++] = weir_rows_cell(node->over->whiles[w].rows);
+    }
+    return count;
+}
+
+static int show_row(void *owner, const struct weir_show_entry *entry, struct weir_shown *out,
+                    struct weir_error *err) {
+    const struct a_while *w = owner;
+    struct weir_row_image row;
+    size_t masks = (size_t)w->count; /* before its columns: which measures it counts in */
+    if (!weir_row_image_read(entry->value, entry->value_bytes, &row) || row.size < masks) {
+        return weir_error_set(err, WEIR_E_CORRUPT, "a row that counts does not parse");
+    }
+    int rc = weir_shown_int(&out->key, "_row", (int64_t)entry->sequence);
+    rc = rc == WEIR_OK && w->schema->count > 0
+             ? weir_shown_key(out, w->key, row.bytes + masks, row.size - masks, &out->value, err)
+             : rc;
+    rc = rc == WEIR_OK ? weir_shown_time(&out->value, "_time", row.time_us) : rc;
+    return rc == WEIR_OK ? weir_shown_time(&out->value, "_until", row.until_us) : rc;
+}
+
+int32_t over_shows(struct weir_node *node, struct weir_show *shows, int32_t capacity) {
+    int32_t count = 0;
+    for (int32_t w = 0; node->over != NULL && w < node->over->count && count < capacity; w++) {
+        struct a_while *a = &node->over->whiles[w];
+        shows[count++] = (struct weir_show){weir_rows_cell(a->rows), "rows that count for a while",
+                                            a, show_row, true};
     }
     return count;
 }

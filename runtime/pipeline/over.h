@@ -18,6 +18,7 @@ int64_t over_reached(const struct weir_node *node);
 /* Rows are to be taken back: by over_fire, some of them at a time, whose changes leave next. */
 bool over_ready(const struct weir_node *node);
 int over_fire(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+int32_t over_shows(struct weir_node *node, struct weir_show *shows, int32_t capacity);
 int32_t over_cells(struct weir_node *node, struct weir_cell **cells, int32_t capacity);
 int over_restore(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 void over_take_state(struct weir_node *node, struct weir_node *from);

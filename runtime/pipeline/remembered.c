@@ -412,8 +412,8 @@ static int show_row(void *owner, const struct weir_show_entry *entry, struct wei
 }
 
 void remembered_show(struct remembered *r, struct weir_show *show) {
-    *show =
-        (struct weir_show){remembered_cell(r), "rows by key, for lookups and models", r, show_row};
+    *show = (struct weir_show){remembered_cell(r), "rows by key, for lookups and models", r,
+                               show_row, false};
 }
 
 bool remembered_emits(const struct remembered *r) {

@@ -232,7 +232,7 @@ static int show_values(void *owner, const struct weir_show_entry *entry, struct 
 }
 
 void withheld_show(struct withheld *w, struct weir_show *show) {
-    *show = (struct weir_show){withheld_cell(w), "values of refused rows", w, show_values};
+    *show = (struct weir_show){withheld_cell(w), "values of refused rows", w, show_values, false};
 }
 
 uint64_t withheld_shape(const struct withheld *w) {

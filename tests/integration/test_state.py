@@ -210,3 +210,49 @@ def test_what_is_not_there_is_told_with_what_is(live):
     assert live.project.weir("state", "grow").code == 2
     limited = live.project.weir("state", "export", "silver.row", "--limit", "3")
     assert limited.code == 0 and len(limited.out.splitlines()) == 3 and "there is more" in limited.err
+
+
+EVERY_CELL = [
+    'return stream "silver.row" { from = "bronze.row", time = { field = "at", out_of_order = "1h" }, into = none, dedup = { by = "id", within = "1d" } }',
+    'return rule "r.rule" { on = "silver.row", key = "card", state = { n = counter(), last = value "string", ring = ring(3, "int32"), list = list(3, "string"),\n'
+    '  map = map("string", "int32"), set = set "string", sketch = sketch "string" }, emits = { ["gold.rule"] = { card = "string" } },\n'
+    '  process = function(e, s) s.n:add() s.ring:push(e.n) s.list:push(e.card) s.map:set(e.card, e.n) s.set:add(e.card) s.sketch:add(e.card) s.last:set(e.card)\n'
+    '    s:timer("t", e.at + days(1)) end, timers = { t = function() end } }',
+    'return pattern "r.pattern" { on = "silver.row", key = "card", within = "1d", emits = { ["gold.pattern"] = { card = "string" } },\n'
+    '  sequence = { step("a", "+", { where = function(e) return e.n < 3 end }), step("b", { absent = true, where = function(e, m) return e.n > m.a.n end }) },\n'
+    '  emit = function(m, p, emit) emit("gold.pattern", { card = m.key }) end }',
+    'return decision "silver.verdict" { from = "silver.row", dedup = { by = "id", within = "2d" }, columns = { verdict = "string" }, into = none,\n'
+    '  { n = "<= 2", verdict = "low" }, { verdict = "high" } }',
+    'return model "gold.sliding" { from = "silver.row", by = "card", window = sliding "1d", measures = { s = sum "n", top = max "n" }, into = none }',
+    'return model "gold.over" { from = "silver.row", by = "card", measures = { week = sum("n", { over = "7d" }), hour = count { over = "30h" } }, into = none }',
+    'return model "gold.distinct" { from = "silver.row", by = "card", measures = { d = distinct "id", all = collect "n" }, into = none }',
+    'return model "gold.every" { from = "silver.row", by = "card", measures = { n = count() }, emit = every "1h", into = none }',
+    'return model "gold.hops" { from = "silver.row", by = "card", window = hopping { size = "2d", every = "1d" }, measures = { d = distinct "id", m = max "n" }, into = none }',
+    'return model "gold.sessions" { from = "silver.row", by = "card", window = session { gap = "5h" }, measures = { d = distinct "id" }, into = none }',
+    'return model "gold.counted" { from = "silver.row", by = "card", window = count(9), measures = { n = sum "n" }, into = none }',
+    'return model "gold.days" { from = "silver.row", by = "card", window = calendar { "day" }, measures = { n = count() },\n'
+    '  top = { n = 2, by = { "-n", "card" } }, into = none }',
+    'return model "gold.top" { from = "silver.row", top = { n = 2, by = "-n", per = "card" }, into = none }',
+    'return quality "silver.row" { expect_over "fresh" { max_lag "2m" } }',
+]
+
+
+def test_every_cell_is_readable_by_people(project):
+    """Of each declaration that keeps state: `ls` says what it is, `get` shows rows of it with columns, typed."""
+    columns = {"id": "int!", "card": "string!", "n": "int!", "at": "timestamp!"}
+    rows = [{"id": n, "card": f"c{n % 2}", "n": n, "at": f"2026-01-05T10:{n:02}:00Z"} for n in range(8)]
+    world = World(project, columns, EVERY_CELL, rows)
+    running = Live(world)
+    try:
+        wait_until(lambda: sum(value["n"] for _, value in running.entries("gold.every/window")) == len(rows))
+        cells = running.lines("ls", "--json")
+        entries = running.lines("export")
+    finally:
+        running.stop()
+    assert [cell["state"] for cell in cells if cell["what"] is None] == []
+    shown = {(entry["state"], json.dumps(entry["key"])): entry["value"] for entry in entries}
+    assert {cell["state"] for cell in cells if cell["keys"] > 0} - {state for state, _ in shown} == set()
+    assert {json.loads(key)["value"] for state, key in shown if state == "gold.distinct/distinct" and json.loads(key)["_group"] == 1} == {0, 2, 4, 6}
+    week = [value for (state, _), value in shown.items() if state == "gold.over/over 604800000000"]
+    assert sorted((value["card"], value["n"]) for value in week) == sorted((row["card"], row["n"]) for row in rows)
+    assert week[0]["_until"] == "2026-01-12T09:59:59.999999Z"
