@@ -1,9 +1,12 @@
 -- Every generated loop compiles without an abort, and stays so for the shapes rules have: checks,
 -- decimals, strings, times, maps. Figures are printed, not judged: machines differ.
 require "spec.stdlib.helper"
+local ffi = require "ffi"
 local columns = require "spec.stdlib.columns"
+local aggregate_loop = require "weir.internal.aggregate_loop"
 local codegen = require "weir.internal.codegen"
 local support = require "tests.jit.support"
+local parse = require("weir.internal.types").of
 local sandbox_time = require("weir.internal.time").functions "UTC"
 local hour = sandbox_time.hour
 
@@ -215,5 +218,66 @@ describe("compiled loops over nested rows", function()
             loop(call)
         end
         print(("# map       %-20s %6.1f ns a row"):format("three computed fields", (os.clock() - clock) / 200 / ROWS * 1e9))
+    end)
+end)
+
+describe("a compiled loop over pairs of states", function()
+    it("merges without aborts, one pair after the other, and what was kept of them reads as nothing", function()
+        local kept
+        local state = {
+            { name = "low", type = parse "timestamp" }, { name = "rows", type = parse "int64" }, { name = "total", type = parse "decimal(38,2)" },
+            { name = "far", type = parse "double" }, { name = "odd", type = parse "bool" }, { name = "n", type = parse "int32" },
+        }
+        local loop = aggregate_loop.merge(function(s, o)
+            kept = o
+            if o.low < s.low then s.low = o.low end
+            s.rows = s.rows + o.rows
+            s.total = s.total + o.total
+            if o.far > s.far then s.far = o.far end
+            s.odd = s.odd and o.odd
+            s.n = (s.n * 31 + o.n) % 10007
+        end, state, "states")
+        local BYTES, GROUPS = 8 + 16 + 16 + 24, 7
+        local states, from, into = ffi.new("uint8_t[?]", BYTES * (ROWS + GROUPS)), ffi.new("uint8_t *[?]", ROWS), ffi.new("uint8_t *[?]", ROWS)
+        local wanted = {}
+        local function fill(i, value)
+            local at = states + i * BYTES
+            ffi.fill(at, 6, 1)
+            local words = ffi.cast("int64_t *", at + 8)
+            words[0], words[1], words[2], words[3] = 5000 - value, 1, value * 100, 0
+            ffi.cast("double *", at + 40)[0] = value / 2
+            words[5], words[6] = 1, value
+            return at
+        end
+        for g = 0, GROUPS - 1 do
+            fill(ROWS + g, g)
+            wanted[g] = { rows = 1, total = g * 100, n = g, far = g }
+        end
+        for i = 0, ROWS - 1 do
+            local group = wanted[i % GROUPS]
+            from[i], into[i] = fill(i, i), states + (ROWS + i % GROUPS) * BYTES
+            group.rows, group.total, group.n, group.far = group.rows + 1, group.total + i * 100, (group.n * 31 + i) % 10007, i
+        end
+        local call = ffi.new "struct weir_call"
+        call["end"], call.rows, call.into, call.from = ROWS, ROWS, into, from
+        loop(call)
+        for g = 0, GROUPS - 1 do
+            local words = ffi.cast("int64_t *", states + (ROWS + g) * BYTES + 8)
+            assert.equal(wanted[g].rows, tonumber(words[1]))
+            assert.equal(wanted[g].total, tonumber(words[2]))
+            assert.equal(wanted[g].far / 2, ffi.cast("double *", words + 4)[0])
+            assert.equal(wanted[g].n, tonumber(words[6]))
+            assert.equal(5000 - (ROWS - 1) + (ROWS - 1 - g) % GROUPS, tonumber(words[0]))
+        end
+        compiles(loop, call)
+        local clock = os.clock()
+        for _ = 1, 200 do
+            loop(call)
+        end
+        print(("# merge     %-20s %6.1f ns a row"):format("six fields", (os.clock() - clock) / 200 / ROWS * 1e9))
+        local schema, other = columns.batch(types, rows())
+        codegen.predicate(predicates["a bool"], schema, "another")(other)
+        assert.is_nil(kept.rows)
+        assert.has_error(function() kept.rows = 1 end)
     end)
 end)
