@@ -15,21 +15,15 @@ static double real(const struct weir_measure_cell *cell, const struct weir_colum
                    int32_t row) {
     const void *in = column->values;
     switch (column->type) {
-    case WEIR_TYPE_INT8:
-        return ((const int8_t *)in)[row];
-    case WEIR_TYPE_INT16:
-        return ((const int16_t *)in)[row];
-    case WEIR_TYPE_INT32:
-        return ((const int32_t *)in)[row];
-    case WEIR_TYPE_INT64:
-        return (double)((const int64_t *)in)[row];
     case WEIR_TYPE_FLOAT:
         return (double)((const float *)in)[row];
     case WEIR_TYPE_DOUBLE:
         return ((const double *)in)[row];
-    default:
+    case WEIR_TYPE_DECIMAL:
         return (double)((long double)weir_int128_load((const uint8_t *)in + (size_t)row * 16) /
                         (long double)weir_decimal_power10(cell->measure.scale));
+    default:
+        return (double)weir_column_int(column, row);
     }
 }
 

@@ -30,19 +30,9 @@ uint32_t weir_variance_bytes(const struct weir_measure *measure) {
 }
 
 static weir_int128 whole(const struct weir_column *column, int32_t row) {
-    const void *in = column->values;
-    switch (column->type) {
-    case WEIR_TYPE_INT8:
-        return ((const int8_t *)in)[row];
-    case WEIR_TYPE_INT16:
-        return ((const int16_t *)in)[row];
-    case WEIR_TYPE_INT32:
-        return ((const int32_t *)in)[row];
-    case WEIR_TYPE_INT64:
-        return ((const int64_t *)in)[row];
-    default:
-        return weir_int128_load((const uint8_t *)in + (size_t)row * 16);
-    }
+    return column->type == WEIR_TYPE_DECIMAL
+               ? weir_int128_load((const uint8_t *)column->values + (size_t)row * 16)
+               : weir_column_int(column, row);
 }
 
 static double real(const struct weir_measure_cell *cell, const struct weir_column *column,
