@@ -319,17 +319,17 @@ static int put_dv(struct weir_buffer *out, const struct weir_delta_dv *dv) {
     return rc;
 }
 
+/* What every action of a file begins with. */
+static int put_file(struct weir_buffer *out, const char *action,
+                    const struct weir_delta_add *file) {
+    int rc = weir_buffer_printf(out, "{\"%s\":{\"path\":", action);
+    rc = rc == WEIR_OK ? weir_delta_json_string(out, file->path, strlen(file->path)) : rc;
+    rc = rc == WEIR_OK ? weir_buffer_append_text(out, ",\"partitionValues\":") : rc;
+    return rc == WEIR_OK ? put_pairs(out, file->partition_values, file->partition_count) : rc;
+}
+
 int weir_delta_add_format(const struct weir_delta_add *add, struct weir_buffer *out) {
-    int rc = weir_buffer_append_text(out, "{\"add\":{\"path\":");
-    if (rc == WEIR_OK) {
-        rc = weir_delta_json_string(out, add->path, strlen(add->path));
-    }
-    if (rc == WEIR_OK) {
-        rc = weir_buffer_append_text(out, ",\"partitionValues\":");
-    }
-    if (rc == WEIR_OK) {
-        rc = put_pairs(out, add->partition_values, add->partition_count);
-    }
+    int rc = put_file(out, "add", add);
     if (rc == WEIR_OK) {
         rc = weir_buffer_printf(
             out, ",\"size\":%" PRId64 ",\"modificationTime\":%" PRId64 ",\"dataChange\":%s",
@@ -385,16 +385,7 @@ int weir_delta_remove_format(const struct weir_delta_add *add, int64_t deletion_
 }
 
 int weir_delta_cdc_format(const struct weir_delta_add *file, struct weir_buffer *out) {
-    int rc = weir_buffer_append_text(out, "{\"cdc\":{\"path\":");
-    if (rc == WEIR_OK) {
-        rc = weir_delta_json_string(out, file->path, strlen(file->path));
-    }
-    if (rc == WEIR_OK) {
-        rc = weir_buffer_append_text(out, ",\"partitionValues\":");
-    }
-    if (rc == WEIR_OK) {
-        rc = put_pairs(out, file->partition_values, file->partition_count);
-    }
+    int rc = put_file(out, "cdc", file);
     return rc == WEIR_OK ? weir_buffer_printf(out, ",\"size\":%" PRId64 ",\"dataChange\":false}}\n",
                                               file->size_bytes)
                          : rc;
