@@ -250,6 +250,22 @@ static int read_columns(struct kafka_sink *sink, struct weir_error *err) {
     return rc == WEIR_OK ? read_time(sink, err) : rc;
 }
 
+static int create_encoder(const struct kafka_sink *sink, const struct weir_encoder_ops *ops,
+                          const bool *included, bool key, void **out, struct weir_error *err) {
+    struct weir_encoder_config config = {
+        .name = sink->config.name,
+        .options_json = sink->options_json,
+        .subject = sink->topic.name,
+        .schema = sink->config.schema,
+        .included = included,
+        .key = key,
+        .stop = sink->config.stop,
+        .draining = sink->config.draining,
+        .stop_context = sink->config.stop_context,
+    };
+    return ops->create(&config, out, err);
+}
+
 /* Of keys that are more than text. */
 static int make_key_encoder(struct kafka_sink *sink, struct weir_error *err) {
     const char *format = text_option(sink, "key_format");
@@ -266,18 +282,7 @@ static int make_key_encoder(struct kafka_sink *sink, struct weir_error *err) {
     for (int32_t i = 0; i < sink->key_count; i++) {
         included[sink->keys[i]] = true;
     }
-    struct weir_encoder_config config = {
-        .name = sink->config.name,
-        .options_json = sink->options_json,
-        .subject = sink->topic.name,
-        .schema = sink->config.schema,
-        .included = included,
-        .key = true,
-        .stop = sink->config.stop,
-        .draining = sink->config.draining,
-        .stop_context = sink->config.stop_context,
-    };
-    int rc = ops->create(&config, &sink->key_encoder, err);
+    int rc = create_encoder(sink, ops, included, true, &sink->key_encoder, err);
     sink->key_ops = rc == WEIR_OK ? ops : NULL;
     free(included);
     return rc;
@@ -305,17 +310,7 @@ static int make_encoder(struct kafka_sink *sink, struct weir_error *err) {
     for (int32_t i = 0; raw && i < sink->key_count; i++) {
         included[sink->keys[i]] = false;
     }
-    struct weir_encoder_config config = {
-        .name = sink->config.name,
-        .options_json = sink->options_json,
-        .subject = sink->topic.name,
-        .schema = sink->config.schema,
-        .included = included,
-        .stop = sink->config.stop,
-        .draining = sink->config.draining,
-        .stop_context = sink->config.stop_context,
-    };
-    int rc = ops->create(&config, &sink->encoder, err);
+    int rc = create_encoder(sink, ops, included, false, &sink->encoder, err);
     sink->encoder_ops = rc == WEIR_OK ? ops : NULL;
     for (int32_t i = 0; raw && i < schema->count; i++) {
         sink->raw = included[i] ? i : sink->raw;
