@@ -147,7 +147,6 @@ describe("compiled loops over nested rows", function()
         }
     end
     -- As a source with several kinds of events has them: a struct that is null on other rows, which are not selected.
-    local ffi = require "ffi"
     local sel = ffi.new("int32_t[?]", ROWS)
     local function select_some(call)
         local count = 0
