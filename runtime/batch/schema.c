@@ -166,10 +166,12 @@ static bool field_equal(const struct weir_field *a, const struct weir_field *b) 
 }
 
 bool weir_schema_equal(const struct weir_schema *a, const struct weir_schema *b) {
-    if (a->count != b->count) {
-        return false;
-    }
-    for (int32_t i = 0; i < a->count; i++) {
+    return a->count == b->count && weir_schema_begins_equal(a, b, a->count);
+}
+
+bool weir_schema_begins_equal(const struct weir_schema *a, const struct weir_schema *b,
+                              int32_t count) {
+    for (int32_t i = 0; i < count; i++) {
         if (!field_equal(&a->fields[i], &b->fields[i])) {
             return false;
         }

@@ -42,6 +42,9 @@ int weir_schema_add_text(struct weir_schema *schema, const char *name, const cha
 /* Index of the first field of that name, or -1. */
 int32_t weir_schema_find(const struct weir_schema *schema, const char *name);
 bool weir_schema_equal(const struct weir_schema *a, const struct weir_schema *b);
+/* Of the first `count` fields, which both have. */
+bool weir_schema_begins_equal(const struct weir_schema *a, const struct weir_schema *b,
+                              int32_t count);
 uint64_t weir_schema_hash(const struct weir_schema *schema);
 
 /* Parses a type text into `field`, which has no children yet; name, default and nullable stay as

@@ -140,7 +140,7 @@ void weir_keys_fini(struct weir_keys *keys) {
 }
 
 static int keys_reserve_rows(struct weir_keys *keys, int32_t count) {
-    if (count <= keys->capacity) {
+    if (count <= keys->capacity && keys->capacity > 0) { /* none is a count, too */
         return WEIR_OK;
     }
     size_t rows = (size_t)(count < WEIR_BATCH_ROWS_MAX ? WEIR_BATCH_ROWS_MAX : count);

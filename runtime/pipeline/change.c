@@ -28,9 +28,11 @@ int change_init(struct weir_node *node) {
             node->change_column = -1;
         }
     }
-    const struct weir_plan_join *join = node->stream != NULL ? &node->stream->join : NULL;
-    if (join != NULL && join->name != NULL && join->change >= 0 && !join->left_changes) {
-        node->change_column = -1; /* the join adds it */
+    int32_t joins = node->stream != NULL ? node->stream->join_count : 0;
+    for (int32_t i = 0; i < joins && !node->stream->joins[0].left_changes; i++) {
+        if (node->stream->joins[i].change >= 0) {
+            node->change_column = -1; /* the join adds it */
+        }
     }
     if (node->change_column < 0) {
         return WEIR_OK;

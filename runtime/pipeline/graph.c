@@ -19,14 +19,15 @@ static int model_come(struct weir_node *node, const struct weir_flow *flow,
     return rc == WEIR_OK && now ? model_process(node, flow, err) : rc;
 }
 
-static int process(struct weir_node *node, const struct weir_flow *flow, bool right,
+/* `right`: the join of the node that takes the flow on its right, or NULL. */
+static int process(struct weir_node *node, const struct weir_flow *flow, struct join *right,
                    struct weir_error *err) {
     /* What the datasets downstream take is theirs. */
     struct weir_graph *graph = node->graph;
     int64_t outer = graph->downstream_ns;
     int64_t start = weir_clock_mono_ns();
     graph->downstream_ns = 0;
-    int rc = right                  ? join_feed(node, WEIR_RIGHT, flow, err)
+    int rc = right != NULL          ? join_feed(right, WEIR_RIGHT, flow, err)
              : node->rule != NULL   ? rule_process(node, flow, err)
              : node->stream != NULL ? stream_process(node, flow, err)
                                     : model_come(node, flow, err);
@@ -40,12 +41,12 @@ static int process(struct weir_node *node, const struct weir_flow *flow, bool ri
 static int deliver(const struct weir_dataset *dataset, struct weir_node *node,
                    const struct weir_flow *flow, struct weir_error *err) {
     if (node->joined == NULL) {
-        return process(node, flow, false, err);
+        return process(node, flow, NULL, err);
     }
     struct weir_flow taken;
     int rc = union_take(node, dataset, flow, &taken, err);
     if (rc == WEIR_OK) {
-        rc = process(node, &taken, false, err);
+        rc = process(node, &taken, NULL, err);
         weir_batch_unref(taken.batch);
     }
     return rc;
@@ -53,7 +54,7 @@ static int deliver(const struct weir_dataset *dataset, struct weir_node *node,
 
 /* Of a dataset that remembers rows: those go to models that take them back, and to joins. */
 static bool takes_back(const struct weir_node *consumer) {
-    return consumer->model != NULL ? consumer->model->retracts : join_takes_back(consumer);
+    return consumer->model != NULL ? consumer->model->retracts : join_reads_changes(consumer);
 }
 
 static int pass_to_models(void *context, const struct weir_flow *flow, struct weir_error *err) {
@@ -64,7 +65,8 @@ static int pass_to_models(void *context, const struct weir_flow *flow, struct we
                                                : rc;
     }
     for (int32_t i = 0; rc == WEIR_OK && i < dataset->join_count; i++) {
-        rc = join_takes_back(dataset->joins[i]) ? process(dataset->joins[i], flow, true, err) : rc;
+        struct join *join = dataset->joins[i];
+        rc = join_takes_back(join) ? process(join_node(join), flow, join, err) : rc;
     }
     return rc;
 }
@@ -99,8 +101,9 @@ int graph_emit(struct weir_graph *graph, struct weir_dataset *dataset, const str
         }
     }
     for (int32_t i = 0; i < dataset->join_count; i++) {
-        bool later = emits && join_takes_back(dataset->joins[i]);
-        int rc = later ? WEIR_OK : process(dataset->joins[i], flow, true, err);
+        struct join *join = dataset->joins[i];
+        bool later = emits && join_takes_back(join);
+        int rc = later ? WEIR_OK : process(join_node(join), flow, join, err);
         if (rc != WEIR_OK) {
             return rc;
         }
@@ -152,7 +155,7 @@ int weir_graph_fire(struct weir_graph *graph, int64_t budget_ns, bool *done,
 int node_reach(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
     return node->held != NULL    ? held_advance(node, watermark_us, err)
            : node->model != NULL ? model_advance(node, watermark_us, err)
-           : node->join != NULL  ? join_advance(node, WEIR_LEFT, watermark_us, err)
+           : node->join != NULL  ? join_advance(join_at(node, 0), WEIR_LEFT, watermark_us, err)
            : node->rule != NULL  ? rule_advance(node, watermark_us, err)
                                  : node_advance(node, watermark_us, err);
 }

@@ -66,7 +66,7 @@ struct weir_dataset {
     int64_t watermark_us;     /* the watermark its readers heard last */
     struct weir_node **consumers;
     int32_t consumer_count;
-    struct weir_node **joins; /* streams that have it on the right of their join */
+    struct join **joins; /* of streams, that have it on their right */
     int32_t join_count;
     struct weir_delta_duties *duties; /* what rows owe the table they go to, or NULL; owned */
     int32_t *duty_tallies;            /* by what a row may fail */

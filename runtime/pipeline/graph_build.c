@@ -77,12 +77,21 @@ static int add_consumer(struct weir_graph *graph, struct weir_node *node, const 
         return weir_error_set(err, WEIR_E_CONFIG, "%s: reads '%s', which nothing writes",
                               node->name, name);
     }
-    int rc = add_to(&from->consumers, &from->consumer_count, node, err);
-    if (rc != WEIR_OK || node->join == NULL) {
-        return rc;
+    return add_to(&from->consumers, &from->consumer_count, node, err);
+}
+
+static int add_joins(struct weir_graph *graph, struct weir_node *node, struct weir_error *err) {
+    for (int32_t i = 0; i < node->join_count; i++) {
+        struct weir_dataset *right = weir_graph_find(graph, node->stream->joins[i].from);
+        struct join **grown =
+            realloc(right->joins, ((size_t)right->join_count + 1) * sizeof(*grown));
+        if (grown == NULL) {
+            return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", node->name);
+        }
+        right->joins = grown;
+        grown[right->join_count++] = join_at(node, i);
     }
-    struct weir_dataset *right = weir_graph_find(graph, node->stream->join.from);
-    return add_to(&right->joins, &right->join_count, node, err);
+    return WEIR_OK;
 }
 
 static int add_dedup(struct weir_node *node, const struct weir_plan_dedup *plan,
@@ -174,6 +183,7 @@ static int add_node(struct weir_graph *graph, const struct weir_plan_stream *str
     for (int32_t i = 0; rc == WEIR_OK && i < from_count; i++) {
         rc = add_consumer(graph, node, all_from[i], err);
     }
+    rc = rc == WEIR_OK ? add_joins(graph, node, err) : rc;
     node->reads = rc == WEIR_OK ? weir_graph_find(graph, node->from) : NULL;
     return rc;
 }
@@ -203,8 +213,8 @@ static int add_nodes(struct weir_graph *graph, struct weir_error *err) {
                 const char *other = stream->lookups[k].from;
                 ready &= other == NULL || weir_graph_find(graph, other) != NULL;
             }
-            if (stream != NULL && stream->join.from != NULL) {
-                ready &= weir_graph_find(graph, stream->join.from) != NULL;
+            for (int32_t k = 0; stream != NULL && k < stream->join_count; k++) {
+                ready &= weir_graph_find(graph, stream->joins[k].from) != NULL;
             }
             if (!made[i] && (any || ready)) {
                 rc = add_node(graph, stream, model, err);
@@ -354,13 +364,15 @@ int weir_graph_estimates(struct weir_graph *graph, struct weir_buffer *out) {
                 out, "%s: dedup remembers a key in 32 bytes; memory.state holds %.0f %s\n",
                 node->name, keys, unit);
         }
-        if (rc == WEIR_OK && node->join != NULL) {
+        for (int32_t k = 0; rc == WEIR_OK && k < node->join_count; k++) {
             size_t bytes[2];
-            join_estimate(node, bytes);
-            rc = weir_buffer_printf(out,
-                                    "%s: about %zu bytes per left row kept and %zu per right row; "
-                                    "memory.state (%.0f MB) is the cap of each side\n",
-                                    node->name, bytes[0], bytes[1], cap);
+            join_estimate(node, k, bytes);
+            rc = weir_buffer_printf(
+                out,
+                "%s%s%s: about %zu bytes per left row kept and %zu per right row; "
+                "memory.state (%.0f MB) is the cap of each side\n",
+                node->name, node->join_count > 1 ? ": join " : "",
+                node->join_count > 1 ? join_name(node, k) : "", bytes[0], bytes[1], cap);
         }
         if (rc == WEIR_OK && node->rule != NULL) {
             size_t bytes = weir_rule_state_estimate(rule_state(node));

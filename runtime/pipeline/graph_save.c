@@ -1,8 +1,8 @@
 /* Watermarks and counters of a graph, for the ledger record:
  *   { name: [ version 1, watermark bytes | nil, last_watermark, downstream_watermark,
  *             [in, out, filtered, dropped, quarantined, duplicates, late, derive_errors,
- * unmatched], { tally: [rejected, warned] }, breach text | nil, told ] } by dataset name, so that a
- * graph of another rule set takes what it still has. */
+ * unmatched], { tally: [rejected, warned] }, breach text | nil, told, { join: right watermark } ] }
+ * by dataset name, so that a graph of another rule set takes what it still has. */
 #include <msgpack.h>
 #include <string.h>
 
@@ -11,8 +11,9 @@
 
 enum {
     SAVE_VERSION = 1,
-    SAVE_FIELDS = 8,
+    SAVE_FIELDS = 9,
     FIELDS_OF_OLD = 7, /* without told */
+    FIELDS_TOLD = 8,   /* without joins behind the first */
     COUNTER_FIELDS = 9
 };
 
@@ -81,6 +82,12 @@ static int pack_dataset(msgpack_packer *packer, const struct weir_dataset *datas
         msgpack_pack_nil(packer);
     }
     msgpack_pack_int64(packer, dataset->watermark_us);
+    int32_t joins = node != NULL ? node->join_count : 0;
+    msgpack_pack_map(packer, joins > 1 ? (size_t)joins - 1 : 0);
+    for (int32_t i = 1; i < joins; i++) {
+        pack_text(packer, join_name(node, i));
+        msgpack_pack_int64(packer, *join_right_watermark(node, i));
+    }
     return WEIR_OK;
 }
 
@@ -139,6 +146,17 @@ static void load_counters(struct weir_counters *c, const msgpack_object *values,
     }
 }
 
+static void load_joins(struct weir_node *node, const msgpack_object *values) {
+    for (uint32_t i = 0; values->type == MSGPACK_OBJECT_MAP && i < values->via.map.size; i++) {
+        const msgpack_object_kv *kv = &values->via.map.ptr[i];
+        for (int32_t k = 1; k < node->join_count; k++) {
+            if (text_is(&kv->key, join_name(node, k))) {
+                *join_right_watermark(node, k) = as_int(&kv->val);
+            }
+        }
+    }
+}
+
 static int load_dataset(struct weir_dataset *dataset, const msgpack_object *value,
                         struct weir_error *err) {
     if (value->type != MSGPACK_OBJECT_ARRAY || value->via.array.size < FIELDS_OF_OLD ||
@@ -159,8 +177,11 @@ static int load_dataset(struct weir_dataset *dataset, const msgpack_object *valu
         node->last_watermark = as_int(&fields[2]);
         node->downstream_watermark = as_int(&fields[3]);
     }
+    if (node != NULL && value->via.array.size >= SAVE_FIELDS) {
+        load_joins(node, &fields[8]);
+    }
     dataset->watermark_us =
-        value->via.array.size >= SAVE_FIELDS ? as_int(&fields[7]) : WEIR_WATERMARK_NONE;
+        value->via.array.size >= FIELDS_TOLD ? as_int(&fields[7]) : WEIR_WATERMARK_NONE;
     load_counters(&dataset->counters, &fields[4], &fields[5]);
     if (fields[6].type == MSGPACK_OBJECT_STR) {
         dataset->breached = true;

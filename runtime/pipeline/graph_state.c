@@ -41,6 +41,16 @@ int32_t weir_graph_cells(struct weir_graph *graph, struct weir_cell **cells, int
     return count;
 }
 
+/* What a stream makes itself stands behind the columns it reads. */
+static int32_t entered(const struct weir_node *node) {
+    return node->stream != NULL ? node->stream->entered : node->input->count;
+}
+
+static bool same_input(const struct weir_node *old, const struct weir_node *node) {
+    int32_t count = entered(node);
+    return entered(old) == count && weir_schema_begins_equal(old->input, node->input, count);
+}
+
 int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struct weir_error *err) {
     for (int32_t i = 0; i < from->node_count; i++) {
         const struct weir_node *old = from->nodes[i];
@@ -56,7 +66,7 @@ int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struc
                                   "the pipeline to remove it",
                                   old->name);
         }
-        if (!weir_schema_equal(old->input, node->input)) { /* keys are read by column number */
+        if (!same_input(old, node)) { /* keys are read by column number */
             return weir_error_set(err, WEIR_E_STATE,
                                   "%s keeps state, and the columns of %s, which it reads, "
                                   "changed; restart the pipeline",
@@ -85,12 +95,13 @@ int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struc
                 "%s: the rows it remembers for models or lookups changed; restart the pipeline",
                 node->name);
         }
-        if (!join_same(old, node)) {
+        const char *changed = join_changed(old, node);
+        if (changed != NULL) {
             return weir_error_set(err, WEIR_E_STATE,
-                                  "%s: its join changed (bounds, keys, or the columns it keeps of "
-                                  "both sides), and the rows it keeps would be lost; give the new "
-                                  "form another name beside it",
-                                  node->name);
+                                  "%s: its join `%s` changed (place, bounds, keys, condition, or "
+                                  "the columns it keeps of both sides), and the rows it keeps "
+                                  "would be lost; give the new form another name beside it",
+                                  node->name, changed);
         }
         if ((old->withheld != NULL) != (node->withheld != NULL) ||
             (old->withheld != NULL &&

@@ -92,11 +92,14 @@ bool weir_graph_looked_up(struct weir_graph *graph, int32_t source) {
         const struct weir_node *node = graph->nodes[i];
         int32_t keys =
             node->stream != NULL ? node->stream->lookup_key_count : node->model->lookup_key_count;
-        const struct weir_plan_join *join = node->stream != NULL ? &node->stream->join : NULL;
-        bool versions = join != NULL && join->name != NULL && strcmp(join->what, "temporal") == 0;
-        if ((keys > 0 && reads_source(graph, node, source)) ||
-            (versions && stems_from(graph, join->from, source))) {
+        if (keys > 0 && reads_source(graph, node, source)) {
             return true;
+        }
+        for (int32_t k = 0; k < node->join_count; k++) {
+            const struct weir_plan_join *join = &node->stream->joins[k];
+            if (strcmp(join->what, "temporal") == 0 && stems_from(graph, join->from, source)) {
+                return true;
+            }
         }
     }
     return false;

@@ -11,10 +11,10 @@
 
 #define BUILDER_BYTES_MAX ((size_t)64 << 20)
 
-int join_full(const struct weir_node *node, int rc, struct weir_error *err) {
+int join_full(const struct join *join, int rc, struct weir_error *err) {
     return err != NULL && err->code != WEIR_OK
                ? err->code
-               : weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
+               : weir_error_set(err, rc, "%s: the memory cap is reached", join->label);
 }
 
 /* --- made --------------------------------------------------------------------------------------
@@ -45,31 +45,34 @@ static int add_fields(struct weir_schema **out, const struct weir_field *fields,
     return rc == WEIR_OK ? rc : weir_error_set(err, rc, "out of memory");
 }
 
-static int make_operator(struct weir_node *node, struct weir_error *err) {
-    struct join *join = node->join;
+static int make_operator(struct join *join, struct weir_error *err) {
     const struct weir_plan_join *plan = join->plan;
     int32_t *left_on = NULL;
     int32_t *right_on = NULL;
-    int rc = columns_of(node->input, plan->left_on, plan->on_count, &left_on, err);
+    int rc = columns_of(join->node->input, plan->left_on, plan->on_count, &left_on, err);
     if (rc == WEIR_OK) {
         rc = columns_of(join->right->schema, plan->right_on, plan->on_count, &right_on, err);
     }
     if (rc == WEIR_OK) {
-        rc = join->kind->make(node, left_on, right_on, err);
+        rc = join->kind->make(join, left_on, right_on, err);
     }
     free(left_on);
     free(right_on);
     return rc;
 }
 
-static int add_late(struct weir_node *node, int side, const char *name, struct weir_error *err) {
-    struct join *join = node->join;
+static int add_late(struct join *join, int side, const char *name, struct weir_error *err) {
+    struct weir_node *node = join->node;
     struct weir_schema *schema = NULL;
     if (name == NULL) {
         return WEIR_OK;
     }
+    join->late[side] = weir_graph_find(node->graph, name); /* another join's of this stream */
+    if (join->late[side] != NULL && side == WEIR_LEFT && join != node->join) {
+        return WEIR_OK;
+    }
     int rc = side == WEIR_LEFT
-                 ? add_fields(&schema, node->input->fields, NULL, join->plan->column, err)
+                 ? add_fields(&schema, node->input->fields, NULL, node->stream->entered, err)
                  : WEIR_OK;
     if (rc == WEIR_OK) {
         join->late[side] =
@@ -81,42 +84,24 @@ static int add_late(struct weir_node *node, int side, const char *name, struct w
     return rc;
 }
 
-int join_init(struct weir_node *node, struct weir_error *err) {
-    const struct weir_plan_join *plan = &node->stream->join;
-    if (plan->name == NULL) {
-        return WEIR_OK;
-    }
-    struct join *join = node->join = calloc(1, sizeof(*join));
-    if (join == NULL) {
-        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
-    }
-    join->plan = plan;
-    join->kind = strcmp(plan->what, "temporal") == 0  ? &join_temporal
-                 : strcmp(plan->what, "regular") == 0 ? &join_regular
-                                                      : &join_interval;
-    join->emitted = join->ahead[0] = join->ahead[1] = WEIR_WATERMARK_NONE;
-    node->downstream_watermark = WEIR_WATERMARK_NONE; /* the right side's, in the record */
-    join->right = weir_graph_find(node->graph, plan->from);
-    if (join->right == NULL) {
-        return weir_error_set(err, WEIR_E_CONFIG, "joins '%s', which nothing writes", plan->from);
-    }
-    const struct weir_field *column = &node->input->fields[plan->column];
+static int make_schemas(struct join *join, struct weir_error *err) {
+    const struct weir_plan_join *plan = join->plan;
+    const struct weir_schema *input = join->node->input;
+    const struct weir_field *column = &input->fields[plan->column];
     const char **names = calloc((size_t)column->child_count + 1, sizeof(*names));
     for (int32_t i = 0; names != NULL && i < column->child_count; i++) {
         names[i] = column->children[i].name;
     }
     join->kept_count[0] = plan->left_count;
     join->kept_count[1] = column->child_count;
-    int rc = names == NULL
-                 ? weir_error_set(err, WEIR_E_NOMEM, "out of memory")
-                 : columns_of(node->input, plan->left, plan->left_count, &join->kept[0], err);
+    int rc = names == NULL ? weir_error_set(err, WEIR_E_NOMEM, "out of memory")
+                           : columns_of(input, plan->left, plan->left_count, &join->kept[0], err);
     if (rc == WEIR_OK) {
         rc = columns_of(join->right->schema, names, column->child_count, &join->kept[1], err);
     }
     free(names);
     if (rc == WEIR_OK) {
-        rc = add_fields(&join->schemas[0], node->input->fields, join->kept[0], plan->left_count,
-                        err);
+        rc = add_fields(&join->schemas[0], input->fields, join->kept[0], plan->left_count, err);
     }
     if (rc == WEIR_OK) {
         rc = add_fields(&join->schemas[1], column, NULL, 1, err);
@@ -125,23 +110,62 @@ int join_init(struct weir_node *node, struct weir_error *err) {
         rc = add_fields(&join->flat, join->right->schema->fields, join->kept[1],
                         join->kept_count[1], err);
     }
+    return rc;
+}
+
+static int make(struct join *join, struct weir_error *err) {
+    const struct weir_plan_join *plan = join->plan;
+    join->kind = strcmp(plan->what, "temporal") == 0  ? &join_temporal
+                 : strcmp(plan->what, "regular") == 0 ? &join_regular
+                                                      : &join_interval;
+    join->emitted = join->ahead[0] = join->ahead[1] = WEIR_WATERMARK_NONE;
+    join->right = weir_graph_find(join->node->graph, plan->from);
+    if (join->right == NULL) {
+        return weir_error_set(err, WEIR_E_CONFIG, "joins '%s', which nothing writes", plan->from);
+    }
+    bool first = join == join->node->join;
+    if (asprintf(&join->label, "%s%s%s", join->node->name, first ? "" : "/",
+                 first ? "" : plan->name) < 0) {
+        join->label = NULL;
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    int rc = make_schemas(join, err);
     for (int s = 0; rc == WEIR_OK && s < 2; s++) {
-        rc = weir_batch_builder_init(&join->builders[s], node->graph->pool, join->schemas[s],
+        rc = weir_batch_builder_init(&join->builders[s], join->node->graph->pool, join->schemas[s],
                                      ROWS_MAX, BUILDER_BYTES_MAX, err);
         join->has_builder[s] = rc == WEIR_OK;
     }
     if (rc == WEIR_OK) {
-        rc = make_operator(node, err);
+        rc = make_operator(join, err);
     }
-    rc = rc == WEIR_OK ? add_late(node, WEIR_LEFT, plan->late_left, err) : rc;
-    return rc == WEIR_OK ? add_late(node, WEIR_RIGHT, plan->late_right, err) : rc;
+    rc = rc == WEIR_OK ? add_late(join, WEIR_LEFT, plan->late_left, err) : rc;
+    return rc == WEIR_OK ? add_late(join, WEIR_RIGHT, plan->late_right, err) : rc;
 }
 
-void join_fini(struct weir_node *node) {
-    struct join *join = node->join;
-    if (join == NULL) {
-        return;
+int join_init(struct weir_node *node, struct weir_error *err) {
+    const struct weir_plan_stream *stream = node->stream;
+    if (stream->join_count == 0) {
+        return WEIR_OK;
     }
+    node->join = calloc((size_t)stream->join_count, sizeof(*node->join));
+    if (node->join == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    }
+    node->join_count = stream->join_count;
+    node->downstream_watermark = WEIR_WATERMARK_NONE; /* the first right side's, in the record */
+    int rc = WEIR_OK;
+    for (int32_t i = 0; rc == WEIR_OK && i < node->join_count; i++) {
+        struct join *join = &node->join[i];
+        join->node = node;
+        join->plan = &stream->joins[i];
+        join->next = i + 1 < node->join_count ? join + 1 : NULL;
+        rc = make(join, err);
+        rc = rc == WEIR_OK ? lookup_create(node, i, true, &join->lookups, err) : rc;
+    }
+    return rc;
+}
+
+static void fini(struct join *join) {
     for (int s = 0; s < 2; s++) {
         if (join->has_builder[s]) {
             weir_batch_builder_fini(&join->builders[s]);
@@ -150,26 +174,34 @@ void join_fini(struct weir_node *node) {
         free(join->kept[s]);
     }
     weir_schema_unref(join->flat);
-    join_fed_done(node);
+    join_fed_done(join);
     if (join->op != NULL) {
         join->kind->destroy(join->op);
     }
+    lookup_destroy(join->lookups);
     free(join->work);
-    free(join);
+    free(join->label);
+}
+
+void join_fini(struct weir_node *node) {
+    for (int32_t i = 0; i < node->join_count; i++) {
+        fini(&node->join[i]);
+    }
+    free(node->join);
 }
 
 /* --- batches -----------------------------------------------------------------------------------
  */
 
-int join_begin_kept(struct weir_node *node, int side, int32_t count,
+int join_begin_kept(struct join *join, int side, int32_t count,
                     struct weir_column_builder **columns) {
-    struct weir_batch_builder *builder = &node->join->builders[side];
+    struct weir_batch_builder *builder = &join->builders[side];
     *columns = side == WEIR_LEFT ? builder->columns : builder->columns[0].children;
     return weir_batch_builder_begin_rows(builder, count);
 }
 
-int join_finish_row(struct weir_node *node, int side, int rc) {
-    struct weir_batch_builder *builder = &node->join->builders[side];
+int join_finish_row(struct join *join, int side, int rc) {
+    struct weir_batch_builder *builder = &join->builders[side];
     if (rc == WEIR_OK && side == WEIR_RIGHT) {
         rc = weir_builder_struct(&builder->columns[0]);
     }
@@ -179,8 +211,7 @@ int join_finish_row(struct weir_node *node, int side, int rc) {
     return rc;
 }
 
-int join_end_kept(struct weir_node *node, struct weir_batch *out, int side, int rc) {
-    struct join *join = node->join;
+int join_end_kept(struct join *join, struct weir_batch *out, int side, int rc) {
     struct weir_batch *built = weir_batch_builder_take(&join->builders[side]);
     if (rc == WEIR_OK && side == WEIR_RIGHT) {
         rc = weir_batch_borrow(out, join->plan->column, built, 0);
@@ -189,11 +220,13 @@ int join_end_kept(struct weir_node *node, struct weir_batch *out, int side, int 
         rc = weir_batch_borrow(out, join->kept[0][k], built, k);
     }
     weir_batch_unref(built);
+    if (rc == WEIR_OK && side == WEIR_LEFT) {
+        beside_gather(join, out);
+    }
     return rc;
 }
 
-int join_put_fed(struct weir_node *node, struct weir_batch *out, int32_t count) {
-    struct join *join = node->join;
+int join_put_fed(struct join *join, struct weir_batch *out, int32_t count) {
     struct weir_batch *fed = join->fed;
     int rc = WEIR_OK;
     if (join->fed_side == WEIR_LEFT) {
@@ -201,9 +234,12 @@ int join_put_fed(struct weir_node *node, struct weir_batch *out, int32_t count) 
             int32_t c = join->kept[0][k];
             rc = weir_batch_gather_column(out, c, fed, &fed->columns[c], join->sel, count);
         }
+        if (rc == WEIR_OK) {
+            beside_gather(join, out);
+        }
         return rc;
     }
-    struct weir_batch *flat = weir_batch_create(node->graph->pool, join->flat);
+    struct weir_batch *flat = weir_batch_create(join->node->graph->pool, join->flat);
     rc = flat == NULL ? WEIR_E_LIMIT : weir_batch_keep(out, flat);
     struct weir_column *column = &out->columns[join->plan->column];
     column->length = count;
@@ -216,9 +252,8 @@ int join_put_fed(struct weir_node *node, struct weir_batch *out, int32_t count) 
     return rc;
 }
 
-struct weir_batch *join_batch(struct weir_node *node, int side, int32_t count) {
-    struct join *join = node->join;
-    struct weir_batch *out = weir_batch_create(node->graph->pool, node->input);
+struct weir_batch *join_batch(struct join *join, int side, int32_t count) {
+    struct weir_batch *out = weir_batch_create(join->node->graph->pool, join->node->input);
     int rc = out == NULL ? WEIR_E_LIMIT : WEIR_OK;
     int32_t next = 0;
     for (int32_t c = 0; rc == WEIR_OK && c < out->column_count; c++) {
@@ -236,9 +271,15 @@ struct weir_batch *join_batch(struct weir_node *node, int side, int32_t count) {
     return out;
 }
 
-int join_go_on(struct weir_node *node, struct weir_batch *out, int32_t count,
-               struct weir_error *err) {
-    struct join *join = node->join;
+/* The rows of a join are the left ones of the next. */
+static int pass_on(struct join *join, struct weir_flow *flow, struct weir_error *err) {
+    join->node->row_base += flow->batch->rows;
+    int rc = node_leave(join->node, flow, err);
+    return rc == WEIR_OK ? join_enter(join->next, flow, err) : rc;
+}
+
+int join_go_on(struct join *join, struct weir_batch *out, int32_t count, struct weir_error *err) {
+    struct weir_node *node = join->node;
     struct weir_flow flow = {
         .batch = out,
         .sel = join->sel,
@@ -249,36 +290,46 @@ int join_go_on(struct weir_node *node, struct weir_batch *out, int32_t count,
         .source = -1,
         .partition = node->name,
     };
-    int rc = count > 0 || node->rejected_count > 0 ? stream_joined(node, &flow, err) : WEIR_OK;
+    if (count == 0 && node->rejected_count == 0) {
+        node->row_base += out->rows;
+        return WEIR_OK;
+    }
+    int rc = beside_spread(node, join->plan->column, join->plan->beside, out);
+    if (rc != WEIR_OK) {
+        return join_full(join, rc, err);
+    } else if (join->next != NULL) {
+        return pass_on(join, &flow, err);
+    }
+    rc = stream_joined(node, &flow, err);
     node->row_base += out->rows;
     return rc;
 }
 
-void join_fed_done(struct weir_node *node) {
-    weir_batch_unref(node->join->fed);
-    node->join->fed = NULL;
+void join_fed_done(struct join *join) {
+    weir_batch_unref(join->fed);
+    join->fed = NULL;
 }
 
-int join_late(struct weir_node *node, int side, struct weir_batch *batch, const int32_t *sel,
+int join_late(struct join *join, int side, struct weir_batch *batch, const int32_t *sel,
               int32_t count, struct weir_error *err) {
-    struct weir_dataset *to = node->join->late[side];
-    node->dataset->counters.late += count;
+    struct weir_graph *graph = join->node->graph;
+    struct weir_dataset *to = join->late[side];
+    join->node->dataset->counters.late += count;
     if (to == NULL || count == 0) {
         return WEIR_OK;
     }
     to->counters.in += count;
     to->counters.out += count;
-    return node->graph->callbacks.output(node->graph->callbacks.context, to, batch, sel, count,
-                                         err);
+    return graph->callbacks.output(graph->callbacks.context, to, batch, sel, count, err);
 }
 
 /* --- slices ------------------------------------------------------------------------------------
  */
 
-static int step(struct weir_node *node, bool *done, struct weir_error *err) {
-    struct join *join = node->join;
-    int rc = join->kind->step(node, done, err);
-    if (join->fed == NULL) { /* which are in the record */
+static int step(struct join *join, bool *done, struct weir_error *err) {
+    struct weir_node *node = join->node;
+    int rc = join->kind->step(join, done, err);
+    if (join->fed == NULL && join == node->join) { /* which are in the record */
         node->last_watermark = join->ahead[0];
         node->downstream_watermark = join->ahead[1];
     }
@@ -290,49 +341,75 @@ static int step(struct weir_node *node, bool *done, struct weir_error *err) {
         return WEIR_OK;
     }
     join->emitted = watermark;
-    return node_advance(node, watermark, err);
+    return join->next != NULL ? join_advance(join->next, WEIR_LEFT, watermark, err)
+                              : node_advance(node, watermark, err);
 }
 
-static void settle(struct weir_node *node) {
-    struct join *join = node->join;
-    if (!join->settled) {
-        join->settled = true;
+/* What was recorded: the watermarks of the first, and of the others the right ones. */
+static void settle(struct join *join) {
+    struct weir_node *node = join->node;
+    if (join->settled) {
+        return;
+    }
+    join->settled = true;
+    if (join == node->join) {
         join->ahead[0] = node->last_watermark;
         join->ahead[1] = node->downstream_watermark;
-        join->kind->set_watermarks(join->op, join->ahead[0], join->ahead[1]);
-        join->emitted = join->kind->watermark(join);
+    } else {
+        settle(join - 1);
+        join->ahead[0] = (join - 1)->emitted;
     }
+    join->kind->set_watermarks(join->op, join->ahead[0], join->ahead[1]);
+    join->emitted = join->kind->watermark(join);
 }
 
-static int run(struct weir_node *node, struct weir_error *err) {
+static void set_firing(struct join *join, bool firing) {
+    struct weir_node *node = join->node;
+    bool any = false;
+    join->firing = firing;
+    for (int32_t i = 0; i < node->join_count; i++) {
+        any |= node->join[i].firing;
+    }
+    node->graph->firing += any - node->firing;
+    node->firing = any;
+}
+
+/* A piece of what it has begun. */
+static int fire(struct join *join, struct weir_error *err) {
     bool done;
-    int rc = step(node, &done, err);
-    if (rc == WEIR_OK && !done && !node->firing) {
-        node->firing = true;
-        node->graph->firing++;
+    int rc = step(join, &done, err);
+    if (rc == WEIR_OK && done == join->firing) {
+        set_firing(join, !done);
     }
     return rc;
 }
 
-bool join_takes_back(const struct weir_node *node) {
-    return node->join != NULL && node->join->kind == &join_regular;
+bool join_takes_back(const struct join *join) {
+    return join->kind == &join_regular;
 }
 
+bool join_reads_changes(const struct weir_node *node) {
+    return node->join != NULL && join_takes_back(node->join);
+}
+
+struct weir_node *join_node(const struct join *join) {
+    return join->node;
+}
+
+/* The last first, so that what leaves the one before finds it empty. */
 int join_fire(struct weir_node *node, struct weir_error *err) {
-    bool done;
-    int rc = step(node, &done, err);
-    if (rc == WEIR_OK && done) {
-        node->firing = false;
-        node->graph->firing--;
+    int32_t i = node->join_count - 1;
+    while (i > 0 && !node->join[i].firing) {
+        i--;
     }
-    return rc;
+    return fire(&node->join[i], err);
 }
 
 /* More comes before what was begun is done. */
-static int finish(struct weir_node *node, struct weir_error *err) {
+static int finish(struct join *join, struct weir_error *err) {
     int rc = WEIR_OK;
-    while (rc == WEIR_OK && node->firing) {
-        rc = join_fire(node, err);
+    while (rc == WEIR_OK && join->firing) {
+        rc = fire(join, err);
     }
     return rc;
 }
@@ -341,11 +418,10 @@ static void raise(struct join *join, int side, int64_t watermark_us) {
     join->ahead[side] = watermark_us > join->ahead[side] ? watermark_us : join->ahead[side];
 }
 
-int join_feed(struct weir_node *node, int side, const struct weir_flow *flow,
-              struct weir_error *err) {
-    struct join *join = node->join;
-    settle(node);
-    int rc = finish(node, err);
+int join_feed(struct join *join, int side, const struct weir_flow *flow, struct weir_error *err) {
+    struct weir_node *node = join->node;
+    settle(join);
+    int rc = finish(join, err);
     if (rc == WEIR_OK && flow->times_us == NULL && !join->plan->by_clock) {
         rc = weir_error_set(err, WEIR_E_CONFIG,
                             "%s: no event time reaches this join from '%s'; declare `time` there",
@@ -357,75 +433,133 @@ int join_feed(struct weir_node *node, int side, const struct weir_flow *flow,
     join->fed = weir_batch_ref(flow->batch);
     join->fed_side = side;
     join->fed_rows = flow->count;
-    node->row_base = ROWS_MAX;
-    rc = join->kind->feed(node, side, flow, err);
+    if (side == WEIR_RIGHT || join == node->join) { /* else it is counted on */
+        node->row_base = ROWS_MAX;
+    }
+    rc = join->kind->feed(join, side, flow, err);
     if (rc != WEIR_OK) {
         return rc;
     }
     raise(join, side, flow->watermark_us);
-    return run(node, err);
+    return fire(join, err);
 }
 
-int join_advance(struct weir_node *node, int side, int64_t watermark_us, struct weir_error *err) {
-    struct join *join = node->join;
-    settle(node);
+int join_enter(struct join *join, const struct weir_flow *flow, struct weir_error *err) {
+    if (join->lookups == NULL) {
+        return flow->count > 0 ? join_feed(join, WEIR_LEFT, flow, err)
+                               : join_advance(join, WEIR_LEFT, flow->watermark_us, err);
+    }
+    int32_t sel[ROWS_MAX];
+    struct weir_flow found = *flow;
+    struct weir_batch *batch = NULL;
+    memcpy(sel, flow->sel, (size_t)flow->count * sizeof(*sel));
+    int rc = lookup_join(join->node, join->lookups, flow, sel, &found.count, &batch, err);
+    found.batch = batch;
+    found.sel = sel;
+    if (rc == WEIR_OK) { /* those that found nothing, with the columns they had */
+        rc = node_leave(join->node, flow, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = found.count > 0 ? join_feed(join, WEIR_LEFT, &found, err)
+                             : join_advance(join, WEIR_LEFT, flow->watermark_us, err);
+    }
+    weir_batch_unref(batch);
+    return rc;
+}
+
+int join_advance(struct join *join, int side, int64_t watermark_us, struct weir_error *err) {
+    settle(join);
     raise(join, side, watermark_us);
-    join->fed_rows = node->firing ? join->fed_rows : 0;
-    return node->firing ? WEIR_OK : run(node, err);
+    join->fed_rows = join->firing ? join->fed_rows : 0;
+    return join->firing ? WEIR_OK : fire(join, err);
 }
 
 /* --- state -------------------------------------------------------------------------------------
  */
 
-const struct weir_dataset *join_right(const struct weir_node *node) {
-    return node->join->right;
+struct join *join_at(const struct weir_node *node, int32_t i) {
+    return &node->join[i];
+}
+
+const struct weir_dataset *join_right(const struct weir_node *node, int32_t i) {
+    return node->join[i].right;
+}
+
+const char *join_name(const struct weir_node *node, int32_t i) {
+    return node->join[i].plan->name;
+}
+
+int64_t *join_right_watermark(const struct weir_node *node, int32_t i) {
+    return &node->join[i].ahead[1];
 }
 
 int32_t join_cells(struct weir_node *node, struct weir_cell **cells, int32_t capacity) {
     int32_t count = 0;
-    for (int s = 0; node->join != NULL && s < 2 && count < capacity; s++) {
-        cells[count++] = node->join->kind->cell(node->join->op, s);
+    for (int32_t i = 0; i < node->join_count * 2 && count < capacity; i++) {
+        struct join *join = &node->join[i / 2];
+        cells[count++] = join->kind->cell(join->op, i % 2);
     }
     return count;
 }
 
 int32_t join_shows(struct weir_node *node, struct weir_show *shows, int32_t capacity) {
     int32_t count = 0;
-    for (int s = 0; node->join != NULL && s < 2 && count < capacity; s++) {
-        node->join->kind->show(node->join->op, s, &shows[count++]);
+    for (int32_t i = 0; i < node->join_count * 2 && count < capacity; i++) {
+        struct join *join = &node->join[i / 2];
+        join->kind->show(join->op, i % 2, &shows[count++]);
     }
     return count;
 }
 
 int join_restore(struct weir_node *node, struct weir_error *err) {
-    return node->join != NULL ? node->join->kind->restore(node->join->op, err) : WEIR_OK;
+    int rc = WEIR_OK;
+    for (int32_t i = 0; rc == WEIR_OK && i < node->join_count; i++) {
+        rc = node->join[i].kind->restore(node->join[i].op, err);
+    }
+    return rc;
 }
 
-bool join_same(const struct weir_node *a, const struct weir_node *b) {
-    if (a->join == NULL || b->join == NULL) {
-        return a->join == b->join;
+/* The join whose state another form of the stream goes on with: the first with the first, the
+ * others by name, as the state's own names are. NULL: it has none. */
+static struct join *same_join(const struct weir_node *node, const struct join *other) {
+    for (int32_t i = 0; i < node->join_count; i++) {
+        bool first = other == other->node->join;
+        if (i == 0 ? first : !first && strcmp(node->join[i].label, other->label) == 0) {
+            return &node->join[i];
+        }
     }
-    return a->join->kind == b->join->kind &&
-           a->join->kind->shape(a->join->op) == b->join->kind->shape(b->join->op) &&
-           weir_schema_equal(a->join->right->schema, b->join->right->schema);
+    return NULL;
+}
+
+const char *join_changed(const struct weir_node *old, const struct weir_node *node) {
+    for (int32_t i = 0; i < old->join_count; i++) {
+        const struct join *a = &old->join[i];
+        const struct join *b = same_join(node, a);
+        if (b == NULL || a->kind != b->kind || a->kind->shape(a->op) != b->kind->shape(b->op) ||
+            !weir_schema_equal(a->right->schema, b->right->schema)) {
+            return a->plan->name;
+        }
+    }
+    return old->join_count == 0 && node->join_count > 0 ? node->join->plan->name : NULL;
 }
 
 void join_take_state(struct weir_node *node, struct weir_node *from) {
-    struct join *to = node->join;
-    struct join *old = from->join;
-    if (to == NULL || old == NULL) {
-        return;
+    for (int32_t i = 0; i < from->join_count; i++) {
+        struct join *old = &from->join[i];
+        struct join *to = same_join(node, old);
+        if (to != NULL) {
+            void *op = to->op;
+            to->op = old->op;
+            old->op = op;
+            to->settled = old->settled;
+            to->emitted = old->emitted;
+            memcpy(to->ahead, old->ahead, sizeof to->ahead);
+        }
     }
-    void *op = to->op;
-    to->op = old->op;
-    old->op = op;
-    to->settled = old->settled;
-    to->emitted = old->emitted;
-    memcpy(to->ahead, old->ahead, sizeof to->ahead);
 }
 
-void join_estimate(const struct weir_node *node, size_t bytes[2]) {
+void join_estimate(const struct weir_node *node, int32_t i, size_t bytes[2]) {
     for (int s = 0; s < 2; s++) {
-        bytes[s] = node->join->kind->estimate(node->join->op, s);
+        bytes[s] = node->join[i].kind->estimate(node->join[i].op, s);
     }
 }

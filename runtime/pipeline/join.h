@@ -13,13 +13,12 @@ struct join;
 /* A kind of join. `op` is its operator. Steps go on where they stopped until *done, about a piece
  * each; a kind sends what leaves on by join_go_on. */
 struct join_kind {
-    int (*make)(struct weir_node *node, const int32_t *left_on, const int32_t *right_on,
+    int (*make)(struct join *join, const int32_t *left_on, const int32_t *right_on,
                 struct weir_error *err);
     void (*destroy)(void *op);
     /* Rows come, to be kept in join->fed while they are worked on; watermarks follow. */
-    int (*feed)(struct weir_node *node, int side, const struct weir_flow *flow,
-                struct weir_error *err);
-    int (*step)(struct weir_node *node, bool *done, struct weir_error *err);
+    int (*feed)(struct join *join, int side, const struct weir_flow *flow, struct weir_error *err);
+    int (*step)(struct join *join, bool *done, struct weir_error *err);
     int64_t (*watermark)(const struct join *join);
     void (*set_watermarks)(void *op, int64_t left_us, int64_t right_us);
     struct weir_cell *(*cell)(void *op, int side);
@@ -34,8 +33,13 @@ extern const struct join_kind join_temporal;
 extern const struct join_kind join_regular;
 
 struct join {
+    struct weir_node *node;
+    struct join *next; /* its rows are the left ones of that; NULL: they go to map */
     const struct join_kind *kind;
     const struct weir_plan_join *plan;
+    char *label; /* what its state and errors go by: the stream, of a later one and it */
+    struct lookups *lookups; /* for its left rows, before they meet any; or NULL */
+    bool firing;             /* some of what was begun is left */
     void *op;
     struct weir_dataset *right;
     struct weir_dataset *late[2];
@@ -70,24 +74,29 @@ static inline enum weir_join_kind join_rows_of(const struct weir_plan_join *plan
 }
 
 /* Sets the error of a full pool or builder. */
-int join_full(const struct weir_node *node, int rc, struct weir_error *err);
+int join_full(const struct join *join, int rc, struct weir_error *err);
 /* Rows of a side that came too late, to where they go. */
-int join_late(struct weir_node *node, int side, struct weir_batch *batch, const int32_t *sel,
+int join_late(struct join *join, int side, struct weir_batch *batch, const int32_t *sel,
               int32_t count, struct weir_error *err) WEIR_MUST_CHECK;
 /* A batch of the stream's columns, all of them null but those of `side` (-1: of both), which are
  * still to be put in. NULL without memory. */
-struct weir_batch *join_batch(struct weir_node *node, int side, int32_t count);
+struct weir_batch *join_batch(struct join *join, int side, int32_t count);
 /* join->sel[0..count) of the batch fed, as columns of `out`. */
-int join_put_fed(struct weir_node *node, struct weir_batch *out, int32_t count) WEIR_MUST_CHECK;
+int join_put_fed(struct join *join, struct weir_batch *out, int32_t count) WEIR_MUST_CHECK;
 /* The builder of a side's kept columns begins, and what it has become columns of `out`. In between
  * append to *columns and finish each row. */
-int join_begin_kept(struct weir_node *node, int side, int32_t count,
+int join_begin_kept(struct join *join, int side, int32_t count,
                     struct weir_column_builder **columns) WEIR_MUST_CHECK;
-int join_finish_row(struct weir_node *node, int side, int rc) WEIR_MUST_CHECK;
-int join_end_kept(struct weir_node *node, struct weir_batch *out, int side, int rc) WEIR_MUST_CHECK;
+int join_finish_row(struct join *join, int side, int rc) WEIR_MUST_CHECK;
+int join_end_kept(struct join *join, struct weir_batch *out, int side, int rc) WEIR_MUST_CHECK;
+/* join_beside.c. The struct in a column into the plain columns from `beside` on (-1: there are
+ * none), and the structs of all that is written before a join out of theirs. */
+int beside_spread(struct weir_node *node, int32_t column, int32_t beside,
+                  struct weir_batch *batch) WEIR_MUST_CHECK;
+void beside_gather(const struct join *join, struct weir_batch *batch);
 /* The batch fed is done with. */
-void join_fed_done(struct weir_node *node);
-/* join->sel[0..count) of `out`, rows of the times and the watermarks before in join, go on to map.
- */
-int join_go_on(struct weir_node *node, struct weir_batch *out, int32_t count,
+void join_fed_done(struct join *join);
+/* join->sel[0..count) of `out`, rows of the times and the watermarks before in join, go on to the
+ * next join, or to map. */
+int join_go_on(struct join *join, struct weir_batch *out, int32_t count,
                struct weir_error *err) WEIR_MUST_CHECK;

@@ -16,42 +16,40 @@ struct work {
     struct weir_regular_change changes[PIECE];
 };
 
-static int make(struct weir_node *node, const int32_t *left_on, const int32_t *right_on,
+static int make(struct join *join, const int32_t *left_on, const int32_t *right_on,
                 struct weir_error *err) {
-    struct join *join = node->join;
     const struct weir_plan_join *plan = join->plan;
     struct weir_regular_config config = {
-        .declaration = node->name,
-        .sides = {{node->input, left_on, join->kept[0], join->kept_count[0]},
+        .declaration = join->label,
+        .sides = {{join->node->input, left_on, join->kept[0], join->kept_count[0]},
                   {join->right->schema, right_on, join->kept[1], join->kept_count[1]}},
         .on_count = plan->on_count,
         .kind = join_rows_of(plan),
         .change = {plan->left_changes ? plan->change : -1,
                    weir_schema_find(join->right->schema, WEIR_CHANGE_COLUMN)},
         .ttl_us = {plan->ttl_us[0], plan->ttl_us[1]},
-        .max_bytes = (size_t)node->graph->plan->state_bytes,
+        .max_bytes = (size_t)join->node->graph->plan->state_bytes,
         .option = "memory.state",
     };
     join->op = weir_regular_create(&config, err);
     join->work = join->op != NULL ? calloc(1, sizeof(struct work)) : NULL;
-    return join->work != NULL ? WEIR_OK : join_full(node, WEIR_E_NOMEM, err);
+    return join->work != NULL ? WEIR_OK : join_full(join, WEIR_E_NOMEM, err);
 }
 
 /* --- changes leave -----------------------------------------------------------------------------
  */
 
 /* The other side's columns, null where a row stands alone. */
-static int put_others(struct weir_node *node, struct weir_batch *out, int32_t count) {
-    struct join *join = node->join;
+static int put_others(struct join *join, struct weir_batch *out, int32_t count) {
     const struct weir_regular_change *changes = ((const struct work *)join->work)->changes;
     int side = !join->fed_side;
     struct weir_batch_builder *builder = &join->builders[side];
     struct weir_column_builder *columns;
-    int rc = join_begin_kept(node, side, count, &columns);
+    int rc = join_begin_kept(join, side, count, &columns);
     for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
         if (changes[i].other != NULL) {
             rc = weir_regular_decode(join->op, side, changes[i].other, columns);
-            rc = join_finish_row(node, side, rc);
+            rc = join_finish_row(join, side, rc);
             continue;
         }
         int32_t all = side == WEIR_LEFT ? join->kept_count[0] : 1;
@@ -60,12 +58,11 @@ static int put_others(struct weir_node *node, struct weir_batch *out, int32_t co
         }
         weir_batch_builder_finish_row(builder);
     }
-    return join_end_kept(node, out, side, rc);
+    return join_end_kept(join, out, side, rc);
 }
 
 /* Null in the columns of the batch fed where the other side's row stands alone. */
-static int clear_alone(struct weir_node *node, struct weir_batch *out, int32_t count) {
-    struct join *join = node->join;
+static int clear_alone(struct join *join, struct weir_batch *out, int32_t count) {
     const struct weir_regular_change *changes = ((const struct work *)join->work)->changes;
     int32_t columns = join->fed_side == WEIR_LEFT ? join->kept_count[0] : 1;
     bool any = false;
@@ -89,12 +86,15 @@ static int clear_alone(struct weir_node *node, struct weir_batch *out, int32_t c
         }
         column->validity = validity;
     }
+    if (any && join->fed_side == WEIR_LEFT) {
+        beside_gather(join, out);
+    }
     return WEIR_OK;
 }
 
-static int put_kinds(struct weir_node *node, struct weir_batch *out, int32_t count) {
-    const struct weir_regular_change *changes = ((const struct work *)node->join->work)->changes;
-    struct weir_column *column = &out->columns[node->join->plan->change];
+static int put_kinds(struct join *join, struct weir_batch *out, int32_t count) {
+    const struct weir_regular_change *changes = ((const struct work *)join->work)->changes;
+    struct weir_column *column = &out->columns[join->plan->change];
     size_t width = (size_t)weir_type_width(column->type);
     uint8_t *values = weir_batch_alloc(out, width * (size_t)count + 8);
     if (values == NULL) {
@@ -111,24 +111,23 @@ static int put_kinds(struct weir_node *node, struct weir_batch *out, int32_t cou
     return WEIR_OK;
 }
 
-static int pass(struct weir_node *node, int32_t count, struct weir_error *err) {
-    struct join *join = node->join;
+static int pass(struct join *join, int32_t count, struct weir_error *err) {
     const struct work *work = join->work;
-    struct weir_batch *out = join_batch(node, -1, count);
+    struct weir_batch *out = join_batch(join, -1, count);
     for (int32_t i = 0; i < count; i++) {
         int32_t cause = work->changes[i].cause;
         join->sel[i] = work->changes[i].row >= 0 ? work->changes[i].row : cause;
         join->times[i] = work->times[cause];
         join->before[i] = work->before[cause];
     }
-    int rc = out != NULL ? join_put_fed(node, out, count) : WEIR_E_LIMIT;
-    rc = rc == WEIR_OK ? clear_alone(node, out, count) : rc;
-    rc = rc == WEIR_OK ? put_others(node, out, count) : rc;
-    rc = rc == WEIR_OK ? put_kinds(node, out, count) : rc;
+    int rc = out != NULL ? join_put_fed(join, out, count) : WEIR_E_LIMIT;
+    rc = rc == WEIR_OK ? clear_alone(join, out, count) : rc;
+    rc = rc == WEIR_OK ? put_others(join, out, count) : rc;
+    rc = rc == WEIR_OK ? put_kinds(join, out, count) : rc;
     for (int32_t i = 0; i < count; i++) {
         join->sel[i] = i;
     }
-    rc = rc == WEIR_OK ? join_go_on(node, out, count, err) : join_full(node, rc, err);
+    rc = rc == WEIR_OK ? join_go_on(join, out, count, err) : join_full(join, rc, err);
     weir_batch_unref(out);
     return rc;
 }
@@ -137,38 +136,35 @@ static int pass(struct weir_node *node, int32_t count, struct weir_error *err) {
  */
 
 /* Where a side has no event time, the clock says how old rows are. */
-static int feed(struct weir_node *node, int side, const struct weir_flow *flow,
-                struct weir_error *err) {
-    struct join *join = node->join;
+static int feed(struct join *join, int side, const struct weir_flow *flow, struct weir_error *err) {
     struct work *work = join->work;
     int64_t other = join->ahead[!side];
     for (int32_t i = 0; i < flow->count; i++) {
         int32_t row = flow->sel[i];
         bool timed = !join->plan->by_clock;
         int64_t before = timed ? flow->watermark_before_us[row] : WEIR_WATERMARK_NONE;
-        work->times[row] = timed ? flow->times_us[row] : node->graph->clock_us;
+        work->times[row] = timed ? flow->times_us[row] : join->node->graph->clock_us;
         work->before[row] = before < other ? before : other;
     }
     return weir_regular_feed(join->op, side, flow->batch, flow->sel, flow->count, work->times, err);
 }
 
-static int step(struct weir_node *node, bool *done, struct weir_error *err) {
-    struct join *join = node->join;
+static int step(struct join *join, bool *done, struct weir_error *err) {
     *done = false;
     if (join->fed != NULL) {
         struct work *work = join->work;
         int32_t count = 0;
         int rc = weir_regular_changes(join->op, work->changes, PIECE, &count, err);
-        rc = rc == WEIR_OK && count > 0 ? pass(node, count, err) : rc;
+        rc = rc == WEIR_OK && count > 0 ? pass(join, count, err) : rc;
         if (rc != WEIR_OK || count > 0) {
             return rc;
         }
-        join_fed_done(node);
-        node->dataset->counters.late += weir_regular_take_forgotten(join->op);
+        join_fed_done(join);
+        join->node->dataset->counters.late += weir_regular_take_forgotten(join->op);
     }
     *done = true;
     int64_t now = join->ahead[0] < join->ahead[1] ? join->ahead[0] : join->ahead[1];
-    now = join->plan->by_clock ? node->graph->clock_us : now;
+    now = join->plan->by_clock ? join->node->graph->clock_us : now;
     return now == WEIR_WATERMARK_NONE
                ? WEIR_OK
                : weir_regular_expire(join->op, now, (size_t)join->fed_rows * 2 + JOIN_EXPIRE_LEAST,
@@ -184,7 +180,7 @@ static int64_t watermark(const struct join *join) {
 }
 
 static void set_watermarks(void *op, int64_t left_us, int64_t right_us) {
-    (void)op; /* it goes by those of the node */
+    (void)op; /* it goes by those of the join */
     (void)left_us;
     (void)right_us;
 }

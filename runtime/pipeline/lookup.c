@@ -12,6 +12,7 @@
 #include "operator/key.h"
 #include "operator/literal.h"
 #include "pipeline/asking.h"
+#include "pipeline/join.h"
 #include "pipeline/node.h"
 
 enum { ON_MAX = 64, AHEAD = 8 };
@@ -36,6 +37,8 @@ struct lookup {
 };
 
 struct lookups {
+    struct lookups *next; /* of those inside, which are one each: what is found then */
+    int32_t before;
     struct lookup *list;
     int32_t count;
     struct weir_schema *found; /* a column a lookup */
@@ -53,6 +56,7 @@ void lookup_destroy(struct lookups *lookups) {
     if (lookups == NULL) {
         return;
     }
+    lookup_destroy(lookups->next);
     for (int32_t i = 0; lookups->list != NULL && i < lookups->count; i++) {
         asking_destroy(lookups->list[i].asking);
         weir_key_destroy(lookups->list[i].key);
@@ -108,7 +112,8 @@ static int make_key(const struct weir_node *node, struct lookup *lookup, struct 
     return lookup->key != NULL ? WEIR_OK : (err != NULL ? err->code : WEIR_E_NOMEM);
 }
 
-static int make_lookup(struct weir_node *node, struct lookup *lookup, struct weir_error *err) {
+static int make_lookup(struct weir_node *node, struct lookups *lookups, struct lookup *lookup,
+                       struct weir_error *err) {
     const struct weir_plan_lookup *plan = lookup->plan;
     const struct weir_field *row = &plan->found->fields[0];
     weir_keys_init(&lookup->keys);
@@ -122,7 +127,7 @@ static int make_lookup(struct weir_node *node, struct lookup *lookup, struct wei
         return rc;
     }
     if (plan->http != NULL) {
-        node->lookups->asking_count++;
+        lookups->asking_count++;
         return asking_create(node, plan, lookup->on, lookup->key, &lookup->asking, err);
     }
     lookup->dataset = weir_graph_find(node->graph, plan->from);
@@ -152,8 +157,7 @@ static int make(struct weir_node *node, struct lookups *lookups, struct weir_err
         rc = weir_schema_add(lookups->wide, &node->input->fields[c]);
     }
     for (int32_t i = 0; rc == WEIR_OK && i < lookups->count; i++) {
-        lookups->list[i].plan = &node->stream->lookups[i];
-        rc = make_lookup(node, &lookups->list[i], err);
+        rc = make_lookup(node, lookups, &lookups->list[i], err);
         const struct weir_field *field = &lookups->list[i].plan->found->fields[0];
         rc = rc == WEIR_OK ? weir_schema_add(lookups->found, field) : rc;
         rc = rc == WEIR_OK ? weir_schema_add(lookups->wide, field) : rc;
@@ -169,23 +173,42 @@ static int make(struct weir_node *node, struct lookups *lookups, struct weir_err
     return rc;
 }
 
-int lookup_create(struct weir_node *node, struct weir_error *err) {
-    int32_t count = node->stream->lookup_count;
-    if (count == 0) {
-        return WEIR_OK;
+/* Room for `room` lookups, none of them yet. */
+static int add_lookups(struct lookups **out, int32_t before, int32_t room, struct weir_error *err) {
+    struct lookups *lookups = *out = calloc(1, sizeof(*lookups));
+    if (lookups != NULL) {
+        lookups->before = before;
+        lookups->list = calloc((size_t)room, sizeof(*lookups->list));
+        lookups->found = weir_schema_create();
+        lookups->wide = weir_schema_create();
     }
-    struct lookups *lookups = node->lookups = calloc(1, sizeof(*lookups));
-    if (lookups == NULL) {
-        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+    return lookups != NULL && lookups->list != NULL && lookups->found != NULL &&
+                   lookups->wide != NULL
+               ? WEIR_OK
+               : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
+}
+
+int lookup_create(struct weir_node *node, int32_t before, bool inside, struct lookups **out,
+                  struct weir_error *err) {
+    const struct weir_plan_stream *stream = node->stream;
+    int rc = WEIR_OK;
+    for (int32_t i = 0; rc == WEIR_OK && i < stream->lookup_count; i++) {
+        const struct weir_plan_lookup *plan = &stream->lookups[i];
+        if (plan->before != before || (plan->column >= 0) != inside) {
+            continue;
+        }
+        if (*out == NULL) {
+            rc = add_lookups(out, before, inside ? 1 : stream->lookup_count, err);
+        }
+        if (rc == WEIR_OK) {
+            (*out)->list[(*out)->count++].plan = plan;
+        }
+        if (rc == WEIR_OK && inside) {
+            rc = make(node, *out, err);
+            out = &(*out)->next;
+        }
     }
-    lookups->list = calloc((size_t)count, sizeof(*lookups->list));
-    lookups->found = weir_schema_create();
-    lookups->wide = weir_schema_create();
-    if (lookups->list == NULL || lookups->found == NULL || lookups->wide == NULL) {
-        return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
-    }
-    lookups->count = count;
-    return make(node, lookups, err);
+    return rc == WEIR_OK && !inside && *out != NULL ? make(node, *out, err) : rc;
 }
 
 /* --- rows --------------------------------------------------------------------------------- */
@@ -312,6 +335,49 @@ int lookup_apply(struct weir_node *node, const struct weir_flow *flow, int32_t *
                    : weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
     }
     *out = wide;
+    return WEIR_OK;
+}
+
+/* What one finds goes into its columns of `batch`. */
+static int join_one(struct weir_node *node, struct lookups *lookups, const struct weir_flow *flow,
+                    int32_t *sel, int32_t *count, struct weir_batch *batch) {
+    struct lookup *lookup = &lookups->list[0];
+    int32_t column = lookup->plan->column;
+    int rc = weir_batch_builder_begin(&lookups->builder);
+    rc = rc == WEIR_OK ? find_rows(lookups, lookup, flow, sel, *count, &lookups->builder.columns[0])
+                       : rc;
+    rc = rc == WEIR_OK ? leave(node, sel, count, lookup, lookups) : rc;
+    if (rc == WEIR_OK) {
+        lookups->builder.rows = flow->batch->rows;
+        struct weir_batch *found = weir_batch_builder_take(&lookups->builder);
+        rc = found != NULL ? weir_batch_borrow(batch, column, found, 0) : WEIR_E_LIMIT;
+        weir_batch_unref(found);
+    }
+    return rc == WEIR_OK ? beside_spread(node, column, lookup->plan->beside, batch) : rc;
+}
+
+int lookup_join(struct weir_node *node, struct lookups *lookups, const struct weir_flow *flow,
+                int32_t *sel, int32_t *count, struct weir_batch **out, struct weir_error *err) {
+    struct weir_batch *batch = weir_batch_create(node->graph->pool, node->input);
+    int rc = batch != NULL ? WEIR_OK : WEIR_E_LIMIT;
+    int32_t there = lookups->before > 0 ? node->input->count : node->stream->entered;
+    for (int32_t c = 0; rc == WEIR_OK && c < node->input->count; c++) {
+        rc = c < there ? weir_batch_borrow(batch, c, flow->batch, c)
+                       : column_all_null(batch, &batch->columns[c], flow->batch->rows);
+    }
+    struct weir_flow found = *flow;
+    found.batch = batch;
+    for (; rc == WEIR_OK && lookups != NULL; lookups = lookups->next) {
+        batch->rows = flow->batch->rows;
+        rc = join_one(node, lookups, &found, sel, count, batch);
+    }
+    if (rc != WEIR_OK) {
+        weir_batch_unref(batch);
+        return err != NULL && err->code != WEIR_OK
+                   ? err->code
+                   : weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
+    }
+    *out = batch;
     return WEIR_OK;
 }
 

@@ -49,6 +49,7 @@ struct quarantine {
     bool has_extra;
 };
 
+struct join;
 struct rule;
 struct over;
 
@@ -76,9 +77,11 @@ struct weir_node {
     /* stream */
     struct rule *rule;       /* rule.c; NULL without */
     struct explode *explode; /* explode.c; NULL without */
-    struct join *join;       /* join.c; NULL without */
+    struct join *join;       /* join.c: the first of join_count; NULL without */
+    int32_t join_count;
     int32_t row_base;        /* what a piece's rows are counted from in the schedule */
-    struct lookups *lookups; /* lookup.c; NULL without */
+    struct lookups *lookups; /* lookup.c: behind the joins; NULL without */
+    struct lookups *found;   /* likewise, whose columns those are found by */
     bool waits;              /* a model: keys it needs are on disk */
     struct held *held;       /* held.c: flows that wait for answers, oldest first */
     struct weir_out **outs;  /* by map column, NULL for fixed width */
@@ -317,7 +320,10 @@ int remembered_decode(const struct remembered *remembered, const struct weir_spa
                       const int32_t *children, struct weir_column_builder *to) WEIR_MUST_CHECK;
 
 /* lookup.c: what is found beside the rows of a stream. */
-int lookup_create(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+/* `before`: those for the left rows of that join; the number of joins: those behind all. `inside`:
+ * those with columns of the input. */
+int lookup_create(struct weir_node *node, int32_t before, bool inside, struct lookups **out,
+                  struct weir_error *err) WEIR_MUST_CHECK;
 void lookup_destroy(struct lookups *lookups);
 /* Asynchronous ones: asks for what `where` keeps; takes the answers that came; waits for more. */
 bool lookup_asks(const struct weir_node *node);
@@ -339,6 +345,10 @@ void held_fini(struct weir_node *node);
  * columns behind the input's. */
 int lookup_apply(struct weir_node *node, const struct weir_flow *flow, int32_t *sel, int32_t *count,
                  struct weir_batch **out, struct weir_error *err) WEIR_MUST_CHECK;
+/* The same before a join: in those columns of the input that are for it. */
+int lookup_join(struct weir_node *node, struct lookups *lookups, const struct weir_flow *flow,
+                int32_t *sel, int32_t *count, struct weir_batch **out,
+                struct weir_error *err) WEIR_MUST_CHECK;
 
 /* judge.c */
 int checks_init(struct checks *checks, const struct weir_plan_expectations *plan,
@@ -485,21 +495,32 @@ int explode_process(struct weir_node *node, const struct weir_flow *flow, const 
 /* join.c. `side`: of operator/join.h; flow: the rows that may meet others. */
 int join_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 void join_fini(struct weir_node *node);
-int join_feed(struct weir_node *node, int side, const struct weir_flow *flow,
+int join_feed(struct join *join, int side, const struct weir_flow *flow,
               struct weir_error *err) WEIR_MUST_CHECK;
+/* Left rows, any number: what is looked up first is put beside them. */
+int join_enter(struct join *join, const struct weir_flow *flow,
+               struct weir_error *err) WEIR_MUST_CHECK;
 /* A side's watermark moved, without rows. */
-int join_advance(struct weir_node *node, int side, int64_t watermark_us,
+int join_advance(struct join *join, int side, int64_t watermark_us,
                  struct weir_error *err) WEIR_MUST_CHECK;
-/* Its rows come with what they take back, whole. */
-bool join_takes_back(const struct weir_node *node);
+/* Its rows come with what they take back, whole; likewise of the rows of a stream that joins. */
+bool join_takes_back(const struct join *join);
+bool join_reads_changes(const struct weir_node *node);
 int join_fire(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
-const struct weir_dataset *join_right(const struct weir_node *node);
+/* The i-th of a node; its node; what is on its right; what row functions call it. */
+struct join *join_at(const struct weir_node *node, int32_t i);
+struct weir_node *join_node(const struct join *join);
+const struct weir_dataset *join_right(const struct weir_node *node, int32_t i);
+const char *join_name(const struct weir_node *node, int32_t i);
+/* For the record: of the first it is the node's downstream_watermark. */
+int64_t *join_right_watermark(const struct weir_node *node, int32_t i);
 int32_t join_cells(struct weir_node *node, struct weir_cell **cells, int32_t capacity);
 int32_t join_shows(struct weir_node *node, struct weir_show *shows, int32_t capacity);
 int join_restore(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
-bool join_same(const struct weir_node *a, const struct weir_node *b); /* the shape of state */
+/* The name of a join of `old` whose state another form of the stream cannot go on with, or NULL. */
+const char *join_changed(const struct weir_node *old, const struct weir_node *node);
 void join_take_state(struct weir_node *node, struct weir_node *from);
-void join_estimate(const struct weir_node *node, size_t bytes[2]); /* of a row, by side */
+void join_estimate(const struct weir_node *node, int32_t i, size_t bytes[2]); /* a row, by side */
 
 /* model.c: columns computed by a function, as many as the schema has. Rows that throw are marked in
  * node->worst (by position) when `reject`. */

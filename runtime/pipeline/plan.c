@@ -381,6 +381,9 @@ static void read_lookup(struct reader *r, const json_t *value, struct weir_plan_
     lookup->quarantine = json_is_true(member(value, "quarantine"));
     lookup->defaults = member(value, "defaults");
     lookup->found = schema(r, value, "found");
+    lookup->before = (int32_t)integer(r, value, "before", 0);
+    lookup->column = (int32_t)integer(r, value, "column", -1);
+    lookup->beside = (int32_t)integer(r, value, "beside", -1);
     if (r->rc == WEIR_OK && lookup->found->count != 1) {
         fail(r, "found", "one column");
     }
@@ -394,12 +397,7 @@ static void read_lookups(struct reader *r, const json_t *value, struct weir_plan
     stream->lookup_key = text_list(r, value, "lookup_key", &stream->lookup_key_count);
 }
 
-static void read_join(struct reader *r, const json_t *object, struct weir_plan_join *join) {
-    json_t *value = member(object, "join");
-    join->column = join->where = -1;
-    if (value == NULL) {
-        return;
-    }
+static void read_join(struct reader *r, const json_t *value, struct weir_plan_join *join) {
     join->name = text(r, value, "name", true);
     join->what = text(r, value, "what", true);
     join->from = text(r, value, "from", true);
@@ -408,6 +406,7 @@ static void read_join(struct reader *r, const json_t *object, struct weir_plan_j
     join->right_on = text_list(r, value, "right_on", &join->right_on_count);
     join->left = text_list(r, value, "left", &join->left_count);
     join->column = (int32_t)integer(r, value, "column", -1);
+    join->beside = (int32_t)integer(r, value, "beside", -1);
     join->low_us = integer(r, value, "low_us", 0);
     join->high_us = integer(r, value, "high_us", 0);
     join->high_column = text(r, value, "high_column", false);
@@ -427,7 +426,16 @@ static void read_join(struct reader *r, const json_t *object, struct weir_plan_j
     join->late_left = text(r, value, "late_left", false);
     join->late_right = text(r, value, "late_right", false);
     if (join->on_count != join->right_on_count || join->on_count == 0) {
-        fail(r, "join.right_on", "as many columns as left_on");
+        fail(r, "joins.right_on", "as many columns as left_on");
+    }
+}
+
+static void read_joins(struct reader *r, const json_t *value, struct weir_plan_stream *stream) {
+    int32_t columns = stream->input != NULL ? stream->input->count : 0;
+    stream->entered = (int32_t)integer(r, value, "entered", columns);
+    stream->joins = list(r, value, "joins", sizeof(*stream->joins), &stream->join_count);
+    for (int32_t i = 0; r->rc == WEIR_OK && i < stream->join_count; i++) {
+        read_join(r, json_array_get(member(value, "joins"), (size_t)i), &stream->joins[i]);
     }
 }
 
@@ -487,7 +495,7 @@ static void read_stream(struct reader *r, const json_t *value, struct weir_plan_
     read_expectations(r, value, "expectations", &stream->expectations);
     read_dedup(r, value, &stream->dedup);
     read_lookups(r, value, stream);
-    read_join(r, value, &stream->join);
+    read_joins(r, value, stream);
     json_t *map = member(value, "map");
     stream->map = map != NULL ? (int32_t)integer(r, map, "function", -1) : -1;
     stream->map_out = schema(r, map, "out");

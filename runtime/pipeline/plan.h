@@ -133,10 +133,13 @@ struct weir_plan_lookup {
     json_t *http;              /* who is asked, in place of `from`; or NULL */
     json_t *defaults;          /* column: literal, of what is found in place of nothing; or NULL */
     struct weir_schema *found; /* one column: a struct of what is kept of the row found */
+    int32_t before; /* the join whose left rows it is for; the number of joins: for map */
+    int32_t column; /* of those before a join: of input, as of a join */
+    int32_t beside;
 };
 
 struct weir_plan_join {
-    const char *name; /* as row functions call it; NULL: the stream joins nothing */
+    const char *name; /* as row functions call it */
     const char *what; /* "interval", "window", "temporal", "regular" */
     const char *from; /* the right dataset */
     const char *kind; /* "inner", "left", "right", "full", "semi", "anti" */
@@ -147,6 +150,7 @@ struct weir_plan_join {
     const char **left; /* columns kept of left rows */
     int32_t left_count;
     int32_t column; /* of input: a struct of what is kept of right rows */
+    int32_t beside; /* of input: the same as plain columns, for joins behind it; or -1 */
     int64_t low_us;
     int64_t high_us;
     const char *high_column; /* of left, in place of high_us; or NULL */
@@ -212,8 +216,10 @@ struct weir_plan_stream {
     int32_t lookup_count;
     const char **lookup_key; /* others look its rows up by these; or none */
     int32_t lookup_key_count;
-    struct weir_plan_join join;
-    bool remember; /* a model reads it that takes rows back, and its changes do not carry them */
+    struct weir_plan_join *joins;
+    int32_t join_count;
+    int32_t entered; /* of a stream with joins: columns of input before all that they make */
+    bool remember;   /* a model reads it that takes rows back, and its changes do not carry them */
     bool changes_whole; /* what it reads is a changelog in which −U and −D are whole rows */
     int32_t map;        /* function or -1 */
     struct weir_schema *map_out;

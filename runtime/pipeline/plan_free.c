@@ -62,9 +62,12 @@ void weir_plan_destroy(struct weir_plan *plan) {
         fini_expectations(&stream->quality);
         free(stream->all_from);
         free(stream->dedup.by);
-        free(stream->join.left_on);
-        free(stream->join.right_on);
-        free(stream->join.left);
+        for (int32_t k = 0; stream->joins != NULL && k < stream->join_count; k++) {
+            free(stream->joins[k].left_on);
+            free(stream->joins[k].right_on);
+            free(stream->joins[k].left);
+        }
+        free(stream->joins);
         free(stream->out_columns);
         for (int32_t k = 0; stream->lookups != NULL && k < stream->lookup_count; k++) {
             free(stream->lookups[k].on);

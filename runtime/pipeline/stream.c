@@ -33,7 +33,10 @@ int stream_init(struct weir_node *node, struct weir_error *err) {
         rc = explode_init(node, err);
     }
     if (rc == WEIR_OK) {
-        rc = lookup_create(node, err);
+        rc = lookup_create(node, stream->join_count, true, &node->found, err);
+    }
+    if (rc == WEIR_OK) {
+        rc = lookup_create(node, stream->join_count, false, &node->lookups, err);
     }
     if (rc == WEIR_OK) {
         rc = join_init(node, err);
@@ -52,6 +55,7 @@ void stream_fini(struct weir_node *node) {
     checks_fini(&node->quality);
     explode_fini(node);
     lookup_destroy(node->lookups);
+    lookup_destroy(node->found);
     join_fini(node);
     free(node->copied);
     held_fini(node);
@@ -181,15 +185,26 @@ static int run_map(struct weir_node *node, struct weir_batch *batch, struct weir
 static int join_and_map(struct weir_node *node, const struct weir_flow *flow,
                         struct weir_batch *owner, struct out_columns *out, int32_t *sel,
                         int32_t *count, struct weir_error *err) {
+    struct weir_batch *found = NULL;
     struct weir_batch *joined = NULL;
     struct change_split split;
+    struct weir_flow beside = *flow;
     *count = change_split(node, sel, *count, &split);
-    int rc = node->lookups != NULL ? lookup_apply(node, flow, sel, count, &joined, err) : WEIR_OK;
+    int rc = WEIR_OK;
+    if (node->found != NULL) {
+        rc = lookup_join(node, node->found, flow, sel, count, &found, err);
+        beside.batch = found;
+    }
+    if (rc == WEIR_OK && node->lookups != NULL) {
+        rc = lookup_apply(node, &beside, sel, count, &joined, err);
+        beside.batch = joined;
+    }
     if (rc == WEIR_OK && node->stream->map >= 0) {
-        rc = run_map(node, joined != NULL ? joined : flow->batch, owner, out, sel, count, err);
+        rc = run_map(node, beside.batch, owner, out, sel, count, err);
     }
     *count = change_join(node, flow, &split, sel, *count);
     weir_batch_unref(joined);
+    weir_batch_unref(found);
     return rc;
 }
 
@@ -205,7 +220,7 @@ static int transform(struct weir_node *node, const struct weir_flow *flow, int32
     out->rows = flow->batch->rows;
     struct out_columns mapped = {0};
     int rc = WEIR_OK;
-    if (stream->map >= 0 || node->lookups != NULL) {
+    if (stream->map >= 0 || node->lookups != NULL || node->found != NULL) {
         rc = join_and_map(node, flow, out, &mapped, sel, count, err);
     }
     for (int32_t c = 0; rc == WEIR_OK && c < stream->output->count; c++) {
@@ -440,7 +455,7 @@ static int enter_join(struct weir_node *node, const struct weir_flow *flow, int3
         weir_dedup_expire(node->dedup, watermark);
     }
     if (rc != WEIR_OK || count == 0) {
-        return rc == WEIR_OK ? join_advance(node, WEIR_LEFT, watermark, err) : rc;
+        return rc == WEIR_OK ? join_advance(join_at(node, 0), WEIR_LEFT, watermark, err) : rc;
     }
     struct weir_flow entered = *flow;
     entered.sel = sel;
@@ -448,7 +463,7 @@ static int enter_join(struct weir_node *node, const struct weir_flow *flow, int3
     entered.times_us = times;
     entered.watermark_before_us = wm_before;
     entered.watermark_us = watermark;
-    return join_feed(node, WEIR_LEFT, &entered, err);
+    return join_enter(join_at(node, 0), &entered, err);
 }
 
 int stream_joined(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {

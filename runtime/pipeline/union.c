@@ -111,8 +111,10 @@ static bool stands(const struct weir_dataset *dataset) {
     if (node == NULL) {
         return false;
     }
-    if (node->join != NULL && !stands(join_right(node))) {
-        return false;
+    for (int32_t i = 0; i < node->join_count; i++) {
+        if (!stands(join_right(node, i))) {
+            return false;
+        }
     }
     if (node->watermark != NULL) {
         return !weir_watermark_waits(node->watermark);

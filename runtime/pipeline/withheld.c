@@ -191,7 +191,7 @@ int withheld_create(struct weir_node *node, struct weir_error *err) {
     int32_t columns[KEYS_MAX];
     int32_t at = weir_schema_find(node->input, WEIR_UNAVAILABLE_COLUMN);
     if (stream == NULL || node->change_column < 0 || at < 0 || node->dedup != NULL ||
-        (stream->join.name != NULL && stream->join.change >= 0) || /* its rows come whole */
+        (stream->join_count > 0 && stream->joins[0].change >= 0) || /* its rows come whole */
         stream->explode.present || node->input->fields[at].type != WEIR_TYPE_LIST ||
         node->input->fields[at].children[0].type != WEIR_TYPE_STRING ||
         stream->into.key_count < 1 || stream->into.key_count > KEYS_MAX) {

@@ -4,9 +4,9 @@ local diagnostic = require "weir.internal.diagnostic"
 local explode = require "weir.internal.explode"
 local connectors = require "weir.internal.connectors"
 local function_check = require "weir.internal.function_check"
+local join_chain = require "weir.internal.join_chain"
 local joins = require "weir.internal.joins"
 local json = require "weir.internal.json"
-local lookups = require "weir.internal.lookups"
 local naming = require "weir.internal.naming"
 local null_check = require "weir.internal.null_check"
 local handed_on = require "weir.internal.copies"
@@ -50,8 +50,8 @@ local function adder(project, reader, of, from)
             predicate = kind == "predicate",
             parameters = more.parameters,
         })
-        if more.join then
-            joins.note_reads(more.join, f, kind == "predicate" and 2 or 3)
+        for _, item in ipairs(more.joins or {}) do
+            joins.note_reads(item, f, kind == "predicate" and 2 or 3)
         end
         local list = project.functions
         list[#list + 1] = {
@@ -501,25 +501,22 @@ function datasets.stream(project, reader, node, at, made)
         exploded, entered = explode.read(reader, named.explode, input, from.name, functions)
         entered = entered or input
     end
-    local join = named.join and joins.read(project, reader, named, {
-        name = from.name, columns = entered, time = has_time, changelog = from.changelog, remember = from.remember,
-    }, of) or nil
-    if join and join.changes and named.dedup then
+    joins.check_late(reader, named)
+    local judged = entered -- before the joins, which may add columns
+    local map = made or reader:func(named.map, "map")
+    local chain = join_chain.read(project, reader, named, { columns = entered, time = has_time }, from, of, exploded)
+    if chain.changes and named.dedup then
         reader:error("type", named.dedup.at, "rows that change are joined as they are: dedup would keep the first",
             "dedup in a stream before, of rows that only come")
     end
-    joins.check_late(reader, named)
-    local judged = entered -- before the join, which may add columns
-    entered = join and joins.entered(join, entered) or entered
-    local looked_up, joined = json.array {}, join and { join.met } or nil
-    if named.join then
-        local columns
-        looked_up, columns = lookups.read(project, reader, named.join, entered, from, of, exploded)
-        joined = joined or {}
-        for _, column in ipairs(columns) do
-            joined[#joined + 1] = column
-        end
+    local copies, only_copies = joins.copies(reader, chain.items, map)
+    local judging = map and { { map, 3 } } or {}
+    for _, join in ipairs(chain.joins) do
+        judging[#judging + 1] = join.where and { join.where, 2 } or nil
     end
+    join_chain.carry(reader, chain, judging, copies)
+    entered = chain.columns
+    local joined = named.join and join_chain.joined(chain) or nil
     local reads, reads_any = {}, false
     local function note(_, names)
         reads_any = reads_any or not names
@@ -529,7 +526,6 @@ function datasets.stream(project, reader, node, at, made)
         return _
     end
     local declared = read_columns(reader, named.columns)
-    local map = made or reader:func(named.map, "map")
     add_assigned(declared, map, entered)
     local plan = {
         name = of, file = at.file, line = at.line, column = at.col,
@@ -542,17 +538,22 @@ function datasets.stream(project, reader, node, at, made)
         explode = exploded or json.null,
         expectations = predicate.list(reader, named.expectations, "expectations", judged, from.name, functions, seen, json.array {}),
         dedup = named.dedup and read_dedup(reader, named.dedup, judged, from.name, has_time) or json.null,
-        lookups = looked_up,
+        lookups = chain.lookups,
         state_version = read_version(reader, named.version),
     }
-    plan.changes_whole = from.changelog == "whole" or join and join.changes or false
+    plan.changes_whole = from.changelog == "whole" or chain.changes or false
     local out = stream_columns(reader, named, entered, declared, from.name)
-    if join and join.where then
-        join.plan.where = note(functions("predicate", join.where, "join where", entered, { joined = { join.full }, join = join }))
+    for _, join in ipairs(chain.joins) do
+        if join.where then
+            join.plan.where = note(functions("predicate", join.where, "join where", entered, {
+                joined = join_chain.joined(chain, join), joins = chain.items,
+            }))
+        end
     end
-    local copies, only_copies = joins.copies(reader, join, map)
-    for _, column in ipairs(join and copies and joins.copied(join, out) or {}) do
-        out[#out + 1] = { name = column.name, type = column.type, nullable = true, copied = true }
+    for _, copy in ipairs(copies) do
+        for _, column in ipairs(copy.join and joins.copied(reader, copy, out) or {}) do
+            out[#out + 1] = column
+        end
     end
     local retyped = {}
     for _, column in ipairs(out) do
@@ -560,16 +561,15 @@ function datasets.stream(project, reader, node, at, made)
             retyped[#retyped + 1] = column.map
         end
     end
-    if map and not copies and #declared == 0 and not named.columns and #function_check.assigned(map) == 0 then
+    if map and #copies == 0 and #declared == 0 and not named.columns and #function_check.assigned(map) == 0 then
         reader:error("type", named.map.at, "map has nothing to assign to", 'declare what it adds: columns = { net = "decimal(12,2)" }')
     end
     if only_copies and #retyped == 0 then
         plan.map = json.null
-        joins.note_reads(join or { needs = {} }, map, 3)
     elseif map or #retyped > 0 then
         plan.map = {
             ["function"] = note(functions("map", map or { fn = nil, at = named.columns.at }, "map", entered, {
-                out = declared, retyped = retyped, joined = joined, join = join, copies = not join,
+                out = declared, retyped = retyped, joined = joined, joins = chain.items, copies = #chain.joins == 0,
             })),
             out = fields_json(declared),
         }
@@ -583,28 +583,32 @@ function datasets.stream(project, reader, node, at, made)
     else
         plan.map = json.null
     end
-    if join then
-        local passes, input_fields = {}, {}
+    if named.join then
+        local passes = {}
         for _, column in ipairs(out) do
             if column.input then
                 passes[entered[column.input + 1].name] = true
             end
         end
-        for i, column in ipairs(entered) do
-            input_fields[i] = column
+        for _, item in ipairs(chain.items) do
+            note(nil, item.plan.on or item.plan.left_on)
+            note(nil, { item.plan.as_of, item.plan.high_column })
         end
-        for _, lookup in ipairs(looked_up) do
-            note(nil, lookup.on)
+        local fields, join_plans = join_chain.finish(reader, chain, passes, not reads_any and reads or nil)
+        local input_fields = {}
+        for _, list in ipairs { entered, fields or {} } do
+            for _, column in ipairs(list) do
+                input_fields[#input_fields + 1] = column
+            end
         end
-        input_fields[#input_fields + 1] = joins.finish(reader, join, entered, passes, not reads_any and reads or nil)
-        plan.input, plan.join = fields_json(input_fields), join.plan
+        plan.input, plan.joins, plan.entered = fields_json(input_fields), join_plans, chain.entered
     end
     local columns = json.array {}
     for i, column in ipairs(out) do
         columns[i] = {
             name = column.name, type = column.type.text, nullable = column.nullable,
-            input = column.input or column.copied and #entered or json.null, map = plan.map ~= json.null and column.map or json.null,
-            child = column.copied and join.place and join.place[column.name] or nil,
+            input = column.input or column.copied and column.copied.plan.column or json.null, map = plan.map ~= json.null and column.map or json.null,
+            child = column.copied and column.copied.place and column.copied.place[column.name] or nil,
         }
     end
     plan.columns = columns
@@ -614,10 +618,10 @@ function datasets.stream(project, reader, node, at, made)
     if time then
         event_time = time.field
     end
-    if join and join.plan.bounds then
+    if chain.bounds then
         event_time = nil -- the last moment of the window
     end
-    local changes = join and join.changes
+    local changes = chain.changes
     local kept = event_time and naming.column(out, event_time)
     local key = named.key and read_key(reader, named.key, out, of)
     plan.into = sinks.of(reader, named.into, out, of, at, {
@@ -626,8 +630,8 @@ function datasets.stream(project, reader, node, at, made)
     })
     plan.quarantine = sinks.quarantine(reader, named.quarantine)
     return {
-        kind = "stream", name = of, plan = plan, columns = out, seen = seen, functions = functions, late_sets = join and join.late_sets,
-        changelog = changes and "whole" or not named.dedup and from.changelog or nil, commands = not join and from.commands or nil,
+        kind = "stream", name = of, plan = plan, columns = out, seen = seen, functions = functions, late_sets = chain.late_sets,
+        changelog = changes and "whole" or not named.dedup and from.changelog or nil, commands = #chain.joins == 0 and from.commands or nil,
         key = key, looked_up = function() plan.lookup_key = key end,
         remember = not changes and from.changelog ~= "whole" and named.key and not named.explode and naming.column(out, "_change")
             and function() plan.remember = true end or nil,

@@ -164,17 +164,17 @@ function explain.dataset(result, name, options)
     if said(dataset.dedup) then
         line("dedup", ("by %s within %s"):format(table.concat(dataset.dedup.by, ", "), duration(dataset.dedup.within_us)))
     end
-    for _, lookup in ipairs(said(dataset.lookups) and dataset.lookups or {}) do
+    local function explain_lookup(lookup)
         local whose = lookup.http and "what " .. lookup.http.url .. " says" or "the row of " .. lookup.from
         local has_default = lookup.http and lookup.http.nothing or not lookup.http and said(lookup.defaults)
         local otherwise = not lookup.inner and (has_default and "takes the default" or "stays")
             or lookup.quarantine and "goes to quarantine" or "is dropped"
         line("lookup", ("%s = %s by %s; a row that finds nothing %s"):format(lookup.name, whose, table.concat(lookup.on, ", "), otherwise))
     end
-    if said(dataset.join) then
-        local join, on = dataset.join, {}
+    local function explain_join(join)
+        local on = {}
         for i, left in ipairs(join.left_on) do
-            on[i] = left == join.right_on[i] and left or left .. " = " .. join.right_on[i]
+            on[i] = left == join.right_on[i] and left or left:gsub("^_(.*%.)", "%1") .. " = " .. join.right_on[i]
         end
         local function bound(us)
             return us < 0 and "-" .. duration(-us) or duration(us)
@@ -195,6 +195,17 @@ function explain.dataset(result, name, options)
         end
         line("join", ("%s: %s %s_join of %s on %s%s%s"):format(join.name, join.kind, join.what, join.from, table.concat(on, ", "), how,
             said(join.where) and ", where function " .. join.where or ""))
+    end
+    local join_plans = said(dataset.joins) and dataset.joins or {}
+    for i = 0, #join_plans do -- as they are written
+        for _, lookup in ipairs(said(dataset.lookups) and dataset.lookups or {}) do
+            if (lookup.before or 0) == i then
+                explain_lookup(lookup)
+            end
+        end
+        if join_plans[i + 1] then
+            explain_join(join_plans[i + 1])
+        end
     end
     if said(dataset.map) then
         line("map", ("function %d assigns %s"):format(dataset.map["function"], columns_text(dataset.map.out)))

@@ -22,8 +22,8 @@ end
 -- A side by event time, whose rows do not change.
 local function check_stream(reader, side, word, place)
     if has_column(side, "_change") then
-        reader:error("type", place, ("the rows of %s change, and %s joins rows that only come"):format(side.name, word),
-            "a regular_join takes rows that change, a temporal_join on its right side")
+        reader:error("type", place, ("the rows of %s change, and %s joins rows that only come"):format(side.behind or side.name, word),
+            side.behind and "write it before the regular_join" or "a regular_join takes rows that change, a temporal_join on its right side")
     elseif not side.time then
         reader:error("no-time", place, ("%s goes by event time, and nothing declares that of %s"):format(word, side.name), 'add time = { field = "…" } there')
     end
@@ -49,7 +49,7 @@ local function read_bound(reader, item, left, may_be_column)
         reader:error("type", item.value_at, ("the bound is a time; `%s` is %s"):format(x, column.type.text))
         return nil
     end
-    return nil, column and x
+    return nil, column and require("weir.internal.joins").use(column)
 end
 
 local function read_between(reader, given, sides, plan, at)
@@ -138,7 +138,7 @@ join_kinds.temporal_join = {
         if column and not (is_timestamp(column)) then
             reader:error("type", given.as_of.value_at, ("versions are asked for by a time; `%s` is %s"):format(as_of, column.type.text))
         elseif column and not (left.time and left.time.field == as_of) then
-            plan.as_of = as_of
+            plan.as_of = require("weir.internal.joins").use(column)
         end
         plan.wait_us = reader:duration(given.wait, "wait")
         plan.lateness_us = LATENESS_US

@@ -29,6 +29,15 @@ function joins.check_late(reader, named)
     end
 end
 
+-- The name under which C knows a left column: those of rows joined before are columns of their own (join_chain.lua).
+function joins.use(column)
+    if column.alias then
+        column.item.needs[column.field] = true
+        column.item.used = true
+    end
+    return column.alias or column.name
+end
+
 -- `on`: a name, a list, or { left = "right" }.
 local function read_on(reader, field, left, right, at, default)
     local x = field and reader:resolve(field.value, field.value_at)
@@ -61,6 +70,7 @@ local function read_on(reader, field, left, right, at, default)
         local a = predicate.column(reader, left.columns, pair[1], pair[3], left.name)
         local b = predicate.column(reader, right.columns, pair[2], pair[3], right.name)
         if a and b then
+            pair[1] = joins.use(a)
             if types.is_nested(a.type) or types.is_float(a.type) then
                 reader:error("type", pair[3], ("a key is no column of type %s"):format(a.type.text))
             elseif a.type.text ~= b.type.text then
@@ -98,22 +108,8 @@ local function read_kind(reader, field, word, kinds)
     return "inner"
 end
 
--- The join of a stream, or nil. `left`: { name, columns, time }.
-function joins.read(project, reader, named, left, of)
-    local t = named.join.value
-    local items = {}
-    for _, item in ipairs(type(t) == "table" and getmetatable(t) == nil and reader:fields(t, named.join.value_at) or {}) do
-        if joins.is_join(item.value) then
-            items[#items + 1] = item
-        end
-    end
-    if #items == 0 then
-        return nil
-    elseif #items > 1 then
-        reader:error("not-built", items[2].at, "a second join of two streams in one stream is not built yet", "join the rest in a stream that reads this one")
-        return nil
-    end
-    local item = items[1]
+-- One join of a stream, or nil. `left`: { name, columns, time, … }, what rows are when they come to it; `first`: no other comes before it.
+function joins.read(project, reader, named, item, left, of, first)
     local node = item.value
     local kind = join_kinds[node.word]
     if type(item.key) ~= "string" or not naming.is_plain(item.key) then
@@ -135,7 +131,7 @@ function joins.read(project, reader, named, left, of)
     plan.left_on, plan.right_on = read_on(reader, given.on, left, right, at, kind.default_on and kind.default_on(right))
     kind.read(reader, given, { left = left, right = right }, plan, at)
     plan.lateness_us = reader:duration(given.allowed_lateness, "allowed_lateness") or plan.lateness_us or 0
-    plan.late_left = late_name(reader, named.late, of, late_sets)
+    plan.late_left = late_name(reader, named.late, of, first and late_sets or {})
     plan.late_right = late_name(reader, given.late, of, late_sets)
     if not plan.left_on then
         return nil
@@ -150,7 +146,7 @@ function joins.read(project, reader, named, left, of)
     return {
         name = item.key, right = right, plan = plan, at = at, where = reader:func(given.where, "where"), late_sets = late_sets,
         full = full, met = alone and { name = item.key, of = right.name, type = { kind = "struct", text = "", fields = {} } } or full,
-        of = right.name, alone = alone, changes = kind.changes, needs = {},
+        of = right.name, alone = alone, changes = kind.changes, needs = {}, word = node.word, is_join = true,
     }
 end
 
@@ -159,7 +155,7 @@ function joins.entered(join, columns)
     local outer = join.plan.kind == "right" or join.plan.kind == "full"
     local list = {}
     for i, column in ipairs(columns) do
-        list[i] = outer and { name = column.name, type = column.type, nullable = true, exploded = column.exploded } or column
+        list[i] = outer and { name = column.name, type = column.type, nullable = true, exploded = column.exploded, made = column.made } or column
         if join.plan.change and (column.name == "_change" or column.name == "_unavailable") then -- of what leaves, the join says it
             list[i] = { name = column.name, type = column.type, nullable = column.nullable, made = true }
             join.plan.change = column.name == "_change" and i - 1 or join.plan.change
@@ -172,7 +168,7 @@ function joins.entered(join, columns)
     if join.plan.bounds then
         join.plan.bounds = #list
         for _, name in ipairs { "window_start", "window_end" } do
-            list[#list + 1] = { name = name, type = types.of "timestamp", nullable = false, made = true }
+            list[#list + 1] = { name = name, type = types.of "timestamp", nullable = outer, made = true }
         end
     end
     return list
@@ -186,25 +182,31 @@ local function is_copy(statement)
     return call and call.tag == "Call" and call.func.tag == "Name" and call.func.scope == "global" and call.func.name == "copy" and call
 end
 
--- Whether map copies the joined row; *only*: it does nothing else.
-function joins.copies(reader, join, map)
+-- The joins whose rows map copies, { join, at } in order; *only*: it does nothing else. `items`: join_chain's.
+function joins.copies(reader, items, map)
     local node = map and map.node
-    local copies, others = false, false
-    local top = {}
+    local copied, others = {}, false
+    local top, example = {}, nil
+    for _, item in ipairs(items) do
+        example = example or item.is_join and not item.alone and item or nil
+    end
     for _, statement in ipairs(node and node.body or {}) do
         local call = is_copy(statement)
         if call then
             top[call] = true
             local out, row = call.args[1], call.args[2]
             local params = node.params
-            local right = #call.args == 2 and out.tag == "Name" and params[2] and out.name == params[2].name
-                and row.tag == "Index" and row.object.tag == "Name" and params[3] and row.object.name == params[3].name
-                and row.key.tag == "String" and join and row.key.value == join.name and not join.alone
-            if not right then
-                reader:error("type", syntax.place(map.info, call), "copy passes a joined row on", join and not join.alone
-                    and ("copy(%s, %s.%s)"):format(params[2] and params[2].name or "out", params[3] and params[3].name or "j", join.name) or nil)
+            local form = #call.args == 2 and out.tag == "Name" and params[2] and out.name == params[2].name
+                and row.tag == "Index" and row.object.tag == "Name" and params[3] and row.object.name == params[3].name and row.key.tag == "String"
+            local join
+            for _, item in ipairs(items) do
+                join = form and item.name == row.key.value and item.is_join and not item.alone and item or join
             end
-            copies = true
+            if not join then
+                reader:error("type", syntax.place(map.info, call), "copy passes a joined row on", example
+                    and ("copy(%s, %s.%s)"):format(params[2] and params[2].name or "out", params[3] and params[3].name or "j", example.name) or nil)
+            end
+            copied[#copied + 1] = { join = join, at = syntax.place(map.info, call) }
         else
             others = true
         end
@@ -214,7 +216,7 @@ function joins.copies(reader, join, map)
             reader:error("type", syntax.place(map.info, n), "copy is a statement of its own, outside of if and loops", "copy(out, j.name)")
         end
     end)
-    return copies, copies and not others
+    return copied, #copied > 0 and not others
 end
 
 -- Notes which columns of the right row a function reads: all of them when the row is handed on.
@@ -258,8 +260,10 @@ function joins.note_reads(join, f, place)
     end)
     syntax.walk(node.body, function(n)
         if joined(n) then
-            inside[n.object] = true
             join.needs_all = join.needs_all or not inside[n]
+        end
+        if n.tag == "Index" and n.object.tag == "Name" and n.object.name == param.name and n.key.tag == "String" then
+            inside[n.object] = true -- of this or of another name
         end
     end)
     syntax.walk(node.body, function(n)
@@ -270,21 +274,24 @@ function joins.note_reads(join, f, place)
 end
 
 -- Columns of the right row that leave because of copy: those the left side does not have.
-function joins.copied(join, out)
-    local list = {}
+function joins.copied(reader, copy, out)
+    local list, join = {}, copy.join
     for _, column in ipairs(join.right.columns) do
-        if not column.name:match "^_" and not naming.column(out, column.name) then
+        local other = naming.column(out, column.name)
+        if not column.name:match "^_" and not other then
             join.needs[column.name] = true
-            list[#list + 1] = column
+            list[#list + 1] = { name = column.name, type = column.type, nullable = true, copied = join }
+        elseif other and other.copied and other.copied ~= join then
+            reader:error("repeated-name", copy.at, ("`%s` leaves twice: %s has it, and %s, which is copied before"):format(
+                column.name, join.name, other.copied.name), ("assign what is needed of %s: out.… = j.%s.…"):format(join.name, join.name))
         end
     end
     return list
 end
 
--- When every function is known: the struct, and what is kept of left rows. `input`: the left columns; `passes`: what of them leaves, by name;
--- `reads`: what functions read of them (nil: anything).
-function joins.finish(reader, join, input, passes, reads)
-    local plan, fields = join.plan, {}
+-- The struct of what is kept of the right row: { fields }, their places in join.place; nil after a complaint.
+function joins.struct(reader, join)
+    local fields = {}
     join.place = {}
     for _, column in ipairs(join.right.columns) do
         if not column.exploded and (join.needs[column.name] or join.needs_all and not column.name:match "^_" and not types.is_nested(column.type)) then
@@ -297,25 +304,21 @@ function joins.finish(reader, join, input, passes, reads)
         end
     end
     if #fields == 0 then -- a struct has some
-        fields[1] = naming.column(join.right.columns, plan.right_on[1])
+        fields[1] = naming.column(join.right.columns, join.plan.right_on[1])
         join.place[fields[1].name] = 0
     end
-    local text = {}
-    for i, column in ipairs(fields) do
-        text[i] = column.name .. ": " .. column.type.text
-    end
-    local struct = types.of(("struct<%s>"):format(table.concat(text, ", ")))
-    join.full.type, join.met.type = struct, struct
-    plan.column = #input
-    plan.left = json.array {}
-    for _, column in ipairs(input) do
-        local read = not reads or reads[column.name]
-        local kept = passes[column.name] or read or not column.name:match "^_" and not types.is_nested(column.type)
-        if not column.exploded and not column.made and kept then
-            plan.left[#plan.left + 1] = column.name
+    return fields
+end
+
+-- What is kept of left rows when they come to a join. `passes`: what of them leaves, by name; `reads`: what is read of them (nil: anything).
+function joins.keep_left(join, columns, passes, reads)
+    join.plan.left = json.array {}
+    for _, column in ipairs(columns) do
+        local kept = passes[column.name] or not reads or reads[column.name] or not column.name:match "^_" and not types.is_nested(column.type)
+        if not column.exploded and kept then
+            join.plan.left[#join.plan.left + 1] = column.name
         end
     end
-    return { name = "_join_" .. join.name, type = struct, nullable = true }
 end
 
 return joins

@@ -2,7 +2,6 @@
 -- a column of structs behind the input's, which map's third argument reads.
 local connectors = require "weir.internal.connectors"
 local diagnostic = require "weir.internal.diagnostic"
-local joins = require "weir.internal.joins"
 local json = require "weir.internal.json"
 local naming = require "weir.internal.naming"
 local predicate = require "weir.internal.predicate"
@@ -11,7 +10,6 @@ local words = require "weir.internal.words"
 
 local lookups = {}
 
-local FORM = 'join = { product = lookup "silver.product" { on = "sku" } }'
 local options = { on = true, kind = true, unmatched = true, default = true }
 
 local function quoted(names)
@@ -106,7 +104,7 @@ local function read_on(reader, named, found, input, of, at)
                 pair.left, left.type.text, of, name, found.name, right.type.text), "give one of them the other's type in a stream before")
             return nil
         end
-        on[i] = pair.left
+        on[i] = require("weir.internal.joins").use(left)
     end
     return on
 end
@@ -260,7 +258,7 @@ local function asked_on(reader, named, url, input, of, at)
             return nil
         elseif not seen[item.name] then
             seen[item.name] = true
-            on[#on + 1] = item.name
+            on[#on + 1] = require("weir.internal.joins").use(column)
         end
     end
     return #on > 0 and on or nil
@@ -320,34 +318,9 @@ local function read_asked(project, reader, item, node, input, from, _)
     }, { name = item.key, type = struct, nullable = true, of = item.key }
 end
 
--- The plan's list and the columns of what is found. `input`: the stream's columns; `from`: what it reads.
-function lookups.read(project, reader, field, input, from, of, exploded)
-    local plan, columns = json.array {}, {}
-    local t = reader:want(field, "table", "join", '{ product = lookup "silver.product" { on = "sku" } }')
-    local joined = false
-    for _, x in pairs(t or {}) do
-        joined = joined or joins.is_join(x)
-    end
-    for _, item in ipairs(t and reader:fields(t, field.value_at) or {}) do
-        local other = joins.is_join(item.value)
-        local node = not other and type(item.key) == "string"
-            and reader:node(item, "join", "lookup", "async_lookup", "interval_join", "temporal_join", "window_join",
-                "regular_join")
-        if not other and type(item.key) ~= "string" then
-            reader:error("type", item.at, "join names what it finds", FORM)
-        elseif node and from.changelog == "whole" then
-            local why = "a lookup for the rows of %s, which change, is not built yet: what was found then could not be taken back"
-            reader:error("not-built", item.at, why:format(from.name), "look rows up in the stream of events before it")
-        elseif node and node.word == "async_lookup" and joined then
-            reader:error("not-built", item.at, "an async_lookup beside another join is not built yet", "look up in a stream that reads this one")
-        elseif node and node.word == "async_lookup" and exploded then
-            reader:error("not-built", item.at, "an async_lookup beside explode is not built yet", "explode in a stream before")
-        elseif node then
-            local read = node.word == "lookup" and read_one or read_asked
-            plan[#plan + 1], columns[#columns + 1] = read(project, reader, item, node, input, from, of)
-        end
-    end
-    return plan, columns
+-- One of them: its entry in the plan, and the column of what is found. `left`: what rows are when they come to it; `from`: what the stream reads.
+function lookups.read(project, reader, item, node, left, from, of)
+    return (node.word == "lookup" and read_one or read_asked)(project, reader, item, node, left.columns, from, of)
 end
 
 -- Names of the datasets a declaration joins, for the order they are read in.

@@ -19,6 +19,9 @@ function predicate.column(reader, columns, name, at, of)
         if column.name == name and column.exploded then
             reader:error("unknown-column", at, ("`%s` was taken apart by explode"):format(name), ("its element is `%s`"):format(column.exploded))
             return nil
+        elseif column.name == name and column.between then -- of joined rows: two have it
+            reader:error("ambiguous", at, ("`%s` is a column of %s"):format(name, column.between), ("say which, such as %q"):format(column.such))
+            return nil
         elseif column.name == name then
             return column, index
         end
