@@ -9,6 +9,8 @@
 #include "commit/snapshot.h"
 #include "pipeline/evolve.h"
 
+#define STATE_BYTES (INT64_C(1) << 50) /* nothing has to wait on disk */
+
 int past_out_of_reach(const struct past *p, struct weir_error *err) {
     return weir_error_set(err, WEIR_E_NOTFOUND,
                           "the ledger holds epochs %" PRIu64 " to %" PRIu64
@@ -265,6 +267,7 @@ int past_open(struct past *p, const struct past_options *past_options, struct we
     if (p->pool == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     }
+    p->plan->state_bytes = STATE_BYTES;
     struct weir_graph_options options = {
         .plan = p->plan,
         .rule_set = p->rule_set,

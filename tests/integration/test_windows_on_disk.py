@@ -94,6 +94,33 @@ def test_killed_while_windows_go_to_disk_it_goes_on_from_records_and_snapshots(p
     assert groups(left(project), "days") == expected
 
 
+def wait_until(condition):
+    until = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_what_waits_on_disk_is_shown_and_replayed(project):
+    expected = write(project, "one")
+    process = project.start("run", "pipelines/p.lua", "--quiet")
+
+    def entries():
+        done = project.weir("state", "export", "gold.sum")
+        lines = [json.loads(line) for line in done.out.splitlines()] if done.code == 0 else []
+        return {(0, line["key"]["k"]): (line["value"]["n"], line["value"]["total"], line["value"]["low"]) for line in lines}
+    try:
+        wait_until(lambda: sum(n for n, _, _ in entries().values()) == ROWS)
+        assert went_to_disk(project) and list((project.root / "lake/_weir/p/ledger/cold").iterdir())
+        assert entries() == expected, "all of it is shown, wherever it lies"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    epoch = json.loads((project.root / "lake/_weir/p/ledger/status.json").read_text())["epochs"]
+    outcome = project.weir("replay", "pipelines/p.lua", "--epoch", str(epoch - 1))
+    assert outcome.code == 0, outcome
+
+
 def test_a_disk_that_fails_stops_windows_and_names_the_way_out(project):
     expected = write(project, "one")
     (project.root / "lake/_weir/p/ledger").mkdir(parents=True)
