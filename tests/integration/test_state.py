@@ -91,10 +91,12 @@ class Live:
 def live(project):
     world = World(project, ROW, [STREAM, *MODELS, RULE, WAITS, JOIN, SAME], rows_of(500, 1), options=OPTIONS)
     running = Live(world)
-    running.wait_for(500)
-    yield running
-    if running.process.poll() is None:
-        running.stop()
+    try:
+        running.wait_for(500)
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.stop()
 
 
 def table(rows):
