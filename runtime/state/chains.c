@@ -28,7 +28,6 @@ struct weir_chains {
     struct weir_table *table;
     struct part parts[PARTS];
     size_t index_bytes;
-    size_t max_bytes;
     uint64_t seed;
     uint64_t next_ordinal;
     uint8_t *key; /* of a slot, under construction */
@@ -119,7 +118,6 @@ struct weir_chains *weir_chains_create(const struct weir_chains_config *config,
         .codec = &codec,
         .codec_context = chains,
     };
-    chains->max_bytes = config->max_bytes != 0 ? config->max_bytes : SIZE_MAX;
     chains->next_ordinal = 1;
     chains->table = weir_table_create(&table, err);
     if (chains->table == NULL) {
@@ -157,10 +155,6 @@ uint32_t weir_chains_numbers(const struct weir_chains *chains) {
 
 size_t weir_chains_rows(const struct weir_chains *chains) {
     return weir_table_keys(chains->table);
-}
-
-size_t weir_chains_bytes(const struct weir_chains *chains) {
-    return weir_table_bytes(chains->table) + chains->index_bytes;
 }
 
 struct weir_cell *weir_chains_cell(struct weir_chains *chains) {

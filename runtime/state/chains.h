@@ -80,7 +80,6 @@ uint32_t weir_chains_numbers(const struct weir_chains *chains);
 size_t weir_chains_rows(const struct weir_chains *chains);
 /* Typical bytes of a row beside its key and its own. */
 size_t weir_chains_estimate(void);
-size_t weir_chains_bytes(const struct weir_chains *chains);
 struct weir_cell *weir_chains_cell(struct weir_chains *chains);
 /* After all images were applied, before the first row. */
 int weir_chains_restore(struct weir_chains *chains, struct weir_error *err) WEIR_MUST_CHECK;
