@@ -223,7 +223,7 @@ static void put(struct weir_join *join, int32_t row, int64_t time_us, int64_t en
  * so that those of one window meet. False: there is none. */
 static bool put_windows(struct weir_join *join, int32_t row, int64_t time_us, int64_t before_us) {
     int32_t before = join->fed_count;
-    int64_t start = time_us - ((time_us % join->every_us) + join->every_us) % join->every_us;
+    int64_t start = weir_window_start(time_us, join->every_us);
     for (; start > time_us - join->window_us; start -= join->every_us) {
         int64_t end = weir_time_add(start, join->window_us);
         if (before_us == WEIR_WATERMARK_NONE || weir_time_add(end, join->lateness_us) > before_us) {
