@@ -101,7 +101,8 @@ def wait_for(holds, timeout=60):
 def test_keys_are_asked_for_together(project, service):
     sales = Sales(project, service, rule('on = "customer_id", batch = 50', 'env "CRM" .. "/many"'), list(range(990, 1020)) * 10).run()
     assert sales.counts["out"] == 110 and sales.counts["rejected"] == {"unmatched": 190}
-    assert service.requests < 15 and len(service.asked) == 30  # one, or what a busy machine cuts a batch into
+    # One, or what a busy machine cuts a batch into, or asks again since the answer took its time.
+    assert service.requests < 15 and len(set(service.asked)) == 30
 
 
 def test_answers_of_many_keys_hold_any_text(project, service):

@@ -102,8 +102,8 @@ def test_a_fault_during_a_reload_loses_nothing(project, landing, undisturbed, po
         fresh = project.write("rules/silver/.sale.lua.tmp", standard.SILVER_RULE.replace('"has a store"', '"has its store"'))
         os.replace(fresh, project.root / "rules/silver/sale.lua")
 
-    # Events of the second source come at a rate, so that the run is still on when the file is saved and checked.
-    slow = ("--set", f"sources.bronze.till.rate={crash.TILL_EVENTS // 10}")
+    # Events of the second source come at a rate, so that the run is still on when the file is saved and checked, also by a busy machine.
+    slow = ("--set", f"sources.bronze.till.rate={crash.TILL_EVENTS // 30}")
     reached, outcome = crash.run_with_fault(project, point, 1, action, *slow, meanwhile=save)
     assert reached, f"{point} was never reached: {outcome}"
     assert action == "kill" or (outcome.code == 0) == (point in SURVIVED), outcome
