@@ -254,6 +254,10 @@ fail:
     return NULL;
 }
 
+void weir_aggregate_merge_with(struct weir_aggregate *aggregate, void *context) {
+    weir_measures_merge_with(&aggregate->measures, context);
+}
+
 void weir_aggregate_destroy(struct weir_aggregate *aggregate) {
     if (aggregate == NULL) {
         return;

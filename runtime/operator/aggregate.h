@@ -111,6 +111,8 @@ int weir_measure_output(const struct weir_measure *measure, struct weir_field *f
 struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config *config,
                                              struct weir_error *err);
 void weir_aggregate_destroy(struct weir_aggregate *aggregate);
+/* Its merges of states are called with another context from here on: whoever made it goes. */
+void weir_aggregate_merge_with(struct weir_aggregate *aggregate, void *context);
 
 /* Can rows be taken back from the measure? Sums of floats cannot be un-added, nor can a sketch of
  * distinct values forget. */

@@ -297,6 +297,10 @@ int weir_measures_set_merge(struct weir_measures *measures, weir_merge_states *m
     return measures->merging != NULL ? WEIR_OK : weir_error_set(err, WEIR_E_NOMEM, "no memory");
 }
 
+void weir_measures_merge_with(struct weir_measures *measures, void *context) {
+    weir_merging_call_with(measures->merging, context);
+}
+
 int weir_measures_failed(const struct weir_measures *measures, struct weir_error *err) {
     return weir_merging_failed(measures->merging, err);
 }

@@ -78,6 +78,8 @@ void weir_measures_fini(struct weir_measures *measures);
 /* After init, where some measure is an aggregate. WEIR_E_NOMEM. */
 int weir_measures_set_merge(struct weir_measures *measures, weir_merge_states *merge, void *context,
                             struct weir_error *err) WEIR_MUST_CHECK;
+/* Where some measure is an aggregate: merges are called with another context from here on. */
+void weir_measures_merge_with(struct weir_measures *measures, void *context);
 /* What a merge of states failed with that could not say so; WEIR_OK: none did. */
 int weir_measures_failed(const struct weir_measures *measures, struct weir_error *err);
 

@@ -24,6 +24,12 @@ struct weir_merging *weir_merging_create(weir_merge_states *merge, void *context
     return merging;
 }
 
+void weir_merging_call_with(struct weir_merging *merging, void *context) {
+    if (merging != NULL) {
+        merging->context = context;
+    }
+}
+
 void weir_merging_destroy(struct weir_merging *merging) {
     if (merging != NULL) {
         free(merging->states);

@@ -152,6 +152,8 @@ int weir_sketch_emit(const struct weir_measure_cell *cell, const uint8_t *value,
  */
 
 struct weir_merging *weir_merging_create(weir_merge_states *merge, void *context);
+/* Merges are called with another context from here on. NULL is allowed. */
+void weir_merging_call_with(struct weir_merging *merging, void *context);
 void weir_merging_destroy(struct weir_merging *merging);
 int weir_merging_failed(struct weir_merging *merging, struct weir_error *err);
 uint32_t weir_state_bytes(const struct weir_field *state);

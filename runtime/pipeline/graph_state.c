@@ -239,6 +239,8 @@ int weir_graph_take_state(struct weir_graph *to, struct weir_graph *from, struct
             struct weir_aggregate *aggregate = node->aggregate;
             node->aggregate = old->aggregate;
             old->aggregate = aggregate;
+            weir_aggregate_merge_with(node->aggregate, node); /* the old one goes */
+            weir_aggregate_merge_with(old->aggregate, old);
             over_take_state(node, old);
         }
         if (old->rule != NULL && node->rule != NULL) {

@@ -196,6 +196,35 @@ def test_a_restart_goes_on_and_other_functions_take_the_state_over(project):
     assert sorted(world.rows("gold.m", "k", "rows", "mean")) == sorted((k, len(members), weighted(members) + 1) for k, members in by_key.items())
 
 
+def test_a_reload_goes_on_with_the_states(project):
+    """States that were begun under one rule set are merged and ended under the next."""
+    rows = drawn(1000)
+    text = model('tumbling { size = "1h" }', f"rows = count(), mean = {WEIGHTED}")
+    world = World(project, COLUMNS, text, rows[:500], options=' commit = { every = "20ms" },')
+
+    def told(name):
+        return project.weir("status", "pipelines/p.lua", "--json").json()[name]
+
+    process = project.start("run", "pipelines/p.lua")
+    try:
+        wait_until(lambda: told("datasets")["gold.m"]["in"] == 500)
+        before = told("rule_set")
+        project.write("rules/r0.lua", text.replace("round(s.total / s.weight, 6)", "round(s.total / s.weight, 6) + 1"))
+        wait_until(lambda: told("rule_set") not in (None, before))
+        world.feed(rows[500:], "b.jsonl")
+        wait_until(lambda: process.poll() is not None or told("datasets")["gold.m"]["in"] == 1000)
+        process.terminate()
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    finally:
+        process.kill()
+    world.run()
+    by_key = {}
+    for row in rows:
+        by_key.setdefault(row["k"], []).append(row)
+    assert sorted(world.rows("gold.m", "k", "rows", "mean")) == sorted((k, len(members), weighted(members) + 1) for k, members in by_key.items())
+
+
 def exported(project):
     done = project.weir("state", "export", "gold.m")
     return [(entry["key"], entry["value"]) for entry in map(json.loads, done.out.splitlines())] if done.code == 0 else []
