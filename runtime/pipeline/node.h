@@ -555,6 +555,10 @@ int model_top_fire(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHE
 /* A slice of what the rows fed last changed. */
 int model_top_changes(struct weir_node *node, bool timed, int64_t watermark_us, bool *done,
                       struct weir_error *err) WEIR_MUST_CHECK;
+/* model_fire.c: what leaves. Of rows that changed a slice now, the others in turns to come. */
+int model_begin_leaving(struct weir_node *node, bool timed, int64_t watermark_us,
+                        struct weir_error *err) WEIR_MUST_CHECK;
+int model_go_on_leaving(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 /* Rows of a model leave: tests, then the dataset. node->sel2[0..count) of them; row_times: NULL for
  * windows' rows and where no event time is known. */
 int model_leave(struct weir_node *node, struct weir_batch *out, int32_t count,
