@@ -46,7 +46,7 @@ end
 local function library()
     local out = os.tmpname()
     local sources = {}
-    for name in ("core/decimal core/number core/time core/zone core/block core/region core/buffer core/error batch/schema decode/avsc script/lexer script/parser script/scope "
+    for name in ("core/decimal core/number core/time core/zone core/block core/region core/buffer core/error batch/schema decode/avsc script/lexer script/parser script/parser_expr script/scope "
         .. "script/instrument script/source_lib script/host_lib script/schema_lib script/string_lib script/pattern"):gmatch "%S+" do
         sources[#sources + 1] = ("%s/runtime/%s.c"):format(root, name)
     end
