@@ -131,6 +131,7 @@ struct weir_pipeline {
     int64_t columns_changed; /* sources whose columns grew while they ran */
     int64_t columns_told;    /* and one: the ledger holds those after that many changes */
     int64_t started_ns;
+    uint64_t rules_stamp; /* of the rule files before they were read */
     int64_t last_progress_ns;
     int64_t last_status_ns;
     int64_t loop_cpu_ns;
@@ -232,6 +233,8 @@ bool snapshotter_dumping(const struct snapshotter *snapshotter);
 void snapshotter_destroy(struct snapshotter *snapshotter);
 
 /* reload.c */
+/* Which rule files there are, and which versions of them: the same while nobody saves one. */
+uint64_t reload_rules_stamp(void);
 int reload_create(struct weir_pipeline *p, struct reload **out,
                   struct weir_error *err) WEIR_MUST_CHECK;
 /* Loop thread, between batches: looks for changed files, stages, checks. */

@@ -332,6 +332,7 @@ int weir_pipeline_create(const struct weir_pipeline_options *options, struct wei
     }
     if (rc == WEIR_OK) {
         weir_script_set_clock(p->clock_us);
+        p->rules_stamp = reload_rules_stamp();
         rc = weir_script_load(p->script, options->path, options->settings, options->setting_count,
                               &p->rule_set, report, report_json, err);
     }

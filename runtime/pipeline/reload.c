@@ -53,6 +53,7 @@ struct reload {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
+    uint64_t first; /* the files as they were loaded; 0: some have changed since */
     /* under the lock */
     bool stop;
     pid_t child;     /* checks what is on disk; killed at the stop. 0: none */
@@ -140,6 +141,10 @@ static uint64_t stamp(struct reload *r) {
     }
     pthread_mutex_unlock(&r->lock);
     return hash;
+}
+
+uint64_t reload_rules_stamp(void) {
+    return stamp_of_folder("rules", 0);
 }
 
 static void watch_files(struct reload *r, struct weir_rule_set *rule_set) {
@@ -275,7 +280,7 @@ static void *watch(void *context) {
     struct reload *r = context;
     weir_thread_name("reload", -1);
     char text[OUTPUT_MAX] = "";
-    uint64_t seen = stamp(r);
+    uint64_t seen = r->first;
     uint64_t last = seen; /* what the look before saw: an editor may still be writing */
     pthread_mutex_lock(&r->lock);
     while (!r->stop) {
@@ -649,6 +654,10 @@ int reload_create(struct weir_pipeline *p, struct reload **out, struct weir_erro
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->changed, NULL);
     watch_files(r, p->rule_set);
+    r->first = stamp(r);
+    if (reload_rules_stamp() != p->rules_stamp) { /* saved while they were loaded, or state was */
+        r->first = 0;
+    }
     int rc = evolve_outside_of(p->plan, &r->outside, &r->outside_count, err);
     if (rc != WEIR_OK) {
         reload_free(r);

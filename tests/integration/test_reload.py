@@ -92,6 +92,25 @@ def test_each_row_is_processed_by_exactly_one_version_and_none_is_lost(project):
     assert set(versions) == set(range(1, SAVES + 1))
 
 
+def test_a_save_while_the_rules_are_loaded_is_not_missed(project):
+    """Files are read by name: the first was read when the last still takes its time."""
+    project.write("rules/zz.lua", 'for i = 1, 2e9 do end return stream "silver.zz" { from = "bronze.sale", into = none }')
+    process = start(project)
+    try:
+        time.sleep(0.4)
+        save(project, 2)
+        feed(project, 0, 10)
+        wait_until(lambda: len(rows(project)) == 10)
+        more = 10
+        while {version for _, version in rows(project)} != {1, 2} and {version for _, version in rows(project)} != {2}:
+            assert more < 300, "the saved rules never went live"
+            feed(project, more, 1)
+            more += 1
+            wait_until(lambda: len(rows(project)) == more)
+    finally:
+        stop(process)
+
+
 def test_a_change_taken_back_before_its_seal_never_goes_live(project):
     process = start(project, PIPELINE.replace('"20ms"', '"20s"'))
 
