@@ -1,7 +1,6 @@
 /* weir test --watch: the specs once more, in a process of their own, whenever a file they may
  * depend on changes. Files are looked at five times a second: it holds for editors that rename and
  * for folders of a network as well. */
-#include <ftw.h>
 #include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -10,41 +9,24 @@
 #include <time.h>
 #include <unistd.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include "cli/cli.h"
+#include "core/stamp.h"
 
 extern char **environ;
 
-enum { OPEN_FOLDERS_MAX = 16, LOOK_MS = 200 };
+enum { LOOK_MS = 200 };
 
 /* The folders of a project that rules and specs come from; tables and ledgers lie elsewhere. */
 static const char *const folders[] = {"rules", "lib", "spec", "schemas", "pipelines"};
 
-/* What nftw() found: it takes no argument of ours. One thread only. */
-static uint64_t seen;
-
-static int see(const char *path, const struct stat *info, int kind, struct FTW *at) {
-    const char *name = path + at->base;
-    if (name[0] == '.' && at->level > 0) { /* an editor's, or a version control's */
-        return kind == FTW_D ? FTW_SKIP_SUBTREE : FTW_CONTINUE;
-    }
-    const int64_t state[] = {info->st_mtim.tv_sec, info->st_mtim.tv_nsec, info->st_size,
-                             (int64_t)info->st_ino};
-    if (kind == FTW_F) { /* in whatever order they come */
-        seen += XXH3_64bits_withSeed(state, sizeof(state), XXH3_64bits(path, strlen(path)));
-    }
-    return FTW_CONTINUE;
-}
-
 static uint64_t look(const struct weir_arguments *arguments) {
-    seen = 0;
+    uint64_t seen = 0;
     for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
-        (void)nftw(folders[i], see, OPEN_FOLDERS_MAX, FTW_ACTIONRETVAL); /* absent: no files */
+        seen += weir_stamp_of_folder(folders[i], NULL); /* absent: no files */
     }
     for (int i = 0; i < arguments->positional_count; i++) {
-        (void)nftw(arguments->positionals[i], see, OPEN_FOLDERS_MAX, FTW_ACTIONRETVAL);
+        uint64_t below = weir_stamp_of_folder(arguments->positionals[i], NULL);
+        seen += below != 0 ? below : weir_stamp_of_file(arguments->positionals[i], 0);
     }
     return seen;
 }

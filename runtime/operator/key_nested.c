@@ -85,8 +85,9 @@ uint8_t *key_nested_put(const struct weir_field *field, const struct weir_column
 
 /* --- decode -------------------------------------------------------------------------------- */
 
-int key_plain_decode(uint8_t type, struct weir_image_reader *reader,
-                     struct weir_column_builder *out) {
+/* A value that is not null, at the reader. */
+static int decode_plain(uint8_t type, struct weir_image_reader *reader,
+                        struct weir_column_builder *out) {
     if (weir_type_is_bytes(type)) {
         const uint8_t *bytes;
         size_t length;
@@ -152,7 +153,7 @@ int key_nested_decode(const struct weir_field *field, struct weir_image_reader *
         return weir_builder_null(out);
     }
     if (!weir_type_is_nested(field->type)) {
-        return key_plain_decode(field->type, reader, out);
+        return decode_plain(field->type, reader, out);
     }
     const uint8_t *bytes;
     size_t length;

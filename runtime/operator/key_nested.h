@@ -18,10 +18,6 @@ uint8_t *key_nested_put(const struct weir_field *field, const struct weir_column
  * builder. */
 int key_nested_decode(const struct weir_field *field, struct weir_image_reader *reader,
                       struct weir_column_builder *out) WEIR_MUST_CHECK;
-/* A plain value that is not null, at the reader. */
-int key_plain_decode(uint8_t type, struct weir_image_reader *reader,
-                     struct weir_column_builder *out) WEIR_MUST_CHECK;
-
 /* Where a fixed-width value of a row lies, dictionary-encoded or plain. */
 static inline const uint8_t *key_value_at(const struct weir_column *column, int64_t row,
                                           size_t width) {

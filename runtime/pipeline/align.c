@@ -3,7 +3,6 @@
  * whatever the order and size of what is read. */
 #include <string.h>
 
-#include "core/clock.h"
 #include "pipeline/internal.h"
 
 enum { ALIGNMENT_US = 60000000 /* of sources that end, where none is said */ };
@@ -17,8 +16,8 @@ static bool takes_part(const struct weir_pipeline *p, int32_t s) {
     return p->sources[s].started && alignment_of(p, s) >= 0;
 }
 
-/* How far a source has come: the least of its partitions that may bring more. *any: there is one;
- * *rows: each has brought some. */
+/* How far a source has come: the least of its partitions that may bring more. *any: there is one.
+ */
 static int64_t time_of(struct weir_pipeline *p, int32_t s, bool *any) {
     const struct source_state *source = &p->sources[s];
     int64_t least = WEIR_WATERMARK_END;
@@ -92,7 +91,6 @@ int align_sources(struct weir_pipeline *p, struct weir_error *err) {
         source->waits_us = waits && behind_us != WEIR_WATERMARK_NONE ? time - behind_us : 0;
         if (waits != source->waits) {
             source->waits = waits;
-            source->waits_since_ns = weir_clock_mono_ns();
             rc = weir_graph_idles(p->graph) ? block(p, s, waits, err) : WEIR_OK;
         }
     }

@@ -37,7 +37,6 @@ struct source_state {
     bool waits;
     int32_t waits_for;
     int64_t waits_us;
-    int64_t waits_since_ns;
 };
 
 /* The batch being taken in: over several turns when it closes windows or much of it is refused. */

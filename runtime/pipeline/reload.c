@@ -3,7 +3,6 @@
  * them, beside the running set; at the next seal pointers are swapped, so each row is processed by
  * exactly one version, and the record after it carries the new hash. Any failure leaves the old set
  * running and says why. Rollback is the same swap, backwards. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -20,6 +19,7 @@
 #include "core/clock.h"
 #include "core/fault.h"
 #include "core/log.h"
+#include "core/stamp.h"
 #include "core/thread.h"
 #include "pipeline/evolve.h"
 
@@ -91,60 +91,18 @@ static void tell(struct weir_pipeline *p, const char *text) {
 /* --- watching ----------------------------------------------------------------------------------
  */
 
-static uint64_t mix(uint64_t hash, uint64_t value) {
-    return (hash ^ value) * UINT64_C(0x9E3779B97F4A7C15) + (hash >> 29);
-}
-
-static uint64_t stamp_of_file(const char *path, uint64_t hash) {
-    struct stat info;
-    for (const char *c = path; *c != '\0'; c++) {
-        hash = mix(hash, (unsigned char)*c);
-    }
-    if (stat(path, &info) != 0) {
-        return mix(hash, 1);
-    }
-    hash = mix(hash, (uint64_t)info.st_ino);
-    hash = mix(hash, (uint64_t)info.st_size);
-    hash = mix(hash, (uint64_t)info.st_mtim.tv_sec);
-    return mix(hash, (uint64_t)info.st_mtim.tv_nsec);
-}
-
-/* New rule files show in their folders; the order of readdir must not matter. */
-static uint64_t stamp_of_folder(const char *path, int depth) {
-    DIR *directory = depth < 16 ? opendir(path) : NULL;
-    uint64_t sum = 0;
-    struct dirent *entry;
-    while (directory != NULL && (entry = readdir(directory)) != NULL) {
-        if (entry->d_name[0] == '.') {
-            continue;
-        }
-        char child[2048];
-        snprintf(child, sizeof(child), "%s/%s", path, entry->d_name);
-        size_t length = strlen(child);
-        if (entry->d_type == DT_DIR) {
-            sum += stamp_of_folder(child, depth + 1);
-        } else if (length > 4 && strcmp(child + length - 4, ".lua") == 0) {
-            sum += stamp_of_file(child, 7);
-        }
-    }
-    if (directory != NULL) {
-        closedir(directory);
-    }
-    return sum;
+uint64_t reload_rules_stamp(void) {
+    return weir_stamp_of_folder("rules", ".lua"); /* new rule files show in their folders */
 }
 
 static uint64_t stamp(struct reload *r) {
-    uint64_t hash = stamp_of_folder("rules", 0);
+    uint64_t hash = reload_rules_stamp();
     pthread_mutex_lock(&r->lock);
     for (int32_t i = 0; i < r->file_count; i++) {
-        hash = stamp_of_file(r->files[i], hash);
+        hash = weir_stamp_of_file(r->files[i], hash);
     }
     pthread_mutex_unlock(&r->lock);
     return hash;
-}
-
-uint64_t reload_rules_stamp(void) {
-    return stamp_of_folder("rules", 0);
 }
 
 static void watch_files(struct reload *r, struct weir_rule_set *rule_set) {
