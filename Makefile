@@ -8,7 +8,7 @@ help:
 	@echo "make demo       build Weir and watch the shipped example for about 20 seconds"
 	@echo "make build      build/release/weir"
 	@echo "make check      unit, ABI, JIT, specs and lints (under a minute once built)"
-	@echo "make test       everything with independent readers, sanitizers and crashes (under 10 minutes)"
+	@echo "make test       everything with independent readers, sanitizers and crashes (about 10 minutes)"
 	@echo "make test-long  long fuzzing with coverage, thread sanitizer, every fault point"
 	@echo "make bench      one line a stage, beside its floor measured in the same run"
 	@echo "make bench-nexmark  queries of the Nexmark benchmark, events per CPU second"

@@ -46,12 +46,30 @@ def end_of(consumer, topic, partition):
             time.sleep(0.1)
 
 
+def settled_ends(broker, topic, partitions):
+    """The end offset of each partition, once no transaction is open in it: a commit is acknowledged before its markers are in every
+    partition (KIP-98), and until then a read_committed reader is told of an end that lies before the rows."""
+    consumers = [confluent_kafka.Consumer({**broker.client(), "group.id": "ends", "isolation.level": level})
+                 for level in ("read_committed", "read_uncommitted")]
+    try:
+        give_up = time.monotonic() + 90
+        while True:
+            stable, high = ({p: end_of(consumer, topic, p) for p in partitions} for consumer in consumers)
+            if stable == high:
+                return stable
+            assert time.monotonic() < give_up, f"a transaction stays open in {topic}: stable ends {stable} of {high}"
+            time.sleep(0.05)
+    finally:
+        for consumer in consumers:
+            consumer.close()
+
+
 def read_all(broker, topic, **options):
     """Every message a read_committed reader can see, in order of its partition."""
     consumer = confluent_kafka.Consumer({**broker.client(), "group.id": f"r{random.random()}", "auto.offset.reset": "earliest",
                                          "enable.auto.commit": False, "isolation.level": "read_committed", "enable.partition.eof": True, **options})
     partitions = consumer.list_topics(topic, 10).topics[topic].partitions
-    wanted = {p: end_of(consumer, topic, p) for p in partitions}
+    wanted = settled_ends(broker, topic, partitions)
     consumer.assign([confluent_kafka.TopicPartition(topic, p, 0) for p in partitions])
     left, messages, give_up = {p for p, end in wanted.items() if end > 0}, [], time.monotonic() + 90
     while left:

@@ -1,4 +1,4 @@
-"""Relative links in Markdown lead somewhere, and what is written in backticks as a path of the tree is there."""
+"""Relative links in Markdown lead somewhere, what is written in backticks as a path of the tree is there, and docs/README.md knows every page of the guide."""
 
 import posixpath
 import re
@@ -25,6 +25,10 @@ def check(tree):
                 known = target in tree or target in folders or any(p.startswith(target + ".") for p in tree)
                 if not known and "NAME" not in target and not target.startswith("tests/fuzz/corpus"):
                     yield f"{path}:{number}: {target} is not in the tree"
+    index = tree.get("docs/README.md", "")
+    for path, _ in tree.under("docs/guide/", ".md"):
+        if f"]({path.removeprefix('docs/')})" not in index:
+            yield f"{path}: docs/README.md has no line for it"
 
 
 def parents(folder):
@@ -35,6 +39,7 @@ def parents(folder):
 
 BAD = {
     "a dead link": {"a.md": "see [b](docs/b.md)\n"},
+    "a page nobody finds": {"docs/README.md": "# The guide\n", "docs/guide/a.md": "# A\n"},
     "a path that is gone": {"a.md": "see `runtime/core/gone.c`\n"},
 }
 GOOD = {"links, folders, addresses and code": {
