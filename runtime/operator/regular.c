@@ -1,5 +1,11 @@
-/* Both sides are chains of rows by key (state/chains.h). Of an outer side each row counts how many
- * others it stands beside, because what it met may be forgotten while the pair is still there. */
+/* Both sides are chains of rows by key (state/chains.h). Of a side whose rows leave by themselves
+ * (an outer one, the left one of semi and anti) each row counts how many others it stands beside,
+ * because what it met may be forgotten while the pair is still there.
+ *
+ * With a condition, rows are looked at twice: by `ask`, which runs ahead and lists the others each
+ * may meet, and once those are judged by the changes. That works because a batch changes only its
+ * own side. An update first takes back and updates, then adds: of a left row with one other at a
+ * time, a table by the left key never sees the new pair before the old one went. */
 #include "operator/regular.h"
 
 #include <stdlib.h>
@@ -20,12 +26,31 @@ struct side {
     struct weir_chains *rows;
     int64_t ttl_us;
     int32_t change;
-    bool outer; /* its rows stand alone where they have no other */
+    bool counted;    /* its rows leave by themselves, as they have others or not */
+    bool with_other; /* while they have some; else while they have none */
     uint32_t hand;
+};
+
+/* A verdict: the other row is one for the row at `at` of the batch. */
+struct asked {
+    int32_t at;
+    uint32_t other;
+    bool before; /* with the row as it was */
+    bool after;
 };
 
 /* What the row at hand does. */
 enum act { ACT_NOTHING, ACT_ADD, ACT_REMOVE, ACT_UPDATE };
+
+/* What is told of it next: of its others, what it was by itself, others that come with an update,
+ * what it is. */
+enum stage { STAGE_MEET, STAGE_GO, STAGE_COME, STAGE_DONE };
+
+struct row {
+    enum act act;
+    int32_t new_at; /* position of the row that comes; of an update the one behind */
+    bool keyless;
+};
 
 struct weir_regular {
     struct side sides[2];
@@ -44,16 +69,32 @@ struct weir_regular {
     int32_t at;
     /* The row at hand, once begun. */
     bool begun;
-    enum act act;
-    int32_t new_at;  /* position of the row that comes; of an update the one behind */
+    struct row row;
+    enum stage stage;
     uint32_t own;    /* the link that came; 0: none */
     uint32_t met;    /* the other to be told next; 0: there are no more */
-    uint32_t others; /* how many it has met, or had */
-    bool alone;      /* it stood alone */
+    uint32_t had;    /* how many it had */
+    uint32_t others; /* and has */
+    uint32_t *come;  /* others an update brings */
+    size_t come_count;
+    size_t come_capacity;
+    size_t come_at;
+    bool pairs; /* they leave */
+    /* Verdicts; NULL: there is no condition. */
+    struct asked *asked;
+    int32_t asked_count;
+    int32_t asked_at;
+    int32_t ask_at; /* the row asked for next */
+    bool ask_begun;
+    struct row ask_row;
+    uint32_t ask_met;
 };
 
-static bool outer(enum weir_join_kind kind, int side) {
-    return kind == WEIR_JOIN_FULL || kind == (side == WEIR_LEFT ? WEIR_JOIN_LEFT : WEIR_JOIN_RIGHT);
+static bool is_counted(enum weir_join_kind kind, int side) {
+    return kind == WEIR_JOIN_FULL ||
+           (side == WEIR_LEFT
+                ? kind == WEIR_JOIN_LEFT || kind == WEIR_JOIN_SEMI || kind == WEIR_JOIN_ANTI
+                : kind == WEIR_JOIN_RIGHT);
 }
 
 static int make_side(struct weir_regular *r, int s, const struct weir_regular_config *config,
@@ -62,7 +103,8 @@ static int make_side(struct weir_regular *r, int s, const struct weir_regular_co
     struct side *side = &r->sides[s];
     side->ttl_us = config->ttl_us[s];
     side->change = config->change[s];
-    side->outer = outer(config->kind, s);
+    side->counted = is_counted(config->kind, s);
+    side->with_other = config->kind == WEIR_JOIN_SEMI;
     side->on = weir_key_create(from->schema, from->on, config->on_count, err);
     side->kept = weir_key_create_whole(from->schema, from->kept, from->kept_count, err);
     return side->on != NULL && side->kept != NULL ? WEIR_OK
@@ -77,16 +119,22 @@ static int make(struct weir_regular *r, const struct weir_regular_config *config
     if (rc != WEIR_OK) {
         return rc;
     }
-    uint64_t parts[6] = {
+    r->pairs = config->kind != WEIR_JOIN_SEMI && config->kind != WEIR_JOIN_ANTI;
+    const char *condition = config->condition;
+    uint64_t parts[7] = {
         3,
         config->kind,
         weir_key_shape(r->sides[0].on),
         weir_key_shape(r->sides[0].kept),
         weir_key_shape(r->sides[1].on),
         weir_key_shape(r->sides[1].kept),
+        condition != NULL ? XXH3_64bits(condition, strlen(condition)) : 0,
     };
-    r->shape =
-        weir_join_sides_shape(config->sides, config->on_count, XXH3_64bits(parts, sizeof parts));
+    size_t bytes = (condition != NULL ? 7 : 6) * sizeof *parts;
+    r->shape = weir_join_sides_shape(config->sides, config->on_count, XXH3_64bits(parts, bytes));
+    if (condition != NULL && (r->asked = calloc(WEIR_REGULAR_ASKED, sizeof *r->asked)) == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", config->declaration);
+    }
     for (int s = 0; s < 2; s++) {
         struct weir_chains_config rows = {
             .declaration = config->declaration,
@@ -132,6 +180,8 @@ void weir_regular_destroy(struct weir_regular *r) {
     }
     weir_keys_fini(&r->keys);
     weir_keys_fini(&r->payloads);
+    free(r->asked);
+    free(r->come);
     free(r->times);
     free(r->declaration);
     free(r);
@@ -169,8 +219,9 @@ int weir_regular_feed(struct weir_regular *r, int side, const struct weir_batch 
     r->fed = side;
     r->batch = batch;
     r->count = count;
-    r->at = 0;
-    r->begun = false;
+    r->at = r->ask_at = 0;
+    r->begun = r->ask_begun = false;
+    r->asked_count = r->asked_at = 0;
     for (int32_t i = 0; i < count; i++) {
         r->sel[i] = sel[i];
         r->times[i] = times_us[sel[i]];
@@ -256,141 +307,321 @@ static void prefetch(const struct weir_regular *r, int32_t i) {
     }
 }
 
-/* What the row at hand does, and its own side changes. */
-static int begin(struct weir_regular *r, struct weir_error *err) {
-    struct side *side = &r->sides[r->fed];
-    int32_t i = r->at;
+/* As far as the batch says. */
+static struct row classify(const struct weir_regular *r, int32_t i) {
     int64_t kind = change_of(r, i);
-    bool takes_back = weir_change_takes_back(kind);
-    bool keyless = r->keys.any_null[i];
-    int rc = WEIR_OK;
-    prefetch(r, i);
-    r->begun = true;
-    r->act = takes_back ? ACT_REMOVE : ACT_ADD;
-    r->new_at = i;
-    r->own = r->met = r->others = 0;
-    r->alone = false;
+    struct row row = {.act = weir_change_takes_back(kind) ? ACT_REMOVE : ACT_ADD,
+                      .new_at = i,
+                      .keyless = r->keys.any_null[i]};
     if (kind == WEIR_CHANGE_BEFORE && i + 1 < r->count && r->sel[i + 1] == r->sel[i] + 1 &&
         change_of(r, i + 1) == WEIR_CHANGE_AFTER && same(&r->keys, i, i + 1)) {
-        r->act = ACT_UPDATE;
-        r->new_at = i + 1;
-        if (same(&r->payloads, i, i + 1) && side->ttl_us < 0) {
-            r->act = ACT_NOTHING; /* nothing anybody sees */
-            return WEIR_OK;
+        row.new_at = i + 1;
+        row.act = same(&r->payloads, i, i + 1) && r->sides[r->fed].ttl_us < 0
+                      ? ACT_NOTHING /* nothing anybody sees */
+                      : ACT_UPDATE;
+    }
+    return row;
+}
+
+/* Whether its others say what it does, or hear of it. */
+static bool asks_others(const struct weir_regular *r, const struct row *row) {
+    if (row->act == ACT_NOTHING || row->keyless) {
+        return false;
+    }
+    if (row->act == ACT_REMOVE) {
+        return r->pairs || r->fed == WEIR_RIGHT; /* what a left one had is known */
+    }
+    return row->act == ACT_ADD || r->pairs || r->asked != NULL;
+}
+
+/* --- the condition ---------------------------------------------------------------------------- */
+
+static int32_t ask_of(struct weir_regular *r, int32_t count, struct weir_regular_pair *pairs) {
+    const struct side *theirs = &r->sides[!r->fed];
+    const struct row *row = &r->ask_row;
+    while (r->ask_met != 0 && count + 2 <= WEIR_REGULAR_ASKED) {
+        const struct weir_link *other = link_at(theirs, r->ask_met);
+        r->ask_met = other->newer;
+        if (is_forgotten(theirs, other, r->times[row->new_at])) {
+            continue;
+        }
+        r->asked[r->asked_count++] = (struct asked){r->ask_at, other->number, false, false};
+        if (row->act != ACT_ADD) {
+            pairs[count++] = (struct weir_regular_pair){r->sel[r->ask_at], other, false};
+        }
+        if (row->act != ACT_REMOVE) {
+            pairs[count++] = (struct weir_regular_pair){r->sel[row->new_at], other, true};
         }
     }
-    if (keyless) { /* it meets nothing, and nobody asks for it again */
-        r->alone = true;
-        return WEIR_OK;
+    return count;
+}
+
+int32_t weir_regular_ask(struct weir_regular *r, struct weir_regular_pair *pairs) {
+    int32_t count = 0;
+    if (r->asked_at < r->asked_count) {
+        return 0;
     }
-    if (takes_back) {
-        struct weir_link *own = find_own(r, i);
-        if (own == NULL) {
-            r->forgotten++;
-            r->act = r->act == ACT_UPDATE ? ACT_ADD : ACT_NOTHING;
-        } else {
-            r->others = own->count;
-            r->alone = side->outer && own->count == 0;
-            rc = weir_chains_remove(side->rows, own, err);
+    r->asked_count = r->asked_at = 0;
+    while (r->ask_at < r->count) {
+        if (!r->ask_begun) {
+            prefetch(r, r->ask_at);
+            r->ask_row = classify(r, r->ask_at);
+            r->ask_met = asks_others(r, &r->ask_row) ? first_other(r, r->ask_at) : 0;
+            r->ask_begun = true;
         }
+        count = ask_of(r, count, pairs);
+        if (r->ask_met != 0) {
+            break;
+        }
+        r->ask_at = r->ask_row.new_at + 1;
+        r->ask_begun = false;
     }
-    if (rc == WEIR_OK && (r->act == ACT_ADD || r->act == ACT_UPDATE)) {
-        rc = add_own(r, r->new_at, r->act == ACT_UPDATE ? r->others : 0, err);
+    return count;
+}
+
+void weir_regular_answer(struct weir_regular *r, const bool *holds) {
+    int32_t next = 0;
+    for (int32_t i = 0; i < r->asked_count; i++) {
+        struct asked *asked = &r->asked[i];
+        enum act act = classify(r, asked->at).act;
+        asked->before = act != ACT_ADD && holds[next++];
+        asked->after = act != ACT_REMOVE && holds[next++];
     }
-    r->met = r->act != ACT_NOTHING ? first_other(r, i) : 0;
-    return rc;
 }
 
 /* --- changes go out --------------------------------------------------------------------------- */
 
+/* What the row at hand does, and its own side changes. */
+static int begin(struct weir_regular *r, struct weir_error *err) {
+    struct side *side = &r->sides[r->fed];
+    int32_t i = r->at;
+    int rc = WEIR_OK;
+    prefetch(r, i);
+    r->begun = true;
+    r->row = classify(r, i);
+    r->stage = STAGE_MEET;
+    r->own = r->met = r->had = r->others = 0;
+    r->come_count = r->come_at = 0;
+    if (r->row.act == ACT_NOTHING || r->row.keyless) { /* nobody asks for it again */
+        return WEIR_OK;
+    }
+    if (r->row.act != ACT_ADD) {
+        struct weir_link *own = find_own(r, i);
+        if (own == NULL) {
+            r->forgotten++;
+            r->row.act = r->row.act == ACT_UPDATE ? ACT_ADD : ACT_NOTHING;
+        } else {
+            r->had = own->count;
+            rc = weir_chains_remove(side->rows, own, err);
+        }
+    }
+    if (r->row.act == ACT_UPDATE) {
+        r->others = r->had;
+    }
+    if (rc == WEIR_OK && (r->row.act == ACT_ADD || r->row.act == ACT_UPDATE)) {
+        rc = add_own(r, r->row.new_at, r->others, err);
+    }
+    r->met = r->asked == NULL && asks_others(r, &r->row) ? first_other(r, i) : 0;
+    return rc;
+}
+
 struct out {
     struct weir_regular_change *list;
     int32_t count;
+    int32_t room;
 };
+
+static bool is_full(const struct out *out) {
+    return out->count + 2 > out->room; /* nothing tells more at a time */
+}
 
 static void put(const struct weir_regular *r, struct out *out, int32_t position,
                 const struct weir_link *other, enum weir_change kind) {
     out->list[out->count++] = (struct weir_regular_change){
         .row = position >= 0 ? r->sel[position] : -1,
         .other = other,
-        .cause = r->sel[r->new_at],
+        .cause = r->sel[r->row.new_at],
         .kind = (int8_t)kind,
     };
 }
 
-/* The pair of the row at hand with one other. */
-static int tell(struct weir_regular *r, struct weir_link *other, struct out *out,
+/* Whether a row that has so many others leaves by itself. */
+static bool leaves(const struct side *side, uint32_t others) {
+    return side->counted && side->with_other == (others > 0);
+}
+
+static int come(struct weir_regular *r, struct weir_link *other, struct out *out,
                 struct weir_error *err) {
     struct side *theirs = &r->sides[!r->fed];
-    int rc = WEIR_OK;
-    if (r->act == ACT_UPDATE) {
-        put(r, out, r->at, other, WEIR_CHANGE_BEFORE);
-        put(r, out, r->new_at, other, WEIR_CHANGE_AFTER);
-        return WEIR_OK;
+    int rc = theirs->counted ? weir_chains_touch(theirs->rows, other, err) : WEIR_OK;
+    if (rc == WEIR_OK && theirs->counted && other->count++ == 0) {
+        put(r, out, -1, other, theirs->with_other ? WEIR_CHANGE_INSERT : WEIR_CHANGE_DELETE);
     }
-    if (theirs->outer) {
-        rc = weir_chains_touch(theirs->rows, other, err);
-    }
-    if (rc == WEIR_OK && r->act == ACT_ADD) {
-        if (theirs->outer && other->count++ == 0) {
-            put(r, out, -1, other, WEIR_CHANGE_DELETE);
-        }
-        put(r, out, r->new_at, other, WEIR_CHANGE_INSERT);
-        r->others++;
-    } else if (rc == WEIR_OK) {
-        put(r, out, r->at, other, WEIR_CHANGE_DELETE);
-        if (theirs->outer && other->count > 0 && --other->count == 0) {
-            put(r, out, -1, other, WEIR_CHANGE_INSERT);
-        }
+    if (rc == WEIR_OK && r->pairs) {
+        put(r, out, r->row.new_at, other, WEIR_CHANGE_INSERT);
     }
     return rc;
 }
 
-/* All others are told: what the row is by itself. */
-static int end(struct weir_regular *r, struct out *out, struct weir_error *err) {
+static int go(struct weir_regular *r, struct weir_link *other, struct out *out,
+              struct weir_error *err) {
+    struct side *theirs = &r->sides[!r->fed];
+    int rc = theirs->counted ? weir_chains_touch(theirs->rows, other, err) : WEIR_OK;
+    if (rc == WEIR_OK && r->pairs) {
+        put(r, out, r->at, other, WEIR_CHANGE_DELETE);
+    }
+    if (rc == WEIR_OK && theirs->counted && other->count > 0 && --other->count == 0) {
+        put(r, out, -1, other, theirs->with_other ? WEIR_CHANGE_DELETE : WEIR_CHANGE_INSERT);
+    }
+    return rc;
+}
+
+static int remember_come(struct weir_regular *r, uint32_t other, struct weir_error *err) {
+    if (r->come_count == r->come_capacity) {
+        size_t capacity = r->come_capacity * 2 + 64;
+        uint32_t *list = realloc(r->come, capacity * sizeof *list);
+        if (list == NULL) {
+            return weir_error_set(err, WEIR_E_NOMEM, "%s: no memory for what an update meets",
+                                  r->declaration);
+        }
+        r->come = list;
+        r->come_capacity = capacity;
+    }
+    r->come[r->come_count++] = other;
+    return WEIR_OK;
+}
+
+/* The pair of the row at hand with one other: whether it was there, and is. */
+static int meet(struct weir_regular *r, struct weir_link *other, bool before, bool after,
+                struct out *out, struct weir_error *err) {
+    bool update = r->row.act == ACT_UPDATE;
+    before &= r->row.act != ACT_ADD;
+    after &= r->row.act != ACT_REMOVE;
+    if (before && after && r->pairs) {
+        put(r, out, r->at, other, WEIR_CHANGE_BEFORE);
+        put(r, out, r->row.new_at, other, WEIR_CHANGE_AFTER);
+    }
+    if (before == after) {
+        return WEIR_OK;
+    }
+    if (before) {
+        r->others -= update && r->others > 0;
+        return go(r, other, out, err);
+    }
+    r->others++;
+    return update ? remember_come(r, other->number, err) : come(r, other, out, err);
+}
+
+/* Its others, as far as they are judged: those told, STAGE_GO. */
+static int meet_others(struct weir_regular *r, struct out *out, struct weir_error *err) {
+    const struct side *theirs = &r->sides[!r->fed];
+    int rc = WEIR_OK;
+    while (rc == WEIR_OK && r->asked != NULL && r->asked_at < r->asked_count &&
+           r->asked[r->asked_at].at == r->at) {
+        const struct asked *asked = &r->asked[r->asked_at];
+        if (is_full(out)) {
+            return WEIR_OK;
+        }
+        if (r->row.act != ACT_NOTHING) {
+            rc = meet(r, link_at(theirs, asked->other), asked->before, asked->after, out, err);
+        }
+        r->asked_at++;
+    }
+    while (rc == WEIR_OK && r->met != 0) {
+        struct weir_link *other = link_at(theirs, r->met);
+        if (is_full(out)) {
+            return WEIR_OK;
+        }
+        r->met = other->newer;
+        if (!is_forgotten(theirs, other, r->times[r->row.new_at])) {
+            rc = meet(r, other, true, true, out, err);
+        }
+    }
+    if (r->asked == NULL || r->ask_at > r->at) { /* else the rest is yet to be judged */
+        r->stage = STAGE_GO;
+    }
+    return rc;
+}
+
+/* What the row was by itself goes, or is updated. */
+static int go_alone(struct weir_regular *r, struct out *out, struct weir_error *err) {
     struct side *own = &r->sides[r->fed];
     struct weir_link *link = link_at(own, r->own);
     int rc = WEIR_OK;
-    if (r->act == ACT_ADD && link != NULL && own->outer && r->others > 0) {
+    if (link != NULL && own->counted && link->count != r->others) {
         rc = weir_chains_touch(own->rows, link, err);
         link->count = r->others;
     }
-    bool alone = r->alone || (r->act == ACT_ADD && r->others == 0);
-    if (rc != WEIR_OK || !own->outer || !alone || r->act == ACT_NOTHING) {
+    bool was = r->row.act == ACT_REMOVE || r->row.act == ACT_UPDATE;
+    if (rc == WEIR_OK && was && leaves(own, r->had)) {
+        bool is = r->row.act == ACT_UPDATE && leaves(own, r->others);
+        put(r, out, r->at, NULL, is ? WEIR_CHANGE_BEFORE : WEIR_CHANGE_DELETE);
+        if (is) {
+            put(r, out, r->row.new_at, NULL, WEIR_CHANGE_AFTER);
+        }
+    }
+    r->stage = STAGE_COME;
+    return rc;
+}
+
+/* The others an update brings, and what the row is by itself if it was not. */
+static int come_alone(struct weir_regular *r, struct out *out, struct weir_error *err) {
+    const struct side *own = &r->sides[r->fed];
+    const struct side *theirs = &r->sides[!r->fed];
+    int rc = WEIR_OK;
+    while (rc == WEIR_OK && r->come_at < r->come_count) {
+        if (is_full(out)) {
+            return WEIR_OK;
+        }
+        rc = come(r, link_at(theirs, r->come[r->come_at++]), out, err);
+    }
+    if (rc != WEIR_OK || is_full(out)) {
         return rc;
     }
-    if (r->act == ACT_UPDATE) {
-        put(r, out, r->at, NULL, WEIR_CHANGE_BEFORE);
-        put(r, out, r->new_at, NULL, WEIR_CHANGE_AFTER);
-    } else {
-        put(r, out, r->at, NULL, r->act == ACT_ADD ? WEIR_CHANGE_INSERT : WEIR_CHANGE_DELETE);
+    bool was = r->row.act == ACT_UPDATE && leaves(own, r->had);
+    bool is = r->row.act == ACT_ADD || r->row.act == ACT_UPDATE;
+    if (is && !was && leaves(own, r->others)) {
+        put(r, out, r->row.new_at, NULL, WEIR_CHANGE_INSERT);
     }
-    return WEIR_OK;
+    r->stage = STAGE_DONE;
+    return rc;
+}
+
+/* What is to be told of the row at hand, until there is no room; STAGE_DONE: all of it was. */
+static int tell(struct weir_regular *r, struct out *out, struct weir_error *err) {
+    int rc = WEIR_OK;
+    if (r->stage == STAGE_MEET) {
+        rc = meet_others(r, out, err);
+    }
+    if (rc == WEIR_OK && r->stage == STAGE_GO && !is_full(out)) {
+        rc = go_alone(r, out, err);
+    }
+    if (rc == WEIR_OK && r->stage == STAGE_COME && !is_full(out)) {
+        rc = come_alone(r, out, err);
+    }
+    return rc;
 }
 
 int weir_regular_changes(struct weir_regular *r, struct weir_regular_change *changes, int32_t room,
                          int32_t *count, struct weir_error *err) {
-    const struct side *theirs = &r->sides[!r->fed];
-    struct out out = {changes, 0};
+    struct out out = {changes, 0, room};
     int rc = WEIR_OK;
-    for (; rc == WEIR_OK && r->at < r->count; r->at = r->new_at + 1, r->begun = false) {
-        if (!r->begun) {
-            rc = begin(r, err);
-        }
-        while (rc == WEIR_OK && r->met != 0 && out.count + 2 <= room) {
-            struct weir_link *other = link_at(theirs, r->met);
-            r->met = other->newer;
-            if (!is_forgotten(theirs, other, r->times[r->new_at])) {
-                rc = tell(r, other, &out, err);
-            }
-        }
-        if (rc != WEIR_OK || r->met != 0 || out.count + 2 > room) {
+    while (rc == WEIR_OK && r->at < r->count &&
+           (r->begun || r->asked == NULL || r->ask_begun || r->ask_at > r->at)) {
+        rc = r->begun ? WEIR_OK : begin(r, err);
+        rc = rc == WEIR_OK ? tell(r, &out, err) : rc;
+        if (rc != WEIR_OK || r->stage != STAGE_DONE) {
             break;
         }
-        rc = end(r, &out, err);
+        r->at = r->row.new_at + 1;
+        r->begun = false;
     }
     *count = out.count;
     return rc;
+}
+
+bool weir_regular_any(const struct weir_regular *r) {
+    return r->at < r->count;
 }
 
 int64_t weir_regular_take_forgotten(struct weir_regular *r) {
@@ -452,7 +683,7 @@ static int show_row(void *owner, const struct weir_show_entry *entry, struct wei
                               &out->value, err)
              : rc;
     rc = rc == WEIR_OK ? weir_shown_time(&out->value, "_time", row.time_us) : rc;
-    return rc == WEIR_OK && side->outer ? weir_shown_int(&out->value, "_met", row.count) : rc;
+    return rc == WEIR_OK && side->counted ? weir_shown_int(&out->value, "_met", row.count) : rc;
 }
 
 void weir_regular_show(struct weir_regular *r, int side, struct weir_show *show) {

@@ -9,11 +9,14 @@
 #include "pipeline/join.h"
 
 enum { PIECE = JOIN_PIECE_ROWS };
+_Static_assert((int)WEIR_REGULAR_ASKED <= (int)PIECE, "pairs to be judged are a piece of rows");
 
 struct work {
     int64_t times[ROWS_MAX]; /* by row of the batch fed */
     int64_t before[ROWS_MAX];
     struct weir_regular_change changes[PIECE];
+    struct weir_regular_pair pairs[WEIR_REGULAR_ASKED];
+    bool holds[WEIR_REGULAR_ASKED];
 };
 
 static int make(struct join *join, const int32_t *left_on, const int32_t *right_on,
@@ -25,6 +28,7 @@ static int make(struct join *join, const int32_t *left_on, const int32_t *right_
                   {join->right->schema, right_on, join->kept[1], join->kept_count[1]}},
         .on_count = plan->on_count,
         .kind = join_rows_of(plan),
+        .condition = plan->condition,
         .change = {plan->left_changes ? plan->change : -1,
                    weir_schema_find(join->right->schema, WEIR_CHANGE_COLUMN)},
         .ttl_us = {plan->ttl_us[0], plan->ttl_us[1]},
@@ -111,24 +115,95 @@ static int put_kinds(struct join *join, struct weir_batch *out, int32_t count) {
     return WEIR_OK;
 }
 
-static int pass(struct join *join, int32_t count, struct weir_error *err) {
-    const struct work *work = join->work;
+/* The first changes of the work as rows. NULL: no memory. */
+static struct weir_batch *changes_batch(struct join *join, int32_t count) {
+    const struct weir_regular_change *changes = ((const struct work *)join->work)->changes;
     struct weir_batch *out = join_batch(join, -1, count);
     for (int32_t i = 0; i < count; i++) {
-        int32_t cause = work->changes[i].cause;
-        join->sel[i] = work->changes[i].row >= 0 ? work->changes[i].row : cause;
-        join->times[i] = work->times[cause];
-        join->before[i] = work->before[cause];
+        join->sel[i] = changes[i].row >= 0 ? changes[i].row : changes[i].cause;
     }
     int rc = out != NULL ? join_put_fed(join, out, count) : WEIR_E_LIMIT;
     rc = rc == WEIR_OK ? clear_alone(join, out, count) : rc;
     rc = rc == WEIR_OK ? put_others(join, out, count) : rc;
     rc = rc == WEIR_OK ? put_kinds(join, out, count) : rc;
+    if (rc != WEIR_OK) {
+        weir_batch_unref(out);
+        return NULL;
+    }
+    return out;
+}
+
+static int pass(struct join *join, int32_t count, struct weir_error *err) {
+    const struct work *work = join->work;
+    struct weir_batch *out = changes_batch(join, count);
     for (int32_t i = 0; i < count; i++) {
         join->sel[i] = i;
+        join->times[i] = work->times[work->changes[i].cause];
+        join->before[i] = work->before[work->changes[i].cause];
     }
-    rc = rc == WEIR_OK ? join_go_on(join, out, count, err) : join_full(join, rc, err);
+    int rc = out != NULL ? join_go_on(join, out, count, err) : join_full(join, WEIR_E_LIMIT, err);
     weir_batch_unref(out);
+    return rc;
+}
+
+/* --- the condition -----------------------------------------------------------------------------
+ */
+
+/* What it says of the pairs at hand. It throws for a pair that comes: a row for quarantine, and no
+ * pair; for one that goes, which it threw for when that came, nobody is told again. */
+static int judge_pairs(struct join *join, struct weir_batch *out, int32_t count,
+                       struct weir_error *err) {
+    struct weir_node *node = join->node;
+    struct work *work = join->work;
+    int rc = WEIR_OK;
+    for (int32_t i = 0; i < count; i++) {
+        node->sel[i] = i;
+    }
+    if (node->dataset->breached) { /* as all its rows */
+        for (int32_t i = 0; i < count; i++) {
+            node->verdict[i] = VERDICT_BREACHED;
+        }
+    } else {
+        rc = node_view(node, out, out, err);
+        rc = rc == WEIR_OK ? node_predicate(node, join->plan->where, out, node->sel, count,
+                                            node->verdict, TALLY_WHERE, err)
+                           : rc;
+    }
+    for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
+        work->holds[i] = node->verdict[i] == WEIR_VERDICT_PASS;
+        if (!work->holds[i] && (work->pairs[i].comes || node->verdict[i] == VERDICT_BREACHED)) {
+            rc = node_where_failed(node, i, node->verdict[i]);
+        }
+    }
+    if (rc == WEIR_OK) {
+        const struct weir_flow flow = {.batch = out, .sel = node->sel, .source = -1};
+        rc = node_leave(node, &flow, err);
+    }
+    node->row_base += out->rows;
+    return rc;
+}
+
+/* A piece of the pairs that are wanted, if any is. */
+static int judge(struct join *join, struct weir_error *err) {
+    struct work *work = join->work;
+    int32_t count = join->plan->condition != NULL ? weir_regular_ask(join->op, work->pairs) : 0;
+    if (count == 0) {
+        return WEIR_OK;
+    }
+    for (int32_t i = 0; i < count; i++) {
+        work->changes[i] = (struct weir_regular_change){
+            .row = work->pairs[i].row,
+            .other = work->pairs[i].other,
+            .cause = work->pairs[i].row,
+            .kind = WEIR_CHANGE_INSERT, /* the pair is judged, not what becomes of it */
+        };
+    }
+    struct weir_batch *out = changes_batch(join, count);
+    int rc = out != NULL ? judge_pairs(join, out, count, err) : join_full(join, WEIR_E_LIMIT, err);
+    weir_batch_unref(out);
+    if (rc == WEIR_OK) {
+        weir_regular_answer(join->op, work->holds);
+    }
     return rc;
 }
 
@@ -154,9 +229,10 @@ static int step(struct join *join, bool *done, struct weir_error *err) {
     if (join->fed != NULL) {
         struct work *work = join->work;
         int32_t count = 0;
-        int rc = weir_regular_changes(join->op, work->changes, PIECE, &count, err);
+        int rc = judge(join, err);
+        rc = rc == WEIR_OK ? weir_regular_changes(join->op, work->changes, PIECE, &count, err) : rc;
         rc = rc == WEIR_OK && count > 0 ? pass(join, count, err) : rc;
-        if (rc != WEIR_OK || count > 0) {
+        if (rc != WEIR_OK || count > 0 || weir_regular_any(join->op)) {
             return rc;
         }
         join_fed_done(join);

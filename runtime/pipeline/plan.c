@@ -423,8 +423,12 @@ static void read_join(struct reader *r, const json_t *value, struct weir_plan_jo
     join->by_clock = json_is_true(member(value, "by_clock"));
     join->lateness_us = integer(r, value, "lateness_us", 0);
     join->where = (int32_t)integer(r, value, "where", -1);
+    join->condition = text(r, value, "condition", false);
     join->late_left = text(r, value, "late_left", false);
     join->late_right = text(r, value, "late_right", false);
+    if (strcmp(join->what, "regular") == 0 && (join->where >= 0) != (join->condition != NULL)) {
+        fail(r, "joins.condition", "what `where` says");
+    }
     if (join->on_count != join->right_on_count || join->on_count == 0) {
         fail(r, "joins.right_on", "as many columns as left_on");
     }

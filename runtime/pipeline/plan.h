@@ -166,6 +166,7 @@ struct weir_plan_join {
     bool by_clock;     /* likewise: a side has no event time */
     int64_t lateness_us;
     int32_t where;         /* function of the pair, or -1 */
+    const char *condition; /* of a regular join: what it says, hashed; else NULL */
     const char *late_left; /* datasets of rows too late; or NULL */
     const char *late_right;
 };

@@ -1,6 +1,7 @@
 /* ns a row of the joins that keep rows one by one: a temporal join (four left rows a version, all
- * of which meet one) and a regular join (both sides come), each beside the floor of its shape in
- * the same run: an open-addressing probe and, of rows that are kept, an insert and a copy. CPU time
+ * of which meet one) and regular joins (both sides come; with a condition, judged here by a
+ * comparison; semi, of which only left rows leave), each beside the floor of its shape in the same
+ * run: an open-addressing probe and, of rows that are kept, an insert and a copy. CPU time
  * of this thread. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,7 +100,22 @@ static int64_t temporal_rows(struct weir_schema *schema, uint64_t *met) {
     return spent;
 }
 
-static int64_t regular_rows(struct weir_schema *schema, uint64_t *met) {
+/* Every other pair holds. */
+static void judge(struct weir_regular *join, const struct weir_batch *batch) {
+    static struct weir_regular_pair pairs[WEIR_REGULAR_ASKED];
+    static bool holds[WEIR_REGULAR_ASKED];
+    const int64_t *n = batch->columns[1].values;
+    int32_t count = weir_regular_ask(join, pairs);
+    for (int32_t i = 0; i < count; i++) {
+        holds[i] = ((n[pairs[i].row] ^ pairs[i].other->time_us) & 1) != 0;
+    }
+    if (count > 0) {
+        weir_regular_answer(join, holds);
+    }
+}
+
+static int64_t regular_rows(struct weir_schema *schema, enum weir_join_kind kind,
+                            const char *condition, uint64_t *met) {
     static const int32_t on[] = {0};
     static const int32_t kept[] = {0, 1, 2};
     static struct weir_regular_change changes[PIECE];
@@ -107,7 +123,8 @@ static int64_t regular_rows(struct weir_schema *schema, uint64_t *met) {
         .declaration = "bench.join",
         .sides = {{schema, on, kept, 3}, {schema, on, kept, 3}},
         .on_count = 1,
-        .kind = WEIR_JOIN_INNER,
+        .kind = kind,
+        .condition = condition,
         .change = {-1, -1},
         .ttl_us = {(int64_t)BATCH * 25 * ROW_US, (int64_t)BATCH * 25 * ROW_US},
         .option = "memory.state",
@@ -123,9 +140,12 @@ static int64_t regular_rows(struct weir_schema *schema, uint64_t *met) {
         int32_t count;
         check(weir_regular_feed(join, b & 1, batches[b % 16], sel, BATCH, times, &err));
         do {
+            if (condition != NULL) {
+                judge(join, batches[b % 16]);
+            }
             check(weir_regular_changes(join, changes, PIECE, &count, &err));
             *met += (uint64_t)count;
-        } while (count > 0);
+        } while (weir_regular_any(join));
         check(weir_regular_expire(join, times[BATCH - 1], BATCH * 2, &err));
         spent += weir_clock_thread_cpu_ns() - start;
     }
@@ -188,11 +208,23 @@ int main(void) {
     printf("%-52s %7.2f ns/row   %5.2f met/row     floor probe, some copy %6.2f ns/row\n",
            "temporal join: 100 K keys, 1 row in 5 a version", (double)spent / rows,
            (double)met / rows, (double)floor_rows(5) / rows);
-    met = 0;
-    spent = regular_rows(schema, &met);
-    printf("%-52s %7.2f ns/row   %5.2f pairs/row   floor probe, insert, copy %6.2f ns/row\n",
-           "regular join: 100 K keys, rows kept for 25 batches", (double)spent / rows,
-           (double)met / rows, (double)floor_rows(1) / rows);
+    static const struct {
+        const char *text;
+        enum weir_join_kind kind;
+        const char *condition;
+    } regular[] = {
+        {"regular join: 100 K keys, rows kept for 25 batches", WEIR_JOIN_INNER, NULL},
+        {"the same, every other pair holds", WEIR_JOIN_INNER, "odd"},
+        {"the same, left rows that meet some (semi)", WEIR_JOIN_SEMI, NULL},
+        {"the same, semi, every other pair holds", WEIR_JOIN_SEMI, "odd"},
+    };
+    for (size_t i = 0; i < sizeof regular / sizeof regular[0]; i++) {
+        met = 0;
+        spent = regular_rows(schema, regular[i].kind, regular[i].condition, &met);
+        printf("%-52s %7.2f ns/row   %5.2f changes/row floor probe, insert, copy %6.2f ns/row\n",
+               regular[i].text, (double)spent / rows, (double)met / rows,
+               (double)floor_rows(1) / rows);
+    }
     for (int b = 0; b < 16; b++) {
         weir_batch_unref(batches[b]);
     }

@@ -5,7 +5,7 @@
 #include "operator/regular.h"
 #include "random.h"
 
-enum { STEPS = 60, KEYS = 6, BATCH = 30, ROWS_MAX = 4000, PAIRS_MAX = 200000, RECORDS_MAX = 100 };
+enum { STEPS = 60, KEYS = 6, BATCH = 30, ROWS_MAX = 5000, PAIRS_MAX = 200000, RECORDS_MAX = 100 };
 
 struct row {
     int id;
@@ -49,7 +49,14 @@ static bool outer(enum weir_join_kind kind, int side) {
     return kind == WEIR_JOIN_FULL || kind == (side == WEIR_LEFT ? WEIR_JOIN_LEFT : WEIR_JOIN_RIGHT);
 }
 
-static void expect(const struct sides *s, enum weir_join_kind kind, struct sides *want) {
+/* What a condition says of a pair, as often yes as no. */
+static bool holds(int left, int right) {
+    return ((unsigned)left * 2654435761u + (unsigned)right * 40503u) >> 7 & 1;
+}
+
+static void expect(const struct sides *s, enum weir_join_kind kind, bool judged,
+                   struct sides *want) {
+    bool pairs = kind != WEIR_JOIN_SEMI && kind != WEIR_JOIN_ANTI;
     want->pair_count = 0;
     for (int side = 0; side < 2; side++) {
         for (int i = 0; i < s->count[side]; i++) {
@@ -57,14 +64,18 @@ static void expect(const struct sides *s, enum weir_join_kind kind, struct sides
             bool met = false;
             for (int k = 0; k < s->count[!side]; k++) {
                 const struct row *other = &s->rows[!side][k];
-                if (own->key >= 0 && own->key == other->key) {
+                int left = side == WEIR_LEFT ? own->id : other->id;
+                int right = side == WEIR_LEFT ? other->id : own->id;
+                if (own->key >= 0 && own->key == other->key && (!judged || holds(left, right))) {
                     met = true;
-                    if (side == WEIR_LEFT) {
+                    if (side == WEIR_LEFT && pairs) {
                         add_pair(want, own->id, other->id);
                     }
                 }
             }
-            if (!met && outer(kind, side)) {
+            bool alone = pairs ? !met && outer(kind, side)
+                               : side == WEIR_LEFT && met == (kind == WEIR_JOIN_SEMI);
+            if (alone) {
                 add_pair(want, side == WEIR_LEFT ? own->id : 0, side == WEIR_LEFT ? 0 : own->id);
             }
         }
@@ -80,13 +91,14 @@ static void assert_same(struct sides *got, struct sides *want) {
 
 /* --- the join --------------------------------------------------------------------------------- */
 
-static struct weir_regular *make_join(enum weir_join_kind kind, int64_t left_ttl,
-                                      int64_t right_ttl) {
+static struct weir_regular *make_join(enum weir_join_kind kind, const char *condition,
+                                      int64_t left_ttl, int64_t right_ttl) {
     struct weir_regular_config config = {
         .declaration = "test.join",
         .sides = {{schema, join_on, join_kept, 2}, {schema, join_on, join_kept, 2}},
         .on_count = 1,
         .kind = kind,
+        .condition = condition,
         .change = {2, 2},
         .ttl_us = {left_ttl, right_ttl},
         .option = "memory.state",
@@ -103,8 +115,27 @@ static int id_of(struct weir_regular *join, int side, const struct weir_link *ro
     return join_end_kept(&builder);
 }
 
-static void feed(struct weir_regular *join, int side, const struct row *rows, int count,
-                 struct sides *out) {
+/* Pairs are judged as they are wanted. */
+static void judge(struct weir_regular *join, int side, const struct row *rows) {
+    static struct weir_regular_pair pairs[WEIR_REGULAR_ASKED];
+    static bool verdicts[WEIR_REGULAR_ASKED];
+    int32_t count = weir_regular_ask(join, pairs);
+    for (int32_t i = 0; i < count; i++) {
+        int own = rows[pairs[i].row].id;
+        int other = id_of(join, !side, pairs[i].other);
+        int change = rows[pairs[i].row].change;
+        assert_int_equal(pairs[i].comes,
+                         change == WEIR_CHANGE_INSERT || change == WEIR_CHANGE_AFTER);
+        verdicts[i] = side == WEIR_LEFT ? holds(own, other) : holds(other, own);
+    }
+    if (count > 0) {
+        weir_regular_answer(join, verdicts);
+        assert_int_equal(weir_regular_ask(join, pairs), 0); /* until their changes are taken */
+    }
+}
+
+static void feed(struct weir_regular *join, int side, bool judged, const struct row *rows,
+                 int count, struct sides *out) {
     struct weir_batch_builder builder;
     int64_t times[BATCH * 2];
     int32_t sel[BATCH * 2];
@@ -121,6 +152,9 @@ static void feed(struct weir_regular *join, int side, const struct row *rows, in
     struct weir_regular_change changes[7];
     int32_t got;
     do {
+        if (judged) {
+            judge(join, side, rows);
+        }
         assert_int_equal(weir_regular_changes(join, changes, 7, &got, &err), WEIR_OK);
         for (int32_t i = 0; i < got; i++) {
             int own = changes[i].row >= 0 ? rows[changes[i].row].id : 0;
@@ -138,7 +172,7 @@ static void feed(struct weir_regular *join, int side, const struct row *rows, in
                 assert_ptr_equal(changes[i + 1].other, changes[i].other);
             }
         }
-    } while (got > 0);
+    } while (got > 0 || weir_regular_any(join));
     weir_batch_unref(batch);
 }
 
@@ -185,8 +219,8 @@ static void seal(struct weir_regular *join) {
     record_count++;
 }
 
-static struct weir_regular *recover(enum weir_join_kind kind) {
-    struct weir_regular *join = make_join(kind, -1, -1);
+static struct weir_regular *recover(enum weir_join_kind kind, const char *condition) {
+    struct weir_regular *join = make_join(kind, condition, -1, -1);
     for (int s = 0; s < 2; s++) {
         struct weir_cell *cell = weir_regular_cell(join, s);
         for (int i = 0; i < record_count; i++) {
@@ -199,7 +233,7 @@ static struct weir_regular *recover(enum weir_join_kind kind) {
     return join;
 }
 
-static void check(enum weir_join_kind kind, uint64_t seed) {
+static void check(enum weir_join_kind kind, const char *condition, uint64_t seed) {
     static struct sides now;
     static struct sides durable;
     static struct sides want;
@@ -208,7 +242,7 @@ static void check(enum weir_join_kind kind, uint64_t seed) {
     memset(&now, 0, sizeof now);
     durable = now;
     record_count = 0;
-    struct weir_regular *join = make_join(kind, -1, -1);
+    struct weir_regular *join = make_join(kind, condition, -1, -1);
     for (int step = 0; step < STEPS; step++) {
         struct row rows[BATCH * 2];
         int count = 0;
@@ -216,8 +250,8 @@ static void check(enum weir_join_kind kind, uint64_t seed) {
         for (uint64_t left = 1 + below(BATCH - 1); left > 0; left--) {
             draw_change(&now, side, rows, &count, &next_id);
         }
-        feed(join, side, rows, count, &now);
-        expect(&now, kind, &want);
+        feed(join, side, condition != NULL, rows, count, &now);
+        expect(&now, kind, condition != NULL, &want);
         assert_same(&now, &want);
         assert_int_equal(weir_regular_take_forgotten(join), 0);
         if (below(3) == 0) {
@@ -225,7 +259,7 @@ static void check(enum weir_join_kind kind, uint64_t seed) {
             durable = now;
         } else if (below(8) == 0) {
             weir_regular_destroy(join);
-            join = recover(kind);
+            join = recover(kind, condition);
             now = durable;
         }
     }
@@ -243,17 +277,67 @@ static void check(enum weir_join_kind kind, uint64_t seed) {
     }
 }
 
-#define KIND(name, kind)                                                                           \
+#define KIND(name, kind, condition)                                                                \
     static void name(void **state) {                                                               \
         (void)state;                                                                               \
         for (uint64_t seed = 1; seed <= 20; seed++) {                                              \
-            check(kind, seed * 7919);                                                              \
+            check(kind, condition, seed * 7919);                                                   \
         }                                                                                          \
     }
-KIND(changes_add_up_to_an_inner_join, WEIR_JOIN_INNER)
-KIND(changes_add_up_to_a_left_join, WEIR_JOIN_LEFT)
-KIND(changes_add_up_to_a_right_join, WEIR_JOIN_RIGHT)
-KIND(changes_add_up_to_a_full_join, WEIR_JOIN_FULL)
+KIND(changes_add_up_to_an_inner_join, WEIR_JOIN_INNER, NULL)
+KIND(inner_pairs_are_those_that_hold, WEIR_JOIN_INNER, "it holds")
+KIND(changes_add_up_to_a_left_join, WEIR_JOIN_LEFT, NULL)
+KIND(left_pairs_are_those_that_hold, WEIR_JOIN_LEFT, "it holds")
+KIND(changes_add_up_to_a_right_join, WEIR_JOIN_RIGHT, NULL)
+KIND(right_pairs_are_those_that_hold, WEIR_JOIN_RIGHT, "it holds")
+KIND(changes_add_up_to_a_full_join, WEIR_JOIN_FULL, NULL)
+KIND(full_pairs_are_those_that_hold, WEIR_JOIN_FULL, "it holds")
+KIND(changes_add_up_to_rows_that_meet_some, WEIR_JOIN_SEMI, NULL)
+KIND(changes_add_up_to_rows_some_pair_of_which_holds, WEIR_JOIN_SEMI, "it holds")
+KIND(changes_add_up_to_rows_that_meet_none, WEIR_JOIN_ANTI, NULL)
+KIND(changes_add_up_to_rows_no_pair_of_which_holds, WEIR_JOIN_ANTI, "it holds")
+
+static void another_condition_is_another_join(void **state) {
+    (void)state;
+    static const char *const conditions[] = {NULL, "a", "b"};
+    uint64_t shapes[3];
+    for (int i = 0; i < 3; i++) {
+        struct weir_regular *join = make_join(WEIR_JOIN_INNER, conditions[i], -1, -1);
+        shapes[i] = weir_regular_shape(join);
+        weir_regular_destroy(join);
+    }
+    assert_int_not_equal(shapes[0], shapes[1]);
+    assert_int_not_equal(shapes[1], shapes[2]);
+    assert_int_not_equal(shapes[0], shapes[2]);
+}
+
+/* More others of one key than are judged at a time, and an update of the row that meets them. */
+static void a_row_may_meet_more_than_is_judged_at_a_time(void **state) {
+    (void)state;
+    static struct sides now;
+    static struct sides want;
+    enum { MANY = 2 * WEIR_REGULAR_ASKED + 100 };
+    for (enum weir_join_kind kind = WEIR_JOIN_INNER; kind <= WEIR_JOIN_ANTI; kind++) {
+        struct weir_regular *join = make_join(kind, "it holds", -1, -1);
+        memset(&now, 0, sizeof now);
+        for (int i = 0; i < MANY && now.count[WEIR_RIGHT] < ROWS_MAX; i++) {
+            struct row row = {i + 1, 1, 0, WEIR_CHANGE_INSERT};
+            now.rows[WEIR_RIGHT][now.count[WEIR_RIGHT]++] = row;
+            feed(join, WEIR_RIGHT, true, &row, 1, &now);
+        }
+        struct row rows[] = {{70001, 1, 0, WEIR_CHANGE_INSERT},
+                             {70001, 1, 0, WEIR_CHANGE_BEFORE},
+                             {70002, 1, 0, WEIR_CHANGE_AFTER},
+                             {70003, 1, 0, WEIR_CHANGE_INSERT},
+                             {70003, 1, 0, WEIR_CHANGE_DELETE}};
+        feed(join, WEIR_LEFT, true, rows, 5, &now);
+        now.rows[WEIR_LEFT][0] = (struct row){70002, 1, 0, WEIR_CHANGE_INSERT};
+        now.count[WEIR_LEFT] = 1;
+        expect(&now, kind, true, &want);
+        assert_same(&now, &want);
+        weir_regular_destroy(join);
+    }
+}
 
 static void rows_meet_those_their_ttl_has_not_forgotten(void **state) {
     (void)state;
@@ -264,7 +348,7 @@ static void rows_meet_those_their_ttl_has_not_forgotten(void **state) {
         random_state = seed * 31;
         got.pair_count = want.pair_count = 0;
         got.count[0] = got.count[1] = 0;
-        struct weir_regular *join = make_join(WEIR_JOIN_INNER, ttl[0], ttl[1]);
+        struct weir_regular *join = make_join(WEIR_JOIN_INNER, NULL, ttl[0], ttl[1]);
         int64_t clock = 1000;
         int id = 0;
         size_t most = 0;
@@ -284,7 +368,7 @@ static void rows_meet_those_their_ttl_has_not_forgotten(void **state) {
                 }
                 got.rows[side][got.count[side]++] = rows[i];
             }
-            feed(join, side, rows, count, &got);
+            feed(join, side, false, rows, count, &got);
             assert_int_equal(weir_regular_expire(join, clock, 1 + below(200), &err), WEIR_OK);
             size_t kept = weir_regular_rows(join, 0) + weir_regular_rows(join, 1);
             most = kept > most ? kept : most;
@@ -294,7 +378,7 @@ static void rows_meet_those_their_ttl_has_not_forgotten(void **state) {
         assert_int_equal(weir_regular_expire(join, clock + 1000, 1 << 20, &err), WEIR_OK);
         assert_int_equal(weir_regular_rows(join, 0) + weir_regular_rows(join, 1), 0);
         struct row gone = {1, 0, clock + 1000, WEIR_CHANGE_DELETE};
-        feed(join, 0, &gone, 1, &got);
+        feed(join, 0, false, &gone, 1, &got);
         assert_int_equal(weir_regular_take_forgotten(join), 1);
         weir_regular_destroy(join);
     }
@@ -303,9 +387,19 @@ static void rows_meet_those_their_ttl_has_not_forgotten(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(changes_add_up_to_an_inner_join),
+        cmocka_unit_test(inner_pairs_are_those_that_hold),
         cmocka_unit_test(changes_add_up_to_a_left_join),
+        cmocka_unit_test(left_pairs_are_those_that_hold),
         cmocka_unit_test(changes_add_up_to_a_right_join),
+        cmocka_unit_test(right_pairs_are_those_that_hold),
         cmocka_unit_test(changes_add_up_to_a_full_join),
+        cmocka_unit_test(full_pairs_are_those_that_hold),
+        cmocka_unit_test(changes_add_up_to_rows_that_meet_some),
+        cmocka_unit_test(changes_add_up_to_rows_some_pair_of_which_holds),
+        cmocka_unit_test(changes_add_up_to_rows_that_meet_none),
+        cmocka_unit_test(changes_add_up_to_rows_no_pair_of_which_holds),
+        cmocka_unit_test(another_condition_is_another_join),
+        cmocka_unit_test(a_row_may_meet_more_than_is_judged_at_a_time),
         cmocka_unit_test(rows_meet_those_their_ttl_has_not_forgotten),
     };
     int rc = join_begin_schema();

@@ -4,6 +4,7 @@ local diagnostic = require "weir.internal.diagnostic"
 local explode = require "weir.internal.explode"
 local connectors = require "weir.internal.connectors"
 local function_check = require "weir.internal.function_check"
+local function_text = require "weir.internal.function_text"
 local join_chain = require "weir.internal.join_chain"
 local joins = require "weir.internal.joins"
 local json = require "weir.internal.json"
@@ -548,6 +549,9 @@ function datasets.stream(project, reader, node, at, made)
             join.plan.where = note(functions("predicate", join.where, "join where", entered, {
                 joined = join_chain.joined(chain, join), joins = chain.items,
             }))
+            if join.changes then -- it is judged again when a row goes
+                join.plan.condition = function_text.hash(project.infos, join.where)
+            end
         end
     end
     for _, copy in ipairs(copies) do

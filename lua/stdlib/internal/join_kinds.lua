@@ -241,8 +241,8 @@ end
 
 join_kinds.regular_join = {
     what = "regular",
-    kinds = { "inner", "left", "right", "full" },
-    options = { on = true, kind = true, ttl = true },
+    kinds = all,
+    options = { on = true, kind = true, where = true, ttl = true },
     example = 'join = { customer = regular_join "silver.customer" { on = "customer_id", ttl = none } }',
     changes = true,
     read = function(reader, given, sides, plan, at)

@@ -356,7 +356,8 @@ function window_join(name) end
 
 ---@class weir.regular_join
 ---@field on weir.keys
----@field kind? "inner"|"left"|"right"|"full" "inner"
+---@field kind? "inner"|"left"|"right"|"full"|"semi"|"anti" "inner"
+---@field where? fun(e: weir.row, j: table): boolean? a condition of the pair
 ---@field ttl any how long rows are kept that nothing changes: "30d", none, or { left = …, right = … }
 
 ---All rows of another dataset with the same key, kept true as both change.
