@@ -489,7 +489,7 @@ static void read_rule(struct reader *r, const json_t *value, struct weir_plan_st
 static void read_stream(struct reader *r, const json_t *value, struct weir_plan_stream *stream) {
     stream->name = text(r, value, "name", true);
     stream->changes_whole = json_is_true(member(value, "changes_whole"));
-    stream->remember = json_is_true(json_object_get(value, "remember"));
+    stream->remember = text_list(r, value, "remember", &stream->remember_count);
     r->where = stream->name;
     stream->from = read_from(r, value, &stream->all_from, &stream->from_count);
     stream->input = schema(r, value, "input");

@@ -220,7 +220,10 @@ struct weir_plan_stream {
     struct weir_plan_join *joins;
     int32_t join_count;
     int32_t entered; /* of a stream with joins: columns of input before all that they make */
-    bool remember;   /* a model reads it that takes rows back, and its changes do not carry them */
+    /* The key of what it remembers: a model or join reads it that takes rows back, and its changes
+     * do not carry them. Count 0: it does not. */
+    const char **remember;
+    int32_t remember_count;
     bool changes_whole; /* what it reads is a changelog in which −U and −D are whole rows */
     int32_t map;        /* function or -1 */
     struct weir_schema *map_out;

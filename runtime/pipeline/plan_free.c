@@ -75,6 +75,7 @@ void weir_plan_destroy(struct weir_plan *plan) {
         }
         free(stream->lookups);
         free(stream->lookup_key);
+        free(stream->remember);
         fini_sink(&stream->into);
         fini_sink(&stream->quarantine);
         fini_rule(stream->rule);

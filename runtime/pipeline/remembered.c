@@ -300,7 +300,7 @@ static int make(struct weir_node *node, struct remembered *r, struct weir_error 
     const char **names = stream != NULL ? stream->lookup_key : node->model->lookup_key;
     int32_t count = stream != NULL ? stream->lookup_key_count : node->model->lookup_key_count;
     int32_t keys[KEYS_MAX];
-    r->emits = stream != NULL && stream->remember;
+    r->emits = stream != NULL && stream->remember_count > 0;
     r->schema = weir_schema_ref(stream != NULL ? stream->output : node->model->output);
     r->change = weir_schema_find(r->schema, WEIR_CHANGE_COLUMN);
     r->unavailable = weir_schema_find(r->schema, WEIR_UNAVAILABLE_COLUMN);
@@ -330,8 +330,8 @@ static int make(struct weir_node *node, struct remembered *r, struct weir_error 
         return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", node->name);
     }
     if (count == 0) {
-        names = stream->into.keys;
-        count = stream->into.key_count;
+        names = stream->remember;
+        count = stream->remember_count;
     }
     for (int32_t i = 0; i < count; i++) {
         keys[i] = weir_schema_find(r->schema, names[i]);
@@ -361,12 +361,12 @@ static int make(struct weir_node *node, struct remembered *r, struct weir_error 
 int remembered_create(struct weir_node *node, struct weir_error *err) {
     const struct weir_plan_stream *stream = node->stream;
     int32_t looked_up = stream != NULL ? stream->lookup_key_count : node->model->lookup_key_count;
-    bool taken_back = stream != NULL && stream->remember;
-    if (looked_up > KEYS_MAX || (taken_back && stream->into.key_count > KEYS_MAX)) {
+    int32_t taken_back = stream != NULL ? stream->remember_count : 0;
+    if (looked_up > KEYS_MAX || taken_back > KEYS_MAX) {
         return weir_error_set(err, WEIR_E_CONFIG, "%s: a key of more than %d columns", node->name,
                               KEYS_MAX);
     }
-    if (looked_up == 0 && !taken_back) {
+    if (looked_up == 0 && taken_back == 0) {
         return WEIR_OK;
     }
     struct remembered *r = calloc(1, sizeof(*r));

@@ -195,6 +195,15 @@ def test_models_that_change_are_joined(project):
     assert [row for row in world.rows("gold.both", "key", "rows", "sum") if row[0] is not None] == want
 
 
+def test_sides_without_a_table_are_remembered_by_their_key(project):
+    quiet = [f'return stream "silver.{side}{side}" {{ from = "bronze.{side}", time = {{ field = "at", out_of_order = "1h" }}, key = "id", into = none }}' for side in "lr"]
+    rules = [joined("full").replace('"silver.l"', '"silver.ll"').replace('"silver.r"', '"silver.rr"'),
+             'return model "gold.t" { from = "silver.ll", by = { "n" }, measures = { rows = count() }, into = delta { mode = "merge" } }']
+    world = Sides(project, (True, True), rules + quiet).run()
+    assert world.rows("silver.j", *columns_of("full")) == world.judge(in_sql("full"))
+    assert world.rows("gold.t", "n", "rows") == world.judge("SELECT n, count(*) FROM l GROUP BY ALL")
+
+
 def test_what_is_kept_can_be_read(project):
     Sides(project, (False, True), [joined("left")], rows=200).run()
     lines = [json.loads(line) for line in project.weir("state", "export", "silver.j").out.splitlines()]

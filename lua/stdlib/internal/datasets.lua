@@ -638,7 +638,7 @@ function datasets.stream(project, reader, node, at, made)
         changelog = changes and "whole" or not named.dedup and from.changelog or nil, commands = #chain.joins == 0 and from.commands or nil,
         key = key, looked_up = function() plan.lookup_key = key end,
         remember = not changes and from.changelog ~= "whole" and named.key and not named.explode and naming.column(out, "_change")
-            and function() plan.remember = true end or nil,
+            and function() plan.remember = key end or nil,
         time = has_time and { field = kept and types.is_timestamp(kept.type) and event_time or nil } or nil,
     }
 end
