@@ -136,17 +136,24 @@ static int find_slots(struct weir_aggregate *aggregate, int32_t count, struct we
     for (int32_t i = 0; i < count && i < INDEX_AHEAD; i++) {
         weir_table_prefetch(table, keys->hashes[i]);
     }
+    for (int32_t i = 0; i < count && i < SLOT_AHEAD; i++) {
+        aggregate->slots[i] = weir_table_seek(table, keys->hashes[i]);
+    }
     for (int32_t i = 0; i < count; i++) {
         if (i + INDEX_AHEAD < count) {
             weir_table_prefetch(table, keys->hashes[i + INDEX_AHEAD]);
         }
         if (i + SLOT_AHEAD < count) {
-            weir_table_prefetch_slot(table, keys->hashes[i + SLOT_AHEAD]);
+            aggregate->slots[i + SLOT_AHEAD] = weir_table_seek(table, keys->hashes[i + SLOT_AHEAD]);
         }
-        bool created;
-        struct weir_slot *slot =
-            weir_table_get(table, keys->hashes[i], keys->bytes + keys->offsets[i],
-                           keys->offsets[i + 1] - keys->offsets[i], &created, err);
+        uint64_t hash = keys->hashes[i];
+        const uint8_t *key = keys->bytes + keys->offsets[i];
+        size_t length = keys->offsets[i + 1] - keys->offsets[i];
+        struct weir_slot *slot = aggregate->slots[i];
+        bool created = false;
+        if (slot == NULL || !weir_slot_is(table, slot, hash, key, length)) {
+            slot = weir_table_get(table, hash, key, length, &created, err);
+        }
         if (slot == NULL) {
             return err != NULL ? err->code : WEIR_E_LIMIT;
         }

@@ -1,7 +1,7 @@
-/* The index is linear probing over 8-byte entries that carry 32 bits of the hash: enough to place
- * an entry in a larger index without looking at its slot, so growth moves entries, a few with each
- * insert, from the old index to the new one. Slots are numbered; numbers of deleted slots are
- * reused. */
+/* The index is cache lines of 8-byte entries (line.h) that carry 32 bits of the hash: enough to
+ * place an entry in a larger index without looking at its slot, so growth moves entries, a line
+ * with each insert, from the old index to the new one. Slots are numbered; numbers of deleted slots
+ * are reused. */
 #include "state/table.h"
 
 #include <stdio.h>
@@ -15,7 +15,7 @@
 
 enum {
     INDEX_MIN = 64,
-    MIGRATE_STEP = 8,    /* old index entries moved an insert: 2 would do before the next growth */
+    MIGRATE_STEP = 8,    /* old index entries moved an insert, whole lines: 2 would do */
     NEXT_FROM = 1 << 16, /* entries; smaller indexes are touched in no time */
     PAGE_ENTRIES = 512,
     TOUCH_EVERY = 32, /* inserts: a page; two thirds of those there are until it is needed */
@@ -147,25 +147,27 @@ uint64_t weir_table_hash(const struct weir_table *table, const void *key, size_t
     return XXH3_64bits_withSeed(key, length, table->view.seed);
 }
 
-static inline bool key_equal(const struct weir_table *table, const struct weir_slot *slot,
-                             uint64_t hash, const void *key, size_t length) {
-    return slot->hash == hash && slot->key_bytes == length &&
-           memcmp(weir_slot_key(table, slot), key, length) == 0;
+static inline bool entry_is(const struct weir_table *table, uint64_t entry, uint64_t hash,
+                            const void *key, size_t length) {
+    uint32_t number = (uint32_t)entry;
+    return number != MOVED && number != 0 &&
+           weir_slot_is(table, weir_table_slot(table, number), hash, key, length);
 }
 
 /* Position of the key's entry, or -1. */
 static inline int64_t index_find(const struct weir_table *table, const uint64_t *index,
                                  uint64_t mask, uint64_t hash, const void *key, size_t length) {
-    uint32_t tag = (uint32_t)hash;
-    for (uint64_t at = tag & mask;; at = (at + 1) & mask) {
-        uint64_t entry = index[at];
-        uint32_t number = (uint32_t)entry;
-        if (number == 0) {
-            return -1;
+    for (uint64_t line = weir_line_home((uint32_t)hash, mask);;
+         line = (line + WEIR_LINE_ENTRIES) & mask) {
+        uint32_t match = weir_line_match(index + line, (uint32_t)hash);
+        for (; match != 0; match &= match - 1) {
+            uint64_t at = line + (uint64_t)__builtin_ctz(match);
+            if (entry_is(table, index[at], hash, key, length)) {
+                return (int64_t)at;
+            }
         }
-        if ((uint32_t)(entry >> 32) == tag && number != MOVED &&
-            key_equal(table, weir_table_slot(table, number), hash, key, length)) {
-            return (int64_t)at;
+        if (weir_line_empty(index + line) != 0) {
+            return -1;
         }
     }
 }
@@ -187,11 +189,12 @@ struct weir_slot *weir_table_find(const struct weir_table *table, uint64_t hash,
 }
 
 static inline void index_place(uint64_t *index, uint64_t mask, uint64_t entry) {
-    uint64_t at = (entry >> 32) & mask;
-    while ((uint32_t)index[at] != 0) {
-        at = (at + 1) & mask;
+    uint64_t line = weir_line_home((uint32_t)(entry >> 32), mask);
+    uint32_t empty;
+    while ((empty = weir_line_empty(index + line)) == 0) {
+        line = (line + WEIR_LINE_ENTRIES) & mask;
     }
-    index[at] = entry;
+    index[line + (uint64_t)__builtin_ctz(empty)] = entry;
 }
 
 /* Moves the next entries of the old index; frees it at its end. */
@@ -204,7 +207,7 @@ static void migrate(struct weir_table *table, uint64_t steps) {
         uint64_t entry = table->old_index[at];
         uint32_t number = (uint32_t)entry;
         if (number == 0) {
-            table->migrate_gap = at;
+            table->migrate_gap = (at | (WEIR_LINE_ENTRIES - 1)) + 1;
         } else if (number != MOVED) {
             index_place(table->view.index, table->view.mask, entry);
             /* Not emptied: probes for what is still here must pass over it. */
@@ -213,8 +216,9 @@ static void migrate(struct weir_table *table, uint64_t steps) {
     }
     table->migrate_at = end;
     if (table->migrate_gap >= table->old_dropped + DROP_ENTRIES) {
-        /* No probe that begins before an empty place ends after it, so what is there reads as
-         * empty from now on. Page by page, because giving all back at once takes long. */
+        /* No search that begins before the end of a line with an empty place goes on after it, so
+         * what is there reads as empty from now on. Page by page, because giving all back at once
+         * takes long. */
         weir_region_drop(table->old_index + table->old_dropped,
                          (table->migrate_gap - table->old_dropped) * sizeof(uint64_t));
         table->old_dropped = table->migrate_gap;
@@ -268,35 +272,61 @@ static int grow_index(struct weir_table *table) {
     return WEIR_OK;
 }
 
-/* Takes a slot's entry out. The new index closes the gap by shifting back what probed past it. */
+/* The first entry behind a full line that might lie in it, or -1. */
+static int64_t pushed_past(const uint64_t *index, uint64_t mask, uint64_t full) {
+    for (uint64_t line = (full + WEIR_LINE_ENTRIES) & mask;;
+         line = (line + WEIR_LINE_ENTRIES) & mask) {
+        for (uint64_t at = line; at < line + WEIR_LINE_ENTRIES; at++) {
+            uint64_t home = weir_line_home((uint32_t)(index[at] >> 32), mask);
+            if ((uint32_t)index[at] != 0 && ((line - home) & mask) >= ((line - full) & mask)) {
+                return (int64_t)at;
+            }
+        }
+        if (weir_line_empty(index + line) != 0) {
+            return -1;
+        }
+    }
+}
+
+/* Position of that entry, or -1. */
+static int64_t index_at(const uint64_t *index, uint64_t mask, uint64_t entry) {
+    for (uint64_t line = weir_line_home((uint32_t)(entry >> 32), mask);;
+         line = (line + WEIR_LINE_ENTRIES) & mask) {
+        uint32_t match = weir_line_match(index + line, (uint32_t)(entry >> 32));
+        for (; match != 0; match &= match - 1) {
+            uint64_t at = line + (uint64_t)__builtin_ctz(match);
+            if (index[at] == entry) {
+                return (int64_t)at;
+            }
+        }
+        if (weir_line_empty(index + line) != 0) {
+            return -1;
+        }
+    }
+}
+
+/* Takes a slot's entry out. Out of a full line of the new index: what was pushed past it comes
+ * back. */
 static void index_remove(struct weir_table *table, const struct weir_slot *slot) {
-    uint64_t wanted = (slot->hash << 32) | slot->number;
+    uint64_t entry = (slot->hash << 32) | slot->number;
     uint64_t mask = table->view.mask;
     uint64_t *index = table->view.index;
-    uint64_t at = (uint32_t)slot->hash & mask;
-    while (index[at] != wanted && (uint32_t)index[at] != 0) {
-        at = (at + 1) & mask;
-    }
-    if ((uint32_t)index[at] == 0) {
-        at = (uint32_t)slot->hash & table->old_mask;
-        while (table->old_index[at] != wanted) {
-            at = (at + 1) & table->old_mask;
-        }
+    int64_t at = index_at(index, mask, entry);
+    if (at < 0) {
+        at = index_at(table->old_index, table->old_mask, entry);
         table->old_index[at] = MOVED;
         return;
     }
-    for (uint64_t next = (at + 1) & mask;; next = (next + 1) & mask) {
-        uint64_t entry = index[next];
-        if ((uint32_t)entry == 0) {
-            break;
+    for (;;) {
+        uint64_t line = (uint64_t)at & ~(WEIR_LINE_ENTRIES - 1);
+        bool full = weir_line_empty(index + line) == 0;
+        int64_t next = full ? pushed_past(index, mask, line) : -1;
+        index[at] = next >= 0 ? index[next] : 0;
+        if (next < 0) {
+            return;
         }
-        uint64_t home = (entry >> 32) & mask;
-        if (((next - home) & mask) >= ((next - at) & mask)) {
-            index[at] = entry;
-            at = next;
-        }
+        at = next;
     }
-    index[at] = 0;
 }
 
 /* --- slots --------------------------------------------------------------------------------- */

@@ -13,6 +13,7 @@
  * are good until the slot is deleted or the table destroyed. */
 #include "state/cell.h"
 #include "state/heap.h"
+#include "state/line.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -98,15 +99,28 @@ static inline struct weir_slot *weir_table_slot(const struct weir_table *table, 
     return (struct weir_slot *)slot;
 }
 
-/* Prefetches the slot the hash most probably leads to. */
-static inline void weir_table_prefetch_slot(const struct weir_table *table, uint64_t hash) {
+/* The slot the hash most probably leads to (weir_slot_is tells), its lines on their way; NULL: none
+ * is known, weir_table_get has to look. Slots never move, so it stays good while none is deleted.
+ */
+static inline struct weir_slot *weir_table_seek(const struct weir_table *table, uint64_t hash) {
     const struct weir_table_view *view = weir_table_view(table);
-    uint64_t entry = view->index[hash & view->mask];
-    if ((uint32_t)entry != 0) {
-        const char *slot = (const char *)weir_table_slot(table, (uint32_t)entry);
-        __builtin_prefetch(slot);
-        __builtin_prefetch(slot + 64);
+    const uint64_t *line = view->index + weir_line_home((uint32_t)hash, view->mask);
+    uint32_t match = weir_line_match(line, (uint32_t)hash);
+    if (match == 0) {
+        return NULL; /* or pushed on to the next line, which few are */
     }
+    uint32_t number = (uint32_t)line[__builtin_ctz(match)];
+    if (__builtin_expect(number == 0, 0)) {
+        return NULL;
+    }
+    struct weir_slot *slot = weir_table_slot(table, number);
+    __builtin_prefetch(slot, 1);
+    __builtin_prefetch((const char *)slot + 64, 1);
+    return slot;
+}
+
+static inline void weir_table_prefetch_slot(const struct weir_table *table, uint64_t hash) {
+    (void)weir_table_seek(table, hash);
 }
 
 static inline void *weir_slot_value(const struct weir_table *table, struct weir_slot *slot) {
@@ -120,6 +134,25 @@ static inline const uint8_t *weir_slot_key(const struct weir_table *table,
         memcpy(&key, (const void *)key, sizeof key);
     }
     return key;
+}
+
+/* By words, the last one overlapping: keys are short, a call would be most of it. */
+static inline bool weir_same_bytes(const uint8_t *a, const uint8_t *b, size_t length) {
+    if (length < 8) {
+        return memcmp(a, b, length) == 0;
+    }
+    for (size_t at = 0; at + 8 < length; at += 8) {
+        if (memcmp(a + at, b + at, 8) != 0) {
+            return false;
+        }
+    }
+    return memcmp(a + length - 8, b + length - 8, 8) == 0;
+}
+
+static inline bool weir_slot_is(const struct weir_table *table, const struct weir_slot *slot,
+                                uint64_t hash, const void *key, size_t length) {
+    return slot->hash == hash && slot->key_bytes == length &&
+           weir_same_bytes(weir_slot_key(table, slot), (const uint8_t *)key, length);
 }
 
 /* NULL when there is none. */
