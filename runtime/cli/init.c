@@ -1,9 +1,11 @@
 /* weir init DIR */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 
@@ -47,25 +49,40 @@ static int write_file(const char *root, const char *path, const char *text, size
     return WEIR_OK;
 }
 
+static bool can_name(const char *name) {
+    const char *c = name;
+    while ((*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') ||
+           *c == '_' || *c == '-') {
+        c++;
+    }
+    return *c == '\0' && c != name;
+}
+
 int weir_cli_init(struct weir_arguments *arguments) {
     struct weir_error err = {0};
     if (arguments->positional_count != 1) {
         return weir_cli_usage(arguments, "init wants one folder");
     }
-    const char *root = arguments->positionals[0];
-    const char *slash = strrchr(root, '/');
-    const char *name = slash != NULL && slash[1] != '\0' ? slash + 1 : root;
-    for (const char *c = name; *c != '\0'; c++) {
-        bool plain = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') ||
-                     (*c >= '0' && *c <= '9') || *c == '_' || *c == '-';
-        if (!plain) {
-            return weir_cli_usage(arguments,
-                                  "'%s' names the project: letters, digits, _ and - only", name);
-        }
+    char root[PATH_MAX];
+    snprintf(root, sizeof root, "%s", arguments->positionals[0]);
+    for (size_t end = strlen(root); end > 1 && root[end - 1] == '/'; end--) {
+        root[end - 1] = '\0';
     }
-    if (mkdir(root, 0777) != 0 && errno != EEXIST) {
+    bool made = mkdir(root, 0777) == 0;
+    char whole[PATH_MAX];
+    if ((!made && errno != EEXIST) || realpath(root, whole) == NULL) {
         weir_error_system(&err, WEIR_E_ENVIRONMENT, errno, "cannot make the folder %s", root);
         return weir_cli_fail(arguments, &err);
+    }
+    const char *name = strrchr(whole, '/') + 1; /* also that of "." and "shop/" */
+    if (!can_name(name)) {
+        if (made) {
+            rmdir(root);
+        }
+        return weir_cli_usage(arguments,
+                              "the folder's name, '%s', is to be the project's: letters, digits, _ "
+                              "and - only",
+                              name);
     }
     struct weir_script *script;
     struct weir_script_options options = {0};
@@ -93,6 +110,8 @@ int weir_cli_init(struct weir_arguments *arguments) {
     if (rc != WEIR_OK) {
         return weir_cli_fail(arguments, &err);
     }
-    printf("A project that runs. Next: weir test, then weir run %s/pipelines/%s.lua\n", root, name);
+    bool here = strcmp(root, ".") == 0;
+    printf("A project that runs. Next: %s%s%sweir test, then weir run pipelines/%s.lua\n",
+           here ? "" : "cd ", here ? "" : root, here ? "" : ", ", name);
     return WEIR_EXIT_DONE;
 }

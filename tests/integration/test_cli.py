@@ -142,6 +142,17 @@ def test_init_leaves_what_is_there(project):
     assert project.weir("init", "nowhere/deep").code == 3
 
 
+def test_init_names_the_project_after_its_folder(new_project):
+    outer = new_project("outer")
+    outcome = outer.weir("init", "shop/")
+    assert outcome.code == 0 and "Next: cd shop, weir test" in outcome.out, outcome
+    here = new_project("outer/here")
+    outcome = here.weir("init", ".")
+    assert outcome.code == 0 and "Next: weir test, then weir run pipelines/here.lua" in outcome.out, outcome
+    outcome = here.weir("init", "a b")
+    assert outcome.code == 2 and "'a b', is to be the project's" in outcome.err and not os.path.exists(here.root / "a b")
+
+
 def test_rows_in_quarantine_are_no_failure_of_the_run(shop):
     summary = shop.weir(*RUN, "--json").json()
     assert summary["events"] == 100 and summary["epochs"] >= 1 and summary["seconds"] >= 0
