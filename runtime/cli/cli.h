@@ -77,6 +77,9 @@ const char *weir_cli_nearest(const char *word, const char *const *names, size_t 
 int weir_cli_fail(const struct weir_arguments *arguments, const struct weir_error *err);
 int weir_cli_usage(const struct weir_arguments *arguments, const char *format, ...)
     WEIR_PRINTF(2, 3);
+/* --limit, or `otherwise`; false when it is no number. */
+bool weir_cli_read_limit(const struct weir_arguments *arguments, long long otherwise,
+                         long long *limit);
 
 /* A project is the folder that holds pipelines/, found from `path` upwards; the process moves into
  * it, because relative paths in rules start there. *relative (owned by the caller) is `path` seen

@@ -148,7 +148,7 @@ static int exit_code(int code) {
     }
 }
 
-int weir_cli_fail(const struct weir_arguments *arguments, const struct weir_error *err) {
+static void print_json(const struct weir_arguments *arguments, const struct weir_error *err) {
     if (arguments->json) {
         struct weir_buffer text;
         weir_buffer_init(&text, 1 << 16);
@@ -158,16 +158,22 @@ int weir_cli_fail(const struct weir_arguments *arguments, const struct weir_erro
         }
         weir_buffer_fini(&text);
     }
+}
+
+int weir_cli_fail(const struct weir_arguments *arguments, const struct weir_error *err) {
+    print_json(arguments, err);
     fprintf(stderr, "weir: %s\n", err->message);
     return exit_code(err->code);
 }
 
 int weir_cli_usage(const struct weir_arguments *arguments, const char *format, ...) {
+    struct weir_error err = {.code = WEIR_E_USAGE};
     va_list args;
     va_start(args, format);
-    fputs("weir: ", stderr);
-    vfprintf(stderr, format, args);
+    vsnprintf(err.message, sizeof(err.message), format, args);
     va_end(args);
+    print_json(arguments, &err);
+    fprintf(stderr, "weir: %s", err.message);
     for (int i = 0; i < COMMAND_COUNT; i++) {
         if (arguments->command != NULL && strcmp(commands[i].name, arguments->command) == 0) {
             fprintf(stderr, "\nusage: weir %s", commands[i].usage);
@@ -175,6 +181,17 @@ int weir_cli_usage(const struct weir_arguments *arguments, const char *format, .
     }
     fputc('\n', stderr);
     return WEIR_EXIT_USAGE;
+}
+
+bool weir_cli_read_limit(const struct weir_arguments *arguments, long long otherwise,
+                         long long *limit) {
+    char *end;
+    *limit = otherwise;
+    if (arguments->limit == NULL) {
+        return true;
+    }
+    *limit = strtoll(arguments->limit, &end, 10);
+    return *end == '\0' && *limit >= 0;
 }
 
 enum { WORD_BYTES_MAX = 32 };
@@ -388,6 +405,9 @@ int weir_cli_main(int argc, char **argv) {
         return argc < 2 ? WEIR_EXIT_USAGE : WEIR_EXIT_DONE;
     }
     a.command = strcmp(argv[1], "--version") == 0 ? "version" : argv[1];
+    for (int i = 2; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        a.json = a.json || strcmp(argv[i], "--json") == 0; /* what is wrong before it is JSON too */
+    }
     int code = WEIR_EXIT_DONE;
     bool only_positionals = false;
     for (int i = 2; code == WEIR_EXIT_DONE && i < argc; i++) {

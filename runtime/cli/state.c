@@ -53,17 +53,6 @@ static bool read_epoch(const char *text, uint64_t *epoch) {
     return *text >= '0' && *text <= '9' && *end == '\0' && *epoch > 0;
 }
 
-static bool read_limit(const struct weir_arguments *arguments, long long otherwise,
-                       long long *limit) {
-    char *end;
-    *limit = otherwise;
-    if (arguments->limit == NULL) {
-        return true;
-    }
-    *limit = strtoll(arguments->limit, &end, 10);
-    return *end == '\0' && *limit >= 0;
-}
-
 /* No dataset or cell of that name: says which there are. */
 static int check_dataset(struct weir_inspection *in, const char *asked, struct weir_error *err) {
     struct weir_inspected cell;
@@ -228,7 +217,7 @@ static int get(struct weir_arguments *arguments, bool export) {
                                                 : "state get wants a dataset, and a key's values");
     }
     if (!read_epoch(arguments->epoch, &epoch) ||
-        !read_limit(arguments, export ? 0 : GET_LIMIT, &look.limit)) {
+        !weir_cli_read_limit(arguments, export ? 0 : GET_LIMIT, &look.limit)) {
         return weir_cli_usage(arguments, "--epoch and --limit want numbers");
     }
     look.keys = arguments->positionals + 2;
@@ -387,7 +376,7 @@ static int diff(struct weir_arguments *arguments) {
     if (arguments->positional_count < 3 || arguments->positional_count > 4 ||
         !read_epoch(arguments->positionals[1], &from) ||
         !read_epoch(arguments->positionals[2], &to) ||
-        !read_limit(arguments, DIFF_LIMIT, &c.look.limit)) {
+        !weir_cli_read_limit(arguments, DIFF_LIMIT, &c.look.limit)) {
         return weir_cli_usage(arguments, "state diff wants two epochs, such as 17 42");
     }
     const char *asked = arguments->positional_count > 3 ? arguments->positionals[3] : NULL;

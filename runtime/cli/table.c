@@ -9,6 +9,8 @@
 #include "lake/store/open.h"
 #include "script/script.h"
 
+enum { LOOK_RETRY_US = 20000000, WRITE_RETRY_US = 120000000 };
+
 static bool is_folder(const char *path) {
     struct stat info;
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
@@ -16,7 +18,7 @@ static bool is_folder(const char *path) {
 
 /* Where the tables of the project around us lie: as its one pipeline says; where there is none, or
  * it does not load, under LAKE or data/lake. */
-static void find_root(char *out, size_t size) {
+static void find_root(char *out, size_t size, json_t **storage_options) {
     const char *lake = getenv("LAKE");
     snprintf(out, size, "%s", lake != NULL && *lake != '\0' ? lake : "data/lake");
     char *pipeline = NULL;
@@ -33,6 +35,7 @@ static void find_root(char *out, size_t size) {
         const char *root = json_string_value(json_object_get(storage, "root"));
         if (root != NULL) {
             snprintf(out, size, "%s", root);
+            *storage_options = json_incref(json_object_get(storage, "options"));
         }
         json_decref(plan);
     }
@@ -43,19 +46,44 @@ static void find_root(char *out, size_t size) {
 }
 
 /* A dataset's name (silver.pos_sale), a folder or a URL. */
-static void resolve(const char *given, char *out, size_t size) {
+static int resolve(const char *given, struct weir_cli_place *out, struct weir_error *err) {
+    struct stat info;
+    *out = (struct weir_cli_place){.options = NULL};
+    if (stat(given, &info) == 0 && !S_ISDIR(info.st_mode)) {
+        return weir_error_set(err, WEIR_E_USAGE,
+                              "%s is a file; a table is a folder, or a dataset's name", given);
+    }
     if (is_folder(given) || given[0] == '/' || given[0] == '.' || strstr(given, "://") != NULL) {
-        snprintf(out, size, "%s", given);
-        return;
+        snprintf(out->path, sizeof(out->path), "%s", given);
+        return WEIR_OK;
     }
     char root[2048];
-    find_root(root, sizeof(root));
-    snprintf(out, size, "%s/%s", root, given);
-    for (char *c = out + strlen(out) - strlen(given); *c != '\0'; c++) {
+    find_root(root, sizeof(root), &out->options);
+    snprintf(out->path, sizeof(out->path), "%s/%s", root, given);
+    for (char *c = out->path + strlen(out->path) - strlen(given); *c != '\0'; c++) {
         if (*c == '.') {
             *c = '/';
         }
     }
+    return WEIR_OK;
+}
+
+int weir_cli_place_open(const struct weir_cli_place *place, bool writes, struct weir_store **out,
+                        struct weir_error *err) {
+    json_t *options = place->options != NULL ? json_copy(place->options) : json_object();
+    if (options == NULL) {
+        return weir_error_set(err, WEIR_E_NOMEM, "open %s: out of memory", place->path);
+    }
+    /* Somebody waits: a store that does not answer is told of sooner than to a pipeline. */
+    if (json_object_get(options, "retry_for") == NULL &&
+        json_object_set_new(options, "retry_for",
+                            json_integer(writes ? WRITE_RETRY_US : LOOK_RETRY_US)) != 0) {
+        json_decref(options);
+        return weir_error_set(err, WEIR_E_NOMEM, "open %s: out of memory", place->path);
+    }
+    int rc = weir_store_open_url(place->path, options, false, out, err);
+    json_decref(options);
+    return rc;
 }
 
 static int visit_table(void *context, const char *directory) {
@@ -78,14 +106,18 @@ static int write_text(void *context, const char *text, size_t length) {
     return fwrite(text, 1, length, stdout) == length ? WEIR_OK : WEIR_E_IO;
 }
 
-static int show(struct weir_arguments *arguments, const char *what, const char *path) {
+static int show(struct weir_arguments *arguments, const char *what,
+                const struct weir_cli_place *place) {
     struct weir_error err = {0};
     struct weir_store *store = NULL;
     struct weir_delta_snapshot *snapshot = NULL;
     struct weir_buffer out;
     weir_buffer_init(&out, (size_t)1 << 30);
     struct weir_delta_at at;
-    int64_t limit = arguments->limit != NULL ? strtoll(arguments->limit, NULL, 10) : -1;
+    long long limit;
+    if (!weir_cli_read_limit(arguments, -1, &limit)) {
+        return weir_cli_usage(arguments, "--limit wants a number");
+    }
     bool changes = arguments->changes && strcmp(what, "cat") == 0;
     char *end = NULL;
     int64_t from = changes && arguments->from != NULL ? strtoll(arguments->from, &end, 10) : -1;
@@ -97,7 +129,7 @@ static int show(struct weir_arguments *arguments, const char *what, const char *
     int rc = weir_delta_at_parse(changes ? arguments->to : arguments->version, arguments->as_of,
                                  &at, &err);
     if (rc == WEIR_OK) {
-        rc = weir_store_open_url(path, NULL, false, &store, &err);
+        rc = weir_cli_place_open(place, false, &store, &err);
     }
     if (rc == WEIR_OK && strcmp(what, "history") == 0) {
         rc = weir_delta_history_text(store, "", limit > 0 ? limit : 0, arguments->json, &out, &err);
@@ -121,14 +153,15 @@ static int show(struct weir_arguments *arguments, const char *what, const char *
     }
     int code = WEIR_EXIT_DONE;
     if (rc != WEIR_OK) {
-        if (rc == WEIR_E_NOTFOUND) {
+        bool absent = rc == WEIR_E_NOTFOUND && snapshot == NULL;
+        if (absent) {
             struct weir_error cause = err;
             bool told = strstr(cause.message, "`weir table ls`") != NULL;
-            weir_error_set(&err, rc, "%s: %s%s", path, cause.message,
+            weir_error_set(&err, rc, "%s: %s%s", place->path, cause.message,
                            told ? "" : "; `weir table ls` shows the tables there are");
         }
         code = weir_cli_fail(arguments, &err);
-        code = rc == WEIR_E_NOTFOUND ? WEIR_EXIT_USER : code;
+        code = absent ? WEIR_EXIT_USER : code;
     }
     weir_buffer_fini(&out);
     weir_delta_snapshot_destroy(snapshot);
@@ -136,10 +169,10 @@ static int show(struct weir_arguments *arguments, const char *what, const char *
     return code;
 }
 
-static int list(struct weir_arguments *arguments, const char *root) {
+static int list(struct weir_arguments *arguments, const struct weir_cli_place *root) {
     struct weir_error err = {0};
     struct weir_store *store;
-    int rc = weir_store_open_url(root, NULL, false, &store, &err);
+    int rc = weir_cli_place_open(root, false, &store, &err);
     if (rc != WEIR_OK) {
         return weir_cli_fail(arguments, &err);
     }
@@ -150,15 +183,20 @@ static int list(struct weir_arguments *arguments, const char *root) {
 
 int weir_cli_table(struct weir_arguments *arguments) {
     if (arguments->positional_count < 1) {
-        return weir_cli_usage(arguments, "table wants ls, show, history, cat, optimize, vacuum, "
-                                         "restore, replace, alter or tier");
+        return weir_cli_usage(arguments, "table wants ls, show, history, cat, diff, optimize, "
+                                         "vacuum, restore, replace, alter or tier");
     }
     const char *what = arguments->positionals[0];
     const char *name = arguments->positional_count > 1 ? arguments->positionals[1] : NULL;
+    struct weir_cli_place place = {.options = NULL};
     if (strcmp(what, "ls") == 0) {
-        char root[2048];
-        find_root(root, sizeof(root));
-        return list(arguments, name != NULL ? name : root);
+        find_root(place.path, sizeof(place.path), &place.options);
+        if (name != NULL) {
+            snprintf(place.path, sizeof(place.path), "%s", name);
+        }
+        int listed = list(arguments, &place);
+        json_decref(place.options);
+        return listed;
     }
     bool compares = strcmp(what, "diff") == 0;
     bool maintains = strcmp(what, "optimize") == 0 || strcmp(what, "vacuum") == 0 ||
@@ -166,15 +204,22 @@ int weir_cli_table(struct weir_arguments *arguments) {
                      strcmp(what, "alter") == 0 || strcmp(what, "tier") == 0;
     if (!maintains && !compares && strcmp(what, "show") != 0 && strcmp(what, "history") != 0 &&
         strcmp(what, "cat") != 0) {
-        return weir_cli_usage(arguments, "there is no 'table %s'", what);
+        return weir_cli_usage(
+            arguments,
+            "there is no 'table %s'; there are ls, show, history, cat, diff, optimize, "
+            "vacuum, restore, replace, alter and tier",
+            what);
     }
     if (name == NULL) {
         return weir_cli_usage(arguments, "table %s wants a dataset's name or a folder", what);
     }
-    char path[4096];
-    resolve(name, path, sizeof(path));
-    if (compares) {
-        return weir_cli_table_diff(arguments, path);
+    struct weir_error err = {0};
+    if (resolve(name, &place, &err) != WEIR_OK) {
+        return weir_cli_fail(arguments, &err);
     }
-    return maintains ? weir_cli_table_maintain(arguments, what, path) : show(arguments, what, path);
+    int code = compares    ? weir_cli_table_diff(arguments, &place)
+               : maintains ? weir_cli_table_maintain(arguments, what, &place)
+                           : show(arguments, what, &place);
+    json_decref(place.options);
+    return code;
 }

@@ -1,10 +1,21 @@
 #pragma once
-/* The parts of `weir table`. `path` is a folder or a URL. */
+/* The parts of `weir table`. */
 #include "cli/cli.h"
 #include "lake/delta/commit.h"
 #include "lake/delta/table.h"
 
-int weir_cli_table_diff(struct weir_arguments *arguments, const char *path);
+struct json_t;
+
+/* A folder or a URL, and the store's options where a project's pipeline names them. */
+struct weir_cli_place {
+    char path[4096];
+    struct json_t *options; /* or NULL: the environment says them all */
+};
+
+int weir_cli_place_open(const struct weir_cli_place *place, bool writes, struct weir_store **out,
+                        struct weir_error *err) WEIR_MUST_CHECK;
+int weir_cli_table_diff(struct weir_arguments *arguments, const struct weir_cli_place *place);
 int weir_cli_table_alter(struct weir_arguments *arguments, struct weir_delta_table *table);
 /* optimize, vacuum, restore, replace, alter: they write to the table. */
-int weir_cli_table_maintain(struct weir_arguments *arguments, const char *what, const char *path);
+int weir_cli_table_maintain(struct weir_arguments *arguments, const char *what,
+                            const struct weir_cli_place *place);

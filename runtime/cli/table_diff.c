@@ -71,7 +71,7 @@ static void print_result(const struct printing *printing, int64_t from, int64_t 
     }
 }
 
-int weir_cli_table_diff(struct weir_arguments *arguments, const char *path) {
+int weir_cli_table_diff(struct weir_arguments *arguments, const struct weir_cli_place *place) {
     struct printing printing = {.json = arguments->json, .left = -1};
     struct weir_delta_diff_options options = {
         .row = print_row, .schema = print_schema, .context = &printing};
@@ -85,6 +85,10 @@ int weir_cli_table_diff(struct weir_arguments *arguments, const char *path) {
     if (arguments->from == NULL) {
         return weir_cli_usage(arguments, "table diff wants --from V, and maybe --to V");
     }
+    long long limit;
+    if (!weir_cli_read_limit(arguments, -1, &limit)) {
+        return weir_cli_usage(arguments, "--limit wants a number");
+    }
     char *keys = arguments->keys != NULL ? strdup(arguments->keys) : NULL;
     for (char *at_key = keys; at_key != NULL && options.key_count < KEYS_MAX;) {
         char *comma = strchr(at_key, ',');
@@ -95,11 +99,9 @@ int weir_cli_table_diff(struct weir_arguments *arguments, const char *path) {
         at_key = comma;
     }
     options.keys = names;
-    if (arguments->limit != NULL) {
-        printing.left = strtoll(arguments->limit, NULL, 10);
-    }
+    printing.left = limit;
     weir_buffer_init(&printing.text, (size_t)256 << 20);
-    int rc = weir_store_open_url(path, NULL, false, &store, &err);
+    int rc = weir_cli_place_open(place, false, &store, &err);
     if (rc == WEIR_OK) {
         rc = weir_delta_at_parse(arguments->from, NULL, &at, &err);
     }

@@ -305,20 +305,21 @@ static int tier(struct weir_arguments *arguments, struct weir_delta_table *table
     return WEIR_EXIT_DONE;
 }
 
-int weir_cli_table_maintain(struct weir_arguments *arguments, const char *what, const char *path) {
+int weir_cli_table_maintain(struct weir_arguments *arguments, const char *what,
+                            const struct weir_cli_place *place) {
     struct weir_error err = {0};
     struct weir_store *store = NULL;
     struct weir_delta_table *table = NULL;
     struct telling telling = {.json = arguments->json,
                               .on_terminal = isatty(STDERR_FILENO) == 1 && !arguments->json};
     int code = WEIR_EXIT_DONE;
-    int rc = weir_store_open_url(path, NULL, false, &store, &err);
+    int rc = weir_cli_place_open(place, true, &store, &err);
     if (rc == WEIR_OK) {
         rc = weir_delta_table_open(store, "", &table, &err);
     }
     if (rc != WEIR_OK) {
         if (rc == WEIR_E_NOTFOUND) {
-            weir_error_wrap(&err, "%s", path);
+            weir_error_wrap(&err, "%s", place->path);
         }
         code = weir_cli_fail(arguments, &err);
         code = rc == WEIR_E_NOTFOUND ? WEIR_EXIT_USER : code;

@@ -38,7 +38,8 @@ struct attempt {
     size_t sent;
     size_t out_start;
     int64_t retry_after_ms;
-    int rc; /* of the write callback */
+    int rc;                       /* of the write callback */
+    char detail[CURL_ERROR_SIZE]; /* what the library says of a failure: host, port, certificate */
 };
 
 static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
@@ -270,6 +271,8 @@ static CURLcode perform(struct attempt *a, const char *url, struct curl_slist *h
         return CURLE_OUT_OF_MEMORY;
     }
     long quiet_s = (long)((client->options.attempt_timeout_ms + 999) / 1000);
+    a->detail[0] = '\0';
+    curl_easy_setopt(handle, CURLOPT_ERRORBUFFER, a->detail);
     curl_easy_setopt(handle, CURLOPT_URL, url);
     curl_easy_setopt(handle, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
@@ -293,6 +296,7 @@ static CURLcode perform(struct attempt *a, const char *url, struct curl_slist *h
     }
     set_method(handle, a);
     CURLcode code = curl_easy_perform(handle);
+    curl_easy_setopt(handle, CURLOPT_ERRORBUFFER, NULL);
     give_handle(client, handle);
     return code;
 }
@@ -387,8 +391,9 @@ static int attempt_once(struct attempt *a, CURLcode *code, struct weir_error *er
 static int gave_up(const struct attempt *a, CURLcode code, struct weir_error *err) {
     const struct weir_http_response *r = a->response;
     if (code != CURLE_OK) {
-        return weir_error_set(err, WEIR_E_UNAVAILABLE, "%s: %s (%d attempts)", a->request->what,
-                              curl_easy_strerror(code), (int)r->attempts);
+        return weir_error_set(err, WEIR_E_UNAVAILABLE, "%s: %s%s%s (%d attempts)", a->request->what,
+                              curl_easy_strerror(code), a->detail[0] != '\0' ? ": " : "", a->detail,
+                              (int)r->attempts);
     }
     return weir_error_set(err, WEIR_E_UNAVAILABLE, "%s: HTTP %ld %s %s (%d attempts)",
                           a->request->what, r->status, r->error_code, r->message, (int)r->attempts);
@@ -418,8 +423,9 @@ static int call(struct attempt *a, struct weir_error *err) {
                                 a->request->passing(a->response->status, a->response->error_code));
         if (!again) {
             return code == CURLE_OK ? WEIR_OK
-                                    : weir_error_set(err, WEIR_E_IO, "%s: %s", a->request->what,
-                                                     curl_easy_strerror(code));
+                                    : weir_error_set(err, WEIR_E_IO, "%s: %s%s%s", a->request->what,
+                                                     curl_easy_strerror(code),
+                                                     a->detail[0] != '\0' ? ": " : "", a->detail);
         }
         int64_t wait = wait_ms(client, a->response->attempts, a->retry_after_ms);
         if (weir_clock_mono_ns() + wait * 1000000 > deadline) {

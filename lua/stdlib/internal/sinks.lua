@@ -129,7 +129,7 @@ local function read_partitions(reader, field, columns, of)
             local column = predicate.column(reader, columns, name, part == "column" and item.value_at or reader:argument_at(item.value_at, 1), of)
             if column and part ~= "column" and not types.is_timestamp(column.type) and column.type.kind ~= "date" then
                 reader:error("type", item.value_at, ("%s takes a time; `%s` is %s"):format(part, name, column.type.text))
-            elseif column and (types.is_nested(column.type) or column.type.kind == "binary" or types.is_float(column.type)) then
+            elseif column and (types.is_nested(column.type) or column.type.kind == "binary") then
                 reader:error("type", item.value_at, ("a table is not partitioned by a column of type %s"):format(column.type.text))
             end
             parts[#parts + 1] = { [part] = name }

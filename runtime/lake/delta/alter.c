@@ -364,7 +364,7 @@ int weir_delta_alter(struct weir_delta_table *table, const struct weir_delta_alt
     weir_buffer_fini(&actions);
     return rc == WEIR_OK
                ? rc
-               : weir_error_wrap(err, "alter table %s", *table->dir != '\0' ? table->dir : ".");
+               : weir_error_wrap(err, "alter table %s", DELTA_SHOWN(table->store, table->dir));
 }
 
 char *weir_delta_renamed_to(const struct weir_delta_metadata *metadata, const char *former) {

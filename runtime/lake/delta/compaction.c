@@ -195,5 +195,5 @@ int weir_delta_compaction_write(struct weir_delta_compaction *compaction, struct
     return rc == WEIR_OK
                ? rc
                : weir_error_wrap(err, "optimize table %s",
-                                 *compaction->head->dir != '\0' ? compaction->head->dir : ".");
+                                 DELTA_SHOWN(compaction->head->store, compaction->head->dir));
 }

@@ -1,5 +1,6 @@
 #include "lake/delta/cursor.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -146,6 +147,13 @@ int delta_cursor_open(struct delta_cursor *cursor, struct weir_delta_snapshot *s
     int rc = delta_file_place(snapshot, add->path, &store, &path, err);
     if (rc == WEIR_OK) {
         rc = open_at(cursor, store, path, err);
+        if (rc == WEIR_E_NOTFOUND) {
+            weir_error_set(err, rc,
+                           "%s is gone, which the table names at version %" PRId64
+                           ": removed by hand, or vacuumed too early; put it back, or go to a "
+                           "version that does without it by `weir table restore`",
+                           path, snapshot->version);
+        }
     }
     if (rc == WEIR_OK && add->dv.storage_type != 0) {
         rc = delta_dv_read(snapshot, &add->dv, weir_parquet_reader_rows(cursor->file.reader),

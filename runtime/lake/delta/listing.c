@@ -182,3 +182,17 @@ int64_t delta_interval_ms(const char *text, int64_t fallback) {
     }
     return any && *text == '\0' && total >= 0 ? total : fallback;
 }
+
+const char *delta_described(struct weir_store *store, const char *dir, struct delta_shown *out) {
+    struct weir_buffer text;
+    weir_buffer_init(&text, 1u << 16);
+    const char *full =
+        store->ops->describe(store, dir, &text) == WEIR_OK ? weir_buffer_text(&text) : NULL;
+    snprintf(out->text, sizeof(out->text), "%s", full != NULL && *full != '\0' ? full : dir);
+    weir_buffer_fini(&text);
+    return out->text;
+}
+
+const char *delta_shown(struct weir_store *store, const char *dir, struct delta_shown *out) {
+    return *dir != '\0' ? dir : delta_described(store, dir, out);
+}

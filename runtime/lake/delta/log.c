@@ -321,7 +321,7 @@ static int missing_commit(struct weir_delta_snapshot *snapshot, int64_t version,
                           "table %s: the versions of its log are not contiguous: commit %" PRId64
                           " is missing; restore %020" PRId64 ".json, or read a version after a "
                           "later checkpoint",
-                          *snapshot->dir != '\0' ? snapshot->dir : ".", version, version);
+                          DELTA_SHOWN(snapshot->store, snapshot->dir), version, version);
 }
 
 /* A checkpoint does not say when its version was committed; the version's own entry does, where it
@@ -405,26 +405,18 @@ static int load_from(struct weir_delta_snapshot *snapshot, const struct delta_li
     if (!snapshot->has_protocol || !snapshot->has_metadata) {
         return weir_error_set(err, WEIR_E_CORRUPT,
                               "table %s: its log up to version %" PRId64 " has no %s action",
-                              *snapshot->dir != '\0' ? snapshot->dir : ".", snapshot->version,
+                              DELTA_SHOWN(snapshot->store, snapshot->dir), snapshot->version,
                               snapshot->has_protocol ? "metaData" : "protocol");
     }
     return weir_delta_check_readable(&snapshot->protocol, err);
 }
 
 static int not_a_table(struct weir_delta_snapshot *snapshot, struct weir_error *err) {
-    struct weir_buffer text;
-    weir_buffer_init(&text, 8192);
-    const char *where = snapshot->dir;
-    if (snapshot->store->ops->describe(snapshot->store, snapshot->dir, &text) == WEIR_OK) {
-        const char *full = weir_buffer_text(&text);
-        where = full != NULL ? full : where;
-    }
-    int rc = weir_error_set(err, WEIR_E_NOTFOUND,
-                            "%s is not a Delta table (no _delta_log in it); `weir table ls` shows "
-                            "the tables there are",
-                            where);
-    weir_buffer_fini(&text);
-    return rc;
+    return weir_error_set(
+        err, WEIR_E_NOTFOUND,
+        "%s is not a Delta table (no _delta_log in it); `weir table ls` shows "
+        "the tables there are",
+        delta_described(snapshot->store, snapshot->dir, &(struct delta_shown){.text = ""}));
 }
 
 /* State at `limit`, by the hint first and by everything when that does not work out. */

@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "lake/delta/partition.h"
+#include "lake/delta/stats.h"
 
 static int no_memory(struct weir_error *err) {
     return weir_error_set(err, WEIR_E_NOMEM, "table maintenance: out of memory");
@@ -81,7 +82,7 @@ int delta_commit_actions(struct weir_delta_table *table, const struct delta_comm
 int delta_check_maintainable(const struct weir_delta_table *table, const char *what,
                              struct weir_error *err) {
     const struct weir_delta_protocol *protocol = &table->snapshot->protocol;
-    const char *dir = *table->dir != '\0' ? table->dir : ".";
+    const char *dir = DELTA_SHOWN(table->store, table->dir);
     for (int32_t i = 0; i < protocol->writer_feature_count; i++) {
         const char *feature = protocol->writer_features[i];
         if (strncmp(feature, "icebergCompat", 13) == 0) {
@@ -105,14 +106,12 @@ int delta_check_may_remove(const struct weir_delta_table *table, const char *wha
                ? weir_error_set(err, WEIR_E_UNSUPPORTED,
                                 "%s: the table %s is append-only (delta.appendOnly); append to it, "
                                 "or unset the property",
-                                what, *table->dir != '\0' ? table->dir : ".")
+                                what, DELTA_SHOWN(table->store, table->dir))
                : WEIR_OK;
 }
 
 int64_t delta_add_rows(const struct weir_delta_add *add) {
-    static const char key[] = "\"numRecords\":";
-    const char *at = add->stats != NULL ? strstr(add->stats, key) : NULL;
-    return at != NULL ? strtoll(at + sizeof(key) - 1, NULL, 10) : -1;
+    return delta_stats_rows(add->stats);
 }
 
 char *delta_add_folder(const struct weir_delta_add *add) {

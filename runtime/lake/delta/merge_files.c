@@ -8,6 +8,7 @@
 #include "lake/delta/convert.h"
 #include "lake/delta/merge_internal.h"
 #include "lake/delta/row_tracking.h"
+#include "lake/delta/stats.h"
 
 /* --- matching ------------------------------------------------------------------------------ */
 
@@ -275,16 +276,16 @@ static int format_remove(struct delta_merge *merge, const struct weir_delta_add 
 
 /* Statistics of a file some of whose rows are deleted: the same bounds, no longer tight. */
 static int loosen(const char *stats, int64_t rows, struct weir_buffer *out) {
-    static const char tight[] = "\"tightBounds\":true";
-    const char *at = stats != NULL ? strstr(stats, tight) : NULL;
-    if (at != NULL) {
-        return weir_buffer_printf(out, "%.*s\"tightBounds\":false%s", (int)(at - stats), stats,
+    static const char tight[] = "true";
+    const char *at = delta_stats_member(stats, "tightBounds");
+    if (at != NULL && strncmp(at, tight, sizeof(tight) - 1) == 0) {
+        return weir_buffer_printf(out, "%.*sfalse%s", (int)(at - stats), stats,
                                   at + sizeof(tight) - 1);
     }
-    if (stats != NULL && strstr(stats, "\"tightBounds\":") != NULL) {
+    if (at != NULL) {
         return weir_buffer_append_text(out, stats);
     }
-    if (stats != NULL && strstr(stats, "\"numRecords\":") != NULL) {
+    if (delta_stats_rows(stats) >= 0) {
         return weir_buffer_printf(out, "{\"tightBounds\":false,%s", strchr(stats, '{') + 1);
     }
     return weir_buffer_printf(out, "{\"numRecords\":%" PRId64 ",\"tightBounds\":false}", rows);

@@ -610,7 +610,7 @@ int weir_delta_compaction_commit(struct weir_delta_compaction *compaction,
     free(chosen);
     return rc == WEIR_OK
                ? rc
-               : weir_error_wrap(err, "optimize table %s", *table->dir != '\0' ? table->dir : ".");
+               : weir_error_wrap(err, "optimize table %s", DELTA_SHOWN(table->store, table->dir));
 }
 
 int weir_delta_optimize(struct weir_delta_table *table,

@@ -280,7 +280,7 @@ int weir_delta_replace(struct weir_delta_table *table, struct weir_delta_snapsho
     free(replacing);
     return rc == WEIR_OK ? rc
                          : weir_error_wrap(e, "replace rows of table %s",
-                                           *table->dir != '\0' ? table->dir : ".");
+                                           DELTA_SHOWN(table->store, table->dir));
 }
 
 /* --- a pipeline that overwrites ------------------------------------------------------------- */

@@ -194,5 +194,5 @@ int weir_delta_restore(struct weir_delta_table *table,
     weir_buffer_fini(&actions);
     return rc == WEIR_OK
                ? rc
-               : weir_error_wrap(err, "restore table %s", *table->dir != '\0' ? table->dir : ".");
+               : weir_error_wrap(err, "restore table %s", DELTA_SHOWN(table->store, table->dir));
 }

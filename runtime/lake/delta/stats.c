@@ -1,7 +1,9 @@
 #include "lake/delta/stats.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lake/delta/actions.h"
@@ -224,4 +226,42 @@ int weir_delta_stats_format(const struct weir_parquet_file_info *info, int32_t l
         }
     }
     return rc == WEIR_OK ? weir_buffer_append_text(out, "}") : rc;
+}
+
+/* --- reading ------------------------------------------------------------------------------- */
+
+static const char *skip_blank(const char *at) {
+    return at + strspn(at, " \t\r\n");
+}
+
+const char *delta_stats_member(const char *stats, const char *name) {
+    size_t length = strlen(name);
+    int depth = 0;
+    for (const char *at = stats; at != NULL && *at != '\0'; at++) {
+        depth += (*at == '{' || *at == '[') - (*at == '}' || *at == ']');
+        if (*at != '"') {
+            continue;
+        }
+        const char *text = ++at;
+        while (*at != '"' && *at != '\0') {
+            at += at[0] == '\\' && at[1] != '\0' ? 2 : 1;
+        }
+        if (*at == '\0') {
+            break;
+        }
+        const char *after = skip_blank(at + 1);
+        if (depth == 1 && *after == ':' && (size_t)(at - text) == length &&
+            memcmp(text, name, length) == 0) {
+            return skip_blank(after + 1);
+        }
+    }
+    return NULL;
+}
+
+int64_t delta_stats_rows(const char *stats) {
+    const char *at = delta_stats_member(stats, "numRecords");
+    char *end = NULL;
+    errno = 0;
+    long long rows = at != NULL ? strtoll(at, &end, 10) : -1;
+    return end == at || errno != 0 || rows < 0 ? -1 : rows;
 }

@@ -10,6 +10,11 @@
 int weir_delta_stats_format(const struct weir_parquet_file_info *info, int32_t leaves_max,
                             const bool *skipped, int32_t string_chars,
                             struct weir_buffer *out) WEIR_MUST_CHECK;
+/* The text of the value of a member of statistics, of theirs and not of a column called so; NULL
+ * when there is none, or no statistics (NULL). */
+const char *delta_stats_member(const char *stats, const char *name);
+/* numRecords, or -1. */
+int64_t delta_stats_rows(const char *stats);
 #define DELTA_STATS_COLUMNS "delta.dataSkippingStatsColumns"
 /* Leaf columns of a file with these columns that the list of delta.dataSkippingStatsColumns leaves
  * out; the caller frees. NULL without memory. */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "lake/delta/state.h"
+#include "lake/delta/stats.h"
 #include "lake/delta/text.h"
 
 #define TEXT_BYTES_MAX ((size_t)256 << 20)
@@ -73,14 +74,11 @@ int weir_delta_table_ls(struct weir_store *store, const char *dir, int depth,
 
 /* Statistics are what others wrote: a number no file has is no number. */
 static int count_rows(void *context, const struct weir_delta_add *add, struct weir_error *err) {
-    static const char key[] = "\"numRecords\":";
     int64_t *rows = context;
-    const char *at = add->stats != NULL ? strstr(add->stats, key) : NULL;
     int64_t gone = add->dv.storage_type != 0 ? add->dv.cardinality : 0;
     (void)err;
-    errno = 0;
-    int64_t records = at != NULL ? strtoll(at + sizeof(key) - 1, NULL, 10) : -1;
-    if (*rows < 0 || errno != 0 || gone < 0 || records < gone ||
+    int64_t records = delta_stats_rows(add->stats);
+    if (*rows < 0 || gone < 0 || records < gone ||
         __builtin_add_overflow(*rows, records - gone, rows)) {
         *rows = -1;
     }
@@ -135,7 +133,8 @@ static int show_json(struct weir_delta_snapshot *snapshot, const struct weir_del
     const struct weir_delta_metadata *metadata = &snapshot->metadata;
     const struct weir_delta_protocol *protocol = &snapshot->protocol;
     int rc = weir_buffer_append_text(out, "{\"table\":");
-    PUT(put_json_text(out, snapshot->dir));
+    PUT(put_json_text(
+        out, delta_described(snapshot->store, snapshot->dir, &(struct delta_shown){.text = ""})));
     PUT(weir_buffer_append_text(out, ",\"id\":"));
     PUT(put_json_text(out, metadata->id));
     PUT(weir_buffer_append_text(out, ",\"description\":"));
@@ -270,9 +269,11 @@ int weir_delta_history(struct weir_store *store, const char *dir, int64_t limit,
         return rc;
     }
     if (listing.commit_count + listing.checkpoint_count == 0) {
-        rc = weir_error_set(err, WEIR_E_NOTFOUND,
-                            "%s is not a Delta table; `weir table ls` shows the tables there are",
-                            *dir != '\0' ? dir : ".");
+        rc = weir_error_set(
+            err, WEIR_E_NOTFOUND,
+            "%s is not a Delta table (no _delta_log in it); `weir table ls` shows the "
+            "tables there are",
+            delta_described(store, dir, &(struct delta_shown){.text = ""}));
     }
     for (size_t i = listing.commit_count; i-- > 0 && rc == WEIR_OK;) {
         if (limit > 0 && (int64_t)(listing.commit_count - i) > limit) {

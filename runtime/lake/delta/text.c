@@ -58,7 +58,7 @@ int delta_text_date(struct weir_buffer *out, int64_t days, bool *plain) {
     if (plain != NULL) {
         *plain = fits;
     }
-    return weir_buffer_printf(out, fits ? "%04" PRId64 "-%02d-%02d" : "%+" PRId64 "-%02d-%02d",
+    return weir_buffer_printf(out, fits ? "%04" PRId64 "-%02d-%02d" : "%+05" PRId64 "-%02d-%02d",
                               year, month, day);
 }
 
@@ -189,7 +189,7 @@ bool delta_parse_date(const char *text, int32_t *days) {
     int month;
     int day;
     int used = 0;
-    if (sscanf(text, "%6d-%2d-%2d%n", &year, &month, &day, &used) != 3 || text[used] != '\0' ||
+    if (sscanf(text, "%8d-%2d-%2d%n", &year, &month, &day, &used) != 3 || text[used] != '\0' ||
         month < 1 || month > 12 || day < 1 || day > 31) {
         return false;
     }
@@ -205,7 +205,7 @@ bool delta_parse_timestamp(const char *text, int64_t *us) {
     int minute = 0;
     int second = 0;
     int used = 0;
-    if (sscanf(text, "%6d-%2d-%2d%n", &year, &month, &day, &used) != 3 || month < 1 || month > 12 ||
+    if (sscanf(text, "%8d-%2d-%2d%n", &year, &month, &day, &used) != 3 || month < 1 || month > 12 ||
         day < 1 || day > 31) {
         return false;
     }

@@ -341,5 +341,5 @@ int weir_delta_tier(struct weir_delta_table *table, const struct weir_delta_tier
     weir_store_destroy(tiering.cold);
     return rc == WEIR_OK
                ? rc
-               : weir_error_wrap(err, "tier table %s", *table->dir != '\0' ? table->dir : ".");
+               : weir_error_wrap(err, "tier table %s", DELTA_SHOWN(table->store, table->dir));
 }

@@ -485,5 +485,5 @@ int weir_delta_vacuum(struct weir_delta_table *table,
     free(vacuum.needed.slots);
     return rc == WEIR_OK
                ? rc
-               : weir_error_wrap(err, "vacuum table %s", *table->dir != '\0' ? table->dir : ".");
+               : weir_error_wrap(err, "vacuum table %s", DELTA_SHOWN(table->store, table->dir));
 }
