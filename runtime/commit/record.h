@@ -70,6 +70,8 @@ enum weir_message_kind { /* recorded: append only */
                          WEIR_MESSAGE_PARAMETER, /* subject = name, reason = value */
                          WEIR_MESSAGE_REPLY,     /* from outside */
                          WEIR_MESSAGE_END,       /* a bounded partition is exhausted */
+                         WEIR_MESSAGE_ANSWERED,  /* rows that waited out of order left: subject =
+                                                    stream, partition = place, reason = which */
 };
 
 /* One message to the loop, in the total order. Units: clock_us as recorded by the loop. */

@@ -6,11 +6,12 @@
 #include "commit/record.h"
 
 static const char *const message_names[] = {
-    [WEIR_MESSAGE_BATCH] = "batch",     [WEIR_MESSAGE_TICK] = "tick",
-    [WEIR_MESSAGE_IDLE] = "idle",       [WEIR_MESSAGE_TIMER] = "timer",
-    [WEIR_MESSAGE_ADMIN] = "admin",     [WEIR_MESSAGE_RULE_SET] = "rule_set",
-    [WEIR_MESSAGE_VERDICT] = "verdict", [WEIR_MESSAGE_PARAMETER] = "parameter",
-    [WEIR_MESSAGE_REPLY] = "reply",     [WEIR_MESSAGE_END] = "end",
+    [WEIR_MESSAGE_BATCH] = "batch",       [WEIR_MESSAGE_TICK] = "tick",
+    [WEIR_MESSAGE_IDLE] = "idle",         [WEIR_MESSAGE_TIMER] = "timer",
+    [WEIR_MESSAGE_ADMIN] = "admin",       [WEIR_MESSAGE_RULE_SET] = "rule_set",
+    [WEIR_MESSAGE_VERDICT] = "verdict",   [WEIR_MESSAGE_PARAMETER] = "parameter",
+    [WEIR_MESSAGE_REPLY] = "reply",       [WEIR_MESSAGE_END] = "end",
+    [WEIR_MESSAGE_ANSWERED] = "answered",
 };
 
 const char *weir_message_name(enum weir_message_kind kind) {

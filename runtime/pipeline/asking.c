@@ -38,6 +38,7 @@ struct asking {
     struct weir_frame frames[ROWS_MAX];
     int32_t place[ROWS_MAX]; /* by position: the decoded row, or -1 */
     struct weir_asked figures;
+    int64_t told;
 };
 
 /* --- life --------------------------------------------------------------------------------- */
@@ -221,6 +222,7 @@ static int told(void *context, uint32_t slot, enum answer_status status, const c
                 size_t size, struct weir_error *err) {
     struct asking *a = context;
     struct weir_table *table = a->kept->table;
+    a->told++;
     return settle(a, weir_slot_value(table, weir_table_slot(table, slot)), status, text, size, err);
 }
 
@@ -265,8 +267,39 @@ static int take_given(struct asking *a, const struct weir_batch *batch, int32_t 
     return settle(a, entry, ANSWER_FAILED, why, strlen(why), err);
 }
 
+bool asking_pending(struct asking *a, uint32_t slot) {
+    struct weir_table *table = a->kept->table;
+    const struct answer *answer = weir_slot_value(table, weir_table_slot(table, slot));
+    return answer->status == ANSWER_PENDING;
+}
+
+int64_t asking_told(const struct asking *a) {
+    return a->told;
+}
+
+bool asking_unordered(const struct asking *a) {
+    return json_is_false(json_object_get(a->plan->http, "ordered"));
+}
+
+/* The slot of a key, which is asked for where it holds no answer: *ask. NULL with *err set. */
+static struct weir_slot *slot_of(struct asking *a, int32_t i, bool *ask, struct weir_error *err) {
+    bool created = false;
+    struct weir_slot *slot =
+        weir_table_get(a->kept->table, a->keys.hashes[i], a->keys.bytes + a->keys.offsets[i],
+                       a->keys.offsets[i + 1] - a->keys.offsets[i], &created, err);
+    *ask = slot != NULL && (created || !answers_hold(a->kept, slot, a->node->graph->clock_us));
+    if (*ask && !created && weir_table_touch(a->kept->table, slot) != WEIR_OK) {
+        (void)weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", a->name);
+        return NULL;
+    }
+    if (*ask) {
+        ((struct answer *)weir_slot_value(a->kept->table, slot))->status = ANSWER_PENDING;
+    }
+    return slot;
+}
+
 int asking_begin(struct asking *a, const struct weir_batch *batch, const int32_t *sel,
-                 int32_t count, struct weir_error *err) {
+                 int32_t count, uint32_t *asked, struct weir_error *err) {
     int32_t rows[ROWS_MAX];
     uint32_t slots[ROWS_MAX];
     int32_t group = 0;
@@ -278,7 +311,8 @@ int asking_begin(struct asking *a, const struct weir_batch *batch, const int32_t
     if (rc != WEIR_OK) {
         return rc;
     }
-    if (!asking_waits(a)) { /* slots that are asked for stay where they are */
+    /* Slots that are asked for stay where they are, and so do answers of rows that wait. */
+    if (!asking_waits(a) && a->node->graph->parked == 0) {
         rc = answers_make_room(a->kept, a->node->graph->clock_us, a->cache_size);
     }
     rc = rc == WEIR_OK ? weir_key_encode(a->key, batch, sel, count, 0, &a->keys) : rc;
@@ -288,22 +322,23 @@ int asking_begin(struct asking *a, const struct weir_batch *batch, const int32_t
     for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
         const uint8_t *key = a->keys.bytes + a->keys.offsets[i];
         size_t size = a->keys.offsets[i + 1] - a->keys.offsets[i];
-        bool created = false;
+        bool ask;
         if (a->keys.any_null[i]) {
             continue;
         }
-        struct weir_slot *slot =
-            weir_table_get(a->kept->table, a->keys.hashes[i], key, size, &created, err);
+        struct weir_slot *slot = slot_of(a, i, &ask, err);
         if (slot == NULL) {
             return err != NULL ? err->code : WEIR_E_NOMEM;
         }
-        if (!created && answers_hold(a->kept, slot, a->node->graph->clock_us)) {
+        if (asked != NULL) {
+            asked[i] = slot->number;
+        }
+        if (!ask) {
             continue;
         }
-        rc = created ? WEIR_OK : weir_table_touch(a->kept->table, slot);
-        struct answer *entry = weir_slot_value(a->kept->table, slot);
-        if (rc == WEIR_OK && !live) {
-            rc = take_given(a, batch, sel[i], key, size, entry, err);
+        if (!live) {
+            rc =
+                take_given(a, batch, sel[i], key, size, weir_slot_value(a->kept->table, slot), err);
             continue;
         }
         a->figures.keys++;
@@ -459,5 +494,6 @@ void asking_figures(struct asking *a, struct weir_asked *out) {
     out->retries = http.retries;
     out->in_flight = http.in_flight;
     out->open = http.open;
+    out->waiting = waiting_rows(a->node);
     out->cached = (int64_t)weir_table_keys(a->kept->table);
 }

@@ -28,9 +28,14 @@ void asking_show(struct asking *asking, struct weir_show *show);
 /* The answers `from` has go on in `to`, where the same is asked of the same service. */
 void asking_take_state(struct asking *to, struct asking *from);
 /* Asks for the keys of these rows that have no answer; those there are are taken at once in replay
- * and specs. */
+ * and specs. slots (or NULL): by row, where its answer is, good while any is waited for; 0: none
+ * is asked for. */
 int asking_begin(struct asking *asking, const struct weir_batch *batch, const int32_t *sel,
-                 int32_t count, struct weir_error *err) WEIR_MUST_CHECK;
+                 int32_t count, uint32_t *slots, struct weir_error *err) WEIR_MUST_CHECK;
+/* Of a slot: whether its answer is still to come. How many answers came at all. */
+bool asking_pending(struct asking *asking, uint32_t slot);
+int64_t asking_told(const struct asking *asking);
+bool asking_unordered(const struct asking *asking); /* the rules say so */
 /* Takes the answers that came. */
 int asking_take(struct asking *asking, struct weir_error *err) WEIR_MUST_CHECK;
 bool asking_waits(const struct asking *asking);

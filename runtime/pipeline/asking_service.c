@@ -135,11 +135,19 @@ static json_t *key_value(const struct weir_column *column, int32_t row) {
     }
 }
 
+/* What the service knows the k-th column of the key by. */
+static const char *key_name(const struct weir_plan_lookup *plan, int32_t k) {
+    const char *name =
+        json_string_value(json_array_get(json_object_get(plan->http, "keys"), (size_t)k));
+    return name != NULL ? name : plan->on[k];
+}
+
 char *service_key(const struct weir_plan_lookup *plan, const int32_t *on,
                   const struct weir_batch *batch, int32_t row) {
     json_t *object = json_object();
     for (int32_t i = 0; object != NULL && i < plan->on_count; i++) {
-        json_object_set_new_nocheck(object, plan->on[i], key_value(&batch->columns[on[i]], row));
+        json_object_set_new_nocheck(object, key_name(plan, i),
+                                    key_value(&batch->columns[on[i]], row));
     }
     char *text = object != NULL ? json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
     json_decref(object);
@@ -155,8 +163,8 @@ static int fill_url(const struct service *s, const struct weir_batch *batch, int
         const char *end = *at == '{' ? strchr(at, '}') : NULL;
         int32_t k = 0;
         while (end != NULL && k < s->plan->on_count &&
-               (strlen(s->plan->on[k]) != (size_t)(end - at - 1) ||
-                strncmp(s->plan->on[k], at + 1, (size_t)(end - at - 1)) != 0)) {
+               (strlen(key_name(s->plan, k)) != (size_t)(end - at - 1) ||
+                strncmp(key_name(s->plan, k), at + 1, (size_t)(end - at - 1)) != 0)) {
             k++;
         }
         if (end == NULL || k == s->plan->on_count) {

@@ -217,7 +217,7 @@ int node_enter(struct weir_node *node, const struct weir_flow *flow, int32_t *se
     if (rc == WEIR_OK && node->where >= 0 && *count > 0) {
         rc = enter_where(node, flow, sel, count, err);
     }
-    if (rc == WEIR_OK && node->explode == NULL) {
+    if (rc == WEIR_OK && node->explode == NULL && waiting_at(node, 0) == NULL) {
         rc = checks_apply(node, &node->expectations, flow->batch, flow, sel, count, err);
     }
     return rc;

@@ -271,6 +271,7 @@ static int emit_piece(struct weir_node *node, const struct weir_flow *flow,
     struct explode *explode = node->explode;
     struct weir_flow next = *flow;
     next.count = count;
+    next.sel = all_rows(); /* of the piece; the flow's are rows they came from */
     next.batch = piece(node, flow, owner, list, count);
     next.origin = flow->origin != NULL ? origin_of(node, flow, count) : NULL;
     int rc = WEIR_OK;
@@ -288,7 +289,8 @@ static int emit_piece(struct weir_node *node, const struct weir_flow *flow,
     next.times_us = flow->times_us != NULL ? explode->times : NULL;
     next.watermark_before_us = flow->watermark_before_us != NULL ? explode->wm_before : NULL;
     if (rc == WEIR_OK) {
-        rc = stream_entered(node, &next, err);
+        rc = waiting_at(node, 0) != NULL ? waiting_come(waiting_at(node, 0), &next, err)
+                                         : stream_entered(node, &next, err);
     }
     node->row_base += count;
     weir_batch_unref(next.batch);
@@ -331,7 +333,9 @@ static int each_row(struct weir_node *node, const struct weir_flow *flow, struct
     }
     if (rc == WEIR_OK) {
         rc = count > 0 ? emit_piece(node, flow, owner, list, count, err)
-                       : node_advance(node, flow->watermark_us, err);
+             : waiting_at(node, 0) != NULL
+                 ? waiting_advance(waiting_at(node, 0), flow->watermark_us, err)
+                 : node_advance(node, flow->watermark_us, err);
     }
     return rc;
 }

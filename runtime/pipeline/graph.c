@@ -153,11 +153,12 @@ int weir_graph_fire(struct weir_graph *graph, int64_t budget_ns, bool *done,
 }
 
 int node_reach(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
-    return node->held != NULL    ? held_advance(node, watermark_us, err)
-           : node->model != NULL ? model_advance(node, watermark_us, err)
-           : node->join != NULL  ? join_advance(join_at(node, 0), WEIR_LEFT, watermark_us, err)
-           : node->rule != NULL  ? rule_advance(node, watermark_us, err)
-                                 : node_advance(node, watermark_us, err);
+    return waiting_at(node, 0) != NULL ? waiting_advance(waiting_at(node, 0), watermark_us, err)
+           : node->held != NULL        ? held_advance(node, watermark_us, err)
+           : node->model != NULL       ? model_advance(node, watermark_us, err)
+           : node->join != NULL ? join_advance(join_at(node, 0), WEIR_LEFT, watermark_us, err)
+           : node->rule != NULL ? rule_advance(node, watermark_us, err)
+                                : node_advance(node, watermark_us, err);
 }
 
 int node_advance(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
@@ -240,7 +241,7 @@ struct weir_node *graph_node(struct weir_graph *graph, const char *name) {
     return NULL;
 }
 
-static const int32_t *all_rows(void) {
+const int32_t *all_rows(void) {
     static int32_t all[ROWS_MAX];
     if (all[1] == 0) {
         for (int32_t i = 0; i < ROWS_MAX; i++) {

@@ -87,6 +87,9 @@ struct weir_graph_callbacks {
     /* A budget or memory breach (function, row of the batch): for the schedule. */
     int (*breach)(void *context, const struct weir_dataset *dataset, int32_t function, int32_t row,
                   struct weir_error *err);
+    /* Rows that wait out of order leave (waiting.c): for the schedule, in `WEIR_ANSWERS_ASKED`. */
+    int (*answered)(void *context, const struct weir_dataset *dataset, int32_t place, int32_t count,
+                    const void *rows, size_t size, struct weir_error *err);
 };
 
 /* Where asynchronous lookups have their answers from: specs give them, a replay takes those of the
@@ -119,7 +122,8 @@ struct weir_asked {
     int64_t retries;
     int64_t cached; /* answers held */
     int64_t in_flight;
-    int64_t open; /* 1: the circuit breaker is */
+    int64_t waiting; /* rows of the stream that wait while others come */
+    int64_t open;    /* 1: the circuit breaker is */
 };
 /* Of the index-th there is; false: there are no more. */
 bool weir_graph_asked(struct weir_graph *graph, int32_t index, struct weir_asked *out);
@@ -159,6 +163,13 @@ int weir_dataset_set_duties(struct weir_dataset *dataset, struct weir_delta_duti
  * weir_graph_go_on, called whenever answers may have come, has let them all through. */
 bool weir_graph_holds(const struct weir_graph *graph);
 int weir_graph_go_on(struct weir_graph *graph, struct weir_error *err) WEIR_MUST_CHECK;
+/* Rows wait out of order, while others may come; so many that none should. Those of a place that
+ * are answered leave (*some), told by the callback; or, in replay, those that left then. */
+bool weir_graph_parks(const struct weir_graph *graph);
+bool weir_graph_parks_enough(const struct weir_graph *graph);
+int weir_graph_let_go(struct weir_graph *graph, bool *some, struct weir_error *err) WEIR_MUST_CHECK;
+int weir_graph_released(struct weir_graph *graph, struct weir_span name, int32_t place,
+                        struct weir_span rows, struct weir_error *err) WEIR_MUST_CHECK;
 /* In replay: an image of the epoch's record, whose answers are taken in place of new ones. */
 int weir_graph_record_answers(struct weir_graph *graph, struct weir_span cell,
                               struct weir_span bytes, struct weir_error *err) WEIR_MUST_CHECK;

@@ -171,12 +171,13 @@ int weir_graph_asked_status(struct weir_graph *graph, struct weir_buffer *out) {
     struct weir_asked f;
     int rc = WEIR_OK;
     for (int32_t i = 0; rc == WEIR_OK && weir_graph_asked(graph, i, &f); i++) {
-        rc = weir_buffer_printf(out,
-                                "%s\"%s\":{\"keys\":%lld,\"requests\":%lld,\"failed\":%lld,"
-                                "\"retries\":%lld,\"cached\":%lld,\"in_flight\":%lld,\"open\":%s}",
-                                i == 0 ? "" : ",", f.name, (long long)f.keys, (long long)f.requests,
-                                (long long)f.failed, (long long)f.retries, (long long)f.cached,
-                                (long long)f.in_flight, f.open ? "true" : "false");
+        rc = weir_buffer_printf(
+            out,
+            "%s\"%s\":{\"keys\":%lld,\"requests\":%lld,\"failed\":%lld,"
+            "\"retries\":%lld,\"cached\":%lld,\"in_flight\":%lld,\"waiting\":%lld,\"open\":%s}",
+            i == 0 ? "" : ",", f.name, (long long)f.keys, (long long)f.requests,
+            (long long)f.failed, (long long)f.retries, (long long)f.cached, (long long)f.in_flight,
+            (long long)f.waiting, f.open ? "true" : "false");
     }
     return rc;
 }

@@ -128,6 +128,7 @@ int weir_graph_go_on(struct weir_graph *graph, struct weir_error *err) {
     }
     for (int32_t i = 0; rc == WEIR_OK && graph->held > 0 && i < graph->node_count; i++) {
         rc = graph->nodes[i]->held != NULL ? go_on(graph->nodes[i], err) : rc;
+        rc = rc == WEIR_OK ? waiting_go_on(graph->nodes[i], err) : rc;
     }
     return rc;
 }

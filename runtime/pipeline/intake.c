@@ -286,8 +286,30 @@ static bool poll_next(struct weir_pipeline *p) {
     return false;
 }
 
+bool intake_half(const struct weir_pipeline *p) {
+    return p->intake.batch != NULL || weir_graph_firing(p->graph) || weir_graph_holds(p->graph) ||
+           weir_graph_parks_enough(p->graph);
+}
+
 bool intake_busy(const struct weir_pipeline *p) {
-    return p->intake.batch != NULL || weir_graph_firing(p->graph) || weir_graph_holds(p->graph);
+    return intake_half(p) || weir_graph_parks(p->graph);
+}
+
+/* What ends a partition, or a command, comes behind all its rows: none may wait any more. */
+static bool ends_parked(const struct weir_pipeline *p) {
+    const struct intake *in = &p->intake;
+    return weir_graph_parks(p->graph) && (in->stage == INTAKE_END || in->stage == INTAKE_END_ALL ||
+                                          weir_plan_replies(&p->plan->sources[in->source]));
+}
+
+/* Rows that wait out of order and are answered leave, at a moment of their own. */
+static int let_go(struct weir_pipeline *p, bool *some, struct weir_error *err) {
+    *some = false;
+    if (!weir_graph_parks(p->graph)) {
+        return WEIR_OK;
+    }
+    pipeline_move_clock(p);
+    return weir_graph_let_go(p->graph, some, err);
 }
 
 int intake_step(struct weir_pipeline *p, bool may_take, bool *worked, struct weir_error *err) {
@@ -297,6 +319,7 @@ int intake_step(struct weir_pipeline *p, bool may_take, bool *worked, struct wei
     int rc = p->intake.ahead && may_take ? start_others(p, err) : WEIR_OK;
     while (rc == WEIR_OK && now - began < TURN_NS) {
         bool done;
+        bool some;
         if (weir_graph_holds(p->graph)) {
             rc = weir_graph_go_on(p->graph, err);
             if (rc != WEIR_OK || weir_graph_holds(p->graph)) {
@@ -304,9 +327,14 @@ int intake_step(struct weir_pipeline *p, bool may_take, bool *worked, struct wei
             }
         } else if (weir_graph_firing(p->graph)) {
             rc = weir_graph_fire(p->graph, TURN_NS - (now - began), &done, err);
-        } else if (p->intake.batch != NULL) {
+        } else if (p->intake.batch != NULL && !ends_parked(p)) {
             rc = go_on(p, err);
-        } else if (may_take && now - began + longest <= TURN_NS) {
+        } else if ((rc = let_go(p, &some, err)) != WEIR_OK || some) {
+            /* and what they close goes on next */
+        } else if (p->intake.batch != NULL) {
+            break; /* what was answered wakes the loop */
+        } else if (may_take && !weir_graph_parks_enough(p->graph) &&
+                   now - began + longest <= TURN_NS) {
             rc = p->source_count > 1 ? align_sources(p, err) : WEIR_OK;
             if (rc != WEIR_OK || !poll_next(p)) {
                 break;

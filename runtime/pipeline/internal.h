@@ -52,11 +52,18 @@ struct intake {
     int32_t turn_lane;
 };
 
+struct schedule_text {
+    struct schedule_text *next;
+    size_t size;
+    char bytes[];
+};
+
 /* What the loop did since the last seal, for the record's schedule. */
 struct schedule {
     struct weir_message *messages;
     size_t count;
     size_t capacity;
+    struct schedule_text *texts; /* what messages borrow that is nobody else's */
 };
 
 /* Images of the sealed epoch on their way into its record. */
@@ -154,6 +161,9 @@ struct weir_pipeline {
 
 /* seal.c */
 int schedule_add(struct weir_pipeline *p, const struct weir_message *message) WEIR_MUST_CHECK;
+/* The same with a copy of its reason. */
+int schedule_add_copy(struct weir_pipeline *p, struct weir_message *message) WEIR_MUST_CHECK;
+void schedule_clear(struct weir_pipeline *p);
 /* The epoch before is collected, and nothing is half taken in. */
 int pipeline_seal(struct weir_pipeline *p, struct weir_error *err) WEIR_MUST_CHECK;
 /* Up to budget_ns of collecting; all of it when budget_ns < 0. */
@@ -172,7 +182,9 @@ int align_sources(struct weir_pipeline *p, struct weir_error *err) WEIR_MUST_CHE
 int align_why(const struct weir_pipeline *p, struct weir_buffer *out) WEIR_MUST_CHECK;
 int intake_step(struct weir_pipeline *p, bool may_take, bool *worked,
                 struct weir_error *err) WEIR_MUST_CHECK;
-/* Rows are half taken in or windows half emitted: no epoch may end here. */
+/* Rows are half taken in or windows half emitted; or rows wait while others come: no epoch may end
+ * here, and time does not move while it is half of the first. */
+bool intake_half(const struct weir_pipeline *p);
 bool intake_busy(const struct weir_pipeline *p);
 /* Bounded sources have given all they have. */
 bool intake_ended(const struct weir_pipeline *p);

@@ -271,11 +271,18 @@ struct weir_batch *join_batch(struct join *join, int side, int32_t count) {
     return out;
 }
 
+static int32_t place_behind(const struct join *join) {
+    return (int32_t)(join - join->node->join) + 1;
+}
+
 /* The rows of a join are the left ones of the next. */
 static int pass_on(struct join *join, struct weir_flow *flow, struct weir_error *err) {
     join->node->row_base += flow->batch->rows;
     int rc = node_leave(join->node, flow, err);
-    return rc == WEIR_OK ? join_enter(join->next, flow, err) : rc;
+    struct waiting *waiting = waiting_at(join->node, place_behind(join));
+    return rc != WEIR_OK     ? rc
+           : waiting != NULL ? waiting_come(waiting, flow, err)
+                             : join_enter(join->next, flow, err);
 }
 
 int join_go_on(struct join *join, struct weir_batch *out, int32_t count, struct weir_error *err) {
@@ -300,7 +307,8 @@ int join_go_on(struct join *join, struct weir_batch *out, int32_t count, struct 
     } else if (join->next != NULL) {
         return pass_on(join, &flow, err);
     }
-    rc = stream_joined(node, &flow, err);
+    struct waiting *waiting = waiting_at(node, place_behind(join));
+    rc = waiting != NULL ? waiting_come(waiting, &flow, err) : stream_joined(node, &flow, err);
     node->row_base += out->rows;
     return rc;
 }
@@ -341,8 +349,10 @@ static int step(struct join *join, bool *done, struct weir_error *err) {
         return WEIR_OK;
     }
     join->emitted = watermark;
-    return join->next != NULL ? join_advance(join->next, WEIR_LEFT, watermark, err)
-                              : node_advance(node, watermark, err);
+    struct waiting *waiting = waiting_at(node, place_behind(join));
+    return waiting != NULL      ? waiting_advance(waiting, watermark, err)
+           : join->next != NULL ? join_advance(join->next, WEIR_LEFT, watermark, err)
+                                : node_advance(node, watermark, err);
 }
 
 /* What was recorded: the watermarks of the first, and of the others the right ones. */
@@ -483,6 +493,10 @@ struct join *join_at(const struct weir_node *node, int32_t i) {
 
 const struct weir_dataset *join_right(const struct weir_node *node, int32_t i) {
     return node->join[i].right;
+}
+
+struct lookups *join_lookups(const struct weir_node *node, int32_t i) {
+    return node->join[i].lookups;
 }
 
 const char *join_name(const struct weir_node *node, int32_t i) {

@@ -275,6 +275,12 @@ static int find_answers(struct lookups *lookups, struct lookup *lookup,
     return rc;
 }
 
+static int find(struct lookups *lookups, struct lookup *lookup, const struct weir_flow *flow,
+                const int32_t *sel, int32_t count, struct weir_column_builder *to) {
+    return lookup->asking != NULL ? find_answers(lookups, lookup, flow, sel, count, to)
+                                  : find_rows(lookups, lookup, flow, sel, count, to);
+}
+
 /* Rows that find nothing and may not go on. */
 static int leave(struct weir_node *node, int32_t *sel, int32_t *count, const struct lookup *lookup,
                  struct lookups *lookups) {
@@ -313,9 +319,7 @@ int lookup_apply(struct weir_node *node, const struct weir_flow *flow, int32_t *
     int rc = wide != NULL ? weir_batch_builder_begin(&lookups->builder) : WEIR_E_LIMIT;
     for (int32_t i = 0; rc == WEIR_OK && i < lookups->count; i++) {
         struct lookup *lookup = &lookups->list[i];
-        struct weir_column_builder *to = &lookups->builder.columns[i];
-        rc = lookup->asking != NULL ? find_answers(lookups, lookup, flow, sel, *count, to)
-                                    : find_rows(lookups, lookup, flow, sel, *count, to);
+        rc = find(lookups, lookup, flow, sel, *count, &lookups->builder.columns[i]);
         rc = rc == WEIR_OK ? leave(node, sel, count, lookup, lookups) : rc;
     }
     if (rc == WEIR_OK) {
@@ -338,15 +342,19 @@ int lookup_apply(struct weir_node *node, const struct weir_flow *flow, int32_t *
     return WEIR_OK;
 }
 
-/* What one finds goes into its columns of `batch`. */
+/* What one finds goes into its columns of `batch`. count_stays: no row leaves on that account. */
 static int join_one(struct weir_node *node, struct lookups *lookups, const struct weir_flow *flow,
-                    int32_t *sel, int32_t *count, struct weir_batch *batch) {
+                    int32_t *sel, int32_t *count, bool count_stays, struct weir_batch *batch) {
     struct lookup *lookup = &lookups->list[0];
     int32_t column = lookup->plan->column;
     int rc = weir_batch_builder_begin(&lookups->builder);
-    rc = rc == WEIR_OK ? find_rows(lookups, lookup, flow, sel, *count, &lookups->builder.columns[0])
-                       : rc;
-    rc = rc == WEIR_OK ? leave(node, sel, count, lookup, lookups) : rc;
+    rc =
+        rc == WEIR_OK ? find(lookups, lookup, flow, sel, *count, &lookups->builder.columns[0]) : rc;
+    if (rc == WEIR_OK && count_stays) {
+        memset(lookups->missing, 0, (size_t)*count);
+    } else if (rc == WEIR_OK) {
+        rc = leave(node, sel, count, lookup, lookups);
+    }
     if (rc == WEIR_OK) {
         lookups->builder.rows = flow->batch->rows;
         struct weir_batch *found = weir_batch_builder_take(&lookups->builder);
@@ -356,8 +364,9 @@ static int join_one(struct weir_node *node, struct lookups *lookups, const struc
     return rc == WEIR_OK ? beside_spread(node, column, lookup->plan->beside, batch) : rc;
 }
 
-int lookup_join(struct weir_node *node, struct lookups *lookups, const struct weir_flow *flow,
-                int32_t *sel, int32_t *count, struct weir_batch **out, struct weir_error *err) {
+/* The rows as the first of `lookups` meets them. NULL without memory. */
+static struct weir_batch *begin_found(struct weir_node *node, const struct lookups *lookups,
+                                      const struct weir_flow *flow) {
     struct weir_batch *batch = weir_batch_create(node->graph->pool, node->input);
     int rc = batch != NULL ? WEIR_OK : WEIR_E_LIMIT;
     int32_t there = lookups->before > 0 ? node->input->count : node->stream->entered;
@@ -365,11 +374,22 @@ int lookup_join(struct weir_node *node, struct lookups *lookups, const struct we
         rc = c < there ? weir_batch_borrow(batch, c, flow->batch, c)
                        : column_all_null(batch, &batch->columns[c], flow->batch->rows);
     }
+    if (rc != WEIR_OK) {
+        weir_batch_unref(batch);
+        return NULL;
+    }
+    batch->rows = flow->batch->rows;
+    return batch;
+}
+
+int lookup_join(struct weir_node *node, struct lookups *lookups, const struct weir_flow *flow,
+                int32_t *sel, int32_t *count, struct weir_batch **out, struct weir_error *err) {
+    struct weir_batch *batch = begin_found(node, lookups, flow);
+    int rc = batch != NULL ? WEIR_OK : WEIR_E_LIMIT;
     struct weir_flow found = *flow;
     found.batch = batch;
     for (; rc == WEIR_OK && lookups != NULL; lookups = lookups->next) {
-        batch->rows = flow->batch->rows;
-        rc = join_one(node, lookups, &found, sel, count, batch);
+        rc = join_one(node, lookups, &found, sel, count, false, batch);
     }
     if (rc != WEIR_OK) {
         weir_batch_unref(batch);
@@ -387,13 +407,27 @@ bool lookup_asks(const struct weir_node *node) {
     return node->lookups != NULL && node->lookups->asking_count > 0;
 }
 
-struct asking *lookup_asking(const struct weir_node *node, int32_t k) {
-    for (int32_t i = 0; node->lookups != NULL && i < node->lookups->count; i++) {
-        if (node->lookups->list[i].asking != NULL && k-- == 0) {
-            return node->lookups->list[i].asking;
+static struct asking *asker_of(struct lookups *lookups, int32_t *k) {
+    for (; lookups != NULL; lookups = lookups->next) {
+        for (int32_t i = 0; i < lookups->count; i++) {
+            if (lookups->list[i].asking != NULL && (*k)-- == 0) {
+                return lookups->list[i].asking;
+            }
         }
     }
     return NULL;
+}
+
+struct asking *lookup_asker(struct lookups *lookups, int32_t k) {
+    return asker_of(lookups, &k);
+}
+
+struct asking *lookup_asking(const struct weir_node *node, int32_t k) {
+    struct asking *asking = asker_of(node->lookups, &k);
+    for (int32_t i = 0; asking == NULL && i < node->join_count; i++) {
+        asking = asker_of(join_lookups(node, i), &k);
+    }
+    return asking != NULL ? asking : asker_of(node->found, &k);
 }
 
 bool lookup_waits(const struct weir_node *node) {
@@ -453,7 +487,64 @@ int lookup_begin(struct weir_node *node, const struct weir_flow *flow, struct we
     struct asking *asking;
     int rc = wanted(node, flow, sel, &count, err);
     for (int32_t k = 0; rc == WEIR_OK && (asking = lookup_asking(node, k)) != NULL; k++) {
-        rc = asking_begin(asking, flow->batch, sel, count, err);
+        rc = asking_begin(asking, flow->batch, sel, count, NULL, err);
     }
     return rc;
+}
+
+/* Whether the key is something that is found at this place, from column `first` on. */
+static bool by_found(const struct lookup *lookup, int32_t first) {
+    for (int32_t i = 0; i < lookup->plan->on_count; i++) {
+        if (first >= 0 && lookup->on[i] >= first) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Those inside, as far as their answers are there: what one finds is what the next may ask by. */
+static int ask_inside(struct weir_node *node, struct lookups *inside, struct weir_flow *flow,
+                      bool *waits, struct weir_error *err) {
+    int32_t first = inside->list[0].plan->beside;
+    int32_t sel[ROWS_MAX];
+    int32_t count = flow->count;
+    int rc = WEIR_OK;
+    *waits = false;
+    memcpy(sel, flow->sel, (size_t)count * sizeof(*sel));
+    for (; rc == WEIR_OK && inside != NULL; inside = inside->next) {
+        struct asking *asking = inside->list[0].asking;
+        if (asking != NULL && (!*waits || !by_found(&inside->list[0], first))) {
+            rc = asking_begin(asking, flow->batch, sel, count, NULL, err);
+            *waits |= asking_waits(asking);
+        }
+        if (rc == WEIR_OK && !*waits) {
+            rc = join_one(node, inside, flow, sel, &count, true, flow->batch);
+        }
+    }
+    return rc;
+}
+
+int lookup_ask(struct weir_node *node, struct lookups *inside, struct lookups *behind,
+               const struct weir_flow *flow, struct weir_error *err) {
+    struct weir_flow found = *flow;
+    struct asking *asking;
+    bool waits = false;
+    int rc = WEIR_OK;
+    if (inside != NULL) {
+        found.batch = begin_found(node, inside, flow);
+        rc = found.batch != NULL ? ask_inside(node, inside, &found, &waits, err) : WEIR_E_LIMIT;
+    }
+    for (int32_t i = 0; rc == WEIR_OK && behind != NULL && i < behind->count; i++) {
+        asking = behind->list[i].asking;
+        bool later = waits && by_found(&behind->list[i], inside->list[0].plan->beside);
+        if (asking != NULL && !later) {
+            rc = asking_begin(asking, found.batch, flow->sel, flow->count, NULL, err);
+        }
+    }
+    if (inside != NULL) {
+        weir_batch_unref(found.batch);
+    }
+    return rc == WEIR_OK || (err != NULL && err->code != WEIR_OK)
+               ? rc
+               : weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
 }

@@ -332,6 +332,8 @@ static int put_asked(struct weir_pipeline *p, struct weir_buffer *out) {
         {"weir_lookup_retries_total", "counter", "Requests that were tried again.",
          offsetof(struct weir_asked, retries)},
         {"weir_lookup_cached", "gauge", "Answers held.", offsetof(struct weir_asked, cached)},
+        {"weir_lookup_rows_waiting", "gauge", "Rows of the stream that wait while others come.",
+         offsetof(struct weir_asked, waiting)},
         {"weir_lookup_circuit_open", "gauge", "1 while a service is not asked after failures.",
          offsetof(struct weir_asked, open)},
     };

@@ -79,13 +79,14 @@ struct weir_node {
     struct explode *explode; /* explode.c; NULL without */
     struct join *join;       /* join.c: the first of join_count; NULL without */
     int32_t join_count;
-    int32_t row_base;        /* what a piece's rows are counted from in the schedule */
-    struct lookups *lookups; /* lookup.c: behind the joins; NULL without */
-    struct lookups *found;   /* likewise, whose columns those are found by */
-    bool waits;              /* a model: keys it needs are on disk */
-    struct held *held;       /* held.c: flows that wait for answers, oldest first */
-    struct weir_out **outs;  /* by map column, NULL for fixed width */
-    bool *copied;            /* by map column: the plan says it is a copy */
+    int32_t row_base;         /* what a piece's rows are counted from in the schedule */
+    struct lookups *lookups;  /* lookup.c: behind the joins; NULL without */
+    struct lookups *found;    /* likewise, whose columns those are found by */
+    bool waits;               /* a model: keys it needs are on disk */
+    struct held *held;        /* held.c: flows that wait for answers, oldest first */
+    struct waiting **waiting; /* waiting.c: by place, NULL where nobody asks; NULL: held.c does */
+    struct weir_out **outs;   /* by map column, NULL for fixed width */
+    bool *copied;             /* by map column: the plan says it is a copy */
     struct checks ensures;
     struct checks quality;
 
@@ -196,6 +197,7 @@ struct weir_graph {
     int64_t message;          /* counts pushes and ticks */
     int32_t partitions;       /* of the source whose rows were pushed last */
     int32_t held;             /* flows that wait for answers */
+    int64_t parked;           /* rows that do while more come */
     struct weir_node *awaits; /* what fires goes on when keys on disk are in; or NULL */
     enum weir_answers answers;
     struct weir_signal *answers_signal;
@@ -325,14 +327,36 @@ int remembered_decode(const struct remembered *remembered, const struct weir_spa
 int lookup_create(struct weir_node *node, int32_t before, bool inside, struct lookups **out,
                   struct weir_error *err) WEIR_MUST_CHECK;
 void lookup_destroy(struct lookups *lookups);
-/* Asynchronous ones: asks for what `where` keeps; takes the answers that came; waits for more. */
+/* Asynchronous ones behind all joins: asks for what `where` keeps; takes the answers that came;
+ * waits for more. */
 bool lookup_asks(const struct weir_node *node);
 int lookup_begin(struct weir_node *node, const struct weir_flow *flow,
                  struct weir_error *err) WEIR_MUST_CHECK;
 int lookup_take(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 bool lookup_waits(const struct weir_node *node);
-/* The k-th of those; NULL: there are no more. */
+/* The k-th of all a stream has, wherever they stand; of those alone. NULL: there are no more. */
 struct asking *lookup_asking(const struct weir_node *node, int32_t k);
+struct asking *lookup_asker(struct lookups *lookups, int32_t k);
+/* Asks for what these rows need of those inside, in their order, then of those behind: as far as
+ * the answers there are say what to ask next. Again, once these came, until none waits. */
+int lookup_ask(struct weir_node *node, struct lookups *inside, struct lookups *behind,
+               const struct weir_flow *flow, struct weir_error *err) WEIR_MUST_CHECK;
+
+/* waiting.c. Of streams that ask beside explode, joins and the like, or out of order: by place, 0
+ * where rows enter, k behind the k-th join. Rows come, or time alone; they go on when they may. */
+enum { PARKED_MOST = 16384 }; /* rows that wait while more come */
+int waiting_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+void waiting_fini(struct weir_node *node);
+struct waiting *waiting_at(const struct weir_node *node, int32_t place); /* NULL: none */
+int waiting_come(struct waiting *waiting, const struct weir_flow *flow,
+                 struct weir_error *err) WEIR_MUST_CHECK;
+int waiting_advance(struct waiting *waiting, int64_t watermark_us,
+                    struct weir_error *err) WEIR_MUST_CHECK;
+int64_t waiting_rows(const struct weir_node *node); /* out of order */
+/* Those that wait in order. */
+int waiting_go_on(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+
+const int32_t *all_rows(void); /* 0, 1, …, ROWS_MAX − 1 */
 
 /* held.c. *now: the flow need not wait; else it is kept (copied) until it need not. */
 int held_process(struct weir_node *node, const struct weir_flow *flow, bool *now,
@@ -511,6 +535,7 @@ int join_fire(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 struct join *join_at(const struct weir_node *node, int32_t i);
 struct weir_node *join_node(const struct join *join);
 const struct weir_dataset *join_right(const struct weir_node *node, int32_t i);
+struct lookups *join_lookups(const struct weir_node *node, int32_t i); /* before it; or NULL */
 const char *join_name(const struct weir_node *node, int32_t i);
 /* For the record: of the first it is the node's downstream_watermark. */
 int64_t *join_right_watermark(const struct weir_node *node, int32_t i);

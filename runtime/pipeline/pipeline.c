@@ -54,6 +54,23 @@ static int breach(void *context, const struct weir_dataset *dataset, int32_t fun
     return rc == WEIR_OK ? rc : weir_error_set(err, rc, "schedule: out of memory");
 }
 
+static int answered(void *context, const struct weir_dataset *dataset, int32_t place, int32_t count,
+                    const void *rows, size_t size, struct weir_error *err) {
+    struct weir_pipeline *p = context;
+    struct weir_message message = {
+        .kind = WEIR_MESSAGE_ANSWERED,
+        .subject = dataset->name,
+        .subject_size = strlen(dataset->name),
+        .partition = (uint32_t)place,
+        .rows = (uint64_t)count,
+        .reason = rows,
+        .reason_size = size,
+        .clock_us = p->clock_us,
+    };
+    int rc = schedule_add_copy(p, &message);
+    return rc == WEIR_OK ? rc : weir_error_set(err, rc, "schedule: out of memory");
+}
+
 /* --- the loop -------------------------------------------------------------------------------- */
 
 static int tick(struct weir_pipeline *p, struct weir_error *err) {
@@ -66,7 +83,7 @@ static int tick(struct weir_pipeline *p, struct weir_error *err) {
     if (p->reload != NULL && pipeline_take_request(p)) {
         atomic_store(&p->rollback, true);
     }
-    if (intake_busy(p) || p->held_since_us != 0) {
+    if (intake_half(p) || p->held_since_us != 0) {
         return WEIR_OK; /* time moves between batches; it will again soon */
     }
     pipeline_move_clock(p);
@@ -213,7 +230,7 @@ static int step(struct weir_pipeline *p, bool *ended, struct weir_error *err) {
     slice_end(&p->slices);
     bool wait = !worked && !p->collection.active &&
                 (p->blocked_since_ns != 0 || weir_graph_holds(p->graph) ||
-                 (!intake_busy(p) && (p->dirty || !*ended)));
+                 weir_graph_parks(p->graph) || (!intake_busy(p) && (p->dirty || !*ended)));
     if (rc == WEIR_OK && wait) {
         int64_t wait_ms = IDLE_WAIT_MS;
         if (p->dirty) {
@@ -299,7 +316,7 @@ int pipeline_make_graph(struct weir_pipeline *p, const struct weir_plan *plan,
         .plan = plan,
         .rule_set = rule_set,
         .pool = p->pool,
-        .callbacks = {.context = p, .output = output, .breach = breach},
+        .callbacks = {.context = p, .output = output, .breach = breach, .answered = answered},
         .past_failed = p->options.past_failed,
         .answers = WEIR_ANSWERS_ASKED,
         .signal = &p->signal,
@@ -413,6 +430,7 @@ void weir_pipeline_destroy(struct weir_pipeline *p) {
     for (int32_t i = 0; i < p->orphan_count; i++) {
         free(p->orphans[i]);
     }
+    schedule_clear(p);
     weir_block_give(p->schedule.messages);
     replying_destroy(p);
     weir_plan_destroy(p->plan);

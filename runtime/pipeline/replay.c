@@ -297,6 +297,13 @@ static int replay_messages(struct replay *r, const struct weir_record_view *reco
         case WEIR_MESSAGE_ADMIN:
             rc = weir_graph_finish_all(r->past.graph, err);
             break;
+        case WEIR_MESSAGE_ANSWERED:
+            rc = weir_graph_released(
+                r->past.graph,
+                (struct weir_span){(const uint8_t *)message.subject, message.subject_size},
+                (int32_t)message.partition,
+                (struct weir_span){(const uint8_t *)message.reason, message.reason_size}, err);
+            break;
         default:
             break; /* verdicts are applied with their batch; rule sets are compared at the start */
         }

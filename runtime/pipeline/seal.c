@@ -20,6 +20,28 @@ void pipeline_fail(struct weir_pipeline *p, const struct weir_error *err) {
     weir_signal_raise(&p->signal);
 }
 
+int schedule_add_copy(struct weir_pipeline *p, struct weir_message *message) {
+    struct schedule_text *text = malloc(sizeof(*text) + message->reason_size);
+    if (text == NULL) {
+        return WEIR_E_NOMEM;
+    }
+    memcpy(text->bytes, message->reason, message->reason_size);
+    text->size = message->reason_size;
+    text->next = p->schedule.texts;
+    p->schedule.texts = text;
+    message->reason = text->bytes;
+    return schedule_add(p, message);
+}
+
+void schedule_clear(struct weir_pipeline *p) {
+    p->schedule.count = 0;
+    while (p->schedule.texts != NULL) {
+        struct schedule_text *next = p->schedule.texts->next;
+        free(p->schedule.texts);
+        p->schedule.texts = next;
+    }
+}
+
 int schedule_add(struct weir_pipeline *p, const struct weir_message *message) {
     struct schedule *s = &p->schedule;
     if (s->count == s->capacity) {
@@ -73,7 +95,7 @@ static int fill_record(struct weir_pipeline *p, struct weir_record *record,
     for (size_t i = 0; rc == WEIR_OK && i < p->schedule.count; i++) {
         rc = weir_record_add_message(record, &p->schedule.messages[i], err);
     }
-    p->schedule.count = 0;
+    schedule_clear(p);
     if (rc == WEIR_OK && p->columns_told != p->columns_changed + 1) {
         rc = evolve_put(p, record, err);
         p->columns_told = p->columns_changed + 1;

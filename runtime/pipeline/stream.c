@@ -41,6 +41,9 @@ int stream_init(struct weir_node *node, struct weir_error *err) {
     if (rc == WEIR_OK) {
         rc = join_init(node, err);
     }
+    if (rc == WEIR_OK) {
+        rc = waiting_init(node, err);
+    }
     if (rc == WEIR_OK && stream->map >= 0) {
         rc = outs_create(stream->map_out, &node->outs, err);
     }
@@ -54,6 +57,7 @@ void stream_fini(struct weir_node *node) {
     checks_fini(&node->ensures);
     checks_fini(&node->quality);
     explode_fini(node);
+    waiting_fini(node);
     lookup_destroy(node->lookups);
     lookup_destroy(node->found);
     join_fini(node);
@@ -515,7 +519,7 @@ static int after_entry(struct weir_node *node, const struct weir_flow *flow, int
 
 int stream_entered(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
     int32_t count = flow->count;
-    memcpy(node->sel, flow->sel, (size_t)count * sizeof(*node->sel));
+    memmove(node->sel, flow->sel, (size_t)count * sizeof(*node->sel));
     int rc = WEIR_OK;
     if (node->dataset->breached) { /* by an earlier piece */
         for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
@@ -560,6 +564,14 @@ static int process(struct weir_node *node, const struct weir_flow *flow, struct 
         entered.watermark_before_us = wm_before;
         entered.watermark_us = watermark;
         rc = explode_process(node, &entered, sel, count, err);
+    } else if (rc == WEIR_OK && waiting_at(node, 0) != NULL) {
+        struct weir_flow entered = *flow;
+        entered.sel = sel;
+        entered.count = count;
+        entered.times_us = times;
+        entered.watermark_before_us = wm_before;
+        entered.watermark_us = watermark;
+        rc = waiting_come(waiting_at(node, 0), &entered, err);
     } else if (rc == WEIR_OK) {
         rc = after_entry(node, flow, sel, count, times, wm_before, watermark, err);
     }
@@ -600,6 +612,7 @@ int stream_go_on(struct weir_node *node, const struct weir_flow *flow, struct we
 
 int stream_process(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
     bool now = true;
-    int rc = lookup_asks(node) ? held_process(node, flow, &now, err) : WEIR_OK;
+    int rc =
+        node->waiting == NULL && lookup_asks(node) ? held_process(node, flow, &now, err) : WEIR_OK;
     return rc == WEIR_OK && now ? stream_go_on(node, flow, err) : rc;
 }

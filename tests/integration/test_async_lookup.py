@@ -68,7 +68,7 @@ def test_a_rule_that_changes_keeps_its_answers(project, service):
     process = project.start("run", "pipelines/p.lua", env=sales.env)
     try:
         wait_for(lambda: len(sales.rows("id")) == 2)
-        wait_for(lambda: status(sales) == {"keys": 2, "requests": 2, "failed": 0, "retries": 0, "cached": 2, "in_flight": 0, "open": False})
+        wait_for(lambda: status(sales) == {"keys": 2, "requests": 2, "failed": 0, "retries": 0, "cached": 2, "in_flight": 0, "waiting": 0, "open": False})
         project.write("rules/r0.lua", rule('kind = "left", cache = "1h"').replace("c.tier,", 'c.tier .. "!",'))
         for number in range(600):  # rows come until the changed rule has met some
             sales.feed([1, 2], f"b{number:03}.jsonl")

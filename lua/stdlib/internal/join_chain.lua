@@ -114,7 +114,23 @@ local function changes_behind(items, i)
     return false
 end
 
-local function add_lookup(chain, reader, project, items, i, exploded)
+-- What is asked of a service changes how rows come to what is behind it, which rows that change may not stand.
+local function check_asking(chain, reader, named, item, node, asks)
+    local options = type(node.body) == "table" and node.body or {}
+    local unordered = options.ordered == false
+    local beside = #chain.joins > 0 or asks.exploded or asks.joined
+    if naming.column(chain.columns, "_change") and (unordered or beside) then
+        reader:error("not-built", item.at, ("an async_lookup %s for the changes of %s is not built yet"):format(
+            unordered and "out of order" or "beside explode or a join", chain.from.name), "look up in a stream that reads this one")
+    elseif unordered and named.key then
+        reader:error("type", item.at, "of the rows of a key the newest counts: they are not looked up out of order",
+            "leave `ordered = false` out, or give the key to a stream that reads this one")
+    else
+        return true
+    end
+end
+
+local function add_lookup(chain, reader, project, items, i, named, exploded)
     local item = items[i]
     if type(item.key) ~= "string" then
         reader:error("type", item.at, "join names what it finds", FORM)
@@ -122,7 +138,6 @@ local function add_lookup(chain, reader, project, items, i, exploded)
     end
     local node = reader:node(item, "join", "lookup", "async_lookup", "interval_join", "temporal_join", "window_join", "regular_join")
     local from = chain.from
-    local any_join = #chain.joins > 0 or joined_behind(items, i)
     local changed = from.changelog == "whole" and from.name or chain.behind
         or naming.column(chain.columns, "_change") and changes_behind(items, i) and from.name
     if not node then
@@ -132,18 +147,15 @@ local function add_lookup(chain, reader, project, items, i, exploded)
         reader:error("not-built", item.at, why:format(changed), chain.behind and "write it before the regular_join"
             or "look rows up in the stream of events before it")
         return
-    elseif node.word == "async_lookup" and any_join then
-        reader:error("not-built", item.at, "an async_lookup beside another join is not built yet", "look up in a stream that reads this one")
-        return
-    elseif node.word == "async_lookup" and exploded then
-        reader:error("not-built", item.at, "an async_lookup beside explode is not built yet", "explode in a stream before")
+    elseif node.word == "async_lookup"
+        and not check_asking(chain, reader, named, item, node, { exploded = exploded, joined = joined_behind(items, i) }) then
         return
     end
-    local plan, column = lookups.read(project, reader, item, node, now(chain), from, chain.of)
+    local plan, column = lookups.read(project, reader, item, node, now(chain), from, chain.of, #chain.joins)
     if plan then
         chain.items[#chain.items + 1] = {
-            name = item.key, at = item.at, plan = plan, column = column, needs = {}, fields = node.word == "lookup" and column.type.fields or {},
-            before = #chain.joins,
+            name = item.key, at = item.at, plan = plan, column = column, needs = {}, fields = column.type.fields, before = #chain.joins,
+            needs_all = node.word == "async_lookup" or nil, -- an answer is judged as a whole
         }
     end
 end
@@ -160,7 +172,7 @@ function join_chain.read(project, reader, named, left, from, of, exploded)
         if joins.is_join(item.value) then
             add_join(chain, reader, project, named, item)
         else
-            add_lookup(chain, reader, project, items, i, exploded)
+            add_lookup(chain, reader, project, items, i, named, exploded)
         end
     end
     return chain
@@ -194,7 +206,7 @@ local function prune(item)
         parts[1] = first.name .. ": " .. first.type.text
     end
     local struct = types.parse(("struct<%s>"):format(table.concat(parts, ", ")))
-    if item.plan.defaults ~= json.null then
+    if item.plan.defaults and item.plan.defaults ~= json.null then
         for name in pairs(item.plan.defaults) do
             item.plan.defaults[name] = (item.needs_all or item.needs[name]) and item.plan.defaults[name] or nil
         end

@@ -198,7 +198,8 @@ end
 
 local asked_options = {
     on = true, columns = true, kind = true, unmatched = true, default = true, fallback = true, batch = true, cache = true, cache_size = true,
-    timeout = true, retries = true, backoff = true, rate = true, in_flight = true, breaker = true, pause = true, token = true, headers = true, ca = true,
+    ordered = true, timeout = true, retries = true,
+    backoff = true, rate = true, in_flight = true, breaker = true, pause = true, token = true, headers = true, ca = true,
 }
 local ASKED = 'join = { customer = async_lookup "https://crm/customers/{customer_id}" { columns = { tier = "string" } } }'
 
@@ -234,12 +235,12 @@ local function asked_columns(reader, field, at)
     return #parts > 0 and types.parse(("struct<%s>"):format(table.concat(parts, ", "))) or nil
 end
 
--- The columns of the key: those in the URL, or `on`.
-local function asked_on(reader, named, url, input, of, at)
+-- The columns of the key: those in the URL, or `on`; and what they are called there.
+local function asked_on(reader, named, url, input, of, at, place)
     local items = reader:names(named.on, "on")
     if not named.on then
         items = {}
-        for name in url:gmatch "{([%w_]+)}" do
+        for name in url:gmatch "{([%w_.]+)}" do
             items[#items + 1] = { name = name, at = at }
         end
     end
@@ -247,7 +248,7 @@ local function asked_on(reader, named, url, input, of, at)
         reader:error("type", at, "async_lookup asks by no column", "name it in the address, {customer_id}, or in `on`")
         return nil
     end
-    local on, seen = json.array {}, {}
+    local on, keys, seen = json.array {}, json.array {}, {}
     for _, item in ipairs(items or {}) do
         local column = predicate.column(reader, input, item.name, item.at, of)
         if not column then
@@ -256,12 +257,19 @@ local function asked_on(reader, named, url, input, of, at)
             reader:error("type", item.at, ("a service is asked by texts, whole numbers and truth values; `%s` is %s"):format(item.name, column.type.text),
                 "make it one of these in a stream before")
             return nil
+        elseif place and column.item and not column.item.is_join and column.item.before == place then
+            reader:error("type", item.at, ("`%s` is what `%s` finds: rows are asked about by it one after the other, in order"):format(
+                item.name, column.item.name), "leave `ordered = false` out, or look up in a stream that reads this one")
+            return nil
         elseif not seen[item.name] then
             seen[item.name] = true
             on[#on + 1] = require("weir.internal.joins").use(column)
+            keys[#on] = item.name -- the service knows it by this
         end
     end
-    return #on > 0 and on or nil
+    if #on > 0 then
+        return on, keys
+    end
 end
 
 -- A row written out, as JSON text.
@@ -283,7 +291,7 @@ local function row_text(reader, field, what, struct, of)
     return "{" .. table.concat(row, ",") .. "}"
 end
 
-local function read_asked(project, reader, item, node, input, from, _)
+local function read_asked(project, reader, item, node, input, from, _, place)
     local at = reader:place_of(node, item.value_at)
     local url = reader:resolve(node.name, at)
     local named = reader:options(node.body, at, asked_options, "async_lookup", false)
@@ -295,19 +303,23 @@ local function read_asked(project, reader, item, node, input, from, _)
     if batch > 1 and url:find("{", 1, true) then
         reader:error("type", named.batch.value_at, "keys that are asked for together stand in the request's body, not in the address", 'on = "customer_id"')
     end
-    local on = asked_on(reader, named, url, input, from.name, at)
+    local ordered = true
+    if named.ordered then
+        ordered = reader:want(named.ordered, "boolean", "ordered", "false") ~= false
+    end
+    local on, keys = asked_on(reader, named, url, input, from.name, at, not ordered and place or nil)
     local struct = asked_columns(reader, named.columns, at)
     local kind, unmatched = read_kind(reader, named)
     local secrets = connectors.secret_options(project, reader, named)
     local http = {
-        url = url, batch = batch, token = secrets.token, ca = secrets.ca, headers = secrets.headers,
+        url = url, keys = keys, batch = batch, token = secrets.token, ca = secrets.ca, headers = secrets.headers,
         nothing = named.default and row_text(reader, named.default, "default", struct, item.key),
         fallback = named.fallback and row_text(reader, named.fallback, "fallback", struct, item.key),
         cache_us = reader:duration(named.cache, "cache"), cache_size = whole(reader, named.cache_size, "cache_size", 1, 100000000),
         timeout_us = reader:duration(named.timeout, "timeout"), retries = whole(reader, named.retries, "retries", 0, 100),
         backoff_us = reader:duration(named.backoff, "backoff"), rate = whole(reader, named.rate, "rate", 1, 1000000),
         in_flight = whole(reader, named.in_flight, "in_flight", 1, 1000), breaker = whole(reader, named.breaker, "breaker", 0, 1000000),
-        pause_us = reader:duration(named.pause, "pause"),
+        pause_us = reader:duration(named.pause, "pause"), ordered = ordered,
     }
     if not on or not struct then
         return nil
@@ -319,8 +331,9 @@ local function read_asked(project, reader, item, node, input, from, _)
 end
 
 -- One of them: its entry in the plan, and the column of what is found. `left`: what rows are when they come to it; `from`: what the stream reads.
-function lookups.read(project, reader, item, node, left, from, of)
-    return (node.word == "lookup" and read_one or read_asked)(project, reader, item, node, left.columns, from, of)
+-- `place`: how many joins are before it.
+function lookups.read(project, reader, item, node, left, from, of, place)
+    return (node.word == "lookup" and read_one or read_asked)(project, reader, item, node, left.columns, from, of, place)
 end
 
 -- Names of the datasets a declaration joins, for the order they are read in.

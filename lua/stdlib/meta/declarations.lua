@@ -302,6 +302,7 @@ function lookup(name) end
 ---@field retries? integer 3
 ---@field backoff? weir.duration_text it doubles; "100ms"
 ---@field in_flight? integer requests at once; 16
+---@field ordered? boolean false: rows leave as they are answered, not in the order they came; true
 ---@field rate? integer requests a second
 ---@field breaker? integer failures in a row until nobody is asked; 20, 0: never
 ---@field pause? weir.duration_text for so long; "10s"
