@@ -5,9 +5,10 @@
 #include "batch/change.h"
 #include "operator/aggregate_private.h"
 #include "operator/order.h"
+#include "operator/ranks.h"
 #include "operator/top_private.h"
 
-enum { ORDER_BYTES_MAX = 1 << 20, KEY_INLINE = 40, AHEAD = 12 };
+enum { ORDER_BYTES_MAX = 1 << 20, KEY_INLINE = 40, AHEAD = 12, ENTRIES = 1 << 16 };
 
 int weir_top_no_memory(const struct weir_top *top, struct weir_error *err) {
     return weir_error_set(err, WEIR_E_NOMEM, "%s: no memory for its rows", top->declaration);
@@ -31,7 +32,7 @@ static int make_output(struct weir_top *top, struct weir_error *err) {
     if (rc == WEIR_OK && config->rank != NULL) {
         rc = weir_schema_add_text(top->output, config->rank, "int64", false, err);
     }
-    if (rc == WEIR_OK && !top->windowed) {
+    if (rc == WEIR_OK && top->changes) {
         rc = weir_schema_add_text(top->output, WEIR_CHANGE_COLUMN, "int8", false, err);
     }
     return rc == WEIR_OK ? rc : weir_error_set(err, rc, "cannot make the output's schema");
@@ -51,6 +52,11 @@ static uint64_t shape_of(const struct weir_top *top) {
     for (int32_t i = 0; i < config->by_count; i++) {
         int32_t by[2] = {config->by[i].column, config->by[i].descending};
         shape = XXH3_64bits_withSeed(by, sizeof by, shape);
+    }
+    if (config->retracts || config->updates || config->every_us > 0) {
+        int64_t more[5] = {config->retracts, config->updates, config->every_us, config->cumulate,
+                           config->tied_count};
+        shape = XXH3_64bits_withSeed(more, sizeof more, shape);
     }
     return shape;
 }
@@ -83,19 +89,24 @@ static int make(struct weir_top *top, const struct weir_top_config *config,
         return rc;
     }
     top->shape = shape_of(top);
+    bool ranks = config->retracts;
     struct weir_table_config table = {
         .declaration = config->declaration,
         .cell = "top",
         .shape = top->shape,
-        .value_bytes = sizeof(struct group),
+        .value_bytes = ranks ? WEIR_RANKS_GROUP_BYTES : sizeof(struct group),
         .key_inline_bytes = KEY_INLINE,
         .max_bytes = config->max_bytes,
         .option = config->option,
-        .codec = &weir_top_codec,
+        .codec = ranks ? &weir_ranks_codec : &weir_top_codec,
         .codec_context = top,
     };
     top->table = weir_table_create(&table, err);
-    return top->table != NULL ? WEIR_OK : WEIR_E_CONFIG;
+    if (top->table == NULL || !ranks) {
+        return top->table != NULL ? WEIR_OK : WEIR_E_CONFIG;
+    }
+    top->ranks = weir_ranks_create(top, err);
+    return top->ranks != NULL ? WEIR_OK : WEIR_E_CONFIG;
 }
 
 struct weir_top *weir_top_create(const struct weir_top_config *config, struct weir_error *err) {
@@ -112,6 +123,8 @@ struct weir_top *weir_top_create(const struct weir_top_config *config, struct we
     }
     top->bounded = config->size_us > 0 || config->calendar != NULL;
     top->windowed = top->bounded || config->windowed;
+    top->changes = !top->windowed || config->updates;
+    top->config.tied_count = config->tied_count > 0 ? config->tied_count : config->by_count;
     weir_windows_init(&top->windows);
     weir_keys_init(&top->row_keys);
     weir_keys_init(&top->group_keys);
@@ -129,6 +142,7 @@ void weir_top_destroy(struct weir_top *top) {
     if (top == NULL) {
         return;
     }
+    weir_ranks_destroy(top->ranks);
     weir_table_destroy(top->table);
     weir_key_destroy(top->row_key);
     weir_key_destroy(top->group_key);
@@ -171,28 +185,89 @@ static int reserve_scratch(struct weir_top *top, int32_t count, struct weir_erro
 }
 
 /* The window of a row into top->bounds[at]; false: it is late. */
-static bool find_window(struct weir_top *top, const struct weir_batch *batch, int32_t row,
-                        int32_t at, const int64_t *times, const int64_t *watermarks) {
+static bool find_window(struct weir_top *top, const struct weir_top_rows *rows, int32_t row,
+                        int32_t at) {
     int64_t *bounds = top->bounds[at];
     if (!top->windowed) {
         return true;
     }
     if (!top->bounded) {
-        bounds[0] = ((const int64_t *)batch->columns[top->config.window_end].values)[row];
-        bounds[1] = ((const int64_t *)batch->columns[top->config.window_start].values)[row];
+        const struct weir_column *columns = rows->batch->columns;
+        bounds[0] = ((const int64_t *)columns[top->config.window_end].values)[row];
+        bounds[1] = ((const int64_t *)columns[top->config.window_start].values)[row];
         return true;
     }
-    bool again =
-        at > 0 && times[row] >= top->bounds[at - 1][1] && times[row] < top->bounds[at - 1][0];
+    int64_t time = rows->times_us[row];
+    bool again = at > 0 && time >= top->bounds[at - 1][1] && time < top->bounds[at - 1][0];
     if (again) {
         memcpy(bounds, top->bounds[at - 1], sizeof top->bounds[at]);
     } else if (top->config.calendar != NULL) {
-        weir_calendar_window(&top->calendar, times[row], &bounds[1], &bounds[0]);
+        weir_calendar_window(top->config.calendar, time, &bounds[1], &bounds[0]);
     } else {
-        bounds[1] = weir_window_start(times[row], top->config.size_us);
+        bounds[1] = weir_window_start(time, top->config.size_us);
         bounds[0] = weir_time_add(bounds[1], top->config.size_us);
     }
-    return weir_time_add(bounds[0], top->config.lateness_us) > watermarks[row];
+    return weir_time_add(bounds[0], top->config.lateness_us) > rows->watermark_before_us[row];
+}
+
+static int32_t windows_of_a_row(const struct weir_top *top) {
+    int64_t every = top->config.every_us;
+    return every > 0 ? (int32_t)((top->config.size_us + every - 1) / every) : 1;
+}
+
+/* The windows of a row that are not over into top->bounds[taken..]; returns how many, and whether
+ * one was left out. */
+static int32_t find_overlapping(struct weir_top *top, const struct weir_top_rows *rows, int32_t row,
+                                int32_t taken, bool *late) {
+    int64_t size = top->config.size_us;
+    int64_t every = top->config.every_us;
+    int64_t time = rows->times_us[row];
+    int64_t start = weir_window_start(time, every);
+    int64_t end = weir_time_add(start, every);
+    int32_t found = 0;
+    *late = false;
+    if (top->config.cumulate) {
+        start = weir_window_start(time, size);
+    } else {
+        start -= (int64_t)(windows_of_a_row(top) - 1) * every;
+        for (; weir_time_add(start, size) <= time;) {
+            start += every;
+        }
+        end = weir_time_add(start, size);
+    }
+    int64_t last = top->config.cumulate ? weir_time_add(start, size) : weir_time_add(time, size);
+    for (; end <= last; end += every, start += top->config.cumulate ? 0 : every) {
+        if (weir_time_add(end, top->config.lateness_us) <= rows->watermark_before_us[row]) {
+            *late = true;
+            continue;
+        }
+        top->bounds[taken + found][0] = end;
+        top->bounds[taken + found][1] = start;
+        top->rows[taken + found++] = row;
+    }
+    return found;
+}
+
+/* Rows from *next on into top->rows and bounds, as far as there is room. */
+static int32_t find_windows(struct weir_top *top, const struct weir_top_rows *rows, int32_t *next,
+                            int32_t *late_sel, int32_t *late_count) {
+    int32_t windows = windows_of_a_row(top);
+    int32_t taken = 0;
+    for (; *next < rows->count && taken + windows <= top->capacity; (*next)++) {
+        int32_t row = rows->sel != NULL ? rows->sel[*next] : *next;
+        bool late;
+        if (windows > 1) {
+            taken += find_overlapping(top, rows, row, taken, &late);
+        } else {
+            late = !find_window(top, rows, row, taken);
+            top->rows[taken] = row;
+            taken += !late;
+        }
+        if (late) {
+            late_sel[(*late_count)++] = row;
+        }
+    }
+    return taken;
 }
 
 static int join_window(struct weir_top *top, struct weir_slot *slot, int64_t end,
@@ -248,14 +323,15 @@ static int find_groups(struct weir_top *top, const struct weir_batch *batch, int
     return rc;
 }
 
-/* Without a window: the group as it is before the batch changes it. */
-static int note(struct weir_top *top, const struct weir_slot *slot, const struct group *group,
-                struct weir_error *err) {
+int weir_top_note(struct weir_top *top, const struct weir_slot *slot, int64_t time_us, bool *first,
+                  struct weir_error *err) {
+    *first = false;
     if (!weir_side_reach(&top->marks, slot->number)) {
         return weir_top_no_memory(top, err);
     }
     uint32_t *mark = weir_side_at(&top->marks, slot->number);
     if (*mark != 0) {
+        top->touched[*mark - 1].time_us = time_us;
         return WEIR_OK;
     }
     if (top->touched_count == top->touched_capacity) {
@@ -268,18 +344,32 @@ static int note(struct weir_top *top, const struct weir_slot *slot, const struct
         top->touched_capacity = capacity;
     }
     top->touched[top->touched_count++] =
-        (struct touched){slot->number, top->before.size, group->bytes};
+        (struct touched){.number = slot->number, .time_us = time_us, .before = top->before.size};
     *mark = (uint32_t)top->touched_count;
+    *first = true;
+    return WEIR_OK;
+}
+
+/* The group as it is before it changes. */
+static int note(struct weir_top *top, const struct weir_slot *slot, const struct group *group,
+                struct weir_error *err) {
+    bool first;
+    int rc = weir_top_note(top, slot, 0, &first, err);
+    if (rc != WEIR_OK || !first) {
+        return rc;
+    }
+    top->touched[top->touched_count - 1].before_bytes = group->bytes;
     return weir_buffer_append(&top->before, group->rows, group->bytes) == WEIR_OK
                ? WEIR_OK
                : weir_top_no_memory(top, err);
 }
 
 /* The row's place: a column after the other, null last. */
-static int append_order(struct weir_top *top, const struct weir_batch *batch, int32_t row) {
+int weir_top_append_order(struct weir_top *top, const struct weir_batch *batch, int32_t row,
+                          int32_t from, int32_t to) {
     enum { PRESENT = 1, ABSENT = 2 };
     int rc = WEIR_OK;
-    for (int32_t i = 0; i < top->config.by_count && rc == WEIR_OK; i++) {
+    for (int32_t i = from; i < to && rc == WEIR_OK; i++) {
         const struct weir_column *column = &batch->columns[top->by[i].column];
         uint8_t mark = weir_column_is_null(column, row) ? ABSENT : PRESENT;
         rc = weir_buffer_append(&top->orders, &mark, 1);
@@ -294,7 +384,7 @@ static int make_order(struct weir_top *top, const struct weir_batch *batch, int3
                       int64_t time, uint64_t arrival, struct weir_error *err) {
     bool last = top->config.ties == WEIR_TOP_LAST;
     weir_buffer_clear(&top->orders);
-    int rc = append_order(top, batch, row);
+    int rc = weir_top_append_order(top, batch, row, 0, top->config.by_count);
     if (rc == WEIR_OK) {
         rc = weir_order_int64(time, last, &top->orders);
     }
@@ -314,7 +404,7 @@ static int feed_row(struct weir_top *top, const struct weir_batch *batch, int32_
         !weir_top_is_kept(top, &group, top->orders.data, (uint32_t)top->orders.size)) {
         return rc;
     }
-    rc = top->windowed ? WEIR_OK : note(top, slot, &group, err);
+    rc = top->changes ? note(top, slot, &group, err) : WEIR_OK;
     if (rc == WEIR_OK &&
         weir_key_encode(top->row_key, batch, &top->rows[i], 1, 0, &top->row_keys) != WEIR_OK) {
         rc = weir_top_no_memory(top, err);
@@ -327,31 +417,40 @@ static int feed_row(struct weir_top *top, const struct weir_batch *batch, int32_
     return rc;
 }
 
-int weir_top_feed(struct weir_top *top, const struct weir_batch *batch, const int32_t *sel,
-                  int32_t count, const int64_t *times_us, const int64_t *watermark_before_us,
-                  int32_t *late_sel, int32_t *late_count, struct weir_error *err) {
-    int32_t taken = 0;
-    int32_t late = 0;
+/* What was told is forgotten; what waits to be goes on. */
+static void forget_told(struct weir_top *top) {
+    if (top->left < top->touched_count) {
+        return;
+    }
     for (size_t i = 0; i < top->touched_count; i++) {
         *(uint32_t *)weir_side_at(&top->marks, top->touched[i].number) = 0;
     }
     top->touched_count = top->left = 0;
     weir_buffer_clear(&top->before);
-    int rc = reserve_scratch(top, count, err);
-    for (int32_t i = 0; i < count && rc == WEIR_OK; i++) {
-        int32_t row = sel != NULL ? sel[i] : i;
-        if (!find_window(top, batch, row, taken, times_us, watermark_before_us)) {
-            late_sel[late++] = row;
-            continue;
-        }
-        top->rows[taken++] = row;
-    }
-    *late_count = late;
-    if (rc == WEIR_OK && taken > 0) {
-        rc = find_groups(top, batch, taken, err);
+}
+
+static int feed_taken(struct weir_top *top, const struct weir_top_rows *rows, int32_t taken,
+                      struct weir_error *err) {
+    int rc = find_groups(top, rows->batch, taken, err);
+    if (rc == WEIR_OK && top->ranks != NULL) {
+        return weir_ranks_feed(top, rows, taken, err);
     }
     for (int32_t i = 0; i < taken && rc == WEIR_OK; i++) {
-        rc = feed_row(top, batch, i, times_us != NULL ? times_us[top->rows[i]] : 0, err);
+        rc = feed_row(top, rows->batch, i,
+                      rows->times_us != NULL ? rows->times_us[top->rows[i]] : 0, err);
+    }
+    return rc;
+}
+
+int weir_top_feed(struct weir_top *top, const struct weir_top_rows *rows, int32_t *late_sel,
+                  int32_t *late_count, struct weir_error *err) {
+    int64_t entries = (int64_t)rows->count * windows_of_a_row(top);
+    *late_count = 0;
+    forget_told(top);
+    int rc = reserve_scratch(top, entries < ENTRIES ? (int32_t)entries : ENTRIES, err);
+    for (int32_t next = 0; next < rows->count && rc == WEIR_OK;) {
+        int32_t taken = find_windows(top, rows, &next, late_sel, late_count);
+        rc = taken > 0 ? feed_taken(top, rows, taken, err) : WEIR_OK;
     }
     return rc;
 }
@@ -359,18 +458,31 @@ int weir_top_feed(struct weir_top *top, const struct weir_batch *batch, const in
 /* --- state ------------------------------------------------------------------------------------ */
 
 size_t weir_top_bytes(const struct weir_top *top) {
-    return weir_table_bytes(top->table) + weir_windows_bytes(&top->windows);
+    return weir_table_bytes(top->table) + weir_windows_bytes(&top->windows) +
+           weir_ranks_bytes(top->ranks);
 }
 
 uint64_t weir_top_shape(const struct weir_top *top) {
     return top->shape;
 }
 
-struct weir_cell *weir_top_cell(struct weir_top *top) {
-    return weir_table_cell(top->table);
+int32_t weir_top_cells(struct weir_top *top, struct weir_cell **cells, int32_t capacity) {
+    int32_t count = 0;
+    if (count < capacity) {
+        cells[count++] = weir_table_cell(top->table);
+    }
+    if (top->ranks != NULL && count < capacity) {
+        cells[count++] = weir_ranks_cell(top->ranks);
+    }
+    return count;
 }
 
-int weir_top_restore(struct weir_top *top, struct weir_error *err) {
+int32_t weir_top_shows(struct weir_top *top, struct weir_show *shows, int32_t capacity) {
+    return top->ranks != NULL ? weir_ranks_shows(top, shows, capacity)
+                              : weir_top_group_shows(top, shows, capacity);
+}
+
+static int restore_windows(struct weir_top *top, struct weir_error *err) {
     weir_windows_clear(&top->windows);
     if (!top->windowed) {
         return WEIR_OK;
@@ -394,4 +506,9 @@ int weir_top_restore(struct weir_top *top, struct weir_error *err) {
     }
     free(order);
     return rc;
+}
+
+int weir_top_restore(struct weir_top *top, struct weir_error *err) {
+    int rc = restore_windows(top, err);
+    return rc == WEIR_OK && top->ranks != NULL ? weir_ranks_restore(top, err) : rc;
 }

@@ -1,5 +1,4 @@
 /* The rows kept of one group: in order in one piece of memory, each its order and its columns. */
-#include "operator/show.h"
 #include "operator/top_private.h"
 
 enum { ALL_FACTOR = 4 };
@@ -207,26 +206,35 @@ static int show_rows(const struct weir_top *top, const uint8_t *rows, size_t byt
     return rc == WEIR_OK ? weir_buffer_append_text(list, "]") : rc;
 }
 
+int weir_top_show_key(const struct weir_top *top, const uint8_t *key, size_t bytes,
+                      struct weir_shown *out, struct weir_error *err) {
+    size_t prefix = top->windowed ? BOUNDS_BYTES : 0;
+    if (bytes < prefix) {
+        return weir_error_set(err, WEIR_E_CORRUPT, "a group does not parse");
+    }
+    int rc =
+        weir_key_schema(top->group_key)->count == 0 && prefix > 0
+            ? WEIR_OK
+            : weir_shown_key(out, top->group_key, key + prefix, bytes - prefix, &out->key, err);
+    int64_t bounds[2]; /* end, start */
+    if (rc == WEIR_OK && prefix > 0) {
+        memcpy(bounds, key, sizeof bounds);
+        rc = weir_shown_time(&out->key, "window_start", bounds[1]);
+        rc = rc == WEIR_OK ? weir_shown_time(&out->key, "window_end", bounds[0]) : rc;
+    }
+    return rc;
+}
+
 static int show_group(void *owner, const struct weir_show_entry *entry, struct weir_shown *out,
                       struct weir_error *err) {
     struct weir_top *top = owner;
     struct group group = {0};
-    size_t prefix = top->windowed ? BOUNDS_BYTES : 0;
     size_t head = sizeof group.arrivals;
-    if (entry->key_bytes < prefix || entry->value_bytes < head ||
+    if (entry->value_bytes < head ||
         !parse(&group, entry->value + head, entry->value_bytes - head)) {
         return weir_error_set(err, WEIR_E_CORRUPT, "a group does not parse");
     }
-    int rc = weir_key_schema(top->group_key)->count == 0 && prefix > 0
-                 ? WEIR_OK
-                 : weir_shown_key(out, top->group_key, entry->key + prefix,
-                                  entry->key_bytes - prefix, &out->key, err);
-    int64_t bounds[2]; /* end, start */
-    if (rc == WEIR_OK && prefix > 0) {
-        memcpy(bounds, entry->key, sizeof bounds);
-        rc = weir_shown_time(&out->key, "window_start", bounds[1]);
-        rc = rc == WEIR_OK ? weir_shown_time(&out->key, "window_end", bounds[0]) : rc;
-    }
+    int rc = weir_top_show_key(top, entry->key, entry->key_bytes, out, err);
     struct weir_buffer list;
     weir_buffer_init(&list, GROUP_BYTES_MAX);
     rc = rc == WEIR_OK
@@ -237,7 +245,11 @@ static int show_group(void *owner, const struct weir_show_entry *entry, struct w
     return rc;
 }
 
-void weir_top_show(struct weir_top *top, struct weir_show *show) {
-    *show =
-        (struct weir_show){weir_top_cell(top), "the first rows of groups", top, show_group, false};
+int32_t weir_top_group_shows(struct weir_top *top, struct weir_show *shows, int32_t capacity) {
+    if (capacity < 1) {
+        return 0;
+    }
+    shows[0] = (struct weir_show){weir_table_cell(top->table), "the first rows of groups", top,
+                                  show_group, false};
+    return 1;
 }

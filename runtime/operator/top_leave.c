@@ -1,7 +1,10 @@
 /* What leaves of a top: changes of the groups a batch touched, the rows of windows that are over.
  */
 #include "batch/change.h"
+#include "operator/ranks.h"
 #include "operator/top_private.h"
+
+enum { FIRE_WORK = 2048 /* groups, and rows forgotten, a call */ };
 
 static int64_t time_of(const struct weir_top *top, const uint8_t *rows, uint32_t at) {
     struct entry entry = entry_at(rows, at);
@@ -11,21 +14,10 @@ static int64_t time_of(const struct weir_top *top, const uint8_t *rows, uint32_t
     return (int64_t)(__builtin_bswap64(word) ^ (UINT64_C(1) << 63));
 }
 
-struct leaving {
-    const uint8_t *rows;
-    uint32_t at;
-    int64_t rank;          /* from 0 */
-    const int64_t *bounds; /* end, start; NULL: no columns of them */
-    int change;
-};
-
-static int append(struct weir_top *top, const struct leaving *row, struct weir_batch_builder *out,
-                  int64_t *times_us, struct weir_error *err) {
-    struct entry entry = entry_at(row->rows, row->at);
-    uint32_t head = (uint32_t)sizeof entry + entry.order;
+int weir_top_append(struct weir_top *top, const struct leaving *row, struct weir_batch_builder *out,
+                    int64_t *times_us, struct weir_error *err) {
     struct weir_column_builder *column = out->columns + top->config.column_count;
-    int rc =
-        weir_key_decode(top->row_key, row->rows + row->at + head, entry.bytes - head, out->columns);
+    int rc = weir_key_decode(top->row_key, row->columns, row->bytes, out->columns);
     if (rc == WEIR_OK && top->bounded) {
         rc = weir_builder_int(column++, row->bounds[1]);
         if (rc == WEIR_OK) {
@@ -35,7 +27,7 @@ static int append(struct weir_top *top, const struct leaving *row, struct weir_b
     if (rc == WEIR_OK && top->config.rank != NULL) {
         rc = weir_builder_int(column++, row->rank + 1);
     }
-    if (rc == WEIR_OK && !top->windowed) {
+    if (rc == WEIR_OK && top->changes) {
         rc = weir_builder_int(column, row->change);
     }
     if (rc != WEIR_OK) {
@@ -43,7 +35,7 @@ static int append(struct weir_top *top, const struct leaving *row, struct weir_b
         return weir_error_set(err, rc, "%s: no room for one row of output", top->declaration);
     }
     if (times_us != NULL) {
-        times_us[out->rows] = time_of(top, row->rows, row->at);
+        times_us[out->rows] = row->time_us;
     }
     weir_batch_builder_finish_row(out);
     return WEIR_OK;
@@ -55,8 +47,17 @@ static bool is_over(const struct place *place) {
 
 static int leave(struct weir_top *top, const struct place *place, int change,
                  struct weir_batch_builder *out, int64_t *times_us, struct weir_error *err) {
-    struct leaving row = {place->rows, place->at, place->rank, NULL, change};
-    return append(top, &row, out, times_us, err);
+    struct entry entry = entry_at(place->rows, place->at);
+    uint32_t head = (uint32_t)sizeof entry + entry.order;
+    struct leaving row = {
+        .columns = place->rows + place->at + head,
+        .bytes = entry.bytes - head,
+        .rank = place->rank,
+        .bounds = place->bounds,
+        .change = change,
+        .time_us = times_us != NULL ? time_of(top, place->rows, place->at) : 0,
+    };
+    return weir_top_append(top, &row, out, times_us, err);
 }
 
 /* By rank: what stands at each place now and what stood there. */
@@ -129,10 +130,25 @@ int weir_top_changes(struct weir_top *top, struct weir_batch_builder *out, int32
     *done = false;
     while (top->left < top->touched_count) {
         const struct touched *touched = &top->touched[top->left];
-        struct group group = group_of(top, weir_table_slot(top->table, touched->number));
+        struct weir_slot *slot = weir_table_slot(top->table, touched->number);
+        if (top->ranks != NULL) {
+            bool full;
+            int rc = weir_ranks_leave(top, touched, slot, out, max_rows, times_us, &full, err);
+            if (rc != WEIR_OK || full) {
+                return rc;
+            }
+            top->left++;
+            continue;
+        }
+        struct group group = group_of(top, slot);
+        int64_t bounds[2] = {0, 0};
+        if (top->windowed) {
+            memcpy(bounds, weir_slot_key(top->table, slot), sizeof bounds);
+        }
         struct place was = {.rows = top->before.data + touched->before,
-                            .bytes = touched->before_bytes};
-        struct place is = {.rows = group.rows, .bytes = group.bytes};
+                            .bytes = touched->before_bytes,
+                            .bounds = bounds};
+        struct place is = {.rows = group.rows, .bytes = group.bytes, .bounds = bounds};
         /* All of a group's changes or none: an update is not cut in two. */
         int32_t most =
             2 * (int32_t)group.count + (int32_t)(touched->before_bytes / sizeof(struct entry));
@@ -162,11 +178,10 @@ static int fire_group(struct weir_top *top, struct weir_slot *slot, struct weir_
     struct group group = group_of(top, slot);
     int64_t bounds[2];
     memcpy(bounds, weir_slot_key(top->table, slot), sizeof bounds);
-    struct place place = {.rows = group.rows, .bytes = group.bytes};
-    int rc = WEIR_OK;
-    for (; rc == WEIR_OK && !is_over(&place); weir_top_move_on(top, &place)) {
-        struct leaving row = {place.rows, place.at, place.rank, bounds, 0};
-        rc = append(top, &row, out, NULL, err);
+    struct place place = {.rows = group.rows, .bytes = group.bytes, .bounds = bounds};
+    int rc = WEIR_OK; /* what changes has left already */
+    for (; rc == WEIR_OK && !top->changes && !is_over(&place); weir_top_move_on(top, &place)) {
+        rc = leave(top, &place, WEIR_CHANGE_INSERT, out, NULL, err);
     }
     if (rc == WEIR_OK && weir_table_delete(top->table, slot, false) != WEIR_OK) {
         rc = weir_top_no_memory(top, err);
@@ -176,15 +191,26 @@ static int fire_group(struct weir_top *top, struct weir_slot *slot, struct weir_
 
 int weir_top_fire(struct weir_top *top, int64_t watermark_us, struct weir_batch_builder *out,
                   int32_t rows, struct weir_error *err) {
+    int32_t work = FIRE_WORK;
     while (weir_top_ready(top, watermark_us)) {
         struct weir_window *window = weir_windows_first(&top->windows);
         struct weir_slot *slot = weir_table_slot(top->table, window->head);
-        struct group group = group_of(top, slot);
-        if (out->rows > 0 && out->rows + (int32_t)group.count > rows) {
-            return WEIR_OK;
-        }
         uint32_t next = slot->link;
-        int rc = fire_group(top, slot, out, err);
+        int rc;
+        if (top->ranks != NULL) {
+            bool gone;
+            rc = weir_ranks_fire(top, slot, out, rows, &work, &gone, err);
+            if (rc == WEIR_OK && !gone) {
+                return rc;
+            }
+        } else {
+            struct group group = group_of(top, slot);
+            bool waits = out->rows > 0 && out->rows + (int32_t)group.count > rows;
+            if (waits || work-- <= 0) {
+                return WEIR_OK;
+            }
+            rc = fire_group(top, slot, out, err);
+        }
         if (rc != WEIR_OK) {
             return rc;
         }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "operator/key.h"
+#include "operator/show.h"
 #include "operator/top.h"
 #include "operator/window.h"
 #include "state/side.h"
@@ -32,7 +33,8 @@ struct entry {      /* then its order, then its columns */
 
 struct touched {
     uint32_t number;
-    size_t before; /* in top->before; as many bytes as the group had */
+    int64_t time_us; /* retracts: of the row that changed it last */
+    size_t before;   /* in top->before; as many bytes as the group had */
     uint32_t before_bytes;
 };
 
@@ -45,11 +47,13 @@ struct weir_top {
     struct weir_calendar calendar;
     bool windowed; /* of any kind */
     bool bounded;  /* window bounds are columns of ours */
+    bool changes;  /* rows leave as changes */
     struct weir_key *row_key;
     struct weir_key *group_key;
     struct weir_schema *output;
     struct weir_table *table;
     struct weir_windows windows; /* by end */
+    struct weir_ranks *ranks;    /* retracts: all rows; else NULL */
     uint64_t shape;
     struct weir_keys row_keys;
     struct weir_keys group_keys;
@@ -59,7 +63,7 @@ struct weir_top {
     int32_t *rows;
     int64_t (*bounds)[2]; /* end, start */
     struct weir_slot **slots;
-    /* Changes of the batch. */
+    /* Changes since the last were told. */
     struct touched *touched;
     size_t touched_count;
     size_t touched_capacity;
@@ -69,6 +73,13 @@ struct weir_top {
 };
 
 int weir_top_no_memory(const struct weir_top *top, struct weir_error *err);
+/* The group is as it was told last until now. *first: not noted yet, and what it was is to be
+ * appended to top->before. */
+int weir_top_note(struct weir_top *top, const struct weir_slot *slot, int64_t time_us, bool *first,
+                  struct weir_error *err) WEIR_MUST_CHECK;
+/* The order of a row into top->orders: of `by`, the first of them alone, or all. */
+int weir_top_append_order(struct weir_top *top, const struct weir_batch *batch, int32_t row,
+                          int32_t from, int32_t to) WEIR_MUST_CHECK;
 
 static inline struct group group_of(const struct weir_top *top, struct weir_slot *slot) {
     struct group group;
@@ -81,6 +92,20 @@ static inline struct entry entry_at(const uint8_t *rows, uint32_t at) {
     memcpy(&entry, rows + at, sizeof entry);
     return entry;
 }
+
+/* --- top_leave.c ------------------------------------------------------------------------------ */
+
+struct leaving {
+    const uint8_t *columns; /* of top->row_key */
+    size_t bytes;
+    int64_t rank;          /* from 0 */
+    const int64_t *bounds; /* end, start; of bounded */
+    int change;
+    int64_t time_us;
+};
+
+int weir_top_append(struct weir_top *top, const struct leaving *row, struct weir_batch_builder *out,
+                    int64_t *times_us, struct weir_error *err) WEIR_MUST_CHECK;
 
 /* --- top_group.c ------------------------------------------------------------------------------ */
 
@@ -101,6 +126,11 @@ struct place {
     uint32_t before; /* the row in front of it */
     int64_t index;
     int64_t rank;
+    const int64_t *bounds; /* of the group's window: end, start */
 };
 
 void weir_top_move_on(const struct weir_top *top, struct place *place);
+/* Adds the group's key and the bounds of its window to what is shown. */
+int weir_top_show_key(const struct weir_top *top, const uint8_t *key, size_t bytes,
+                      struct weir_shown *out, struct weir_error *err) WEIR_MUST_CHECK;
+int32_t weir_top_group_shows(struct weir_top *top, struct weir_show *shows, int32_t capacity);

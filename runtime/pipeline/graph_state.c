@@ -34,8 +34,8 @@ int32_t weir_graph_cells(struct weir_graph *graph, struct weir_cell **cells, int
         if (node->rule != NULL) {
             count += weir_rule_state_cells(rule_state(node), cells + count, capacity - count);
         }
-        if (node->top != NULL && count < capacity) {
-            cells[count++] = weir_top_cell(node->top);
+        if (node->top != NULL) {
+            count += weir_top_cells(node->top, cells + count, capacity - count);
         }
     }
     return count;

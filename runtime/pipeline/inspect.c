@@ -50,8 +50,8 @@ static int32_t node_shows(struct weir_node *node, struct weir_show *shows, int32
     if (node->rule != NULL) {
         count += rule_shows(node, shows + count, capacity - count);
     }
-    if (node->top != NULL && count < capacity) {
-        weir_top_show(node->top, &shows[count++]);
+    if (node->top != NULL) {
+        count += weir_top_shows(node->top, shows + count, capacity - count);
     }
     return count;
 }

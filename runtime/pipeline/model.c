@@ -95,14 +95,24 @@ int model_calendar(const struct weir_plan_model *model, struct weir_calendar *ro
                : weir_error_set(err, WEIR_E_BUG, "no calendar unit '%s'", model->calendar_unit);
 }
 
-/* The columns of what comes before `top`: all but its rank. */
+/* The columns of what comes before `top`: all but its rank, behind which of a top of measures that
+ * change `_change` stands; before it stands behind them, where derives see it. */
 static int make_fired_schema(struct weir_node *node, struct weir_error *err) {
-    const struct weir_schema *output = node->model->output;
-    int32_t count = output->count - (node->model->top.rank != NULL);
+    const struct weir_plan_model *model = node->model;
+    const struct weir_schema *output = model->output;
+    bool moved = model->measure_count > 0 && model->top.present &&
+                 (model->unwindowed || (model->updates && !model->refires));
+    int32_t count = output->count - (model->top.rank != NULL) - moved;
+    int32_t change_at = moved ? count - model->derive_count : -1;
     node->fired_schema = weir_schema_create();
     int rc = node->fired_schema != NULL ? WEIR_OK : WEIR_E_NOMEM;
-    for (int32_t i = 0; i < count && rc == WEIR_OK; i++) {
-        rc = weir_schema_add(node->fired_schema, &output->fields[i]);
+    for (int32_t i = 0; i <= count && rc == WEIR_OK; i++) {
+        if (i == change_at) {
+            rc = weir_schema_add(node->fired_schema, &output->fields[output->count - 1]);
+        }
+        if (rc == WEIR_OK && i < count) {
+            rc = weir_schema_add(node->fired_schema, &output->fields[i]);
+        }
     }
     return rc == WEIR_OK ? rc : weir_error_set(err, rc, "out of memory");
 }
@@ -216,7 +226,7 @@ int model_init(struct weir_node *node, struct weir_error *err) {
     }
     int32_t first = rc == WEIR_OK ? node->fired_schema->count - model->derive_count : 0;
     for (int32_t d = 0; rc == WEIR_OK && d < model->derive_count; d++) {
-        const struct weir_field *field = &model->output->fields[first + d];
+        const struct weir_field *field = &node->fired_schema->fields[first + d];
         rc = one_column(field->name, field, &node->derive_schemas[d]);
         rc = rc == WEIR_OK ? outs_create(node->derive_schemas[d], &node->derive_outs[d], err)
                            : weir_error_set(err, rc, "out of memory");
@@ -458,13 +468,18 @@ static int feed(struct weir_node *node, const struct weir_flow *flow, struct wei
     int32_t late = 0;
     int rc =
         node->aggregate != NULL ? measure_inputs(node, flow, owner, sel, &count, err) : WEIR_OK;
+    if (rc == WEIR_OK && model->retracts) {
+        change_signs(node, flow);
+    }
     if (rc == WEIR_OK && node->aggregate == NULL) {
-        rc = weir_top_feed(node->top, flow->batch, sel, count, times, wm_before, node->late_sel,
-                           &late, err);
+        struct weir_top_rows rows = {.batch = flow->batch,
+                                     .sel = sel,
+                                     .count = count,
+                                     .times_us = times,
+                                     .watermark_before_us = wm_before,
+                                     .signs = model->retracts ? node->signs : NULL};
+        rc = weir_top_feed(node->top, &rows, node->late_sel, &late, err);
     } else if (rc == WEIR_OK) {
-        if (model->retracts) {
-            change_signs(node, flow);
-        }
         weir_aggregate_set_clock(node->aggregate, node->graph->clock_us);
         int32_t none; /* without a window only over_take knows late rows */
         if (node->over != NULL) {

@@ -3,6 +3,7 @@
  * rows, but for the last, so what leaves does not tell how long a slice was. */
 #include <string.h>
 
+#include "batch/change.h"
 #include "lake/delta/table.h"
 #include "pipeline/node.h"
 #include "pipeline/over.h"
@@ -83,6 +84,25 @@ int model_leave(struct weir_node *node, struct weir_batch *out, int32_t count,
     return rc == WEIR_OK ? graph_emit(node->graph, node->dataset, &flow, err) : rc;
 }
 
+/* What the windows made, or what became of groups, is to be ranked. */
+static int feed_top(struct weir_node *node, const struct weir_batch *out, int32_t count,
+                    const int64_t *row_times, struct weir_error *err) {
+    int8_t signs[ROWS_MAX];
+    int32_t late; /* none: the windows are over, or open */
+    struct weir_top_rows rows = {
+        .batch = out, .sel = node->sel2, .count = count, .times_us = row_times};
+    if (model_top_retracts(node)) {
+        const struct weir_column *changes =
+            &out->columns[weir_schema_find(out->schema, WEIR_CHANGE_COLUMN)];
+        for (int32_t i = 0; i < count; i++) {
+            int32_t row = node->sel2[i];
+            signs[row] = weir_change_takes_back(weir_change_read(changes, row)) ? -1 : 1;
+        }
+        rows.signs = signs;
+    }
+    return weir_top_feed(node->top, &rows, node->late_sel, &late, err);
+}
+
 /* Rows of the aggregate: derives, having; then they leave, or wait for the rest of their window to
  * be ranked. row_times: of rows without a window; NULL where no event time is known. */
 static int finish_fired(struct weir_node *node, struct weir_batch *fired, const int64_t *row_times,
@@ -117,9 +137,7 @@ static int finish_fired(struct weir_node *node, struct weir_batch *fired, const 
         rc = apply_having(node, out, &count, err);
     }
     if (rc == WEIR_OK && node->top != NULL) {
-        int32_t late; /* none: the windows are over */
-        rc = weir_top_feed(node->top, out, node->sel2, count, NULL, NULL, node->late_sel, &late,
-                           err);
+        rc = feed_top(node, out, count, row_times, err);
     } else if (rc == WEIR_OK) {
         rc = model_leave(node, out, count, row_times, watermark_us, err);
     }
@@ -132,8 +150,10 @@ static int finish_fired(struct weir_node *node, struct weir_batch *fired, const 
 static int leave_some(struct weir_node *node, bool timed, int64_t watermark_us, bool *done,
                       struct weir_error *err) {
     int64_t times[ROWS_MAX];
-    if (node->aggregate == NULL) {
-        return model_top_changes(node, timed, watermark_us, done, err);
+    if (node->aggregate == NULL || node->ranking) {
+        int rc = model_top_changes(node, timed, watermark_us, done, err);
+        node->ranking = node->ranking && (rc != WEIR_OK || !*done);
+        return rc;
     }
     int rc = weir_batch_builder_begin(&node->fired);
     if (rc != WEIR_OK) {
@@ -149,6 +169,10 @@ static int leave_some(struct weir_node *node, bool timed, int64_t watermark_us, 
                           err);
     }
     weir_batch_unref(fired);
+    if (rc == WEIR_OK && *done && node->top != NULL) { /* all is fed: what became of the ranks */
+        node->ranking = true;
+        *done = false;
+    }
     return rc;
 }
 

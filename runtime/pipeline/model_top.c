@@ -42,19 +42,27 @@ static int create(struct weir_node *node, const struct weir_schema *input, int32
         .per_count = plan->per_count,
         .by = by,
         .by_count = plan->by_count,
+        .tied_count = plan->tied_count,
         .n = plan->n,
         .ties = strcmp(plan->ties, "all") == 0    ? WEIR_TOP_ALL
                 : strcmp(plan->ties, "last") == 0 ? WEIR_TOP_LAST
                                                   : WEIR_TOP_FIRST,
         .rank = plan->rank,
+        .updates = model->updates && !model->refires && !model->unwindowed,
+        .retracts = model_top_retracts(node),
         .max_bytes = (size_t)node->graph->plan->state_bytes,
         .option = "memory.state",
     };
     if (rc == WEIR_OK && node->aggregate == NULL) {
         config.size_us = model->window_size_us;
+        config.every_us = model->window_every_us;
+        config.cumulate = model->window_cumulates;
         config.lateness_us = model->allowed_lateness_us;
         rc = model_calendar(model, &room, &config.calendar, err);
-    } else if (rc == WEIR_OK) {
+    } else if (rc == WEIR_OK && !model->unwindowed) {
+        /* Windows of an aggregate are over when they leave it, those that change when they can no
+         * more. */
+        config.lateness_us = config.updates ? model->allowed_lateness_us : 0;
         config.windowed = true;
         config.window_start = weir_schema_find(input, "window_start");
         config.window_end = weir_schema_find(input, "window_end");
@@ -64,6 +72,12 @@ static int create(struct weir_node *node, const struct weir_schema *input, int32
         rc = node->top != NULL ? WEIR_OK : err != NULL ? err->code : WEIR_E_NOMEM;
     }
     return rc;
+}
+
+bool model_top_retracts(const struct weir_node *node) {
+    const struct weir_plan_model *model = node->model;
+    bool changing = model->unwindowed || model->updates;
+    return node->aggregate != NULL ? changing && !model->refires : model->retracts;
 }
 
 int model_top_init(struct weir_node *node, struct weir_error *err) {
@@ -147,5 +161,6 @@ int model_top_changes(struct weir_node *node, bool timed, int64_t watermark_us, 
     if (rc == WEIR_OK) {
         rc = weir_top_changes(node->top, &node->ranked, CHANGED_ROWS, times, done, err);
     }
+    timed = timed && node->ranked.rows > 0 && times[0] != INT64_MIN;
     return rc == WEIR_OK ? leave(node, timed ? times : NULL, watermark_us, err) : rc;
 }

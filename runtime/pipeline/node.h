@@ -103,6 +103,7 @@ struct weir_node {
     bool firing;       /* windows the watermark has closed are still to be emitted */
     bool unsaid;       /* what the rows fed last changed leaves, slice by slice */
     bool unsaid_timed;
+    bool ranking;     /* measures that changed were ranked: what became of the ranks leaves */
     bool telling;     /* changes that waited for their interval leave */
     bool input_over;  /* nothing waits for an interval any more */
     bool fired_begun; /* the builder holds, or may take, rows of them */
@@ -571,6 +572,8 @@ int model_finish_states(struct weir_node *node, struct weir_batch *out, int32_t 
                         struct weir_error *err) WEIR_MUST_CHECK;
 
 /* model_top.c: the first n rows of a model, and how they leave */
+/* Rows its top is given may be taken back. */
+bool model_top_retracts(const struct weir_node *node);
 int model_top_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 void model_top_fini(struct weir_node *node);
 /* Windows are over, and none of their rows are to come. */

@@ -566,6 +566,7 @@ static void read_top(struct reader *r, const json_t *value, struct weir_plan_top
     }
     top->present = true;
     top->n = (int32_t)integer(r, value, "n", 1);
+    top->tied_count = (int32_t)integer(r, value, "tied", 0);
     top->ties = text(r, value, "ties", true);
     top->rank = text(r, value, "rank", false);
     top->columns = text_list(r, value, "columns", &top->column_count);

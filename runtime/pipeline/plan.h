@@ -271,6 +271,7 @@ struct weir_plan_top {
         bool descending;
     } * by;
     int32_t by_count;
+    int32_t tied_count; /* rows equal in so many of them are equal; 0: in all */
 };
 
 struct weir_plan_model {

@@ -179,7 +179,6 @@ def test_ties_last_keeps_the_last_to_come(project):
     ('by = "price"', "", "how many rows"), ("n = 1", "", "ordered"), ('n = 1, by = "-nope"', "", "nope"), ('n = 2000, by = "price"', "", "1 to 1000"),
     ('n = 1, by = "price", ties = "some"', "", "no ties"), ('n = 1, by = "price", rank = "name"', "", "already"),
     ('n = 2, by = "price"', "", "which are the same"), ('n = 1, by = "price"', 'by = { "auction" }', "top = { per"),
-    ('n = 1, by = "n"', 'by = { "auction" }, measures = { n = count() }', "without a window"),
 ])
 def test_a_top_that_cannot_be_is_refused(project, fields, more, text):
     outcome = World(project, COLUMNS, top(more, fields=fields)).check()

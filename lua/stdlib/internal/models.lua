@@ -170,8 +170,6 @@ local function check_updates(reader, plan, named)
             'use emit = "on_close"')
     elseif kind ~= "session" and not check_overlap(reader, plan.window, named.window.at) then
         return
-    elseif named.top then
-        reader:error("not-built", named.emit.at, 'emit = "on_update" of a top is not built yet', 'use emit = "on_close"')
     end
 end
 
@@ -182,8 +180,8 @@ local function check_every(reader, plan, named)
     local function refuse(what)
         reader:error("not-built", named.emit.at, ("emit = every of %s is not built yet"):format(what), 'use emit = "on_update"')
     end
-    if named.top then
-        refuse "a top"
+    if named.top and not named.measures then
+        refuse "a top of whole rows"
     elseif plan.window ~= json.null and plan.window.kind == "session" then
         refuse "session windows"
     end
@@ -202,11 +200,28 @@ local function wide(measure)
     return digits and tonumber(digits) > 18
 end
 
--- A model over rows that change takes old ones back: whether it can.
+-- Rows that change come with what they take back: a model's do, and a keyed stream remembers them. Whether they do.
+local function ask_old_rows(reader, of, from, at)
+    if from.changelog ~= "whole" and from.remember then
+        from.remember() -- it has a key: it can keep what its rows were
+    elseif from.changelog ~= "whole" then
+        local why = "model %q measures %s, whose changes do not carry the old rows whole; taking them back is not built yet"
+        reader:error("not-built", at, why:format(of, from.name), "give that stream a key, or measure the events the changes come from")
+        return false
+    end
+    return true
+end
+
+local function check_no_dedup(reader, named, from)
+    if named.dedup then
+        reader:error("type", named.dedup.at, ("the rows of %s change; a dedup would keep what is taken back"):format(from.name))
+    end
+end
+
 -- What `top` of whole rows does without.
-local function check_whole_rows(reader, plan, named, from, at)
-    if plan.retracts then
-        reader:error("not-built", at, ("a top of %s, whose rows change, is not built yet"):format(from.name), "take the top of the stream of events")
+local function check_whole_rows(reader, plan, named, from, at, sliding)
+    if plan.retracts and ask_old_rows(reader, plan.name, from, at) then
+        check_no_dedup(reader, named, from)
     end
     for _, option in ipairs { "by", "derive", "having" } do
         if named[option] then
@@ -214,30 +229,34 @@ local function check_whole_rows(reader, plan, named, from, at)
                 option == "by" and 'say top = { per = … }' or "say it in a stream that reads the model")
         end
     end
-    if plan.window ~= json.null and plan.window.kind ~= "tumbling" and plan.window.kind ~= "calendar" then
-        reader:error("not-built", named.window.at, ("a top of whole rows in %s windows is not built yet"):format(plan.window.kind), "use `tumbling`")
+    local kind = sliding and "sliding" or plan.window ~= json.null and plan.window.kind
+    if kind == "session" or kind == "count" or kind == "sliding" then
+        reader:error("not-built", named.window.at, ("a top of whole rows in %s windows is not built yet"):format(kind), "use `tumbling`")
+    elseif kind then
+        check_overlap(reader, plan.window, named.window.at)
     end
 end
 
 -- TOP over what the windows made; its rank is one more column.
-local function read_ranked(reader, plan, named, columns, of, at)
+local function read_ranked(reader, plan, named, columns, of, changing)
     if not named.top then
-        return
-    elseif plan.window == json.null then
-        reader:error("not-built", named.top.at, "a top over measures without a window is not built yet", 'add a window, or take the top of whole rows')
-        return
-    elseif plan.window.kind == "session" or plan.window.kind == "count" then
+        return columns
+    elseif plan.window ~= json.null and (plan.window.kind == "session" or plan.window.kind == "count") then
         reader:error("type", named.top.at, "each session or count of rows is a window of its own; there is nothing to rank in it")
     end
+    local kept = {} -- what became of a row stands behind its rank
     for _, column in ipairs(columns) do
-        if types.is_nested(column.type) then
-            reader:error("not-built", at, ("a top over a column of type %s is not built yet"):format(column.type.text))
-        end
+        kept[#kept + 1] = column.name ~= "_change" and column or nil
     end
-    plan.top = tops.read(reader, named.top, columns, columns, of)
+    plan.top = tops.read(reader, named.top, kept, kept, of)
+    if plan.top and changing then
+        tops.settle(plan.top, plan.by)
+    end
     if plan.top and plan.top.rank ~= json.null then
-        columns[#columns + 1] = { name = plan.top.rank, type = types.of "int64", nullable = false }
+        kept[#kept + 1] = { name = plan.top.rank, type = types.of "int64", nullable = false }
     end
+    kept[#kept + 1] = changing and naming.column(columns, "_change") or nil
+    return kept
 end
 
 -- A measure that cannot take back a row it was given.
@@ -263,16 +282,11 @@ local function check_taken_back(reader, measure, from, has_field)
 end
 
 local function check_retracts(reader, plan, named, from, at, has_field)
-    local of = plan.name
     if from.changelog ~= "whole" and from.remember and plan.window ~= json.null then
         reader:error("not-built", named.window.at, ("a window over the rows of %s, which change, is not built yet"):format(from.name),
             "leave the window out: the model then holds for the table as it is")
         return
-    elseif from.changelog ~= "whole" and from.remember then
-        from.remember() -- it has a key: it can keep what its rows were
-    elseif from.changelog ~= "whole" then
-        local why = "model %q measures %s, whose changes do not carry the old rows whole; taking them back is not built yet"
-        reader:error("not-built", at, why:format(of, from.name), "give that stream a key, or measure the events the changes come from")
+    elseif not ask_old_rows(reader, plan.name, from, at) then
         return
     end
     if plan.window ~= json.null and plan.window.kind == "count" then
@@ -283,9 +297,7 @@ local function check_retracts(reader, plan, named, from, at, has_field)
     elseif plan.window ~= json.null then
         check_overlap(reader, plan.window, named.window.at)
     end
-    if named.dedup then
-        reader:error("type", named.dedup.at, ("the rows of %s change; a dedup would keep what is taken back"):format(from.name))
-    end
+    check_no_dedup(reader, named, from)
     for _, measure in ipairs(plan.measures) do
         check_taken_back(reader, measure, from, has_field)
     end
@@ -363,8 +375,11 @@ function models.model(project, reader, node, at)
     local whole_rows = named.top ~= nil and not named.measures
     local columns = whole_rows and tops.kept(input) or {}
     if whole_rows then
-        check_whole_rows(reader, plan, named, from, at)
+        check_whole_rows(reader, plan, named, from, at, sliding)
         plan.top = tops.read(reader, named.top, input, columns, from.name)
+        if plan.top and plan.retracts then
+            tops.settle(plan.top, from.key)
+        end
     end
     local by = json.array {}
     for _, item in ipairs(not whole_rows and reader:names(named.by, "by") or {}) do
@@ -438,7 +453,7 @@ function models.model(project, reader, node, at)
     end
     plan.having = having and functions("predicate", having, "having", fired, nil, true) or json.null
     if not whole_rows then
-        read_ranked(reader, plan, named, columns, of, at)
+        columns = read_ranked(reader, plan, named, columns, of, changing)
     end
     plan.top = plan.top or json.null
     plan.columns = datasets.fields_json(columns)
@@ -461,7 +476,8 @@ function models.model(project, reader, node, at)
         key, hint = nil, "windows of so many rows are told apart by no column; they append"
     end
     if plan.top ~= json.null then
-        key, hint = tops.key(plan.top, bound), 'add rank = "rank" to the top, and per'
+        local own = not whole_rows and by or plan.retracts and from.key or nil
+        key, hint = tops.key(plan.top, bound, own), 'add rank = "rank" to the top, and per'
     end
     plan.into = sinks.of(reader, named.into, columns, of, at, { key = key and #key > 0 and key or nil, hint = hint, merges = changing })
     plan.quarantine = sinks.quarantine(reader, named.quarantine)

@@ -10,6 +10,20 @@ local ROWS_MAX = 1000 -- WEIR_TOP_ROWS_MAX of operator/top.h
 local options = { n = true, by = true, per = true, ties = true, rank = true }
 local FORM = 'top = { n = 10, by = "-price", per = "auction" }'
 
+-- Where rows may be taken back, those equal in the order go by what tells them apart: columns behind those of `by`, in which none are equal.
+function tops.settle(top, key)
+    local named = {}
+    for _, item in ipairs(top.by) do
+        named[item.column] = true
+    end
+    top.tied = #top.by
+    for _, name in ipairs(key or {}) do
+        if not named[name] then
+            top.by[#top.by + 1] = { column = name, descending = top.ties == "last" }
+        end
+    end
+end
+
 -- The columns kept of whole rows: those that pass through.
 function tops.kept(input)
     local kept = {}
@@ -74,17 +88,35 @@ function tops.read(reader, field, columns, kept, of)
     }
 end
 
--- The columns by which its rows are one: nil where nothing tells them apart. `bound`: the column that tells windows apart, or nil.
-function tops.key(top, bound)
-    local key = json.array {}
-    for _, name in ipairs(top.per) do
-        key[#key + 1] = name ~= bound and name or nil
+-- The columns by which its rows are one: nil where nothing tells them apart. `bound`: the column that tells windows apart, or nil;
+-- `own`: columns that tell the rows apart it chooses from, or nil.
+function tops.key(top, bound, own)
+    local key, named = json.array {}, {}
+    local function add(name)
+        if name and not named[name] then
+            key[#key + 1], named[name] = name, true
+        end
     end
-    key[#key + 1] = bound
-    if top.ties == "all" or top.n > 1 and top.rank == json.null then
-        return nil
-    elseif top.rank ~= json.null then
-        key[#key + 1] = top.rank
+    for _, name in ipairs(top.per) do
+        add(name ~= bound and name or nil)
+    end
+    add(bound)
+    if top.ties ~= "all" and top.rank ~= json.null then
+        add(top.rank)
+    elseif top.ties == "all" or top.n > 1 then
+        local kept = {}
+        for _, name in ipairs(top.columns) do
+            kept[name] = true
+        end
+        for _, name in ipairs(own or {}) do
+            if not kept[name] then
+                return nil
+            end
+            add(name)
+        end
+        if not own or #own == 0 then
+            return nil
+        end
     end
     return #key > 0 and key or nil
 end
