@@ -58,6 +58,19 @@ void *weir_region_map_large(size_t size) {
     return map(size, MADV_HUGEPAGE);
 }
 
+void *weir_region_map_aligned(size_t size, size_t alignment) {
+    uint8_t *pages = map(size + alignment, MADV_NOHUGEPAGE);
+    if (pages == NULL) {
+        return NULL;
+    }
+    size_t before = (alignment - (uintptr_t)pages % alignment) % alignment;
+    if (before > 0) {
+        munmap(pages, before);
+    }
+    munmap(pages + before + size, alignment - before);
+    return pages + before;
+}
+
 void weir_region_unmap(void *pages, size_t size) {
     if (pages != NULL) {
         munmap(pages, size);

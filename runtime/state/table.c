@@ -10,6 +10,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "core/ahead.h"
 #include "core/region.h"
 #include "state/table_private.h"
 
@@ -19,7 +20,7 @@ enum {
     NEXT_FROM = 1 << 16, /* entries; smaller indexes are touched in no time */
     PAGE_ENTRIES = 512,
     TOUCH_EVERY = 32, /* inserts: a page; two thirds of those there are until it is needed */
-    DROP_ENTRIES = 64 * PAGE_ENTRIES,
+    DROP_ENTRIES = 512 * PAGE_ENTRIES, /* a huge page */
     VALUE_MAX_BYTES = 32 * 1024,
     DEFAULT_KEY_INLINE = 16
 };
@@ -33,9 +34,14 @@ static size_t chunk_bytes(const struct weir_table *table) {
     return (size_t)WEIR_TABLE_CHUNK_SLOTS * table->view.slot_bytes;
 }
 
-/* At a start nobody waits for a page to be zeroed, and there are many. */
+/* At a start nobody waits for a page to be zeroed, and there are many. Else huge pages are put
+ * where tables are large (make_slots_ahead, prepare_next). */
 static void *map(const struct weir_table *table, size_t size) {
-    return table->filling ? weir_region_map_large(size) : weir_region_map(size);
+    if (size < WEIR_AHEAD_PAGE_BYTES) {
+        return weir_region_map(size);
+    }
+    return table->filling ? weir_region_map_large(size)
+                          : weir_region_map_aligned(size, WEIR_AHEAD_PAGE_BYTES);
 }
 
 static uint64_t *index_create(const struct weir_table *table, uint64_t entries) {
@@ -76,6 +82,7 @@ struct weir_table *weir_table_create(const struct weir_table_config *config,
     table->codec = config->codec;
     table->codec_context = config->codec_context;
     table->next_sequence = 1;
+    table->ahead_from = WEIR_TABLE_CHUNK_SLOTS / 2;
     table->name = weir_cell_name(config->declaration, config->cell);
     table->declaration = strdup(config->declaration);
     table->option = strdup(config->option != NULL ? config->option : "its memory cap");
@@ -245,7 +252,13 @@ static void prepare_next(struct weir_table *table) {
     if (table->next_index == NULL) {
         table->next_index = index_create(table, entries * 2);
         table->next_touched = 0;
-    } else if (table->next_touched < entries * 2) {
+        return;
+    }
+    uint64_t huge = WEIR_AHEAD_PAGE_BYTES / sizeof(uint64_t);
+    if (table->next_touched < entries * 2) {
+        if (table->next_touched % huge == 0 && entries * 2 >= huge) {
+            (void)weir_ahead_put(table->next_index + table->next_touched);
+        }
         *(volatile uint64_t *)(table->next_index + table->next_touched) = 0;
         table->next_touched += PAGE_ENTRIES;
     }
@@ -412,8 +425,27 @@ static int add_chunk(struct weir_table *table) {
     if (chunk == NULL) {
         return WEIR_E_NOMEM;
     }
+    if (table->chunk_count > 0 && !table->filling) {
+        (void)weir_ahead_put(chunk);
+    }
     table->view.chunks[table->chunk_count++] = chunk;
     return WEIR_OK;
+}
+
+/* Slots have come to another two megabytes: those after them are made a huge page. The first chunk
+ * keeps small ones, because small tables are many. */
+static void make_slots_ahead(struct weir_table *table) {
+    size_t size = chunk_bytes(table);
+    uint32_t before = (table->chunk_count - 1) * WEIR_TABLE_CHUNK_SLOTS;
+    size_t used = (size_t)(table->slots - before) * table->view.slot_bytes;
+    size_t next = (used / WEIR_AHEAD_PAGE_BYTES + 1) * WEIR_AHEAD_PAGE_BYTES;
+    next = next < size ? next : size;
+    table->ahead_from = before + (uint32_t)(next / table->view.slot_bytes) + 1;
+    if (before == 0) {
+        weir_ahead_start();
+    } else if (next < size && !table->filling) {
+        (void)weir_ahead_put(table->view.chunks[table->chunk_count - 1] + next);
+    }
 }
 
 struct weir_slot *weir_table_create_slot(struct weir_table *table, uint64_t hash, const void *key,
@@ -441,6 +473,9 @@ struct weir_slot *weir_table_create_slot(struct weir_table *table, uint64_t hash
         }
         number = ++table->slots;
         slot = weir_table_slot(table, number);
+        if (number == table->ahead_from) {
+            make_slots_ahead(table);
+        }
     }
     slot->hash = hash;
     slot->number = number;

@@ -20,6 +20,7 @@ struct weir_table {
     uint32_t free_head;
     uint32_t chunk_count;
     uint32_t chunk_capacity;
+    uint32_t ahead_from; /* the slot with which the next huge page is put */
     uint64_t next_sequence;
     uint32_t value_bytes;
     size_t max_keys;
