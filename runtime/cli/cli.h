@@ -108,5 +108,6 @@ int weir_cli_schema(struct weir_arguments *arguments);
 int weir_cli_state(struct weir_arguments *arguments);
 int weir_cli_status(struct weir_arguments *arguments);
 int weir_cli_rollback(struct weir_arguments *arguments);
+int weir_cli_rebuild(struct weir_arguments *arguments);
 int weir_cli_why_waiting(struct weir_arguments *arguments);
 int weir_cli_version(struct weir_arguments *arguments);

@@ -56,6 +56,10 @@ static const struct weir_command commands[] = {
      weir_cli_status, 1},
     {"rollback", "rollback [PIPELINE] [--set k=v]…",
      "a running instance goes back to the rule set before the last reload", weir_cli_rollback, 1},
+    {"rebuild", "rebuild DATASET [--pipeline FILE] [--set k=v]… [--quiet]",
+     "a dataset's rows and state made anew from bronze, beside a running instance, which takes\n"
+     "      them over",
+     weir_cli_rebuild, 1},
     {"why-waiting", "why-waiting [PIPELINE] [--set k=v]…",
      "which partition holds each dataset's watermark", weir_cli_why_waiting, 1},
     {"version", "version", "the version of this binary", weir_cli_version, 0},

@@ -13,9 +13,11 @@
 #include "serve/http/server.h"
 
 static struct weir_pipeline *running; /* for the signal handler */
+static volatile sig_atomic_t stopped; /* also between two runs */
 
 static void on_stop(int signal_number) {
     (void)signal_number;
+    stopped = 1;
     if (running != NULL) {
         weir_pipeline_stop(running);
     }
@@ -183,15 +185,10 @@ static int start_server(struct view *view, struct weir_pipeline *pipeline, bool 
     return rc;
 }
 
-int weir_cli_run(struct weir_arguments *arguments) {
+/* One run; *again: it is to begin once more with the rules on disk. */
+static int run_once(struct weir_arguments *arguments, const char *path, bool *again) {
     struct weir_error err = {0};
-    if (arguments->positional_count != 1) {
-        return weir_cli_usage(arguments, "run wants one pipeline file");
-    }
-    char *path;
-    if (weir_cli_enter_project(arguments->positionals[0], &path, &err) != WEIR_OK) {
-        return weir_cli_fail(arguments, &err);
-    }
+    *again = false;
     struct view view = {.terminal = isatty(STDERR_FILENO)};
     weir_buffer_init(&view.metrics, 16 << 20);
     struct weir_pipeline_options options = {
@@ -222,7 +219,6 @@ int weir_cli_run(struct weir_arguments *arguments) {
                        ? WEIR_EXIT_USER
                        : weir_cli_fail(arguments, &err);
         weir_buffer_fini(&report);
-        free(path);
         return code;
     }
     weir_buffer_fini(&report);
@@ -230,6 +226,9 @@ int weir_cli_run(struct weir_arguments *arguments) {
     weir_plan_ledger_path(weir_pipeline_plan(pipeline), ledger, sizeof(ledger));
     weir_cli_register(path, ledger);
     running = pipeline;
+    if (stopped) {
+        weir_pipeline_stop(pipeline);
+    }
     struct sigaction action = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
@@ -257,7 +256,25 @@ int weir_cli_run(struct weir_arguments *arguments) {
         print_summary(pipeline);
     }
     running = NULL;
+    *again = rc == WEIR_OK && weir_pipeline_restarts(pipeline) && !stopped;
     weir_pipeline_destroy(pipeline);
+    return code;
+}
+
+int weir_cli_run(struct weir_arguments *arguments) {
+    struct weir_error err = {0};
+    if (arguments->positional_count != 1) {
+        return weir_cli_usage(arguments, "run wants one pipeline file");
+    }
+    char *path;
+    if (weir_cli_enter_project(arguments->positionals[0], &path, &err) != WEIR_OK) {
+        return weir_cli_fail(arguments, &err);
+    }
+    bool again = true;
+    int code = WEIR_EXIT_DONE;
+    while (again) {
+        code = run_once(arguments, path, &again);
+    }
     free(path);
     return code;
 }

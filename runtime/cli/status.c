@@ -1,5 +1,6 @@
 /* weir status, why-waiting, rollback: a running instance is reached through its ledger's folder,
  * where it writes status.json and looks for requests. */
+#include <dirent.h>
 #include <errno.h>
 #include <jansson.h>
 #include <signal.h>
@@ -9,6 +10,7 @@
 
 #include "cli/cli.h"
 #include "pipeline/plan.h"
+#include "pipeline/rebuild.h"
 
 /* The ledger's folder of the pipeline named (or the only one). */
 static int find_ledger(struct weir_arguments *arguments, char *path, size_t size) {
@@ -52,6 +54,46 @@ static int find_ledger(struct weir_arguments *arguments, char *path, size_t size
     return code;
 }
 
+static int64_t rows_of(const json_t *status, const char *source) {
+    const json_t *dataset = json_object_get(json_object_get(status, "datasets"), source);
+    return json_integer_value(json_object_get(dataset, "out"));
+}
+
+/* How far rebuilds are: rows of bronze they have read, and how many of it they have not. */
+static void add_rebuilds(json_t *status, const char *ledger) {
+    char path[1600];
+    snprintf(path, sizeof(path), "%s/" REBUILD_FOLDER, ledger);
+    DIR *directory = opendir(path);
+    struct dirent *entry;
+    json_t *all = json_object();
+    while (directory != NULL && (entry = readdir(directory)) != NULL) {
+        snprintf(path, sizeof(path), "%s/" REBUILD_FOLDER "/%s/ledger/status.json", ledger,
+                 entry->d_name);
+        json_t *own = entry->d_name[0] != '.' ? json_load_file(path, 0, NULL) : NULL;
+        int64_t rows = 0;
+        int64_t there = 0;
+        const char *name;
+        json_t *dataset;
+        json_object_foreach(json_object_get(own, "datasets"), name, dataset) {
+            if (strncmp(name, "quarantine.", 11) != 0 &&
+                json_object_get(json_object_get(own, "sources"), name) != NULL) {
+                rows += rows_of(own, name);
+                there += rows_of(status, name);
+            }
+        }
+        if (own != NULL) {
+            json_object_set_new(all, entry->d_name,
+                                json_pack("{s:I,s:I}", "rows", (json_int_t)rows, "behind",
+                                          (json_int_t)(there > rows ? there - rows : 0)));
+        }
+        json_decref(own);
+    }
+    if (directory != NULL) {
+        closedir(directory);
+    }
+    json_object_set_new(status, "rebuilds", all);
+}
+
 static int read_status(struct weir_arguments *arguments, json_t **status, bool *alive) {
     char ledger[1024];
     int code = find_ledger(arguments, ledger, sizeof(ledger));
@@ -66,6 +108,7 @@ static int read_status(struct weir_arguments *arguments, json_t **status, bool *
         weir_error_set(&err, WEIR_E_NOTFOUND, "no instance has run with the ledger %s", ledger);
         return weir_cli_fail(arguments, &err);
     }
+    add_rebuilds(*status, ledger);
     pid_t pid = (pid_t)json_integer_value(json_object_get(*status, "pid"));
     *alive = pid > 0 && (kill(pid, 0) == 0 || errno == EPERM);
     return WEIR_EXIT_DONE;
@@ -101,6 +144,11 @@ int weir_cli_status(struct weir_arguments *arguments) {
                (long long)json_integer_value(json_object_get(dataset, "out")));
         const char *breach = json_string_value(json_object_get(dataset, "over_budget"));
         printf("%s%s\n", breach != NULL ? "  OVER BUDGET: " : "", breach != NULL ? breach : "");
+    }
+    json_object_foreach(json_object_get(status, "rebuilds"), name, dataset) {
+        printf("  rebuild of %s: %lld rows, %lld behind\n", name,
+               (long long)json_integer_value(json_object_get(dataset, "rows")),
+               (long long)json_integer_value(json_object_get(dataset, "behind")));
     }
     const char *note = json_string_value(json_object_get(status, "note"));
     if (note != NULL) {

@@ -250,6 +250,10 @@ int weir_graph_restore(struct weir_graph *graph, struct weir_error *err) WEIR_MU
 int weir_graph_save(struct weir_graph *graph, struct weir_buffer *out) WEIR_MUST_CHECK;
 int weir_graph_load(struct weir_graph *graph, const uint8_t *bytes, size_t length,
                     struct weir_error *err) WEIR_MUST_CHECK;
+/* The same of some datasets only. */
+int weir_graph_load_of(struct weir_graph *graph, const uint8_t *bytes, size_t length,
+                       bool (*wanted)(const void *context, const char *name), const void *context,
+                       struct weir_error *err) WEIR_MUST_CHECK;
 /* Moves state from `from` into `to` (weir_graph_check_state said yes): hot reload. */
 /* `to` is made for this alone: the functions that migrate state are tried on keys of `from`, some
  * hundred a call, and nothing stays of it. WEIR_E_STATE: what one of them threw, and of which key.

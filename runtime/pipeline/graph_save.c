@@ -191,8 +191,9 @@ static int load_dataset(struct weir_dataset *dataset, const msgpack_object *valu
     return WEIR_OK;
 }
 
-int weir_graph_load(struct weir_graph *graph, const uint8_t *bytes, size_t length,
-                    struct weir_error *err) {
+int weir_graph_load_of(struct weir_graph *graph, const uint8_t *bytes, size_t length,
+                       bool (*wanted)(const void *context, const char *name), const void *context,
+                       struct weir_error *err) {
     msgpack_unpacked unpacked;
     msgpack_unpacked_init(&unpacked);
     size_t offset = 0;
@@ -205,7 +206,8 @@ int weir_graph_load(struct weir_graph *graph, const uint8_t *bytes, size_t lengt
     for (uint32_t i = 0; rc == WEIR_OK && i < unpacked.data.via.map.size; i++) {
         const msgpack_object_kv *kv = &unpacked.data.via.map.ptr[i];
         for (int32_t d = 0; rc == WEIR_OK && d < graph->dataset_count; d++) {
-            if (text_is(&kv->key, graph->datasets[d]->name)) {
+            if (text_is(&kv->key, graph->datasets[d]->name) &&
+                (wanted == NULL || wanted(context, graph->datasets[d]->name))) {
                 rc = load_dataset(graph->datasets[d], &kv->val, err);
             }
         }
@@ -217,4 +219,9 @@ int weir_graph_load(struct weir_graph *graph, const uint8_t *bytes, size_t lengt
         }
     }
     return rc;
+}
+
+int weir_graph_load(struct weir_graph *graph, const uint8_t *bytes, size_t length,
+                    struct weir_error *err) {
+    return weir_graph_load_of(graph, bytes, length, NULL, NULL, err);
 }

@@ -100,8 +100,9 @@ int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struc
             return weir_error_set(err, WEIR_E_STATE,
                                   "%s: its join `%s` changed (place, bounds, keys, condition, or "
                                   "the columns it keeps of both sides), and the rows it keeps "
-                                  "would be lost; give the new form another name beside it",
-                                  node->name, changed);
+                                  "would be lost; make it anew from bronze (weir rebuild %s), or "
+                                  "give the new form another name beside it",
+                                  node->name, changed, node->name);
         }
         if ((old->withheld != NULL) != (node->withheld != NULL) ||
             (old->withheld != NULL &&
@@ -116,8 +117,10 @@ int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struc
         if (old_dedup != new_dedup || old_shape != new_shape) {
             return weir_error_set(err, WEIR_E_STATE,
                                   "%s: the shape of its %s changed, and what it has counted so "
-                                  "far would be lost; give the new form another name beside it",
-                                  node->name, old_dedup != new_dedup ? "dedup" : "windows");
+                                  "far would be lost; make it anew from bronze (weir rebuild %s), "
+                                  "or give the new form another name beside it",
+                                  node->name, old_dedup != new_dedup ? "dedup" : "windows",
+                                  node->name);
         }
     }
     return WEIR_OK;

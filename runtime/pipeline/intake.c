@@ -10,6 +10,7 @@
 #include "core/block.h"
 #include "core/clock.h"
 #include "pipeline/evolve.h"
+#include "pipeline/rebuild.h"
 
 enum {
     TURN_NS = 500000,
@@ -44,7 +45,8 @@ bool intake_ended(const struct weir_pipeline *p) {
         return false;
     }
     for (int32_t s = 0; s < p->source_count; s++) {
-        for (int32_t i = 0; i < p->sources[s].partition_count; i++) {
+        int32_t count = p->options.rebuilding != NULL ? 1 : p->sources[s].partition_count;
+        for (int32_t i = 0; i < count; i++) {
             if (!p->sources[s].partitions[i].ended) {
                 return false;
             }
@@ -113,6 +115,49 @@ static void take_failure(struct weir_pipeline *p, int32_t s) {
     atomic_store(&p->stop, true);
 }
 
+/* What waits for keys on disk goes on, and windows leave: rows of another partition follow. */
+static int push_through(struct weir_pipeline *p, struct weir_error *err) {
+    bool done;
+    int rc = WEIR_OK;
+    while (rc == WEIR_OK && weir_graph_holds(p->graph)) {
+        rc = weir_graph_go_on(p->graph, err);
+        if (rc == WEIR_OK && weir_graph_holds(p->graph)) {
+            weir_signal_wait(&p->signal, 1);
+        }
+    }
+    return rc == WEIR_OK ? weir_graph_fire(p->graph, -1, &done, err) : rc;
+}
+
+/* Rows of a table a source wrote, as of the partitions they came from. */
+static int push_again(struct weir_pipeline *p, int32_t s, struct weir_batch *batch,
+                      struct weir_error *err) {
+    const struct weir_column *column =
+        &batch->columns[batch->column_count - WEIR_META_COUNT + WEIR_META_PARTITION];
+    const int32_t *numbers = column->values;
+    int rc = WEIR_OK;
+    for (int32_t first = 0, end; rc == WEIR_OK && first < batch->rows; first = end) {
+        for (end = first + 1; end < batch->rows && numbers[end] == numbers[first]; end++) {
+        }
+        rc = numbers[first] >= 0 && numbers[first] < WEIR_SOURCE_PARTITIONS_MAX
+                 ? know_partition(p, s, numbers[first], err)
+                 : weir_error_set(err, WEIR_E_DATA, "a row of partition %d", (int)numbers[first]);
+        struct weir_batch *rows = end - first < batch->rows
+                                      ? weir_batch_slice(batch, first, end - first)
+                                      : weir_batch_ref(batch);
+        if (rc == WEIR_OK && rows == NULL) {
+            rc = weir_error_set(err, WEIR_E_NOMEM, "out of memory for rows of a partition");
+        }
+        if (rc == WEIR_OK) {
+            weir_graph_set_partitions(p->graph, p->sources[s].partition_count);
+            rc = weir_graph_push(p->graph, s, p->sources[s].partitions[numbers[first]].name, rows,
+                                 err);
+        }
+        rc = rc == WEIR_OK ? push_through(p, err) : rc;
+        weir_batch_unref(rows);
+    }
+    return rc;
+}
+
 /* The batch polled last, as far as its rows. */
 static int begin_batch(struct weir_pipeline *p, struct weir_error *err) {
     struct weir_source_batch *batch = p->intake.batch;
@@ -143,6 +188,9 @@ static int begin_batch(struct weir_pipeline *p, struct weir_error *err) {
         rc = weir_graph_open_partition(p->graph, s, partition, batch->item != 0, err);
     }
     rc = rc == WEIR_OK ? evolve_batch(p->pool, &p->plan->sources[s], &batch->batch, err) : rc;
+    if (rc == WEIR_OK && p->options.rebuilding != NULL) {
+        return push_again(p, s, batch->batch, err);
+    }
     if (rc == WEIR_OK && batch->batch->rows > 0) {
         int64_t cpu_ns = weir_clock_thread_cpu_ns();
         weir_batch_fill_int64(batch->batch,
@@ -192,6 +240,10 @@ static int go_on(struct weir_pipeline *p, struct weir_error *err) {
         return rc;
     case INTAKE_END:
         partition->ended |= batch->end;
+        if (p->options.rebuilding != NULL) { /* more will come, to who takes it over */
+            in->stage = INTAKE_DONE;
+            return WEIR_OK;
+        }
         message = message_of(p, WEIR_MESSAGE_END);
         rc = schedule_add(p, &message);
         in->stage = batch->end && intake_ended(p) ? INTAKE_END_ALL : INTAKE_DONE;
@@ -234,7 +286,8 @@ int intake_start(struct weir_pipeline *p, struct weir_error *err) {
 
 static bool loaded(const struct weir_pipeline *p, const struct source_state *source) {
     bool ended = source->partition_count > 0 || weir_source_lanes(source->source) == 0;
-    for (int32_t i = 0; i < source->partition_count; i++) {
+    int32_t count = p->options.rebuilding != NULL ? 1 : source->partition_count;
+    for (int32_t i = 0; i < count; i++) {
         ended &= source->partitions[i].ended;
     }
     return ended || (!p->options.until_end && weir_source_caught_up(source->source));

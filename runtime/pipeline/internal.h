@@ -77,6 +77,7 @@ struct collection {
 };
 
 struct weir_command;
+struct rebuilt;
 struct snapshotter;
 struct status_writer;
 struct reload;
@@ -147,6 +148,9 @@ struct weir_pipeline {
     int64_t held_since_us; /* recorded clock: nothing is taken in since; 0: it is */
     atomic_bool stop;
     atomic_bool rollback;
+    bool restarts;           /* the run is to begin again with the rules on disk */
+    struct rebuilt *rebuilt; /* taken over by this start */
+    int32_t rebuilt_count;
     atomic_bool failed; /* a thread failed; failure says why */
     struct weir_error failure;
     pthread_mutex_t failure_lock;     /* guards failure becoming set */
@@ -207,6 +211,8 @@ void replying_durable(struct weir_pipeline *p, uint64_t epoch);
 void replying_restored(struct weir_pipeline *p);
 
 /* pipeline.c */
+/* What the ledger owes to tables is done; nothing is read. Instead of a run. */
+int pipeline_settle(struct weir_pipeline *p, struct weir_error *err) WEIR_MUST_CHECK;
 int pipeline_make_graph(struct weir_pipeline *p, const struct weir_plan *plan,
                         struct weir_rule_set *rule_set, struct weir_graph **out,
                         struct weir_error *err) WEIR_MUST_CHECK;
@@ -220,7 +226,7 @@ int status_writer_create(struct weir_pipeline *p, struct status_writer **out,
 void status_writer_destroy(struct status_writer *w);
 /* <ledger>/status.json for `weir status`, and the request file `weir rollback` leaves. */
 void pipeline_write_status(struct weir_pipeline *p);
-bool pipeline_take_request(struct weir_pipeline *p);
+bool pipeline_take_request(struct weir_pipeline *p, const char *name);
 
 /* recovery.c */
 /* Gives every written dataset of `graph` its sink, adding those that are new (before the start). */

@@ -13,6 +13,7 @@
 #include "core/log.h"
 #include "lake/store/open.h"
 #include "pipeline/internal.h"
+#include "pipeline/rebuild.h"
 
 enum {
     IDLE_WAIT_MS = 20,
@@ -80,8 +81,12 @@ static int tick(struct weir_pipeline *p, struct weir_error *err) {
     }
     p->last_tick_ns = now;
     pipeline_tell_sources(p);
-    if (p->reload != NULL && pipeline_take_request(p)) {
+    if (p->reload != NULL && pipeline_take_request(p, "rollback")) {
         atomic_store(&p->rollback, true);
+    }
+    if (!p->options.until_end && pipeline_take_request(p, "takeover")) {
+        p->restarts = true;
+        weir_pipeline_stop(p);
     }
     if (intake_half(p) || p->held_since_us != 0) {
         return WEIR_OK; /* time moves between batches; it will again soon */
@@ -249,7 +254,8 @@ int weir_pipeline_run(struct weir_pipeline *p, struct weir_error *err) {
     for (int32_t s = 0; s < p->source_count; s++) {
         weir_source_set_batch_rows(p->sources[s].source, FIRST_BATCH_ROWS);
     }
-    rc = intake_start(p, err);
+    rc = p->options.rebuilding != NULL && p->epoch == 1 ? rebuild_open_partitions(p, err) : WEIR_OK;
+    rc = rc == WEIR_OK ? intake_start(p, err) : rc;
     bool ended = false;
     while (rc == WEIR_OK && !(ended && !p->dirty && !p->collection.active)) {
         rc = atomic_load(&p->failed) ? failure(p, err) : step(p, &ended, err);
@@ -291,6 +297,16 @@ int weir_pipeline_run(struct weir_pipeline *p, struct weir_error *err) {
     return rc;
 }
 
+int pipeline_settle(struct weir_pipeline *p, struct weir_error *err) {
+    weir_commit_stop(p->commit);
+    weir_sinks_drain(p->sinks);
+    return atomic_load(&p->failed) ? failure(p, err) : WEIR_OK;
+}
+
+bool weir_pipeline_restarts(const struct weir_pipeline *p) {
+    return p->restarts;
+}
+
 void weir_pipeline_stop(struct weir_pipeline *p) {
     atomic_store(&p->stop, true);
     weir_signal_raise(&p->signal);
@@ -329,6 +345,17 @@ int pipeline_make_graph(struct weir_pipeline *p, const struct weir_plan *plan,
 /* --- life --------------------------------------------------------------------------------------
  */
 
+static int read_plan(struct weir_pipeline *p, struct weir_error *err) {
+    const char *plan = weir_rule_set_plan(p->rule_set, NULL);
+    char *narrowed = NULL;
+    int rc = p->options.rebuilding != NULL
+                 ? rebuild_document(p->options.rebuilding, plan, &narrowed, err)
+                 : WEIR_OK;
+    rc = rc == WEIR_OK ? weir_plan_parse(narrowed != NULL ? narrowed : plan, &p->plan, err) : rc;
+    free(narrowed);
+    return rc;
+}
+
 int weir_pipeline_create(const struct weir_pipeline_options *options, struct weir_pipeline **out,
                          struct weir_buffer *report, struct weir_buffer *report_json,
                          struct weir_error *err) {
@@ -345,7 +372,8 @@ int weir_pipeline_create(const struct weir_pipeline_options *options, struct wei
     struct weir_script_options script_options = {0};
     int rc = weir_signal_init(&p->signal, err);
     if (rc == WEIR_OK) {
-        rc = weir_script_create(&script_options, &p->script, err);
+        p->script = options->rebuilding != NULL ? options->rebuilding->script : NULL;
+        rc = p->script == NULL ? weir_script_create(&script_options, &p->script, err) : WEIR_OK;
     }
     if (rc == WEIR_OK) {
         weir_script_set_clock(p->clock_us);
@@ -354,7 +382,10 @@ int weir_pipeline_create(const struct weir_pipeline_options *options, struct wei
                               &p->rule_set, report, report_json, err);
     }
     if (rc == WEIR_OK) {
-        rc = weir_plan_parse(weir_rule_set_plan(p->rule_set, NULL), &p->plan, err);
+        rc = read_plan(p, err);
+    }
+    if (rc == WEIR_OK && options->rebuilding == NULL) {
+        rc = rebuild_finish(p, err);
     }
     if (rc == WEIR_OK) {
         /* What sources hold ahead is bounded on its own, so that a slow sink stops them before the
@@ -432,10 +463,13 @@ void weir_pipeline_destroy(struct weir_pipeline *p) {
     }
     schedule_clear(p);
     weir_block_give(p->schedule.messages);
+    rebuild_free(p);
     replying_destroy(p);
     weir_plan_destroy(p->plan);
     weir_rule_set_unref(p->rule_set);
-    weir_script_destroy(p->script);
+    if (p->options.rebuilding == NULL || p->options.rebuilding->script == NULL) {
+        weir_script_destroy(p->script);
+    }
     weir_pool_destroy(p->pool);
     weir_pool_destroy(p->source_pool);
     weir_signal_fini(&p->signal);

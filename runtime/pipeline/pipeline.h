@@ -10,6 +10,7 @@
 #include "sink/sink.h"
 
 struct weir_pipeline;
+struct rebuilding;
 struct weir_files;
 struct weir_store;
 
@@ -65,6 +66,7 @@ struct weir_pipeline_options {
     struct weir_files *files; /* of ledger and snapshots */
     struct weir_store *store; /* of tables */
     int64_t commit_every_us;
+    const struct rebuilding *rebuilding; /* this one makes a dataset anew (rebuild.h); else NULL */
 };
 
 /* Loads and checks the rules, opens the ledger, recovers. On WEIR_E_CONFIG from the rules `report`
@@ -80,6 +82,8 @@ void weir_pipeline_stop(struct weir_pipeline *pipeline);
 /* Any thread or signal handler: goes back to the rule set before the last reload at the next seal.
  */
 void weir_pipeline_rollback(struct weir_pipeline *pipeline);
+/* The run ended because somebody asked for it to begin again with the rules on disk. */
+bool weir_pipeline_restarts(const struct weir_pipeline *pipeline);
 void weir_pipeline_progress(struct weir_pipeline *pipeline, struct weir_pipeline_progress *out);
 const struct weir_plan *weir_pipeline_plan(const struct weir_pipeline *pipeline);
 /* An open source, until the pipeline is destroyed. */

@@ -9,6 +9,7 @@
 #include "core/log.h"
 #include "lake/store/open.h"
 #include "pipeline/internal.h"
+#include "pipeline/rebuild.h"
 
 /* Effects that are durable and not applied stay in memory: messages for Kafka are long. */
 enum { ORPHANS_MAX = 32, LAG_BYTES_MAX = 64 << 20 };
@@ -27,8 +28,12 @@ struct recovering {
     bool dropped_state;
 };
 
+/* epoch: of the record; 0: of the snapshot. */
 static int apply_image(struct recovering *r, struct weir_span table, struct weir_span bytes,
-                       struct weir_error *err) {
+                       uint64_t epoch, struct weir_error *err) {
+    if (rebuild_passes(r->p, table, epoch)) {
+        return WEIR_OK;
+    }
     for (int32_t i = 0; i < r->cell_count; i++) {
         struct weir_cell *cell = r->cells[i];
         if (strlen(cell->name) == table.size && memcmp(cell->name, table.data, table.size) == 0) {
@@ -47,7 +52,7 @@ static int apply_image(struct recovering *r, struct weir_span table, struct weir
 
 static int slice(void *context, struct weir_span table, struct weir_span bytes,
                  struct weir_error *err) {
-    return apply_image(context, table, bytes, err);
+    return apply_image(context, table, bytes, 0, err);
 }
 
 static struct written *find_written(struct recovering *r, struct weir_span name) {
@@ -99,7 +104,7 @@ static int apply_record(void *context, const struct weir_record_view *record,
     struct weir_named_blob blob;
     struct weir_section_iterator images = weir_section_iterate(record->images);
     while (weir_image_next(&images, &blob)) {
-        int rc = apply_image(r, blob.name, blob.body, err);
+        int rc = apply_image(r, blob.name, blob.body, record->epoch, err);
         if (rc != WEIR_OK) {
             return rc;
         }
@@ -198,6 +203,7 @@ static int add_sink(struct weir_pipeline *p, struct weir_graph *graph, const cha
         .options_json = into != NULL ? into->options_json : NULL,
         .name = name,
         .root = p->plan->storage_root != NULL ? p->plan->storage_root : "",
+        .within = p->options.rebuilding != NULL ? p->options.rebuilding->within : NULL,
         .store = p->remote != NULL ? p->remote : p->options.store,
         .application_id = p->application_id,
         .pipeline = p->plan->pipeline,
@@ -446,6 +452,7 @@ static int open_sources(struct weir_pipeline *p, struct weir_recovery *recovery,
             .pool = p->source_pool,
             .signal = &p->signal,
             .until_end = p->options.until_end,
+            .again = p->options.rebuilding != NULL,
         };
         struct source_state *source = &p->sources[s];
         int rc = weir_source_create(&source->source, &config, err);
@@ -512,6 +519,9 @@ static int start_sinks(struct weir_pipeline *p, struct recovering *r,
     if (rc == WEIR_OK && p->remote != NULL) {
         weir_store_set_stop(p->remote, stopping, p);
     }
+    if (rc == WEIR_OK && p->rebuilt_count > 0) {
+        rc = rebuild_exchange(p, p->remote != NULL ? p->remote : p->options.store, err);
+    }
     if (rc == WEIR_OK) {
         rc = weir_sinks_create(&sink_options, &p->sinks, err);
     }
@@ -571,9 +581,10 @@ static int start_sinks(struct weir_pipeline *p, struct recovering *r,
 }
 
 int pipeline_recover(struct weir_pipeline *p, struct weir_error *err) {
-    struct recovering r = {.p = p};
+    struct recovering r = {.p = p, .dropped_state = p->options.rebuilding != NULL};
     struct weir_recovery *recovery = NULL;
     int rc = open_durable(p, err);
+    rc = rc == WEIR_OK ? rebuild_record(p, err) : rc;
     if (rc != WEIR_OK) {
         return rc;
     }
@@ -588,6 +599,9 @@ int pipeline_recover(struct weir_pipeline *p, struct weir_error *err) {
     if (rc == WEIR_OK && weir_recovery_find(recovery, WEIR_SECTION_COUNTERS, "graph", 5, &saved)) {
         rc = weir_graph_load(p->graph, saved.body.data, saved.body.size, err);
     }
+    if (rc == WEIR_OK && p->rebuilt_count > 0) {
+        rc = rebuild_load(p, recovery, err);
+    }
     if (rc == WEIR_OK) {
         p->epoch = weir_recovery_last(recovery) + 1;
         replying_restored(p);
@@ -596,7 +610,8 @@ int pipeline_recover(struct weir_pipeline *p, struct weir_error *err) {
         p->held_since_us = p->epoch > 1 ? sealed_at : 0; /* while it did not run, none was idle */
         rc = start_sinks(p, &r, recovery, err);
     }
-    if (rc == WEIR_OK) {
+    if (rc == WEIR_OK &&
+        (p->options.rebuilding == NULL || p->options.rebuilding->dataset != NULL)) {
         rc = open_sources(p, recovery, err);
     }
     if (rc == WEIR_OK && p->epoch > 1) {

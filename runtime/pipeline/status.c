@@ -1,5 +1,6 @@
 /* The files through which other processes hear of a running pipeline and ask of it: status.json,
- * written by a thread of its own so that the loop waits for no disk, and rollback.request. */
+ * written by a thread of its own so that the loop waits for no disk, and requests (rollback,
+ * takeover). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,8 +118,8 @@ void pipeline_write_status(struct weir_pipeline *p) {
     pthread_mutex_unlock(&w->lock);
 }
 
-bool pipeline_take_request(struct weir_pipeline *p) {
+bool pipeline_take_request(struct weir_pipeline *p, const char *name) {
     char path[1200];
-    snprintf(path, sizeof(path), "%s/rollback.request", p->ledger_path);
+    snprintf(path, sizeof(path), "%s/%s.request", p->ledger_path, name);
     return unlink(path) == 0;
 }

@@ -49,8 +49,8 @@ struct delta_sink {
 };
 
 /* silver.pos_sale lies in <root>/silver/pos_sale. */
-static int directory_of(const char *name, char *out, struct weir_error *err) {
-    if (strlen(name) >= DIRECTORY_BYTES) {
+static int directory_of(const char *name, const char *within, char *out, struct weir_error *err) {
+    if (strlen(name) + (within != NULL ? strlen(within) + 1 : 0) >= DIRECTORY_BYTES) {
         return weir_error_set(err, WEIR_E_CONFIG, "dataset name '%.40s…' is too long", name);
     }
     size_t i = 0;
@@ -58,6 +58,9 @@ static int directory_of(const char *name, char *out, struct weir_error *err) {
         out[i] = name[i] == '.' ? '/' : name[i];
     }
     out[i] = '\0';
+    if (within != NULL) {
+        snprintf(out + i, DIRECTORY_BYTES - i, "/%s", within);
+    }
     return WEIR_OK;
 }
 
@@ -191,7 +194,7 @@ static int create(const struct weir_sink_config *config, void **self, struct wei
     sink->store = config->store;
     sink->config.partitions = NULL; /* the caller's; ours are delta_partitions */
     sink->root = strdup(config->root);
-    int rc = directory_of(config->name, sink->directory, err);
+    int rc = directory_of(config->name, config->within, sink->directory, err);
     for (int32_t i = 0; rc == WEIR_OK && i < config->partition_count; i++) {
         rc = sink->columns[i] == NULL ? WEIR_E_NOMEM : WEIR_OK;
     }

@@ -65,6 +65,7 @@ struct weir_sink_config {
     const char *options_json;   /* of other kinds: as written, an object; borrowed for `create` */
     const char *name;           /* dataset; borrowed for the sink's life */
     const char *root;           /* where tables lie; copied, as are partition columns */
+    const char *within;         /* the table is made anew in this folder of its place; or NULL */
     struct weir_store *store;   /* borrowed, instead of a folder at root; NULL: that folder */
     const char *application_id; /* of the markers; borrowed, as the next three */
     const char *pipeline;

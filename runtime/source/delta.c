@@ -158,6 +158,23 @@ static int by_age(const void *a, const void *b) {
     return strcmp(x->path, y->path);
 }
 
+/* The smallest `_ingested_at` its statistics tell, as text that sorts; NULL: they do not. */
+static const char *ingested_at(const struct weir_delta_add *add) {
+    static const char key[] = "\"_ingested_at\":\"";
+    const char *least = add->stats != NULL ? strstr(add->stats, "\"minValues\"") : NULL;
+    const char *at = least != NULL ? strstr(least, key) : NULL;
+    return at != NULL ? at + sizeof(key) - 1 : NULL;
+}
+
+/* As they came in, whatever put files together since. */
+static int by_coming(const void *a, const void *b) {
+    const char *x = ingested_at(*(struct weir_delta_add *const *)a);
+    const char *y = ingested_at(*(struct weir_delta_add *const *)b);
+    size_t length = x != NULL ? strcspn(x, "\"") : 0;
+    int order = y != NULL && length == strcspn(y, "\"") ? strncmp(x, y, length) : 0;
+    return order != 0 ? order : by_age(a, b);
+}
+
 /* To be read, of the snapshot or commit at hand. */
 static int32_t part_count(const struct delta_source *delta) {
     return delta->feed.keys != NULL ? delta->feed.part_count : delta->files.count;
@@ -179,7 +196,7 @@ static int take_snapshot(struct delta_source *delta, struct weir_error *err) {
     int rc = weir_delta_snapshot_each_file(delta->snapshot, keep_add, delta, err);
     if (rc == WEIR_OK && delta->files.count > 1) {
         qsort(delta->files.items, (size_t)delta->files.count, sizeof(delta->files.items[0]),
-              by_age);
+              delta->file.source->again ? by_coming : by_age);
     }
     if (rc == WEIR_OK && delta->feed.keys != NULL) {
         rc = delta_feed_take_files(&delta->feed, delta->snapshot, &delta->files, err);

@@ -23,6 +23,7 @@ struct weir_source {
     struct weir_pool *pool;
     struct weir_signal *signal;
     bool until_end;
+    bool again;
     int32_t batch_rows;          /* at most */
     _Atomic int32_t wanted_rows; /* of a batch, by threads */
     uint32_t queue_batches;

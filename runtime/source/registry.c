@@ -175,6 +175,7 @@ int weir_source_create(struct weir_source **out, const struct weir_source_config
     source->pool = config->pool;
     source->signal = config->signal;
     source->until_end = config->until_end;
+    source->again = config->again;
     source->batch_rows = config->batch_rows > 0 && config->batch_rows <= WEIR_BATCH_ROWS_MAX
                              ? config->batch_rows
                              : WEIR_BATCH_ROWS_MAX;

@@ -63,8 +63,10 @@ struct weir_source_config {
     struct weir_pool *pool;     /* borrowed */
     struct weir_signal *signal; /* borrowed, raised when a batch is ready; NULL in pull mode */
     bool until_end;             /* bounded: ends where the input ends, else followed */
-    int32_t batch_rows;         /* at most; 0: WEIR_BATCH_ROWS_MAX */
-    uint32_t queue_batches;     /* ring size a partition; 0: 8 */
+    bool again; /* of a table another source's rows were written to: rows as they were then, meta
+                   columns too, in the order they came in */
+    int32_t batch_rows;     /* at most; 0: WEIR_BATCH_ROWS_MAX */
+    uint32_t queue_batches; /* ring size a partition; 0: 8 */
 };
 
 struct weir_source;

@@ -144,7 +144,12 @@ static int join_schemas(struct table_file *file, const struct weir_schema *field
     if (rc == WEIR_OK) {
         rc = take_over(file, fields, WEIR_META_RESCUED, &file->rescued);
     }
-    return rc == WEIR_OK ? take_over(file, fields, WEIR_META_TIMESTAMP, &file->timestamp) : rc;
+    for (int32_t i = 0; rc == WEIR_OK && i < WEIR_META_COUNT; i++) {
+        bool taken = i != WEIR_META_RESCUED && (i == WEIR_META_TIMESTAMP || file->source->again);
+        file->theirs[i] = -1;
+        rc = taken ? take_over(file, fields, i, &file->theirs[i]) : rc;
+    }
+    return rc;
 }
 
 int table_file_expect(struct table_file *file, const struct weir_schema *fields,
@@ -520,9 +525,9 @@ static int put_together(struct table_file *file, struct making *making, int32_t 
         rc = weir_batch_borrow(batch, i, making->rows, i);
     }
     for (int32_t i = 0; rc == WEIR_OK && i < WEIR_META_COUNT; i++) {
-        bool theirs = i == WEIR_META_TIMESTAMP && file->timestamp >= 0;
-        rc = theirs ? weir_batch_borrow(batch, planned + i, making->rows, file->timestamp)
-                    : weir_batch_borrow(batch, planned + i, making->meta, i);
+        rc = file->theirs[i] >= 0
+                 ? weir_batch_borrow(batch, planned + i, making->rows, file->theirs[i])
+                 : weir_batch_borrow(batch, planned + i, making->meta, i);
     }
     if (rc != WEIR_OK) {
         weir_batch_unref(batch);

@@ -3,8 +3,9 @@
  * pipeline was planned with, columns nobody planned as JSON in `_rescued`, deleted rows left out,
  * rows without a value they must have rejected with the whole row as JSON. Files Weir wrote have
  * meta columns of their own: `_timestamp` and `_rescued` are taken over, the others say where a row
- * came from and are this source's. Shared by the sources
- * `delta` and `parquet`. Batches end at the same rows whatever row reading begins at. */
+ * came from and are this source's; all are taken over where rows are read again (source->again).
+ * Shared by the sources `delta` and `parquet`. Batches end at the same rows whatever row reading
+ * begins at. */
 #include "lake/delta/cursor.h"
 #include "source/internal.h"
 
@@ -30,8 +31,8 @@ struct table_file {
     struct weir_schema *schema; /* what is read: the source's columns, then those nobody planned */
     struct weir_delta_column *columns; /* as the schema's fields; owned or, of a table, borrowed */
     struct weir_schema *unplanned;     /* NULL: none */
-    int32_t rescued;   /* place of the `_rescued` the files have themselves, or -1 */
-    int32_t timestamp; /* and of their `_timestamp` */
+    int32_t rescued;                 /* place of the `_rescued` the files have themselves, or -1 */
+    int32_t theirs[WEIR_META_COUNT]; /* likewise of meta columns that are taken over as they are */
     bool owns_columns;
     uint8_t *looks;          /* what to look at in each column of a batch */
     struct weir_buffer json; /* a row's */

@@ -181,8 +181,8 @@ def fault_points():
 
 # Reached only when a rule file is saved while the pipeline runs.
 BY_RELOAD = ("reload_staged", "reload_swapped")
-# What this pipeline does not do has tests of its own: test_kafka_sink.py, test_merge_pipeline.py, test_http.py.
-ELSEWHERE = ("kafka_", "delta_merge_", "delta_compaction_", "delta_vacuum_", "http_")
+# What this pipeline does not do has tests of its own: test_kafka_sink.py, test_merge_pipeline.py, test_http.py, test_rebuild.py.
+ELSEWHERE = ("kafka_", "delta_merge_", "delta_compaction_", "delta_vacuum_", "http_", "rebuild_")
 POINTS = [point for point in fault_points() if point not in BY_RELOAD and not point.startswith(ELSEWHERE)]
 
 
