@@ -19,6 +19,8 @@ WINDOW = 'window = tumbling { size = "1m" },'
 SOLD = 'return model "gold.sold" { from = "bronze.row", %s by = { "sku" }, %s measures = { qty = sum "qty"%s }%s }\n'
 ONE = SOLD % (TIME, WINDOW, "", "")
 TWO = SOLD % (TIME, WINDOW, ", lines = count()", "")
+POINTS = ("rebuild_before_record", "rebuild_recorded", "rebuild_exchanged", "ledger_torn_write", "delta_entry_linked", "ledger_before_sync", "ledger_after_sync",
+          "delta_entry_written", "epoch_collected", "delta_before_commit")
 START = datetime.datetime(2026, 1, 5, 10, tzinfo=datetime.timezone.utc)
 
 
@@ -115,9 +117,7 @@ def test_an_unfinished_rebuild_is_finished_by_the_start(project):
     assert found(world) == expected(4000)
 
 
-@pytest.mark.parametrize("point", ["rebuild_before_record", "rebuild_recorded", "rebuild_exchanged", "ledger_torn_write", "ledger_before_sync", "ledger_after_sync",
-                                   "delta_entry_written", "delta_entry_linked", "epoch_collected", "delta_before_commit"])
-@pytest.mark.parametrize("hit", [1, 2])
+@pytest.mark.parametrize("hit, point", conftest.some([(hit, point) for hit in (1, 2) for point in POINTS], 5))
 def test_killed_at_a_point_of_the_takeover_and_started_again(project, point, hit):
     world = make(project)
     write_rule(project, TWO)
