@@ -14,6 +14,7 @@
 
 #include "batch/digest.h"
 #include "core/log.h"
+#include "joined.h"
 #include "lake/delta/table.h"
 #include "pipeline/pipeline.h"
 
@@ -143,6 +144,7 @@ static void make_project(void) {
     write_text("rules/silver/shop.lua", shop_text);
     write_text("rules/gold/hop.lua", hop_text);
     write_text("rules/gold/session.lua", session_text);
+    joined_write();
     write_landing();
 }
 
@@ -163,9 +165,10 @@ static bool power(void *context) {
     return !atomic_load(&m->off);
 }
 
-void machine_init(struct machine *m, uint64_t seed) {
+void machine_init(struct machine *m, enum program program, uint64_t seed) {
     struct weir_error err = {0};
     memset(m, 0, sizeof(*m));
+    m->program = program;
     m->files = weir_files_sim_create(seed);
     assert_non_null(m->files);
     assert_int_equal(weir_store_unsynced_create(&m->store, &err), WEIR_OK);
@@ -193,7 +196,7 @@ void machine_lose_power(struct machine *m, uint64_t *state) {
 
 int machine_live(struct machine *m, struct weir_error *err) {
     struct weir_pipeline_options options = {
-        .path = "pipelines/power.lua",
+        .path = m->program == PROGRAM_JOINS ? "pipelines/joins.lua" : "pipelines/power.lua",
         .until_end = true,
         .files = weir_files_sim_files(m->files),
         .store = m->between != NULL ? m->between : m->store,
@@ -306,14 +309,17 @@ static void tables_fini(struct tables *tables) {
     }
 }
 
-static struct tables undisturbed;
-static struct machine undisturbed_machine;
-int64_t undisturbed_operations;
+static struct tables undisturbed[PROGRAMS];
+static struct machine undisturbed_machines[PROGRAMS];
 
-void assert_undisturbed_tables(struct weir_store *store, const char *when) {
-    const struct tables *expected = &undisturbed;
+int64_t undisturbed_operations(const struct machine *m) {
+    return atomic_load(&undisturbed_machines[m->program].done);
+}
+
+void assert_undisturbed_tables(const struct machine *m, const char *when) {
+    const struct tables *expected = &undisturbed[m->program];
     struct tables actual;
-    tables_read(&actual, store);
+    tables_read(&actual, m->store);
     bool same = actual.count == expected->count;
     for (int32_t t = 0; t < expected->count && t < actual.count; t++) {
         const struct table *a = &actual.list[t];
@@ -354,37 +360,46 @@ int project_set_up(void **state) {
     struct weir_error err = {0};
     weir_log_set_level(WEIR_LOG_ERROR);
     make_project();
-    machine_init(&undisturbed_machine, 1);
-    int rc = machine_live(&undisturbed_machine, &err);
-    if (rc != WEIR_OK) {
-        fail_msg("undisturbed run: %s", err.message);
+    for (enum program p = 0; p < PROGRAMS; p++) {
+        struct machine *m = &undisturbed_machines[p];
+        machine_init(m, p, 1);
+        if (machine_live(m, &err) != WEIR_OK) {
+            fail_msg("undisturbed run: %s", err.message);
+        }
+        tables_read(&undisturbed[p], m->store);
     }
-    undisturbed_operations = atomic_load(&undisturbed_machine.done);
-    tables_read(&undisturbed, undisturbed_machine.store);
     return 0;
 }
 
 int project_tear_down(void **state) {
     (void)state;
-    tables_fini(&undisturbed);
-    machine_fini(&undisturbed_machine);
+    for (enum program p = 0; p < PROGRAMS; p++) {
+        tables_fini(&undisturbed[p]);
+        machine_fini(&undisturbed_machines[p]);
+    }
     char command[64];
     snprintf(command, sizeof(command), "rm -rf %s", project);
     return chdir("/") == 0 && system(command) == 0 ? 0 : -1;
 }
 
 void assert_every_kind_of_table(void) {
-    static const char *const names[] = {"bronze/sale",     "gold/hop",
-                                        "gold/session",    "gold/till",
-                                        "gold/weight",     "quarantine/bronze/sale",
-                                        "quarantine/late", "quarantine/silver/sale",
-                                        "silver/sale",     "silver/shop"};
-    assert_int_equal(undisturbed.count, (int)(sizeof(names) / sizeof(names[0])));
-    for (int32_t i = 0; i < undisturbed.count; i++) {
-        assert_string_equal(undisturbed.list[i].name, names[i]);
-        assert_true(undisturbed.list[i].count > 0);
+    static const char *const names[PROGRAMS][TABLES_MAX] = {
+        {"bronze/sale", "gold/hop", "gold/session", "gold/till", "gold/weight",
+         "quarantine/bronze/sale", "quarantine/late", "quarantine/silver/sale", "silver/sale",
+         "silver/shop"},
+        {"quarantine/bronze/sale", "silver/owed", "silver/paid", "silver/sale", "silver/unpaid"},
+    };
+    for (enum program p = 0; p < PROGRAMS; p++) {
+        int32_t count = 0;
+        for (; names[p][count] != NULL; count++) {
+            assert_true(count < undisturbed[p].count);
+            assert_string_equal(undisturbed[p].list[count].name, names[p][count]);
+            assert_true(undisturbed[p].list[count].count > 0);
+        }
+        assert_int_equal(undisturbed[p].count, count);
+        assert_true(undisturbed_operations(&undisturbed_machines[p]) > 250);
     }
-    assert_true(undisturbed_operations > 500);
+    assert_joined(undisturbed_machines[PROGRAM_JOINS].store);
 }
 
 void machine_to_the_end(struct machine *m) {
@@ -393,5 +408,5 @@ void machine_to_the_end(struct machine *m) {
     if (rc != WEIR_OK) {
         fail_msg("%s: does not recover: %s", current_run, err.message);
     }
-    assert_undisturbed_tables(m->store, "recovered");
+    assert_undisturbed_tables(m, "recovered");
 }

@@ -22,12 +22,12 @@ enum { SEEDS = 400, SECONDS = 40, LIVES_MAX = 4 };
 static int power_losses(uint64_t seed) {
     uint64_t state = seed;
     struct machine m;
-    machine_init(&m, draw(&state));
+    machine_init(&m, (enum program)(seed % PROGRAMS), draw(&state));
     int lives = 1 + (int)(draw(&state) % LIVES_MAX);
     int losses = 0;
     for (int i = 0; i < lives; i++) {
         struct weir_error err = {0};
-        uint64_t span = (uint64_t)undisturbed_operations;
+        uint64_t span = (uint64_t)undisturbed_operations(&m);
         span = draw(&state) % 3 == 0 ? span / 20 : span; /* often while it recovers */
         atomic_store(&m.left, (int_fast64_t)(draw(&state) % span));
         int rc = machine_live(&m, &err);
@@ -38,7 +38,7 @@ static int power_losses(uint64_t seed) {
         losses += off;
         machine_lose_power(&m, &state);
         if (rc == WEIR_OK) { /* all of it was said to be durable and visible */
-            assert_undisturbed_tables(m.store, "said to be done");
+            assert_undisturbed_tables(&m, "said to be done");
         }
     }
     machine_to_the_end(&m);
@@ -50,7 +50,7 @@ static int failed_sync(uint64_t seed) {
     uint64_t state = seed;
     struct machine m;
     struct weir_error err = {0};
-    machine_init(&m, draw(&state));
+    machine_init(&m, (enum program)(seed % PROGRAMS), draw(&state));
     weir_files_sim_fail_sync(m.files, 1 + draw(&state) % 100);
     int rc = machine_live(&m, &err);
     weir_files_sim_fail_sync(m.files, 0);
@@ -66,7 +66,7 @@ static int no_space(uint64_t seed) {
     uint64_t state = seed;
     struct machine m;
     struct weir_error err = {0};
-    machine_init(&m, draw(&state));
+    machine_init(&m, (enum program)(seed % PROGRAMS), draw(&state));
     weir_files_sim_set_space(m.files, draw(&state) % (1u << 20));
     int rc = machine_live(&m, &err);
     weir_files_sim_set_space(m.files, UINT64_MAX);

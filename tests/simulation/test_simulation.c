@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
@@ -47,7 +48,7 @@ enum trouble { POWER, SYNC, SPACE, STORE };
 static uint64_t simulate(uint64_t seed) {
     uint64_t state = seed;
     struct machine m;
-    machine_init(&m, draw(&state));
+    machine_init(&m, (enum program)(seed / 2 % PROGRAMS), draw(&state)); /* of both shards */
     schedule_begin(draw(&state));
     if (draw(&state) % 2 == 0) {
         m.before = take_time;
@@ -60,7 +61,7 @@ static uint64_t simulate(uint64_t seed) {
     int lives = (int)(draw(&state) % (LIVES_MAX + 1));
     for (int i = 0; i < lives; i++) {
         struct weir_error err = {0};
-        uint64_t span = (uint64_t)undisturbed_operations;
+        uint64_t span = (uint64_t)undisturbed_operations(&m);
         uint64_t kind = draw(&state) % 10;
         enum trouble trouble = kind < 7 ? POWER : kind < 8 ? SYNC : kind < 9 ? SPACE : STORE;
         span = draw(&state) % 3 == 0 ? span / 20 : span; /* often while it recovers */
@@ -88,7 +89,7 @@ static uint64_t simulate(uint64_t seed) {
             machine_lose_power(&m, &state);
         }
         if (rc == WEIR_OK) { /* all of it was said to be durable and visible */
-            assert_undisturbed_tables(m.store, "said to be done");
+            assert_undisturbed_tables(&m, "said to be done");
         }
     }
     machine_to_the_end(&m);
@@ -97,6 +98,14 @@ static uint64_t simulate(uint64_t seed) {
     uint64_t trace = schedule_end();
     machine_fini(&m);
     return trace;
+}
+
+/* Of all threads. */
+static int64_t cpu_ns(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * INT64_C(1000000000) +
+           (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * INT64_C(1000);
 }
 
 static uint64_t run_one(uint64_t seed) {
@@ -121,15 +130,18 @@ static void nothing_is_lost_or_doubled_whatever_the_seed(void **state) {
         return;
     }
     int64_t start_ns = weir_clock_mono_ns();
+    int64_t cpu_start_ns = cpu_ns();
     uint64_t seeds = 0;
     for (uint64_t seed = 1 + first; seed <= count; seed += step) {
         (void)run_one(seed);
         seeds++;
     }
     double seconds = (double)(weir_clock_mono_ns() - start_ns) / 1e9;
-    print_message("%llu seeds in %.1f s (%.0f a minute), %llu power losses, %llu other failures, "
+    double cpu_ms = (double)(cpu_ns() - cpu_start_ns) / 1e6 / (double)(seeds > 0 ? seeds : 1);
+    print_message("%llu seeds in %.1f s (%.0f a minute; %.1f ms of CPU each), %llu power losses, "
+                  "%llu other failures, "
                   "%llu lies of the store, %llu switches of threads\n",
-                  (unsigned long long)seeds, seconds, (double)seeds * 60 / seconds,
+                  (unsigned long long)seeds, seconds, (double)seeds * 60 / seconds, cpu_ms,
                   (unsigned long long)seen.losses, (unsigned long long)seen.failures,
                   (unsigned long long)seen.lies, (unsigned long long)seen.switches);
     assert_true(seen.losses > 0);
