@@ -10,8 +10,12 @@
 #include "sink/sink.h"
 
 static const struct weir_command commands[] = {
-    {"run", "run PIPELINE [--until-end] [--past-failed] [--set k=v]… [--no-reload] [--quiet]",
-     "run a pipeline; --until-end stops when bounded sources end", weir_cli_run, 1},
+    {"run",
+     "run PIPELINE [--only NAME]… [--until-end] [--past-failed] [--set k=v]… [--no-reload] "
+     "[--quiet]",
+     "run a pipeline; --until-end stops when bounded sources end, --only runs a dataset and what "
+     "it reads",
+     weir_cli_run, 1},
     {"check", "check [FILE…] [--set k=v]…",
      "parse, types, unknown columns, lints; with a caret and a suggestion", weir_cli_check,
      WEIR_POSITIONALS_MAX},
@@ -23,7 +27,7 @@ static const struct weir_command commands[] = {
      "one rule file on sample events: what passes, what is rejected and why", weir_cli_try, 1},
     {"init", "init DIR", "a project that runs, with one rule and its spec", weir_cli_init, 1},
     {"dump", "dump FILE-OR-FOLDER", "any durable file as JSON lines", weir_cli_dump, 1},
-    {"replay", "replay PIPELINE --epoch N [--set k=v]…",
+    {"replay", "replay PIPELINE --epoch N [--only NAME]… [--set k=v]…",
      "run a recorded epoch again and say where it differs", weir_cli_replay, 1},
     {"table",
      "table ls|show|history|cat [NAME-OR-PATH] [--version N | --as-of T] [--limit N] "
@@ -46,21 +50,21 @@ static const struct weir_command commands[] = {
      "  weir schema check FILE.avsc SUBJECT-OR-FILE [--mode full-transitive] [--registry URL]",
      "schemas of files and of a registry, before a deploy", weir_cli_schema, 3},
     {"state",
-     "state ls [DATASET] [--epoch N] [--pipeline FILE] [--set k=v]…\n"
+     "state ls [DATASET] [--epoch N] [--pipeline FILE] [--only NAME]… [--set k=v]…\n"
      "  weir state get DATASET [KEY…] [--epoch N] [--limit N]\n"
      "  weir state diff EPOCH EPOCH [DATASET] [--limit N]\n"
      "  weir state export [DATASET] [--epoch N] [--limit N]",
      "what a pipeline, running or stopped, keeps: typed, by key", weir_cli_state,
      WEIR_POSITIONALS_MAX},
-    {"status", "status [PIPELINE] [--set k=v]…", "what a running instance says of itself",
-     weir_cli_status, 1},
+    {"status", "status [PIPELINE] [--only NAME]… [--set k=v]…",
+     "what a running instance says of itself", weir_cli_status, 1},
     {"rollback", "rollback [PIPELINE] [--set k=v]…",
      "a running instance goes back to the rule set before the last reload", weir_cli_rollback, 1},
     {"rebuild", "rebuild DATASET [--pipeline FILE] [--set k=v]… [--quiet]",
      "a dataset's rows and state made anew from bronze, beside a running instance, which takes\n"
      "      them over",
      weir_cli_rebuild, 1},
-    {"why-waiting", "why-waiting [PIPELINE] [--set k=v]…",
+    {"why-waiting", "why-waiting [PIPELINE] [--only NAME]… [--set k=v]…",
      "which partition holds each dataset's watermark", weir_cli_why_waiting, 1},
     {"version", "version", "the version of this binary", weir_cli_version, 0},
 };
@@ -76,6 +80,7 @@ static const char *const options[][2] = {
     {"--until-end", "stop when bounded sources end, and close every window"},
     {"--past-failed", "go on past rows that stop the pipeline: they are set aside"},
     {"--set k=v", "another value for this run: commit.every=100ms, storage.root=other"},
+    {"--only NAME", "this dataset and what it reads; nothing else is written"},
     {"--no-reload", "do not watch the rule files"},
     {"--quiet", "no line of progress"},
     {"--watch", "once more whenever a file changes"},
@@ -345,16 +350,22 @@ static int parse_option(struct weir_arguments *a, int argc, char **argv, int *i)
         a->settings[a->setting_count++] = (struct weir_script_setting){key, equals + 1};
         return WEIR_EXIT_DONE;
     }
-    static const char *const later[] = {"--only"};
-    for (size_t l = 0; l < sizeof(later) / sizeof(later[0]); l++) {
-        if (strcmp(argv[*i], later[l]) == 0) {
-            fprintf(stderr, "weir: '%s' is not built yet\n", later[l]);
-            return WEIR_EXIT_USER;
+    const char *only = option_value(argc, argv, i, "--only");
+    if (only != NULL) {
+        if (!takes(a, "--only")) {
+            return weir_cli_usage(a, "%s takes no --only", a->command);
         }
+        char *key = strdup("only");
+        if (*only == '\0' || key == NULL || a->setting_count == WEIR_SETTINGS_MAX) {
+            free(key);
+            return weir_cli_usage(a, "--only wants a dataset, for example --only silver.sale");
+        }
+        a->settings[a->setting_count++] = (struct weir_script_setting){key, only};
+        return WEIR_EXIT_DONE;
     }
-    const char *names[1 + sizeof(flags) / sizeof(flags[0]) + sizeof(values) / sizeof(values[0])] = {
-        "--set"};
-    size_t count = 1;
+    const char *names[2 + sizeof(flags) / sizeof(flags[0]) + sizeof(values) / sizeof(values[0])] = {
+        "--set", "--only"};
+    size_t count = 2;
     for (size_t f = 0; f < sizeof(flags) / sizeof(flags[0]); f++) {
         names[count++] = flags[f].name;
     }

@@ -685,6 +685,8 @@ int weir_plan_parse(const char *json, struct weir_plan **out, struct weir_error 
     plan->storage_options = storage != NULL ? member(storage, "options") : NULL;
     json_t *ledger = member(pipeline, "ledger");
     plan->ledger_path = ledger != NULL ? text(&r, ledger, "path", false) : NULL;
+    plan->whole_ledger = ledger != NULL ? text(&r, ledger, "whole", false) : NULL;
+    plan->only = text_list(&r, pipeline, "only", &plan->only_count);
     if (r.rc == WEIR_OK && plan->storage_root == NULL && plan->ledger_path == NULL) {
         fail(&r, "ledger.path", "a path, where there is no storage");
     }

@@ -350,6 +350,10 @@ struct weir_plan {
     struct weir_plan_sink quarantine; /* of datasets that do not say; and late rows */
     json_t *storage_options;          /* borrowed from root; NULL: none */
     const char *ledger_path;          /* or NULL: derived from the storage root */
+    const char
+        *whole_ledger; /* of a run of some datasets (`only`): where that of all is; or NULL */
+    const char **only; /* their names */
+    int32_t only_count;
     int64_t commit_every_us;
     int64_t ledger_keep_us;
     int64_t ledger_segment_bytes;

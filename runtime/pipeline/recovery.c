@@ -9,6 +9,7 @@
 #include "core/log.h"
 #include "lake/store/open.h"
 #include "pipeline/internal.h"
+#include "pipeline/only.h"
 #include "pipeline/rebuild.h"
 
 /* Effects that are durable and not applied stay in memory: messages for Kafka are long. */
@@ -357,6 +358,9 @@ static void sink_durable(void *context, uint64_t epoch, struct weir_effect *effe
 
 static int open_durable(struct weir_pipeline *p, struct weir_error *err) {
     weir_plan_ledger_path(p->plan, p->ledger_path, sizeof(p->ledger_path));
+    if (p->options.files == NULL && only_check(p->plan, p->ledger_path, err) != WEIR_OK) {
+        return err->code;
+    }
     snprintf(p->snapshot_path, sizeof(p->snapshot_path), "%s/snapshots", p->ledger_path);
     struct weir_ledger_options options = {
         .path = p->ledger_path,

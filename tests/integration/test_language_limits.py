@@ -157,11 +157,6 @@ def test_an_option_of_another_command_is_a_usage_error(project, command, option)
     assert outcome.code == 2 and f"{command} takes no {option.split('=')[0]}" in outcome.err
 
 
-def test_an_option_not_built_is_refused_by_name(project):
-    outcome = project.weir("run", "--only", "x")
-    assert outcome.code == 1 and "'--only' is not built yet" in outcome.err
-
-
 @pytest.mark.parametrize("setting", ["commit.every", "=1", ""])
 def test_a_setting_without_key_or_value_is_a_usage_error(project, setting):
     assert project.weir("run", "pipelines/p.lua", "--set", setting).code == 2

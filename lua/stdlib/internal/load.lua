@@ -10,6 +10,7 @@ local json = require "weir.internal.json"
 local lookups = require "weir.internal.lookups"
 local models = require "weir.internal.models"
 local naming = require "weir.internal.naming"
+local only = require "weir.internal.only"
 local patterns = require "weir.internal.patterns"
 local predicate = require "weir.internal.predicate"
 local project_module = require "weir.internal.project"
@@ -367,8 +368,12 @@ local function load_all(project, reader, request)
         end
     end
     local node, at = pipeline.node, pipeline.at
-    apply_settings(reader, node.body, request.settings, at)
+    local wanted, settings = only.split(request.settings)
+    apply_settings(reader, node.body, settings, at)
     local plan, named, rules, rules_at = pipeline_plan(project, reader, node, at)
+    if wanted and (plan.ledger.path ~= json.null or plan.storage) then
+        only.ledger(wanted, plan)
+    end
     local folder = project.path(rules)
     local files, why = native.list_files(folder, ".lua")
     if not files and named.rules then
@@ -398,14 +403,16 @@ local function load_all(project, reader, request)
     for _, declaration in ipairs(others) do
         project.all_names[declaration.node.name or ""] = true
     end
-    local plan_sources = json.array {}
+    local plan_sources, made_sources, is_known = json.array {}, {}, {}
     for _, declaration in ipairs(sources) do
         if register(project, reader, declaration) then
             local made = datasets.source(project, reader, declaration.node, declaration.at)
             project.by_name[declaration.node.name] = made or { kind = "source", name = declaration.node.name, broken = true }
             if made then
                 plan_sources[#plan_sources + 1] = made.plan
+                made_sources[#made_sources + 1] = made
             end
+            is_known[declaration.node.name] = true
         end
     end
     local pending, listed, qualities = {}, {}, {}
@@ -434,11 +441,29 @@ local function load_all(project, reader, request)
             pending[name] = declaration
         end
     end
+    for name in pairs(pending) do
+        is_known[name] = true
+    end
+    if wanted then
+        only.check(reader, wanted, is_known, at)
+    end
     for _, declaration in ipairs(listed) do
-        visit(project, reader, declaration, pending, {})
+        if not wanted then
+            visit(project, reader, declaration, pending, {})
+        end
+    end
+    for _, name in ipairs(wanted or {}) do
+        if pending[name] then
+            visit(project, reader, pending[name], pending, {})
+        end
     end
     for _, declaration in ipairs(qualities) do
-        attach_quality(project, reader, declaration)
+        if not wanted or project.by_name[declaration.node.name] or not is_known[declaration.node.name] then
+            attach_quality(project, reader, declaration)
+        end
+    end
+    if wanted then
+        plan_sources = only.prune(wanted, project.order, made_sources)
     end
     -- A late dataset is one more table with one writer.
     for _, made in ipairs(project.order) do

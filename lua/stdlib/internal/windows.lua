@@ -45,7 +45,7 @@ end
 
 -- The options of a window and its positional ones; nil after a complaint.
 local function read_options(reader, node, field, kind)
-    local options = { allowed_lateness = not (kind.bare or kind.rows) or nil, late = not kind.rows or nil, offset = not kind.rows and "later" or nil }
+    local options = { allowed_lateness = not (kind.bare or kind.rows) or nil, late = not kind.rows or nil }
     if kind.length then
         options[kind.length] = true
     else

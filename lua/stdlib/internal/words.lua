@@ -26,7 +26,6 @@ words.built = {
 -- Words of the language that are refused by name. The text is what to do meanwhile, if anything.
 words.later = {
     job = "", policy = "",
-    min_rows = "",
 }
 
 -- A kind that C knows is a word of the language.
