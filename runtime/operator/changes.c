@@ -154,12 +154,10 @@ static int append_pair(struct weir_aggregate *aggregate, const struct weir_slot 
     return rc;
 }
 
-/* Sessions are known by where they start, which moves: first what is there no more leaves, so that
- * another may start there. */
-static int leave_session(struct weir_aggregate *aggregate, const struct change *change,
-                         const uint8_t *before, bool first, int64_t *times_us,
-                         struct weir_batch_builder *out, struct weir_error *err) {
-    struct weir_slot *slot = weir_table_slot(aggregate->table, change->number);
+int weir_changes_leave_session(struct weir_aggregate *aggregate, struct weir_slot *slot,
+                               const uint8_t *before, bool first, int64_t time_us,
+                               int64_t *times_us, struct weir_batch_builder *out,
+                               struct weir_error *err) {
     const uint8_t *after = weir_slot_value(aggregate->table, slot);
     bool was = rows_of(aggregate, before) > 0;
     bool is = rows_of(aggregate, after) > 0;
@@ -168,7 +166,7 @@ static int leave_session(struct weir_aggregate *aggregate, const struct change *
     weir_sessions_bounds(aggregate, after, &bounds[1][0], &bounds[1][1]);
     bool stays = was && is && bounds[0][0] == bounds[1][0];
     if (first) {
-        return was && !stays ? append(aggregate, slot, before, WEIR_CHANGE_DELETE, change->time,
+        return was && !stays ? append(aggregate, slot, before, WEIR_CHANGE_DELETE, time_us,
                                       times_us, out, err)
                              : WEIR_OK;
     }
@@ -177,10 +175,10 @@ static int leave_session(struct weir_aggregate *aggregate, const struct change *
     }
     bool same = stays && bounds[0][1] == bounds[1][1] && !aggregate->measures.has_parts &&
                 memcmp(before, after, aggregate->measures.tail_offset) == 0;
-    return same    ? WEIR_OK
-           : stays ? append_pair(aggregate, slot, before, after, change->time, times_us, out, err)
-                   : append(aggregate, slot, after, WEIR_CHANGE_INSERT, change->time, times_us, out,
-                            err);
+    return same ? WEIR_OK
+           : stays
+               ? append_pair(aggregate, slot, before, after, time_us, times_us, out, err)
+               : append(aggregate, slot, after, WEIR_CHANGE_INSERT, time_us, times_us, out, err);
 }
 
 int weir_changes_leave(struct weir_aggregate *aggregate, struct weir_slot *slot,
@@ -222,11 +220,12 @@ int weir_aggregate_changes(struct weir_aggregate *aggregate, struct weir_batch_b
         const struct change *change = &changes->list[changes->left % changes->count];
         const uint8_t *before =
             changes->before + changes->left % changes->count * aggregate->measures.value_bytes;
+        struct weir_slot *slot = weir_table_slot(aggregate->table, change->number);
+        bool first = changes->left < changes->count;
         int rc =
-            twice ? leave_session(aggregate, change, before, changes->left < changes->count,
-                                  times_us, out, err)
-                  : weir_changes_leave(aggregate, weir_table_slot(aggregate->table, change->number),
-                                       before, change->time, times_us, out, err);
+            twice ? weir_changes_leave_session(aggregate, slot, before, first, change->time,
+                                               times_us, out, err)
+                  : weir_changes_leave(aggregate, slot, before, change->time, times_us, out, err);
         if (rc != WEIR_OK) {
             bool full;
             rc = weir_aggregate_row_failed(aggregate, rc, out, &full, err);

@@ -21,3 +21,10 @@ int weir_changes_note(struct weir_aggregate *aggregate, struct weir_slot *slot, 
 int weir_changes_leave(struct weir_aggregate *aggregate, struct weir_slot *slot,
                        const uint8_t *before, int64_t time_us, int64_t *times_us,
                        struct weir_batch_builder *out, struct weir_error *err) WEIR_MUST_CHECK;
+/* The same of a session, which is known by where it starts, and that moves: to be called twice, for
+ * all that changed with `first`, when what is there no more leaves, then without, when the rest
+ * does. A session joined to another goes the second time. */
+int weir_changes_leave_session(struct weir_aggregate *aggregate, struct weir_slot *slot,
+                               const uint8_t *before, bool first, int64_t time_us,
+                               int64_t *times_us, struct weir_batch_builder *out,
+                               struct weir_error *err) WEIR_MUST_CHECK;

@@ -18,7 +18,7 @@ struct weir_delayed {
     /* While it leaves: the order, and how much has left. */
     struct weir_ordered_slot *order;
     size_t count;
-    size_t left;
+    size_t left; /* of sessions, that go over them twice, of both times */
 };
 
 static const struct wait *wait_of(const struct weir_delayed *delayed, const void *value) {
@@ -147,8 +147,54 @@ int weir_delayed_note(struct weir_aggregate *aggregate, struct weir_slot *slot, 
     return WEIR_OK;
 }
 
-static int leave_one(struct weir_aggregate *aggregate, struct weir_slot *waits, int64_t *times_us,
-                     struct weir_batch_builder *out, struct weir_error *err) {
+static int64_t rows_before(const struct weir_aggregate *aggregate, const uint8_t *before) {
+    int64_t rows;
+    memcpy(&rows, before + aggregate->measures.tail_offset, sizeof rows);
+    return rows;
+}
+
+/* A session as readers know it, that is there no more, leaves; they know nothing of it then. What
+ * changes in between therefore harms nothing. */
+static int leave_known(struct weir_aggregate *aggregate, struct weir_slot *slot,
+                       struct weir_slot *waits, int64_t *times_us, struct weir_batch_builder *out,
+                       struct weir_error *err) {
+    struct weir_table *table = aggregate->delayed->table;
+    uint8_t *before = weir_slot_value(table, waits);
+    int32_t rows = out->rows;
+    int64_t none = 0;
+    int64_t time_us = wait_of(aggregate->delayed, before)->time_us;
+    if (rows_before(aggregate, before) == 0) {
+        return WEIR_OK;
+    }
+    int rc = weir_changes_leave_session(aggregate, slot, before, true, time_us, times_us, out, err);
+    if (rc != WEIR_OK || out->rows == rows) {
+        return rc;
+    }
+    if (weir_table_touch(table, waits) != WEIR_OK) {
+        return weir_error_set(err, WEIR_E_NOMEM, "%s: no memory to note a change",
+                              weir_table_name(table));
+    }
+    memcpy(before + aggregate->measures.tail_offset, &none, sizeof none);
+    return WEIR_OK;
+}
+
+static int leave_change(struct weir_aggregate *aggregate, struct weir_slot *slot,
+                        struct weir_slot *waits, bool first, int64_t *times_us,
+                        struct weir_batch_builder *out, struct weir_error *err) {
+    struct weir_delayed *delayed = aggregate->delayed;
+    const uint8_t *before = weir_slot_value(delayed->table, waits);
+    int64_t time_us = wait_of(delayed, before)->time_us;
+    if (aggregate->sessions == NULL) {
+        return weir_changes_leave(aggregate, slot, before, time_us, times_us, out, err);
+    }
+    int rc = leave_known(aggregate, slot, waits, times_us, out, err);
+    return rc != WEIR_OK || first ? rc
+                                  : weir_changes_leave_session(aggregate, slot, before, false,
+                                                               time_us, times_us, out, err);
+}
+
+static int leave_one(struct weir_aggregate *aggregate, struct weir_slot *waits, bool first,
+                     int64_t *times_us, struct weir_batch_builder *out, struct weir_error *err) {
     struct weir_delayed *delayed = aggregate->delayed;
     const uint8_t *key = weir_slot_key(delayed->table, waits);
     struct weir_slot *slot =
@@ -158,15 +204,13 @@ static int leave_one(struct weir_aggregate *aggregate, struct weir_slot *waits, 
         return weir_error_set(err, WEIR_E_CORRUPT, "%s: a change waits of a group there is not",
                               weir_table_name(delayed->table));
     }
-    const uint8_t *before = weir_slot_value(delayed->table, waits);
-    int rc = weir_changes_leave(aggregate, slot, before, wait_of(delayed, before)->time_us,
-                                times_us, out, err);
+    int rc = leave_change(aggregate, slot, waits, first, times_us, out, err);
     if (rc != WEIR_OK) {
         bool full;
         rc = weir_aggregate_row_failed(aggregate, rc, out, &full, err);
         return full ? WEIR_E_LIMIT : rc;
     }
-    rc = weir_table_delete(delayed->table, waits, false);
+    rc = first ? WEIR_OK : weir_table_delete(delayed->table, waits, false);
     return rc == WEIR_OK ? rc
                          : weir_error_set(err, rc, "%s: no memory to delete",
                                           weir_table_name(delayed->table));
@@ -184,12 +228,15 @@ int weir_delayed_leave(struct weir_aggregate *aggregate, struct weir_batch_build
                                   aggregate->declaration, weir_table_keys(delayed->table));
         }
     }
-    while (delayed->left < delayed->count) {
-        if (out->rows >= max_rows || out->rows + 2 > out->rows_max) {
+    size_t all = (aggregate->sessions != NULL ? 2 : 1) * delayed->count;
+    while (delayed->left < all) {
+        if (out->rows >= max_rows || out->rows + 3 > out->rows_max) {
             return WEIR_OK;
         }
-        uint32_t number = delayed->order[delayed->left].number;
-        int rc = leave_one(aggregate, weir_table_slot(delayed->table, number), times_us, out, err);
+        uint32_t number = delayed->order[delayed->left % delayed->count].number;
+        bool first = aggregate->sessions != NULL && delayed->left < delayed->count;
+        int rc = leave_one(aggregate, weir_table_slot(delayed->table, number), first, times_us, out,
+                           err);
         if (rc == WEIR_E_LIMIT && out->rows > 0) {
             return WEIR_OK; /* it comes again */
         } else if (rc != WEIR_OK) {

@@ -511,6 +511,9 @@ int weir_sessions_restore(struct weir_aggregate *aggregate, const struct weir_or
     }
     for (size_t i = 0; i < count; i++) {
         struct weir_slot *slot = weir_table_slot(aggregate->table, slots[i].number);
+        if (is_joined(aggregate, slot) && aggregate->delayed != NULL) {
+            continue; /* its row waits to be taken back */
+        }
         if (is_joined(aggregate, slot)) {
             return weir_error_set(err, WEIR_E_CORRUPT, "%s: a session in the state has no rows",
                                   weir_table_name(aggregate->table));

@@ -143,6 +143,39 @@ def test_sessions_change_grow_and_join(project, seconds, every):
     assert changes.count(0) - changes.count(3) == len(wanted) and changes.count(1) == changes.count(2)
 
 
+@pytest.mark.parametrize("seconds, every", [(3, "1ms"), (20, "30ms"), (20, "1h"), (1, "50ms")])
+def test_sessions_leave_once_an_interval(project, seconds, every):
+    rows = drawn(6000, seed=4)
+    log = 'return stream "silver.log" { from = "gold.m", keep = { "k", "rows" }, into = delta { mode = "append" } }'
+    rule = model(f'session {{ gap = "{seconds}s", allowed_lateness = "1h" }}', 'rows = count(), n = sum "n", hi = max "n", first_s = min "s"')
+    rule = rule.replace('emit = "on_update"', f'emit = every "{every}"')
+    assert every in rule
+    world = World(project, COLUMNS, [rule, log], data(*rows), options=' commit = { every = "20ms" },').run()
+    wanted = sorted((row[:6] + row[7:] for row in sessions(rows, datetime.timedelta(seconds=seconds))), key=str)
+    assert sorted(world.rows("gold.m", "k", "window_start", "window_end", "rows", "n", "hi", "first_s"), key=str) == wanted
+    changes = world.rows("silver.log", "_change")
+    assert changes.count(0) - changes.count(3) == len(wanted) and changes.count(1) == changes.count(2)
+    if every == "1h":
+        assert len(changes) == len(wanted), "a session leaves once, as it closes"
+
+
+def test_sessions_that_wait_to_be_told_outlive_kills(project):
+    rows = drawn(6000, seed=6)
+    rule = model('session { gap = "15s", allowed_lateness = "1h" }', 'rows = count(), n = sum "n", hi = max "n", first_s = min "s"')
+    world = World(project, COLUMNS, rule.replace('emit = "on_update"', 'emit = every "70ms"'), [])
+    for part in range(12):
+        world.feed(data(*rows)[part * 500:(part + 1) * 500], f"part{part:02}.jsonl")
+    draw = random.Random(3)
+    for _ in range(6):
+        process = project.start("run", "pipelines/p.lua", "--json", "--set", "commit.every=20ms", "--set", "ledger.snapshot_every=50ms")
+        time.sleep(0.1 + draw.random() * 0.4)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    world.run("--set", "commit.every=20ms")
+    wanted = sorted((row[:6] + row[7:] for row in sessions(rows, datetime.timedelta(seconds=15))), key=str)
+    assert sorted(world.rows("gold.m", "k", "window_start", "window_end", "rows", "n", "hi", "first_s"), key=str) == wanted
+
+
 def test_sessions_that_join_take_their_rows_back(project):
     log = 'return stream "silver.log" { from = "gold.m", keep = { "k", "window_start", "n" }, into = delta { mode = "append" } }'
     rule = model('session { gap = "10s", allowed_lateness = "1h" }', 'n = count()', "into = none")
@@ -221,14 +254,6 @@ def test_having_takes_rows_in_and_out(project):
     world = World(project, COLUMNS, model(measures='n = sum "n"', more="having = function(m) return m.n > 20 end,"), data(*rows)).run()
     found = sorted(world.rows("gold.m", "k", "window_start", "n"), key=str)
     assert found == recount(rows, "select k, time_bucket(interval 1 minute, time) w, sum(n) from t group by all having sum(n) > 20")
-
-
-@pytest.mark.parametrize("window, more", [
-    ('tumbling "1m"', 'top = { n = 1, by = { "-rows" }, rank = "rank" }'),
-])
-def test_what_does_not_update_yet_is_refused_by_name(project, window, more):
-    outcome = World(project, COLUMNS, model(window, more=more)).check()
-    assert outcome.code == 1 and "on_update" in outcome.out + outcome.err and "is not built yet" in outcome.out + outcome.err, outcome
 
 
 def test_a_window_over_the_time_rows_came_in_closes_by_the_clock_alone(project):
