@@ -1,11 +1,17 @@
 /* Size classes: multiples of 16 up to 128, then four a doubling up to 16 KiB; above that malloc.
- * At most a fifth of a part is lost to rounding, and a freed part is found again in O(1). */
+ * At most a fifth of a part is lost to rounding, and a freed part is found again in O(1). Large
+ * parts are in a list, so that a heap that goes takes them along. */
 #include "state/heap.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum { BLOCK_BYTES = 64 * 1024, SMALL_STEP = 16, SMALL_MAX = 128, LARGE_MIN = 16 * 1024 + 1 };
+
+struct large { /* before the bytes of a large part */
+    struct large *next;
+    struct large **link; /* what points here */
+};
 
 static int class_of(size_t size) {
     if (size <= SMALL_MAX) {
@@ -25,7 +31,7 @@ static size_t class_bytes(int class_number) {
 }
 
 size_t weir_heap_usable(size_t size) {
-    return size >= LARGE_MIN ? size : class_bytes(class_of(size));
+    return size >= LARGE_MIN ? sizeof(struct large) + size : class_bytes(class_of(size));
 }
 
 void weir_heap_init(struct weir_heap *heap) {
@@ -40,16 +46,29 @@ void weir_heap_fini(struct weir_heap *heap) {
         free(block);
         block = next;
     }
+    struct large *large = heap->large;
+    while (large != NULL) {
+        struct large *next = large->next;
+        free(large);
+        large = next;
+    }
     memset(heap, 0, sizeof *heap);
 }
 
 void *weir_heap_take(struct weir_heap *heap, size_t size) {
     if (size >= LARGE_MIN) {
-        void *part = malloc(size);
-        if (part != NULL) {
-            heap->reserved_bytes += size;
+        struct large *large = malloc(sizeof *large + size);
+        if (large == NULL) {
+            return NULL;
         }
-        return part;
+        large->next = heap->large;
+        large->link = &heap->large;
+        if (large->next != NULL) {
+            large->next->link = &large->next;
+        }
+        heap->large = large;
+        heap->reserved_bytes += sizeof *large + size;
+        return large + 1;
     }
     int number = class_of(size);
     void *part = heap->free_lists[number];
@@ -82,8 +101,13 @@ void weir_heap_give(struct weir_heap *heap, void *part, size_t size) {
         return;
     }
     if (size >= LARGE_MIN) {
-        heap->reserved_bytes -= size;
-        free(part);
+        struct large *large = (struct large *)part - 1;
+        *large->link = large->next;
+        if (large->next != NULL) {
+            large->next->link = large->link;
+        }
+        heap->reserved_bytes -= sizeof *large + size;
+        free(large);
         return;
     }
     int number = class_of(size);

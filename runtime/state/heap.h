@@ -13,15 +13,16 @@ extern "C" {
 
 struct weir_heap {
     void *free_lists[WEIR_HEAP_CLASSES];
-    void *blocks; /* owned, linked through their first word */
+    void *blocks;        /* owned, linked through their first word */
+    struct large *large; /* owned */
     uint8_t *fill;
     size_t fill_bytes;
-    size_t reserved_bytes; /* blocks and large parts */
+    size_t reserved_bytes; /* blocks, and large parts with what links them */
     size_t idle_bytes;     /* of blocks: parts given back and not taken again yet */
 };
 
 void weir_heap_init(struct weir_heap *heap);
-/* Large parts still taken leak: give them back first. */
+/* All parts go, taken or not. A heap stays where it was made: large parts point back to it. */
 void weir_heap_fini(struct weir_heap *heap);
 /* At least `size` bytes, 8-byte aligned, or NULL. */
 void *weir_heap_take(struct weir_heap *heap, size_t size);
