@@ -3,9 +3,6 @@
  * window remembers in which runs its keys are. When such a window is over its groups leave in the
  * order in which they were made, as any window's: what each run holds of it is listed by sequence,
  * lists are merged, and a chunk of groups after the other is loaded and emitted. */
-#include <inttypes.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,9 +57,6 @@ struct aggregate_disk {
     bool linked;             /* windows know their slots */
     struct leaving leaving;
 };
-
-/* A pipeline may hold two graphs of the same rules for a while. */
-static _Atomic uint64_t folders;
 
 static int no_memory(const struct weir_aggregate *aggregate, struct weir_error *err) {
     return weir_error_set(err, WEIR_E_NOMEM, "%s: no memory for windows on disk",
@@ -185,10 +179,7 @@ static int record_moves(void *context, const struct weir_cold_record *record,
 
 int aggregate_disk_allow(struct weir_aggregate *aggregate,
                          const struct weir_aggregate_config *config, struct weir_error *err) {
-    char path[4096];
-    snprintf(path, sizeof(path), "%s/%s-%" PRIu64, config->disk, config->declaration,
-             atomic_fetch_add(&folders, 1) + 1);
-    struct weir_table_disk disk = {.path = path, .signal = config->disk_signal};
+    struct weir_table_disk disk = {.path = config->disk, .signal = config->disk_signal};
     aggregate->disk = calloc(1, sizeof *aggregate->disk);
     if (aggregate->disk == NULL) {
         return no_memory(aggregate, err);

@@ -175,7 +175,9 @@ struct rule_slot *rule_slot_write(struct weir_rule_state *state) {
     if (!rule_note(state, &value->changed_us, sizeof value->changed_us)) {
         return NULL;
     }
-    value->changed_us = state->ttl_by_clock ? state->span.clock_us : state->run.time_us;
+    int64_t now = state->ttl_by_clock ? state->span.clock_us : state->run.time_us;
+    /* By arrival a row may be older than one before it. */
+    value->changed_us = state->created || now > value->changed_us ? now : value->changed_us;
     state->touched = true;
     return value;
 }
@@ -208,13 +210,8 @@ void rule_item_keep(struct weir_rule_state *state) {
             if (weir_table_delete(state->table, state->slot, false) != WEIR_OK) {
                 rule_no_memory(state);
             }
-        } else if (state->ttl_us > 0 && !value->expires) {
-            struct rule_due due = {value->changed_us + state->ttl_us, state->slot->sequence,
-                                   state->slot->number, state->slot->sequence};
-            value->expires = 1;
-            if (!rule_heap_push(&state->expiry, &due)) {
-                rule_no_memory(state);
-            }
+        } else if (state->ttl_us > 0 && !value->expires && !rule_expiry_push(state, state->slot)) {
+            rule_no_memory(state);
         }
     }
     state->in_item = false;

@@ -132,6 +132,14 @@ struct weir_rule_state {
     struct rule_heap rows;
     uint64_t arrival;
 
+    /* keys on disk */
+    bool on_disk;                 /* they may be */
+    bool waits;                   /* the run, for keys of timers */
+    int64_t over_us;              /* keys that expired before it are gone */
+    size_t expiry_left;           /* entries of `expiry` whose keys went to disk */
+    struct rule_heap expiry_anew; /* being made without them */
+    uint32_t expiry_walk;         /* of slots, while it is; or 0 */
+
     /* the run */
     struct weir_rule_span span;
     int32_t next_item;
@@ -236,6 +244,19 @@ int rule_timer_apply(struct weir_rule_state *state, const struct rule_pending *p
  * is called that any more. */
 int32_t rule_timer_take(struct weir_rule_state *state, bool clock, int64_t *at_us);
 int rule_timers_restore(struct weir_rule_state *state, struct weir_error *err) WEIR_MUST_CHECK;
+
+/* rule_disk.c */
+int rule_disk_allow(struct weir_rule_state *state, const struct weir_rule_config *config,
+                    struct weir_error *err) WEIR_MUST_CHECK;
+/* The key expires when it may; false: no memory. */
+bool rule_expiry_push(struct weir_rule_state *state, struct weir_slot *slot);
+/* What expired before the gate was dealt with. */
+void rule_disk_passed(struct weir_rule_state *state, int64_t gate_us);
+/* The key of the timer that is due is not in memory: it is asked for, with those of timers that
+ * come soon, and state->waits. */
+void rule_disk_look(struct weir_rule_state *state, bool clock);
+/* Whether what another layout wrote and is on disk goes on here. */
+int rule_disk_restore(struct weir_rule_state *state, struct weir_error *err) WEIR_MUST_CHECK;
 
 /* rule_item.c */
 /* Looks the item's key up. */

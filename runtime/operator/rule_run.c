@@ -45,6 +45,7 @@ void weir_rule_run_begin(struct weir_rule_state *state, const struct weir_rule_s
     state->span = *span;
     state->next_item = 0;
     state->stopped = false;
+    state->waits = false;
     state->in_item = false;
     state->run.position = position;
     state->first_position = position;
@@ -178,10 +179,17 @@ int32_t weir_rule_next(struct weir_rule_run *run) {
     while (state->failure.code == WEIR_OK) {
         bool rows = state->next_item < state->span.count;
         const struct weir_rule_item *item = &state->span.items[state->next_item];
+        int64_t gate = rows ? item->gate_us : state->span.gate_us;
         enum due_kind due =
-            state->span.only_migrate
-                ? DUE_NONE
-                : next_due(state, rows ? item->gate_us : state->span.gate_us, state->span.clock_us);
+            state->span.only_migrate ? DUE_NONE : next_due(state, gate, state->span.clock_us);
+        if (due == DUE_NONE) {
+            rule_disk_passed(state, gate);
+        } else if (due != DUE_EXPIRY) {
+            rule_disk_look(state, due == DUE_CLOCK);
+        }
+        if (state->waits) {
+            return 0;
+        }
         if (due == DUE_NONE && !rows) {
             state->finished = true;
             return 0;
@@ -219,7 +227,10 @@ int32_t weir_rule_next(struct weir_rule_run *run) {
 int weir_rule_run_end(struct weir_rule_state *state, enum weir_rule_end *end,
                       struct weir_error *err) {
     end_item(state);
-    *end = state->stopped ? WEIR_RULE_STOPPED : state->finished ? WEIR_RULE_DONE : WEIR_RULE_MORE;
+    *end = state->waits      ? WEIR_RULE_WAITS
+           : state->stopped  ? WEIR_RULE_STOPPED
+           : state->finished ? WEIR_RULE_DONE
+                             : WEIR_RULE_MORE;
     state->finished = false;
     return weir_rule_run_failed(state, err);
 }

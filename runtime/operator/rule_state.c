@@ -241,6 +241,7 @@ struct weir_rule_state *weir_rule_state_create(const struct weir_rule_config *co
     state->key_cell = -1;
     state->ttl_us = config->ttl_us;
     state->ttl_by_clock = config->ttl_by_clock;
+    state->over_us = INT64_MIN;
     state->cells = calloc((size_t)config->cell_count + 1, sizeof *state->cells);
     state->timers = calloc((size_t)config->timer_count + 1, sizeof(char *));
     weir_buffer_init(&state->undo, RULE_UNDO_BYTES_MAX);
@@ -287,7 +288,7 @@ struct weir_rule_state *weir_rule_state_create(const struct weir_rule_config *co
                                       (void *)state->row_owner, err);
         rc = state->table == NULL || state->timer_table == NULL || state->row_table == NULL
                  ? WEIR_E_NOMEM
-                 : WEIR_OK;
+                 : rule_disk_allow(state, config, err);
     }
     if (rc != WEIR_OK) {
         weir_rule_state_destroy(state);
@@ -313,6 +314,7 @@ void weir_rule_state_destroy(struct weir_rule_state *state) {
     rule_heap_fini(&state->event_timers);
     rule_heap_fini(&state->clock_timers);
     rule_heap_fini(&state->expiry);
+    rule_heap_fini(&state->expiry_anew);
     rule_heap_fini(&state->rows);
     weir_buffer_fini(&state->undo);
     weir_buffer_fini(&state->timer_key);
@@ -390,7 +392,9 @@ static int rows_restore(struct weir_rule_state *state, struct weir_error *err) {
 
 /* Every key that can expire; and whether what another layout wrote goes on here. */
 int rule_slots_restore(struct weir_rule_state *state, struct weir_error *err) {
-    state->expiry.count = 0;
+    state->expiry.count = state->expiry_anew.count = 0;
+    state->expiry_left = 0;
+    state->expiry_walk = 0;
     for (uint32_t n = 1; n <= weir_table_slots(state->table); n++) {
         struct weir_slot *slot = weir_table_slot(state->table, n);
         if (slot->sequence == 0 || slot->key_bytes == 0) {
@@ -405,14 +409,11 @@ int rule_slots_restore(struct weir_rule_state *state, struct weir_error *err) {
                 return rc;
             }
         }
-        struct rule_due due = {value->changed_us + state->ttl_us, slot->sequence, n,
-                               slot->sequence};
-        if (state->ttl_us > 0 && !rule_heap_push(&state->expiry, &due)) {
+        if (state->ttl_us > 0 && !rule_expiry_push(state, slot)) {
             return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", state->declaration);
         }
-        value->expires = state->ttl_us > 0;
     }
-    return WEIR_OK;
+    return rule_disk_restore(state, err);
 }
 
 int weir_rule_state_restore(struct weir_rule_state *state, struct weir_error *err) {

@@ -50,6 +50,8 @@ struct weir_rule_config {
     int32_t step_count;
     size_t max_bytes;
     const char *option;
+    const char *disk; /* folder: keys that do not fit wait there; NULL: they must fit */
+    struct weir_signal *disk_signal; /* raised when keys needed are in */
 };
 
 struct weir_rule_state;
@@ -75,8 +77,9 @@ int weir_rule_state_check(struct weir_rule_state *to, const struct weir_rule_sta
  * sealed of it is collected. */
 int weir_rule_state_take(struct weir_rule_state *to, struct weir_rule_state **from,
                          struct weir_error *err) WEIR_MUST_CHECK;
-/* For a trial: the next some keys of `from`, as images, are `to`'s, which nobody else uses; a span
- * of them, to be run with `only_migrate`, and dropped again. *count 0: there are no more. */
+/* For a trial: the next some keys of `from` in memory, as images, are `to`'s, which nobody else
+ * uses; a span of them, to be run with `only_migrate`, and dropped again. *count 0: there are no
+ * more. */
 int weir_rule_state_borrow(struct weir_rule_state *to, struct weir_rule_state *from,
                            struct weir_cell_cursor *cursor, struct weir_rule_item *items,
                            int32_t room, int32_t *count, struct weir_error *err) WEIR_MUST_CHECK;
@@ -85,6 +88,21 @@ int weir_rule_state_give_back(struct weir_rule_state *to, struct weir_error *err
 bool weir_rule_state_migrates(struct weir_rule_state *to, const struct weir_rule_state *from);
 /* Bytes a key costs at least, for estimates. */
 size_t weir_rule_state_estimate(const struct weir_rule_state *state);
+
+/* --- keys on disk (rule_disk.c): need, then bring until *done, then a run over those items --- */
+
+bool weir_rule_state_may_wait(const struct weir_rule_state *state);
+/* Some keys are there. */
+bool weir_rule_state_uses_disk(const struct weir_rule_state *state);
+int weir_rule_state_need(struct weir_rule_state *state, const struct weir_rule_item *items,
+                         int32_t count, bool *waits, struct weir_error *err) WEIR_MUST_CHECK;
+int weir_rule_state_bring(struct weir_rule_state *state, bool *done,
+                          struct weir_error *err) WEIR_MUST_CHECK;
+/* While nothing is loaded and no items whose keys were needed are still to be run. *crowded: too
+ * many keys changed since the last seal. */
+int weir_rule_state_make_room(struct weir_rule_state *state, bool *crowded,
+                              struct weir_error *err) WEIR_MUST_CHECK;
+struct weir_table_disk_figures weir_rule_state_disk_figures(const struct weir_rule_state *state);
 
 /* --- rows that wait --------------------------------------------------------------------------- */
 
@@ -125,7 +143,7 @@ struct weir_rule_target { /* a dataset emitted to */
 };
 
 struct weir_rule_span {
-    const struct weir_rule_item *items;
+    const struct weir_rule_item *items; /* their keys are in memory, or nowhere */
     int32_t count;
     int64_t gate_us;   /* after the items */
     int64_t clock_us;  /* clock timers up to it fire before the items; INT64_MIN: none */
@@ -137,7 +155,8 @@ struct weir_rule_span {
     int32_t target_count;
 };
 
-enum weir_rule_end { WEIR_RULE_MORE, WEIR_RULE_DONE, WEIR_RULE_STOPPED };
+/* WAITS: for keys of timers, which are on disk: bring, then as after MORE. */
+enum weir_rule_end { WEIR_RULE_MORE, WEIR_RULE_DONE, WEIR_RULE_STOPPED, WEIR_RULE_WAITS };
 
 struct weir_rule_run *weir_rule_state_run(struct weir_rule_state *state);
 /* `position` goes on where the span before ended. */

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "operator/rule_private.h"
+#include "state/cold_keys.h"
 
 enum { COPY_SLOTS = 4096 };
 #define COPY_BYTES_MAX ((size_t)1 << 30)
@@ -62,6 +63,9 @@ static int copy_slots(struct weir_table *to, struct weir_table *from, struct wei
         weir_buffer_clear(&slice);
         rc = weir_table_dump(from, &cursor, &slice, COPY_SLOTS, &done, err);
         rc = rc == WEIR_OK ? weir_table_apply(to, slice.data, slice.size, err) : rc;
+        if (rc == WEIR_OK && slice.size == 0 && !done) { /* what is on disk is being read */
+            weir_cold_keys_wait(weir_table_cold_keys(from));
+        }
     }
     weir_buffer_fini(&slice);
     return rc;
@@ -104,6 +108,7 @@ int weir_rule_state_take(struct weir_rule_state *to, struct weir_rule_state **ta
         return WEIR_OK; /* see check */
     }
     take_waiting(to, from);
+    to->over_us = from->over_us;
     if (to->layout != from->layout) {
         int rc = copy_slots(to->table, from->table, err);
         to->retired = from;
@@ -117,6 +122,12 @@ int weir_rule_state_take(struct weir_rule_state *to, struct weir_rule_state **ta
     *from->owner = from;
     swap_tables(&to->table, &from->table);
     swap_heaps(&to->expiry, &from->expiry);
+    swap_heaps(&to->expiry_anew, &from->expiry_anew);
+    to->expiry_walk = from->expiry_walk;
+    to->expiry_left = from->expiry_left;
+    bool on_disk = to->on_disk;
+    to->on_disk = from->on_disk;
+    from->on_disk = on_disk;
     return to->ttl_us == from->ttl_us ? WEIR_OK : rule_slots_restore(to, err);
 }
 
@@ -135,11 +146,12 @@ int weir_rule_state_borrow(struct weir_rule_state *to, struct weir_rule_state *f
     struct weir_buffer slice;
     bool done = false;
     int rc = WEIR_OK;
+    uint64_t next = cursor->minor > 0 ? cursor->minor : 1;
     *count = 0;
     weir_buffer_init(&slice, COPY_BYTES_MAX);
     while (rc == WEIR_OK && !done && *count == 0) {
         weir_buffer_clear(&slice);
-        rc = weir_table_dump(from->table, cursor, &slice, (size_t)room, &done, err);
+        rc = weir_table_dump_memory(from->table, &next, &slice, (size_t)room, &done, err);
         rc = rc == WEIR_OK ? weir_table_apply(to->table, slice.data, slice.size, err) : rc;
         for (uint32_t n = 1; rc == WEIR_OK && n <= weir_table_slots(to->table); n++) {
             const struct weir_slot *slot = weir_table_slot(to->table, n);
@@ -153,6 +165,7 @@ int weir_rule_state_borrow(struct weir_rule_state *to, struct weir_rule_state *f
             }
         }
     }
+    cursor->minor = next;
     weir_buffer_fini(&slice);
     return rc;
 }

@@ -28,7 +28,7 @@ static int process(struct weir_node *node, const struct weir_flow *flow, struct 
     int64_t start = weir_clock_mono_ns();
     graph->downstream_ns = 0;
     int rc = right != NULL          ? join_feed(right, WEIR_RIGHT, flow, err)
-             : node->rule != NULL   ? rule_process(node, flow, err)
+             : node->rule != NULL   ? rule_come(node, flow, err)
              : node->stream != NULL ? stream_process(node, flow, err)
                                     : model_come(node, flow, err);
     int64_t all = weir_clock_mono_ns() - start;
@@ -154,8 +154,8 @@ int weir_graph_fire(struct weir_graph *graph, int64_t budget_ns, bool *done,
 
 int node_reach(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
     return waiting_at(node, 0) != NULL ? waiting_advance(waiting_at(node, 0), watermark_us, err)
-           : node->held != NULL        ? held_advance(node, watermark_us, err)
-           : node->model != NULL       ? model_advance(node, watermark_us, err)
+           : node->held != NULL || node->waits ? held_advance(node, watermark_us, err)
+           : node->model != NULL               ? model_advance(node, watermark_us, err)
            : node->join != NULL ? join_advance(join_at(node, 0), WEIR_LEFT, watermark_us, err)
            : node->rule != NULL ? rule_advance(node, watermark_us, err)
                                 : node_advance(node, watermark_us, err);

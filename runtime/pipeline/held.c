@@ -1,11 +1,12 @@
-/* Rows that wait for answers from outside. A stream with an asynchronous lookup holds what comes to
- * it, rows and the advance of time alike, in order, until all that was asked is answered. The loop
- * takes no other batch meanwhile and ends no epoch: so nothing of it has to outlive a crash, and
- * what waits is bounded by what one batch makes. */
+/* Rows that wait for answers from outside, or for keys on disk. A stream with an asynchronous
+ * lookup holds what comes to it, rows and the advance of time alike, in order, until all that was
+ * asked is answered. The loop takes no other batch meanwhile and ends no epoch: so nothing of it
+ * has to outlive a crash, and what waits is bounded by what one batch makes. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "pipeline/node.h"
+#include "pipeline/rule.h"
 
 struct held {
     struct held *next;
@@ -64,7 +65,11 @@ static int add(struct weir_node *node, const struct weir_flow *flow, bool advanc
 }
 
 static bool waits(const struct weir_node *node) {
-    return node->model != NULL ? node->waits : lookup_waits(node);
+    return node->model != NULL || node->rule != NULL ? node->waits : lookup_waits(node);
+}
+
+int held_add(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
+    return add(node, flow, false, true, err);
 }
 
 /* A stream asks for all that waits at once; a model's keys are looked for when it is their turn,
@@ -100,12 +105,18 @@ static int pass_on(struct weir_node *node, const struct held *held, struct weir_
         return held->advance ? model_advance(node, held->flow.watermark_us, err)
                              : model_process(node, &held->flow, err);
     }
+    if (node->rule != NULL) {
+        return held->advance ? rule_advance(node, held->flow.watermark_us, err)
+                             : rule_process(node, &held->flow, err);
+    }
     return held->advance ? node_advance(node, held->flow.watermark_us, err)
                          : stream_go_on(node, &held->flow, err);
 }
 
 static int go_on(struct weir_node *node, struct weir_error *err) {
-    int rc = node->model != NULL ? model_bring(node, err) : lookup_take(node, err);
+    int rc = node->model != NULL  ? model_bring(node, err)
+             : node->rule != NULL ? rule_bring(node, err)
+                                  : lookup_take(node, err);
     while (rc == WEIR_OK && node->held != NULL && !waits(node)) {
         struct held *held = node->held;
         if (node->model != NULL && !held->begun) {
@@ -117,6 +128,9 @@ static int go_on(struct weir_node *node, struct weir_error *err) {
         node->graph->held--;
         rc = pass_on(node, held, err);
         held_free(held);
+        if (rc == WEIR_OK && node->rule != NULL) {
+            rc = rule_bring(node, err); /* the next comes to one that is done */
+        }
     }
     return rc;
 }
@@ -127,8 +141,10 @@ int weir_graph_go_on(struct weir_graph *graph, struct weir_error *err) {
         graph->awaits = NULL;
     }
     for (int32_t i = 0; rc == WEIR_OK && graph->held > 0 && i < graph->node_count; i++) {
-        rc = graph->nodes[i]->held != NULL ? go_on(graph->nodes[i], err) : rc;
-        rc = rc == WEIR_OK ? waiting_go_on(graph->nodes[i], err) : rc;
+        struct weir_node *node = graph->nodes[i];
+        bool keys = node->rule != NULL && node->waits;
+        rc = node->held != NULL || keys ? go_on(node, err) : rc;
+        rc = rc == WEIR_OK ? waiting_go_on(node, err) : rc;
     }
     return rc;
 }

@@ -223,6 +223,9 @@ static int put_disk(struct weir_pipeline *p, struct weir_buffer *out) {
          offsetof(struct weir_table_disk_figures, asked)},
         {"weir_state_disk_found_total", "counter", "Keys brought back.",
          offsetof(struct weir_table_disk_figures, found)},
+        {"weir_state_disk_forgotten_total", "counter",
+         "Keys forgotten there, unread, as their `ttl` was over.",
+         offsetof(struct weir_table_disk_figures, forgotten)},
     };
     struct weir_table_disk_figures figures;
     const char *name;

@@ -1,6 +1,8 @@
-/* Models whose keys need not all fit memory: what comes to one waits, like rows for an answer from
+/* State that need not all fit memory. What comes to a model waits, like rows for an answer from
  * outside (held.c), until the keys of its rows are in. */
+#include "operator/rule_state.h"
 #include "pipeline/node.h"
+#include "pipeline/rule.h"
 #include "state/table.h"
 
 bool model_may_wait(const struct weir_node *node) {
@@ -33,12 +35,14 @@ int weir_graph_make_room(struct weir_graph *graph, bool *crowded, struct weir_er
     }
     for (int32_t i = 0; rc == WEIR_OK && i < graph->node_count; i++) {
         struct weir_node *node = graph->nodes[i];
+        bool this_one = false;
         /* What leaves yet is known by where its group lies. */
         if (node->model != NULL && model_may_wait(node) && !node->unsaid) {
-            bool this_one;
             rc = weir_aggregate_make_room(node->aggregate, &this_one, err);
-            *crowded |= this_one;
+        } else if (rule_may_wait(node)) {
+            rc = rule_make_room(node, &this_one, err);
         }
+        *crowded |= this_one;
     }
     return rc;
 }
@@ -47,9 +51,11 @@ bool weir_graph_on_disk(struct weir_graph *graph, int32_t index, const char **na
                         struct weir_table_disk_figures *out) {
     for (int32_t i = 0; i < graph->node_count; i++) {
         const struct weir_node *node = graph->nodes[i];
-        if (node->model != NULL && model_may_wait(node) && index-- == 0) {
+        bool model = node->model != NULL && model_may_wait(node);
+        if ((model || rule_may_wait(node)) && index-- == 0) {
             *name = node->name;
-            *out = weir_aggregate_disk_figures(node->aggregate);
+            *out = model ? weir_aggregate_disk_figures(node->aggregate)
+                         : weir_rule_state_disk_figures(rule_state(node));
             return true;
         }
     }

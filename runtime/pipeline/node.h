@@ -82,7 +82,7 @@ struct weir_node {
     int32_t row_base;         /* what a piece's rows are counted from in the schedule */
     struct lookups *lookups;  /* lookup.c: behind the joins; NULL without */
     struct lookups *found;    /* likewise, whose columns those are found by */
-    bool waits;               /* a model: keys it needs are on disk */
+    bool waits;               /* a model, a rule: keys it needs are on disk */
     struct held *held;        /* held.c: flows that wait for answers, oldest first */
     struct waiting **waiting; /* waiting.c: by place, NULL where nobody asks; NULL: held.c does */
     struct weir_out **outs;   /* by map column, NULL for fixed width */
@@ -197,7 +197,7 @@ struct weir_graph {
     int32_t firing;           /* models and rules that are */
     int64_t message;          /* counts pushes and ticks */
     int32_t partitions;       /* of the source whose rows were pushed last */
-    int32_t held;             /* flows that wait for answers */
+    int32_t held;             /* flows that wait for answers; rules that wait for keys */
     int64_t parked;           /* rows that do while more come */
     struct weir_node *awaits; /* what fires goes on when keys on disk are in; or NULL */
     enum weir_answers answers;
@@ -362,6 +362,9 @@ const int32_t *all_rows(void); /* 0, 1, …, ROWS_MAX − 1 */
 /* held.c. *now: the flow need not wait; else it is kept (copied) until it need not. */
 int held_process(struct weir_node *node, const struct weir_flow *flow, bool *now,
                  struct weir_error *err) WEIR_MUST_CHECK;
+/* It waits, behind what waits already. */
+int held_add(struct weir_node *node, const struct weir_flow *flow,
+             struct weir_error *err) WEIR_MUST_CHECK;
 int held_advance(struct weir_node *node, int64_t watermark_us,
                  struct weir_error *err) WEIR_MUST_CHECK;
 void held_fini(struct weir_node *node);

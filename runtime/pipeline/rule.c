@@ -82,6 +82,8 @@ static int init_state(struct weir_node *node, struct weir_error *err) {
             .step_count = plan->migrate_count,
             .max_bytes = (size_t)node->graph->plan->state_bytes,
             .option = "memory.state",
+            .disk = node->graph->disk,
+            .disk_signal = node->graph->answers_signal,
         };
         rule->state = weir_rule_state_create(&config, err);
         rc = rule->state != NULL ? WEIR_OK : (err != NULL ? err->code : WEIR_E_NOMEM);
@@ -350,14 +352,6 @@ static int sort_out(struct weir_node *node, const struct weir_flow *flow, const 
     return view_held(node, flow, err);
 }
 
-static int run_all(struct weir_node *node, struct weir_error *err) {
-    int rc = WEIR_OK;
-    while (rc == WEIR_OK && node->firing) {
-        rc = rule_fire(node, err);
-    }
-    return rc;
-}
-
 int rule_process(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
     struct rule *rule = node->rule;
     int32_t *sel = node->sel;
@@ -365,12 +359,6 @@ int rule_process(struct weir_node *node, const struct weir_flow *flow, struct we
     const int64_t *times;
     const int64_t *before;
     int64_t watermark;
-    if (rule->plan->by_arrival && rule->held_count > 0) {
-        int rc = run_all(node, err); /* a second piece of one batch */
-        if (rc != WEIR_OK) {
-            return rc;
-        }
-    }
     int rc = flow->count > 0 ? node_view(node, flow->batch, flow->batch, err) : WEIR_OK;
     if (rc == WEIR_OK) {
         rc = node_enter(node, flow, sel, &count, &times, &before, &watermark, err);
@@ -399,12 +387,6 @@ static int64_t gate_of(const struct weir_node *node) {
     return node->rule->plan->timed ? node->last_watermark : node->rule->clock_us;
 }
 
-static bool row_waits(const struct weir_node *node) {
-    int64_t time_us;
-    return weir_rule_state_first_time(node->rule->state, &time_us) &&
-           time_us < node->last_watermark;
-}
-
 static int pass_watermark(struct weir_node *node, struct weir_error *err) {
     struct rule *rule = node->rule;
     bool advanced = rule->advanced;
@@ -427,7 +409,7 @@ int rule_advance(struct weir_node *node, int64_t watermark_us, struct weir_error
     if (!node->firing) {
         rule->clock_us = node->graph->clock_us;
     }
-    if (node->firing || rule->held_count > 0 || row_waits(node) ||
+    if (node->firing || rule->held_count > 0 || rule_row_waits(node) ||
         weir_rule_run_due(rule->state, gate_of(node), rule->clock_us)) {
         start(node);
         return WEIR_OK;
@@ -439,102 +421,6 @@ void rule_tick(struct weir_node *node) {
     if (weir_rule_run_due(node->rule->state, WEIR_WATERMARK_NONE, node->graph->clock_us)) {
         start(node);
     }
-}
-
-/* --- a chunk ---------------------------------------------------------------------------------- */
-
-static bool parked_is_next(const struct rule *rule, const struct weir_rule_parked *row) {
-    if (rule->held_at == rule->held_count) {
-        return true;
-    }
-    const struct held_row *held = &rule->held[rule->held_at];
-    return row->time_us != held->time_us ? row->time_us < held->time_us
-                                         : row->arrival < held->arrival;
-}
-
-static void add_held(struct rule *rule) {
-    const struct held_row *held = &rule->held[rule->held_at];
-    const struct weir_keys *keys = &rule->held_keys;
-    rule->of_held[rule->item_count] = true;
-    rule->items[rule->item_count++] = (struct weir_rule_item){
-        .in = rule->held_in,
-        .row = held->row,
-        .time_us = held->time_us,
-        .gate_us = held->gate_us,
-        .key = keys->bytes + keys->offsets[rule->held_at],
-        .key_bytes = keys->offsets[rule->held_at + 1] - keys->offsets[rule->held_at],
-    };
-    rule->held_at++;
-}
-
-static int add_parked(struct weir_node *node, const struct weir_rule_parked *row,
-                      struct weir_error *err) {
-    struct rule *rule = node->rule;
-    int rc = rule->builder.batch == NULL ? weir_batch_builder_begin_rows(&rule->builder, CHUNK_ROWS)
-                                         : WEIR_OK;
-    rc = rc == WEIR_OK ? weir_key_decode(rule->whole, row->bytes, row->size, rule->builder.columns)
-                       : rc;
-    if (rc != WEIR_OK) {
-        return weir_error_set(err, rc, "%s: a row that waited cannot be read back", node->name);
-    }
-    rule->of_held[rule->item_count] = false;
-    rule->items[rule->item_count++] = (struct weir_rule_item){
-        .in = rule->waited_in,
-        .row = rule->builder.rows,
-        .time_us = row->time_us,
-        .gate_us = row->time_us,
-    };
-    weir_batch_builder_finish_row(&rule->builder);
-    return weir_rule_state_drop_first(rule->state);
-}
-
-/* Rows that waited are a batch of their own. */
-static int view_waited(struct weir_node *node, struct weir_error *err) {
-    struct rule *rule = node->rule;
-    rule->waited = weir_batch_builder_take(&rule->builder);
-    if (rule->waited == NULL) {
-        return WEIR_OK;
-    }
-    int rc = node_view(node, rule->waited, rule->waited, err);
-    rc = rc == WEIR_OK ? weir_key_encode(rule->key, rule->waited, NULL, rule->waited->rows, 0,
-                                         &rule->waited_keys)
-                       : rc;
-    if (rc != WEIR_OK) {
-        return weir_error_set(err, rc, "%s: the memory cap is reached", node->name);
-    }
-    memcpy(rule->waited_in, node->in, (size_t)node->input->count * sizeof(*rule->waited_in));
-    const struct weir_keys *keys = &rule->waited_keys;
-    for (int32_t i = 0; i < rule->item_count; i++) {
-        struct weir_rule_item *item = &rule->items[i];
-        if (!rule->of_held[i]) {
-            item->key = keys->bytes + keys->offsets[item->row];
-            item->key_bytes = keys->offsets[item->row + 1] - keys->offsets[item->row];
-        }
-    }
-    return WEIR_OK;
-}
-
-static int make_chunk(struct weir_node *node, struct weir_error *err) {
-    struct rule *rule = node->rule;
-    int rc = WEIR_OK;
-    weir_batch_unref(rule->waited);
-    rule->waited = NULL;
-    rule->item_count = rule->item_at = 0;
-    while (rc == WEIR_OK && rule->item_count < CHUNK_ROWS) {
-        struct weir_rule_parked row;
-        bool parked = weir_rule_state_first(rule->state, &row) &&
-                      row.time_us < node->last_watermark && parked_is_next(rule, &row);
-        if (!parked && rule->held_at == rule->held_count) {
-            break;
-        }
-        if (parked) {
-            rc = add_parked(node, &row, err);
-        } else {
-            add_held(rule);
-        }
-    }
-    rule->last = rule->held_at == rule->held_count && !row_waits(node);
-    return rc == WEIR_OK && rule->builder.batch != NULL ? view_waited(node, err) : rc;
 }
 
 /* --- running ---------------------------------------------------------------------------------- */
@@ -593,10 +479,10 @@ static int call_rule(struct weir_node *node, struct weir_error *err) {
     }
 }
 
-/* Over budget: what is left of the chunk goes to quarantine. */
+/* Over budget: what is left of the block goes to quarantine. */
 static int refuse_rest(struct weir_node *node, struct weir_error *err) {
     struct rule *rule = node->rule;
-    for (; rule->item_at < rule->item_count; rule->item_at++) {
+    for (; rule->item_at < rule->block_end; rule->item_at++) {
         if (rule_offend(rule, rule->item_at, TALLY_BUDGET, node->dataset->breach_text) != WEIR_OK) {
             return weir_error_set(err, WEIR_E_LIMIT, "%s: too many error texts in one batch",
                                   node->name);
@@ -611,8 +497,9 @@ static int run_items(struct weir_node *node, enum weir_rule_end *end, struct wei
     int64_t event = node->last_watermark;
     struct weir_rule_span span = {
         .items = rule->items + rule->item_at,
-        .count = rule->item_count - rule->item_at,
-        .gate_us = rule->last ? gate_of(node) : WEIR_WATERMARK_NONE,
+        .count = rule->block_end - rule->item_at,
+        .gate_us =
+            rule->last && rule->block_end == rule->item_count ? gate_of(node) : WEIR_WATERMARK_NONE,
         .clock_us = rule->clock_us,
         .event_us =
             event == WEIR_WATERMARK_NONE || event == WEIR_WATERMARK_END ? rule->clock_us : event,
@@ -649,8 +536,15 @@ static int finish(struct weir_node *node, struct weir_error *err) {
 int rule_fire(struct weir_node *node, struct weir_error *err) {
     struct rule *rule = node->rule;
     enum weir_rule_end end = WEIR_RULE_DONE;
-    int rc = rule->item_at == rule->item_count ? make_chunk(node, err) : WEIR_OK;
-    rc = rc == WEIR_OK ? rule_begin_targets(node, err) : rc;
+    int rc = rule->item_at == rule->item_count ? rule_make_chunk(node, err) : WEIR_OK;
+    if (rc != WEIR_OK || node->waits) {
+        return rc;
+    }
+    if (rule->item_at == rule->block_end) {
+        int32_t left = rule->item_count - rule->item_at;
+        rule->block_end += left < BLOCK_ROWS ? left : BLOCK_ROWS;
+    }
+    rc = rule_begin_targets(node, err);
     if (rc == WEIR_OK && !node->dataset->breached) {
         rc = run_items(node, &end, err);
     }
@@ -662,7 +556,10 @@ int rule_fire(struct weir_node *node, struct weir_error *err) {
     for (int32_t i = 0; rc == WEIR_OK && i < rule->plan->emit_count; i++) {
         rc = rule_emit_target(node, i, err);
     }
-    if (rc != WEIR_OK || end == WEIR_RULE_MORE || !rule->last) {
+    if (rc == WEIR_OK && end == WEIR_RULE_WAITS) {
+        rule_wait(node);
+    }
+    if (rc != WEIR_OK || end == WEIR_RULE_MORE || end == WEIR_RULE_WAITS || !rule->last) {
         return rc;
     }
     return rule->item_at == rule->item_count && rule->held_at == rule->held_count

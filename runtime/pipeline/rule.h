@@ -8,6 +8,13 @@ int rule_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 void rule_fini(struct weir_node *node);
 int rule_process(struct weir_node *node, const struct weir_flow *flow,
                  struct weir_error *err) WEIR_MUST_CHECK;
+/* The same, or it waits behind what the rule waits for. */
+int rule_come(struct weir_node *node, const struct weir_flow *flow,
+              struct weir_error *err) WEIR_MUST_CHECK;
+/* rule_disk.c: keys on disk. Looks whether those it waits for are in. */
+int rule_bring(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+bool rule_may_wait(const struct weir_node *node);
+int rule_make_room(struct weir_node *node, bool *crowded, struct weir_error *err) WEIR_MUST_CHECK;
 /* Its watermark moved. Rows and timers it reaches are run by rule_fire, slice by slice. */
 int rule_advance(struct weir_node *node, int64_t watermark_us,
                  struct weir_error *err) WEIR_MUST_CHECK;

@@ -4,7 +4,13 @@
 #include "operator/rule_state.h"
 #include "pipeline/rule.h"
 
-enum { CHUNK_ROWS = 128, EMIT_ROWS = 2048, KEYS_MAX = 64, ITEMS_MAX = 2048 };
+enum {
+    BLOCK_ROWS = 128,  /* run together */
+    CHUNK_ROWS = 1024, /* whose keys are fetched together */
+    EMIT_ROWS = 2048,
+    KEYS_MAX = 64,
+    ITEMS_MAX = 2048
+};
 #define BATCH_BYTES_MAX ((size_t)1 << 30)
 
 struct held_row {
@@ -71,6 +77,7 @@ struct rule {
     bool of_held[CHUNK_ROWS];
     int32_t item_count;
     int32_t item_at;
+    int32_t block_end;         /* the block at hand; over budget, what is left of it is refused */
     struct weir_batch *waited; /* rows of it that waited */
     struct weir_column *waited_in;
     struct weir_keys waited_keys;
@@ -88,6 +95,14 @@ struct rule {
     bool advanced;
 };
 
+/* rule_chunk.c */
+int rule_make_chunk(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+bool rule_row_waits(const struct weir_node *node);
+/* rule_disk.c: the keys of the chunk, those of a timer */
+int rule_need(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+void rule_wait(struct weir_node *node);
+int rule_run_all(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+/* rule_out.c */
 int rule_begin_targets(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 int rule_emit_target(struct weir_node *node, int32_t target,
                      struct weir_error *err) WEIR_MUST_CHECK;

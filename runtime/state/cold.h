@@ -86,6 +86,7 @@ struct weir_cold_figures {
     uint64_t asked;   /* keys */
     uint64_t read;    /* pieces, for them */
     uint64_t found;
+    uint64_t forgotten; /* keys whose time was over (cold_keys.h) */
 };
 struct weir_cold_figures weir_cold_figures(struct weir_cold *cold);
 

@@ -127,6 +127,38 @@ bool weir_cold_index_remove(struct weir_cold_index *index, uint32_t tag, uint16_
     return true;
 }
 
+int64_t weir_cold_index_purge(struct weir_cold_index *index, uint32_t number,
+                              bool (*gone)(void *context, uint16_t run), void *context) {
+    struct weir_cold_segment *segment = &index->segments[number];
+    uint32_t left = 0;
+    for (uint32_t at = 0; at < segment->capacity; at++) {
+        uint16_t run = run_at(segment, at);
+        left += run != 0 && !gone(context, run);
+    }
+    uint32_t lost = segment->count - left;
+    if (lost == 0) {
+        return 0;
+    }
+    uint32_t capacity = left + left / 2 > CAPACITY_MIN ? left + left / 2 : CAPACITY_MIN;
+    struct weir_cold_segment other = {.capacity = capacity, .count = left};
+    other.entries = calloc(capacity, ENTRY_BYTES);
+    if (other.entries == NULL) {
+        return -1;
+    }
+    for (uint32_t at = 0; at < segment->capacity; at++) {
+        uint16_t run = run_at(segment, at);
+        if (run != 0 && !gone(context, run)) {
+            place(&other, tag_at(segment, at), run);
+        }
+    }
+    index->bytes += (size_t)capacity * ENTRY_BYTES;
+    index->bytes -= (size_t)segment->capacity * ENTRY_BYTES;
+    index->count -= lost;
+    free(segment->entries);
+    *segment = other;
+    return lost;
+}
+
 uint16_t weir_cold_index_next(const struct weir_cold_index *index, uint32_t tag, uint32_t *at) {
     const struct weir_cold_segment *segment = &index->segments[segment_of(tag)];
     if (segment->capacity == 0) {

@@ -31,6 +31,9 @@ bool weir_cold_index_add(struct weir_cold_index *index, uint32_t tag, uint16_t r
 bool weir_cold_index_has(const struct weir_cold_index *index, uint32_t tag, uint16_t run);
 /* False: it was not there. */
 bool weir_cold_index_remove(struct weir_cold_index *index, uint32_t tag, uint16_t run);
+/* Drops what a segment has of the runs that are gone. How many; -1 without memory: nothing is. */
+int64_t weir_cold_index_purge(struct weir_cold_index *index, uint32_t segment,
+                              bool (*gone)(void *context, uint16_t run), void *context);
 /* The next run with the tag; *at is 0 before the first. 0: no more. */
 uint16_t weir_cold_index_next(const struct weir_cold_index *index, uint32_t tag, uint32_t *at);
 void weir_cold_index_prefetch(const struct weir_cold_index *index, uint32_t tag);

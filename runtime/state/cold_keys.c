@@ -14,13 +14,17 @@ enum {
     SWEEP_RECORDS = 16384, /* at once */
     DEAD_FOR_LIVE = 2,     /* on disk; sweeping copies the less the more dead are allowed */
     DROP_EVERY = 16,       /* runs */
+    PURGE_EVERY = 32,      /* calls: then it is looked whether it is worth it */
+    PURGE_WORTH = 16,      /* so many keys are gone through for one that is forgotten */
     RECORDS_BYTES_MAX = 1 << 30
 };
 
 struct run {
     uint32_t live;
     uint32_t all;
-    uint32_t bits; /* of its pieces */
+    uint32_t bits;  /* of its pieces */
+    bool over;      /* of what it holds nothing is worth anything, and some of it is still known */
+    int64_t latest; /* time of a record */
 };
 
 struct weir_cold_keys {
@@ -40,7 +44,15 @@ struct weir_cold_keys {
     bool sweeping;
     bool reading;
     bool scanning;
-    uint64_t scan_from; /* `next` when the scan began */
+    uint64_t scan_from;     /* `next` when the scan began */
+    weir_cold_time time_of; /* NULL: they have no time */
+    void *time_context;
+    int64_t before;      /* records of an earlier time are worth nothing */
+    int64_t over_before; /* no run is, as long as `before` is not later */
+    bool purging;
+    uint32_t purge_at; /* segment of the index */
+    uint32_t purge_calls;
+    uint64_t forgotten;
 };
 
 static uint16_t number_of(uint64_t run) {
@@ -76,6 +88,8 @@ struct weir_cold_keys *weir_cold_keys_create(const char *name,
     keys->store = weir_cold_create(options);
     keys->run_room = 64;
     keys->runs = calloc(keys->run_room, sizeof *keys->runs);
+    keys->before = INT64_MIN;
+    keys->over_before = INT64_MAX;
     weir_buffer_init(&keys->out, RECORDS_BYTES_MAX);
     weir_buffer_init(&keys->asks, RECORDS_BYTES_MAX);
     if (keys->store == NULL || keys->runs == NULL) {
@@ -110,7 +124,9 @@ size_t weir_cold_keys_bytes(const struct weir_cold_keys *keys) {
 }
 
 struct weir_cold_figures weir_cold_keys_figures(const struct weir_cold_keys *keys) {
-    return weir_cold_figures(keys->store);
+    struct weir_cold_figures figures = weir_cold_figures(keys->store);
+    figures.forgotten = keys->forgotten;
+    return figures;
 }
 
 int weir_cold_keys_failure(const struct weir_cold_keys *keys, struct weir_error *err) {
@@ -146,6 +162,14 @@ static int gather(struct weir_cold_keys *keys, struct weir_cold_record *record, 
     if (!weir_cold_index_add(&keys->index, record->tag, (uint16_t)record->run)) {
         keys->out.size = size;
         return no_memory(keys, err);
+    }
+    if (keys->time_of != NULL) {
+        const uint8_t *at = keys->out.data + size;
+        struct weir_cold_record written;
+        int64_t time = weir_cold_next_record(&at, keys->out.data + keys->out.size, &written)
+                           ? keys->time_of(keys->time_context, &written)
+                           : INT64_MAX;
+        run->latest = run->all == 0 || time > run->latest ? time : run->latest;
     }
     run->live++;
     run->all++;
@@ -186,6 +210,7 @@ int weir_cold_keys_flush(struct weir_cold_keys *keys, struct weir_error *err) {
             WEIR_OK) {
         return no_memory(keys, err);
     }
+    keys->over_before = run->latest < keys->over_before ? run->latest : keys->over_before;
     keys->next++;
     *at_run(keys, keys->next) = (struct run){0};
     return WEIR_OK;
@@ -283,6 +308,10 @@ static int take_swept(struct weir_cold_keys *keys, weir_cold_install moved, void
         if (!weir_cold_index_has(&keys->index, record.tag, (uint16_t)record.run)) {
             continue;
         }
+        if (weir_cold_keys_is_over(keys, &record)) {
+            keys->forgotten += leave(keys, record.tag, record.run);
+            continue;
+        }
         if (weir_cold_index_has(&keys->index, record.tag, number_of(keys->next))) {
             rc = weir_cold_keys_flush(keys, err); /* tags of a run differ */
         }
@@ -307,8 +336,72 @@ static int drop_first(struct weir_cold_keys *keys, struct weir_error *err) {
     return weir_cold_drop(keys->store, keys->first) == WEIR_OK ? WEIR_OK : no_memory(keys, err);
 }
 
+/* --- what is over ---------------------------------------------------------------------------- */
+
+void weir_cold_keys_timed(struct weir_cold_keys *keys, weir_cold_time time_of, void *context) {
+    keys->time_of = time_of;
+    keys->time_context = context;
+}
+
+void weir_cold_keys_forget(struct weir_cold_keys *keys, int64_t before) {
+    keys->before = before;
+}
+
+bool weir_cold_keys_is_over(const struct weir_cold_keys *keys,
+                            const struct weir_cold_record *record) {
+    return keys->time_of != NULL && keys->time_of(keys->time_context, record) < keys->before;
+}
+
+static bool is_gone(void *context, uint16_t number) {
+    const struct weir_cold_keys *keys = context;
+    uint64_t run = run_of(keys, number);
+    return run < keys->next && at_run(keys, run)->over;
+}
+
+static void begin_purge(struct weir_cold_keys *keys) {
+    uint64_t gone = 0;
+    int64_t earliest = INT64_MAX;
+    for (uint64_t r = keys->first; r < keys->next; r++) {
+        const struct run *run = at_run(keys, r);
+        gone += run->latest < keys->before ? run->live : 0;
+        earliest = run->live > 0 && run->latest < earliest ? run->latest : earliest;
+    }
+    keys->over_before = earliest;
+    keys->purging = gone > 0 && gone >= keys->index.count / PURGE_WORTH;
+    keys->purge_at = 0;
+    for (uint64_t r = keys->first; keys->purging && r < keys->next; r++) {
+        struct run *run = at_run(keys, r);
+        run->over = run->live > 0 && run->latest < keys->before;
+    }
+}
+
+/* Runs whose last record's time is over are marked, then the index is gone through, some of it a
+ * call: which keys they were need not be known. */
+static void purge(struct weir_cold_keys *keys) {
+    if (!keys->purging && keys->before > keys->over_before &&
+        ++keys->purge_calls % PURGE_EVERY == 0) {
+        begin_purge(keys);
+    }
+    int64_t lost =
+        keys->purging ? weir_cold_index_purge(&keys->index, keys->purge_at, is_gone, keys) : -1;
+    if (lost < 0) {
+        return; /* or no memory now */
+    }
+    keys->forgotten += (uint64_t)lost;
+    if (++keys->purge_at < WEIR_COLD_SEGMENTS) {
+        return;
+    }
+    keys->purging = false;
+    for (uint64_t r = keys->first; r < keys->next; r++) {
+        struct run *run = at_run(keys, r);
+        run->live = run->over ? 0 : run->live;
+        run->over = false;
+    }
+}
+
 int weir_cold_keys_tend(struct weir_cold_keys *keys, weir_cold_install moved, void *context,
                         struct weir_error *err) {
+    purge(keys);
     if (keys->reading ||
         keys->scanning) { /* what is swept away before its turn would be in no part */
         return WEIR_OK;

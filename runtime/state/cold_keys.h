@@ -77,6 +77,16 @@ bool weir_cold_keys_arrived(const struct weir_cold_keys *keys);
 int weir_cold_keys_want_record(struct weir_cold_keys *keys, uint32_t tag, uint32_t number,
                                struct weir_error *err) WEIR_MUST_CHECK;
 
+/* Records may have a time, after which they are worth nothing: that of each of a run is not kept,
+ * only the latest. `time_of` reads a record's. Before the first key. */
+typedef int64_t (*weir_cold_time)(void *context, const struct weir_cold_record *record);
+void weir_cold_keys_timed(struct weir_cold_keys *keys, weir_cold_time time_of, void *context);
+/* Keys of a time before this one are worth nothing: runs that hold no other are forgotten unread,
+ * a little at a time as runs are tended, others when they are written anew. */
+void weir_cold_keys_forget(struct weir_cold_keys *keys, int64_t before);
+bool weir_cold_keys_is_over(const struct weir_cold_keys *keys,
+                            const struct weir_cold_record *record);
+
 /* What is here now, apart from what comes and goes until the end of the scan. */
 int weir_cold_keys_scan(struct weir_cold_keys *keys, struct weir_error *err) WEIR_MUST_CHECK;
 /* Each key of the next part, if that is read. `each` may be called for none. */

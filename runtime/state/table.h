@@ -196,7 +196,7 @@ const char *weir_table_name(const struct weir_table *table); /* "gold.x/window" 
 
 struct weir_cold_keys;
 struct weir_cold_record;
-/* Of an owner whose slots stand in lists; all three, or none. */
+/* Of an owner whose slots stand in lists, or are forgotten in time; each, or NULL. */
 struct weir_table_owner {
     void *context;
     /* The slot goes to disk, into that run. */
@@ -204,14 +204,17 @@ struct weir_table_owner {
     int (*comes)(void *context, struct weir_slot *slot, struct weir_error *err);
     /* The record went on to the run being gathered. */
     int (*moves)(void *context, const struct weir_cold_record *record, struct weir_error *err);
+    /* When the value, as its image has it, last changed: see weir_table_forget. */
+    int64_t (*time_of)(void *context, const uint8_t *image, size_t size);
 };
 
 struct weir_table_disk {
-    const char *path;           /* folder, made when it is needed */
+    const char *path;           /* a folder of its own in there is made when it is needed */
     struct weir_signal *signal; /* raised when keys asked for are in; or NULL */
     struct weir_table_owner owner;
 };
-/* max_bytes is a budget from now on, not a cap. Before the first key. */
+/* max_bytes is a budget from now on, not a cap. Before the first key. The slot of the empty key, of
+ * which there is one at most, always stays in memory. */
 int weir_table_allow_disk(struct weir_table *table, const struct weir_table_disk *disk,
                           struct weir_error *err) WEIR_MUST_CHECK;
 /* Keys keys[offsets[i] .. offsets[i + 1]) are needed next. *waits: some are not in memory, and none
@@ -224,6 +227,15 @@ int weir_table_bring(struct weir_table *table, bool *done, struct weir_error *er
  * none, because too many keys changed since the last seal. No pointer to a slot is good after. */
 int weir_table_make_room(struct weir_table *table, bool *crowded,
                          struct weir_error *err) WEIR_MUST_CHECK;
+/* Some keys are on disk. */
+bool weir_table_uses_disk(const struct weir_table *table);
+/* As need, of one key that is not in memory; more may follow before weir_table_load. */
+int weir_table_want(struct weir_table *table, uint64_t hash, const void *key, size_t length,
+                    struct weir_error *err) WEIR_MUST_CHECK;
+int weir_table_load(struct weir_table *table, bool *waits, struct weir_error *err) WEIR_MUST_CHECK;
+/* Keys on disk whose time is before this one are forgotten, without an image that says so: whoever
+ * is given their old images again would know what they are worth. */
+void weir_table_forget(struct weir_table *table, int64_t before);
 /* For owners that go through what is on disk themselves. NULL: it has no disk. What is loaded comes
  * in by weir_table_bring. A record's value begins with the slot's sequence. */
 struct weir_cold_keys *weir_table_cold_keys(struct weir_table *table);
@@ -233,6 +245,7 @@ struct weir_table_disk_figures {
     uint64_t asked;
     uint64_t read; /* pieces of about a page, for them */
     uint64_t found;
+    uint64_t forgotten; /* without having been read */
 };
 struct weir_table_disk_figures weir_table_disk_figures(const struct weir_table *table);
 
@@ -244,6 +257,10 @@ int weir_table_collect(struct weir_table *table, struct weir_buffer *out, size_t
 int weir_table_dump(struct weir_table *table, struct weir_cell_cursor *cursor,
                     struct weir_buffer *out, size_t max_slots, bool *done,
                     struct weir_error *err) WEIR_MUST_CHECK;
+/* The same, of what is in memory alone, while another dump may go on: from slot number *next on,
+ * which begins with 1. */
+int weir_table_dump_memory(struct weir_table *table, uint64_t *next, struct weir_buffer *out,
+                           size_t max_slots, bool *done, struct weir_error *err) WEIR_MUST_CHECK;
 /* Applied slots are clean: they belong to no epoch until touched. */
 int weir_table_apply(struct weir_table *table, const uint8_t *bytes, size_t length,
                      struct weir_error *err) WEIR_MUST_CHECK;

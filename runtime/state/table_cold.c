@@ -1,6 +1,9 @@
 /* The keys of a table that wait on disk. A key is in memory or on disk, never in both: bringing it
  * in takes it out of the store. Only a slot that no image waits for may go, so records and
  * snapshots see every change where they look for it. */
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +22,9 @@ enum {
 #define STORE_BYTES_MAX ((size_t)64 << 20)
 #define STORE_BYTES_MIN ((size_t)2 << 20)
 
+/* A process may hold two tables of one name for a while. */
+static _Atomic uint64_t folders;
+
 struct table_cold {
     struct weir_cold_keys *keys;
     struct weir_table_owner owner;
@@ -30,8 +36,20 @@ struct table_cold {
     struct weir_buffer spilled; /* images of slots that went to disk before their turn */
 };
 
+/* A value with its slot's sequence before it. */
+static int64_t time_of_record(void *context, const struct weir_cold_record *record) {
+    const struct table_cold *cold = context;
+    return record->value_size < SEQUENCE_BYTES
+               ? INT64_MAX
+               : cold->owner.time_of(cold->owner.context, record->value + SEQUENCE_BYTES,
+                                     record->value_size - SEQUENCE_BYTES);
+}
+
 int weir_table_allow_disk(struct weir_table *table, const struct weir_table_disk *disk,
                           struct weir_error *err) {
+    char path[4096];
+    snprintf(path, sizeof(path), "%s/%s-%" PRIu64, disk->path, table->declaration,
+             atomic_fetch_add(&folders, 1) + 1);
     if (table->max_bytes == SIZE_MAX) {
         return weir_error_set(err, WEIR_E_BUG, "%s: such state does not go to disk", table->name);
     }
@@ -41,7 +59,7 @@ int weir_table_allow_disk(struct weir_table *table, const struct weir_table_disk
         memory = memory > STORE_BYTES_MAX ? STORE_BYTES_MAX : memory;
         memory = memory < STORE_BYTES_MIN ? STORE_BYTES_MIN : memory;
         const struct weir_cold_options options = {
-            .path = disk->path, .memory_bytes = memory, .signal = disk->signal};
+            .path = path, .memory_bytes = memory, .signal = disk->signal};
         cold->keys = weir_cold_keys_create(table->name, &options);
     }
     if (cold == NULL || cold->keys == NULL) {
@@ -49,6 +67,9 @@ int weir_table_allow_disk(struct weir_table *table, const struct weir_table_disk
         return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", table->name);
     }
     cold->owner = disk->owner;
+    if (cold->owner.time_of != NULL) {
+        weir_cold_keys_timed(cold->keys, time_of_record, cold);
+    }
     cold->hand = 1;
     weir_buffer_init(&cold->value, VALUE_BYTES_MAX);
     weir_buffer_init(&cold->spilled, SPILL_BYTES_MAX);
@@ -152,7 +173,7 @@ static int move_out(struct weir_table *table, uint64_t look, struct weir_error *
         if (cold->hand + PREFETCH_AHEAD <= table->slots) {
             __builtin_prefetch(weir_table_slot(table, cold->hand + PREFETCH_AHEAD - 1));
         }
-        if (slot->sequence == 0 || slot->changed != 0) {
+        if (slot->sequence == 0 || slot->changed != 0 || slot->key_bytes == 0) {
             continue;
         }
         if (slot->heat > 0) {
@@ -225,6 +246,27 @@ int weir_table_need(struct weir_table *table, const uint8_t *keys, const uint32_
         }
     }
     return rc == WEIR_OK ? weir_cold_keys_load(cold, waits, err) : rc;
+}
+
+bool weir_table_uses_disk(const struct weir_table *table) {
+    return table_cold_used(table);
+}
+
+int weir_table_want(struct weir_table *table, uint64_t hash, const void *key, size_t length,
+                    struct weir_error *err) {
+    const struct weir_cold_key wanted = {hash, key, (uint32_t)length};
+    return table_cold_used(table) ? weir_cold_keys_want(table->cold->keys, &wanted, err) : WEIR_OK;
+}
+
+int weir_table_load(struct weir_table *table, bool *waits, struct weir_error *err) {
+    *waits = false;
+    return table->cold != NULL ? weir_cold_keys_load(table->cold->keys, waits, err) : WEIR_OK;
+}
+
+void weir_table_forget(struct weir_table *table, int64_t before) {
+    if (table->cold != NULL) {
+        weir_cold_keys_forget(table->cold->keys, before);
+    }
 }
 
 static int install(void *context, const struct weir_cold_record *record, struct weir_error *err) {
@@ -317,9 +359,18 @@ int table_cold_fetch(struct weir_table *table, const uint8_t *bytes, size_t leng
 
 /* --- dumps ---------------------------------------------------------------------------------- */
 
+struct dumped {
+    const struct weir_cold_keys *keys;
+    struct weir_buffer *out;
+};
+
 static int put_record_image(void *context, const struct weir_cold_record *record,
                             struct weir_error *err) {
-    struct weir_buffer *out = context;
+    const struct dumped *dumped = context;
+    struct weir_buffer *out = dumped->out;
+    if (weir_cold_keys_is_over(dumped->keys, record)) {
+        return WEIR_OK;
+    }
     size_t value = record->value_size - SEQUENCE_BYTES;
     int rc = weir_buffer_reserve(out, 1 + SEQUENCE_BYTES + 2 * (size_t)WEIR_VARINT_MAX +
                                           record->key_size + value);
@@ -395,7 +446,8 @@ int table_cold_dump(struct weir_table *table, struct weir_cell_cursor *cursor,
     size_t start = out->size;
     int rc = weir_image_put_header(out, table->shape, table->name);
     size_t empty = out->size;
-    rc = rc == WEIR_OK ? weir_cold_keys_scanned(cold->keys, put_record_image, out, &end, err)
+    struct dumped dumped = {cold->keys, out};
+    rc = rc == WEIR_OK ? weir_cold_keys_scanned(cold->keys, put_record_image, &dumped, &end, err)
                        : weir_error_set(err, rc, "the snapshot's buffer is full");
     if (out->size == empty) {
         out->size = start;
@@ -421,9 +473,12 @@ struct weir_table_disk_figures weir_table_disk_figures(const struct weir_table *
     struct weir_table_disk_figures figures = {0};
     if (table->cold != NULL) {
         struct weir_cold_figures store = weir_cold_keys_figures(table->cold->keys);
-        figures =
-            (struct weir_table_disk_figures){weir_cold_keys_count(table->cold->keys), store.written,
-                                             store.asked, store.read, store.found};
+        figures = (struct weir_table_disk_figures){weir_cold_keys_count(table->cold->keys),
+                                                   store.written,
+                                                   store.asked,
+                                                   store.read,
+                                                   store.found,
+                                                   store.forgotten};
     }
     return figures;
 }

@@ -236,19 +236,31 @@ int weir_table_collect(struct weir_table *table, struct weir_buffer *out, size_t
 
 int weir_table_dump(struct weir_table *table, struct weir_cell_cursor *cursor,
                     struct weir_buffer *out, size_t max_slots, bool *done, struct weir_error *err) {
-    size_t start = out->size;
     bool memory;
     *done = false;
     int rc = table_cold_dump(table, cursor, out, &memory, err);
     if (rc != WEIR_OK || !memory) {
         return rc;
     }
-    rc = weir_image_put_header(out, table->shape, table->name);
+    uint64_t number = cursor->minor > 0 ? cursor->minor : 1;
+    rc = weir_table_dump_memory(table, &number, out, max_slots, done, err);
+    if (rc == WEIR_OK) {
+        cursor->started = true;
+        cursor->minor = number;
+        table_cold_dumped(table, number, *done);
+    }
+    return rc;
+}
+
+int weir_table_dump_memory(struct weir_table *table, uint64_t *next, struct weir_buffer *out,
+                           size_t max_slots, bool *done, struct weir_error *err) {
+    size_t start = out->size;
+    int rc = weir_image_put_header(out, table->shape, table->name);
     if (rc == WEIR_OK) {
         rc = put_next(out, table->next_sequence);
     }
     size_t empty = out->size;
-    uint64_t number = cursor->minor > 0 ? cursor->minor : 1;
+    uint64_t number = *next;
     uint64_t end = number + (max_slots > 0 ? max_slots : 1);
     for (; rc == WEIR_OK && number <= table->slots && number < end; number++) {
         struct weir_slot *slot = weir_table_slot(table, (uint32_t)number);
@@ -264,10 +276,8 @@ int weir_table_dump(struct weir_table *table, struct weir_cell_cursor *cursor,
         return weir_error_set(err, rc, "%s: the snapshot's buffer is full at %zu bytes",
                               table->name, out->limit);
     }
-    cursor->started = true;
-    cursor->minor = number;
+    *next = number;
     *done = number > table->slots;
-    table_cold_dumped(table, number, *done);
     return WEIR_OK;
 }
 

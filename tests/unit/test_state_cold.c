@@ -32,7 +32,7 @@ struct value {
 static struct weir_signal brought;
 static char folder[] = "/tmp/weir-cold-XXXXXX";
 
-static struct weir_table *make(bool disk, int number) {
+static struct weir_table *make(bool disk) {
     struct weir_error err = {0};
     struct weir_table_config config = {.declaration = "gold.test",
                                        .cell = "window",
@@ -44,9 +44,7 @@ static struct weir_table *make(bool disk, int number) {
     struct weir_table *table = weir_table_create(&config, &err);
     assert_non_null(table);
     if (disk) {
-        char path[256];
-        snprintf(path, sizeof(path), "%s/%d", folder, number);
-        const struct weir_table_disk where = {.path = path, .signal = &brought};
+        const struct weir_table_disk where = {.path = folder, .signal = &brought};
         assert_int_equal(weir_table_allow_disk(table, &where, &err), WEIR_OK);
     }
     return table;
@@ -126,8 +124,8 @@ static void same(struct weir_table *table, struct weir_table *truth) {
 }
 
 static void a_table_on_disk_is_one_in_memory(void **state) {
-    struct weir_table *table = make(true, 1);
-    struct weir_table *truth = make(false, 0);
+    struct weir_table *table = make(true);
+    struct weir_table *truth = make(false);
     struct weir_buffer records; /* of epochs since the dump began */
     struct weir_buffer ignored;
     struct weir_buffer dump;
@@ -169,7 +167,7 @@ static void a_table_on_disk_is_one_in_memory(void **state) {
     same(table, truth);
     /* and what a crash leaves makes it again, on disk and in memory */
     for (int disk = 0; disk < 2; disk++) {
-        struct weir_table *again = make(disk == 1, 2);
+        struct weir_table *again = make(disk == 1);
         assert_int_equal(weir_table_apply(again, dump.data, dump.size, &err), WEIR_OK);
         assert_int_equal(weir_table_apply(again, records.data, records.size, &err), WEIR_OK);
         same(again, truth);
@@ -185,8 +183,8 @@ static void a_table_on_disk_is_one_in_memory(void **state) {
 /* More goes to disk before its turn than a slice may hold by itself. */
 static void a_dump_that_waits_holds_what_went_to_disk(void **state) {
     enum { SLICE_BYTES = 640 << 10 };
-    struct weir_table *table = make(true, 3);
-    struct weir_table *truth = make(false, 0);
+    struct weir_table *table = make(true);
+    struct weir_table *truth = make(false);
     struct weir_buffer records;
     struct weir_buffer dump;
     struct weir_cell_cursor cursor = {0};
@@ -226,7 +224,7 @@ static void a_dump_that_waits_holds_what_went_to_disk(void **state) {
         weir_buffer_fini(&slice);
     }
     assert_true(largest > SLICE_BYTES);
-    struct weir_table *again = make(false, 0);
+    struct weir_table *again = make(false);
     assert_int_equal(weir_table_apply(again, dump.data, dump.size, &err), WEIR_OK);
     assert_int_equal(weir_table_apply(again, records.data, records.size, &err), WEIR_OK);
     same(table, again);
@@ -507,8 +505,81 @@ static void what_is_gone_is_swept(void **state) {
     weir_cold_keys_destroy(keys);
 }
 
+static int64_t first_of_value(void *context, const struct weir_cold_record *record) {
+    int64_t time;
+    (void)context;
+    memcpy(&time, record->value, sizeof(time));
+    return time;
+}
+
+static int only_younger(void *context, const struct weir_cold_record *record,
+                        struct weir_error *err) {
+    (void)err;
+    assert_true(first_of_value(NULL, record) >= *(const int64_t *)context);
+    return WEIR_OK;
+}
+
+/* A run whose last time is over is forgotten unread, whatever else is written, swept and loaded; of
+ * others nothing is lost. */
+static void runs_that_are_over_are_forgotten(void **state) {
+    enum { RUNS = 200, A_RUN = 100 };
+    char path[256];
+    struct weir_error err = {0};
+    uint64_t found = 0;
+    bool taken;
+    bool done;
+    (void)state;
+    snprintf(path, sizeof(path), "%s/over", folder);
+    const struct weir_cold_options options = {.path = path, .memory_bytes = 1 << 20};
+    struct weir_cold_keys *keys = weir_cold_keys_create("gold.over", &options);
+    assert_non_null(keys);
+    weir_cold_keys_timed(keys, first_of_value, NULL);
+    uint64_t put = 0;
+    for (int run = 0; run < RUNS; run++) {
+        for (int i = 0; i < A_RUN; i++) {
+            uint64_t at = (uint64_t)run * A_RUN + (uint64_t)i;
+            int64_t time = run + (int64_t)below(10); /* the last of a run is about run + 9 */
+            const struct weir_cold_key key = {at * UINT64_C(11400714819323198485), &at, 8};
+            assert_int_equal(weir_cold_keys_put(keys, &key, NULL, 0, &time, 8, &taken, &err),
+                             WEIR_OK);
+            put += taken;
+        }
+        assert_int_equal(weir_cold_keys_flush(keys, &err), WEIR_OK);
+        if (run % 10 == 9) { /* some come in meanwhile */
+            uint64_t at = (uint64_t)(run - 5) * A_RUN;
+            const struct weir_cold_key key = {at * UINT64_C(11400714819323198485), &at, 8};
+            assert_int_equal(weir_cold_keys_want(keys, &key, &err), WEIR_OK);
+            assert_int_equal(weir_cold_keys_load(keys, &done, &err), WEIR_OK);
+            weir_cold_keys_wait(keys);
+            assert_int_equal(weir_cold_keys_bring(keys, count_one, &found, &done, &err), WEIR_OK);
+        }
+        weir_cold_keys_forget(keys, run - 50);
+        for (int i = 0; i < 40; i++) {
+            assert_int_equal(weir_cold_keys_tend(keys, NULL, NULL, &err), WEIR_OK);
+        }
+    }
+    assert_int_equal(found, RUNS / 10);
+    for (int i = 0; i < 1000; i++) {
+        weir_cold_keys_wait(keys);
+        assert_int_equal(weir_cold_keys_tend(keys, NULL, NULL, &err), WEIR_OK);
+    }
+    struct weir_cold_figures figures = weir_cold_keys_figures(keys);
+    uint64_t left = weir_cold_keys_count(keys);
+    assert_int_equal(figures.forgotten + left + found, put);
+    /* Runs up to 140 are over, but for less than a sixteenth of what is left. */
+    assert_in_range(left, 50 * A_RUN, 70 * A_RUN);
+    int64_t least = RUNS - 1 - 50 - 10 - 7;
+    assert_int_equal(weir_cold_keys_scan(keys, &err), WEIR_OK);
+    for (done = false; !done;) {
+        assert_int_equal(weir_cold_keys_scanned(keys, only_younger, &least, &done, &err), WEIR_OK);
+    }
+    assert_true(weir_cold_keys_records(keys) < put / 2);
+    weir_cold_keys_destroy(keys);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(runs_that_are_over_are_forgotten),
         cmocka_unit_test(a_table_on_disk_is_one_in_memory),
         cmocka_unit_test(a_dump_that_waits_holds_what_went_to_disk),
         cmocka_unit_test(a_new_scan_has_no_part_of_the_one_before),
