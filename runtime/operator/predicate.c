@@ -411,6 +411,7 @@ static bool judge_short(const struct weir_predicate *predicate, const struct row
 }
 
 /* Few literals are compared all at once, without branches; a short list repeats its first. */
+#define IS(load, l) (int)((load) == few[l])
 #define ONE_OF(type, load, field, set_has)                                                         \
     if (predicate->set != NULL) {                                                                  \
         EACH_ROW(set_has(predicate, load))                                                         \
@@ -420,10 +421,10 @@ static bool judge_short(const struct weir_predicate *predicate, const struct row
             few[l] = (type)predicate->literals[l < predicate->count ? l : 0].field;                \
         }                                                                                          \
         if (predicate->count <= FEW / 2) {                                                         \
-            EACH_ROW((load == few[0]) | (load == few[1]) | (load == few[2]) | (load == few[3]))    \
+            EACH_ROW(IS(load, 0) | IS(load, 1) | IS(load, 2) | IS(load, 3))                        \
         } else {                                                                                   \
-            EACH_ROW((load == few[0]) | (load == few[1]) | (load == few[2]) | (load == few[3]) |   \
-                     (load == few[4]) | (load == few[5]) | (load == few[6]) | (load == few[7]))    \
+            EACH_ROW(IS(load, 0) | IS(load, 1) | IS(load, 2) | IS(load, 3) | IS(load, 4) |         \
+                     IS(load, 5) | IS(load, 6) | IS(load, 7))                                      \
         }                                                                                          \
     }
 

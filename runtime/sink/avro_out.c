@@ -63,8 +63,6 @@ static int compile_record(struct compile *c, const struct avro_type *type,
     if (children_of(c, out, type->field_count) == NULL) {
         return WEIR_E_NOMEM;
     }
-    int32_t found = 0;
-    int32_t wanted = 0;
     int rc = WEIR_OK;
     for (int32_t i = 0; rc == WEIR_OK && i < type->field_count; i++) {
         const struct avro_field *field = &type->fields[i];
@@ -74,16 +72,13 @@ static int compile_record(struct compile *c, const struct avro_type *type,
             column++;
         }
         c->name = field->name;
-        found += column < count;
         rc = compile(c, field->type, column < count ? &fields[column] : NULL, depth + 1,
                      &out->children[i]);
         out->children[i].name = field->name;
         out->children[i].column = column < count ? column : -1;
     }
     for (int32_t i = 0; rc == WEIR_OK && i < count; i++) {
-        bool counts = included == NULL || included[i];
-        wanted += counts;
-        bool known = !counts;
+        bool known = included != NULL && !included[i];
         for (int32_t f = 0; !known && f < type->field_count; f++) {
             known = strcmp(type->fields[f].name, fields[i].name) == 0;
         }

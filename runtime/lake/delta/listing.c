@@ -78,7 +78,7 @@ static int visit_log(void *context, const char *path, const struct weir_store_in
     const char *slash = strrchr(path, '/');
     const char *name = slash != NULL ? slash + 1 : path;
     struct delta_checkpoint checkpoint;
-    if (strlen(name) == 25 && strcmp(name + 20, ".json") == 0 && digits(name, 20) >= 0) {
+    if (strlen(name) == 25 && memcmp(name + 20, ".json", 5) == 0 && digits(name, 20) >= 0) {
         size_t capacity = out->commit_capacity;
         void *commits = out->commits;
         void *times = out->commit_ms;
