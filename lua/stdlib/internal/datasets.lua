@@ -208,12 +208,12 @@ local function union(project, reader, items)
     for _, each in ipairs(found) do
         field = each.time and each.time.field == field and field or nil
     end
-    local names = {}
+    local names, steady = {}, true
     for i, each in ipairs(found) do
-        names[i] = each.name
+        names[i], steady = each.name, steady and each.steady
     end
     return columns and {
-        name = table.concat(names, ", "), names = names, columns = columns, changelog = found[1].changelog,
+        name = table.concat(names, ", "), names = names, columns = columns, changelog = found[1].changelog, steady = steady,
         time = timed == #found and { field = field } or nil,
     }
 end
@@ -635,7 +635,9 @@ function datasets.stream(project, reader, node, at, made)
     plan.quarantine = sinks.quarantine(reader, named.quarantine)
     return {
         kind = "stream", name = of, plan = plan, columns = out, seen = seen, functions = functions, late_sets = chain.late_sets,
-        changelog = changes and "whole" or not named.dedup and from.changelog or nil, commands = #chain.joins == 0 and from.commands or nil,
+        changelog = changes and "whole" or not named.dedup and from.changelog or nil,
+        steady = not changes and from.changelog == "whole" and (time and time.field ~= "_ingested_at" or not time and from.steady) or nil,
+        commands = #chain.joins == 0 and from.commands or nil,
         key = key, looked_up = function() plan.lookup_key = key end,
         remember = not changes and from.changelog ~= "whole" and named.key and not named.explode and naming.column(out, "_change")
             and function() plan.remember = key end or nil,

@@ -57,7 +57,8 @@ local function now(chain)
     add_found(visible, chain.items, chain.columns)
     return {
         name = chain.from.name, columns = visible, time = chain.time, behind = chain.behind,
-        changelog = chain.behind and "whole" or chain.from.changelog, remember = not chain.behind and chain.from.remember or nil,
+        changelog = chain.behind and "whole" or chain.from.changelog,
+        steady = not chain.behind and chain.from.steady or nil, remember = not chain.behind and chain.from.remember or nil,
     }
 end
 

@@ -216,9 +216,19 @@ local function check_no_dedup(reader, named, from)
     end
 end
 
+-- An old row is taken back from the window it was in: its time must be its own, not that of the change.
+local function check_own_time(reader, plan, named, from)
+    local own = plan.time ~= json.null and plan.time.field or nil
+    if plan.window ~= json.null and (own == "_ingested_at" or not own and not from.steady) then
+        reader:error("no-time", named.window.at, ("the rows of %s change, and their event time is when they did, not what an old row had"):format(from.name),
+            'add time = { field = "…" } to the model, a column of the rows')
+    end
+end
+
 -- What `top` of whole rows does without.
 local function check_whole_rows(reader, plan, named, from, at, sliding)
     if plan.retracts and ask_old_rows(reader, plan.name, from, at) then
+        check_own_time(reader, plan, named, from)
         check_no_dedup(reader, named, from)
     end
     for _, option in ipairs { "by", "derive", "having" } do
@@ -280,13 +290,10 @@ local function check_taken_back(reader, measure, from, has_field)
 end
 
 local function check_retracts(reader, plan, named, from, at, has_field)
-    if from.changelog ~= "whole" and from.remember and plan.window ~= json.null then
-        reader:error("not-built", named.window.at, ("a window over the rows of %s, which change, is not built yet"):format(from.name),
-            "leave the window out: the model then holds for the table as it is")
-        return
-    elseif not ask_old_rows(reader, plan.name, from, at) then
+    if not ask_old_rows(reader, plan.name, from, at) then
         return
     end
+    check_own_time(reader, plan, named, from)
     if plan.window ~= json.null and plan.window.kind == "count" then
         reader:error("type", named.window.at, ("the rows of %s change: a row taken back would leave a gap in its window"):format(from.name),
             "count the events the changes come from")
@@ -510,6 +517,7 @@ function models.model(project, reader, node, at)
         -- A window's row has event time window_end - 1 µs, another's that of the row that changed it; the next model reads it from there.
         time = (windowed or time or from.time) and { field = nil } or nil,
         changelog = changing and "whole" or nil,
+        steady = windowed or nil, -- a row that is taken back has the time it had
         key = not windowed and key and #key > 0 and key or nil, looked_up = function() plan.lookup_key = key end,
     }
 end
