@@ -9,6 +9,7 @@ import json
 import math
 import os
 import pathlib
+import random
 import struct
 import subprocess
 import uuid
@@ -266,6 +267,30 @@ def test_we_read_what_pyarrow_writes(tmp_path, page_version, encodings, codec):
     assert code == 0, message
     wanted = pq.read_table(path, coerce_int96_timestamp_unit="us") if encodings == "int96" else table
     assert first_difference(rows, rows_of(wanted)) is None
+
+
+def texts_of_every_length(n):
+    """Each begins with some of the one before it: beginnings and ends of 0 to 40 bytes, those about 16 most of all."""
+    draw = random.Random(16)
+    text = ""
+    for _ in range(n):
+        ends = draw.choice([draw.randrange(41), draw.randrange(13, 19), 0])
+        text = text[:draw.choice([draw.randrange(41), draw.randrange(13, 19)])] + "".join(draw.choices("abcdefghijklmnopq\0", k=ends))
+        yield text
+
+
+@pytest.mark.parametrize("codec", ["none", "zstd"])
+@pytest.mark.parametrize("longest", [7, 8, 15, 16, 40])
+def test_texts_of_every_length_are_read(tmp_path, longest, codec):
+    texts = [text[:longest] for text in texts_of_every_length(20000)]
+    few = [texts[i * 7919 % 3000] for i in range(len(texts))]
+    table = pa.table({"coded": pa.array(few), "begun": pa.array(texts), "long": pa.array(texts)})
+    path = tmp_path / "texts.parquet"
+    pq.write_table(table, path, compression=codec, data_page_size=20000, use_dictionary=["coded"],
+                   column_encoding={"begun": "DELTA_BYTE_ARRAY", "long": "DELTA_LENGTH_BYTE_ARRAY"})
+    code, rows, message = dump(path)
+    assert code == 0, message
+    assert first_difference(rows, rows_of(table)) is None
 
 
 def conformance_files(folder):

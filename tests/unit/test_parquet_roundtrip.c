@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "lake/parquet/dictionary.h"
 #include "parquet_print.h"
 #include "parquet_sample.h"
 
@@ -243,6 +244,60 @@ static void dictionaries_that_overflow_in_the_middle_come_back(void **state) {
     run_round(&round);
 }
 
+enum { TEXTS = 6000, TEXT_MAX = 40 };
+
+/* Few bytes and many lengths: values that differ in one byte, in their length or in zeros behind
+ * them alone. */
+static void a_dictionary_tells_texts_of_every_length_apart(void **state) {
+    (void)state;
+    static uint8_t bytes[TEXTS * TEXT_MAX];
+    static int32_t offsets[TEXTS + 1];
+    static int32_t backwards[TEXTS];
+    static uint32_t codes[TEXTS];
+    uint64_t seed = 7;
+    for (int32_t i = 0; i < TEXTS; i++) {
+        int32_t size = i % (TEXT_MAX + 1);
+        for (int32_t j = 0; j < size; j++) {
+            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            bytes[offsets[i] + j] = (seed >> 60) > 0 ? 0 : 0xff;
+        }
+        offsets[i + 1] = offsets[i] + size;
+        backwards[i] = TEXTS - 1 - i;
+    }
+    struct parquet_dictionary dictionary;
+    parquet_dictionary_init(&dictionary, 0, 1 << 20, 1 << 20);
+    assert_int_equal(parquet_dictionary_add_bytes(&dictionary, bytes, offsets, NULL, TEXTS, codes),
+                     TEXTS);
+    uint32_t known = 0;
+    for (int32_t i = 0; i < TEXTS; i++) {
+        uint32_t size;
+        const uint8_t *value = parquet_dictionary_get(&dictionary, codes[i], &size);
+        assert_int_equal(size, offsets[i + 1] - offsets[i]);
+        assert_memory_equal(value, bytes + offsets[i], size);
+        assert_true(codes[i] <= known); /* codes rise as values come */
+        known += codes[i] == known;
+        assert_int_equal(parquet_dictionary_add(&dictionary, bytes + offsets[i], size), codes[i]);
+    }
+    assert_int_equal(dictionary.count, known);
+    for (uint32_t a = 0; a < known; a++) { /* and no value has two */
+        uint32_t size;
+        const uint8_t *value = parquet_dictionary_get(&dictionary, a, &size);
+        for (uint32_t b = 0; b < a; b++) {
+            uint32_t other;
+            const uint8_t *before = parquet_dictionary_get(&dictionary, b, &other);
+            assert_false(size == other && memcmp(value, before, size) == 0);
+        }
+    }
+    static uint32_t again[TEXTS];
+    assert_int_equal(
+        parquet_dictionary_add_bytes(&dictionary, bytes, offsets, backwards, TEXTS, again), TEXTS);
+    for (int32_t i = 0; i < TEXTS; i++) {
+        assert_int_equal(again[i], codes[TEXTS - 1 - i]);
+    }
+    assert_int_equal(dictionary.count, known);
+    parquet_dictionary_fini(&dictionary);
+}
+
 static void every_codec_comes_back(void **state) {
     (void)state;
     static const enum weir_parquet_codec codecs[] = {WEIR_PARQUET_NONE, WEIR_PARQUET_SNAPPY,
@@ -398,6 +453,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(selected_rows_come_back),
         cmocka_unit_test(many_small_pages_and_row_groups_come_back),
         cmocka_unit_test(dictionaries_that_overflow_in_the_middle_come_back),
+        cmocka_unit_test(a_dictionary_tells_texts_of_every_length_apart),
         cmocka_unit_test(every_codec_comes_back),
         cmocka_unit_test(the_compat_profile_comes_back),
     };

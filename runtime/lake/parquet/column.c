@@ -37,11 +37,17 @@ void parquet_column_init(struct parquet_column *column, struct weir_parquet_read
     values->width = values->physical == PARQUET_FIXED ? column->node->type_length
                                                       : widths[(int)values->physical];
     struct weir_buffer *buffers[] = {
-        &column->window,          &column->page,
-        &column->dictionary_page, &column->dictionary_slices,
-        &values->previous,        &values->scratch,
-        &column->out_definition,  &column->out_repetition,
-        &column->out_values,      &column->out_offsets,
+        &column->window,
+        &column->page,
+        &column->dictionary_page,
+        &column->dictionary_slices,
+        &column->dictionary_shorts,
+        &values->previous,
+        &values->scratch,
+        &column->out_definition,
+        &column->out_repetition,
+        &column->out_values,
+        &column->out_offsets,
         &column->out_validity,
     };
     for (size_t i = 0; i < sizeof(buffers) / sizeof(buffers[0]); i++) {
@@ -54,6 +60,7 @@ void parquet_column_fini(struct parquet_column *column) {
     weir_buffer_fini(&column->page);
     weir_buffer_fini(&column->dictionary_page);
     weir_buffer_fini(&column->dictionary_slices);
+    weir_buffer_fini(&column->dictionary_shorts);
     weir_buffer_fini(&column->values.previous);
     weir_buffer_fini(&column->values.scratch);
     weir_buffer_fini(&column->out_definition);
@@ -227,6 +234,7 @@ static int load_dictionary(struct parquet_column *column, const struct parquet_p
         return parquet_corrupt(column, err, "dictionary values");
     }
     values->dictionary_slices = slices;
+    values->dictionary_shorts = parquet_text_shorten(&column->dictionary_shorts, slices, count);
     values->dictionary_end = plain + size + PARQUET_SLACK;
     values->dictionary_count = header->values;
     return WEIR_OK;

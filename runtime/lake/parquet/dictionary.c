@@ -1,5 +1,5 @@
 /* Dictionary building. Speed is in the hash (two multiplies for short values, overlapping loads
- * instead of a byte loop) and in touching one cache line of slots per lookup. */
+ * instead of a byte loop) and in touching one cache line of slots and one of keys per lookup. */
 #include "lake/parquet/dictionary.h"
 
 #include <stdlib.h>
@@ -19,6 +19,7 @@ void parquet_dictionary_fini(struct parquet_dictionary *dictionary) {
     weir_buffer_fini(&dictionary->arena);
     free(dictionary->slots);
     free(dictionary->offsets);
+    free(dictionary->keys);
     memset(dictionary, 0, sizeof(*dictionary));
 }
 
@@ -89,6 +90,39 @@ static inline bool equal_bytes(const uint8_t *a, const uint8_t *b, uint32_t size
     return size == 0 || (a[0] == b[0] && a[size / 2] == b[size / 2] && a[size - 1] == b[size - 1]);
 }
 
+/* A byte value in two words: a short one whole, its size in the last byte; a long one as a hash,
+ * with a last byte that no short one has. Values whose keys differ differ; of long ones with the
+ * same key the bytes are compared. */
+#define KEY_LONG 0xffu
+enum { KEY_SIZE_AT = 56, KEY_BYTES = 15 };
+
+static inline struct parquet_dictionary_key key_of(const uint8_t *bytes, uint32_t size) {
+    struct parquet_dictionary_key key = {0, (uint64_t)size << KEY_SIZE_AT};
+    if (size > KEY_BYTES) {
+        key.low = hash_bytes(bytes, size);
+        key.high = (uint64_t)KEY_LONG << KEY_SIZE_AT | size;
+    } else if (size > 8) {
+        key.low = load64(bytes);
+        key.high |= load64(bytes + size - 8) >> (8 * (16 - size));
+    } else if (size == 8) {
+        key.low = load64(bytes);
+    } else if (size >= 4) {
+        key.low = load32(bytes) | load32(bytes + size - 4) << (8 * (size - 4));
+    } else if (size > 0) {
+        key.low = (uint64_t)bytes[0] | (uint64_t)bytes[size / 2] << (8 * (size / 2)) |
+                  (uint64_t)bytes[size - 1] << (8 * (size - 1));
+    }
+    return key;
+}
+
+static inline bool is_long(struct parquet_dictionary_key key) {
+    return key.high >> KEY_SIZE_AT == KEY_LONG;
+}
+
+static inline uint32_t key_hash(struct parquet_dictionary_key key) {
+    return (uint32_t)mix(key.low ^ HASH_A, key.high ^ HASH_B);
+}
+
 const uint8_t *parquet_dictionary_get(const struct parquet_dictionary *dictionary, uint32_t index,
                                       uint32_t *size) {
     if (dictionary->width > 0) {
@@ -98,6 +132,34 @@ const uint8_t *parquet_dictionary_get(const struct parquet_dictionary *dictionar
     const uint8_t *at = dictionary->arena.data + dictionary->offsets[index];
     memcpy(size, at, sizeof(*size));
     return at + sizeof(*size);
+}
+
+/* How many values so many slots take: half, since a value that is not where it should be costs a
+ * branch that was not foreseen, which is dearer than a larger table. */
+static uint32_t room(uint32_t slots) {
+    return slots / 2;
+}
+
+static bool reserve_values(struct parquet_dictionary *dictionary, uint32_t count) {
+    if (dictionary->width > 0 || dictionary->values_capacity >= count) {
+        return true;
+    }
+    uint32_t *offsets = realloc(dictionary->offsets, count * sizeof(*offsets));
+    dictionary->offsets = offsets != NULL ? offsets : dictionary->offsets;
+    struct parquet_dictionary_key *keys =
+        offsets != NULL ? realloc(dictionary->keys, count * sizeof(*keys)) : NULL;
+    dictionary->keys = keys != NULL ? keys : dictionary->keys;
+    dictionary->values_capacity = keys != NULL ? count : dictionary->values_capacity;
+    return keys != NULL;
+}
+
+static uint32_t hash_at(const struct parquet_dictionary *dictionary, uint32_t index) {
+    if (dictionary->width == 0) {
+        return key_hash(dictionary->keys[index]);
+    }
+    uint32_t size;
+    const uint8_t *bytes = parquet_dictionary_get(dictionary, index, &size);
+    return (uint32_t)hash_bytes(bytes, size);
 }
 
 /* Doubles the table (or makes the first one) and re-enters every value. */
@@ -111,20 +173,13 @@ static bool grow(struct parquet_dictionary *dictionary) {
         dictionary->slots = slots;
         dictionary->slots_capacity = count;
     }
-    if (dictionary->width == 0 && dictionary->offsets_capacity < count / 2) {
-        uint32_t *offsets = realloc(dictionary->offsets, count / 2 * sizeof(*offsets));
-        if (offsets == NULL) {
-            return false;
-        }
-        dictionary->offsets = offsets;
-        dictionary->offsets_capacity = count / 2;
+    if (!reserve_values(dictionary, room(count))) {
+        return false;
     }
     memset(dictionary->slots, 0, count * sizeof(*dictionary->slots));
     dictionary->slot_count = count;
     for (uint32_t i = 0; i < dictionary->count; i++) {
-        uint32_t size;
-        const uint8_t *bytes = parquet_dictionary_get(dictionary, i, &size);
-        uint32_t hash = (uint32_t)hash_bytes(bytes, size);
+        uint32_t hash = hash_at(dictionary, i);
         uint32_t s = hash & (count - 1);
         while (dictionary->slots[s].index != 0) {
             s = (s + 1) & (count - 1);
@@ -136,7 +191,7 @@ static bool grow(struct parquet_dictionary *dictionary) {
 
 /* Enters a value known to be new; `slot` is where the probe ended. */
 static int64_t enter(struct parquet_dictionary *dictionary, const uint8_t *bytes, uint32_t size,
-                     uint32_t hash, uint32_t slot) {
+                     struct parquet_dictionary_key key, uint32_t hash, uint32_t slot) {
     size_t prefix = dictionary->width == 0 ? sizeof(size) : 0;
     if (dictionary->count >= dictionary->count_max) {
         return PARQUET_DICTIONARY_FULL;
@@ -148,30 +203,35 @@ static int64_t enter(struct parquet_dictionary *dictionary, const uint8_t *bytes
     uint8_t *to = dictionary->arena.data + dictionary->arena.size;
     if (prefix > 0) {
         dictionary->offsets[dictionary->count] = (uint32_t)dictionary->arena.size;
+        dictionary->keys[dictionary->count] = key;
         memcpy(to, &size, sizeof(size));
     }
     memcpy(to + prefix, bytes, size);
     dictionary->arena.size += prefix + size;
     dictionary->slots[slot] = (struct parquet_dictionary_slot){hash, ++dictionary->count};
-    if (dictionary->count >= dictionary->slot_count / 2 && !grow(dictionary)) {
+    if (dictionary->count >= room(dictionary->slot_count) && !grow(dictionary)) {
         return PARQUET_DICTIONARY_NOMEM;
     }
     return dictionary->count - 1;
 }
 
-/* Lookup of a byte value whose hash is known; entered when new. */
+/* Lookup of a byte value whose key and hash are known; entered when new. */
 static inline int64_t find_or_enter(struct parquet_dictionary *dictionary, const uint8_t *bytes,
-                                    uint32_t size, uint32_t hash) {
+                                    uint32_t size, struct parquet_dictionary_key key,
+                                    uint32_t hash) {
     uint32_t mask = dictionary->slot_count - 1;
     for (uint32_t s = hash & mask;; s = (s + 1) & mask) {
         struct parquet_dictionary_slot slot = dictionary->slots[s];
         if (slot.index == 0) {
-            return enter(dictionary, bytes, size, hash, s);
+            return enter(dictionary, bytes, size, key, hash, s);
         }
         if (slot.hash == hash) {
-            uint32_t have;
-            const uint8_t *value = parquet_dictionary_get(dictionary, slot.index - 1, &have);
-            if (have == size && equal_bytes(value, bytes, size)) {
+            struct parquet_dictionary_key have = dictionary->keys[slot.index - 1];
+            uint32_t length;
+            if (((have.low ^ key.low) | (have.high ^ key.high)) == 0 &&
+                (!is_long(key) ||
+                 equal_bytes(parquet_dictionary_get(dictionary, slot.index - 1, &length), bytes,
+                             size))) {
                 return slot.index - 1;
             }
         }
@@ -183,14 +243,15 @@ int64_t parquet_dictionary_add(struct parquet_dictionary *dictionary, const void
     if (dictionary->slot_count == 0 && !grow(dictionary)) {
         return PARQUET_DICTIONARY_NOMEM;
     }
-    return find_or_enter(dictionary, bytes, size, (uint32_t)hash_bytes(bytes, size));
+    struct parquet_dictionary_key key = key_of(bytes, size);
+    return find_or_enter(dictionary, bytes, size, key, key_hash(key));
 }
 
-/* Lookups go in blocks, each begun two blocks before it is finished: first its hashes, and the
- * slots are asked for; then, those having come, the values they point at; then the comparisons.
+/* Lookups go in blocks, each begun two blocks before it is finished: first its keys and hashes, and
+ * the slots are asked for; then, those having come, the keys they point at; then the comparisons.
  * Between two batches of a column the other columns have pushed all of it out of the near caches.
  */
-enum { BLOCK = 32, BLOCKS = 3, FAR_SLOTS = 4096 };
+enum { BLOCK = 32, BLOCKS = 3, FAR_SLOTS = 2048 };
 
 struct lookup {
     struct parquet_dictionary *dictionary;
@@ -198,6 +259,7 @@ struct lookup {
     const int32_t *offsets;
     const int32_t *index; /* NULL: rows 0, 1, … */
     int32_t n;
+    struct parquet_dictionary_key keys[BLOCKS][BLOCK];
     uint32_t hashes[BLOCKS][BLOCK];
 };
 
@@ -212,12 +274,14 @@ static inline int32_t rows_of(const struct lookup *lookup, int32_t block) {
 
 static void hash_block(struct lookup *lookup, int32_t block) {
     const struct parquet_dictionary *dictionary = lookup->dictionary;
+    struct parquet_dictionary_key *keys = lookup->keys[block % BLOCKS];
     uint32_t *hashes = lookup->hashes[block % BLOCKS];
     int32_t count = rows_of(lookup, block);
     for (int32_t i = 0; i < count; i++) {
         int32_t begin = lookup->offsets[row_at(lookup, block * BLOCK + i)];
         int32_t end = lookup->offsets[row_at(lookup, block * BLOCK + i) + 1];
-        hashes[i] = (uint32_t)hash_bytes(lookup->bytes + begin, (uint32_t)(end - begin));
+        keys[i] = key_of(lookup->bytes + begin, (uint32_t)(end - begin));
+        hashes[i] = key_hash(keys[i]);
     }
     if (dictionary->slot_count >= FAR_SLOTS) {
         for (int32_t i = 0; i < count; i++) {
@@ -235,14 +299,19 @@ static void fetch_values(const struct lookup *lookup, int32_t block) {
     }
     for (int32_t i = 0; i < count; i++) {
         uint32_t index = dictionary->slots[hashes[i] & (dictionary->slot_count - 1)].index;
-        __builtin_prefetch(dictionary->arena.data + dictionary->offsets[index > 0 ? index - 1 : 0]);
+        __builtin_prefetch(&dictionary->keys[index > 0 ? index - 1 : 0]);
     }
 }
 
 int64_t parquet_dictionary_add_bytes(struct parquet_dictionary *dictionary, const uint8_t *bytes,
                                      const int32_t *offsets, const int32_t *index, int32_t n,
                                      uint32_t *codes) {
-    struct lookup lookup = {dictionary, bytes, offsets, index, n, {{0}}};
+    struct lookup lookup;
+    lookup.dictionary = dictionary;
+    lookup.bytes = bytes;
+    lookup.offsets = offsets;
+    lookup.index = index;
+    lookup.n = n;
     if (dictionary->slot_count == 0 && !grow(dictionary)) {
         return PARQUET_DICTIONARY_NOMEM;
     }
@@ -252,13 +321,15 @@ int64_t parquet_dictionary_add_bytes(struct parquet_dictionary *dictionary, cons
     for (int32_t block = 0; block * BLOCK < n; block++) {
         hash_block(&lookup, block + 2);
         fetch_values(&lookup, block + 1);
+        const struct parquet_dictionary_key *keys = lookup.keys[block % BLOCKS];
         const uint32_t *hashes = lookup.hashes[block % BLOCKS];
         int32_t count = rows_of(&lookup, block);
         int32_t at = block * BLOCK;
         for (int32_t i = 0; i < count; i++) {
             int32_t row = row_at(&lookup, at + i);
             uint32_t size = (uint32_t)(offsets[row + 1] - offsets[row]);
-            int64_t code = find_or_enter(dictionary, bytes + offsets[row], size, hashes[i]);
+            int64_t code =
+                find_or_enter(dictionary, bytes + offsets[row], size, keys[i], hashes[i]);
             if (code < 0) {
                 return code == PARQUET_DICTIONARY_FULL ? at + i : code;
             }
@@ -281,7 +352,8 @@ static inline int64_t add_fixed(struct parquet_dictionary *dictionary, const uin
         for (;; s = (s + 1) & mask) {
             struct parquet_dictionary_slot slot = dictionary->slots[s];
             if (slot.index == 0) {
-                int64_t code = enter(dictionary, bytes, width, hash, s);
+                const struct parquet_dictionary_key none = {0, 0};
+                int64_t code = enter(dictionary, bytes, width, none, hash, s);
                 if (code < 0) {
                     return code == PARQUET_DICTIONARY_FULL ? i : code;
                 }
@@ -313,7 +385,7 @@ int64_t parquet_dictionary_add_fixed(struct parquet_dictionary *dictionary, cons
 
 size_t parquet_dictionary_memory(const struct parquet_dictionary *dictionary) {
     return dictionary->arena.capacity + dictionary->slots_capacity * sizeof(*dictionary->slots) +
-           dictionary->offsets_capacity * sizeof(*dictionary->offsets);
+           dictionary->values_capacity * (sizeof(*dictionary->offsets) + sizeof(*dictionary->keys));
 }
 
 int parquet_dictionary_bits(const struct parquet_dictionary *dictionary) {

@@ -11,13 +11,20 @@ struct parquet_dictionary_slot {
     uint32_t index; /* plus one; 0 = free */
 };
 
+/* What byte values are told apart by (dictionary.c). */
+struct parquet_dictionary_key {
+    uint64_t low;
+    uint64_t high;
+};
+
 struct parquet_dictionary {
     struct weir_buffer arena; /* the dictionary page; its limit is the byte limit */
     struct parquet_dictionary_slot *slots;
-    uint32_t *offsets;   /* byte values: arena offset of the length prefix */
-    uint32_t slot_count; /* power of two */
+    uint32_t *offsets;                   /* byte values: arena offset of the length prefix */
+    struct parquet_dictionary_key *keys; /* theirs */
+    uint32_t slot_count;                 /* power of two */
     uint32_t slots_capacity;
-    uint32_t offsets_capacity;
+    uint32_t values_capacity;
     uint32_t count;
     uint32_t count_max;
     int32_t width; /* bytes of a fixed value; 0: length-prefixed bytes */

@@ -108,6 +108,14 @@ struct parquet_slice {
     uint32_t size;
 };
 
+/* A byte value of a dictionary whose values are all so short: found and copied as one block, which
+ * reaches half the memory that slices and what they point at do. */
+enum { PARQUET_SHORT_MAX = 15 };
+struct parquet_short {
+    uint8_t bytes[PARQUET_SHORT_MAX];
+    uint8_t size;
+};
+
 struct parquet_values { /* decoder of one page's values */
     int32_t encoding;
     int8_t physical;
@@ -125,7 +133,8 @@ struct parquet_values { /* decoder of one page's values */
     /* the chunk's dictionary */
     const uint8_t *dictionary; /* fixed values */
     const struct parquet_slice *dictionary_slices;
-    const uint8_t *dictionary_end; /* how far past a slice may be read */
+    const struct parquet_short *dictionary_shorts; /* or NULL: some are longer */
+    const uint8_t *dictionary_end;                 /* how far past a slice may be read */
     int32_t dictionary_count;
 };
 
@@ -151,6 +160,10 @@ struct parquet_text { /* the bytes of a batch's column under construction */
     size_t capacity;
 };
 
+/* The dictionary's values as short ones, in `room`; NULL where one is too long, or there is no
+ * room: slices do then. */
+const struct parquet_short *parquet_text_shorten(struct weir_buffer *room,
+                                                 const struct parquet_slice *slices, size_t count);
 /* WEIR_E_LIMIT past 2 GiB or the pool's cap. */
 int parquet_text_reserve(struct parquet_text *text, size_t extra) WEIR_MUST_CHECK;
 /* Appends n byte strings; ends[i] is where the i-th ends. */
@@ -176,6 +189,7 @@ struct parquet_column { /* one leaf of the selection */
     struct weir_buffer page;
     struct weir_buffer dictionary_page;
     struct weir_buffer dictionary_slices;
+    struct weir_buffer dictionary_shorts;
     /* decoded ahead, nested columns: levels of a block and where it is */
     int32_t ahead_at;
     int32_t ahead_count;

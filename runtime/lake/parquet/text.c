@@ -5,6 +5,7 @@
 #include "lake/parquet/file.h"
 
 enum { SHORT_COPY = 16 };
+_Static_assert(2 * SHORT_COPY <= PARQUET_SLACK, "copies end in the slack");
 
 int parquet_text_reserve(struct parquet_text *text, size_t extra) {
     size_t need = text->size + extra + PARQUET_SLACK;
@@ -30,6 +31,8 @@ int parquet_text_reserve(struct parquet_text *text, size_t extra) {
 static inline void copy_short(uint8_t *to, const uint8_t *from, size_t size, const uint8_t *end) {
     if (size <= SHORT_COPY && end - from >= SHORT_COPY) {
         memcpy(to, from, SHORT_COPY);
+    } else if (size <= 2 * SHORT_COPY && end - from >= 2 * SHORT_COPY) {
+        memcpy(to, from, 2 * SHORT_COPY);
     } else if (size > 0) {
         memcpy(to, from, size);
     }
@@ -70,6 +73,50 @@ static int plain_text(struct parquet_values *values, int32_t n, struct parquet_t
     return WEIR_OK;
 }
 
+const struct parquet_short *parquet_text_shorten(struct weir_buffer *room,
+                                                 const struct parquet_slice *slices, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (slices[i].size > PARQUET_SHORT_MAX) {
+            return NULL;
+        }
+    }
+    weir_buffer_clear(room);
+    if (weir_buffer_reserve(room, (count + 1) * sizeof(struct parquet_short)) != WEIR_OK) {
+        return NULL;
+    }
+    struct parquet_short *shorts = (struct parquet_short *)room->data;
+    for (size_t i = 0; i < count; i++) {
+        memset(&shorts[i], 0, sizeof(shorts[i]));
+        memcpy(shorts[i].bytes, slices[i].bytes, slices[i].size);
+        shorts[i].size = (uint8_t)slices[i].size;
+    }
+    return shorts;
+}
+
+/* The room a block of values takes. */
+static size_t coded_total(const struct parquet_values *values, const uint32_t *codes, int32_t n) {
+    const struct parquet_short *shorts = values->dictionary_shorts;
+    size_t total = 0;
+    for (int32_t i = 0; shorts != NULL && i < n; i++) {
+        total += shorts[codes[i]].size;
+    }
+    for (int32_t i = 0; shorts == NULL && i < n; i++) {
+        total += values->dictionary_slices[codes[i]].size;
+    }
+    return total;
+}
+
+static void put_shorts(const struct parquet_short *shorts, const uint32_t *codes, int32_t n,
+                       uint8_t *to, const uint8_t *start, int32_t *ends) {
+    _Static_assert(sizeof(*shorts) == SHORT_COPY, "a short value is one copy");
+    for (int32_t i = 0; i < n; i++) {
+        const struct parquet_short *value = &shorts[codes[i]];
+        memcpy(to, value, sizeof(*value));
+        to += value->size;
+        ends[i] = (int32_t)(to - start);
+    }
+}
+
 static int coded_text(struct parquet_values *values, int32_t n, struct parquet_text *text,
                       int32_t *ends) {
     uint32_t codes[PARQUET_BLOCK];
@@ -80,16 +127,16 @@ static int coded_text(struct parquet_values *values, int32_t n, struct parquet_t
         if (!parquet_values_codes(values, count, codes)) {
             return WEIR_E_CORRUPT;
         }
-        size_t total = 0;
-        for (int32_t i = 0; i < count; i++) {
-            total += slices[codes[i]].size;
-        }
+        size_t total = coded_total(values, codes, count);
         int rc = parquet_text_reserve(text, total);
         if (rc != WEIR_OK) {
             return rc;
         }
         uint8_t *to = text->bytes + text->size;
-        for (int32_t i = 0; i < count; i++) {
+        if (values->dictionary_shorts != NULL) {
+            put_shorts(values->dictionary_shorts, codes, count, to, text->bytes, ends + at);
+        }
+        for (int32_t i = 0; values->dictionary_shorts == NULL && i < count; i++) {
             struct parquet_slice slice = slices[codes[i]];
             copy_short(to, slice.bytes, slice.size, readable);
             to += slice.size;
@@ -147,6 +194,28 @@ static int64_t prefixed_total(const struct parquet_values *values, const int64_t
     return total;
 }
 
+/* The first bytes of a value: some of those of the value before, then what follows. They go from
+ * value to value in a register, since bytes that two stores have just written are slow to load. */
+static inline unsigned __int128 head_of(unsigned __int128 before, size_t prefix,
+                                        const uint8_t *suffix) {
+    unsigned __int128 rest;
+    memcpy(&rest, suffix, sizeof(rest));
+    unsigned __int128 kept = ((unsigned __int128)1 << (8 * prefix)) - 1;
+    return (before & kept) | rest << (8 * prefix);
+}
+
+/* A long beginning. `near`: it lies in the batch, where chunks may be read and written past it. */
+static inline void put_prefix(uint8_t *to, const uint8_t *last, size_t prefix, bool near) {
+    if (!near && prefix > 0) {
+        memcpy(to, last, prefix);
+    }
+    for (size_t c = 0; near && c < prefix; c += SHORT_COPY) {
+        uint8_t chunk[SHORT_COPY]; /* what comes behind the beginning may overlap */
+        memcpy(chunk, last + c, SHORT_COPY);
+        memcpy(to + c, chunk, SHORT_COPY);
+    }
+}
+
 /* A value's beginning lies in what was written just before it, so most of the work is two short
  * copies. Chunks of the beginning may be written past its end: the suffix comes over them. */
 static int prefixed_block(struct parquet_values *values, int32_t n, struct parquet_text *text,
@@ -169,18 +238,21 @@ static int prefixed_block(struct parquet_values *values, int32_t n, struct parqu
     const uint8_t *at = values->at;
     const uint8_t *last = values->previous.data;
     size_t last_size = values->previous.size;
+    unsigned __int128 head = 0; /* of the value before */
     for (int32_t i = 0; i < n; i++) {
         size_t prefix = (size_t)prefixes[i];
         size_t suffix = (size_t)suffixes[i];
-        if (i == 0 && prefix > 0) {
-            memcpy(to, last, prefix); /* from the call before */
+        if (i > 0 && prefix < SHORT_COPY && values->end - at >= SHORT_COPY) {
+            head = head_of(head, prefix, at);
+            memcpy(to, &head, sizeof(head));
+        } else {
+            put_prefix(to, last, prefix, i > 0);
+            memcpy(to + prefix, at, suffix < SHORT_COPY ? suffix : SHORT_COPY);
+            memcpy(&head, to, sizeof(head));
         }
-        for (size_t c = 0; i > 0 && c < prefix; c += SHORT_COPY) {
-            uint8_t chunk[SHORT_COPY]; /* what comes behind the beginning may overlap */
-            memcpy(chunk, last + c, SHORT_COPY);
-            memcpy(to + c, chunk, SHORT_COPY);
+        if (prefix + suffix > SHORT_COPY) {
+            copy_short(to + prefix, at, suffix, values->end);
         }
-        copy_short(to + prefix, at, suffix, values->end);
         last = to;
         last_size = prefix + suffix;
         at += suffix;
