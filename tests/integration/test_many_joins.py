@@ -1,15 +1,15 @@
 """Several joins in one stream: each takes the rows of the one before it, as written; judged by DuckDB over the same rows, and killed and run again."""
 
+import os
 import random
+import signal
 
 import duckdb
 import pytest
 
-import lake
-from joins import POINTS, clock, crash_world, killed_and_run_again, undisturbed_tables
+from joins import clock, crash_tests, crash_world
 from language import World, assert_refused, at, place
 from test_cli import wait_until
-import signal
 
 COLUMNS = {"id": "long!", "side": "string", "key": "string", "k2": "string", "n": "int", "at": "timestamp"}
 
@@ -66,6 +66,11 @@ JUDGED = {
         'a = window_join "silver.s" { on = "key", window = tumbling "2m" }, b = temporal_join "silver.v" { on = { ["a.k2"] = "key" }, as_of = "a.at", kind = "left", allowed_lateness = "2h" }',
         f"""SELECT l.id, s.id, w.id FROM l JOIN s ON l.key = s.key AND time_bucket({TWO}, s.at) = time_bucket({TWO}, l.at)
             LEFT JOIN {VERSIONS} w ON s.k2 = w.key AND w.at <= s.at AND (w.until IS NULL OR s.at < w.until)"""),
+    "window, then full": (
+        f'a = window_join "silver.s" {{ on = "key", window = tumbling "2m" }}, b = interval_join "silver.r" {{ on = {{ ["a.k2"] = "key" }}, between = {{ "-60s", "60s" }}, kind = "full" }}',
+        f"""SELECT l.id, l.sid, r.id FROM (SELECT l.id, s.id AS sid, s.k2, time_bucket({TWO}, l.at) + {TWO} - INTERVAL '1 microsecond' AS at
+            FROM l JOIN s ON l.key = s.key AND time_bucket({TWO}, s.at) = time_bucket({TWO}, l.at)) l
+            FULL JOIN r ON l.k2 = r.key AND r.at - l.at BETWEEN -{MINUTE} AND {MINUTE}"""),
     "right, then left": (
         f'a = interval_join "silver.r" {{ {INTERVAL}, kind = "right" }}, b = interval_join "silver.s" {{ on = {{ ["a.k2"] = "key" }}, between = {{ "-10s", "10s" }}, kind = "left" }}',
         f"""SELECT l.id, r.id, s.id FROM l RIGHT JOIN r ON {ON} LEFT JOIN s ON r.k2 = s.key AND s.at - coalesce(l.at, r.at) BETWEEN INTERVAL '-10 seconds' AND INTERVAL '10 seconds'"""),
@@ -205,6 +210,93 @@ def test_explain_and_state_tell_each_join(project):
     assert "silver.j: join b: about" in world.check().out
 
 
+# --- chains at random ---------------------------------------------------------------------------
+
+SEEDS = int(os.environ.get("WEIR_JOIN_SEEDS", "6"))
+OUTER = {"inner": "JOIN", "left": "LEFT JOIN", "right": "RIGHT JOIN", "full": "FULL JOIN"}
+ALL = [*OUTER, "semi", "anti"]
+
+
+class Chain:
+    """Two or three joins drawn from a seed: what a stream says of them, and what DuckDB is asked. What is done so far is `SELECT … FROM` self.sql, a row's time
+    its t_at, what the join x found x_id, x_key, ….
+    """
+
+    def __init__(self, seed):
+        self.random = random.Random(seed)
+        self.items, self.found, self.changes, self.windowed = [], [], False, False
+        self.sql = "(SELECT l.*, l.at AS t_at FROM l)"
+        for name in "abc"[:self.random.choice([2, 2, 3])]:
+            self.add(name)
+
+    def add(self, name):
+        draw = self.random
+        what = "regular" if self.changes else draw.choice(["interval", "interval", "temporal", "regular", *([] if self.windowed else ["window"])])
+        kind = draw.choice(["inner", "left"] if what == "temporal" else ALL)
+        left = draw.choice(["key", "k2", *(f"{x}.k2" for x in self.found)])
+        side = "v" if what == "temporal" else draw.choice("rs")
+        options = [f'on = {{ ["{left}"] = "key" }}', f'kind = "{kind}"', getattr(self, what)()]
+        on = [f"t.{left.replace('.', '_')} = r.key", self.when]
+        if draw.random() < 0.5:
+            options.append(f"where = function(e, j) return ((e.n or 0) + j.{name}.n) % 3 ~= 0 end")
+            on.append("(coalesce(t.n, 0) + r.n) % 3 <> 0")
+        self.items.append(f'{name} = {what}_join "silver.{side}" {{ {", ".join(filter(None, options))} }}')
+        self.step(name, kind, "w" if what == "temporal" else side, " AND ".join(filter(None, on)))
+
+    def interval(self):
+        low, high = sorted(self.random.randrange(-400, 400) for _ in range(2))
+        self.when, self.time = f"r.at - t.t_at BETWEEN INTERVAL '{low} seconds' AND INTERVAL '{high} seconds'", "{}"
+        return f'between = {{ "{low}s", "{high}s" }}'
+
+    def window(self):
+        self.windowed = True
+        self.when, self.time = f"time_bucket({TWO}, r.at) = time_bucket({TWO}, t.t_at)", f"time_bucket({TWO}, {{}}) + {TWO} - INTERVAL '1 microsecond'"
+        return 'window = tumbling "2m"'
+
+    def temporal(self):
+        self.when, self.time = "r.at <= t.t_at AND (r.until IS NULL OR t.t_at < r.until)", "{}"
+        return 'allowed_lateness = "2h"'
+
+    def regular(self):
+        self.changes = True
+        self.when, self.time = "", "{}"
+        return "ttl = none"
+
+    def step(self, name, kind, right, on):
+        if kind in OUTER:
+            self.sql = f"""(SELECT t.* REPLACE ({self.time.format("coalesce(t.t_at, r.at)")} AS t_at), r.id AS {name}_id, r.k2 AS {name}_k2
+                FROM {self.sql} t {OUTER[kind]} {right} r ON {on})"""
+            self.found.append(name)
+        else:
+            self.sql = f"""(SELECT t.* REPLACE ({self.time.format("t.t_at")} AS t_at) FROM {self.sql} t
+                WHERE {"NOT" if kind == "anti" else ""} EXISTS (SELECT 1 FROM {right} r WHERE {on}))"""
+
+    def rule(self):
+        columns = ", ".join(f'{x}_id = "int64"' for x in self.found)
+        assigns = " ".join(f"out.{x}_id = j.{x} and j.{x}.id" for x in self.found)
+        body = f"columns = {{ {columns} }}, map = function(e, out, j) {assigns} end," if self.found else ""
+        key = "key = { " + ", ".join(f'"{name}"' for name in self.columns()) + " }," if self.changes else ""
+        return f'return stream "silver.j" {{ from = "silver.l", join = {{ {", ".join(self.items)} }}, {body} keep = {{ "id" }}, {key} }}'
+
+    def columns(self):
+        return ["id", *(f"{x}_id" for x in self.found)]
+
+
+@pytest.mark.parametrize("seed", range(1, SEEDS + 1))
+def test_joins_drawn_at_random_give_what_duckdb_computes(project, seed):
+    """More of them: WEIR_JOIN_SEEDS=200."""
+    chain = Chain(seed)
+    rows = random_rows(900, seed, [f"key {i}" for i in range(40)])
+    world = World(project, COLUMNS, [SIDES.replace('key = "key" }', 'key = "key", into = none }'), side_of_versions(), chain.rule()], rows).run()
+    database = database_of(world, "lrs")
+    database.register("v", world.table("silver.vs"))
+    database.execute(f"CREATE VIEW w AS {VERSIONS[1:-1]}")
+    want = database.sql(f"SELECT {', '.join(chain.columns())} FROM {chain.sql}").fetchall()
+    got = [row if isinstance(row, tuple) else (row,) for row in world.rows("silver.j", *chain.columns())] if want else []
+    assert_same(got, want, -1)
+    assert world.counts("silver.j")["late"] == 0, chain.rule()
+
+
 # --- reload -------------------------------------------------------------------------------------
 
 def test_a_second_join_is_added_while_it_runs_and_the_first_keeps_its_rows(project):
@@ -246,16 +338,4 @@ def crashing(project):
     return crash_world(project, COLUMNS, SIDES.replace('key = "key" }', 'key = "key", into = none }'), rules, random_rows(5000, 21, [f"key {i}" for i in range(200)]))
 
 
-def crash_tables(project):
-    return {name: lake.by_deltalake(project.root / "lake" / name) for name in ("silver/j0", "silver/j1", "silver/j2")}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(binary, tmp_path_factory):
-    return undisturbed_tables(binary, tmp_path_factory.mktemp("many"), crashing, crash_tables)
-
-
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_and_started_again_it_joins_the_same(project, undisturbed, point):
-    crashing(project)
-    killed_and_run_again(project, point, crash_tables, undisturbed)
+undisturbed, test_killed_and_started_again_it_joins_the_same = crash_tests(crashing, ("silver/j0", "silver/j1", "silver/j2"))

@@ -155,7 +155,10 @@ function joins.entered(join, columns)
     local outer = join.plan.kind == "right" or join.plan.kind == "full"
     local list = {}
     for i, column in ipairs(columns) do
-        list[i] = outer and { name = column.name, type = column.type, nullable = true, exploded = column.exploded, made = column.made } or column
+        list[i] = column
+        if outer then
+            list[i] = { name = column.name, type = column.type, nullable = true, exploded = column.exploded, made = column.made, by = column.by }
+        end
         if join.plan.change and (column.name == "_change" or column.name == "_unavailable") then -- of what leaves, the join says it
             list[i] = { name = column.name, type = column.type, nullable = column.nullable, made = true }
             join.plan.change = column.name == "_change" and i - 1 or join.plan.change
