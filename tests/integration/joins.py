@@ -2,6 +2,8 @@
 
 import signal
 
+import pytest
+
 import lake
 from conftest import Project
 from language import World, assert_refused, at, place
@@ -35,23 +37,36 @@ def crash_world(project, columns, sides, rules, rows):
     return world
 
 
-def undisturbed_tables(binary, folder, make_world, tables):
-    project = Project(binary, folder / "p")
-    make_world(project).run(*OPTIONS)
-    return tables(project)
-
-
 def kill(project, point):
     process = project.start("run", "pipelines/p.lua", "--until-end", "--json", *OPTIONS, env={"WEIR_FAULT": f"{point}:kill"})
     _, errors = process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL, f"{point} was not reached: {errors}"
 
 
-def killed_and_run_again(project, point, tables, undisturbed):
-    """The run's summary, its tables being those of a run that nobody disturbed."""
-    kill(project, point)
-    summary = project.run("pipelines/p.lua", *OPTIONS)
-    for name, table in tables(project).items():
-        lost, doubled = lake.exact_differences(table, undisturbed[name])
-        assert not lost and not doubled, f"{point}: {name}: {table.num_rows} rows, undisturbed {undisturbed[name].num_rows}"
-    return summary
+def crash_tests(crashing, names, check=lambda summary: None):
+    """The fixture and the test of a module: `crashing(project)` makes the world, tables called *names* are those of a run nobody disturbed. For
+    `undisturbed, test_… = crash_tests(…)`.
+    """
+    def tables(project):
+        found = {}
+        for name in names:
+            table = lake.by_deltalake(project.root / "lake" / name)
+            found[name] = table.select([column for column in table.column_names if not column.startswith("_")])
+        return found
+
+    @pytest.fixture(scope="module")
+    def undisturbed(binary, tmp_path_factory):
+        project = Project(binary, tmp_path_factory.mktemp("undisturbed") / "p")
+        crashing(project).run(*OPTIONS)
+        return tables(project)
+
+    @pytest.mark.parametrize("point", POINTS)
+    def killed_and_run_again(project, undisturbed, point):
+        crashing(project)
+        kill(project, point)
+        summary = project.run("pipelines/p.lua", *OPTIONS)
+        for name, table in tables(project).items():
+            lost, doubled = lake.exact_differences(table, undisturbed[name])
+            assert not lost and not doubled, f"{point}: {name}: {table.num_rows} rows, undisturbed {undisturbed[name].num_rows}"
+        check(summary)
+    return undisturbed, killed_and_run_again

@@ -8,7 +8,7 @@ import pytest
 
 import crash
 import lake
-from joins import POINTS, assert_join_refused, clock, crash_world, killed_and_run_again, row, undisturbed_tables
+from joins import assert_join_refused, clock, crash_tests, crash_world, row
 from language import World, assert_refused, at, moment, place
 from test_cli import wait_until
 
@@ -232,21 +232,8 @@ def crashing(project):
     return crash_world(project, COLUMNS, sides("1m"), rules, random_rows(12000, 21, [f"key {i}" for i in range(300)]))
 
 
-def crash_tables(project):
-    found = {}
-    for name in ("silver/l", *(f"silver/{kind}" for kind in KINDS), "silver/column", "gold/pairs"):
-        table = lake.by_deltalake(project.root / "lake" / name)
-        found[name] = table.select([column for column in table.column_names if not column.startswith("_")])
-    return found
-
-
-@pytest.fixture(scope="module")
-def undisturbed(binary, tmp_path_factory):
-    return undisturbed_tables(binary, tmp_path_factory.mktemp("joins"), crashing, crash_tables)
-
-
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_and_started_again_it_joins_the_same(project, undisturbed, point):
-    crashing(project)
-    summary = killed_and_run_again(project, point, crash_tables, undisturbed)
+def meets_none(summary):
     assert summary["datasets"]["silver.inner"]["unmatched"] > 0
+
+
+undisturbed, test_killed_and_started_again_it_joins_the_same = crash_tests(crashing, ("silver/l", *(f"silver/{kind}" for kind in KINDS), "silver/column", "gold/pairs"), meets_none)

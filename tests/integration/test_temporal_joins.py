@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 import lake
-from joins import POINTS, assert_join_refused, clock, crash_world, killed_and_run_again, row, undisturbed_tables
+from joins import assert_join_refused, clock, crash_tests, crash_world, row
 from language import World, at, schema
 from test_cli import wait_until
 
@@ -283,25 +283,13 @@ def test_a_reload_keeps_versions_and_refuses_another_join(project):
 
 # --- crashes ------------------------------------------------------------------------------------
 
-TABLES = ("silver/inner", "silver/left", "silver/asked")
-
-
 def crashing(project):
     rules = [joined("", KEEP, "silver.inner"), joined('kind = "left", wait = "10m"', KEEP, "silver.left"), joined('kind = "left", as_of = "asked"', KEEP, "silver.asked")]
     return crash_world(project, COLUMNS, sides("1m"), rules, random_rows(12000, 21, [f"key {i}" for i in range(300)]))
 
 
-def crash_tables(project):
-    return {name: lake.by_deltalake(project.root / "lake" / name).select(["id", "key", "other"]) for name in TABLES}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(binary, tmp_path_factory):
-    return undisturbed_tables(binary, tmp_path_factory.mktemp("temporal"), crashing, crash_tables)
-
-
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_and_started_again_it_joins_the_same(project, undisturbed, point):
-    crashing(project)
-    summary = killed_and_run_again(project, point, crash_tables, undisturbed)
+def meets_none(summary):
     assert summary["datasets"]["silver.inner"]["unmatched"] > 0
+
+
+undisturbed, test_killed_and_started_again_it_joins_the_same = crash_tests(crashing, ("silver/inner", "silver/left", "silver/asked"), meets_none)

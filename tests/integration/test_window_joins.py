@@ -4,7 +4,7 @@ import duckdb
 import pytest
 
 import lake
-from joins import POINTS, assert_join_refused, crash_world, killed_and_run_again, row, undisturbed_tables
+from joins import assert_join_refused, crash_tests, crash_world, row
 from language import World, moment
 from test_language_joins import COLUMNS, KINDS, random_rows, sides
 
@@ -102,16 +102,4 @@ def crashing(project):
     return crash_world(project, COLUMNS, sides("1m"), rules, random_rows(12000, 21, [f"key {i}" for i in range(300)]))
 
 
-def crash_tables(project):
-    return {name: lake.by_deltalake(project.root / "lake/silver" / name) for name in ("inner", "full", "anti")}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(binary, tmp_path_factory):
-    return undisturbed_tables(binary, tmp_path_factory.mktemp("windows"), crashing, crash_tables)
-
-
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_and_started_again_it_joins_the_same(project, undisturbed, point):
-    crashing(project)
-    killed_and_run_again(project, point, crash_tables, undisturbed)
+undisturbed, test_killed_and_started_again_it_joins_the_same = crash_tests(crashing, ("silver/inner", "silver/full", "silver/anti"))
