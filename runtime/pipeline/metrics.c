@@ -93,6 +93,10 @@ static int put_run(struct weir_pipeline *p, struct weir_buffer *out) {
          (double)g.upkeep.files_vacuumed},
         {"weir_checkpoints_total", "counter", "Checkpoints written beside the commits.",
          (double)g.upkeep.checkpoints},
+        {"weir_alerts_sent_total", "counter", "Rows that webhooks took.",
+         (double)g.upkeep.alerts_sent},
+        {"weir_alerts_failed_total", "counter",
+         "Rows that webhooks did not take and that were given up.", (double)g.upkeep.alerts_failed},
         {"weir_upkeep_cpu_seconds_total", "counter", "CPU of keeping tables in order.",
          (double)g.upkeep.cpu_ns / 1e9},
     };

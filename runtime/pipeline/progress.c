@@ -194,6 +194,8 @@ static void put_figures(struct text *text, const struct weir_pipeline_progress *
     put_int(text, "files_vacuumed", progress->upkeep.files_vacuumed);
     put_int(text, "files_tiered", progress->upkeep.files_tiered);
     put_int(text, "checkpoints", progress->upkeep.checkpoints);
+    put_int(text, "alerts_sent", progress->upkeep.alerts_sent);
+    put_int(text, "alerts_failed", progress->upkeep.alerts_failed);
     put_int(text, "upkeep_cpu_ns", progress->upkeep.cpu_ns);
     put_int(text, "mallocs", (int64_t)progress->mallocs);
     put_end(text);

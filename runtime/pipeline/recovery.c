@@ -80,7 +80,7 @@ static int remember_sink(struct recovering *r, uint64_t record, const struct wei
         return weir_error_set(err, WEIR_E_LIMIT, "recovery: too many sinks in the ledger");
     }
     written->last = record;
-    written->into.kind = NULL;
+    written->into.kind = blob->kind == WEIR_SINK_EFFECT_WEBHOOK ? "webhook" : NULL;
     if (blob->kind != WEIR_SINK_EFFECT_KAFKA || blob->body.size <= WEIR_SINK_HEAD_BYTES) {
         return WEIR_OK;
     }
@@ -123,7 +123,8 @@ static int apply_record(void *context, const struct weir_record_view *record,
 /* An effect that a sink of another kind wrote under this dataset's name. */
 static int other_kind(struct recovering *r, uint64_t record, uint64_t kind,
                       struct weir_error *err) {
-    if (kind != WEIR_SINK_EFFECT_DELTA_APPEND && kind != WEIR_SINK_EFFECT_KAFKA) {
+    if (kind != WEIR_SINK_EFFECT_DELTA_APPEND && kind != WEIR_SINK_EFFECT_KAFKA &&
+        kind != WEIR_SINK_EFFECT_WEBHOOK) {
         return weir_error_set(err, WEIR_E_VERSION,
                               "record %llu holds an effect of kind %llu that this version does "
                               "not know; start the newer version",
@@ -210,6 +211,7 @@ static int add_sink(struct weir_pipeline *p, struct weir_graph *graph, const cha
         .pipeline = p->plan->pipeline,
         .lineage = p->lineage,
         .log = p->log,
+        .folder = p->ledger_path,
         .schema = schema,
         .partitions = partitions,
         .partition_count = count,

@@ -7,6 +7,7 @@
 static const struct weir_sink_ops *const registry[] = {
     &weir_sink_delta,
     &weir_sink_kafka,
+    &weir_sink_webhook,
 };
 
 const struct weir_sink_ops *weir_sink_find(const char *kind) {

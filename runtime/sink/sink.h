@@ -25,7 +25,11 @@ struct weir_delta_duties;
 #define WEIR_SINK_HEAD_BYTES 96
 
 /* What effects in the ledger are: recorded, append only. */
-enum weir_sink_effect_kind { WEIR_SINK_EFFECT_DELTA_APPEND = 1, WEIR_SINK_EFFECT_KAFKA = 2 };
+enum weir_sink_effect_kind {
+    WEIR_SINK_EFFECT_DELTA_APPEND = 1,
+    WEIR_SINK_EFFECT_KAFKA = 2,
+    WEIR_SINK_EFFECT_WEBHOOK = 3,
+};
 
 struct weir_sink_record { /* a record's effect, the digest's line left out */
     uint64_t record;
@@ -57,6 +61,8 @@ struct weir_sink_upkeep {
     int64_t files_vacuumed;
     int64_t files_tiered; /* moved to the second store */
     int64_t checkpoints;
+    int64_t alerts_sent;
+    int64_t alerts_failed; /* given up */
     int64_t cpu_ns;
 };
 
@@ -71,7 +77,8 @@ struct weir_sink_config {
     const char *pipeline;
     const char *lineage; /* of the ledger, as hex */
     const char *log;
-    void **shared; /* what sinks of this kind in this pipeline share, theirs to manage */
+    const char *folder; /* of the ledger, for what a sink notes there of itself; borrowed */
+    void **shared;      /* what sinks of this kind in this pipeline share, theirs to manage */
     struct weir_schema *schema; /* one reference is taken; NULL: only old effects are applied */
     const struct weir_sink_partition *partitions;
     int32_t partition_count;
@@ -163,6 +170,7 @@ const struct weir_sink_ops *weir_sink_find(const char *kind);
 void weir_sink_declare(void);
 extern const struct weir_sink_ops weir_sink_delta;
 extern const struct weir_sink_ops weir_sink_kafka;
+extern const struct weir_sink_ops weir_sink_webhook;
 
 /* The sink's options an effect of a Kafka sink carries, as JSON; borrowed from it. */
 int weir_sink_kafka_options(const void *effect, size_t size, const char **options,

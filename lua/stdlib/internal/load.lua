@@ -25,8 +25,8 @@ local words = require "weir.internal.words"
 
 local pipeline_options = {
     description = true, owner = true, rules = true, storage = true, commit = true, ledger = true, time_zone = true, sources = true, memory = true,
-    quarantine = true, serve = true,
-    alerts = "later", metrics = "later",
+    quarantine = true, serve = true, alerts = true,
+    metrics = "later",
 }
 local option_tables = {
     commit = { every = true },
@@ -177,6 +177,7 @@ local function pipeline_plan(project, reader, node, at)
     local memory = sub_options(reader, named, "memory")
     plan.memory = { data_bytes = reader:size(memory.data, "memory.data") or 134217728, state_bytes = reader:size(memory.state, "memory.state") or 1073741824 }
     plan.serve = serve.plan(project, reader, named.serve)
+    project.alerts = quality.channels(reader, named.alerts)
     plan.description = datasets.text_of(reader, named.description, "description")
     plan.owner = datasets.text_of(reader, named.owner, "owner")
     local rules = reader:want(named.rules, "string", "rules", "a folder") or "rules"

@@ -95,6 +95,46 @@ local function read_action(reader, field)
     return action
 end
 
+-- ---------------------------------------------------------------- whom it is for
+
+-- { channel = node } of a pipeline's `alerts`; nil: it sends none.
+function quality.channels(reader, field)
+    local t = field and reader:want(field, "table", "alerts", '{ ["teams:retail"] = webhook { url = env "TEAMS_URL" } }')
+    if not t then
+        return nil
+    end
+    local channels = {}
+    for _, item in ipairs(reader:fields(t, field.value_at)) do
+        if type(item.key) ~= "string" then
+            reader:error("type", item.at, "alerts are channels by name", 'alerts = { ["teams:retail"] = webhook { url = env "TEAMS_URL" } }')
+        else
+            channels[item.key] = reader:node(item, "alerts", "webhook", "kafka")
+        end
+    end
+    return channels
+end
+
+-- Whom an expect_over is for, and the stream that sends its rows there, where the pipeline says how.
+local function read_alert(reader, said)
+    local named, from, channels = said.named, said.node, reader.project.alerts
+    local alert = named.alert and reader:want(named.alert, "string", "alert", "whom it is for, as a text") or nil
+    if not alert or not channels then
+        return alert
+    elseif not channels[alert] then
+        local known = {}
+        for name in pairs(channels) do
+            known[#known + 1] = name
+        end
+        table.sort(known)
+        reader:error("unknown-name", named.alert.value_at, ("the pipeline's `alerts` have no channel %q"):format(alert),
+            diagnostic.did_you_mean(alert, known) or "there are: " .. table.concat(known, ", "))
+        return alert
+    end
+    return alert, { at = said.at, node = node(from, "stream", { name = said.dataset .. ".alert", body = {
+        description = ("%s, for %s"):format(said.dataset, alert), from = said.dataset, into = channels[alert], quarantine = node(from, "none", {}),
+    } }) }
+end
+
 -- ---------------------------------------------------------------- over windows
 
 -- function(m): is the window's row one that breaks it? A function passes only on true; one that throws does not.
@@ -141,7 +181,7 @@ local function over_windows(reader, said, of)
         measures[ratio.present] = node(from, "count", { args = { n = 1, ratio.column } })
         derive[#derive + 1] = { [ratio.ratio] = null_ratio(ratio.present), type = "double" }
     end
-    local alert = named.alert and reader:want(named.alert, "string", "alert", "whom it is for, as a text")
+    local alert, sender = read_alert(reader, said)
     if alert then
         derive[#derive + 1] = { alert = function() return alert end, type = "string" }
     end
@@ -155,7 +195,7 @@ local function over_windows(reader, said, of)
         from = of, where = named.where and named.where.value, by = named.by and named.by.value, time = named.time and named.time.value,
         window = said.window, measures = measures, derive = derive[1] and derive or nil, having = breaks(said), tests = { test },
         into = named.into and named.into.value,
-    } }) } }
+    } }) }, sender }
 end
 
 -- ---------------------------------------------------------------- behind the clock
@@ -209,7 +249,7 @@ end
 
 local function behind_clock(reader, said, of)
     local named, from = said.named, said.node
-    local alert = named.alert and reader:want(named.alert, "string", "alert", "whom it is for, as a text") or nil
+    local alert, sender = read_alert(reader, said)
     if named.on_violation and read_action(reader, named.on_violation) == "fail" then
         reader:error("type", named.on_violation.value_at, "a dataset that is behind is no reason to stop", 'leave on_violation out: it is "warn"')
     end
@@ -222,7 +262,7 @@ local function behind_clock(reader, said, of)
         description = ("how far %s is behind the clock: %s"):format(of, said.name), on = rows, key = "every_row", order = "arrival",
         emits = { [said.dataset] = { newest = "timestamp", known = "timestamp", alert = "string" } }, into = named.into and named.into.value,
     } })
-    return { { at = said.at, node = stream }, { at = said.at, node = rule } }
+    return { { at = said.at, node = stream }, { at = said.at, node = rule }, sender }
 end
 
 -- The declarations that the expect_over of a quality file are.

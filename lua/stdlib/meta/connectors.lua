@@ -91,6 +91,17 @@
 ---@return weir.node
 function kafka(options) end
 
+---@class weir.webhook
+---@field url weir.secret
+---@field token? weir.secret sent as a bearer token
+---@field ca? string PEM of the authorities to trust
+---@field retry_for? weir.duration_text how long one message is tried; "1m"
+
+---A POST of JSON a row, for people to see; as `into`, or a channel of `alerts`.
+---@param options weir.webhook
+---@return weir.node
+function webhook(options) end
+
 ---@class weir.event_hubs: weir.kafka_source
 ---@field namespace string
 ---@field hub weir.names

@@ -21,6 +21,7 @@
 ---@field time_zone? string of date(), hour() and calendar windows that name none; "UTC"
 ---@field serve? { http: weir.listener } what the process listens on
 ---@field quarantine? weir.node where rejected rows go, if not to a table each: kafka { … } or none
+---@field alerts? table<string, weir.node> whom `alert` of an expect_over reaches: { ["teams:retail"] = webhook { url = env "TEAMS" } }
 ---@field description? string
 ---@field owner? string
 
@@ -225,7 +226,7 @@ function expect(name) end
 ---@class weir.expect_over
 ---@field on_violation? "warn"|"fail" "warn"
 ---@field because? string why it must hold
----@field alert? string whom a violation is for; a column of it
+---@field alert? string whom a violation is for: a column of it, and a channel of the pipeline's `alerts`
 ---@field by? weir.names each group by itself
 ---@field where? fun(e): boolean
 ---@field measures? table<string, weir.node> what functions(m) look at
