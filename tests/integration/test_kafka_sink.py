@@ -275,7 +275,8 @@ def test_markers_that_vanished_stop_and_ask(project, kafka):
 
 def test_effects_of_a_sink_that_is_gone_are_sent_all_the_same(project, kafka):
     sink = Sink(project, kafka, count=3000, rate=0)
-    killed = sink.ended(sink.start(WEIR_FAULT="kafka_before_begin:1:kill"))
+    one_epoch = ("--set", "commit.every=60s")
+    killed = sink.ended(sink.start(*one_epoch, WEIR_FAULT="kafka_before_begin:1:kill"))
     assert killed.code == -signal.SIGKILL, killed
     assert not read_all(kafka, sink.clean)
     project.write("rules/sale.lua", 'return stream "silver.other" { from = "bronze.sale", into = none }')
