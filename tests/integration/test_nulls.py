@@ -55,7 +55,8 @@ def outcome(project, rule):
     tables = {}
     for name in ("silver.x", "quarantine.silver.x"):
         kept = world.table(name).to_pylist() if world.exists(name) else []
-        tables[name] = [{key: value for key, value in row.items() if not key.startswith("_") or key == "_reasons"} for row in kept]
+        kept = [{key: value for key, value in row.items() if not key.startswith("_") or key == "_reasons"} for row in kept]
+        tables[name] = sorted(kept, key=lambda row: row["id"])  # a slow run has several epochs, and files in no order
     return world.counts("silver.x")["rejected"], tables
 
 
