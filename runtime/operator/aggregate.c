@@ -122,9 +122,8 @@ static int make_tables(struct weir_aggregate *aggregate, const struct weir_aggre
     }
     aggregate->measures.table = aggregate->table;
     /* What waits to leave is looked for among the keys in memory. */
-    bool once =
-        config->every_us == 0 && config->gap_us == 0 && config->rows == 0 && !config->updates;
-    bool plain = (config->unwindowed || once) && !config->delays;
+    bool plain = !config->delays && !config->refires && config->gap_us == 0 && config->rows == 0 &&
+                 (config->unwindowed || config->updates || config->every_us == 0);
     if (!aggregate->measures.has_members) {
         return config->disk != NULL && plain ? aggregate_disk_allow(aggregate, config, err)
                                              : WEIR_OK;

@@ -251,6 +251,30 @@ bool weir_aggregate_may_wait(const struct weir_aggregate *aggregate) {
     return aggregate->disk != NULL;
 }
 
+/* Of windows that overlap, a row is in several: the n-th of each row's, until no row has one. */
+static int need_overlapping(struct weir_aggregate *aggregate, const int32_t *sel, int32_t count,
+                            const int64_t *times_us, struct weir_error *err) {
+    struct weir_keys *keys = &aggregate->keys;
+    bool more = true;
+    int rc = WEIR_OK;
+    for (int64_t n = 0; rc == WEIR_OK && more; n++) {
+        more = false;
+        for (int32_t i = 0; i < count; i++) {
+            int64_t id;
+            if (weir_overlap_nth(aggregate, times_us[sel != NULL ? sel[i] : i], n, &id)) {
+                memcpy(keys->bytes + keys->offsets[i], &id, WINDOW_BYTES);
+                more = true;
+            } /* else the one before again: it is there, or asked for */
+        }
+        if (more) {
+            weir_keys_hash(keys, weir_table_view(aggregate->table)->seed);
+            rc = weir_table_want_all(aggregate->table, keys->bytes, keys->offsets, keys->hashes,
+                                     count, err);
+        }
+    }
+    return rc;
+}
+
 int weir_aggregate_need(struct weir_aggregate *aggregate, const struct weir_batch *batch,
                         const int32_t *sel, int32_t count, const int64_t *times_us, bool *waits,
                         struct weir_error *err) {
@@ -263,6 +287,10 @@ int weir_aggregate_need(struct weir_aggregate *aggregate, const struct weir_batc
     int rc = weir_key_encode(aggregate->key, batch, sel, count, aggregate->prefix_bytes, keys);
     if (rc != WEIR_OK) {
         return weir_error_set(err, rc, "%s: no memory for %d keys", aggregate->declaration, count);
+    }
+    if (aggregate->every != 0) {
+        rc = need_overlapping(aggregate, sel, count, times_us, err);
+        return rc == WEIR_OK ? weir_table_load(aggregate->table, waits, err) : rc;
     }
     int64_t start = 0;
     int64_t end = 0;
@@ -497,7 +525,8 @@ static int emit_chunk(struct weir_aggregate *aggregate, struct weir_batch_builde
         }
         struct weir_slot *slot =
             weir_table_slot(aggregate->table, leaving->chunk[leaving->chunk_at].number);
-        bool empty = aggregate->measures.retracts && weir_aggregate_has_no_rows(aggregate, slot);
+        bool empty = aggregate->changes != NULL || /* they have left already */
+                     (aggregate->measures.retracts && weir_aggregate_has_no_rows(aggregate, slot));
         int rc = empty ? WEIR_OK : weir_aggregate_emit_slot(aggregate, slot, out, full, err);
         if (rc == WEIR_OK && !*full) {
             rc = weir_aggregate_delete_slot(aggregate, slot, err);

@@ -161,6 +161,8 @@ int64_t weir_overlap_windows(const struct weir_aggregate *aggregate); /* a row l
 int32_t weir_overlap_entries(const struct weir_aggregate *aggregate, int32_t rows);
 void weir_overlap_bounds(const struct weir_aggregate *aggregate, int64_t id, int64_t *start,
                          int64_t *end);
+/* The n-th window a time lies in, from 0 on; false: so many there are not. */
+bool weir_overlap_nth(const struct weir_aggregate *aggregate, int64_t time, int64_t n, int64_t *id);
 /* As find_windows, of rows from *next on as far as there is room: *late_count goes on, starts are
  * ids. A row late for some of its windows counts in the others. */
 int32_t weir_overlap_find(struct weir_aggregate *aggregate, const struct weir_feed *feed,

@@ -42,6 +42,18 @@ static void windows_of(const struct weir_aggregate *aggregate, int64_t time, int
     }
 }
 
+bool weir_overlap_nth(const struct weir_aggregate *aggregate, int64_t time, int64_t n,
+                      int64_t *id) {
+    int64_t first;
+    int64_t last;
+    if (time < INT64_MIN / 4 || time > INT64_MAX / 4) { /* no time */
+        return false;
+    }
+    windows_of(aggregate, time, &first, &last);
+    *id = first + n * aggregate->every;
+    return *id <= last;
+}
+
 int32_t weir_overlap_find(struct weir_aggregate *aggregate, const struct weir_feed *feed,
                           int32_t *next, int32_t *late_sel, int32_t *late_count) {
     int64_t windows = weir_overlap_windows(aggregate);

@@ -227,6 +227,10 @@ int weir_table_bring(struct weir_table *table, bool *done, struct weir_error *er
  * none, because too many keys changed since the last seal. No pointer to a slot is good after. */
 int weir_table_make_room(struct weir_table *table, bool *crowded,
                          struct weir_error *err) WEIR_MUST_CHECK;
+/* As need, before weir_table_load. */
+int weir_table_want_all(struct weir_table *table, const uint8_t *keys, const uint32_t *offsets,
+                        const uint64_t *hashes, int32_t count,
+                        struct weir_error *err) WEIR_MUST_CHECK;
 /* Some keys are on disk. */
 bool weir_table_uses_disk(const struct weir_table *table);
 /* As need, of one key that is not in memory; more may follow before weir_table_load. */

@@ -222,8 +222,14 @@ int table_cold_settle(struct weir_table *table, struct weir_error *err) {
 
 int weir_table_need(struct weir_table *table, const uint8_t *keys, const uint32_t *offsets,
                     const uint64_t *hashes, int32_t count, bool *waits, struct weir_error *err) {
-    int rc = WEIR_OK;
     *waits = false;
+    int rc = weir_table_want_all(table, keys, offsets, hashes, count, err);
+    return rc == WEIR_OK ? weir_table_load(table, waits, err) : rc;
+}
+
+int weir_table_want_all(struct weir_table *table, const uint8_t *keys, const uint32_t *offsets,
+                        const uint64_t *hashes, int32_t count, struct weir_error *err) {
+    int rc = WEIR_OK;
     if (!table_cold_used(table)) {
         return WEIR_OK;
     }
@@ -245,7 +251,7 @@ int weir_table_need(struct weir_table *table, const uint8_t *keys, const uint32_
             slot->heat++;
         }
     }
-    return rc == WEIR_OK ? weir_cold_keys_load(cold, waits, err) : rc;
+    return rc;
 }
 
 bool weir_table_uses_disk(const struct weir_table *table) {

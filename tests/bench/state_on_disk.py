@@ -1,6 +1,6 @@
 """Keyed state four times as large as its memory: CPU of all threads a row, by how keys are drawn, beside the same rows with all keys in memory.
 The loop and the thread of the disk mostly take turns, so the rows of a CPU second are near what a quiet machine does in one; what it took here is told beside it.
-usage: state_on_disk.py [KEYS]   (WEIR_BUILD names the build directory, default build/release)"""
+usage: state_on_disk.py [KEYS [model|rule]]   (WEIR_BUILD names the build directory, default build/release)"""
 
 import json
 import os
@@ -16,6 +16,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = pathlib.Path(os.environ.get("WEIR_BUILD", ROOT / "build/release")).resolve()
 PIPELINE = """return pipeline "p" {{ rules = "rules", storage = delta {{ root = "lake" }}, memory = {{ state = "{memory}KB" }},
   sources = {{ source "bronze.row" {{ files {{ path = "in/*.jsonl" }}, json {{ schema = "row.avsc" }}, into = none }} }} }}
+"""
+RULE = """return rule "gold.sum" { on = "bronze.row", key = "k", order = "arrival", into = none, emits = { ["gold.none"] = { k = "int64" } },
+  state = { n = counter(), last = value "int64" }, process = function(e, s) s.n:add() s.last:set(e.v) end }
 """
 MODEL = """return model "gold.sum" { from = "bronze.row", by = { "k" }, measures = { n = count(), total = sum "v" }, into = none }
 """
@@ -48,13 +51,14 @@ def run(folder, files, memory):
 
 def main():
     keys = int(sys.argv[1]) if len(sys.argv) > 1 else 1000000
+    kind = sys.argv[2] if len(sys.argv) > 2 else "model"
     rows = keys
     random.seed(1)
     with tempfile.TemporaryDirectory(dir=BUILD) as name:
         folder = pathlib.Path(name)
         (folder / "pipelines").mkdir()
         (folder / "rules").mkdir()
-        (folder / "rules/sum.lua").write_text(MODEL)
+        (folder / "rules/sum.lua").write_text(RULE if kind == "rule" else MODEL)
         (folder / "row.avsc").write_text(json.dumps({"type": "record", "name": "r", "fields": [{"name": "k", "type": "long"}, {"name": "v", "type": "long"}]}))
         draws = {"a": range(keys), "uniform": (random.randrange(keys) for _ in range(rows)), "zipf": zipf(keys, rows)}
         for file, drawn in draws.items():
@@ -66,7 +70,7 @@ def main():
             whole, whole_wall, _ = run(folder, ["a.jsonl", f"{file}.jsonl"], 4 << 20)
             part, part_wall, _ = run(folder, ["a.jsonl", f"{file}.jsonl"], memory)
             cpu, floor = (part - spilled) / rows, (whole - loaded) / rows
-            print(f"state_on_disk/{file:8} {keys} keys, memory.state a quarter of them ({memory >> 10} MB): {cpu * 1e9:.0f} ns of CPU a row, {1 / cpu / 1e3:.0f} K rows a CPU second "
+            print(f"state_on_disk/{kind}/{file:8} {keys} keys, memory.state a quarter of them ({memory >> 10} MB): {cpu * 1e9:.0f} ns of CPU a row, {1 / cpu / 1e3:.0f} K rows a CPU second "
                   f"(all in memory {floor * 1e9:.0f} ns); took {(part_wall - spilled_wall):.1f} s (in memory {whole_wall - loaded_wall:.1f} s)", flush=True)
 
 

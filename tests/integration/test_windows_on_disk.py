@@ -6,6 +6,7 @@ import random
 import signal
 import time
 
+import lake
 import language
 import pyarrow.parquet
 import pytest
@@ -92,6 +93,65 @@ def test_killed_while_windows_go_to_disk_it_goes_on_from_records_and_snapshots(p
         process.communicate(timeout=60)
     project.run("pipelines/p.lua")
     assert groups(left(project), "days") == expected
+
+
+# windows whose rows leave as they change: seconds of a window, of the step from one to the next, and when those of a moment begin
+UPDATING = {
+    "tumbling": ('tumbling { size = "10m" }', 600, lambda at: [at // 600 * 600]),
+    "hopping": ('hopping { size = "20m", every = "5m" }', 1200, lambda at: [start for start in range(at // 300 * 300 - 900, at // 300 * 300 + 1, 300)]),
+    "cumulate": ('cumulate { size = "20m", step = "5m" }', None, lambda at: list(range(at // 300 * 300 + 300, at // 1200 * 1200 + 1201, 300))),
+}
+
+
+def write_updating(project, kind, memory="1MB"):
+    """As `write`, of fewer rows; what is expected is known by where a window begins, of cumulate by where it ends."""
+    window, _, starts = UPDATING[kind]
+    rng, rows, span = random.Random(2), 24000, 7200
+    project.write("schemas/row.avsc", language.schema(COLUMNS))
+    project.write("pipelines/p.lua", on_disk.PIPELINE.replace("@MEMORY@", memory).replace("@EVERY@", "100ms").replace("@SNAPSHOT@", "500ms"))
+    project.write("rules/sum.lua", MODEL.replace("@WINDOW@", window + ', emit = "on_update"').replace("@LATE@", "1m").replace("delta {}", 'delta { mode = "merge" }'))
+    expected = {}
+    for f in range(FILES):
+        lines = []
+        for n in range(rows // FILES):
+            seconds = span * (f * (rows // FILES) + n) // rows + rng.randrange(50)
+            k, v = rng.randrange(6000), rng.randrange(-1000, 1000)
+            lines.append('{"k":%d,"v":%d,"at":"%s"}' % (k, v, (START + datetime.timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")))
+            for start in starts(seconds):
+                group = expected.setdefault((start, k), [0, 0, 1 << 60])
+                group[0], group[1], group[2] = group[0] + 1, group[1] + v, min(group[2], v)
+        project.write(f"in/{f:02d}.jsonl", "\n".join(lines) + "\n")
+    return {key: tuple(group) for key, group in expected.items()}
+
+
+def updated(project, kind):
+    rows = lake.by_deltalake(project.root / "lake/gold/sum").to_pylist()
+    column = "window_end" if kind == "cumulate" else "window_start"
+    made = {(int((row[column] - START).total_seconds()), row["k"]): (row["n"], row["total"], row["low"]) for row in rows}
+    assert len(made) == len(rows)
+    return made
+
+
+@pytest.mark.parametrize("kind", UPDATING)
+def test_windows_that_update_wait_on_disk(project, kind):
+    expected = write_updating(project, kind)
+    project.run("pipelines/p.lua")
+    assert updated(project, kind) == expected
+    assert went_to_disk(project)
+
+
+@pytest.mark.parametrize("kind", ["hopping"])
+def test_windows_that_update_are_killed_and_go_on(project, kind):
+    expected = write_updating(project, kind)
+    for n in range(3):
+        process = project.start("run", "pipelines/p.lua", "--until-end", "--quiet", "--json")
+        until = time.monotonic() + 0.4 + 0.4 * n
+        while process.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+    project.run("pipelines/p.lua")
+    assert updated(project, kind) == expected
 
 
 def wait_until(condition):
