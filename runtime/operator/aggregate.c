@@ -311,6 +311,12 @@ size_t weir_aggregate_estimate(const struct weir_aggregate *aggregate) {
     return view->slot_bytes + INDEX_BYTES_A_KEY + heap;
 }
 
+void weir_aggregate_follow(struct weir_aggregate *aggregate, struct weir_aggregate *as) {
+    struct weir_key *key = aggregate->key;
+    aggregate->key = as->key;
+    as->key = key;
+}
+
 uint64_t weir_aggregate_shape(const struct weir_aggregate *aggregate) {
     return aggregate->shape;
 }

@@ -216,6 +216,9 @@ size_t weir_aggregate_bytes(const struct weir_aggregate *aggregate);
 /* Bytes one (window, key) costs in memory, without distinct members and long strings. */
 size_t weir_aggregate_estimate(const struct weir_aggregate *aggregate);
 uint64_t weir_aggregate_shape(const struct weir_aggregate *aggregate);
+/* Rows to come have the columns `as` was made for, which is of the same shape and is not used
+ * again. */
+void weir_aggregate_follow(struct weir_aggregate *aggregate, struct weir_aggregate *as);
 
 /* Its cells: 1; one more with a distinct measure, two more with every_us, one more of sessions. All
  * are sealed at the same instant. */

@@ -255,6 +255,12 @@ size_t weir_dedup_bytes(const struct weir_dedup *dedup) {
     return weir_fingerprints_bytes(dedup->store);
 }
 
+void weir_dedup_follow(struct weir_dedup *dedup, struct weir_dedup *as) {
+    struct weir_key *key = dedup->key;
+    dedup->key = as->key;
+    as->key = key;
+}
+
 uint64_t weir_dedup_shape(const struct weir_dedup *dedup) {
     return dedup->shape;
 }

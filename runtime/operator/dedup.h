@@ -48,6 +48,9 @@ void weir_dedup_expire(struct weir_dedup *dedup, int64_t watermark_us);
 size_t weir_dedup_keys(const struct weir_dedup *dedup);
 size_t weir_dedup_bytes(const struct weir_dedup *dedup);
 uint64_t weir_dedup_shape(const struct weir_dedup *dedup);
+/* Rows to come have the columns `as` was made for, which is of the same shape and is not used
+ * again. */
+void weir_dedup_follow(struct weir_dedup *dedup, struct weir_dedup *as);
 struct weir_show;
 void weir_dedup_show(struct weir_dedup *dedup, struct weir_show *show);
 /* The key's columns, and the fingerprint of the key in a batch of one row of them. */

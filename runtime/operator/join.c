@@ -481,6 +481,19 @@ size_t weir_join_estimate(const struct weir_join *join, int side) {
            weir_key_estimate_bytes(join->sides[side].kept);
 }
 
+void weir_join_follow(struct weir_join *join, struct weir_join *as) {
+    for (int s = 0; s < 2; s++) {
+        struct side *side = &join->sides[s];
+        struct weir_key *on = side->on;
+        struct weir_key *kept = side->kept;
+        side->on = as->sides[s].on;
+        side->kept = as->sides[s].kept;
+        as->sides[s].on = on;
+        as->sides[s].kept = kept;
+    }
+    join->high_column = as->high_column;
+}
+
 uint64_t weir_join_shape(const struct weir_join *join) {
     return join->shape;
 }

@@ -105,6 +105,9 @@ size_t weir_join_rows(const struct weir_join *join, int side);
 /* Typical bytes of one kept row, index in: for estimates. */
 size_t weir_join_estimate(const struct weir_join *join, int side);
 uint64_t weir_join_shape(const struct weir_join *join);
+/* Rows to come have the columns `as` was made for, which is of the same shape and is not used
+ * again. */
+void weir_join_follow(struct weir_join *join, struct weir_join *as);
 /* Kept columns and keys are known by their names. */
 uint64_t weir_join_sides_shape(const struct weir_join_side *sides, int32_t on_count, uint64_t hash);
 struct weir_show;

@@ -663,6 +663,19 @@ size_t weir_regular_estimate(const struct weir_regular *r, int side) {
            weir_key_estimate_bytes(r->sides[side].kept);
 }
 
+void weir_regular_follow(struct weir_regular *r, struct weir_regular *as) {
+    for (int s = 0; s < 2; s++) {
+        struct side *side = &r->sides[s];
+        struct weir_key *on = side->on;
+        struct weir_key *kept = side->kept;
+        side->on = as->sides[s].on;
+        side->kept = as->sides[s].kept;
+        side->change = as->sides[s].change;
+        as->sides[s].on = on;
+        as->sides[s].kept = kept;
+    }
+}
+
 uint64_t weir_regular_shape(const struct weir_regular *r) {
     return r->shape;
 }

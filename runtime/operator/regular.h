@@ -90,6 +90,7 @@ size_t weir_regular_rows(const struct weir_regular *regular, int side);
 /* Typical bytes of one kept row, index in: for estimates. */
 size_t weir_regular_estimate(const struct weir_regular *regular, int side);
 uint64_t weir_regular_shape(const struct weir_regular *regular);
+void weir_regular_follow(struct weir_regular *regular, struct weir_regular *as); /* see join.h */
 void weir_regular_show(struct weir_regular *regular, int side, struct weir_show *show);
 struct weir_cell *weir_regular_cell(struct weir_regular *regular, int side);
 /* After the images. */

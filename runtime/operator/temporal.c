@@ -530,6 +530,26 @@ size_t weir_temporal_estimate(const struct weir_temporal *t, int side) {
     return head + weir_key_estimate_bytes(t->on[side]) + weir_key_estimate_bytes(t->kept[side]);
 }
 
+void weir_temporal_follow(struct weir_temporal *t, struct weir_temporal *as) {
+    for (int s = 0; s < 2; s++) {
+        struct weir_key *on = t->on[s];
+        struct weir_key *kept = t->kept[s];
+        t->on[s] = as->on[s];
+        t->kept[s] = as->kept[s];
+        as->on[s] = on;
+        as->kept[s] = kept;
+    }
+    struct weir_schema *right = t->right;
+    int32_t *right_kept = t->right_kept;
+    t->right = as->right;
+    t->right_kept = as->right_kept;
+    as->right = right;
+    as->right_kept = right_kept;
+    t->as_of = as->as_of;
+    t->change = as->change;
+    t->unavailable = as->unavailable;
+}
+
 uint64_t weir_temporal_shape(const struct weir_temporal *t) {
     return t->shape;
 }

@@ -86,6 +86,8 @@ size_t weir_temporal_rows(const struct weir_temporal *temporal, int side);
 /* Typical bytes of one kept row, index in: for estimates. */
 size_t weir_temporal_estimate(const struct weir_temporal *temporal, int side);
 uint64_t weir_temporal_shape(const struct weir_temporal *temporal);
+void weir_temporal_follow(struct weir_temporal *temporal,
+                          struct weir_temporal *as); /* see join.h */
 struct weir_show;
 void weir_temporal_show(struct weir_temporal *temporal, int side, struct weir_show *show);
 struct weir_cell *weir_temporal_cell(struct weir_temporal *temporal, int side);

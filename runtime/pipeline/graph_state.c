@@ -51,6 +51,15 @@ static bool same_input(const struct weir_node *old, const struct weir_node *node
     return entered(old) == count && weir_schema_begins_equal(old->input, node->input, count);
 }
 
+/* State goes on where columns are added, but where whole rows are kept: those a rule waits for the
+ * time of, a top's, those changes left values out of. */
+static bool follows(const struct weir_node *old, const struct weir_node *node) {
+    bool whole = old->withheld != NULL || (old->top != NULL && old->aggregate == NULL) ||
+                 (old->rule != NULL && !old->stream->rule->by_arrival);
+    return same_input(old, node) ||
+           (!whole && keeps_columns(old->input, entered(old), node->input));
+}
+
 int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struct weir_error *err) {
     for (int32_t i = 0; i < from->node_count; i++) {
         const struct weir_node *old = from->nodes[i];
@@ -66,10 +75,10 @@ int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struc
                                   "the pipeline to remove it",
                                   old->name);
         }
-        if (!same_input(old, node)) { /* keys are read by column number */
+        if (!follows(old, node)) {
             return weir_error_set(err, WEIR_E_STATE,
-                                  "%s keeps state, and the columns of %s, which it reads, "
-                                  "changed; restart the pipeline",
+                                  "%s keeps rows, or state by columns that changed, and those of "
+                                  "%s, which it reads, are others now; restart the pipeline",
                                   node->name, node->from);
         }
         if ((old->rule != NULL) != (node->rule != NULL)) {
@@ -222,6 +231,7 @@ int weir_graph_take_state(struct weir_graph *to, struct weir_graph *from, struct
             struct weir_dedup *dedup = node->dedup;
             node->dedup = old->dedup;
             old->dedup = dedup;
+            weir_dedup_follow(node->dedup, old->dedup);
         }
         if (old->dataset->remembered != NULL && node->dataset->remembered != NULL) {
             struct remembered *remembered = node->dataset->remembered;
@@ -243,6 +253,7 @@ int weir_graph_take_state(struct weir_graph *to, struct weir_graph *from, struct
             struct weir_aggregate *aggregate = node->aggregate;
             node->aggregate = old->aggregate;
             old->aggregate = aggregate;
+            weir_aggregate_follow(node->aggregate, old->aggregate);
             weir_aggregate_merge_with(node->aggregate, node); /* the old one goes */
             weir_aggregate_merge_with(old->aggregate, old);
             over_take_state(node, old);

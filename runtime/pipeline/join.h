@@ -24,6 +24,7 @@ struct join_kind {
     struct weir_cell *(*cell)(void *op, int side);
     int (*restore)(void *op, struct weir_error *err);
     uint64_t (*shape)(const void *op);
+    void (*follow)(void *op, void *as); /* operator/join.h */
     size_t (*estimate)(const void *op, int side);
     void (*show)(void *op, int side, struct weir_show *show);
 };

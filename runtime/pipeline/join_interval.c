@@ -228,6 +228,10 @@ static int restore(void *op, struct weir_error *err) {
     return weir_join_restore(op, err);
 }
 
+static void follow(void *op, void *as) {
+    weir_join_follow(op, as);
+}
+
 static uint64_t shape(const void *op) {
     return weir_join_shape(op);
 }
@@ -240,5 +244,5 @@ static void show(void *op, int side, struct weir_show *out) {
     weir_join_show(op, side, out);
 }
 
-const struct join_kind join_interval = {make, destroy, feed,  step,     watermark, set_watermarks,
-                                        cell, restore, shape, estimate, show};
+const struct join_kind join_interval = {make, destroy, feed,  step,   watermark, set_watermarks,
+                                        cell, restore, shape, follow, estimate,  show};

@@ -269,6 +269,10 @@ static int restore(void *op, struct weir_error *err) {
     return weir_regular_restore(op, err);
 }
 
+static void follow(void *op, void *as) {
+    weir_regular_follow(op, as);
+}
+
 static uint64_t shape(const void *op) {
     return weir_regular_shape(op);
 }
@@ -281,5 +285,5 @@ static void show(void *op, int side, struct weir_show *out) {
     weir_regular_show(op, side, out);
 }
 
-const struct join_kind join_regular = {make, destroy, feed,  step,     watermark, set_watermarks,
-                                       cell, restore, shape, estimate, show};
+const struct join_kind join_regular = {make, destroy, feed,  step,   watermark, set_watermarks,
+                                       cell, restore, shape, follow, estimate,  show};

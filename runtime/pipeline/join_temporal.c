@@ -246,6 +246,10 @@ static int restore(void *op, struct weir_error *err) {
     return weir_temporal_restore(op, err);
 }
 
+static void follow(void *op, void *as) {
+    weir_temporal_follow(op, as);
+}
+
 static uint64_t shape(const void *op) {
     return weir_temporal_shape(op);
 }
@@ -258,5 +262,5 @@ static void show(void *op, int side, struct weir_show *out) {
     weir_temporal_show(op, side, out);
 }
 
-const struct join_kind join_temporal = {make, destroy, feed,  step,     watermark, set_watermarks,
-                                        cell, restore, shape, estimate, show};
+const struct join_kind join_temporal = {make, destroy, feed,  step,   watermark, set_watermarks,
+                                        cell, restore, shape, follow, estimate,  show};

@@ -539,3 +539,58 @@ def test_a_schema_file_that_gains_a_field_adds_the_column(project):
     assert sorted(found) == list(range(1, sent + 1))
     assert found[1]["note"] is None and json.loads(found[1]["_rescued"]) == {"note": "early"}
     assert found[sent]["note"] == "late" and found[sent]["_rescued"] is None and found[sent]["qty"] == 3
+
+
+STATEFUL = {
+    "silver/sale": 'return stream "silver.sale" { from = "bronze.sale", time = { field = "at", out_of_order = "1h" }, dedup = { by = { "id" }, within = "24h" } }',
+    "gold/total": 'return model "gold.total" { from = "silver.sale", by = { "store" }, measures = { sales = count(), last = max "id", kinds = distinct "qty" }, into = delta { mode = "merge" } }',
+    "gold/day": 'return model "gold.day" { from = "bronze.sale", time = { field = "at", out_of_order = "1h" }, by = { "store" }, window = tumbling { size = "24h" }, measures = { sales = count(), most = arg_max("id", "qty") } }',
+    "gold/seen": """return rule "gold.seen" { on = "silver.sale", key = "store", order = "arrival", emits = { ["gold.nth"] = { id = "int64", nth = "int64" } }, state = { seen = counter() },
+      process = function(e, s, p, emit) s.seen:add() emit("gold.nth", { id = e.id, nth = s.seen:get() }) end }""",
+    "silver/twin": 'return stream "silver.twin" { from = "bronze.sale", time = { field = "at", out_of_order = "1h" }, dedup = { by = "id", within = "24h" }, keep = { "id", "store", "at" }, into = none }',
+    "silver/price": 'return stream "silver.price" { from = "bronze.sale", time = { field = "at", out_of_order = "1h" }, key = "store", keep = { "store", "qty", "at" }, into = none }',
+    "gold/pair": """return stream "gold.pair" { from = "silver.twin", keep = { "id" }, columns = { other = "int64" }, map = function(e, out, j) out.other = j.twin.id end,
+      join = { twin = interval_join "silver.sale" { on = { store = "store" }, between = { "3s", "3s" } } } }""",
+    "gold/priced": """return stream "gold.priced" { from = "silver.twin", keep = { "id" }, columns = { price = "int32" }, map = function(e, out, j) out.price = j.price.qty end,
+      join = { price = temporal_join "silver.price" { on = { store = "store" }, wait = "1m" } } }""",
+}
+
+
+def test_columns_flow_past_what_keeps_state_without_a_restart(project):
+    avsc = {"type": "record", "name": "sale", "fields": [{"name": "id", "type": "long"}, {"name": "store", "type": "string"}, {"name": "qty", "type": "int"},
+                                                         {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}}]}
+
+    def save(schema):
+        os.replace(project.write("schemas/.sale.tmp", json.dumps(schema)), project.root / "schemas/sale.avsc")
+
+    def feed(name, first, end, **more):
+        data = [{"id": n, "store": f"s{n % 3}", "qty": n % 5, "at": f"2026-01-05T10:{n // 60 % 60:02d}:{n % 60:02d}Z", **more} for n in range(first, end)]
+        os.replace(project.write(f"in-{name}", "".join(json.dumps(row) + "\n" for row in data)), project.root / f"landing/{name}.jsonl")
+
+    def rows(table):
+        return lake.by_deltalake(project.root / "lake" / table).to_pylist()
+
+    save(avsc)
+    (project.root / "landing").mkdir()
+    for name, text in STATEFUL.items():
+        project.write(f"rules/{name}.lua", text)
+    project.write("pipelines/p.lua", """return pipeline "p" { rules = "rules", storage = delta { root = "lake" }, commit = { every = "20ms" },
+      sources = { source "bronze.sale" { files { path = "landing/*.jsonl" }, json { schema = "schemas/sale.avsc" } } } }""")
+    process = project.start("run", "pipelines/p.lua")
+    feed("1", 0, 100)
+    wait_until(lambda: len(rows("gold/nth")) == 100)
+    note = {"name": "note", "type": ["null", "string"], "default": None}
+    save({**avsc, "fields": [avsc["fields"][0], note, *avsc["fields"][1:]]})
+    wait_until(lambda: "is live" in (project.weir("status", "--json").json()["note"] or ""))
+    feed("2", 90, 200, note="late")  # ten of them again
+    wait_until(lambda: len(rows("gold/nth")) == 200)
+    stop(process)
+    project.run("pipelines/p.lua")
+    assert {row["id"]: row["note"] for row in rows("silver/sale")} == {n: None if n < 100 else "late" for n in range(200)}
+    assert sorted((row["id"], row["nth"]) for row in rows("gold/nth")) == [(n, n // 3 + 1) for n in range(200)]
+    assert {row["store"]: (row["sales"], row["last"], row["kinds"]) for row in rows("gold/total")} == {
+        f"s{k}": (len(range(k, 200, 3)), max(range(k, 200, 3)), 5) for k in range(3)}
+    day = {row["store"]: (row["sales"], row["most"] % 5) for row in rows("gold/day")}
+    assert day == {f"s{k}": (sum(n % 3 == k for n in [*range(200), *range(90, 100)]), 4) for k in range(3)}
+    assert sorted((row["id"], row["other"]) for row in rows("gold/pair")) == [(n, n + 3) for n in range(197)]
+    assert sorted((row["id"], row["price"]) for row in rows("gold/priced")) == [(n, n % 5) for n in range(200)]
