@@ -17,12 +17,18 @@
 #define JSON_FAST 0
 #endif
 
-enum { JSON_FAST_BYTES = 32, JSON_FAST_DIGITS = 16 };
+enum { JSON_FAST_BYTES = 32, JSON_FAST_DIGITS = 16, JSON_FAST_MINUTE = 16 };
 
 struct json_fast_number {
     uint64_t digits;   /* without the point */
     uint32_t fraction; /* of them behind the point */
     bool negative;
+};
+
+/* The last minute a field's instants lay in: the next most often lies in the same. */
+struct json_fast_minute {
+    uint8_t text[JSON_FAST_MINUTE]; /* "2026-01-05T10:00"; zeros: none yet */
+    int64_t micros;
 };
 
 #if JSON_FAST
@@ -70,9 +76,37 @@ static inline bool json_fast_number(const uint8_t *p, const uint8_t *end,
     return good & (whole != 0) & (behind != 1) & !((*p == '0') & (whole > 1));
 }
 
+/* Where the digits of the seconds and of their fraction lie behind "2026-01-05T10:00", of which
+ * [f] has f; below 0: a zero. */
+extern const int8_t json_fast_seconds[7][16];
+
+/* Reads a minute that is not the last one. */
+bool json_fast_new_minute(const uint8_t *p, struct json_fast_minute *minute);
+
 /* The instant in UTC whose text begins at `p`, in microseconds: "2026-01-05T10:00:00Z", or with one
  * to six digits behind a point. */
-bool json_fast_instant(const uint8_t *p, const uint8_t *end, int64_t *micros);
+static inline bool json_fast_instant(const uint8_t *p, const uint8_t *end,
+                                     struct json_fast_minute *minute, int64_t *micros) {
+    size_t length = (size_t)(end - p) - 1;
+    size_t digits = length - 20 - (length > 20);
+    if (length < 20 || length == 21 || digits > 6 || end[-1] != '"' || end[-2] != 'Z' ||
+        p[16] != ':' || (digits > 0 && p[19] != '.')) {
+        return false;
+    }
+    __m128i text = _mm_loadu_si128((const __m128i *)(const void *)p);
+    __m128i last = _mm_loadu_si128((const __m128i *)(const void *)minute->text);
+    if (_mm_movemask_epi8(_mm_cmpeq_epi8(text, last)) != 0xffff &&
+        !json_fast_new_minute(p, minute)) {
+        return false;
+    }
+    __m128i tail = _mm_loadu_si128((const __m128i *)(const void *)(p + JSON_FAST_MINUTE));
+    __m128i from = _mm_loadu_si128((const __m128i *)(const void *)json_fast_seconds[digits]);
+    uint64_t behind;
+    tail = _mm_blendv_epi8(_mm_shuffle_epi8(tail, from), _mm_set1_epi8('0'), from);
+    bool good = json_fast_digits(tail, &behind);
+    *micros = minute->micros + (int64_t)behind;
+    return good & (behind < 60000000);
+}
 
 /* Copies the string whose text begins at `p` and whose next structural byte is at `end`. Writes
  * JSON_FAST_BYTES. */

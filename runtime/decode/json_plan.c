@@ -1,5 +1,4 @@
 #include "decode/json_plan.h"
-#include "decode/json_fast.h"
 
 #include <stdlib.h>
 #include <string.h>

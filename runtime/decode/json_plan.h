@@ -3,6 +3,7 @@
  * which key most likely follows which. Private to the JSON decoder. */
 #include "batch/schema.h"
 #include "decode/avsc.h"
+#include "decode/json_fast.h"
 
 struct json_record;
 
@@ -17,6 +18,7 @@ struct json_field {
     const struct weir_avsc_hint *hint; /* borrowed, never NULL */
     int64_t epoch_factor;              /* timestamps: column units in one epoch integer */
     int64_t per_second;                /* timestamps: column units a second */
+    struct json_fast_minute minute;    /* timestamps: of the last one read */
     uint8_t *match;                    /* name and closing quote, as in unescaped JSON; padded */
     uint32_t match_length;
     uint32_t expected_length; /* of "name": with quotes and colon; 0: never expected */

@@ -604,14 +604,20 @@ static int read_object(struct json_reader *r, struct json_record *record,
     return rc;
 }
 
-static int read_struct(struct json_reader *r, struct json_field *f, uint32_t at,
-                       struct weir_column_builder *b, const struct json_scope *parent) {
-    if (r->block[at] != '{') {
-        return fail_type(r, f, at);
-    }
+/* Elements of lists and maps have no name of their own: their scope is the index or key. */
+static inline const struct json_scope *
+scope_of(const struct json_field *f, const struct json_scope *parent, struct json_scope *named) {
+    *named = (struct json_scope){
+        .parent = parent, .name = f->field->name, .name_length = f->match_length - 1};
+    return f->is_element ? parent : named;
+}
+
+int json_read_struct(struct json_reader *r, struct json_field *f, uint32_t at,
+                     struct weir_column_builder *b, const struct json_scope *parent) {
+    struct json_scope named;
     int rc = enter(r, at);
     if (rc == WEIR_OK) {
-        rc = read_object(r, f->record, b->children, parent);
+        rc = read_object(r, f->record, b->children, scope_of(f, parent, &named));
     }
     r->depth--;
     return rc == WEIR_OK ? weir_builder_struct(b) : rc;
@@ -619,17 +625,15 @@ static int read_struct(struct json_reader *r, struct json_field *f, uint32_t at,
 
 static int read_nested(struct json_reader *r, struct json_field *f, uint32_t at,
                        struct weir_column_builder *b, const struct json_scope *parent) {
-    /* Elements of lists and maps have no name of their own: their scope is the index or key. */
-    struct json_scope named = {
-        .parent = parent, .name = f->field->name, .name_length = strlen(f->field->name)};
-    const struct json_scope *scope = f->is_element ? parent : &named;
+    struct json_scope named;
+    const struct json_scope *scope = scope_of(f, parent, &named);
     switch (b->type) {
     case WEIR_TYPE_LIST:
         return read_list(r, f, at, b, scope);
     case WEIR_TYPE_MAP:
         return read_map(r, f, at, b, scope);
     default:
-        return read_struct(r, f, at, b, scope);
+        return r->block[at] == '{' ? json_read_struct(r, f, at, b, parent) : fail_type(r, f, at);
     }
 }
 

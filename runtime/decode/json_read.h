@@ -61,6 +61,11 @@ int json_fail_within(struct json_reader *r, int rc, const char *name, size_t nam
 /* The value at r->next. */
 int json_read_value(struct json_reader *r, struct json_field *f, struct weir_column_builder *b,
                     const struct json_scope *parent) WEIR_MUST_CHECK;
+/* The object of a struct's field, whose brace is at `at` and has been read; `parent` is where the
+ * field lies. */
+int json_read_struct(struct json_reader *r, struct json_field *f, uint32_t at,
+                     struct weir_column_builder *b,
+                     const struct json_scope *parent) WEIR_MUST_CHECK;
 
 /* --- between json_read.c and json_skip.c -------------------------------------------------- */
 

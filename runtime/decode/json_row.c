@@ -73,10 +73,10 @@ static inline bool take_string(const struct json_field *f, const uint8_t *p, con
     return true;
 }
 
-static inline bool take_instant(const struct json_field *f, const uint8_t *p, const uint8_t *end,
+static inline bool take_instant(struct json_field *f, const uint8_t *p, const uint8_t *end,
                                 struct weir_column_builder *b) {
     int64_t value;
-    if (!json_fast_instant(p + 1, end, &value) ||
+    if (!json_fast_instant(p + 1, end, &f->minute, &value) ||
         __builtin_mul_overflow(value, f->per_second / 1000000, &value)) {
         return false;
     }
@@ -84,9 +84,13 @@ static inline bool take_instant(const struct json_field *f, const uint8_t *p, co
     return true;
 }
 
-/* The value whose first byte is at next[0] and whose separator at next[1]. */
-static inline bool take_value(const struct json_field *f, const uint8_t *p, const uint8_t *end,
+/* The value whose first byte is at `p` and whose separator at `end`. */
+static inline bool take_value(struct json_field *f, const uint8_t *p, const uint8_t *end,
                               struct weir_column_builder *b) {
+    if (*p == 'n') {
+        return end - p == 4 && memcmp(p, "null", 4) == 0 && f->field->nullable &&
+               weir_builder_null(b) == WEIR_OK;
+    }
     switch (f->field->type) {
     case WEIR_TYPE_STRING:
         return take_string(f, p, end, b);
@@ -130,8 +134,14 @@ int json_read_expected(struct json_reader *r, struct json_record *record,
             LIKELY(take_value(f, block + next[2], block + next[3], b))) {
             next += 4;
         } else {
-            r->next = next + 2;
-            int rc = json_read_value(r, f, b, parent);
+            int rc;
+            if (b->type == WEIR_TYPE_STRUCT && block[next[2]] == '{') {
+                r->next = next + 3;
+                rc = json_read_struct(r, f, next[2], b, parent);
+            } else {
+                r->next = next + 2;
+                rc = json_read_value(r, f, b, parent);
+            }
             if (UNLIKELY(rc != WEIR_OK)) {
                 return json_fail_within(r, rc, f->field->name, strlen(f->field->name), 0);
             }
