@@ -10,8 +10,9 @@
 enum {
     CHUNK = 256,          /* messages handed over at once */
     PARTITIONS_MAX = 256, /* with more, messages carry their partition */
-    STICKY_MIN = 256,     /* messages without a key that follow each other to one partition */
+    STICKY_MIN = 256,     /* messages without a key that follow each other to one partition, */
     STICKY_MAX = 8192,
+    STICKY_BYTES = 512 << 10, /* and at least as many as make these */
     POLL_MS = 5,
 };
 
@@ -201,6 +202,17 @@ static int send_singly(struct sending *s, struct kafka_effect *effect, struct we
                : weir_error_set(err, broken, "the ledger's messages for Kafka are damaged");
 }
 
+/* Each partition of a transaction is added to it, written to and marked by the brokers: an epoch's
+ * few messages go to one, the next epoch's to the next. */
+static int32_t run_length(const struct kafka_effect *effect, size_t size, int32_t partitions) {
+    int64_t messages = effect->messages > 0 ? effect->messages : 1;
+    int64_t each = messages / partitions;
+    int64_t least = STICKY_BYTES / ((int64_t)size / messages + 1);
+    least = least < STICKY_MIN ? STICKY_MIN : least;
+    each = each < least ? least : each;
+    return (int32_t)(each > STICKY_MAX ? STICKY_MAX : each);
+}
+
 int kafka_send(struct kafka_log *log, struct kafka_topic *topic, const void *effect, size_t size,
                struct weir_error *err) {
     struct kafka_effect open;
@@ -210,10 +222,11 @@ int kafka_send(struct kafka_log *log, struct kafka_topic *topic, const void *eff
     }
     struct sending s = {.log = log, .topic = topic};
     s.chunk = log->queue_max >= 2 * CHUNK ? CHUNK : (int32_t)(log->queue_max + 1) / 2;
-    int64_t each = open.messages / (uint32_t)topic->partitions;
-    s.sticky = (int32_t)(each < STICKY_MIN ? STICKY_MIN : each > STICKY_MAX ? STICKY_MAX : each);
+    s.sticky = run_length(&open, size, topic->partitions);
     if (open.flags != 0) {
-        return send_singly(&s, &open, err);
+        rc = send_singly(&s, &open, err);
+        topic->next_partition += s.stuck > 0;
+        return rc;
     }
     int32_t slots = topic->partitions > PARTITIONS_MAX ? 1 : topic->partitions;
     s.messages = malloc((size_t)slots * CHUNK * sizeof(*s.messages));
@@ -221,6 +234,7 @@ int kafka_send(struct kafka_log *log, struct kafka_topic *topic, const void *eff
     rc = s.messages == NULL || s.counts == NULL
              ? weir_error_set(err, WEIR_E_NOMEM, "produce to topic %s: out of memory", topic->name)
              : send_batches(&s, &open, err);
+    topic->next_partition += s.stuck > 0;
     free(s.messages);
     free(s.counts);
     return rc;

@@ -351,6 +351,12 @@ def test_a_row_is_a_json_object_with_every_value_exact(project, kafka):
     assert json.loads(texts[b"-9223372036854775808"]) == {**{name: None for name in VALUES}, **null}
 
 
+def test_small_epochs_without_keys_take_turns_at_the_partitions(project, kafka):
+    sink = Sink(project, kafka, count=400, rate=200, options='compression = "lz4"')
+    sink.run()
+    assert len({m.partition() for m in read_all(kafka, sink.clean)}) > 1
+
+
 def test_keys_go_to_the_partitions_java_would_choose(project, kafka):
     rows = [{"id": i, "name": f"k{i * 7919 % 10007}"} for i in range(500)] + [{"id": 999, "name": ""}]
     ours = {m.key(): m.partition() for m in Rows(project, kafka, 'key = "name"', rows, partitions=7).messages()}
