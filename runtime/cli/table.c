@@ -59,6 +59,7 @@ static int resolve(const char *given, struct weir_cli_place *out, struct weir_er
     }
     char root[2048];
     find_root(root, sizeof(root), &out->options);
+    out->dataset = given;
     snprintf(out->path, sizeof(out->path), "%s/%s", root, given);
     for (char *c = out->path + strlen(out->path) - strlen(given); *c != '\0'; c++) {
         if (*c == '.') {
@@ -83,6 +84,13 @@ int weir_cli_place_open(const struct weir_cli_place *place, bool writes, struct 
     }
     int rc = weir_store_open_url(place->path, options, false, out, err);
     json_decref(options);
+    if (rc == WEIR_E_NOTFOUND) {
+        weir_error_set(err, rc,
+                       "there is no folder %s%s%s%s; `weir table ls` shows the tables there are",
+                       place->path, place->dataset != NULL ? ", where the dataset " : "",
+                       place->dataset != NULL ? place->dataset : "",
+                       place->dataset != NULL ? " would be, nor one of that name" : "");
+    }
     return rc;
 }
 
@@ -157,7 +165,9 @@ static int show(struct weir_arguments *arguments, const char *what,
         if (absent) {
             struct weir_error cause = err;
             bool told = strstr(cause.message, "`weir table ls`") != NULL;
-            weir_error_set(&err, rc, "%s: %s%s", place->path, cause.message,
+            bool named = strstr(cause.message, place->path) != NULL;
+            weir_error_set(&err, rc, "%s%s%s%s", named ? "" : place->path, named ? "" : ": ",
+                           cause.message,
                            told ? "" : "; `weir table ls` shows the tables there are");
         }
         code = weir_cli_fail(arguments, &err);

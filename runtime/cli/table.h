@@ -10,6 +10,7 @@ struct json_t;
 struct weir_cli_place {
     char path[4096];
     struct json_t *options; /* or NULL: the environment says them all */
+    const char *dataset;    /* the name the path was made of, or NULL; borrowed */
 };
 
 int weir_cli_place_open(const struct weir_cli_place *place, bool writes, struct weir_store **out,

@@ -318,7 +318,7 @@ int weir_cli_table_maintain(struct weir_arguments *arguments, const char *what,
         rc = weir_delta_table_open(store, "", &table, &err);
     }
     if (rc != WEIR_OK) {
-        if (rc == WEIR_E_NOTFOUND) {
+        if (rc == WEIR_E_NOTFOUND && strstr(err.message, place->path) == NULL) {
             weir_error_wrap(&err, "%s", place->path);
         }
         code = weir_cli_fail(arguments, &err);

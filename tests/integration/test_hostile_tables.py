@@ -58,6 +58,16 @@ def test_what_is_no_table_is_called_by_its_path(binary, tmp_path, command):
     assert code == 2 and "file.txt is a file" in err
 
 
+@pytest.mark.parametrize("command", ["show", "history", "cat", "optimize", "vacuum", "diff"])
+def test_a_name_that_is_nothing_is_told_with_the_places_looked_at(binary, tmp_path, command):
+    more = ["--from", "0"] if command == "diff" else []
+    code, _, err = table(binary, command, "silver.nope", *more, cwd=tmp_path)
+    told = "weir: there is no folder data/lake/silver/nope, where the dataset silver.nope would be, nor one of that name"
+    assert code == 1 and err == told + "; `weir table ls` shows the tables there are\n"
+    code, _, err = table(binary, command, tmp_path / "nope", *more)
+    assert code == 1 and err == f"weir: there is no folder {tmp_path}/nope; `weir table ls` shows the tables there are\n"
+
+
 @pytest.mark.parametrize("args", [["cat"], ["frob"], [], ["cat", "x", "--limit", "-1"], ["cat", "x", "--limit", "many"], ["cat", "x", "--bogus"], ["restore", "{two}"]])
 def test_wrong_usage_is_json_too(binary, two, args):
     code, out, err = table(binary, *[arg.replace("{two}", str(two)) for arg in args], "--json")
