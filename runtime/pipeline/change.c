@@ -58,7 +58,8 @@ void change_begin(struct weir_node *node, const struct weir_flow *flow) {
 int change_refuse(struct weir_node *node, const struct weir_flow *flow, int32_t *sel,
                   int32_t *count, struct weir_error *err) {
     int32_t kept = 0;
-    if (node->change_column < 0 || node->change_whole || node->graph->partitions < 2) {
+    if (node->change_column < 0 || node->change_whole ||
+        (node->graph->partitions < 2 && node->rule == NULL)) {
         return WEIR_OK;
     }
     for (int32_t i = 0; i < *count; i++) {
@@ -67,16 +68,32 @@ int change_refuse(struct weir_node *node, const struct weir_flow *flow, int32_t 
             continue;
         }
         kept--;
-        int rc = node_reject(node, sel[i], TALLY_TRUNCATE,
-                             "the table was truncated, but its topic has several partitions, so "
-                             "that nobody knows which rows came before: give the table a topic of "
-                             "one partition, or DELETE its rows");
+        int rc = node_reject(
+            node, sel[i], TALLY_TRUNCATE,
+            node->rule != NULL
+                ? "the table was truncated, and a rule, which goes by key, has not heard of it: "
+                  "DELETE its rows"
+                : "the table was truncated, but its topic has several partitions, so that nobody "
+                  "knows which rows came before: give the table a topic of one partition, or "
+                  "DELETE its rows");
         if (rc != WEIR_OK) {
             return weir_error_set(err, rc, "%s: too many reasons in one batch", node->name);
         }
     }
     *count = kept;
     return WEIR_OK;
+}
+
+void change_after(struct weir_node *node, const struct weir_flow *flow, int32_t *sel,
+                  int32_t *count) {
+    int32_t kept = 0;
+    for (int32_t i = 0; node->change_column >= 0 && i < *count; i++) {
+        bool before = change_kind(node, flow->batch, sel[i]) == WEIR_CHANGE_BEFORE;
+        node->dataset->counters.filtered += before;
+        sel[kept] = sel[i];
+        kept += !before;
+    }
+    *count = node->change_column >= 0 ? kept : *count;
 }
 
 bool change_leaves(struct weir_node *node, const struct weir_flow *flow, int32_t row) {
@@ -91,6 +108,9 @@ bool change_leaves(struct weir_node *node, const struct weir_flow *flow, int32_t
             node->exempt[before] = LEAVES;
             node->leaving = true;
         }
+        return false;
+    }
+    if (node->rule != NULL) { /* it has no row that would have to leave */
         return false;
     }
     node->exempt[row] = LEAVES;

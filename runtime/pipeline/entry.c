@@ -136,7 +136,7 @@ static int enter_time(struct weir_node *node, const struct weir_flow *flow, int3
     for (int32_t i = 0; i < *count; i++) {
         int32_t row = sel[i];
         if (node->flags[row] == WEIR_TIME_OK ||
-            (node->change_column >= 0 && !node->change_whole &&
+            (node->change_column >= 0 && !node->change_whole && node->rule == NULL &&
              node->exempt[row] != 0)) { /* a delete may know its key alone */
             sel[kept++] = row;
             continue;

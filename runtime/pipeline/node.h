@@ -261,6 +261,9 @@ void change_begin(struct weir_node *node, const struct weir_flow *flow);
 /* A truncate of a table whose rows come by several ways has no place among them. */
 int change_refuse(struct weir_node *node, const struct weir_flow *flow, int32_t *sel,
                   int32_t *count, struct weir_error *err) WEIR_MUST_CHECK;
+/* Old rows in front of their updates go: of a rule, which has state for what was. */
+void change_after(struct weir_node *node, const struct weir_flow *flow, int32_t *sel,
+                  int32_t *count);
 /* `where` leaves the row out; true: it goes on, as the delete of what it updates. */
 bool change_leaves(struct weir_node *node, const struct weir_flow *flow, int32_t row);
 int32_t change_split(const struct weir_node *node, int32_t *sel, int32_t count,

@@ -362,6 +362,7 @@ int rule_process(struct weir_node *node, const struct weir_flow *flow, struct we
     int rc = flow->count > 0 ? node_view(node, flow->batch, flow->batch, err) : WEIR_OK;
     if (rc == WEIR_OK) {
         rc = node_enter(node, flow, sel, &count, &times, &before, &watermark, err);
+        change_after(node, flow, sel, &count);
     }
     if (rc == WEIR_OK && rule->plan->timed && times == NULL && count > 0) {
         rc = weir_error_set(err, WEIR_E_CONFIG,

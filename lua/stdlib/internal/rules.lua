@@ -428,8 +428,8 @@ function rules.rule(project, reader, node, at, made)
         return nil
     end
     local input = from.columns
-    if naming.column(input, "_change") then
-        reader:error("not-built", named.on.value_at, ("a rule over the rows of %s, which change, is not built yet"):format(from.name),
+    if naming.column(input, "_change") and (from.changelog == "whole" or node.word ~= "rule") then
+        reader:error("not-built", named.on.value_at, ("a %s over the rows of %s, which change as batches come, is not built yet"):format(node.word, from.name),
             "read the events the changes come from")
         return nil
     end
