@@ -47,6 +47,29 @@ size_t key_nested_bytes(const struct weir_field *field, const struct weir_column
     return 1 + (field->type == WEIR_TYPE_BOOL ? 1 : (size_t)weir_type_width(field->type));
 }
 
+/* Behind its length, which is known when it is there: most take one byte, others move it on. */
+static uint8_t *put_content(const struct weir_field *field, const struct weir_column *column,
+                            int64_t row, uint8_t *at) {
+    struct span span = span_of(field, column, row);
+    uint8_t *content = at + 1;
+    uint8_t *end = content;
+    if (field->type != WEIR_TYPE_STRUCT) {
+        end = weir_varint_put(end, (uint64_t)span.count);
+    }
+    for (int64_t i = 0; i < span.count; i++) {
+        for (int32_t c = 0; c < field->child_count; c++) {
+            end = key_nested_put(&field->children[c], &column->children[c], span.first + i, end);
+        }
+    }
+    size_t bytes = (size_t)(end - content);
+    size_t length_bytes = weir_varint_bytes(bytes);
+    if (length_bytes > 1) {
+        memmove(at + length_bytes, content, bytes);
+    }
+    weir_varint_put(at, bytes);
+    return at + length_bytes + bytes;
+}
+
 uint8_t *key_nested_put(const struct weir_field *field, const struct weir_column *column,
                         int64_t row, uint8_t *at) {
     if (weir_column_is_null(column, row)) {
@@ -55,17 +78,7 @@ uint8_t *key_nested_put(const struct weir_field *field, const struct weir_column
     }
     *at++ = 1;
     if (weir_type_is_nested(field->type)) {
-        struct span span = span_of(field, column, row);
-        at = weir_varint_put(at, content_bytes(field, column, row));
-        if (field->type != WEIR_TYPE_STRUCT) {
-            at = weir_varint_put(at, (uint64_t)span.count);
-        }
-        for (int64_t i = 0; i < span.count; i++) {
-            for (int32_t c = 0; c < field->child_count; c++) {
-                at = key_nested_put(&field->children[c], &column->children[c], span.first + i, at);
-            }
-        }
-        return at;
+        return put_content(field, column, row, at);
     }
     if (weir_type_is_bytes(field->type)) {
         int32_t length;
