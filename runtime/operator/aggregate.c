@@ -146,7 +146,7 @@ struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config 
     bool timeless = config->gap_us != 0 || config->rows != 0; /* no time tells its window */
     bool sized = !timeless && config->calendar == NULL && !config->unwindowed;
     bool overlaps = config->every_us != 0 && (config->updates || config->retracts);
-    if ((config->retracts && timeless) ||
+    if ((config->retracts && config->rows != 0) ||
         (config->updates && (config->rows != 0 || config->unwindowed)) ||
         (sized && config->size_us <= 0) || config->gap_us < 0 || config->rows < 0 ||
         (config->gap_us > 0 && config->rows > 0) || config->lateness_us < 0 ||
@@ -189,7 +189,8 @@ struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config 
         weir_error_set(err, WEIR_E_NOMEM, "no memory");
         goto fail;
     }
-    uint32_t tail_bytes = config->gap_us != 0 ? WINDOW_BYTES * (config->updates ? 3 : 2)
+    uint32_t tail_bytes = config->gap_us != 0
+                              ? WINDOW_BYTES * (config->updates || config->retracts ? 3 : 2)
                           : config->rows != 0 ? WEIR_COUNTED_TAIL
                           : config->unwindowed || config->retracts || config->updates
                               ? (uint32_t)sizeof(uint64_t) /* rows of the group */
@@ -338,6 +339,10 @@ int32_t weir_aggregate_cells(struct weir_aggregate *aggregate, struct weir_cell 
     }
     if (aggregate->sessions != NULL && count < capacity) {
         cells[count++] = weir_sessions_cell(aggregate->sessions);
+    }
+    if (aggregate->sessions != NULL && weir_sessions_moments(aggregate->sessions) != NULL &&
+        count < capacity) {
+        cells[count++] = weir_sessions_moments(aggregate->sessions);
     }
     return count;
 }

@@ -84,7 +84,7 @@ struct weir_aggregate_config {
     bool updates;        /* rows leave as changes, and none as a window closes */
     bool delays;         /* unwindowed, updates: changes wait until they are asked for */
     bool refires;  /* updates: rows leave as their window ends, and from then on as they change */
-    bool retracts; /* rows fed may be taken back (signs); not in sessions */
+    bool retracts; /* rows fed may be taken back (signs); of sessions counts, sums, averages */
     const int64_t
         *over_us; /* by measure: how long rows count in it (forget), for the shape; NULL */
     const struct weir_measure *measures;

@@ -5,31 +5,9 @@
 
 #include "operator/changes.h"
 #include "operator/members.h"
+#include "operator/session_private.h"
 
 enum { CLOSING_FIRST = 256, GROUP_AHEAD = 12, FIRE_WORK = 2048 /* sessions a call */ };
-
-struct span { /* after the measures in a slot's value, and how many rows it has where rows change */
-    int64_t first;
-    int64_t last;
-};
-
-/* A session's end as it was when it was put here; it only moves on, so an entry is brought up to
- * date when it comes to the top. */
-struct closing {
-    int64_t end;
-    uint64_t sequence;
-    uint32_t number;
-};
-
-struct weir_sessions {
-    int64_t gap;
-    struct weir_table *groups;
-    struct closing *closing; /* a heap: earliest end, then sequence, first */
-    size_t closing_count;
-    size_t closing_capacity;
-    uint64_t *hashes; /* of groups, by position of the rows fed */
-    int32_t hash_capacity;
-};
 
 static int no_memory(const struct weir_aggregate *aggregate, struct weir_error *err) {
     return weir_error_set(err, WEIR_E_NOMEM, "%s: no memory for its sessions",
@@ -58,11 +36,17 @@ struct weir_sessions *weir_sessions_create(struct weir_aggregate *aggregate,
         free(sessions);
         return NULL;
     }
+    sessions->moments = config->retracts ? weir_moments_create(aggregate, config, err) : NULL;
+    if (config->retracts && sessions->moments == NULL) {
+        weir_sessions_destroy(sessions);
+        return NULL;
+    }
     return sessions;
 }
 
 void weir_sessions_destroy(struct weir_sessions *sessions) {
     if (sessions != NULL) {
+        weir_moments_destroy(sessions->moments);
         weir_table_destroy(sessions->groups);
         free(sessions->closing);
         free(sessions->hashes);
@@ -71,7 +55,7 @@ void weir_sessions_destroy(struct weir_sessions *sessions) {
 }
 
 size_t weir_sessions_bytes(const struct weir_sessions *sessions) {
-    return weir_table_bytes(sessions->groups) +
+    return weir_table_bytes(sessions->groups) + weir_moments_bytes(sessions->moments) +
            sessions->closing_capacity * sizeof *sessions->closing;
 }
 
@@ -79,26 +63,30 @@ struct weir_cell *weir_sessions_cell(struct weir_sessions *sessions) {
     return weir_table_cell(sessions->groups);
 }
 
+struct weir_cell *weir_sessions_moments(struct weir_sessions *sessions) {
+    return sessions->moments != NULL ? weir_moments_cell(sessions->moments) : NULL;
+}
+
 static uint32_t span_offset(const struct weir_aggregate *aggregate) {
     return aggregate->measures.value_bytes - (uint32_t)sizeof(struct span);
 }
 
-static struct span span_of(const struct weir_aggregate *aggregate, struct weir_slot *slot) {
+struct span weir_session_span(const struct weir_aggregate *aggregate, struct weir_slot *slot) {
     struct span span;
     memcpy(&span, (uint8_t *)weir_slot_value(aggregate->table, slot) + span_offset(aggregate),
            sizeof span);
     return span;
 }
 
-static void set_span(const struct weir_aggregate *aggregate, struct weir_slot *slot,
-                     struct span span) {
+void weir_session_set_span(const struct weir_aggregate *aggregate, struct weir_slot *slot,
+                           struct span span) {
     memcpy((uint8_t *)weir_slot_value(aggregate->table, slot) + span_offset(aggregate), &span,
            sizeof span);
 }
 
 /* Where rows change: of a session that was joined to another, and waits for its row to be taken
  * back, none are left. */
-static int64_t rows_of(const struct weir_aggregate *aggregate, struct weir_slot *slot) {
+int64_t weir_session_rows(const struct weir_aggregate *aggregate, struct weir_slot *slot) {
     int64_t rows;
     memcpy(&rows,
            (uint8_t *)weir_slot_value(aggregate->table, slot) + aggregate->measures.tail_offset,
@@ -106,13 +94,14 @@ static int64_t rows_of(const struct weir_aggregate *aggregate, struct weir_slot 
     return rows;
 }
 
-static void set_rows(const struct weir_aggregate *aggregate, struct weir_slot *slot, int64_t rows) {
+void weir_session_set_rows(const struct weir_aggregate *aggregate, struct weir_slot *slot,
+                           int64_t rows) {
     memcpy((uint8_t *)weir_slot_value(aggregate->table, slot) + aggregate->measures.tail_offset,
            &rows, sizeof rows);
 }
 
 static bool is_joined(const struct weir_aggregate *aggregate, struct weir_slot *slot) {
-    return aggregate->changes != NULL && rows_of(aggregate, slot) == 0;
+    return aggregate->changes != NULL && weir_session_rows(aggregate, slot) == 0;
 }
 
 void weir_sessions_bounds(const struct weir_aggregate *aggregate, const uint8_t *value,
@@ -124,7 +113,7 @@ void weir_sessions_bounds(const struct weir_aggregate *aggregate, const uint8_t 
 }
 
 static int64_t end_of(const struct weir_aggregate *aggregate, struct weir_slot *slot) {
-    return weir_time_add(span_of(aggregate, slot).last, aggregate->sessions->gap);
+    return weir_time_add(weir_session_span(aggregate, slot).last, aggregate->sessions->gap);
 }
 
 /* --- the order of closing -------------------------------------------------------------------- */
@@ -152,7 +141,7 @@ static void sift_down(struct weir_sessions *sessions, size_t at, struct closing 
     heap[at] = moved;
 }
 
-static bool closing_add(struct weir_sessions *sessions, struct closing entry) {
+bool weir_session_closes(struct weir_sessions *sessions, struct closing entry) {
     if (sessions->closing_count == sessions->closing_capacity) {
         size_t capacity =
             sessions->closing_capacity == 0 ? CLOSING_FIRST : sessions->closing_capacity * 2;
@@ -193,6 +182,10 @@ static struct weir_slot *first_closing(const struct weir_aggregate *aggregate) {
         if (end == top->end) {
             return slot;
         }
+        if (end < top->end) { /* it stands here again, with its new end */
+            closing_remove_first(sessions);
+            continue;
+        }
         sift_down(sessions, 0, (struct closing){end, top->sequence, top->number});
     }
     return NULL;
@@ -200,19 +193,19 @@ static struct weir_slot *first_closing(const struct weir_aggregate *aggregate) {
 
 /* --- sessions of a group --------------------------------------------------------------------- */
 
-static bool is_open(const struct weir_aggregate *aggregate, struct weir_slot *slot,
-                    int64_t watermark) {
+bool weir_session_is_open(const struct weir_aggregate *aggregate, struct weir_slot *slot,
+                          int64_t watermark) {
     return weir_time_add(end_of(aggregate, slot), aggregate->lateness) > watermark;
 }
 
 static bool reaches(const struct weir_aggregate *aggregate, struct weir_slot *slot, int64_t time) {
-    struct span span = span_of(aggregate, slot);
+    struct span span = weir_session_span(aggregate, slot);
     int64_t gap = aggregate->sessions->gap;
     return weir_time_add(time, gap) >= span.first && time <= weir_time_add(span.last, gap);
 }
 
-static int unlink_session(struct weir_aggregate *aggregate, struct weir_slot *group,
-                          const struct weir_slot *slot, struct weir_error *err) {
+int weir_session_unlink(struct weir_aggregate *aggregate, struct weir_slot *group,
+                        const struct weir_slot *slot, struct weir_error *err) {
     uint32_t *at = &group->link;
     while (*at != slot->number) {
         at = &weir_table_slot(aggregate->table, *at)->link;
@@ -225,8 +218,8 @@ static int unlink_session(struct weir_aggregate *aggregate, struct weir_slot *gr
     return rc == WEIR_OK ? rc : no_memory(aggregate, err);
 }
 
-static struct weir_slot *create_session(struct weir_aggregate *aggregate, int32_t position,
-                                        int64_t time, struct weir_error *err) {
+struct weir_slot *weir_session_create(struct weir_aggregate *aggregate, int32_t position,
+                                      int64_t time, struct weir_error *err) {
     struct weir_sessions *sessions = aggregate->sessions;
     const struct weir_keys *keys = &aggregate->keys;
     uint8_t *key = keys->bytes + keys->offsets[position];
@@ -238,22 +231,25 @@ static struct weir_slot *create_session(struct weir_aggregate *aggregate, int32_
     if (group == NULL) {
         return NULL;
     }
-    memcpy(key, &time, WINDOW_BYTES);
-    struct weir_slot *slot =
-        weir_table_get(aggregate->table, weir_table_hash(aggregate->table, key, length), key,
-                       length, &created, err);
-    if (slot == NULL) {
-        return NULL;
+    struct weir_slot *slot = NULL;
+    int64_t id = time; /* of sessions that fell in two another may have it */
+    for (created = false; !created && (slot == NULL || sessions->moments != NULL); id++) {
+        memcpy(key, &id, WINDOW_BYTES);
+        slot = weir_table_get(aggregate->table, weir_table_hash(aggregate->table, key, length), key,
+                              length, &created, err);
+        if (slot == NULL) {
+            return NULL;
+        }
     }
     if (!created) {
         weir_error_set(err, WEIR_E_BUG, "%s: a session was made twice", aggregate->declaration);
         return NULL;
     }
-    set_span(aggregate, slot, (struct span){time, time});
+    weir_session_set_span(aggregate, slot, (struct span){time, time});
     slot->link = group->link;
     group->link = slot->number;
     struct closing entry = {weir_time_add(time, sessions->gap), slot->sequence, slot->number};
-    if (!closing_add(sessions, entry)) {
+    if (!weir_session_closes(sessions, entry)) {
         no_memory(aggregate, err);
         return NULL;
     }
@@ -269,8 +265,8 @@ static int note_both(struct weir_aggregate *aggregate, struct weir_slot *into,
 /* Joins `from` to `into`, which was made earlier. */
 static int join(struct weir_aggregate *aggregate, struct weir_slot *group, struct weir_slot *into,
                 struct weir_slot *from, int64_t time, struct weir_error *err) {
-    struct span a = span_of(aggregate, into);
-    struct span b = span_of(aggregate, from);
+    struct span a = weir_session_span(aggregate, into);
+    struct span b = weir_session_span(aggregate, from);
     bool changing = aggregate->changes != NULL;
     int rc = weir_table_touch(aggregate->table, into);
     if (rc != WEIR_OK || (changing && weir_table_touch(aggregate->table, from) != WEIR_OK)) {
@@ -280,21 +276,28 @@ static int join(struct weir_aggregate *aggregate, struct weir_slot *group, struc
     if (rc != WEIR_OK) {
         return rc;
     }
-    rc = weir_measures_absorb(&aggregate->measures, weir_slot_value(aggregate->table, into),
-                              weir_slot_value(aggregate->table, from), err);
+    bool moments = aggregate->sessions->moments != NULL;
+    rc = moments
+             ? weir_moments_join(aggregate, into, from, err)
+             : weir_measures_absorb(&aggregate->measures, weir_slot_value(aggregate->table, into),
+                                    weir_slot_value(aggregate->table, from), err);
     if (rc == WEIR_OK && aggregate->members != NULL) {
         rc = weir_members_move(aggregate, into, from, err);
     }
     if (rc != WEIR_OK) {
         return rc;
     }
-    set_span(
+    weir_session_set_span(
         aggregate, into,
         (struct span){a.first < b.first ? a.first : b.first, a.last > b.last ? a.last : b.last});
-    rc = unlink_session(aggregate, group, from, err);
+    rc = weir_session_unlink(aggregate, group, from, err);
+    if (changing || moments) {
+        weir_session_set_rows(aggregate, into,
+                              weir_session_rows(aggregate, into) +
+                                  weir_session_rows(aggregate, from));
+    }
     if (changing) { /* it goes with its row */
-        set_rows(aggregate, into, rows_of(aggregate, into) + rows_of(aggregate, from));
-        set_rows(aggregate, from, 0);
+        weir_session_set_rows(aggregate, from, 0);
         return rc;
     }
     return rc == WEIR_OK ? weir_aggregate_delete_slot(aggregate, from, err) : rc;
@@ -323,14 +326,14 @@ static int hash_groups(struct weir_aggregate *aggregate, int32_t count, struct w
 }
 
 /* The earliest made session the row reaches, and whether it reaches more. */
-static struct weir_slot *find_session(const struct weir_aggregate *aggregate,
-                                      const struct weir_slot *group, int64_t time,
-                                      int64_t watermark, bool *more) {
+struct weir_slot *weir_session_find(const struct weir_aggregate *aggregate,
+                                    const struct weir_slot *group, int64_t time, int64_t watermark,
+                                    bool *more) {
     struct weir_slot *found = NULL;
     *more = false;
     for (uint32_t n = group != NULL ? group->link : 0; n != 0;) {
         struct weir_slot *slot = weir_table_slot(aggregate->table, n);
-        if (reaches(aggregate, slot, time) && is_open(aggregate, slot, watermark)) {
+        if (reaches(aggregate, slot, time) && weir_session_is_open(aggregate, slot, watermark)) {
             *more = found != NULL;
             found = found == NULL || slot->sequence < found->sequence ? slot : found;
         }
@@ -339,16 +342,17 @@ static struct weir_slot *find_session(const struct weir_aggregate *aggregate,
     return found;
 }
 
-static int join_all(struct weir_aggregate *aggregate, struct weir_slot *group,
-                    struct weir_slot *into, int64_t time, int64_t watermark,
-                    struct weir_error *err) {
+int weir_session_join(struct weir_aggregate *aggregate, struct weir_slot *group,
+                      struct weir_slot *into, int64_t time, int64_t watermark,
+                      struct weir_error *err) {
     for (;;) {
         /* By creation, so that what doubles add up to is a matter of the rows alone. */
         struct weir_slot *next = NULL;
         for (uint32_t n = group->link; n != 0;) {
             struct weir_slot *slot = weir_table_slot(aggregate->table, n);
             if (slot != into && (next == NULL || slot->sequence < next->sequence) &&
-                reaches(aggregate, slot, time) && is_open(aggregate, slot, watermark)) {
+                reaches(aggregate, slot, time) &&
+                weir_session_is_open(aggregate, slot, watermark)) {
                 next = slot;
             }
             n = slot->link;
@@ -363,26 +367,25 @@ static int join_all(struct weir_aggregate *aggregate, struct weir_slot *group,
     }
 }
 
-static int extend(struct weir_aggregate *aggregate, struct weir_slot *slot, int64_t time,
-                  struct weir_error *err) {
+int weir_session_extend(struct weir_aggregate *aggregate, struct weir_slot *slot, int64_t time,
+                        struct weir_error *err) {
     if (weir_table_touch(aggregate->table, slot) != WEIR_OK) {
         return no_memory(aggregate, err);
     }
-    struct span span = span_of(aggregate, slot);
+    struct span span = weir_session_span(aggregate, slot);
     span.first = time < span.first ? time : span.first;
     span.last = time > span.last ? time : span.last;
-    set_span(aggregate, slot, span);
+    weir_session_set_span(aggregate, slot, span);
     return WEIR_OK;
 }
 
-/* Rows change: what the session was leaves before it takes the row. */
-static int count_row(struct weir_aggregate *aggregate, struct weir_slot *slot, int64_t time,
-                     struct weir_error *err) {
+int weir_session_count(struct weir_aggregate *aggregate, struct weir_slot *slot, int64_t time,
+                       int64_t by, struct weir_error *err) {
     if (weir_table_touch(aggregate->table, slot) != WEIR_OK) {
         return no_memory(aggregate, err);
     }
-    int rc = weir_changes_note(aggregate, slot, time, err);
-    set_rows(aggregate, slot, rows_of(aggregate, slot) + 1);
+    int rc = aggregate->changes != NULL ? weir_changes_note(aggregate, slot, time, err) : WEIR_OK;
+    weir_session_set_rows(aggregate, slot, weir_session_rows(aggregate, slot) + by);
     return rc;
 }
 
@@ -396,6 +399,9 @@ int weir_sessions_feed(struct weir_aggregate *aggregate, const struct weir_feed 
     if (aggregate->changes != NULL) {
         weir_changes_begin(aggregate);
     }
+    if (rc == WEIR_OK && sessions->moments != NULL) {
+        return weir_moments_feed(aggregate, feed, late_sel, late_count, err);
+    }
     for (int32_t i = 0; i < feed->count && rc == WEIR_OK; i++) {
         if (i + GROUP_AHEAD < feed->count) {
             weir_table_prefetch_slot(sessions->groups, sessions->hashes[i + GROUP_AHEAD]);
@@ -408,27 +414,27 @@ int weir_sessions_feed(struct weir_aggregate *aggregate, const struct weir_feed 
             weir_table_find(sessions->groups, sessions->hashes[i], key,
                             keys->offsets[i + 1] - keys->offsets[i] - WINDOW_BYTES);
         bool more;
-        struct weir_slot *slot = find_session(aggregate, group, time, watermark, &more);
+        struct weir_slot *slot = weir_session_find(aggregate, group, time, watermark, &more);
         if (slot == NULL) {
             int64_t end = weir_time_add(time, sessions->gap);
             if (weir_time_add(end, aggregate->lateness) <= watermark) {
                 late_sel[(*late_count)++] = row;
                 continue;
             }
-            slot = create_session(aggregate, i, time, err);
+            slot = weir_session_create(aggregate, i, time, err);
             rc = slot != NULL ? WEIR_OK : err != NULL ? err->code : WEIR_E_LIMIT;
         } else if (more) { /* what came before goes into the sessions as they were */
             rc = weir_aggregate_add(aggregate, feed, added, taken, err);
             added = taken;
             if (rc == WEIR_OK) {
-                rc = join_all(aggregate, group, slot, time, watermark, err);
+                rc = weir_session_join(aggregate, group, slot, time, watermark, err);
             }
         }
         if (rc == WEIR_OK && aggregate->changes != NULL) {
-            rc = count_row(aggregate, slot, time, err);
+            rc = weir_session_count(aggregate, slot, time, 1, err);
         }
         if (rc == WEIR_OK) {
-            rc = extend(aggregate, slot, time, err);
+            rc = weir_session_extend(aggregate, slot, time, err);
         }
         if (rc == WEIR_OK) {
             aggregate->rows[taken] = row;
@@ -444,7 +450,7 @@ int weir_sessions_feed(struct weir_aggregate *aggregate, const struct weir_feed 
 
 bool weir_sessions_ready(const struct weir_aggregate *aggregate, int64_t watermark_us) {
     struct weir_slot *slot = first_closing(aggregate);
-    return slot != NULL && !is_open(aggregate, slot, watermark_us);
+    return slot != NULL && !weir_session_is_open(aggregate, slot, watermark_us);
 }
 
 static int emit(struct weir_aggregate *aggregate, struct weir_slot *slot,
@@ -452,22 +458,26 @@ static int emit(struct weir_aggregate *aggregate, struct weir_slot *slot,
     struct weir_aggregate_row row = {
         .key = weir_slot_key(aggregate->table, slot) + WINDOW_BYTES,
         .key_bytes = slot->key_bytes - WINDOW_BYTES,
-        .start_us = span_of(aggregate, slot).first,
+        .start_us = weir_session_span(aggregate, slot).first,
         .end_us = end_of(aggregate, slot),
         .value = weir_slot_value(aggregate->table, slot),
     };
     return weir_aggregate_emit(aggregate, &row, out, full, err);
 }
 
-static int leave(struct weir_aggregate *aggregate, struct weir_slot *slot, struct weir_error *err) {
+static int leave(struct weir_aggregate *aggregate, struct weir_slot *slot, int32_t *work,
+                 struct weir_error *err) {
     struct weir_table *groups = aggregate->sessions->groups;
     const uint8_t *key = weir_slot_key(aggregate->table, slot) + WINDOW_BYTES;
     size_t length = slot->key_bytes - WINDOW_BYTES;
     struct weir_slot *group =
         weir_table_find(groups, weir_table_hash(groups, key, length), key, length);
-    int rc = group != NULL ? unlink_session(aggregate, group, slot, err)
+    int rc = group != NULL ? weir_session_unlink(aggregate, group, slot, err)
                            : weir_error_set(err, WEIR_E_BUG, "%s: a session without its group",
                                             aggregate->declaration);
+    if (rc == WEIR_OK && aggregate->sessions->moments != NULL) {
+        rc = weir_moments_forget(aggregate, slot, work, err);
+    }
     return rc == WEIR_OK ? weir_aggregate_delete_slot(aggregate, slot, err) : rc;
 }
 
@@ -491,7 +501,7 @@ int weir_sessions_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
             return rc;
         }
         closing_remove_first(aggregate->sessions);
-        rc = leave(aggregate, slot, err);
+        rc = leave(aggregate, slot, &work, err);
         if (rc != WEIR_OK) {
             return rc;
         }
@@ -522,7 +532,7 @@ int weir_sessions_restore(struct weir_aggregate *aggregate, const struct weir_or
         size_t length = slot->key_bytes - WINDOW_BYTES;
         struct weir_slot *group = weir_table_find(
             sessions->groups, weir_table_hash(sessions->groups, key, length), key, length);
-        struct span span = span_of(aggregate, slot);
+        struct span span = weir_session_span(aggregate, slot);
         if (group == NULL || span.last < span.first) {
             return weir_error_set(err, WEIR_E_CORRUPT, "%s: a session in the state does not parse",
                                   weir_table_name(aggregate->table));
@@ -530,9 +540,9 @@ int weir_sessions_restore(struct weir_aggregate *aggregate, const struct weir_or
         slot->link = group->link;
         group->link = slot->number;
         struct closing entry = {end_of(aggregate, slot), slot->sequence, slot->number};
-        if (!closing_add(sessions, entry)) {
+        if (!weir_session_closes(sessions, entry)) {
             return no_memory(aggregate, err);
         }
     }
-    return WEIR_OK;
+    return sessions->moments != NULL ? weir_moments_restore(aggregate, err) : WEIR_OK;
 }

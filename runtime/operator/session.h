@@ -24,6 +24,8 @@ int weir_sessions_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
                        struct weir_batch_builder *out, int32_t max_rows, enum weir_fired *fired,
                        struct weir_error *err) WEIR_MUST_CHECK;
 struct weir_cell *weir_sessions_cell(struct weir_sessions *sessions);
+/* NULL: it has none, for no row is taken back. */
+struct weir_cell *weir_sessions_moments(struct weir_sessions *sessions);
 /* All slots are there: chains and the order of closing are made from them. */
 int weir_sessions_restore(struct weir_aggregate *aggregate, const struct weir_ordered_slot *slots,
                           size_t count, struct weir_error *err) WEIR_MUST_CHECK;

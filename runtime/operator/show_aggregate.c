@@ -188,5 +188,11 @@ int32_t weir_aggregate_shows(struct weir_aggregate *aggregate, struct weir_show 
         shows[count++] = (struct weir_show){weir_sessions_cell(aggregate->sessions),
                                             "keys of sessions", aggregate, show_key, true};
     }
+    if (aggregate->sessions != NULL && weir_sessions_moments(aggregate->sessions) != NULL &&
+        count < capacity) {
+        shows[count++] =
+            (struct weir_show){weir_sessions_moments(aggregate->sessions),
+                               "what sessions are made of", aggregate, show_group, true};
+    }
     return count;
 }

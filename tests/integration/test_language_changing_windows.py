@@ -1,5 +1,6 @@
 """Windows over rows that change: a database's table, whose rows move from window to window. DuckDB recounts the table as it is at the end."""
 
+import datetime
 import json
 import random
 import signal
@@ -98,6 +99,72 @@ def test_a_kill_at_a_fault_point_changes_nothing(project, point):
     joins.kill(project, point)
     project.run("pipelines/p.lua")
     judge(project, shop)
+
+
+SESSIONS = "return { " + ", ".join(
+    model(f"gold.{name}", 'session "2m"', emit, 'rows = count(), total = sum "price", mean = avg "price"')
+    for name, emit in [("closed", ""), ("updated", 'emit = "on_update"'), ("told", 'emit = every "30ms"')]) + ''',
+  stream "silver.log" { from = "gold.updated", into = delta { mode = "append" } },
+  model "gold.all" { from = "gold.updated", by = { "shop" }, measures = { sessions = count(), rows = sum "rows" } } }'''
+
+
+def judge_sessions(project, shop):
+    wanted, shops = [], {}
+    for row in sorted(shop.rows.values(), key=lambda row: (str(row["shop"]), row["at"])):
+        when = moment(row["at"][11:19])
+        runs = shops.setdefault(row["shop"], [])
+        if not runs or when > runs[-1][-1][0] + datetime.timedelta(minutes=2):
+            runs.append([])
+        runs[-1].append((when, row["price"] and D(row["price"])))
+    for key, runs in shops.items():
+        for run in runs:
+            prices = [price for _, price in run if price is not None]
+            wanted.append((key, run[0][0], run[-1][0] + datetime.timedelta(minutes=2), len(run), sum(prices) if prices else None))
+    for name in ("gold.closed", "gold.updated", "gold.told"):
+        assert found(project, name, "shop", "window_start", "window_end", "rows", "total") == sorted(wanted, key=str), name
+    assert found(project, "gold.all", "shop", "sessions", "rows") == sorted(
+        ((key, len(runs), sum(map(len, runs))) for key, runs in shops.items()), key=str)
+    changes = [row[0] for row in found(project, "silver.log", "_change")]
+    assert changes.count(0) - changes.count(3) == len(wanted) and changes.count(1) == changes.count(2)
+
+
+@pytest.mark.parametrize("seed, ids", [(1, 60), (2, 150), (3, 20), (4, 400)])
+def test_sessions_of_a_table_shrink_and_fall_in_two(project, seed, ids):
+    write_shop(project, SESSIONS)
+    shop = Shop(seed, ids=ids)
+    project.write("landing/a.jsonl", "".join(shop.changes(2500)))
+    project.run("pipelines/p.lua")
+    judge_sessions(project, shop)
+
+
+def test_sessions_of_a_table_outlive_kills(project):
+    write_shop(project, SESSIONS)
+    shop = Shop(17, ids=120)
+    for part in range(5):
+        project.write(f"landing/{part}.jsonl", "".join(shop.changes(900)))
+    draw = random.Random(6)
+    for _ in range(5):
+        process = project.start("run", "pipelines/p.lua", "--json", "--set", "ledger.snapshot_every=50ms")
+        time.sleep(0.1 + draw.random() * 0.4)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert project.weir("state", "get", "gold.updated/moment", "--json").code == 0
+    project.run("pipelines/p.lua")
+    judge_sessions(project, shop)
+
+
+def test_a_session_that_is_over_stays(project):
+    write_shop(project, 'return model "gold.m" { from = "silver.item", time = { field = "at" }, by = { "shop" }, window = session { gap = "1m", late = "quarantine.late" }, '
+                        'measures = { n = count(), total = sum "price" } }')
+    project.write("landing/a.jsonl", "".join(change(*each) for each in MOVES))
+    assert project.run("pipelines/p.lua")["datasets"]["gold.m"]["late"] == 2
+    assert shown(found(project, "gold.m", "window_start", "n", "total")) == shown([(moment("10:00:10"), 2, D(3)), (moment("10:02:00"), 2, D(5))])
+
+
+def test_what_sessions_cannot_take_back_is_said(project):
+    write_shop(project, 'return model "gold.m" { from = "silver.item", time = { field = "at" }, by = { "shop" }, window = session "1m", measures = { n = max "price" } }')
+    outcome = project.weir("check")
+    assert outcome.code == 1 and "max of sessions over rows that change is not built yet" in outcome.out + outcome.err, outcome
 
 
 def change(op, number, price, when):

@@ -298,7 +298,12 @@ local function check_retracts(reader, plan, named, from, at, has_field)
         reader:error("type", named.window.at, ("the rows of %s change: a row taken back would leave a gap in its window"):format(from.name),
             "count the events the changes come from")
     elseif plan.window ~= json.null and plan.window.kind == "session" then
-        reader:error("not-built", named.window.at, "session windows over rows that change are not built yet", 'use `tumbling`, or none')
+        for _, measure in ipairs(plan.measures) do
+            if measure.kind ~= "count" and measure.kind ~= "sum" and measure.kind ~= "avg" then
+                reader:error("not-built", measure.at, ("%s of sessions over rows that change is not built yet"):format(measure.kind),
+                    "use count, sum or avg, or `tumbling`")
+            end
+        end
     elseif plan.window ~= json.null then
         check_overlap(reader, plan.window, named.window.at)
     end
