@@ -507,6 +507,7 @@ int rebuild_exchange(struct weir_pipeline *p, struct weir_store *store, struct w
             rebuild_forget(inner); /* the record has its state; the manifest tells of the record */
         }
         json_decref(manifest);
+        p->images_since_snapshot = UINT64_MAX / 2; /* soon none of them reads on from the swap */
     }
     weir_store_destroy(own);
     return rc;

@@ -2,8 +2,10 @@
 
 import collections
 import datetime
+import json
 import os
 import signal
+import time
 
 import conftest
 import deltalake
@@ -185,6 +187,42 @@ def test_a_second_rebuild_right_after_the_first_and_a_new_model_from_the_beginni
     assert found(world) == expected(1000) == found(world, "gold.fresh")
 
 
+
+
+def test_partitions_of_a_topic_have_times_of_their_own(kafka, project):
+    """One partition is ten minutes behind the other: told apart, none of its rows is late, in the rebuild as before."""
+    topic = kafka.create_topic(f"rebuild-{time.time_ns()}", partitions=2)
+    world = World(project, ROW, ONE.replace('"5s"', '"0s"'), options=OPTIONS, source="")
+    pipeline = (project.root / "pipelines/p.lua").read_text()
+    project.write("pipelines/p.lua", pipeline.replace('files { path = "landing/*.jsonl" }', f'kafka {{ brokers = "{kafka.plaintext}", topic = "{topic}" }}')
+                  .replace('pipeline "p"', f'pipeline "{topic}"'))
+
+    def produce(first, end):
+        for partition, behind in ((0, 0), (1, 600)):
+            kafka.produce(topic, [{"value": json.dumps({"sku": f"p{partition}", "qty": 1, "at": moment(n - behind).isoformat().replace("+00:00", "Z")}),
+                                   "partition": partition} for n in range(first, end)])
+
+    def in_bronze(count):
+        wait_until(lambda: lake.by_deltalake(project.root / "lake/bronze/row").num_rows >= count)
+
+    process = project.start("run", "pipelines/p.lua")
+    for first in (0, 500):
+        produce(first, first + 500)
+        in_bronze(2 * (first + 500))
+    stop(process)
+    write_rule(project, TWO.replace('"5s"', '"0s"'))
+    assert project.weir("rebuild", "gold.sold").code == 0
+    closed = [row["window_end"] for row in lake.by_deltalake(next((project.root / "lake/gold/sold").glob("rebuild-*"))).to_pylist()]
+    assert max(closed) == moment(999 - 600).replace(second=0), "time waits for the partition that is behind, and for no other"
+    produce(1000, 1500)
+    process = project.start("run", "pipelines/p.lua")
+    in_bronze(3000)
+    stop(process)
+    world.run()
+    assert world.counts("gold.sold")["late"] == 0
+    made = found(world)
+    assert {key: lines for key, (qty, lines) in made.items()} == collections.Counter(
+        (f"p{partition}", moment(n - behind).replace(second=0)) for partition, behind in ((0, 0), (1, 600)) for n in range(1500))
 
 
 @pytest.mark.parametrize("source, why", [
