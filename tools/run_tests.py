@@ -243,7 +243,7 @@ class Runner:
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:detect_stack_use_after_return=0",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
-    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
+    "TSAN_OPTIONS": f"halt_on_error=1:second_deadlock_stack=1:suppressions={ROOT}/tests/tsan.supp",
     "WEIR_CRASH_RUNS": "400",  # a simulated disk has no threads, and its runs take their time here
     "WEIR_POWER_SEEDS": "32",
     "WEIR_RELOADS": "12",
