@@ -151,7 +151,8 @@ int weir_image_check_header(struct weir_image_reader *reader, uint64_t shape, co
         return weir_error_set(
             err, WEIR_E_VERSION,
             "%s: recorded state has another shape (%016" PRIx64 ", now %016" PRIx64
-            "): its keys, window, measures, condition or types were changed. Make it anew from bronze "
+            "): its keys, window, measures, condition or types were changed. Make it anew from "
+            "bronze "
             "(weir rebuild %.*s), change them back, give the changed declaration a new name, or "
             "start a new lineage with empty state",
             name, found_shape, shape, (int)strcspn(name, "/"), name);
