@@ -122,7 +122,7 @@ static int make_tables(struct weir_aggregate *aggregate, const struct weir_aggre
     }
     aggregate->measures.table = aggregate->table;
     /* What waits to leave is looked for among the keys in memory. */
-    bool plain = !config->delays && !config->refires && config->gap_us == 0 && config->rows == 0 &&
+    bool plain = !config->refires && config->gap_us == 0 && config->rows == 0 &&
                  (config->unwindowed || config->updates || config->every_us == 0);
     if (!aggregate->measures.has_members) {
         return config->disk != NULL && plain ? aggregate_disk_allow(aggregate, config, err)
@@ -382,7 +382,7 @@ int weir_aggregate_restore(struct weir_aggregate *aggregate, struct weir_error *
         weir_delayed_restore(aggregate->delayed);
     }
     if (aggregate->unwindowed && aggregate->members == NULL) {
-        return WEIR_OK; /* keys are found, never gone through */
+        return aggregate_disk_restore(aggregate, err); /* keys are found, never gone through */
     }
     size_t count;
     size_t member_count = 0;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "operator/aggregate_private.h"
+#include "operator/delayed.h"
 #include "state/cold_keys.h"
 #include "state/side.h"
 
@@ -177,6 +178,12 @@ static int record_moves(void *context, const struct weir_cold_record *record,
                           weir_cold_keys_run(weir_table_cold_keys(aggregate->table)), err);
 }
 
+/* What waits to be told is looked for in memory. */
+static bool slot_stays(void *context, const struct weir_slot *slot) {
+    const struct aggregate_disk *disk = context;
+    return weir_delayed_holds(disk->aggregate, slot);
+}
+
 int aggregate_disk_allow(struct weir_aggregate *aggregate,
                          const struct weir_aggregate_config *config, struct weir_error *err) {
     struct weir_table_disk disk = {.path = config->disk, .signal = config->disk_signal};
@@ -191,6 +198,10 @@ int aggregate_disk_allow(struct weir_aggregate *aggregate,
                                                .leaves = slot_leaves,
                                                .comes = slot_comes,
                                                .moves = record_moves};
+    }
+    if (config->delays) {
+        disk.owner.context = aggregate->disk;
+        disk.owner.stays = slot_stays;
     }
     return weir_table_allow_disk(aggregate->table, &disk, err);
 }
@@ -228,8 +239,11 @@ static int restore_record(void *context, const struct weir_cold_record *record,
 int aggregate_disk_restore(struct weir_aggregate *aggregate, struct weir_error *err) {
     struct weir_cold_keys *keys =
         aggregate->disk != NULL ? weir_table_cold_keys(aggregate->table) : NULL;
-    if (keys == NULL || aggregate->unwindowed) {
+    if (keys == NULL) {
         return WEIR_OK;
+    }
+    if (aggregate->unwindowed) {
+        return aggregate->delayed != NULL ? weir_delayed_bring(aggregate, err) : WEIR_OK;
     }
     struct restored restored = {aggregate, keys};
     aggregate->disk->linked = true;
@@ -242,7 +256,7 @@ int aggregate_disk_restore(struct weir_aggregate *aggregate, struct weir_error *
             rc = weir_cold_keys_scanned(keys, restore_record, &restored, &end, err);
         }
     }
-    return rc;
+    return rc == WEIR_OK && aggregate->delayed != NULL ? weir_delayed_bring(aggregate, err) : rc;
 }
 
 /* --- feeding --------------------------------------------------------------------------------- */

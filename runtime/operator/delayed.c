@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "operator/changes.h"
+#include "state/cold_keys.h"
 
 struct wait { /* behind the value in a slot */
     int64_t time_us;
@@ -116,6 +117,37 @@ void weir_delayed_restore(struct weir_delayed *delayed) {
             delayed->oldest_us = clock_us < delayed->oldest_us ? clock_us : delayed->oldest_us;
         }
     }
+}
+
+bool weir_delayed_holds(const struct weir_aggregate *aggregate, const struct weir_slot *slot) {
+    const struct weir_table *table = aggregate->delayed->table;
+    const uint8_t *key = weir_slot_key(aggregate->table, slot);
+    return weir_table_find(table, weir_table_hash(table, key, slot->key_bytes), key,
+                           slot->key_bytes) != NULL;
+}
+
+int weir_delayed_bring(struct weir_aggregate *aggregate, struct weir_error *err) {
+    const struct weir_table *table = aggregate->delayed->table;
+    bool waits = false;
+    bool done;
+    int rc = WEIR_OK;
+    for (uint32_t n = 1; rc == WEIR_OK && n <= weir_table_slots(table); n++) {
+        const struct weir_slot *slot = weir_table_slot(table, n);
+        if (slot->sequence == 0) {
+            continue;
+        }
+        const uint8_t *key = weir_slot_key(table, slot);
+        uint64_t hash = weir_table_hash(aggregate->table, key, slot->key_bytes);
+        rc = weir_table_find(aggregate->table, hash, key, slot->key_bytes) == NULL
+                 ? weir_table_want(aggregate->table, hash, key, slot->key_bytes, err)
+                 : WEIR_OK;
+    }
+    rc = rc == WEIR_OK ? weir_table_load(aggregate->table, &waits, err) : rc;
+    if (rc == WEIR_OK && waits) {
+        weir_cold_keys_wait(weir_table_cold_keys(aggregate->table));
+        rc = weir_table_bring(aggregate->table, &done, err);
+    }
+    return rc;
 }
 
 int weir_delayed_note(struct weir_aggregate *aggregate, struct weir_slot *slot, int64_t time_us,

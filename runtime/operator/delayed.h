@@ -20,6 +20,10 @@ struct weir_cell *weir_delayed_cell(struct weir_delayed *delayed);
 size_t weir_delayed_bytes(const struct weir_delayed *delayed);
 /* After all images were applied. */
 void weir_delayed_restore(struct weir_delayed *delayed);
+/* A change of the group waits. */
+bool weir_delayed_holds(const struct weir_aggregate *aggregate, const struct weir_slot *slot);
+/* Groups whose changes wait and that are on disk are brought in; blocking, for starts. */
+int weir_delayed_bring(struct weir_aggregate *aggregate, struct weir_error *err) WEIR_MUST_CHECK;
 /* The slot is about to change; see weir_changes_note. */
 int weir_delayed_note(struct weir_aggregate *aggregate, struct weir_slot *slot, int64_t time_us,
                       struct weir_error *err) WEIR_MUST_CHECK;

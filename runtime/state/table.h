@@ -204,6 +204,8 @@ struct weir_table_owner {
     int (*comes)(void *context, struct weir_slot *slot, struct weir_error *err);
     /* The record went on to the run being gathered. */
     int (*moves)(void *context, const struct weir_cold_record *record, struct weir_error *err);
+    /* It is to stay in memory now. */
+    bool (*stays)(void *context, const struct weir_slot *slot);
     /* When the value, as its image has it, last changed: see weir_table_forget. */
     int64_t (*time_of)(void *context, const uint8_t *image, size_t size);
 };

@@ -180,6 +180,9 @@ static int move_out(struct weir_table *table, uint64_t look, struct weir_error *
             slot->heat--;
             continue;
         }
+        if (cold->owner.stays != NULL && cold->owner.stays(cold->owner.context, slot)) {
+            continue;
+        }
         rc = evict(table, slot, err);
         free += slot->sequence == 0;
     }

@@ -57,8 +57,10 @@ def test_every_key_counts_all_its_rows(project):
     assert not list((project.root / "lake/_weir/p/ledger/cold").iterdir()), "nothing of it is left behind"
 
 
-def test_killed_again_and_again_it_goes_on_from_records_and_snapshots(project):
-    expected = write(project, 90000)
+@pytest.mark.parametrize("emit", ["", 'emit = every "100ms", '], ids=["as rows come", "once an interval"])
+def test_killed_again_and_again_it_goes_on_from_records_and_snapshots(project, emit):
+    expected = write(project, 90000, memory="5MB" if emit else "1MB")
+    project.write("rules/sum.lua", MODEL.replace("into =", emit + "into ="))
     for n in range(4):
         process = project.start("run", "pipelines/p.lua", "--until-end", "--quiet", "--json")
         until = time.monotonic() + 0.5 + 0.5 * n
@@ -68,6 +70,7 @@ def test_killed_again_and_again_it_goes_on_from_records_and_snapshots(project):
         process.communicate(timeout=60)
     project.run("pipelines/p.lua")
     assert result(project) == expected
+    assert (project.root / "lake/_weir/p/ledger/cold").exists()
 
 
 @pytest.mark.parametrize("window", ['window = tumbling { size = "36500d" }, time = { field = "_ingested_at", out_of_order = "1h" },', ""], ids=["windowed", "for ever"])
