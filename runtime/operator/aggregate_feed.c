@@ -10,7 +10,7 @@
 #include "operator/members.h"
 #include "operator/session.h"
 
-enum { INDEX_AHEAD = 24, SLOT_AHEAD = 12 };
+enum { INDEX_AHEAD = 24, SLOT_AHEAD = 12, SLOT_AHEAD_SMALL = 3, SMALL_INDEX = 1 << 14 };
 
 void weir_aggregate_free_scratch(struct weir_aggregate *aggregate) {
     free(aggregate->rows);
@@ -133,18 +133,21 @@ int weir_aggregate_join_window(struct weir_aggregate *aggregate, struct weir_slo
 static int find_slots(struct weir_aggregate *aggregate, int32_t count, struct weir_error *err) {
     struct weir_table *table = aggregate->table;
     const struct weir_keys *keys = &aggregate->keys;
+    /* What is looked for before a row of its key made the slot is looked for in vain: no further
+     * ahead than the cache's second level asks for, where that holds the table. */
+    int32_t ahead = weir_table_view(table)->mask < SMALL_INDEX ? SLOT_AHEAD_SMALL : SLOT_AHEAD;
     for (int32_t i = 0; i < count && i < INDEX_AHEAD; i++) {
         weir_table_prefetch(table, keys->hashes[i]);
     }
-    for (int32_t i = 0; i < count && i < SLOT_AHEAD; i++) {
+    for (int32_t i = 0; i < count && i < ahead; i++) {
         aggregate->slots[i] = weir_table_seek(table, keys->hashes[i]);
     }
     for (int32_t i = 0; i < count; i++) {
         if (i + INDEX_AHEAD < count) {
             weir_table_prefetch(table, keys->hashes[i + INDEX_AHEAD]);
         }
-        if (i + SLOT_AHEAD < count) {
-            aggregate->slots[i + SLOT_AHEAD] = weir_table_seek(table, keys->hashes[i + SLOT_AHEAD]);
+        if (i + ahead < count) {
+            aggregate->slots[i + ahead] = weir_table_seek(table, keys->hashes[i + ahead]);
         }
         uint64_t hash = keys->hashes[i];
         const uint8_t *key = keys->bytes + keys->offsets[i];

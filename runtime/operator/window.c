@@ -29,6 +29,7 @@ void weir_windows_clear(struct weir_windows *windows) {
     windows->count = 0;
     windows->free_count = 0;
     windows->used = 0;
+    windows->last = 0;
     if (windows->index != NULL) {
         memset(windows->index, 0, ((size_t)windows->index_mask + 1) * sizeof *windows->index);
     }
@@ -122,8 +123,12 @@ struct weir_window *weir_windows_find(const struct weir_windows *windows, int64_
 }
 
 struct weir_window *weir_windows_get(struct weir_windows *windows, int64_t start_us) {
+    if (windows->last != 0 && windows->windows[windows->last - 1].start_us == start_us) {
+        return &windows->windows[windows->last - 1];
+    }
     struct weir_window *found = weir_windows_find(windows, start_us);
     if (found != NULL) {
+        windows->last = (uint32_t)(found - windows->windows) + 1;
         return found;
     }
     if (windows->count == windows->capacity && !grow(windows)) {
@@ -139,6 +144,7 @@ struct weir_window *weir_windows_get(struct weir_windows *windows, int64_t start
         at = (at - 1) / 2;
     }
     windows->heap[at] = id;
+    windows->last = id + 1;
     return &windows->windows[id];
 }
 
@@ -150,6 +156,7 @@ void weir_windows_remove_first(struct weir_windows *windows) {
     uint32_t id = windows->heap[0];
     free(windows->windows[id].runs);
     index_remove(windows, id);
+    windows->last = 0;
     windows->free_ids[windows->free_count++] = id;
     uint32_t moved = windows->heap[--windows->count];
     int64_t start = windows->windows[moved].start_us;

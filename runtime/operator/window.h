@@ -60,6 +60,7 @@ struct weir_windows {
     uint32_t count;
     uint32_t free_count;
     uint32_t used; /* ids ever used */
+    uint32_t last; /* id + 1 of the one got last, or 0: slots are made in runs of one window */
     uint32_t capacity;
     uint32_t index_mask;
 };
