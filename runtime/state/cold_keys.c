@@ -210,7 +210,8 @@ int weir_cold_keys_flush(struct weir_cold_keys *keys, struct weir_error *err) {
             WEIR_OK) {
         return no_memory(keys, err);
     }
-    keys->over_before = run->latest < keys->over_before ? run->latest : keys->over_before;
+    int64_t latest = at_run(keys, keys->next)->latest; /* where it lies since they grew */
+    keys->over_before = latest < keys->over_before ? latest : keys->over_before;
     keys->next++;
     *at_run(keys, keys->next) = (struct run){0};
     return WEIR_OK;
