@@ -1,4 +1,4 @@
-/* What the loop of a `pattern` calls (operator/match.c). A pattern is a rule whose state are its runs, the partial matches of a
+/* What the loop of a `pattern` calls (operator/rule/match.c). A pattern is a rule whose state are its runs, the partial matches of a
  * key. Its cells: 0 "runs" (step, count, since, start, last, gap), 1 "taken" (the number of the last row a run took), 2 "paths"
  * (by run: which rows each step took), 3 "rows" (what is kept of them, by number), where anything is.
  *

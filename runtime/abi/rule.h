@@ -1,4 +1,4 @@
-/* What the generated loop of a `rule` calls (operator/rule_state.c, operator/rule_run.c). A run is one call: rows and timers
+/* What the generated loop of a `rule` calls (operator/rule/rule_state.c, operator/rule/rule_run.c). A run is one call: rows and timers
  * come one after the other from weir_rule_next; what the rule does to the state of the item's key, the timers it sets and the
  * rows it emits are kept when the next item is asked for, and undone when the call ends in a throw.
  *

@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
-#include "pipeline/graph.h"
-#include "pipeline/plan.h"
+#include "pipeline/graph/graph.h"
+#include "pipeline/graph/plan.h"
 #include "source/source.h"
 
 /* Loads the project around `file` (or the current folder). The exit code says what happened.

@@ -8,8 +8,8 @@
 
 #include "cli/cli.h"
 #include "core/log.h"
+#include "pipeline/graph/plan.h"
 #include "pipeline/pipeline.h"
-#include "pipeline/plan.h"
 #include "serve/http/server.h"
 
 static struct weir_pipeline *running; /* for the signal handler */

@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "cli/cli.h"
-#include "decode/avro_compat.h"
-#include "decode/avro_diff.h"
-#include "decode/avro_subject.h"
-#include "pipeline/plan.h"
+#include "decode/avro/avro_compat.h"
+#include "decode/avro/avro_diff.h"
+#include "decode/avro/avro_subject.h"
+#include "pipeline/graph/plan.h"
 
 enum { NAME_BYTES = 512, FILE_BYTES_MAX = 16 << 20 };
 

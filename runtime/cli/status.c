@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
-#include "pipeline/plan.h"
+#include "pipeline/graph/plan.h"
 #include "pipeline/rebuild.h"
 
 /* The ledger's folder of the pipeline named (or the only one). */

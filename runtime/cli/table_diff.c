@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "cli/table.h"
-#include "lake/delta/diff.h"
 #include "lake/store/open.h"
+#include "lake/upkeep/diff.h"
 
 enum { KEYS_MAX = 16 };
 

@@ -7,12 +7,12 @@
 
 #include "cli/table.h"
 #include "core/clock.h"
-#include "lake/delta/optimize.h"
-#include "lake/delta/replace.h"
-#include "lake/delta/restore.h"
-#include "lake/delta/tier.h"
-#include "lake/delta/vacuum.h"
 #include "lake/store/open.h"
+#include "lake/upkeep/optimize.h"
+#include "lake/upkeep/replace.h"
+#include "lake/upkeep/restore.h"
+#include "lake/upkeep/tier.h"
+#include "lake/upkeep/vacuum.h"
 
 #define LAYOUT_BYTES ((size_t)512 << 20)
 enum { COLUMNS_MAX = 8 };

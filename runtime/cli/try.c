@@ -5,8 +5,8 @@
 
 #include "abi/abi.h"
 #include "cli/cli.h"
+#include "pipeline/graph/plan.h"
 #include "pipeline/harness.h"
-#include "pipeline/plan.h"
 
 enum { INPUT_BYTES_MAX = 256 << 20 };
 

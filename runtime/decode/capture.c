@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "decode/avro_container.h"
-#include "decode/avro_plan.h"
-#include "decode/json_text.h"
+#include "decode/avro/avro_container.h"
+#include "decode/avro/avro_plan.h"
+#include "decode/json/json_text.h"
 
 enum {
     BODY_BYTES_MAX = WEIR_DECODE_FRAME_BYTES_MAX + WEIR_DECODE_PADDING + 1,

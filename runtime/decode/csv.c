@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "decode/csv_cut.h"
-#include "decode/json_text.h"
+#include "decode/json/json_text.h"
 #include "decode/row.h"
 #include "decode/text_value.h"
 

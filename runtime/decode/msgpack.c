@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "decode/json_number.h"
-#include "decode/json_put.h"
-#include "decode/json_text.h"
+#include "decode/json/json_number.h"
+#include "decode/json/json_put.h"
+#include "decode/json/json_text.h"
 #include "decode/msgpack_read.h"
 #include "decode/row.h"
 #include "decode/text_value.h"

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "decode/json_text.h"
+#include "decode/json/json_text.h"
 
 enum { REASON_BYTES = 1024, TYPE_BYTES_MAX = 16 << 20 };
 

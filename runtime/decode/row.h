@@ -3,7 +3,7 @@
  * undone whole, rejects. Private to the room. */
 #include "decode/avsc.h"
 #include "decode/decoder.h"
-#include "decode/json_read.h"
+#include "decode/json/json_read.h"
 
 /* A decoder's schema and how its values are read. Zeroed, then loaded, then settled. */
 struct decode_plan {

@@ -5,9 +5,9 @@
 #include <string.h>
 #include <strings.h>
 
-#include "decode/json_number.h"
-#include "decode/json_put.h"
-#include "decode/json_text.h"
+#include "decode/json/json_number.h"
+#include "decode/json/json_put.h"
+#include "decode/json/json_text.h"
 
 enum { NUMBER_BYTES_MAX = 512, EXCERPT_BYTES = 40 };
 

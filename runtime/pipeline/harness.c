@@ -10,8 +10,8 @@
 #include "core/export.h"
 #include "decode/decoder.h"
 #include "lake/delta/table.h"
-#include "pipeline/graph.h"
-#include "pipeline/plan.h"
+#include "pipeline/graph/graph.h"
+#include "pipeline/graph/plan.h"
 #include "pipeline/summary.h"
 
 enum { KEPT_BYTES_MAX = 256 << 20, POOL_BYTES = 256 << 20 };

@@ -5,16 +5,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "operator/aggregate.h"
+#include "operator/aggregate/aggregate.h"
 #include "operator/dedup.h"
 #include "operator/literal.h"
 #include "operator/show.h"
-#include "operator/top.h"
-#include "pipeline/asking.h"
-#include "pipeline/node.h"
-#include "pipeline/over.h"
+#include "operator/top/top.h"
+#include "pipeline/graph/asking.h"
+#include "pipeline/graph/node.h"
+#include "pipeline/graph/over.h"
+#include "pipeline/graph/rule.h"
 #include "pipeline/past.h"
-#include "pipeline/rule.h"
 #include "state/image.h"
 
 enum { SLICE_SLOTS = 2048, TRIES = 3 };

@@ -3,9 +3,9 @@
  * snapshots, which are read only and may be a live instance's. */
 #include "commit/ledger.h"
 #include "commit/record.h"
-#include "pipeline/graph.h"
+#include "pipeline/graph/graph.h"
+#include "pipeline/graph/plan.h"
 #include "pipeline/internal.h"
-#include "pipeline/plan.h"
 #include "script/script.h"
 
 struct past_position {

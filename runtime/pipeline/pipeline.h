@@ -5,7 +5,7 @@
 
 #include "core/error.h"
 #include "pipeline/freshness.h"
-#include "pipeline/graph.h"
+#include "pipeline/graph/graph.h"
 #include "script/script.h"
 #include "sink/sink.h"
 

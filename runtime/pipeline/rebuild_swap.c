@@ -13,8 +13,8 @@
 #include "core/clock.h"
 #include "core/fault.h"
 #include "core/log.h"
-#include "lake/delta/exchange.h"
 #include "lake/store/store.h"
+#include "lake/upkeep/exchange.h"
 #include "pipeline/internal.h"
 #include "pipeline/rebuild.h"
 

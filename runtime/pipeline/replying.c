@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "core/clock.h"
-#include "pipeline/command.h"
+#include "pipeline/graph/command.h"
 #include "pipeline/internal.h"
 
 enum { SEALS_APART_NS = 1000000 };

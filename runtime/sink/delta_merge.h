@@ -6,8 +6,8 @@
  *    "truncate":true,"partitions":[…]}\n  PAR1 …
  * With "truncate" every row the table has goes before the changes come.
  * What it does to the table's files is derived when it is applied, from the table as it is then. */
-#include "lake/delta/merge.h"
 #include "lake/delta/writer.h"
+#include "lake/merge/merge.h"
 #include "sink/sink.h"
 
 #define SINK_CHANGE_COLUMN "_change"

@@ -9,9 +9,9 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/thread.h"
-#include "lake/delta/optimize.h"
-#include "lake/delta/tier.h"
-#include "lake/delta/vacuum.h"
+#include "lake/upkeep/optimize.h"
+#include "lake/upkeep/tier.h"
+#include "lake/upkeep/vacuum.h"
 
 #define TARGET_BYTES ((int64_t)128 << 20)
 #define RUN_BYTES ((int64_t)1 << 30) /* of input, at most */

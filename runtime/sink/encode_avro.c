@@ -10,7 +10,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
-#include "decode/avro_subject.h"
+#include "decode/avro/avro_subject.h"
 #include "sink/encode.h"
 #include "sink/encode_avro.h"
 

@@ -3,7 +3,7 @@
  * (Avro 1.11 specification, "Binary Encoding"). Private to the Avro encoder. */
 #include "batch/batch.h"
 #include "core/buffer.h"
-#include "decode/avro_type.h"
+#include "decode/avro/avro_type.h"
 
 enum avro_out_put {
     AVRO_OUT_NULL, /* a field of the schema that no column fills */

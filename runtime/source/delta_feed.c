@@ -6,8 +6,8 @@
 
 #include "batch/change.h"
 #include "core/log.h"
-#include "lake/delta/merge_keys.h"
 #include "lake/delta/state.h"
+#include "lake/merge/merge_keys.h"
 
 enum { UPDATED_MAX = 1 << 25 };
 

@@ -12,7 +12,7 @@
 
 #include "decode/avsc.h"
 #include "lake/store/open.h"
-#include "source/file_list.h"
+#include "source/files/file_list.h"
 #include "source/table_file.h"
 
 enum {

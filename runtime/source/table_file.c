@@ -6,7 +6,7 @@
 #include <xxhash.h>
 
 #include "batch/change.h"
-#include "decode/json_text.h"
+#include "decode/json/json_text.h"
 #include "lake/delta/schema_json.h"
 #include "lake/delta/table.h"
 

@@ -7,7 +7,7 @@
 
 #include "../unit/random.h"
 #include "core/clock.h"
-#include "operator/join.h"
+#include "operator/join/join.h"
 #include "operator/watermark.h"
 
 enum { BATCH = 4096, BATCHES = 256, PIECE = 2048, POOL_MIB = 200, ROW_US = 100 };

@@ -9,8 +9,8 @@
 
 #include "../unit/random.h"
 #include "core/clock.h"
-#include "operator/regular.h"
-#include "operator/temporal.h"
+#include "operator/join/regular.h"
+#include "operator/join/temporal.h"
 
 enum { BATCH = 4096, BATCHES = 200, KEYS = 100000, PIECE = 2048, POOL_MIB = 200, ROW_US = 100 };
 

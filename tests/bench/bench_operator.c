@@ -7,7 +7,7 @@
 
 #include "../unit/random.h"
 #include "core/clock.h"
-#include "operator/aggregate.h"
+#include "operator/aggregate/aggregate.h"
 #include "operator/dedup.h"
 #include "operator/predicate.h"
 #include "operator/watermark.h"

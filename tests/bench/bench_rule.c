@@ -10,7 +10,7 @@
 #include "../unit/random.h"
 #include "abi/abi.h"
 #include "core/clock.h"
-#include "operator/rule_state.h"
+#include "operator/rule/rule_state.h"
 
 enum { CHUNK = 128, ROWS = 1 << 21, ROW_US = 10, WAITING = 1 << 14, SPARE = 1 << 10 };
 

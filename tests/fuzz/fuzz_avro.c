@@ -5,22 +5,22 @@
  * container's file, whose text does not depend on how its bytes come.
  *
  * fuzz:
- *   runtime/decode/avro_type.c
- *   runtime/decode/avro_plan.c
- *   runtime/decode/avro_read.c
- *   runtime/decode/avro_fast.c
- *   runtime/decode/avro_skip.c
- *   runtime/decode/avro_container.c
- *   runtime/decode/avro_plan.h */
+ *   runtime/decode/avro/avro_type.c
+ *   runtime/decode/avro/avro_plan.c
+ *   runtime/decode/avro/avro_read.c
+ *   runtime/decode/avro/avro_fast.c
+ *   runtime/decode/avro/avro_skip.c
+ *   runtime/decode/avro/avro_container.c
+ *   runtime/decode/avro/avro_plan.h */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "decode/avro_container.h"
-#include "decode/avro_plan.h"
+#include "decode/avro/avro_container.h"
+#include "decode/avro/avro_plan.h"
 #include "decode/avsc.h"
 #include "decode/decoder.h"
-#include "decode/json_text.h"
+#include "decode/json/json_text.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

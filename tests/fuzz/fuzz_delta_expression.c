@@ -2,17 +2,17 @@
  * or refused, and what compiles is evaluated, without a crash, a leak or undefined arithmetic.
  *
  * fuzz:
- *   runtime/lake/delta/expression_parse.c
- *   runtime/lake/delta/expression_bind.c
- *   runtime/lake/delta/expression_cast.c
- *   runtime/lake/delta/expression_eval.c
- *   runtime/lake/delta/expression_time.c */
+ *   runtime/lake/expression/expression_parse.c
+ *   runtime/lake/expression/expression_bind.c
+ *   runtime/lake/expression/expression_cast.c
+ *   runtime/lake/expression/expression_eval.c
+ *   runtime/lake/expression/expression_time.c */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "lake/delta/expression.h"
+#include "lake/expression/expression.h"
 
 enum { ROWS = 6 };
 

@@ -12,18 +12,18 @@
  *   runtime/decode/text_value.c
  *   runtime/decode/msgpack.c
  *   runtime/decode/msgpack_read.c
- *   runtime/decode/debezium.c
- *   runtime/decode/debezium_members.c
- *   runtime/decode/debezium_schema.c */
+ *   runtime/decode/debezium/debezium.c
+ *   runtime/decode/debezium/debezium_members.c
+ *   runtime/decode/debezium/debezium_schema.c */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "decode/avro_container.h"
+#include "decode/avro/avro_container.h"
 #include "decode/avsc.h"
 #include "decode/decoder.h"
-#include "decode/json_text.h"
+#include "decode/json/json_text.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -2,17 +2,17 @@
  * are whole, string columns hold UTF-8, and one line decodes alone as it does among others.
  *
  * fuzz:
- *   runtime/decode/json_text.c
- *   runtime/decode/json_number.c
- *   runtime/decode/json_skip.c
- *   runtime/decode/json_read.c */
+ *   runtime/decode/json/json_text.c
+ *   runtime/decode/json/json_number.c
+ *   runtime/decode/json/json_skip.c
+ *   runtime/decode/json/json_read.c */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "decode/avsc.h"
 #include "decode/decoder.h"
-#include "decode/json_text.h"
+#include "decode/json/json_text.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -6,10 +6,10 @@
  * then messages, each a byte of length and its bytes.
  *
  * fuzz:
- *   runtime/decode/avro.c
- *   runtime/decode/avro_writers.c
- *   runtime/decode/avro_registry.c
- *   runtime/decode/debezium_avro.c */
+ *   runtime/decode/avro/avro.c
+ *   runtime/decode/avro/avro_writers.c
+ *   runtime/decode/avro/avro_registry.c
+ *   runtime/decode/debezium/debezium_avro.c */
 #include <arpa/inet.h>
 #include <jansson.h>
 #include <netinet/in.h>

@@ -1,4 +1,4 @@
-"""Rows that certainly throw on a null are told from the validity bitmaps and never reach Lua (runtime/pipeline/nulls.c).
+"""Rows that certainly throw on a null are told from the validity bitmaps and never reach Lua (runtime/pipeline/graph/nulls.c).
 Inside `if true then … end` the same code is beyond what is proven, so every row runs: both must agree in every row, reason and text."""
 
 import random

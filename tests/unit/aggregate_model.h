@@ -13,7 +13,7 @@
 #include <xxhash.h>
 
 #include "lake/delta/table.h"
-#include "operator/aggregate.h"
+#include "operator/aggregate/aggregate.h"
 #include "operator/watermark.h"
 #include "random.h"
 

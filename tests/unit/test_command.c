@@ -9,7 +9,7 @@
 #include <jansson.h>
 
 #include "batch/builder.h"
-#include "pipeline/command.h"
+#include "pipeline/graph/command.h"
 
 enum { TEXT_BYTES = 10, NAME_BYTES = 200, ROWS = 4096, TIMES = 20 };
 

@@ -10,8 +10,8 @@
 
 #include "decode/avsc.h"
 #include "decode/decoder.h"
-#include "decode/json_fast.h"
-#include "decode/json_text.h"
+#include "decode/json/json_fast.h"
+#include "decode/json/json_text.h"
 #include "random.h"
 
 struct decoded {

@@ -13,8 +13,8 @@
 #include "core/clock.h"
 #include "core/fault.h"
 #include "core/file_sim.h"
-#include "source/http_log.h"
-#include "source/http_log_internal.h"
+#include "source/http/http_log.h"
+#include "source/http/http_log_internal.h"
 
 struct heard {
     pthread_mutex_t lock;

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "operator/bag.h"
+#include "operator/aggregate/bag.h"
 #include "operator/order.h"
 #include "random.h"
 

@@ -1,7 +1,7 @@
 /* The interval join against pairing everything with everything: for each kind, with batches,
  * interleaving, seals, snapshots and crashes at random. */
 #include "join_rows.h"
-#include "operator/join.h"
+#include "operator/join/join.h"
 #include "operator/watermark.h"
 #include "random.h"
 

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "operator/aggregate.h"
+#include "operator/aggregate/aggregate.h"
 #include "operator/watermark.h"
 
 typedef __int128 int128;

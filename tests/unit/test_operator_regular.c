@@ -2,7 +2,7 @@
  * batch, with batches, seals and crashes at random. And which rows a ttl lets meet. */
 #include "batch/change.h"
 #include "join_rows.h"
-#include "operator/regular.h"
+#include "operator/join/regular.h"
 #include "random.h"
 
 enum { STEPS = 60, KEYS = 6, BATCH = 30, ROWS_MAX = 5000, PAIRS_MAX = 200000, RECORDS_MAX = 100 };

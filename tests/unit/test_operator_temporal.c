@@ -2,7 +2,7 @@
  * and crashes at random. */
 #include "batch/change.h"
 #include "join_rows.h"
-#include "operator/temporal.h"
+#include "operator/join/temporal.h"
 #include "operator/watermark.h"
 #include "operator/window.h"
 #include "random.h"

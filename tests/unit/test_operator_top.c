@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "batch/change.h"
-#include "operator/top.h"
+#include "operator/top/top.h"
 #include "random.h"
 
 enum { ROWS = 3000, FEED = 40, GROUPS = 3, OUT = 4000 };

@@ -2,14 +2,14 @@
 -- the rule the pattern is, so that they are undone, snapshot, replayed and forgotten as any state. A run says the step it stands at by name;
 -- a reload that changes steps goes on with those whose step is still there.
 --
--- What becomes of the runs is C's (operator/match.c, abi/match.h). Here conditions are asked: those that look at the row alone of every row,
+-- What becomes of the runs is C's (operator/rule/match.c, abi/match.h). Here conditions are asked: those that look at the row alone of every row,
 -- which most rows do not get beyond, and those that look at what a run took run by run; and matches are handed to `emit`.
 local ffi = require "ffi"
 local time = require "weir.internal.time"
 
 local match = {}
 
-local RUNS_MAX, ROWS_MAX = 1000, 10000 -- of a key (operator/match_private.h)
+local RUNS_MAX, ROWS_MAX = 1000, 10000 -- of a key (operator/rule/match_private.h)
 match.RUNS_MAX, match.ROWS_MAX = RUNS_MAX, ROWS_MAX
 local TIMES_MAX = 2 ^ 31 - 1
 local skips = { past_last = 0, next = 1, none = 2, to_first = 3, to_last = 4 }

@@ -16,7 +16,7 @@ local rule_loop = {}
 
 -- ---------------------------------------------------------------- records
 
--- Where field k (from 1) of a record lies (operator/rule_state.c says the same).
+-- Where field k (from 1) of a record lies (operator/rule/rule_state.c says the same).
 local function layout(fields)
     local at, places = 8 + math.ceil(#fields / 8) * 8, {}
     for k, field in ipairs(fields) do

@@ -1,5 +1,5 @@
 -- State another version of a rule wrote, as its `migrate` functions read it: by cell a value, a table by field, or a
--- list of them. What is declared as it was has been carried over (operator/rule_migrate.c); functions say what
+-- list of them. What is declared as it was has been carried over (operator/rule/rule_migrate.c); functions say what
 -- becomes of the rest, one after the other from the version that wrote it to the one at hand.
 local ffi = require "ffi"
 local time = require "weir.internal.time"

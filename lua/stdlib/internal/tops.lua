@@ -6,7 +6,7 @@ local types = require "weir.internal.types"
 
 local tops = {}
 
-local ROWS_MAX = 1000 -- WEIR_TOP_ROWS_MAX of operator/top.h
+local ROWS_MAX = 1000 -- WEIR_TOP_ROWS_MAX of operator/top/top.h
 local options = { n = true, by = true, per = true, ties = true, rank = true }
 local FORM = 'top = { n = 10, by = "-price", per = "auction" }'
 

@@ -8,8 +8,8 @@
 #include "lake/delta/convert.h"
 #include "lake/delta/dv.h"
 #include "lake/delta/partition.h"
+#include "lake/delta/place.h"
 #include "lake/delta/state.h"
-#include "lake/delta/tier.h"
 
 /* Where a table column comes from in one file: >= 0 a column of the file's batches, -1 null. */
 static int32_t find_column(const struct weir_parquet_reader *reader, const struct weir_schema *file,

@@ -6,8 +6,8 @@
 #include <strings.h>
 
 #include "core/clock.h"
-#include "lake/delta/expression.h"
 #include "lake/delta/schema_json.h"
+#include "lake/expression/expression.h"
 
 #define CONSTRAINT "delta.constraints."
 #define GENERATED "delta.generationExpression"

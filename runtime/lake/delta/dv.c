@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <zlib.h>
 
+#include "lake/delta/place.h"
 #include "lake/delta/state.h"
-#include "lake/delta/tier.h"
 
 #define DV_BYTES_MAX (512u << 20)
 #define ROWS_MAX ((int64_t)1 << 36)

@@ -1,7 +1,7 @@
 /* The state of a table, and how each action changes it. Live files sit in one hash set; removing
  * and re-adding keeps it compact, so that memory follows live files and nothing else. */
+#include "lake/delta/place.h"
 #include "lake/delta/state.h"
-#include "lake/delta/tier.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 #pragma once
 /* Who may send: bearer tokens and signatures over the body, compared in constant time. */
-#include "source/http.h"
+#include "source/http/http.h"
 
 /* `authorization`: the header's value; `tokens`: apart by white space or commas. */
 bool http_bearer_matches(const char *authorization, const char *tokens);

@@ -3,7 +3,7 @@
  * the source's decoder reads. What is checked here is what the body says of itself (gzip, JSON,
  * lines, CloudEvents); fields and types are the decoder's, and go to quarantine. */
 #include "core/buffer.h"
-#include "source/http.h"
+#include "source/http/http.h"
 
 enum { HTTP_EVENTS_MAX = 100000 };
 

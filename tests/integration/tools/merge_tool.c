@@ -10,8 +10,8 @@
 
 #include "core/clock.h"
 #include "core/fault.h"
-#include "lake/delta/merge.h"
 #include "lake/delta/parquet_file.h"
+#include "lake/merge/merge.h"
 
 enum { ITEMS_MAX = 16 };
 
