@@ -112,6 +112,7 @@ void weir_plan_destroy(struct weir_plan *plan) {
     }
     free(plan->nulls);
     free(plan->copies);
+    free(plan->only);
     free(plan->sources);
     free(plan->streams);
     free(plan->models);
