@@ -147,7 +147,7 @@ def test_what_cannot_be_merged_is_refused(project):
     project.write("rules/gold/prices.lua", 'return model "gold.prices" { from = "silver.product", by = "sku", window = tumbling { size = "1m" }, '
                   'measures = { n = count() } }')
     outcome = project.weir("check")
-    assert outcome.code != 0 and "a window over the rows of silver.product, which change, is not built yet" in outcome.out + outcome.err, outcome
+    assert outcome.code != 0 and "the rows of silver.product change, and their event time is when they did" in outcome.out + outcome.err, outcome
 
 
 def test_values_of_every_type_are_merged(project):
