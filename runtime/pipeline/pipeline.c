@@ -172,10 +172,12 @@ static int take_rows(struct weir_pipeline *p, bool may_take, bool *worked, struc
         p->blocked_ns += weir_clock_mono_ns() - p->blocked_since_ns;
         p->blocked_since_ns = 0;
     }
-    if (may_take && release(p) != WEIR_OK) {
+    /* The clock stands still for the rows of a batch: what is half done ends at its own moment, as
+     * it does in a replay. */
+    if (may_take && !intake_half(p) && release(p) != WEIR_OK) {
         return weir_error_set(err, WEIR_E_NOMEM, "schedule: out of memory");
     }
-    return intake_step(p, may_take, worked, err);
+    return intake_step(p, may_take && p->held_since_us == 0, worked, err);
 }
 
 static int seal_when_due(struct weir_pipeline *p, bool due, struct weir_error *err) {
