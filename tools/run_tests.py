@@ -254,14 +254,14 @@ def build(preset, *targets):
     return Job(f"build {preset}", ["tools/build", preset, *targets], minutes=10)
 
 
-def unit(preset, workers=2, seeds=None):
+def unit(preset, workers=2, seeds=None, long=False):
     """`seeds`: of the simulation, which is short by itself."""
     report = f"build/test/unit-{preset}.xml"
     command = ["ctest", "--test-dir", f"build/{preset}", "-j", str(workers), "--output-on-failure", "--no-tests=error",
                "--timeout", "300", "--test-output-size-passed", "10000000", "--test-output-size-failed", "10000000",
                "--output-junit", str(ROOT / report)]
     return Job(f"unit ({preset})", command, reads=report, needs=(f"build {preset}",),
-               env={"CMOCKA_MESSAGE_OUTPUT": "TAP", **SANITIZERS, **({"WEIR_SIM_SEEDS": seeds} if seeds else {})}, minutes=20)
+               env={"CMOCKA_MESSAGE_OUTPUT": "TAP", **SANITIZERS, **({"WEIR_SIM_SEEDS": seeds} if seeds else {}), **(LONG if long else {})}, minutes=20)
 
 
 def abi(preset):
@@ -336,7 +336,7 @@ def suite(name):
             pytest("services", "build/release/weir", brokers, needs=("build release",), minutes=25, waits=True),
             pytest("services 2", "build/release/weir", others, needs=("build release",), minutes=25, waits=True),
             abi("release"), specs("release"), busted("jit", "tests/jit"), busted("stdlib", "spec/stdlib"),
-            build("asan"), unit("release", seeds="200"), build("tsan", "weir"), lints("build release"),
+            build("asan"), unit("release", seeds="1000"), build("tsan", "weir"), lints("build release"),
             pytest("integration", "build/release/weir", first, needs=("build release",), minutes=20),
             pytest("integration 2", "build/release/weir", second, needs=("build release",), minutes=20),
             unit("asan"),
@@ -349,7 +349,7 @@ def suite(name):
     if name == "long":
         return [
             build("release"), judges(), build("tsan"), build("asan"),
-            unit("tsan"), unit("asan"),
+            unit("tsan", long=True), unit("asan", long=True),
             Job("power (asan)", ["build/asan/unit/test_power_loss"], needs=("build asan",),
                 env={**SANITIZERS, "WEIR_POWER_SEEDS": "500", "CMOCKA_MESSAGE_OUTPUT": "TAP"}, reads="tap", minutes=60),
             pytest("integration (tsan)", "build/tsan/weir", INTEGRATION, *ALONE, needs=("build tsan",), env={**SANITIZERS, **LONG}, minutes=90),

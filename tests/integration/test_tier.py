@@ -70,7 +70,7 @@ def test_what_is_done_afterwards_reaches_the_old_files_too(binary, tmp_path, tab
 def test_a_copy_that_is_gone_is_told_and_a_log_names_no_other_place(binary, tmp_path, table):
     result(binary, "tier", table, "--to", tmp_path / "cold", "--older", "0s")
     shutil.move(tmp_path / "cold", tmp_path / "moved")
-    assert "cold" in weir(binary, "cat", table, code=1).stderr
+    assert "cold" in weir(binary, "cat", table, code=3).stderr
     shutil.move(tmp_path / "moved", tmp_path / "cold")
     entry = sorted((table / "_delta_log").glob("*.json"))[-1]
     entry.write_text(entry.read_text().replace('"weir.tierRoot":"file://', '"weir.tierRoot":"file:///elsewhere'))

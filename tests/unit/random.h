@@ -2,6 +2,7 @@
 /* SplitMix64 (Steele, Lea, Flood 2014) for tests and benches: the same numbers from the same state
  * on every machine. */
 #include <stdint.h>
+#include <stdlib.h>
 
 static uint64_t random_state = 1; /* the seed */
 
@@ -15,4 +16,10 @@ static inline uint64_t next_random(void) {
 
 static inline uint64_t below(uint64_t n) {
     return next_random() % n;
+}
+
+/* So many seeds of a test in `make test-long`, where WEIR_LONG is set; a third of them otherwise.
+ */
+static inline uint64_t seeds_of(uint64_t most) {
+    return getenv("WEIR_LONG") != NULL || most < 3 ? most : most / 3;
 }

@@ -273,7 +273,7 @@ static uint64_t run(uint64_t seed, uint64_t way) {
 
 static void equals_the_model_whatever_batches_epochs_and_crashes(void **state) {
     (void)state;
-    for (uint64_t seed = 1; seed <= 24; seed++) {
+    for (uint64_t seed = 1; seed <= seeds_of(24); seed++) {
         run(seed, seed);
     }
 }
@@ -287,7 +287,7 @@ static void hopping_and_cumulate_windows_equal_the_model(void **state) {
     for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
         every = kinds[k].every;
         cumulate = kinds[k].cumulate;
-        for (uint64_t seed = 1; seed <= 5; seed++) {
+        for (uint64_t seed = 1; seed <= seeds_of(6); seed++) {
             assert_int_equal(run(seed, seed), run(seed, seed + 1000));
         }
     }
@@ -302,7 +302,7 @@ static void sessions_equal_the_model(void **state) {
     static const int64_t gaps[] = {1, 7, 30, 90};
     for (size_t k = 0; k < sizeof(gaps) / sizeof(gaps[0]); k++) {
         gap = gaps[k];
-        for (uint64_t seed = 1; seed <= 6; seed++) {
+        for (uint64_t seed = 1; seed <= seeds_of(6); seed++) {
             assert_int_equal(run(seed, seed), run(seed, seed + 1000));
         }
     }
@@ -316,7 +316,7 @@ static void windows_of_so_many_rows_equal_the_model(void **state) {
     static const int64_t sizes[] = {1, 2, 7, 40, 1000};
     for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
         counted = sizes[k];
-        for (uint64_t seed = 1; seed <= 4; seed++) {
+        for (uint64_t seed = 1; seed <= seeds_of(6); seed++) {
             assert_int_equal(run(seed, seed), run(seed, seed + 1000));
         }
     }

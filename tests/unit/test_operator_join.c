@@ -461,7 +461,7 @@ static void check(enum weir_join_kind kind, uint64_t seed) {
 #define KIND(name, kind)                                                                           \
     static void name(void **state) {                                                               \
         (void)state;                                                                               \
-        for (uint64_t seed = 1; seed <= 60; seed++) {                                              \
+        for (uint64_t seed = 1; seed <= seeds_of(60); seed++) {                                    \
             check(kind, seed * 7919);                                                              \
         }                                                                                          \
     }

@@ -280,7 +280,7 @@ static void check(enum weir_join_kind kind, const char *condition, uint64_t seed
 #define KIND(name, kind, condition)                                                                \
     static void name(void **state) {                                                               \
         (void)state;                                                                               \
-        for (uint64_t seed = 1; seed <= 20; seed++) {                                              \
+        for (uint64_t seed = 1; seed <= seeds_of(20); seed++) {                                    \
             check(kind, condition, seed * 7919);                                                   \
         }                                                                                          \
     }
@@ -344,7 +344,7 @@ static void rows_meet_those_their_ttl_has_not_forgotten(void **state) {
     static struct sides got;
     static struct sides want;
     static const int64_t ttl[] = {500, 120};
-    for (uint64_t seed = 1; seed <= 20; seed++) {
+    for (uint64_t seed = 1; seed <= seeds_of(20); seed++) {
         random_state = seed * 31;
         got.pair_count = want.pair_count = 0;
         got.count[0] = got.count[1] = 0;
