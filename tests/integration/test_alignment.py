@@ -55,8 +55,8 @@ class Reader(language.World):
 
 
 def test_sources_that_end_are_read_in_step_so_that_state_stays_small(project):
-    """As many rows each, of ten hours and of one: unaligned, the windows of nine hours wait for the other's end."""
-    feed(project, "a/1.jsonl", rows(90_000, 36_000))
+    """As many rows each, of a day and of an hour: unaligned, the windows of a day wait for the other's end."""
+    feed(project, "a/1.jsonl", rows(90_000, 90_000))
     feed(project, "b/1.jsonl", rows(90_000, 3_600))
     write(project, state="8MB")
     summary = project.run("pipelines/p.lua")
