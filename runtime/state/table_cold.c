@@ -165,6 +165,7 @@ static int move_out(struct weir_table *table, uint64_t look, struct weir_error *
     uint64_t wanted = spare_slots(table) * 2;
     uint64_t free = free_slots(table);
     int rc = WEIR_OK;
+    look = table->slots > 0 ? look : 0; /* the budget may be less than an empty table */
     for (; rc == WEIR_OK && look > 0 && free < wanted; look--) {
         if (cold->hand > table->slots) {
             cold->hand = 1;

@@ -43,10 +43,9 @@ def run(folder, files, memory):
         os.link(folder / name, folder / "in" / name)
     (folder / "pipelines/p.lua").write_text(PIPELINE.format(memory=memory))
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    subprocess.run([BUILD / "weir", "run", "pipelines/p.lua", "--until-end", "--quiet"], cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    done = subprocess.run([BUILD / "weir", "run", "pipelines/p.lua", "--until-end", "--json"], cwd=folder, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - start
-    status = json.loads((folder / "lake/_weir/p/ledger/status.json").read_text())
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall, status
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall, json.loads(done.stdout)
 
 
 def main():
@@ -63,8 +62,8 @@ def main():
         draws = {"a": range(keys), "uniform": (random.randrange(keys) for _ in range(rows)), "zipf": zipf(keys, rows)}
         for file, drawn in draws.items():
             (folder / f"{file}.jsonl").write_text("".join('{"k":%d,"v":1}\n' % k for k in drawn))
-        loaded, loaded_wall, status = run(folder, ["a.jsonl"], 4 << 20)
-        memory = status["figures"]["state_bytes"] // 4 // 1024
+        loaded, loaded_wall, summary = run(folder, ["a.jsonl"], 4 << 20)
+        memory = summary["figures"]["state_bytes"] // 4 // 1024
         spilled, spilled_wall, _ = run(folder, ["a.jsonl"], memory)
         for file in ("uniform", "zipf"):
             whole, whole_wall, _ = run(folder, ["a.jsonl", f"{file}.jsonl"], 4 << 20)

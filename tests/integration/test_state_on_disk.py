@@ -57,6 +57,12 @@ def test_every_key_counts_all_its_rows(project):
     assert not list((project.root / "lake/_weir/p/ledger/cold").iterdir()), "nothing of it is left behind"
 
 
+def test_a_budget_less_than_an_empty_table_keeps_all_on_disk(project):
+    expected = write(project, 3000, memory="1KB")
+    project.run("pipelines/p.lua")
+    assert result(project) == expected
+
+
 @pytest.mark.parametrize("emit", ["", 'emit = every "100ms", '], ids=["as rows come", "once an interval"])
 def test_killed_again_and_again_it_goes_on_from_records_and_snapshots(project, emit):
     expected = write(project, 90000, memory="5MB" if emit else "1MB")
