@@ -340,13 +340,13 @@ static int each_row(struct weir_node *node, const struct weir_flow *flow, struct
     return rc;
 }
 
-int explode_process(struct weir_node *node, const struct weir_flow *flow, const int32_t *sel,
-                    int32_t count, struct weir_error *err) {
+int explode_process(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
     struct explode *explode = node->explode;
+    int32_t count = flow->count;
     struct weir_batch *owner = NULL;
     struct weir_column list = {0};
     int rc = WEIR_OK;
-    memcpy(explode->sel, sel, (size_t)count * sizeof(*sel));
+    memcpy(explode->sel, flow->sel, (size_t)count * sizeof(*flow->sel));
     if (count > 0 && explode->plan->function >= 0) {
         owner = weir_batch_create(node->graph->pool, explode->plan->made);
         rc = owner == NULL

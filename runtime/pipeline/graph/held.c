@@ -3,58 +3,30 @@
  * asked is answered. The loop takes no other batch meanwhile and ends no epoch: so nothing of it
  * has to outlive a crash, and what waits is bounded by what one batch makes. */
 #include <stdlib.h>
-#include <string.h>
 
+#include "pipeline/graph/kept_flow.h"
 #include "pipeline/graph/node.h"
 #include "pipeline/graph/rule.h"
 
 struct held {
     struct held *next;
-    bool advance; /* no rows: the watermark alone */
-    bool begun;   /* what it needs was asked for */
-    struct weir_flow flow;
-    char partition[256];
-    int32_t sel[ROWS_MAX];
-    int64_t times[ROWS_MAX];
-    int64_t before[ROWS_MAX];
+    bool begun; /* what it needs was asked for */
+    struct kept_flow kept;
 };
 
 static void held_free(struct held *held) {
-    weir_batch_unref(held->flow.batch);
-    weir_batch_unref(held->flow.origin);
+    flow_let_go(&held->kept);
     free(held);
 }
 
-static int add(struct weir_node *node, const struct weir_flow *flow, bool advance, bool begun,
+static int add(struct weir_node *node, const struct weir_flow *flow, bool begun,
                struct weir_error *err) {
     struct held *held = calloc(1, sizeof(*held));
-    if (held == NULL) {
+    if (held == NULL || flow_keep(&held->kept, flow) != WEIR_OK) {
+        free(held);
         return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", node->name);
     }
-    held->flow = *flow;
-    held->advance = advance;
     held->begun = begun;
-    if (!advance) {
-        weir_batch_ref(flow->batch);
-        if (flow->origin != NULL) {
-            weir_batch_ref(flow->origin);
-        }
-        memcpy(held->sel, flow->sel, (size_t)flow->count * sizeof(*held->sel));
-        held->flow.sel = held->sel;
-        size_t bytes = (size_t)flow->batch->rows * sizeof(int64_t);
-        if (flow->times_us != NULL) {
-            memcpy(held->times, flow->times_us, bytes);
-            held->flow.times_us = held->times;
-        }
-        if (flow->watermark_before_us != NULL) {
-            memcpy(held->before, flow->watermark_before_us, bytes);
-            held->flow.watermark_before_us = held->before;
-        }
-        if (flow->partition != NULL) {
-            snprintf(held->partition, sizeof(held->partition), "%s", flow->partition);
-            held->flow.partition = held->partition;
-        }
-    }
     struct held **end = &node->held;
     while (*end != NULL) {
         end = &(*end)->next;
@@ -69,7 +41,7 @@ static bool waits(const struct weir_node *node) {
 }
 
 int held_add(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
-    return add(node, flow, false, true, err);
+    return add(node, flow, true, err);
 }
 
 /* A stream asks for all that waits at once; a model's keys are looked for when it is their turn,
@@ -84,12 +56,12 @@ int held_process(struct weir_node *node, const struct weir_flow *flow, bool *now
     if (rc != WEIR_OK || *now) {
         return rc;
     }
-    return add(node, flow, false, begins, err);
+    return add(node, flow, begins, err);
 }
 
 int held_advance(struct weir_node *node, int64_t watermark_us, struct weir_error *err) {
     struct weir_flow flow = {.watermark_us = watermark_us};
-    return add(node, &flow, true, true, err);
+    return add(node, &flow, true, err);
 }
 
 void held_fini(struct weir_node *node) {
@@ -100,17 +72,17 @@ void held_fini(struct weir_node *node) {
     }
 }
 
-static int pass_on(struct weir_node *node, const struct held *held, struct weir_error *err) {
+static int pass_on(struct weir_node *node, const struct weir_flow *flow, struct weir_error *err) {
+    bool advance = flow->batch == NULL;
     if (node->model != NULL) {
-        return held->advance ? model_advance(node, held->flow.watermark_us, err)
-                             : model_process(node, &held->flow, err);
+        return advance ? model_advance(node, flow->watermark_us, err)
+                       : model_process(node, flow, err);
     }
     if (node->rule != NULL) {
-        return held->advance ? rule_advance(node, held->flow.watermark_us, err)
-                             : rule_process(node, &held->flow, err);
+        return advance ? rule_advance(node, flow->watermark_us, err)
+                       : rule_process(node, flow, err);
     }
-    return held->advance ? node_advance(node, held->flow.watermark_us, err)
-                         : stream_go_on(node, &held->flow, err);
+    return advance ? node_advance(node, flow->watermark_us, err) : stream_go_on(node, flow, err);
 }
 
 static int go_on(struct weir_node *node, struct weir_error *err) {
@@ -121,12 +93,12 @@ static int go_on(struct weir_node *node, struct weir_error *err) {
         struct held *held = node->held;
         if (node->model != NULL && !held->begun) {
             held->begun = true;
-            rc = model_need(node, &held->flow, err);
+            rc = model_need(node, &held->kept.flow, err);
             continue;
         }
         node->held = held->next;
         node->graph->held--;
-        rc = pass_on(node, held, err);
+        rc = pass_on(node, &held->kept.flow, err);
         held_free(held);
         if (rc == WEIR_OK && node->rule != NULL) {
             rc = rule_bring(node, err); /* the next comes to one that is done */

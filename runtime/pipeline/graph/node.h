@@ -521,8 +521,8 @@ void union_restore(struct weir_node *node);
 /* explode.c. `sel`: the rows `where` keeps; each piece goes to stream_entered. */
 int explode_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 void explode_fini(struct weir_node *node);
-int explode_process(struct weir_node *node, const struct weir_flow *flow, const int32_t *sel,
-                    int32_t count, struct weir_error *err) WEIR_MUST_CHECK;
+int explode_process(struct weir_node *node, const struct weir_flow *flow,
+                    struct weir_error *err) WEIR_MUST_CHECK;
 /* join.c. `side`: of operator/join/join.h; flow: the rows that may meet others. */
 int join_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
 void join_fini(struct weir_node *node);

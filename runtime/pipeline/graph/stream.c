@@ -558,20 +558,15 @@ static int process(struct weir_node *node, const struct weir_flow *flow, struct 
     if (rc == WEIR_OK) {
         rc = node_enter(node, flow, sel, &count, &times, &wm_before, &watermark, err);
     }
-    if (rc == WEIR_OK && node->explode != NULL) {
-        struct weir_flow entered = *flow;
-        entered.times_us = times;
-        entered.watermark_before_us = wm_before;
-        entered.watermark_us = watermark;
-        rc = explode_process(node, &entered, sel, count, err);
-    } else if (rc == WEIR_OK && waiting_at(node, 0) != NULL) {
+    if (rc == WEIR_OK && (node->explode != NULL || waiting_at(node, 0) != NULL)) {
         struct weir_flow entered = *flow;
         entered.sel = sel;
         entered.count = count;
         entered.times_us = times;
         entered.watermark_before_us = wm_before;
         entered.watermark_us = watermark;
-        rc = waiting_come(waiting_at(node, 0), &entered, err);
+        rc = node->explode != NULL ? explode_process(node, &entered, err)
+                                   : waiting_come(waiting_at(node, 0), &entered, err);
     } else if (rc == WEIR_OK) {
         rc = after_entry(node, flow, sel, count, times, wm_before, watermark, err);
     }

@@ -12,6 +12,7 @@
 
 #include "pipeline/graph/asking.h"
 #include "pipeline/graph/join.h"
+#include "pipeline/graph/kept_flow.h"
 #include "pipeline/graph/node.h"
 #include "state/image.h"
 
@@ -19,12 +20,9 @@ enum { ASKERS_MAX = 64, RELEASE_ROWS = 512, RELEASE_BYTES = 1 << 16 };
 
 struct parked {
     struct parked *next;
-    bool advance; /* no rows: the watermark alone */
-    struct weir_flow flow;
-    char partition[256];
-    int32_t left;    /* rows that still wait: flow.sel[0..left) */
-    int32_t *sel;    /* flow.sel, ours */
-    uint32_t *slots; /* by asker, left a row: where its answer will be; 0: nobody is asked */
+    struct kept_flow kept;
+    int32_t left;     /* rows that still wait: kept.sel[0..left) */
+    uint32_t slots[]; /* by asker, left a row: where its answer will be; 0: nobody is asked */
 };
 
 struct waiting {
@@ -37,16 +35,24 @@ struct waiting {
     bool unordered;
     bool fresh; /* some may be ready: rows came, or answers */
     struct parked *first;
-    int64_t passed; /* the watermark that went on */
-    int64_t told;   /* answers that were looked at */
+    struct parked **end; /* where the next one goes */
+    int64_t passed;      /* the watermark that went on */
+    int64_t told;        /* answers that were looked at */
     uint8_t message[RELEASE_BYTES];
 };
 
 /* --- life --------------------------------------------------------------------------------- */
 
+/* The first one leaves the queue. */
+static struct parked *take_first(struct waiting *w) {
+    struct parked *parked = w->first;
+    w->first = parked->next;
+    w->end = w->first != NULL ? w->end : &w->first;
+    return parked;
+}
+
 static void parked_free(struct parked *parked) {
-    weir_batch_unref(parked->flow.batch);
-    weir_batch_unref(parked->flow.origin);
+    flow_let_go(&parked->kept);
     free(parked);
 }
 
@@ -54,9 +60,7 @@ void waiting_fini(struct weir_node *node) {
     for (int32_t p = 0; node->waiting != NULL && p <= node->join_count; p++) {
         struct waiting *w = node->waiting[p];
         while (w != NULL && w->first != NULL) {
-            struct parked *next = w->first->next;
-            parked_free(w->first);
-            w->first = next;
+            parked_free(take_first(w));
         }
         free(w);
     }
@@ -78,6 +82,7 @@ static int make(struct weir_node *node, int32_t place, struct lookups *inside,
     w->inside = inside;
     w->behind = behind;
     w->passed = WEIR_WATERMARK_NONE;
+    w->end = &w->first;
     w->unordered = true;
     for (int32_t side = 0; side < 2; side++) {
         struct lookups *lookups = side == 0 ? inside : behind;
@@ -147,48 +152,23 @@ static int pass_on(struct waiting *w, const struct weir_flow *flow, struct weir_
 
 /* --- rows come ---------------------------------------------------------------------------- */
 
-static struct parked *park(struct waiting *w, const struct weir_flow *flow, bool advance) {
-    size_t rows = advance ? 0 : (size_t)flow->batch->rows;
-    size_t count = advance ? 0 : (size_t)flow->count;
+static struct parked *park(struct waiting *w, const struct weir_flow *flow) {
     size_t askers = w->unordered ? (size_t)w->asker_count : 0;
-    struct parked *parked =
-        calloc(1, sizeof(*parked) + rows * 2 * sizeof(int64_t) + count * 4 + askers * count * 4);
-    if (parked == NULL) {
+    size_t slots = askers * (size_t)flow->count;
+    struct parked *parked = calloc(1, sizeof(*parked) + slots * sizeof(*parked->slots));
+    if (parked == NULL || flow_keep(&parked->kept, flow) != WEIR_OK) {
+        free(parked);
         return NULL;
     }
-    int64_t *times = (int64_t *)(parked + 1);
-    int64_t *before = times + rows;
-    parked->flow = *flow;
-    parked->advance = advance;
-    parked->sel = (int32_t *)(before + rows);
-    parked->slots = (uint32_t *)(parked->sel + count);
-    if (!advance) {
-        weir_batch_ref(flow->batch);
-        if (flow->origin != NULL) {
-            weir_batch_ref(flow->origin);
-        }
-        memcpy(parked->sel, flow->sel, count * sizeof(*parked->sel));
-        parked->flow.sel = parked->sel;
-        parked->left = flow->count;
-        if (flow->times_us != NULL) {
-            memcpy(times, flow->times_us, rows * sizeof(*times));
-            parked->flow.times_us = times;
-        }
-        if (flow->watermark_before_us != NULL) {
-            memcpy(before, flow->watermark_before_us, rows * sizeof(*before));
-            parked->flow.watermark_before_us = before;
-        }
-        if (flow->partition != NULL) {
-            snprintf(parked->partition, sizeof(parked->partition), "%s", flow->partition);
-            parked->flow.partition = parked->partition;
-        }
-    }
-    struct parked **end = &w->first;
-    while (*end != NULL) {
-        end = &(*end)->next;
-    }
-    *end = parked;
+    parked->left = flow->count;
+    *w->end = parked;
+    w->end = &parked->next;
     return parked;
+}
+
+/* Where what its rows ask the k-th asker for is noted. */
+static uint32_t *slots_of(struct parked *parked, int32_t k) {
+    return parked->slots + (size_t)k * (size_t)parked->kept.flow.count;
 }
 
 static bool any_waits(const struct waiting *w) {
@@ -209,7 +189,7 @@ static int come_unordered(struct waiting *w, const struct weir_flow *flow, struc
         }
         return rc == WEIR_OK ? pass_on(w, flow, err) : rc;
     }
-    struct parked *parked = park(w, flow, false);
+    struct parked *parked = park(w, flow);
     if (parked == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", w->node->name);
     }
@@ -218,8 +198,8 @@ static int come_unordered(struct waiting *w, const struct weir_flow *flow, struc
         w->passed = gone > w->passed ? gone : w->passed;
     }
     for (int32_t k = 0; rc == WEIR_OK && k < w->asker_count; k++) {
-        rc = asking_begin(w->askers[k], flow->batch, flow->sel, flow->count,
-                          parked->slots + (size_t)k * (size_t)flow->count, err);
+        rc = asking_begin(w->askers[k], flow->batch, flow->sel, flow->count, slots_of(parked, k),
+                          err);
     }
     graph->parked += flow->count;
     w->fresh = true;
@@ -237,7 +217,7 @@ int waiting_come(struct waiting *w, const struct weir_flow *flow, struct weir_er
         return rc == WEIR_OK ? pass_on(w, flow, err) : rc;
     }
     w->node->graph->held++;
-    return park(w, flow, false) != NULL
+    return park(w, flow) != NULL
                ? WEIR_OK
                : weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", w->node->name);
 }
@@ -248,7 +228,7 @@ int waiting_advance(struct waiting *w, int64_t watermark_us, struct weir_error *
         return reach(w, watermark_us, err);
     }
     w->node->graph->held += !w->unordered;
-    return park(w, &flow, true) != NULL
+    return park(w, &flow) != NULL
                ? WEIR_OK
                : weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", w->node->name);
 }
@@ -270,17 +250,16 @@ static int take(struct waiting *w, struct weir_error *err) {
 static int go_on(struct waiting *w, struct weir_error *err) {
     int rc = take(w, err);
     while (rc == WEIR_OK && w->first != NULL && !any_waits(w)) {
-        struct parked *parked = w->first;
-        if (!parked->advance) { /* what was answered may be what others are asked by */
-            rc = lookup_ask(w->node, w->inside, w->behind, &parked->flow, err);
+        const struct weir_flow *flow = &w->first->kept.flow;
+        if (flow->batch != NULL) { /* what was answered may be what others are asked by */
+            rc = lookup_ask(w->node, w->inside, w->behind, flow, err);
         }
         if (rc != WEIR_OK || any_waits(w)) {
             break;
         }
-        w->first = parked->next;
+        struct parked *parked = take_first(w);
         w->node->graph->held--;
-        rc = parked->advance ? reach(w, parked->flow.watermark_us, err)
-                             : pass_on(w, &parked->flow, err);
+        rc = pass_on(w, flow, err); /* one without rows is the watermark alone */
         parked_free(parked);
     }
     return rc;
@@ -301,9 +280,9 @@ int waiting_go_on(struct weir_node *node, struct weir_error *err) {
  * of the rows that still wait go (0: all), and which: positions among them, each from the one
  * before. */
 
-static bool is_ready(const struct waiting *w, const struct parked *parked, int32_t i) {
+static bool is_ready(const struct waiting *w, struct parked *parked, int32_t i) {
     for (int32_t k = 0; k < w->asker_count; k++) {
-        uint32_t slot = parked->slots[(size_t)k * (size_t)parked->flow.count + (size_t)i];
+        uint32_t slot = slots_of(parked, k)[i];
         if (slot != 0 && asking_pending(w->askers[k], slot)) {
             return false;
         }
@@ -312,8 +291,8 @@ static bool is_ready(const struct waiting *w, const struct parked *parked, int32
 }
 
 /* The rows of one flow that are ready, at most `most`. */
-static uint8_t *put_ready(struct waiting *w, const struct parked *parked, int32_t ordinal,
-                          int32_t most, int32_t *put, uint8_t *at) {
+static uint8_t *put_ready(struct waiting *w, struct parked *parked, int32_t ordinal, int32_t most,
+                          int32_t *put, uint8_t *at) {
     int32_t ready[RELEASE_ROWS];
     int32_t count = 0;
     int32_t i = 0;
@@ -355,6 +334,13 @@ static size_t find_ready(struct waiting *w, int32_t *count) {
     return (size_t)(at - w->message);
 }
 
+static void move_row(struct waiting *w, struct parked *parked, int32_t from, int32_t to) {
+    parked->kept.sel[to] = parked->kept.sel[from];
+    for (int32_t k = 0; k < w->asker_count; k++) {
+        slots_of(parked, k)[to] = slots_of(parked, k)[from];
+    }
+}
+
 /* Takes the rows at these positions out of those that wait, into `gone`. */
 static bool take_out(struct waiting *w, struct parked *parked, uint64_t count,
                      struct weir_image_reader *in, int32_t *gone) {
@@ -371,25 +357,13 @@ static bool take_out(struct waiting *w, struct parked *parked, uint64_t count,
             return false;
         }
         at += delta;
-        for (; i <= (int32_t)at; i++) {
-            int32_t to = i == (int32_t)at ? -1 : kept++;
-            if (to < 0) {
-                gone[k] = parked->sel[i];
-                continue;
-            }
-            parked->sel[to] = parked->sel[i];
-            for (int32_t a = 0; a < w->asker_count; a++) {
-                uint32_t *slots = parked->slots + (size_t)a * (size_t)parked->flow.count;
-                slots[to] = slots[i];
-            }
+        for (; i < (int32_t)at; i++) {
+            move_row(w, parked, i, kept++);
         }
+        gone[k] = parked->kept.sel[i++];
     }
-    for (; i < parked->left; i++, kept++) {
-        parked->sel[kept] = parked->sel[i];
-        for (int32_t a = 0; a < w->asker_count; a++) {
-            uint32_t *slots = parked->slots + (size_t)a * (size_t)parked->flow.count;
-            slots[kept] = slots[i];
-        }
+    for (; i < parked->left; i++) {
+        move_row(w, parked, i, kept++);
     }
     parked->left = kept;
     return true;
@@ -399,9 +373,9 @@ static bool take_out(struct waiting *w, struct parked *parked, uint64_t count,
 static int settle(struct waiting *w, struct weir_error *err) {
     int64_t reached = w->passed;
     while (w->first != NULL && w->first->left == 0) {
-        struct parked *done = w->first;
-        reached = done->flow.watermark_us > reached ? done->flow.watermark_us : reached;
-        w->first = done->next;
+        struct parked *done = take_first(w);
+        int64_t watermark = done->kept.flow.watermark_us;
+        reached = watermark > reached ? watermark : reached;
         parked_free(done);
     }
     return reached > w->passed ? reach(w, reached, err) : WEIR_OK;
@@ -423,10 +397,10 @@ static int release(struct waiting *w, const uint8_t *bytes, size_t size, struct 
             parked = parked->next;
         }
         good = good && parked != NULL && parked->left > 0;
-        struct weir_flow flow = good ? parked->flow : (struct weir_flow){0};
+        struct weir_flow flow = good ? parked->kept.flow : (struct weir_flow){0};
         flow.count = good ? (count > 0 ? (int32_t)count : parked->left) : 0;
         if (good && count == 0) {
-            memcpy(gone, parked->sel, (size_t)parked->left * sizeof(*gone));
+            memcpy(gone, parked->kept.sel, (size_t)parked->left * sizeof(*gone));
             parked->left = 0;
         } else if (!good || !take_out(w, parked, count, &in, gone)) {
             return weir_error_set(err, WEIR_E_CORRUPT,
