@@ -1,8 +1,8 @@
-/* A table of many files: writing its checkpoint, and opening it from that. Each step is a process
- * of its own, so that what it holds at most is what is printed: resident bytes at their peak,
- * snapshot included. Beside it the floor of the same run: the checkpoint's bytes read into memory,
- * and what a process of this program holds when it does nothing. bench_log [FILES, default 300000]
- * [FOLDER] */
+/* A table of many files: writing its checkpoint, classic and V2, and opening it from that. Each
+ * step is a process of its own, so that what it holds at most is what is printed: resident bytes
+ * at their peak, snapshot included. Beside it the floor of the same run: the checkpoint's bytes
+ * read into memory, and what a process of this program holds when it does nothing. bench_log
+ * [FILES, default 300000] [FOLDER] */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +18,7 @@ enum { FILES_PER_COMMIT = 10000 };
 static struct weir_store *store;
 static struct weir_error err;
 static int files;
+static const char *kind = "classic"; /* and the table's folder */
 
 /* An add as the writer makes them for the rows of the other benches: two partitions, nine columns
  * of which two are partitions' (about 600 bytes of statistics). */
@@ -61,13 +62,17 @@ static int make(void) {
         {"note", "string"},          {"flag", "bool"},     {"country", "string"}};
     const struct weir_delta_partition by[] = {{"country", WEIR_DELTA_IDENTITY},
                                               {"event_time", WEIR_DELTA_DATE}};
-    const struct weir_delta_create_options options = {
-        .schema = schema, .partitions = by, .partition_count = 2};
+    const struct weir_delta_pair policy = {"delta.checkpointPolicy", kind};
+    const struct weir_delta_create_options options = {.schema = schema,
+                                                      .partitions = by,
+                                                      .partition_count = 2,
+                                                      .properties = &policy,
+                                                      .property_count = 1};
     int rc = schema != NULL ? WEIR_OK : WEIR_E_NOMEM;
     for (size_t i = 0; i < sizeof(columns) / sizeof(columns[0]) && rc == WEIR_OK; i++) {
         rc = weir_schema_add_text(schema, columns[i][0], columns[i][1], true, &err);
     }
-    rc = rc == WEIR_OK ? weir_delta_table_create(store, "t", &options, &table, &err) : rc;
+    rc = rc == WEIR_OK ? weir_delta_table_create(store, kind, &options, &table, &err) : rc;
     for (int n = 0; n < files && rc == WEIR_OK;) {
         struct weir_delta_adds adds = {NULL, 0, 0};
         for (int i = 0; i < FILES_PER_COMMIT && n < files && rc == WEIR_OK; i++) {
@@ -90,10 +95,10 @@ static double cpu_s(void) {
 
 static int checkpoint(void) {
     struct weir_delta_table *table = NULL;
-    int rc = weir_delta_table_open(store, "t", &table, &err);
+    int rc = weir_delta_table_open(store, kind, &table, &err);
     double start = cpu_s();
     rc = rc == WEIR_OK ? weir_delta_checkpoint(table, &err) : rc;
-    printf("log checkpoint of %d files: %.3f s of CPU", files, cpu_s() - start);
+    printf("log %s checkpoint of %d files: %.3f s of CPU", kind, files, cpu_s() - start);
     weir_delta_table_close(table);
     return rc;
 }
@@ -101,12 +106,12 @@ static int checkpoint(void) {
 static int replay(void) {
     struct weir_delta_snapshot *snapshot = NULL;
     double start = cpu_s();
-    int rc = weir_delta_snapshot_open(store, "t", NULL, &snapshot, &err);
+    int rc = weir_delta_snapshot_open(store, kind, NULL, &snapshot, &err);
     double seconds = cpu_s() - start;
     if (rc == WEIR_OK && weir_delta_snapshot_file_count(snapshot) != files) {
         rc = weir_error_set(&err, WEIR_E_CORRUPT, "the table opened with other files");
     }
-    printf("log replay of a checkpoint of %d files: %.3f s of CPU", files, seconds);
+    printf("log replay of a %s checkpoint of %d files: %.3f s of CPU", kind, files, seconds);
     weir_delta_snapshot_destroy(snapshot);
     return rc;
 }
@@ -116,7 +121,7 @@ static int floor_read(void) {
     char name[64];
     int commits = (files + FILES_PER_COMMIT - 1) / FILES_PER_COMMIT;
     weir_buffer_init(&bytes, (size_t)1 << 30);
-    snprintf(name, sizeof(name), "t/_delta_log/%020d.checkpoint.parquet", commits);
+    snprintf(name, sizeof(name), "classic/_delta_log/%020d.checkpoint.parquet", commits);
     double start = cpu_s();
     int rc = weir_store_get(store, name, 0, -1, &bytes, &err);
     printf("log floor, its %.1f MB read: %.3f s of CPU", (double)bytes.size / 1e6, cpu_s() - start);
@@ -162,9 +167,13 @@ int main(int argc, char **argv) {
         fprintf(stderr, "bench_log: cannot start (at least 1 file, a writable folder)\n");
         return 1;
     }
-    int bad = step(make, false);
-    bad = bad || step(checkpoint, true);
-    bad = bad || step(replay, true);
+    int bad = 0;
+    for (int v2 = 0; v2 <= 1 && !bad; v2++) {
+        kind = v2 ? "v2" : "classic";
+        bad = bad || step(make, false);
+        bad = bad || step(checkpoint, true);
+        bad = bad || step(replay, true);
+    }
     bad = bad || step(floor_read, true);
     bad = bad || step(nothing, true);
     weir_store_destroy(store);

@@ -284,6 +284,40 @@ def test_sidecars_go_with_the_last_checkpoint_that_names_them(tool, tmp_path):
     assert len(rows_of(tool, tmp_path, "t")) == 32 * 50
 
 
+def make_large(tool, root, files, removed):
+    """A table whose log names so many files, none of which is there, and says that the first of them were removed again; then a checkpoint of it."""
+    table = make(tool, root, "t", readers=["v2Checkpoint"], writers=["v2Checkpoint"],
+                 configuration={"delta.checkpointPolicy": "v2", "delta.checkpointInterval": "1"})
+    values = {"part": "p", "at_date": "2026-01-01"}
+    paths = [f"part=p/at_date=2026-01-01/part-{n:05d}-0.c000.zstd.parquet" for n in range(files)]
+    stats = json.dumps({"numRecords": 1, "minValues": {"id": 1}, "maxValues": {"id": 9}, "nullCount": {"id": 0}})
+    adds = [{"add": {"path": path, "partitionValues": values, "size": 1, "modificationTime": 1, "dataChange": True, "stats": stats}} for path in paths]
+    removes = [{"remove": {"path": path, "deletionTimestamp": int(time.time() * 1000), "dataChange": True}} for path in paths[:removed]]
+    for version, actions in enumerate((adds, removes), start=1):
+        (table / "_delta_log" / f"{version:020d}.json").write_text("".join(json.dumps(a) + "\n" for a in actions))
+    run(tool, "write", root, "t", 1)
+    return table, set(paths[:removed]), set(paths[removed:])
+
+
+def test_a_large_table_has_several_sidecars(tool, tmp_path):
+    """No file of a checkpoint grows with the table, each action is in one of them, and others find the same files."""
+    table, removed, live = make_large(tool, tmp_path, 150_000, 40_000)
+    sidecars = sidecars_named(table, 3)
+    read = [parquet.ParquetFile(table / "_delta_log/_sidecars" / sidecar["path"]) for sidecar in sidecars]
+    assert [file.metadata.num_rows for file in read[:-1]] == [65_536] * 2 and len(read) == 3
+    assert [sidecar["sizeInBytes"] for sidecar in sidecars] == [(table / "_delta_log/_sidecars" / s["path"]).stat().st_size for s in sidecars]
+    rows = [row for file in read for row in file.read(columns=["add.path", "remove.path"]).to_pylist()]
+    added = [row["add"]["path"] for row in rows if row["add"]]
+    gone = [row["remove"]["path"] for row in rows if row["remove"]]
+    assert len(added) == len(set(added)) and set(added) > live and set(gone) == removed and len(gone) == len(removed)
+    hint = json.loads((table / "_delta_log/_last_checkpoint").read_text())
+    assert hint["numOfAddFiles"] == len(added) and hint["sizeInBytes"] > sum(s["sizeInBytes"] for s in sidecars)
+    for version in range(4):
+        (table / "_delta_log" / f"{version:020d}.json").unlink()
+    assert int(run(tool, "files", tmp_path, "t").stdout) == len(added)
+    assert len(DeltaTable(str(table)).file_uris()) == len(added)
+
+
 def test_version_checksums(tool, tmp_path):
     run(tool, "write", tmp_path, "t", 2)
     table = tmp_path / "t"

@@ -3,7 +3,7 @@ half a gigabyte. WEIR_SPARK=1 asks for it; without it this says that it skips.""
 
 import pytest
 from test_delta import run, tool  # noqa: F401 (a fixture)
-from test_delta_features import make
+from test_delta_features import make, make_large
 
 
 def counted(spark, table):
@@ -44,3 +44,13 @@ def test_spark_reads_what_we_append(spark, tool, tmp_path, wanted, name):  # noq
     if name == "row tracking":
         ids = spark.sql(f"select count(distinct _metadata.row_id) n, max(_metadata.row_id) m from delta.`{table}`")[0]
         assert ids == {"n": 600, "m": 599}
+
+
+def test_spark_reads_checkpoints_of_several_sidecars(spark, tool, tmp_path):  # noqa: F811
+    table, _, live = make_large(tool, tmp_path, 90_000, 10_000)
+    for version in range(3):
+        (table / "_delta_log" / f"{version:020d}.json").unlink()
+    assert len(list((table / "_delta_log/_sidecars").iterdir())) == 2
+    detail = spark.sql(f"describe detail delta.`{table}`")[0]
+    assert detail["numFiles"] > len(live)
+    assert spark.sql(f"select count(*) n from delta.`{table}` where id > 100000") == [{"n": 0}]  # by statistics: none of the files is there

@@ -1,5 +1,5 @@
 /* Writing checkpoints: the table's state as one classic (V1) Parquet file, or where the table asks
- * for it as a V2 one (a small file and a sidecar of its files), streamed in batches, so that its
+ * for it as a V2 one (a small file and sidecars of its files), streamed in batches, so that its
  * cost in memory does not grow with the table. Then the hint, then the clean-up of log entries that
  * a checkpoint has made superfluous. Every step may be lost to a kill and repeated. */
 #include <inttypes.h>
@@ -21,6 +21,10 @@
 #define POOL_BYTES ((size_t)256 << 20)
 #define ROW_GROUP_ROWS 65536
 #define HELD_BYTES (32 << 20)
+#define SIDECAR_ROWS                                                                               \
+    ROW_GROUP_ROWS /* a sidecar ends after the batch that reaches one of the two                   \
+                    */
+#define SIDECAR_BYTES (64 << 20)
 #define DAY_MS 86400000ll
 
 static const struct {
@@ -66,7 +70,22 @@ enum {
 #define V2_COLUMNS (STATE_COLUMNS | 1u << COLUMN_CHECKPOINT | 1u << COLUMN_SIDECAR)
 #define COLUMNS ((int32_t)(sizeof(columns) / sizeof(columns[0])))
 
+/* A file of adds and removes that a V2 checkpoint names. */
+struct sidecar {
+    char name[DELTA_UUID_BYTES + 16];
+    int64_t size_bytes;
+    int64_t modified_ms;
+};
+
+struct sidecars {
+    struct sidecar *items;
+    int32_t count;
+    int32_t capacity;
+};
+
+/* One kind of file: the checkpoint's own, or its sidecars, one after the other. */
 struct writing {
+    struct weir_delta_table *table;
     struct weir_delta_snapshot *snapshot;
     unsigned columns; /* a bit for each kind of action the file holds */
     struct delta_parsed parsed;
@@ -78,8 +97,10 @@ struct writing {
     bool begun;
     struct weir_parquet_writer *writer;
     struct weir_store_file *file;
+    struct sidecars *sidecars; /* that the rows go to, or NULL */
     int64_t rows;
     int64_t adds;
+    int64_t bytes;
     struct weir_error *err;
 };
 
@@ -291,10 +312,87 @@ static int row_once(struct writing *writing, int32_t column, put_row *put, const
     return rc;
 }
 
+/* --- files --------------------------------------------------------------------------------- */
+
+static int begin_file(struct writing *writing, const char *path) {
+    int rc = weir_store_open(writing->table->store, path, WEIR_STORE_ATOMIC, &writing->file,
+                             writing->err);
+    PUT(weir_parquet_writer_open(writing->writer, write_file, writing->file, writing->err));
+    return rc;
+}
+
+/* Durable and in its place, unless what came before failed with `rc`. */
+static int end_file(struct writing *writing, int rc, struct weir_parquet_file_info *info) {
+    struct weir_error close_error;
+    PUT(flush(writing));
+    PUT(weir_parquet_writer_finish(writing->writer, info, writing->err));
+    PUT(weir_store_file_sync(writing->file, writing->err));
+    if (rc == WEIR_OK && WEIR_FAULT(checkpoint_before_rename)) {
+        rc = weir_error_set(writing->err, WEIR_E_FAULT, "injected fault before rename");
+    }
+    weir_error_clear(&close_error);
+    int close_rc = weir_store_file_close(writing->file, rc == WEIR_OK, &close_error);
+    writing->file = NULL;
+    if (rc == WEIR_OK && close_rc != WEIR_OK) {
+        rc = weir_error_set(writing->err, close_rc, "%s", close_error.message);
+    }
+    writing->bytes += rc == WEIR_OK ? info->bytes : 0;
+    return rc;
+}
+
+static int begin_sidecar(struct writing *writing) {
+    struct sidecars *sidecars = writing->sidecars;
+    char uuid[DELTA_UUID_BYTES];
+    if (sidecars->count == sidecars->capacity) {
+        int32_t capacity = sidecars->capacity > 0 ? sidecars->capacity * 2 : 16;
+        struct sidecar *items = realloc(sidecars->items, (size_t)capacity * sizeof(*items));
+        if (items == NULL) {
+            return weir_error_set(writing->err, WEIR_E_NOMEM, "out of memory");
+        }
+        sidecars->items = items;
+        sidecars->capacity = capacity;
+    }
+    int rc = delta_uuid(uuid, writing->err);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    struct sidecar *sidecar = &sidecars->items[sidecars->count++];
+    snprintf(sidecar->name, sizeof(sidecar->name), "%s.parquet", uuid);
+    char *path = delta_log_path(writing->table->dir, "_sidecars/%s", sidecar->name);
+    rc = path != NULL ? begin_file(writing, path)
+                      : weir_error_set(writing->err, WEIR_E_NOMEM, "out of memory");
+    free(path);
+    return rc;
+}
+
+static int end_sidecar(struct writing *writing, int rc) {
+    struct weir_parquet_file_info info;
+    struct sidecar *sidecar = &writing->sidecars->items[writing->sidecars->count - 1];
+    rc = end_file(writing, rc, &info);
+    if (rc == WEIR_OK) {
+        sidecar->size_bytes = info.bytes;
+        sidecar->modified_ms = weir_clock_wall_us() / 1000;
+    }
+    return rc;
+}
+
+/* --- rows to files ------------------------------------------------------------------------- */
+
+static int make_room(struct writing *writing) {
+    int rc = flush(writing);
+    if (rc == WEIR_OK && writing->sidecars != NULL &&
+        (weir_parquet_writer_rows(writing->writer) >= SIDECAR_ROWS ||
+         weir_parquet_writer_size_estimate(writing->writer) >= SIDECAR_BYTES)) {
+        rc = end_sidecar(writing, rc);
+        PUT(begin_sidecar(writing));
+    }
+    return rc;
+}
+
 static int add_row(struct writing *writing, int32_t column, put_row *put, const void *item) {
     int rc = row_once(writing, column, put, item);
     if (rc == WEIR_E_LIMIT) { /* the batch is full: write it and put the row into the next */
-        rc = flush(writing);
+        rc = make_room(writing);
         if (rc != WEIR_OK) {
             return rc;
         }
@@ -323,14 +421,6 @@ static int visit_tombstone(void *context, void *item) {
     return add_row(context, COLUMN_REMOVE, put_remove, item);
 }
 
-/* What a V2 checkpoint says besides the table's state. */
-struct sidecar {
-    char name[DELTA_UUID_BYTES + 16];
-    int64_t size_bytes;
-    int64_t modified_ms;
-    int64_t version; /* of the checkpoint */
-};
-
 static int put_sidecar(struct weir_column_builder *column, const void *item) {
     const struct sidecar *sidecar = item;
     struct weir_column_builder *c = column->children;
@@ -343,20 +433,22 @@ static int put_sidecar(struct weir_column_builder *column, const void *item) {
 }
 
 static int put_checkpoint(struct weir_column_builder *column, const void *item) {
-    const struct sidecar *sidecar = item;
-    int rc = weir_builder_int(&column->children[0], sidecar->version);
+    const struct weir_delta_snapshot *snapshot = item;
+    int rc = weir_builder_int(&column->children[0], snapshot->version);
     PUT(weir_builder_null(&column->children[1]));
     PUT(weir_builder_struct(column));
     return rc;
 }
 
-/* `sidecar`: of a V2 checkpoint, or NULL. */
-static int write_state(struct writing *writing, const struct sidecar *sidecar) {
+/* `sidecars`: of a V2 checkpoint, or NULL. */
+static int write_state(struct writing *writing, const struct sidecars *sidecars) {
     struct weir_delta_snapshot *snapshot = writing->snapshot;
     int rc = WEIR_OK;
-    if (sidecar != NULL) {
-        PUT(add_row(writing, COLUMN_CHECKPOINT, put_checkpoint, sidecar));
-        PUT(add_row(writing, COLUMN_SIDECAR, put_sidecar, sidecar));
+    if (sidecars != NULL) {
+        PUT(add_row(writing, COLUMN_CHECKPOINT, put_checkpoint, snapshot));
+    }
+    for (int32_t i = 0; sidecars != NULL && i < sidecars->count; i++) {
+        PUT(add_row(writing, COLUMN_SIDECAR, put_sidecar, &sidecars->items[i]));
     }
     PUT(add_row(writing, COLUMN_PROTOCOL, put_protocol, &snapshot->protocol));
     PUT(add_row(writing, COLUMN_METADATA, put_metadata, &snapshot->metadata));
@@ -409,59 +501,26 @@ static int prepare(struct writing *writing) {
     return rc;
 }
 
-static int write_hint(struct weir_delta_table *table, int64_t version, int64_t rows, int64_t bytes,
-                      int64_t adds, struct weir_error *err) {
-    char text[256];
-    char *path = delta_log_path(table->dir, "_last_checkpoint");
-    int size = snprintf(text, sizeof(text),
-                        "{\"version\":%" PRId64 ",\"size\":%" PRId64 ",\"sizeInBytes\":%" PRId64
-                        ",\"numOfAddFiles\":%" PRId64 "}",
-                        version, rows, bytes, adds);
-    int rc = path != NULL ? weir_store_put(table->store, path, text, (size_t)size, err)
-                          : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
-    free(path);
-    return rc;
+static int start(struct writing *writing, struct weir_delta_table *table, unsigned wanted,
+                 struct weir_error *err) {
+    memset(writing, 0, sizeof(*writing));
+    writing->table = table;
+    writing->snapshot = table->snapshot;
+    writing->columns = wanted;
+    writing->err = err;
+    delta_parsed_init(&writing->parsed, &table->snapshot->metadata);
+    return prepare(writing);
 }
 
-/* One file of a checkpoint: those columns, that sidecar named. `counts` gets its rows and adds. */
-static int write_one(struct weir_delta_table *table, const char *path, unsigned wanted,
-                     const struct sidecar *sidecar, struct writing *counts,
-                     struct weir_parquet_file_info *info, struct weir_error *err) {
-    struct writing writing = {.snapshot = table->snapshot, .columns = wanted, .err = err};
-    memset(info, 0, sizeof(*info));
-    delta_parsed_init(&writing.parsed, &table->snapshot->metadata);
-    int rc = prepare(&writing);
-    PUT(weir_store_open(table->store, path, WEIR_STORE_ATOMIC, &writing.file, err));
-    PUT(weir_parquet_writer_open(writing.writer, write_file, writing.file, err));
-    if ((wanted & 1u << COLUMN_PROTOCOL) != 0) {
-        PUT(write_state(&writing, sidecar));
+static void stop(struct writing *writing) {
+    weir_parquet_writer_destroy(writing->writer);
+    if (writing->builder_made) {
+        weir_batch_builder_fini(&writing->builder);
     }
-    if ((wanted & FILE_COLUMNS) != 0) {
-        PUT(write_files(&writing));
+    weir_schema_unref(writing->schema);
+    if (writing->pool != NULL) {
+        weir_pool_destroy(writing->pool);
     }
-    PUT(flush(&writing));
-    PUT(weir_parquet_writer_finish(writing.writer, info, err));
-    PUT(weir_store_file_sync(writing.file, err));
-    if (rc == WEIR_OK && WEIR_FAULT(checkpoint_before_rename)) {
-        rc = weir_error_set(err, WEIR_E_FAULT, "injected fault before rename");
-    }
-    struct weir_error close_error;
-    weir_error_clear(&close_error);
-    int close_rc = weir_store_file_close(writing.file, rc == WEIR_OK, &close_error);
-    if (rc == WEIR_OK && close_rc != WEIR_OK) {
-        rc = weir_error_set(err, close_rc, "%s", close_error.message);
-    }
-    counts->rows += writing.rows;
-    counts->adds += writing.adds;
-    weir_parquet_writer_destroy(writing.writer);
-    if (writing.builder_made) {
-        weir_batch_builder_fini(&writing.builder);
-    }
-    weir_schema_unref(writing.schema);
-    if (writing.pool != NULL) {
-        weir_pool_destroy(writing.pool);
-    }
-    return rc;
 }
 
 static int sync_log(struct weir_delta_table *table, const char *folder, struct weir_error *err) {
@@ -472,105 +531,82 @@ static int sync_log(struct weir_delta_table *table, const char *folder, struct w
     return rc;
 }
 
+/* What both kinds of files of a checkpoint come to. */
+struct counts {
+    int64_t rows;
+    int64_t adds;
+    int64_t bytes;
+};
+
+static void count(struct counts *counts, const struct writing *writing) {
+    counts->rows += writing->rows;
+    counts->adds += writing->adds;
+    counts->bytes += writing->bytes;
+}
+
 /* The live files and tombstones of a V2 checkpoint, durable before anything names them. */
-static int write_sidecar(struct weir_delta_table *table, struct sidecar *sidecar,
-                         struct writing *counts, struct weir_error *err) {
-    char uuid[DELTA_UUID_BYTES];
-    struct weir_parquet_file_info info;
-    char *path = NULL;
-    int rc = delta_uuid(uuid, err);
-    if (rc == WEIR_OK) {
-        snprintf(sidecar->name, sizeof(sidecar->name), "%s.parquet", uuid);
-        path = delta_log_path(table->dir, "_sidecars/%s", sidecar->name);
-        rc = path != NULL ? WEIR_OK : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
-    }
-    PUT(write_one(table, path, FILE_COLUMNS, NULL, counts, &info, err));
+static int write_sidecars(struct weir_delta_table *table, struct sidecars *sidecars,
+                          struct counts *counts, struct weir_error *err) {
+    struct writing writing;
+    int rc = start(&writing, table, FILE_COLUMNS, err);
+    writing.sidecars = sidecars;
+    PUT(begin_sidecar(&writing));
+    PUT(write_files(&writing));
+    rc = sidecars->count > 0 ? end_sidecar(&writing, rc) : rc;
+    count(counts, &writing);
+    stop(&writing);
     PUT(sync_log(table, "_sidecars", err));
     PUT(sync_log(table, "", err));
-    sidecar->size_bytes = info.bytes;
-    sidecar->modified_ms = weir_clock_wall_us() / 1000;
-    sidecar->version = table->snapshot->version;
+    return rc;
+}
+
+/* `sidecars`: those it names; NULL for a classic one, which has the table's files itself. */
+static int write_main(struct weir_delta_table *table, const char *path,
+                      const struct sidecars *sidecars, struct counts *counts,
+                      struct weir_error *err) {
+    struct writing writing;
+    struct weir_parquet_file_info info;
+    int rc =
+        start(&writing, table, sidecars != NULL ? V2_COLUMNS : STATE_COLUMNS | FILE_COLUMNS, err);
+    PUT(begin_file(&writing, path));
+    PUT(write_state(&writing, sidecars));
+    if (sidecars == NULL) {
+        PUT(write_files(&writing));
+    }
+    rc = end_file(&writing, rc, &info);
+    count(counts, &writing);
+    stop(&writing);
+    PUT(sync_log(table, "", err));
+    return rc;
+}
+
+static int write_hint(struct weir_delta_table *table, const struct counts *counts,
+                      struct weir_error *err) {
+    char text[256];
+    char *path = delta_log_path(table->dir, "_last_checkpoint");
+    int size = snprintf(text, sizeof(text),
+                        "{\"version\":%" PRId64 ",\"size\":%" PRId64 ",\"sizeInBytes\":%" PRId64
+                        ",\"numOfAddFiles\":%" PRId64 "}",
+                        table->snapshot->version, counts->rows, counts->bytes, counts->adds);
+    int rc = path != NULL ? weir_store_put(table->store, path, text, (size_t)size, err)
+                          : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
     free(path);
     return rc;
 }
 
 static int write_checkpoint(struct weir_delta_table *table, const char *path, bool v2,
                             struct weir_error *err) {
-    struct writing counts = {.rows = 0};
-    struct weir_parquet_file_info info;
-    struct sidecar sidecar;
-    int64_t version = table->snapshot->version;
-    int rc = v2 ? write_sidecar(table, &sidecar, &counts, err) : WEIR_OK;
-    PUT(write_one(table, path, v2 ? V2_COLUMNS : STATE_COLUMNS | FILE_COLUMNS, v2 ? &sidecar : NULL,
-                  &counts, &info, err));
-    PUT(sync_log(table, "", err));
+    struct counts counts = {0, 0, 0};
+    struct sidecars sidecars = {NULL, 0, 0};
+    int rc = v2 ? write_sidecars(table, &sidecars, &counts, err) : WEIR_OK;
+    PUT(write_main(table, path, v2 ? &sidecars : NULL, &counts, err));
+    free(sidecars.items);
     if (rc == WEIR_OK) {
-        table->snapshot->checkpoint_version = version;
+        table->snapshot->checkpoint_version = table->snapshot->version;
         rc = WEIR_FAULT(checkpoint_before_hint)
                  ? weir_error_set(err, WEIR_E_FAULT, "injected fault before the hint")
-                 : write_hint(table, version, counts.rows,
-                              info.bytes + (v2 ? sidecar.size_bytes : 0), counts.adds, err);
+                 : write_hint(table, &counts, err);
     }
-    return rc;
-}
-
-/* --- clean-up ------------------------------------------------------------------------------ */
-
-/* Removes commits and checkpoints older than the newest whole checkpoint at or before
- * the cutoff. Without such a checkpoint nothing is removed. The cutoff is a whole day, so that a
- * table is not listed for removal at every checkpoint but for the first of the day. */
-static int clean_log(struct weir_delta_table *table, struct weir_error *err) {
-    const struct weir_delta_metadata *metadata = &table->snapshot->metadata;
-    const char *enabled = weir_delta_metadata_property(metadata, "delta.enableExpiredLogCleanup");
-    if (enabled != NULL && strcmp(enabled, "false") == 0) {
-        return WEIR_OK;
-    }
-    int64_t keep_ms = delta_interval_ms(
-        weir_delta_metadata_property(metadata, "delta.logRetentionDuration"), 30 * DAY_MS);
-    int64_t cutoff_ms = weir_clock_wall_us() / 1000 - keep_ms;
-    cutoff_ms -= cutoff_ms % DAY_MS;
-    struct delta_listing listing;
-    int rc = delta_list_log(table->store, table->dir, NULL, &listing, err);
-    if (rc != WEIR_OK) {
-        return rc;
-    }
-    int64_t expired = -1; /* newest commit older than the cutoff, all before it being so too */
-    for (size_t i = 0; i < listing.commit_count && listing.commit_ms[i] < cutoff_ms; i++) {
-        expired = listing.commits[i];
-    }
-    int64_t keep_from = -1;
-    for (size_t i = 0; i < listing.checkpoint_count; i++) {
-        const struct delta_checkpoint *checkpoint = &listing.checkpoints[i];
-        bool whole = checkpoint->part == 0; /* multi-part ones are not trusted to be complete */
-        if (whole && checkpoint->version <= expired) {
-            keep_from = checkpoint->version;
-        }
-    }
-    for (size_t i = 0; i < listing.commit_count && rc == WEIR_OK; i++) {
-        if (listing.commits[i] < keep_from) {
-            char *path = delta_log_path(table->dir, "%020" PRId64 ".json", listing.commits[i]);
-            char *sum = delta_log_path(table->dir, "%020" PRId64 ".crc", listing.commits[i]);
-            rc = path != NULL && sum != NULL ? weir_store_remove(table->store, path, err)
-                                             : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
-            PUT(weir_store_remove(table->store, sum, err));
-            free(path);
-            free(sum);
-        }
-    }
-    bool removed = false;
-    for (size_t i = 0; i < listing.checkpoint_count && rc == WEIR_OK; i++) {
-        if (listing.checkpoints[i].version < keep_from) {
-            removed = true;
-            char *path = delta_log_path(table->dir, "%s", listing.checkpoints[i].name);
-            rc = path != NULL ? weir_store_remove(table->store, path, err)
-                              : weir_error_set(err, WEIR_E_NOMEM, "out of memory");
-            free(path);
-        }
-    }
-    if (removed) {
-        PUT(delta_sidecars_clean(table, &listing, keep_from, cutoff_ms, err));
-    }
-    delta_listing_fini(&listing);
     return rc;
 }
 
@@ -624,7 +660,7 @@ int weir_delta_checkpoint(struct weir_delta_table *table, struct weir_error *err
         rc = write_checkpoint(table, path, v2, e);
     }
     if (rc == WEIR_OK) {
-        rc = clean_log(table, e);
+        rc = delta_log_clean(table, e);
     }
     if (rc != WEIR_OK) {
         rc = weir_error_wrap(e, "checkpoint of table %s at version %" PRId64, table->dir,

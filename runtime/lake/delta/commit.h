@@ -126,11 +126,11 @@ void weir_delta_checkpoint_seen(struct weir_delta_table *table,
 /* Writes the version checksum (`<version>.crc`) of the held snapshot, where there is none yet; not
  * synced, since nothing depends on it. */
 int weir_delta_checksum(struct weir_delta_table *table, struct weir_error *err) WEIR_MUST_CHECK;
-/* Writes a checkpoint of the held snapshot (classic; V2 with a sidecar where the table says so by
- * delta.checkpointPolicy), streamed in bounded memory, then the
- * `_last_checkpoint` hint, then removes log files that have expired (30 days, or
- * delta.logRetentionDuration; never the newest checkpoint at or before the limit nor anything
- * after it). Skips when that version already has one. May be repeated after any failure. */
+/* Writes a checkpoint of the held snapshot (classic; V2 with sidecars where the table says so by
+ * delta.checkpointPolicy), streamed in bounded memory, then the `_last_checkpoint` hint, then
+ * removes log files that have expired (30 days, or delta.logRetentionDuration; never the newest
+ * checkpoint at or before the limit nor anything after it). Skips when that version already has
+ * one. May be repeated after any failure. */
 int weir_delta_checkpoint(struct weir_delta_table *table, struct weir_error *err) WEIR_MUST_CHECK;
 
 #ifdef __cplusplus

@@ -54,10 +54,11 @@ int delta_format_adds(const struct weir_delta_table *table, struct weir_delta_ad
 int delta_commit_try(struct weir_delta_table *table, const struct delta_commit_body *body,
                      const struct weir_delta_txn *txn, int64_t *timestamp_ms,
                      struct weir_error *err) WEIR_MUST_CHECK;
-/* Removes sidecars older than `cutoff_ms` that no checkpoint from `keep_from` on names. */
-int delta_sidecars_clean(struct weir_delta_table *table, const struct delta_listing *listing,
-                         int64_t keep_from, int64_t cutoff_ms,
-                         struct weir_error *err) WEIR_MUST_CHECK;
+/* Removes commits and checkpoints older than the newest whole checkpoint at or before the cutoff
+ * (delta.logRetentionDuration), then sidecars that no checkpoint left names. Without such a
+ * checkpoint nothing is removed. The cutoff is a whole day, so that a table is not listed for
+ * removal at every checkpoint but for the first of the day. */
+int delta_log_clean(struct weir_delta_table *table, struct weir_error *err) WEIR_MUST_CHECK;
 /* After a lost race: waits a little, reads the winners, and checks that the table still takes what
  * was made for it. */
 int delta_commit_rebase(struct weir_delta_table *table, int32_t attempt,
