@@ -18,14 +18,6 @@ static int load(struct weir_arguments *arguments, const char *file, struct weir_
     char *path = NULL;
     int rc = file != NULL ? weir_cli_enter_project(file, &path, &err)
                           : weir_cli_find_pipeline(&path, &err);
-    if (rc == WEIR_OK && strncmp(path, "pipelines/", 10) != 0 && strchr(path, '/') != NULL) {
-        /* A rule file: it is judged within its pipeline, which knows its columns. */
-        char *pipeline;
-        if (weir_cli_find_pipeline(&pipeline, NULL) == WEIR_OK) {
-            free(path);
-            path = pipeline;
-        }
-    }
     if (rc == WEIR_OK) {
         struct weir_script_options options = {0};
         rc = weir_script_create(&options, script, &err);

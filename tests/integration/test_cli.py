@@ -56,6 +56,18 @@ def test_no_command_and_an_unknown_one_are_usage_errors(project):
     assert outcome.code == 2 and "dance" in outcome.err
 
 
+def test_check_judges_the_pipeline_it_names_though_a_folder_above_has_another(shop):
+    inner = shop.root / "other"
+    for name, text in {"shop.lua": PIPELINE.replace('"shop"', '"other"'), "rules/sale.lua": RULE.replace("@ACTION@", "").replace("silver.sale", "silver.other"),
+                       "schemas/sale.avsc": SCHEMA}.items():
+        (inner / name).parent.mkdir(parents=True, exist_ok=True)
+        (inner / name).write_text(text)
+    (shop.root / "rules/silver/sale.lua").write_text("return nothing")
+    outcome = shop.weir("check", "other/shop.lua")
+    assert outcome.code == 0 and "1 streams" in outcome.out, outcome.err
+    assert shop.weir("check", "rules/silver/sale.lua").code == 1
+
+
 def test_help_goes_to_standard_output(project):
     outcome = project.weir("--help")
     assert outcome.code == 0 and "run" in outcome.out and not outcome.err
