@@ -198,6 +198,18 @@ static const struct weir_embedded_file *find_module(const char *name) {
     return find_embedded(path);
 }
 
+/* Pushes the file's function. Compiled ones load in a tenth of the time; a LuaJIT that is not the
+ * build's may not know them (their format has a version), and compiles the text. */
+static int load_embedded(lua_State *lua, const struct weir_embedded_file *file) {
+    char name[160];
+    snprintf(name, sizeof(name), "@weir/%s", file->name);
+    if (luaL_loadbufferx(lua, file->chunk, file->chunk_length, name, "b") == 0) {
+        return 0;
+    }
+    lua_pop(lua, 1);
+    return luaL_loadbufferx(lua, file->text, file->length, name, "t");
+}
+
 /* require(name) of the private environment; upvalue 1: that environment. */
 static int private_require(lua_State *lua) {
     const char *name = luaL_checkstring(lua, 1);
@@ -213,8 +225,7 @@ static int private_require(lua_State *lua) {
     lua_pop(lua, 1);
     const struct weir_embedded_file *file = find_module(name);
     if (file != NULL) {
-        lua_pushfstring(lua, "@weir/%s", file->name);
-        if (luaL_loadbufferx(lua, file->text, file->length, lua_tostring(lua, -1), "t") != 0) {
+        if (load_embedded(lua, file) != 0) {
             return lua_error(lua);
         }
         lua_pushvalue(lua, lua_upvalueindex(1));
