@@ -259,6 +259,18 @@ def test_a_constructor_inside_a_row_function_is_an_error(project):
     in_stream(project, 'where = function(e) return not_null "n" end,', 'not_null "n"', "not_null")
 
 
+@pytest.mark.parametrize("rule, marked", [
+    (STREAM.replace("@", 'expectations = { expect { not_null "n" } },'), "expect {"),
+    ('return stream { from = "bronze.row" }', "stream"),
+    ('return { stream { from = "bronze.row" } }', "stream"),
+    (STREAM.replace("@", 'join = { x = lookup { on = "id" } },'), "lookup"),
+    ('return quality { expect "n" { not_null "n" } }', "quality"),
+])
+def test_a_declaration_without_its_name_is_shown_where_it_stands(project, rule, marked):
+    word = marked.split()[0]
+    refused(project, rule, marked, f"`{word}` has a name before its table", f'write {word} "…" {{ … }}')
+
+
 def test_one_dataset_has_one_writer(project):
     rules = ['return stream "silver.x" { from = "bronze.row" }', '\nreturn stream "silver.x" { from = "bronze.row" }']
     assert_refused(World(project, COLUMNS, rules), "rules/r1.lua:2:8", "one writer", "rules/r0.lua:1", line="stream")

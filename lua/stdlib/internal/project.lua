@@ -179,8 +179,7 @@ function project.new(path)
                         at = syntax.place(info, call)
                     end
                 end
-                local what = ('%s "%s"'):format(node.word, tostring(node.name))
-                self.diagnostics:error("no-table", at, ("`%s` is left without its table"):format(what), ("write %s { … }"):format(what))
+                self.diagnostics:error("no-table", at, words.unfinished(node.word, node.name))
             end
         end
     end

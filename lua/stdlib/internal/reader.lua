@@ -192,11 +192,10 @@ end
 
 -- A word, or half a word, where a whole declaration belongs.
 function Reader:left_open(x, at)
-    local form = x.name and ('%s "%s" { … }'):format(x.word, x.name) or x.word .. " { … }"
     if x.context and x.context.open[x] then
         x.context.open[x] = nil
     end
-    self:error("no-table", at, ("`%s` is left without its table"):format(x.name and x.word .. ' "' .. x.name .. '"' or x.word), "write " .. form)
+    self:error("no-table", at, words.unfinished(x.word, x.name))
 end
 
 -- Microseconds of a duration text; nil after a complaint.

@@ -139,6 +139,15 @@ function words.environment(context)
     return env
 end
 
+-- What is wrong with a word, or half a word, where a whole declaration belongs; and the way out.
+function words.unfinished(word, name)
+    if name ~= nil and type(name) ~= "string" then
+        return ("`%s` has a name before its table"):format(word), ('write %s "…" { … }'):format(word)
+    end
+    local half = name and ('%s "%s"'):format(word, name) or word
+    return ("`%s` is left without its table"):format(half), ("write %s { … }"):format(half)
+end
+
 -- Names a local should not hide.
 function words.is_constructor(name)
     return words.built[name] ~= nil or words.later[name] ~= nil or name == "env" or name == "none"
