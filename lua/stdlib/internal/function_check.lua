@@ -2,8 +2,10 @@
 -- assigns, words it must not use, and constructs that keep LuaJIT from compiling it. A simple walk with
 -- kinds where they are sure and silence where they are not: it never refuses what might work.
 local diagnostic = require "weir.internal.diagnostic"
+local native = require "weir.native"
 local naming = require "weir.internal.naming"
 local syntax = require "weir.internal.syntax"
+local time = require "weir.internal.time"
 local types = require "weir.internal.types"
 local words = require "weir.internal.words"
 
@@ -33,6 +35,8 @@ end
 
 local numeric = { literal = true, small = true, double = true, int64 = true, decimal = true }
 local timely = { timestamp = true, date = true, duration = true }
+local text_forms = { timestamp = 'time with an offset', date = "date", duration = "duration" }
+local text_examples = { timestamp = 'such as "2026-01-05T10:00:00Z"', date = 'such as "2026-01-05"', duration = 'such as "90s"' }
 
 local not_compiled = {
     pairs = "pairs() does not compile; use ipairs or name the fields",
@@ -137,9 +141,28 @@ local function describe(kind)
     return kind.k == "small" and "a number" or "a " .. kind.k
 end
 
+-- Comparisons with a time: what throws for every row is known before.
+function Walk:compare_times(node, a, b)
+    if timely[a.k] and b.text then
+        if not time.reads(a.k, b.text) then
+            self:error("type", node, ("%s is compared with %q, which is no %s"):format(describe(a), b.text, text_forms[a.k]),
+                a.k == "timestamp" and time.reads("date", b.text) and ('write "%sT00:00:00Z", or compare its date(…)'):format(b.text) or text_examples[a.k])
+        end
+    elseif timely[a.k] and timely[b.k] and a.k ~= b.k then
+        self:error("type", node, ("cannot compare %s with %s"):format(describe(a), describe(b)),
+            a.k ~= "duration" and b.k ~= "duration" and "compare date(…) of the time" or nil)
+    end
+end
+
 function Walk:mix(node, a, b)
     if not (a and b) then
         return
+    elseif comparison[node.op] and (timely[a.k] or timely[b.k]) then
+        if timely[a.k] then
+            self:compare_times(node, a, b)
+        else
+            self:compare_times(node, b, a)
+        end
     end
     for _ = 1, 2 do
         if a.k == "decimal" and b.k == "double" then
@@ -234,7 +257,7 @@ function Walk:expression(node)
         end
         return { k = "literal", value = node.value, whole = node.value ~= nil and node.value % 1 == 0 }
     elseif tag == "String" then
-        return { k = "string" }
+        return { k = "string", text = node.value }
     elseif tag == "True" or tag == "False" then
         return { k = "bool" }
     elseif tag == "Nil" or tag == "Vararg" then
@@ -261,7 +284,9 @@ function Walk:expression(node)
         end
         local held = self:expression(node.object)
         self:expression(node.key)
-        if held and (numeric[held.k] or timely[held.k]) and held.k ~= "literal" then
+        local name = field_name(node)
+        if held and (numeric[held.k] or timely[held.k] or held.column and held.k == "string" and name and not native.string[name])
+            and held.k ~= "literal" then
             self:error("type", node.key, ("%s has no fields"):format(describe(held)))
         end
         return nil
@@ -318,7 +343,11 @@ function Walk:call(node)
             self:expression(node.func)
         end
     else
-        self:expression(node.object)
+        local held = self:expression(node.object)
+        if held and held.k == "string" and not native.string[node.method] then
+            self:error("unknown-name", node, ("a text has no function `%s`"):format(node.method),
+                diagnostic.did_you_mean(node.method, naming.keys(native.string)))
+        end
         if not_compiled_string[node.method] then
             self:lint("not-compiled", node, (":%s does not compile"):format(node.method), "a data predicate such as matches(…) runs in C")
         end

@@ -20,6 +20,15 @@ function naming.names(columns)
     return names
 end
 
+function naming.keys(t)
+    local names = {}
+    for name in pairs(t) do
+        names[#names + 1] = name
+    end
+    table.sort(names)
+    return names
+end
+
 -- A name that a type's text can hold and e.product.name reach.
 function naming.is_plain(name)
     return name:match "^[%a_][%w_]*$" ~= nil
@@ -30,11 +39,7 @@ function naming.no_dataset(project, reader, name, at, text)
     if project.incomplete then
         return
     end
-    local known = {}
-    for each in pairs(project.by_name) do
-        known[#known + 1] = each
-    end
-    table.sort(known)
+    local known = naming.keys(project.by_name)
     reader:error("unknown-dataset", at, text or ("no dataset is called `%s`"):format(tostring(name)),
         diagnostic.did_you_mean(tostring(name), known) or "there are: " .. table.concat(known, ", "))
 end

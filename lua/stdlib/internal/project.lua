@@ -2,11 +2,19 @@
 -- and the schemas they name. Each file runs once in its own sandbox; what it returns are declarations.
 local native = require "weir.native"
 local diagnostic = require "weir.internal.diagnostic"
+local naming = require "weir.internal.naming"
 local sandbox = require "weir.internal.sandbox"
 local syntax = require "weir.internal.syntax"
 local words = require "weir.internal.words"
 
 local project = {}
+
+-- What to use for a function that a library has elsewhere.
+local instead = {
+    ["math.random"] = "use random(): from 0 to 1, recorded, so that a replay sees the same", ["table.unpack"] = "name the elements",
+    ["table.pack"] = "write { n = …, … }", ["math.round"] = "use round(x, places)", ["math.type"] = "use type(x)", ["math.tointeger"] = "use idiv(x, 1)",
+    ["string.split"] = "use gmatch", ["string.trim"] = 'use match "^%s*(.-)%s*$"',
+}
 
 local MAX_FILES = 10000
 
@@ -105,7 +113,11 @@ function project.new(path)
             end
         end
         syntax.walk(info.ast, function(node)
-            if node.tag == "Assign" then
+            local library = node.tag == "Index" and node.object.tag == "Name" and node.object.scope == "global" and self.libraries[node.object.name]
+            if library and node.key.tag == "String" and library[node.key.value] == nil then
+                self.diagnostics:error("unknown-name", syntax.place(info, node.key), ("`%s` has no `%s` here"):format(node.object.name, node.key.value),
+                    instead[node.object.name .. "." .. node.key.value] or diagnostic.did_you_mean(node.key.value, naming.keys(library)))
+            elseif node.tag == "Assign" then
                 for _, target in ipairs(node.targets) do
                     if target.tag == "Name" and target.scope == "global" then
                         self.diagnostics:error("global", syntax.place(info, target), ("a rule file cannot set the global `%s`"):format(target.name),

@@ -197,13 +197,12 @@ function sandbox.base(project)
     for name, content in pairs(libraries) do
         base[name] = read_only(name, content)
     end
+    project.libraries = libraries
     base.require = project.require
     -- Powers of plain numbers: the same bits compiled and interpreted.
     base.__weir_pow = function(a, b)
-        if type(a) == "cdata" then
-            return a ^ b
-        elseif type(b) == "cdata" then
-            return a ^ b
+        if type(a) == "cdata" or type(b) == "cdata" then
+            error("^ is not defined for int64, decimals and times; multiply, or say tonumber(…)", 2)
         end
         return native.pow(a, b)
     end

@@ -93,19 +93,22 @@ local function duration_text(us)
 end
 time.duration_text = duration_text
 
--- Texts in comparisons repeat row after row: the last few parses are kept, capped.
+-- Texts in comparisons repeat row after row: the last few parses of each kind are kept, capped.
 local parsed, parsed_count = {}, 0
 local function remembered(text, parse, what)
-    local found = parsed[text]
+    local of_kind = parsed[parse]
+    local found = of_kind and of_kind[text]
     if found == nil then
         found = parse(text)
         if found == nil then
             error(format("%q is not a %s", text, what), 4)
         end
         if parsed_count >= 1024 then
-            parsed, parsed_count = {}, 0
+            parsed, parsed_count, of_kind = {}, 0, nil
         end
-        parsed[text], parsed_count = found, parsed_count + 1
+        of_kind = of_kind or {}
+        parsed[parse], parsed_count = of_kind, parsed_count + 1
+        of_kind[text] = found
     end
     return found
 end
@@ -127,6 +130,12 @@ end
 local function parse_date_value(text)
     local days = time.parse_date(text)
     return days and Date(days)
+end
+
+-- Whether a text can stand for a value of this kind in a comparison.
+function time.reads(kind, text)
+    local parse = kind == "timestamp" and parse_timestamp_value or kind == "date" and parse_date_value or parse_duration_value
+    return parse(text) ~= nil
 end
 
 -- ---------------------------------------------------------------- arithmetic
