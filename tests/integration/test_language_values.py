@@ -239,7 +239,36 @@ def test_only_what_is_in_scope_can_be_named(project, text):
 
 @pytest.mark.parametrize("text", ["math.random()", "math.randomseed(1)", "string.dump(tostring)"])
 def test_library_tables_hold_only_what_is_allowed(project, text):
-    assert throws(project, "string", f"tostring({text})")
+    library, name = text.split("(")[0].split(".")
+    rule = f'return stream "silver.x" {{ from = "bronze.row", where = function(e) return {text} ~= nil end }}'
+    assert_refused(World(project, COLUMNS, rule), place(rule, name), f"`{library}` has no `{name}` here")
+    assert throws(project, "string", f'tostring({library}["{name[:2]}" .. "{name[2:]}"]())')
+
+
+def test_string_format_takes_values_as_they_are(project):
+    row = {"a": 9223372036854775806, "p": "-0.25", "q": "3.00", "big": "12345678901234567890123456789012345678"}
+    assert values(project, ("string", 'string.format("%d|%5d|%05d|%x", e.a, e.b, e.b, e.b)'), ("string", 'string.format("%.1f|%f|%8.2f|%-8.2f|%08.2f|%+.0f", e.p, e.p, e.p, e.q, e.q, e.q)'),
+                  ("string", '("%d %s %.3f"):format(e.q, e.q, e.big)'), ("string", 'string.format("100%% %s %g", e.day, e.p)'), row=row) == [
+        "9223372036854775806|    2|00002|2", "-0.2|-0.250000|   -0.25|3.00    |00003.00|+3", "3 3.00 12345678901234567890123456789012345678.000", "100% 2026-01-05 -0.25"]
+
+
+def test_string_format_of_a_fraction_as_a_whole_number_throws(project):
+    assert "number expected" in throws(project, "string", 'string.format("%d", e.p)')
+
+
+def test_floor_and_ceil_of_values_are_exact(project):
+    row = {"a": 9223372036854775807, "p": "-0.25", "big": "-12345678901234567890123456789012345678"}
+    assert values(project, ("int64", "math.floor(e.p)"), ("int64", "math.ceil(e.p)"), ("int64", "math.floor(e.a)"), ("decimal(38,0)", "math.ceil(e.big)"), ("int64", "math.floor(e.d)"), row=row) == [
+        -1, 0, 9223372036854775807, D("-12345678901234567890123456789012345678"), 0]
+
+
+def test_a_text_is_read_as_what_it_is_compared_with(project):
+    """As a date, then as a time with an offset: what the one made of a text is nothing to the other."""
+    assert truths(project, 'e.day == "" .. e.s', 'pcall(function() return e.at == "" .. e.s end) == false', row={"s": "2026-01-05"}) == [True, True]
+
+
+def test_a_power_of_a_value_is_blamed_on_its_line(project):
+    assert throws(project, "double", "e.a ^ 2").startswith("rules/r0.lua:1:")
 
 
 def test_everything_in_scope_is_there(project):

@@ -126,6 +126,73 @@ local function lifted_extreme(stock, better)
     return pick
 end
 
+local function lifted_floor(x)
+    if type(x) == "cdata" then
+        return x - x % 1
+    end
+    return math.floor(x)
+end
+
+local function lifted_ceil(x)
+    if type(x) == "cdata" then
+        return x + -x % 1
+    end
+    return math.ceil(x)
+end
+
+-- A decimal as %f shows a number: exactly, rounded half-even.
+local function fixed(x, flags, width, places)
+    local text = tostring(value.round(x, places))
+    local sign, digits = text:match "^(-?)(.*)$"
+    local fraction = #(digits:match "%.(%d*)$" or "")
+    if places > fraction then
+        digits = digits .. (fraction == 0 and "." or "") .. ("0"):rep(places - fraction)
+    end
+    sign = sign ~= "" and sign or flags:match "%+" or flags:match " " or ""
+    local room = (tonumber(width) or 0) - #sign - #digits
+    if room <= 0 then
+        return sign .. digits
+    elseif flags:find("-", 1, true) then
+        return sign .. digits .. (" "):rep(room)
+    elseif flags:find("0", 1, true) then
+        return sign .. ("0"):rep(room) .. digits
+    end
+    return (" "):rep(room) .. sign .. digits
+end
+
+-- string.format with values among its arguments: the pattern and the arguments as the stock one takes them.
+local function plain_format(pattern, ...)
+    local args, n = { ... }, 0
+    local function plain(flags, width, places, conversion)
+        n = n + 1
+        local x = args[n]
+        local kind = type(x) == "cdata" and value.kind(x)
+        if kind == "int64" and conversion:find "[diuoxXc]" then
+            args[n] = x.v
+        elseif kind == "decimal" and conversion:find "[diuoxXc]" then
+            args[n] = x % 1 == 0 and value.tonumber(x) or x
+        elseif kind == "decimal" and conversion == "f" and #places <= 3 then
+            args[n] = fixed(x, flags, width, tonumber(places:sub(2)) or (places == "" and 6 or 0))
+            return "%s"
+        elseif (kind == "int64" or kind == "decimal") and conversion:find "[eEfFgGaA]" then
+            args[n] = value.tonumber(x)
+        end
+    end
+    local rewritten = pattern:gsub("%%%%", "%%\0"):gsub("%%([-+ #0]*)(%d*)(%.?%d*)(%a)", plain):gsub("%%%z", "%%%%")
+    return rewritten, unpack(args, 1, select("#", ...))
+end
+
+local function lifted_format(stock)
+    return function(pattern, ...)
+        local a, b, c, d = ...
+        if type(a) ~= "cdata" and type(b) ~= "cdata" and type(c) ~= "cdata" and type(d) ~= "cdata" and select("#", ...) <= 4 then
+            return stock(pattern, ...)
+        end
+        return stock(plain_format(pattern, ...))
+    end
+end
+native.string.format = lifted_format(native.string.format) -- of texts' methods, too
+
 -- `project`: { context, sites, time_zone, require, table_at(file, id, t) }
 function sandbox.base(project)
     local base = words.environment(project.context)
@@ -187,7 +254,7 @@ function sandbox.base(project)
         libraries.math[name] = f
     end
     libraries.math.random, libraries.math.randomseed = nil, nil
-    libraries.math.abs = lifted_abs
+    libraries.math.abs, libraries.math.floor, libraries.math.ceil = lifted_abs, lifted_floor, lifted_ceil
     libraries.math.max = lifted_extreme(math.max, function(b, a)
         return a < b
     end)
