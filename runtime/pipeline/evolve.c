@@ -157,14 +157,18 @@ int evolve_ask(struct evolve_outside *list, int32_t count, struct weir_error *er
 /* --- what may change ---------------------------------------------------------------------------
  */
 
-/* All columns of `before` are in `after` as they were, of a wider type, with more members, or may
- * be null now; *wider says whether one is wider. */
+/* Columns of `before` are in `after` as they were, of a wider type, with more members, or may be
+ * null now; *wider says whether one is wider. Rows a source reads keep all of them. */
 static int check_growth(const char *name, const struct weir_schema *before,
-                        const struct weir_schema *after, bool *wider, struct weir_error *err) {
+                        const struct weir_schema *after, bool may_lose, bool *wider,
+                        struct weir_error *err) {
     *wider = false;
     for (int32_t i = 0; i < before->count; i++) {
         const struct weir_field *old = &before->fields[i];
         int32_t at = weir_schema_find(after, old->name);
+        if (at < 0 && may_lose) {
+            continue;
+        }
         if (at < 0) {
             return weir_error_set(err, WEIR_E_CONFIG,
                                   "%s loses column `%s`; restart the pipeline to let it go", name,
@@ -207,7 +211,7 @@ int evolve_check_source(struct weir_source *source, const struct weir_plan_sourc
                               after->name);
     }
     bool wider;
-    int rc = check_growth(after->name, before->schema, after->schema, &wider, err);
+    int rc = check_growth(after->name, before->schema, after->schema, false, &wider, err);
     for (int32_t i = 0; rc == WEIR_OK && i < after->schema->count; i++) {
         const struct weir_field *field = &after->schema->fields[i];
         if (!field->nullable && field->default_json == NULL &&
@@ -227,11 +231,10 @@ int evolve_check_dataset(struct weir_pipeline *p, const struct weir_dataset *bef
         return WEIR_OK;
     }
     bool wider;
-    int rc = check_growth(after->name, before->schema, after->schema, &wider, err);
-    return rc == WEIR_OK && wider
-               ? weir_sinks_takes(p->sinks, (int32_t)((uintptr_t)before->sink - 1), after->schema,
-                                  err)
-               : rc;
+    int rc = check_growth(after->name, before->schema, after->schema, true, &wider, err);
+    return rc == WEIR_OK ? weir_sinks_takes(p->sinks, (int32_t)((uintptr_t)before->sink - 1),
+                                            after->schema, wider, err)
+                         : rc;
 }
 
 /* --- the change --------------------------------------------------------------------------------

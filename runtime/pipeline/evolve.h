@@ -1,9 +1,10 @@
 #pragma once
 /* Columns that change while the pipeline runs. A writer of a registry brings fields the columns
  * lack, or a schema file gains some: the rule set is loaded anew (reload.c) with the wider columns
- * and takes over at a seal. Batches that lanes decoded before are widened here. Only growth is
- * taken live: columns that are added, may be null, or get a wider type where their table takes it;
- * the table's new columns travel with the first files that hold them. */
+ * and takes over at a seal. Batches that lanes decoded before are widened here. Sources only grow
+ * live: columns are added, may be null, or get a wider type where their table takes it; what rules
+ * make may lose columns too, which their table keeps. The table's new columns travel with the first
+ * files that hold them. */
 #include "pipeline/internal.h"
 
 /* Columns that come from outside the files: those a registry holds. */

@@ -210,16 +210,64 @@ static int create(const struct weir_sink_config *config, void **self, struct wei
     return WEIR_OK;
 }
 
-/* Columns that the rules gained since the table was made, before any file holds them. */
+static struct weir_delta_create_options options_of(const struct delta_sink *sink) {
+    return (struct weir_delta_create_options){
+        .schema = sink->table_schema,
+        .partitions = sink->delta_partitions,
+        .partition_count = sink->config.partition_count,
+        .properties = sink->properties,
+        .property_count = sink->config.property_count,
+        .app_id = sink->config.application_id,
+    };
+}
+
+/* The columns of the table that may not be null, rows do not have and nothing fills, as ones that
+ * may be, behind those in `out`. */
+static int put_lost(const struct delta_sink *sink, struct weir_schema *out,
+                    struct weir_error *err) {
+    struct weir_delta_snapshot *snapshot = weir_delta_table_snapshot(sink->table);
+    const struct weir_delta_create_options options = options_of(sink);
+    const struct weir_schema *have;
+    struct weir_schema *brought = NULL;
+    int rc = weir_delta_table_schema(&options, &brought, err);
+    rc = rc == WEIR_OK ? weir_delta_snapshot_schema(snapshot, &have, NULL, err) : rc;
+    for (int32_t i = 0; rc == WEIR_OK && i < have->count; i++) {
+        const char *name = have->fields[i].name;
+        if (have->fields[i].nullable || weir_schema_find(brought, name) >= 0 ||
+            weir_delta_fills(weir_delta_snapshot_metadata(snapshot), name)) {
+            continue;
+        }
+        rc = weir_schema_add(out, &have->fields[i]);
+        if (rc == WEIR_OK) {
+            out->fields[out->count - 1].nullable = true;
+        } else {
+            weir_error_set(err, rc, "%s: %s", sink->config.name, weir_error_text(rc));
+        }
+    }
+    weir_schema_unref(brought);
+    return rc;
+}
+
+/* Columns that the rules gained since the table was made, before any file holds them; what they
+ * lost may be null before any file lacks it. */
 static int add_columns(struct delta_sink *sink, struct weir_error *err) {
-    const struct weir_schema *schema = sink->table_schema;
     const struct weir_delta_commit_options options = {
         .stop = sink->config.stop,
         .stop_context = sink->config.stop_context,
     };
     struct weir_delta_commit_result result;
-    int rc =
-        weir_delta_add_columns(sink->table, schema->fields, schema->count, &options, &result, err);
+    struct weir_schema *schema = weir_schema_create();
+    int rc = schema != NULL ? WEIR_OK : WEIR_E_NOMEM;
+    for (int32_t i = 0; rc == WEIR_OK && i < sink->table_schema->count; i++) {
+        rc = weir_schema_add(schema, &sink->table_schema->fields[i]);
+    }
+    rc = rc == WEIR_OK ? put_lost(sink, schema, err)
+                       : weir_error_set(err, rc, "%s: out of memory", sink->config.name);
+    if (rc == WEIR_OK) {
+        rc = weir_delta_add_columns(sink->table, schema->fields, schema->count, &options, &result,
+                                    err);
+    }
+    weir_schema_unref(schema);
     if (rc != WEIR_OK) {
         weir_delta_table_close(sink->table);
         sink->table = NULL;
@@ -228,16 +276,6 @@ static int add_columns(struct delta_sink *sink, struct weir_error *err) {
                       result.version);
     }
     return rc;
-}
-
-static struct weir_delta_create_options options_of(const struct delta_sink *sink) {
-    return (struct weir_delta_create_options){
-        .schema = sink->table_schema,
-        .partitions = sink->delta_partitions,
-        .partition_count = sink->config.partition_count,
-        .properties = sink->properties,
-        .property_count = sink->config.property_count,
-    };
 }
 
 /* With the lock held. */
@@ -316,7 +354,8 @@ static int duties(void *self, struct weir_schema *schema, struct weir_delta_duti
     return rc == WEIR_OK ? rc : weir_error_wrap(err, "%s", sink->config.name);
 }
 
-/* Whether columns get other types while the pipeline runs is the table's to say, as it is now. */
+/* Whether columns come, go and get other types while the pipeline runs is the table's to say, as it
+ * is now. */
 static int takes(void *self, struct weir_schema *schema, struct weir_error *err) {
     struct delta_sink *sink = self;
     struct weir_schema *wanted;
@@ -394,13 +433,25 @@ static int write_rows(void *self, struct weir_batch *batch, const int32_t *sel, 
 
 /* A table whose columns have other names in its files must know them before a file is made. */
 static bool maps_columns(const struct delta_sink *sink) {
-    const char *mode =
-        sink->table == NULL
-            ? NULL
-            : weir_delta_metadata_property(
-                  weir_delta_snapshot_metadata(weir_delta_table_snapshot(sink->table)),
-                  "delta.columnMapping.mode");
+    const char *mode = weir_delta_metadata_property(
+        weir_delta_snapshot_metadata(weir_delta_table_snapshot(sink->table)),
+        "delta.columnMapping.mode");
     return mode != NULL && strcmp(mode, "none") != 0;
+}
+
+/* Whether the table must change before the first file of the columns that rows have from now on. */
+static int changes_first(const struct delta_sink *sink, bool *does, struct weir_error *err) {
+    *does = sink->table != NULL && maps_columns(sink);
+    if (sink->table == NULL || *does) {
+        return WEIR_OK;
+    }
+    struct weir_schema *lost = weir_schema_create();
+    int rc = lost != NULL
+                 ? put_lost(sink, lost, err)
+                 : weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", sink->config.name);
+    *does = rc == WEIR_OK && lost->count > 0;
+    weir_schema_unref(lost);
+    return rc;
 }
 
 static int evolve(void *self, struct weir_schema *schema, struct weir_error *err) {
@@ -419,9 +470,12 @@ static int evolve(void *self, struct weir_schema *schema, struct weir_error *err
     int rc = make_table_schema(sink) == WEIR_OK
                  ? WEIR_OK
                  : weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", sink->config.name);
-    if (rc == WEIR_OK && maps_columns(sink)) {
-        rc = add_columns(sink, err);
+    if (sink->table != NULL) {
+        weir_delta_table_writes_others(sink->table);
     }
+    bool first = false;
+    rc = rc == WEIR_OK ? changes_first(sink, &first, err) : rc;
+    rc = rc == WEIR_OK && first ? add_columns(sink, err) : rc;
     pthread_mutex_unlock(&sink->lock);
     return rc;
 }

@@ -130,12 +130,13 @@ struct weir_sink_ops {
     /* Worker. The batch is borrowed. May block on the disk. Not idempotent. */
     int (*write)(void *self, struct weir_batch *batch, const int32_t *sel, int32_t count,
                  struct weir_error *err);
-    /* Loop thread, after start, or NULL (none): whether columns may get the wider types this schema
-     * has, and nothing that is written stands against it. */
+    /* Loop thread, after start, or NULL (they may, but for wider types): whether rows may have the
+     * columns and types of this schema from now on, and nothing that is written stands against it.
+     */
     int (*takes)(void *self, struct weir_schema *schema, struct weir_error *err);
-    /* Worker, between a seal and the first rows after it: rows to come have this schema, which
-     * holds all columns of the one before. Makes nothing visible: what must change outside goes
-     * with the next effect. NULL: columns change at a restart only. */
+    /* Worker, between a seal and the first rows after it: rows to come have this schema. Columns
+     * that are new go outside with the next effect; those that are gone stay there. NULL: columns
+     * change at a restart only. */
     int (*evolve)(void *self, struct weir_schema *schema, struct weir_error *err);
     /* Worker. Everything written since the last seal is durable on return; its effect is appended
      * to `effect` (left empty when there was nothing). */

@@ -512,13 +512,15 @@ int weir_sinks_write(struct weir_sinks *sinks, int32_t sink, struct weir_batch *
     return WEIR_OK;
 }
 
-int weir_sinks_takes(struct weir_sinks *sinks, int32_t sink, struct weir_schema *schema,
+int weir_sinks_takes(struct weir_sinks *sinks, int32_t sink, struct weir_schema *schema, bool wider,
                      struct weir_error *err) {
     struct entry *entry = sinks->entries[sink];
-    return entry->ops->takes != NULL
-               ? entry->ops->takes(entry->self, schema, err)
-               : weir_error_set(err, WEIR_E_UNSUPPORTED,
-                                "columns of %s get other types at a restart only", entry->name);
+    if (entry->ops->takes != NULL) {
+        return entry->ops->takes(entry->self, schema, err);
+    }
+    return wider ? weir_error_set(err, WEIR_E_UNSUPPORTED,
+                                  "columns of %s get other types at a restart only", entry->name)
+                 : WEIR_OK;
 }
 
 int weir_sinks_evolve(struct weir_sinks *sinks, int32_t sink, struct weir_schema *schema,

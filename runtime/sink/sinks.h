@@ -77,10 +77,12 @@ bool weir_sinks_have_room(struct weir_sinks *sinks);
  * beyond a full queue; it blocks only while the queue holds half as much again. */
 int weir_sinks_write(struct weir_sinks *sinks, int32_t sink, struct weir_batch *batch,
                      const int32_t *sel, int32_t count, struct weir_error *err) WEIR_MUST_CHECK;
+/* Loop: whether rows to come may have this schema, which lacks columns of the one before, has more,
+ * or (`wider`) others of their types. */
+int weir_sinks_takes(struct weir_sinks *sinks, int32_t sink, struct weir_schema *schema, bool wider,
+                     struct weir_error *err) WEIR_MUST_CHECK;
 /* Loop, right after a seal: rows to come of this sink have the schema (a reference is taken).
  * WEIR_E_UNSUPPORTED where the kind cannot change. */
-int weir_sinks_takes(struct weir_sinks *sinks, int32_t sink, struct weir_schema *schema,
-                     struct weir_error *err) WEIR_MUST_CHECK;
 int weir_sinks_evolve(struct weir_sinks *sinks, int32_t sink, struct weir_schema *schema,
                       struct weir_error *err) WEIR_MUST_CHECK;
 /* Loop thread: ends the epoch in every sink; each answers by hooks.sealed (at once, on this thread,

@@ -594,3 +594,144 @@ def test_columns_flow_past_what_keeps_state_without_a_restart(project):
     assert day == {f"s{k}": (sum(n % 3 == k for n in [*range(200), *range(90, 100)]), 4) for k in range(3)}
     assert sorted((row["id"], row["other"]) for row in rows("gold/pair")) == [(n, n + 3) for n in range(197)]
     assert sorted((row["id"], row["price"]) for row in rows("gold/priced")) == [(n, n % 5) for n in range(200)]
+
+
+PLAIN = """return pipeline "p" { rules = "rules", storage = delta { root = "lake" }, commit = { every = "20ms" },
+  sources = { source "bronze.sale" { files { path = "landing/*.jsonl" }, json { schema = "schemas/sale.avsc" } } } }"""
+SALE_AVSC = {"type": "record", "name": "sale", "fields": [
+    {"name": "id", "type": "long"}, {"name": "store", "type": "string"}, {"name": "note", "type": ["null", "string"]}, {"name": "qty", "type": "int"},
+    {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}}]}
+READS_SALE = {
+    "silver/once": 'return stream "silver.once" { from = "silver.sale", time = { field = "at", out_of_order = "1h" }, dedup = { by = { "id" }, within = "24h" }, keep = { "id", "store" } }',
+    "gold/total": 'return model "gold.total" { from = "silver.sale", by = { "store" }, measures = { sales = count(), last = max "id" }, into = delta { mode = "merge" } }',
+    "gold/seen": """return rule "gold.seen" { on = "silver.sale", key = "store", order = "arrival", emits = { ["gold.nth"] = { id = "int64", nth = "int64" } }, state = { seen = counter() },
+      process = function(e, s, p, emit) s.seen:add() emit("gold.nth", { id = e.id, nth = s.seen:get() }) end }""",
+}
+
+
+class Dropping:
+    """A stream whose columns are said anew while events flow."""
+
+    def __init__(self, project, rules, into=""):
+        self.project, self.into = project, into
+        project.write("schemas/sale.avsc", json.dumps(SALE_AVSC))
+        project.write("pipelines/p.lua", PLAIN)
+        (project.root / "landing").mkdir()
+        for name, text in rules.items():
+            project.write(f"rules/{name}.lua", text)
+        self.keep("id", "store", "note", "qty", "at")
+        self.process, self.sent = project.start("run", "pipelines/p.lua"), 0
+
+    def keep(self, *columns, more=""):
+        text = f'return stream "silver.sale" {{ from = "bronze.sale", keep = {{ {", ".join(map(json.dumps, columns))} }}{more}{self.into} }}'
+        os.replace(self.project.write("rules/.sale.tmp", text), self.project.root / "rules/sale.lua")
+
+    def note(self):
+        return self.project.weir("status", "--json").json().get("note") or ""
+
+    def live(self, *columns, more=""):
+        before = self.note()
+        self.keep(*columns, more=more)
+        wait_until(lambda: self.note() != before and "is staged" not in self.note())
+        return self.note()
+
+    def send(self, count):
+        data = [{"id": n, "store": f"s{n % 3}", "note": f"n{n}", "qty": n % 5, "at": f"2026-01-05T10:{n // 60 % 60:02d}:{n % 60:02d}Z"}
+                for n in range(self.sent, self.sent + count)]
+        fresh = self.project.write(f"in-{self.sent}", "".join(json.dumps(row) + "\n" for row in data))
+        os.replace(fresh, self.project.root / f"landing/{self.sent:06d}.jsonl")
+        self.sent += count
+
+    def feed(self, count):
+        self.send(count)
+        wait_until(lambda: len(self.rows("silver/sale")) == self.sent)
+
+    def rows(self, table):
+        return lake.by_deltalake(self.project.root / "lake" / table).to_pylist()
+
+
+def test_a_column_that_a_rule_drops_is_null_from_then_on(project):
+    """Without a restart, though the table did not let one of them be null; what keeps state and reads others goes on. It may come back."""
+    shop = Dropping(project, READS_SALE)
+    shop.feed(60)
+    assert "is live" in shop.live("id", "store", "at")
+    shop.feed(60)
+    table = deltalake.DeltaTable(str(project.root / "lake/silver/sale"))
+    assert {field.name: field.nullable for field in table.schema().fields} == {
+        **{field.name: field.nullable for field in deltalake.DeltaTable(str(project.root / "lake/silver/sale"), version=1).schema().fields}, "qty": True}
+    assert "is live" in shop.live("note", "id", "store", "at")
+    shop.feed(60)
+    wait_until(lambda: len(shop.rows("gold/nth")) == 180)
+    stop(shop.process)
+    project.run("pipelines/p.lua")
+    want = {n: (f"n{n}" if n < 60 or n >= 120 else None, n % 5 if n < 60 else None) for n in range(180)}
+    assert {row["id"]: (row["note"], row["qty"]) for row in shop.rows("silver/sale")} == want
+    assert sorted((row["id"], row["nth"]) for row in shop.rows("gold/nth")) == [(n, n // 3 + 1) for n in range(180)]
+    assert {row["store"]: (row["sales"], row["last"]) for row in shop.rows("gold/total")} == {f"s{k}": (60, 177 + k) for k in range(3)}
+    assert sorted(row["id"] for row in shop.rows("silver/once")) == list(range(180))
+
+
+def test_a_dropped_column_that_comes_back_as_another_type_is_refused(project):
+    """While the table has it: else the rules would go live, and the next commit fail."""
+    made = ', columns = {{ made = "{}" }}, map = function(e, out) out.made = {} end'
+    shop = Dropping(project, {})
+    shop.feed(5)
+    assert "is live" in shop.live("id", "qty", more=made.format("int32", "e.qty"))
+    shop.feed(5)
+    assert "is live" in shop.live("id", "qty")
+    said = shop.live("id", "qty", more=made.format("string", "e.note"))
+    assert "refused" in said and "column made of table" in said and "is int32, but the stream's is string" in said
+    shop.feed(10)
+    assert project.weir("table", "alter", "silver.sale", "--drop", "made").code == 0
+    assert "is live" in shop.live("id", "qty", more=made.format("string", "e.store"))
+    shop.send(10)
+
+    def found():
+        return {row["id"]: row["made"] for row in map(json.loads, project.weir("table", "cat", "lake/silver/sale", "--json").out.splitlines())}
+    wait_until(lambda: len(found()) == 30)
+    stop(shop.process)
+    assert found() == {n: f"s{n % 3}" if n >= 20 else None for n in range(30)}
+
+
+def test_who_keeps_whole_rows_refuses_that_one_of_their_columns_goes(project):
+    shop = Dropping(project, {"gold/first": """return rule "gold.first" { on = "silver.sale", key = "store", time = { field = "at", out_of_order = "1h" }, emits = { ["gold.f"] = { id = "int64" } },
+      process = function(e, s, p, emit) emit("gold.f", { id = e.id }) end }"""})
+    shop.feed(10)
+    said = shop.live("id", "store", "at")
+    assert "refused" in said and "gold.first keeps rows" in said
+    shop.feed(10)
+    stop(shop.process)
+    assert all(row["note"] == f"n{row['id']}" for row in shop.rows("silver/sale"))
+
+
+def test_rows_by_key_lose_what_a_rule_drops_as_they_change(project):
+    shop = Dropping(project, {}, into=', key = "id", time = { field = "at" }, into = delta { mode = "merge" }')
+    shop.feed(20)
+    assert "is live" in shop.live("id", "store", "at")
+    shop.sent -= 10  # ten of them again
+    fresh = project.write("in-again", "".join(json.dumps({"id": n, "store": "new", "note": "new", "qty": 9, "at": "2026-01-05T12:00:00Z"}) + "\n" for n in range(10, 20)))
+    os.replace(fresh, project.root / "landing/zz.jsonl")
+    wait_until(lambda: sum(row["store"] == "new" for row in shop.rows("silver/sale")) == 10)
+    stop(shop.process)
+    assert {row["id"]: (row["note"], row["qty"]) for row in shop.rows("silver/sale")} == {n: (f"n{n}", n % 5) if n < 10 else (None, None) for n in range(20)}
+
+
+@pytest.mark.parametrize("point", ["reload_swapped", "delta_before_commit", "delta_after_commit", "ledger_before_sync"])
+def test_killed_around_a_drop(project, point):
+    shop = Dropping(project, READS_SALE)
+    shop.feed(30)
+    stop(shop.process)
+    shop.process = project.start("run", "pipelines/p.lua", env={"WEIR_FAULT": f"{point}:{1 if point == 'reload_swapped' else 12}:kill"})
+    shop.feed(1)  # it runs, and watches
+    shop.keep("id", "store", "at")
+    while shop.process.poll() is None and shop.sent < 1500:
+        shop.send(5)
+        time.sleep(0.05)
+    shop.process.kill()
+    shop.process.communicate(timeout=30)
+    assert shop.process.returncode == -signal.SIGKILL and shop.sent < 1500
+    project.run("pipelines/p.lua")
+    found = shop.rows("silver/sale")
+    assert sorted(row["id"] for row in found) == list(range(shop.sent))
+    assert all(row["note"] in (f"n{row['id']}", None) for row in found) and all(row["note"] for row in found if row["id"] < 30)
+    assert sorted((row["id"], row["nth"]) for row in shop.rows("gold/nth")) == [(n, n // 3 + 1) for n in range(shop.sent)]

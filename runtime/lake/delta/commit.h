@@ -36,6 +36,7 @@ struct weir_delta_create_options {
     const struct weir_delta_pair *properties; /* table properties, or NULL */
     int32_t property_count;
     const char *description; /* or NULL */
+    const char *app_id;      /* of the markers of who writes, or NULL */
 };
 
 /* The schema a table for these options has: data columns, then derived ones. The caller owns the
@@ -54,7 +55,8 @@ int weir_delta_table_open(struct weir_store *store, const char *dir, struct weir
                           struct weir_error *err) WEIR_MUST_CHECK;
 /* Open, or create when there is none; an existing table must have the same columns and types
  * (WEIR_E_SCHEMA otherwise, naming the first difference) and partitioning. Columns of `options`
- * that the table lacks are accepted when `may_add_columns`: the caller then commits them with
+ * that the table lacks are accepted when `may_add_columns`, and columns that may not be null are
+ * let go where app_id wrote to the table before: the caller then commits both with
  * weir_delta_add_columns. */
 int weir_delta_table_open_or_create(struct weir_store *store, const char *dir,
                                     const struct weir_delta_create_options *options,
@@ -77,6 +79,10 @@ int weir_delta_table_refresh(struct weir_delta_table *table,
 /* How often other writers changed the columns since it was opened: rows to come are better written
  * by a new weir_delta_writer, which gives them the names and types the table has now. */
 uint32_t weir_delta_table_schema_changes(const struct weir_delta_table *table);
+
+/* Files to come have other columns: those of the files before may be removed by other writers, who
+ * take nothing from them (a column that a table lacks is not read). */
+void weir_delta_table_writes_others(struct weir_delta_table *table);
 
 /* True when the writer should give up (shutdown). Asked before each retry. */
 typedef bool weir_delta_stop(void *context);

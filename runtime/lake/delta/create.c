@@ -481,7 +481,8 @@ static int other_type(const struct weir_delta_table *table, const struct weir_fi
 }
 
 static int compare_schema(const struct weir_delta_table *table, const struct weir_schema *have,
-                          const struct weir_schema *want, bool may_add, struct weir_error *err) {
+                          const struct weir_schema *want, bool may_add, bool may_lose,
+                          struct weir_error *err) {
     for (int32_t i = 0; i < want->count; i++) {
         const struct weir_field *field = &want->fields[i];
         int32_t at = weir_schema_find(have, field->name);
@@ -520,12 +521,13 @@ static int compare_schema(const struct weir_delta_table *table, const struct wei
                 field->name, table->dir);
         }
     }
-    for (int32_t i = 0; i < have->count; i++) {
+    for (int32_t i = 0; i < have->count && !may_lose; i++) {
         if (!have->fields[i].nullable && weir_schema_find(want, have->fields[i].name) < 0 &&
             !weir_delta_fills(&table->snapshot->metadata, have->fields[i].name)) {
             return weir_error_set(err, WEIR_E_SCHEMA,
                                   "column %s of table %s may not be null, and the stream does not "
-                                  "have it",
+                                  "have it; let it have it, or drop it from the table (weir table "
+                                  "alter --drop)",
                                   have->fields[i].name, table->dir);
         }
     }
@@ -577,7 +579,9 @@ static int compare(const struct weir_delta_table *table,
         rc = weir_delta_snapshot_schema(table->snapshot, &have, NULL, err);
     }
     if (rc == WEIR_OK) {
-        rc = compare_schema(table, have, want, may_add, err);
+        bool wrote = options->app_id != NULL &&
+                     weir_delta_snapshot_txn(table->snapshot, options->app_id) >= 0;
+        rc = compare_schema(table, have, want, may_add, may_add && wrote, err);
     }
     if (rc == WEIR_OK) {
         rc = compare_partitions(table, names, options->partition_count, want, err);

@@ -53,10 +53,15 @@ int delta_table_writes(struct weir_delta_table *table, const struct weir_schema 
     return rc;
 }
 
-void delta_table_writes_fini(struct weir_delta_table *table) {
+void weir_delta_table_writes_others(struct weir_delta_table *table) {
     for (int32_t i = 0; i < table->written_count; i++) {
         free(table->written[i]);
     }
+    table->written_count = 0;
+}
+
+void delta_table_writes_fini(struct weir_delta_table *table) {
+    weir_delta_table_writes_others(table);
     free((void *)table->written);
 }
 

@@ -51,13 +51,13 @@ static bool same_input(const struct weir_node *old, const struct weir_node *node
     return entered(old) == count && weir_schema_begins_equal(old->input, node->input, count);
 }
 
-/* State goes on where columns are added, but where whole rows are kept: those a rule waits for the
- * time of, a top's, those changes left values out of. */
+/* State goes on where columns are added or gone, but where whole rows are kept: those a rule waits
+ * for the time of, a top's, those changes left values out of. */
 static bool follows(const struct weir_node *old, const struct weir_node *node) {
     bool whole = old->withheld != NULL || (old->top != NULL && old->aggregate == NULL) ||
                  (old->rule != NULL && !old->stream->rule->by_arrival);
     return same_input(old, node) ||
-           (!whole && keeps_columns(old->input, entered(old), node->input));
+           (!whole && columns_agree(old->input, entered(old), node->input));
 }
 
 int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struct weir_error *err) {

@@ -545,12 +545,12 @@ static struct join *same_join(const struct weir_node *node, const struct join *o
     return NULL;
 }
 
-bool keeps_columns(const struct weir_schema *before, int32_t count,
+bool columns_agree(const struct weir_schema *before, int32_t count,
                    const struct weir_schema *after) {
     for (int32_t i = 0; i < count; i++) {
         int32_t at = weir_schema_find(after, before->fields[i].name);
-        if (at < 0 || !weir_field_same_type(&before->fields[i], &after->fields[at]) ||
-            (after->fields[at].nullable && !before->fields[i].nullable)) {
+        if (at >= 0 && (!weir_field_same_type(&before->fields[i], &after->fields[at]) ||
+                        (after->fields[at].nullable && !before->fields[i].nullable))) {
             return false;
         }
     }
@@ -562,7 +562,7 @@ const char *join_changed(const struct weir_node *old, const struct weir_node *no
         const struct join *a = &old->join[i];
         const struct join *b = same_join(node, a);
         if (b == NULL || a->kind != b->kind || a->kind->shape(a->op) != b->kind->shape(b->op) ||
-            !keeps_columns(a->right->schema, a->right->schema->count, b->right->schema)) {
+            !columns_agree(a->right->schema, a->right->schema->count, b->right->schema)) {
             return a->plan->name;
         }
     }

@@ -549,8 +549,9 @@ int64_t *join_right_watermark(const struct weir_node *node, int32_t i);
 int32_t join_cells(struct weir_node *node, struct weir_cell **cells, int32_t capacity);
 int32_t join_shows(struct weir_node *node, struct weir_show *shows, int32_t capacity);
 int join_restore(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
-/* The first `count` columns are in `after` as they were, at whatever place. */
-bool keeps_columns(const struct weir_schema *before, int32_t count,
+/* The first `count` columns are in `after` as they were, at whatever place, or not at all: what
+ * reads one that is gone is no rule set. */
+bool columns_agree(const struct weir_schema *before, int32_t count,
                    const struct weir_schema *after);
 /* The name of a join of `old` whose state another form of the stream cannot go on with, or NULL. */
 const char *join_changed(const struct weir_node *old, const struct weir_node *node);
