@@ -92,6 +92,8 @@ int weir_cli_find_pipeline(char **path, struct weir_error *err) WEIR_MUST_CHECK;
 /* A running pipeline is found by its file, whatever state the rules on disk are in (instance.c). */
 void weir_cli_register(const char *pipeline, const char *ledger);
 bool weir_cli_registered(const char *pipeline, char *ledger, size_t size);
+/* Is there a process of this number, as a status file has it? */
+bool weir_cli_alive(long long pid);
 
 int weir_cli_run(struct weir_arguments *arguments);
 int weir_cli_check(struct weir_arguments *arguments);

@@ -2,6 +2,7 @@
  * the ledger's folder, so that `weir status` works while the rules on disk are broken. */
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,4 +61,8 @@ bool weir_cli_registered(const char *pipeline, char *ledger, size_t size) {
         ledger[strcspn(ledger, "\n")] = '\0';
     }
     return found && access(ledger, F_OK) == 0;
+}
+
+bool weir_cli_alive(long long pid) {
+    return pid > 0 && (kill((pid_t)pid, 0) == 0 || errno == EPERM);
 }

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <jansson.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,9 +25,9 @@ static bool runs(const char *ledger) {
     char path[1100];
     snprintf(path, sizeof(path), "%s/status.json", ledger);
     json_t *status = json_load_file(path, 0, NULL);
-    pid_t pid = (pid_t)json_integer_value(json_object_get(status, "pid"));
+    long long pid = json_integer_value(json_object_get(status, "pid"));
     json_decref(status);
-    return pid > 0 && (kill(pid, 0) == 0 || errno == EPERM);
+    return weir_cli_alive(pid);
 }
 
 static bool is_there(const char *ledger, const char *dataset) {

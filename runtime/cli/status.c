@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <jansson.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,8 +108,7 @@ static int read_status(struct weir_arguments *arguments, json_t **status, bool *
         return weir_cli_fail(arguments, &err);
     }
     add_rebuilds(*status, ledger);
-    pid_t pid = (pid_t)json_integer_value(json_object_get(*status, "pid"));
-    *alive = pid > 0 && (kill(pid, 0) == 0 || errno == EPERM);
+    *alive = weir_cli_alive(json_integer_value(json_object_get(*status, "pid")));
     return WEIR_EXIT_DONE;
 }
 
