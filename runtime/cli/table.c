@@ -8,6 +8,7 @@
 #include "cli/table.h"
 #include "lake/store/open.h"
 #include "script/script.h"
+#include "sink/sink.h"
 
 enum { LOOK_RETRY_US = 20000000, WRITE_RETRY_US = 120000000 };
 
@@ -60,13 +61,8 @@ static int resolve(const char *given, struct weir_cli_place *out, struct weir_er
     char root[2048];
     find_root(root, sizeof(root), &out->options);
     out->dataset = given;
-    snprintf(out->path, sizeof(out->path), "%s/%s", root, given);
-    for (char *c = out->path + strlen(out->path) - strlen(given); *c != '\0'; c++) {
-        if (*c == '.') {
-            *c = '/';
-        }
-    }
-    return WEIR_OK;
+    int used = snprintf(out->path, sizeof(out->path), "%s/", root);
+    return weir_sink_folder(given, out->path + used, sizeof(out->path) - (size_t)used, err);
 }
 
 int weir_cli_place_open(const struct weir_cli_place *place, bool writes, struct weir_store **out,

@@ -222,12 +222,13 @@ static int turn_source(json_t *source, const json_t *storage, struct weir_error 
     if (root == NULL) {
         return weir_error_set(err, WEIR_E_CONFIG, "the pipeline has no tables to rebuild from");
     }
-    int used = snprintf(path, sizeof(path), "%s/%s", root, text(source, "name"));
+    int used = snprintf(path, sizeof(path), "%s/", root);
     if (used >= (int)sizeof(path)) {
         return weir_error_set(err, WEIR_E_LIMIT, "the path of a table is too long");
     }
-    for (char *c = path + strlen(root) + 1; *c != '\0'; c++) {
-        *c = *c == '.' ? '/' : *c;
+    int rc = weir_sink_folder(text(source, "name"), path + used, sizeof(path) - (size_t)used, err);
+    if (rc != WEIR_OK) {
+        return rc;
     }
     json_t *options = json_deep_copy(json_object_get(storage, "options"));
     options = options != NULL ? options : json_object();

@@ -466,11 +466,10 @@ static int exchange(struct weir_pipeline *p, const struct rebuilt *rebuilt,
             .stop = stopping,
             .stop_context = p,
         };
-        snprintf(dir, sizeof(dir), "%s", json_string_value(name));
-        for (char *c = dir; *c != '\0'; c++) {
-            *c = *c == '.' ? '/' : *c;
-        }
-        rc = weir_delta_exchange(store, dir, rebuilt->within, &options, &result, err);
+        rc = weir_sink_folder(json_string_value(name), dir, sizeof(dir), err);
+        rc = rc == WEIR_OK
+                 ? weir_delta_exchange(store, dir, rebuilt->within, &options, &result, err)
+                 : rc;
         if (rc != WEIR_OK) {
             return weir_error_wrap(err, "rebuild %s", rebuilt->dataset);
         }

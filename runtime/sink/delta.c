@@ -48,20 +48,26 @@ struct delta_sink {
     bool announce; /* the next effect says which columns its files have */
 };
 
-/* silver.pos_sale lies in <root>/silver/pos_sale. */
-static int directory_of(const char *name, const char *within, char *out, struct weir_error *err) {
-    if (strlen(name) + (within != NULL ? strlen(within) + 1 : 0) >= DIRECTORY_BYTES) {
-        return weir_error_set(err, WEIR_E_CONFIG, "dataset name '%.40s…' is too long", name);
+int weir_sink_folder(const char *dataset, char *out, size_t size, struct weir_error *err) {
+    if (strlen(dataset) >= size) {
+        return weir_error_set(err, WEIR_E_CONFIG, "dataset name '%.40s…' is too long", dataset);
     }
     size_t i = 0;
-    for (; name[i] != '\0'; i++) {
-        out[i] = name[i] == '.' ? '/' : name[i];
+    for (; dataset[i] != '\0'; i++) {
+        out[i] = dataset[i] == '.' ? '/' : dataset[i];
     }
     out[i] = '\0';
-    if (within != NULL) {
-        snprintf(out + i, DIRECTORY_BYTES - i, "/%s", within);
-    }
     return WEIR_OK;
+}
+
+static int directory_of(const char *name, const char *within, char *out, struct weir_error *err) {
+    size_t inner = within != NULL ? strlen(within) + 1 : 0;
+    int rc =
+        weir_sink_folder(name, out, inner < DIRECTORY_BYTES ? DIRECTORY_BYTES - inner : 0, err);
+    if (rc == WEIR_OK && within != NULL) {
+        snprintf(out + strlen(name), inner + 1, "/%s", within);
+    }
+    return rc;
 }
 
 static void destroy(void *self) {

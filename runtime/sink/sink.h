@@ -111,6 +111,11 @@ struct weir_sink_config {
     void *stop_context; /* of both */
 };
 
+/* Where a dataset's table lies below the root: silver.pos_sale in silver/pos_sale. WEIR_E_CONFIG
+ * when its name does not fit. */
+int weir_sink_folder(const char *dataset, char *out, size_t size,
+                     struct weir_error *err) WEIR_MUST_CHECK;
+
 struct weir_sink_ops {
     const char *kind;
     /* What `into = kind { … }` takes, ended by a NULL name; NULL: the checker knows by itself
