@@ -12,6 +12,7 @@
 
 #include "lake/delta/maintain.h"
 #include "lake/delta/state.h"
+#include "lake/delta/stats.h"
 #include "lake/delta/table.h"
 #include "lake/store/open.h"
 #include "source/delta_feed.h"
@@ -160,10 +161,9 @@ static int by_age(const void *a, const void *b) {
 
 /* The smallest `_ingested_at` its statistics tell, as text that sorts; NULL: they do not. */
 static const char *ingested_at(const struct weir_delta_add *add) {
-    static const char key[] = "\"_ingested_at\":\"";
-    const char *least = add->stats != NULL ? strstr(add->stats, "\"minValues\"") : NULL;
-    const char *at = least != NULL ? strstr(least, key) : NULL;
-    return at != NULL ? at + sizeof(key) - 1 : NULL;
+    const char *least = delta_stats_member(add->stats, "minValues");
+    const char *at = delta_stats_member(least, "_ingested_at");
+    return at != NULL && *at == '"' ? at + 1 : NULL;
 }
 
 /* As they came in, whatever put files together since. */

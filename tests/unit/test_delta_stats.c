@@ -75,12 +75,29 @@ static void booleans_have_counts_only(void **state) {
     expect(WEIR_TYPE_BOOL, &value, 1, &value, 1, false, "\"minValues\":{},\"maxValues\":{}");
 }
 
+static void members_are_those_of_the_object_itself(void **state) {
+    static const char stats[] = " {\"minValues\": {\"at\": {\"x\":1}, \"b\":\"}\\\"{\"}, "
+                                "\"maxValues\":{\"x\":2, \"c\":3}, \"nullCount\":null, \"x\":4}";
+    (void)state;
+    const char *least = delta_stats_member(stats, "minValues");
+    assert_non_null(least);
+    assert_memory_equal(delta_stats_member(least, "at"), "{\"x\":1}", 7);
+    assert_memory_equal(delta_stats_member(least, "b"), "\"}", 2);
+    assert_null(delta_stats_member(least, "x"));         /* inside, and behind */
+    assert_null(delta_stats_member(least, "maxValues")); /* behind */
+    assert_int_equal(delta_stats_member(delta_stats_member(stats, "maxValues"), "x")[0], '2');
+    assert_int_equal(delta_stats_member(stats, "x")[0], '4');
+    assert_null(delta_stats_member(delta_stats_member(stats, "nullCount"), "x")); /* no object */
+    assert_null(delta_stats_member(NULL, "x"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(microseconds_round_down_below_and_up_above),
         cmocka_unit_test(nan_and_infinity_leave_no_bound_that_hides_them),
         cmocka_unit_test(long_texts_are_cut_to_bounds_that_still_enclose_them),
         cmocka_unit_test(booleans_have_counts_only),
+        cmocka_unit_test(members_are_those_of_the_object_itself),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -256,11 +256,16 @@ int delta_clustering_leaves(const struct weir_delta_snapshot *snapshot,
     return rc;
 }
 
-bool delta_has_writer_feature(const struct weir_delta_protocol *protocol, const char *feature) {
-    for (int32_t i = 0; protocol->writer_version == 7 && i < protocol->writer_feature_count; i++) {
-        if (strcmp(protocol->writer_features[i], feature) == 0) {
+bool delta_lists_feature(char *const *features, int32_t count, const char *feature) {
+    for (int32_t i = 0; i < count; i++) {
+        if (strcmp(features[i], feature) == 0) {
             return true;
         }
     }
     return false;
+}
+
+bool delta_has_writer_feature(const struct weir_delta_protocol *protocol, const char *feature) {
+    return protocol->writer_version == 7 &&
+           delta_lists_feature(protocol->writer_features, protocol->writer_feature_count, feature);
 }

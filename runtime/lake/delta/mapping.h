@@ -33,5 +33,6 @@ int delta_clustering_paths(const struct weir_delta_snapshot *snapshot, json_t **
 int delta_mapping_assign(const char *schema_string, int64_t *max_id, struct weir_buffer *out,
                          struct weir_error *err) WEIR_MUST_CHECK;
 
+bool delta_lists_feature(char *const *features, int32_t count, const char *feature);
 /* True when the protocol lists this writer feature. */
 bool delta_has_writer_feature(const struct weir_delta_protocol *protocol, const char *feature);

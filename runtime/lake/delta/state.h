@@ -96,7 +96,6 @@ const char *delta_snapshot_stats(const struct weir_delta_snapshot *snapshot,
 /* Drops tombstones deleted before `limit_ms`. */
 void delta_tombstones_expire(struct weir_delta_snapshot *snapshot, int64_t limit_ms);
 
-/* "<dir>/_delta_log/<name>", the caller frees; NULL without memory. */
 /* What a message calls the table: its folder, or where the store lies when that is the table. The
  * text lives in the caller's block. */
 struct delta_shown {
@@ -106,6 +105,7 @@ const char *delta_shown(struct weir_store *store, const char *dir, struct delta_
 /* Its whole path or URL. */
 const char *delta_described(struct weir_store *store, const char *dir, struct delta_shown *out);
 #define DELTA_SHOWN(store, dir) delta_shown(store, dir, &(struct delta_shown){.text = ""})
+/* "<dir>/_delta_log/<name>", the caller frees; NULL without memory. */
 char *delta_log_path(const char *dir, const char *format, ...) WEIR_PRINTF(2, 3);
 /* "<dir>/<path>" with the dir possibly empty. */
 char *delta_join(const char *dir, const char *path);

@@ -237,8 +237,12 @@ static const char *skip_blank(const char *at) {
 const char *delta_stats_member(const char *stats, const char *name) {
     size_t length = strlen(name);
     int depth = 0;
+    stats = stats != NULL ? skip_blank(stats) : NULL;
     for (const char *at = stats; at != NULL && *at != '\0'; at++) {
         depth += (*at == '{' || *at == '[') - (*at == '}' || *at == ']');
+        if (depth == 0) { /* no object, or behind it */
+            break;
+        }
         if (*at != '"') {
             continue;
         }

@@ -10,8 +10,9 @@
 int weir_delta_stats_format(const struct weir_parquet_file_info *info, int32_t leaves_max,
                             const bool *skipped, int32_t string_chars,
                             struct weir_buffer *out) WEIR_MUST_CHECK;
-/* The text of the value of a member of statistics, of theirs and not of a column called so; NULL
- * when there is none, or no statistics (NULL). */
+/* The text of the value of a member of statistics, or of an object within (what this answered for
+ * minValues): of its own, not of what is inside or behind it. NULL when there is none, or no object
+ * (NULL). */
 const char *delta_stats_member(const char *stats, const char *name);
 /* numRecords, or -1. */
 int64_t delta_stats_rows(const char *stats);

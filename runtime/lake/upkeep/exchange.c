@@ -9,6 +9,7 @@
 #include "core/clock.h"
 #include "lake/delta/dv.h"
 #include "lake/delta/maintain.h"
+#include "lake/delta/mapping.h"
 
 #define ACTIONS_BYTES_MAX ((size_t)1 << 30)
 enum { PATH_BYTES_MAX = 4096, PARTITIONS_MAX = 64 };
@@ -65,23 +66,16 @@ static int add_new(void *context, const struct weir_delta_add *add, struct weir_
     return line(e, weir_delta_add_format(&moved, e->actions), err);
 }
 
-static bool lists(char **features, int32_t count, const char *feature) {
-    for (int32_t i = 0; i < count; i++) {
-        if (strcmp(features[i], feature) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Whoever may write under `a` may write what `b` asks for. */
 static bool covers(const struct weir_delta_protocol *a, const struct weir_delta_protocol *b) {
     bool all = a->reader_version >= b->reader_version && a->writer_version >= b->writer_version;
     for (int32_t i = 0; all && i < b->writer_feature_count; i++) {
-        all = lists(a->writer_features, a->writer_feature_count, b->writer_features[i]);
+        all =
+            delta_lists_feature(a->writer_features, a->writer_feature_count, b->writer_features[i]);
     }
     for (int32_t i = 0; all && i < b->reader_feature_count; i++) {
-        all = lists(a->reader_features, a->reader_feature_count, b->reader_features[i]);
+        all =
+            delta_lists_feature(a->reader_features, a->reader_feature_count, b->reader_features[i]);
     }
     return all;
 }
