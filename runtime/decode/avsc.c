@@ -32,11 +32,16 @@ static int out_of_memory(struct parser *p) {
     return weir_error_set(p->err, WEIR_E_NOMEM, "%s: out of memory", p->origin);
 }
 
-static void fini_hint(struct weir_avsc_hint *hint) {
-    for (int32_t i = 0; i < hint->symbol_count && hint->symbols != NULL; i++) {
-        free(hint->symbols[i]);
+static void free_texts(char **texts, int32_t count) {
+    for (int32_t i = 0; i < count && texts != NULL; i++) {
+        free(texts[i]);
     }
-    free(hint->symbols);
+    free(texts);
+}
+
+static void fini_hint(struct weir_avsc_hint *hint) {
+    free_texts(hint->symbols, hint->symbol_count);
+    free_texts(hint->aliases, hint->alias_count);
     for (int32_t i = 0; i < hint->child_count && hint->children != NULL; i++) {
         fini_hint(&hint->children[i]);
     }
@@ -277,6 +282,30 @@ static int read_default(struct parser *p, const json_t *json, struct weir_field 
     return field->default_json != NULL ? WEIR_OK : out_of_memory(p);
 }
 
+static int read_aliases(struct parser *p, const json_t *json, struct weir_avsc_hint *hint) {
+    const json_t *aliases = json_object_get(json, "aliases");
+    size_t count = json_array_size(aliases);
+    if (aliases != NULL && (!json_is_array(aliases) || count > FIELDS_MAX)) {
+        return fail(p, "\"aliases\" is a list of names");
+    }
+    hint->aliases = count > 0 ? calloc(count, sizeof(*hint->aliases)) : NULL;
+    if (count > 0 && hint->aliases == NULL) {
+        return out_of_memory(p);
+    }
+    hint->alias_count = (int32_t)count;
+    for (size_t i = 0; i < count; i++) {
+        const char *alias = json_string_value(json_array_get(aliases, i));
+        if (alias == NULL) {
+            return fail(p, "\"aliases\" is a list of names");
+        }
+        hint->aliases[i] = strdup(alias);
+        if (hint->aliases[i] == NULL) {
+            return out_of_memory(p);
+        }
+    }
+    return WEIR_OK;
+}
+
 /* --- records, unions, containers ---------------------------------------------------------- */
 
 static int read_field(struct parser *p, const json_t *json, size_t index, struct weir_field *field,
@@ -307,6 +336,9 @@ static int read_field(struct parser *p, const json_t *json, size_t index, struct
     }
     if (rc == WEIR_OK) {
         rc = read_default(p, json, field);
+    }
+    if (rc == WEIR_OK) {
+        rc = read_aliases(p, json, hint);
     }
     if (rc == WEIR_OK) {
         p->path[path_length] = '\0';

@@ -15,9 +15,9 @@
  *   ["null", T]                                   T, nullable
  *   array, map, record                            list, map<string, …>, struct
  *
- * A "default" is kept as JSON text. Other unions, recursion, and logical types on the wrong base
- * are errors (an unknown logical type is ignored, as Avro asks). Spec:
- * https://avro.apache.org/docs/1.11.1/specification/ */
+ * A "default" is kept as JSON text; "aliases" are other names of the field in data. Other unions,
+ * recursion, and logical types on the wrong base are errors (an unknown logical type is ignored, as
+ * Avro asks). Spec: https://avro.apache.org/docs/1.11.1/specification/ */
 #include "batch/schema.h"
 #include "core/error.h"
 
@@ -31,7 +31,9 @@ struct weir_avsc_hint {
     int32_t fixed_bytes;  /* binary: exact length, 0 for any */
     int32_t symbol_count; /* string: enum symbols, 0 for any text */
     int32_t child_count;
-    char **symbols;                  /* owned */
+    char **symbols; /* owned */
+    char **aliases; /* owned; names the field also goes by in data */
+    int32_t alias_count;
     struct weir_avsc_hint *children; /* owned; as weir_field.children */
 };
 

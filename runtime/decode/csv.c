@@ -372,7 +372,7 @@ static int keep_name(struct csv *csv, int32_t i, const uint8_t *text, size_t len
     if (csv->names[i] == NULL) {
         return WEIR_E_NOMEM;
     }
-    int32_t column = json_record_find(plan, text, length);
+    int32_t column = json_record_meant(plan, text, length);
     csv->columns[i] = column >= 0 ? column : TO_RESCUE;
     bool twice = false;
     if (column >= 0) {

@@ -386,7 +386,7 @@ static int put_fields(struct msgpack *m, struct json_record *record,
             memcmp(record->fields[guess].field->name, key.bytes, key.length) == 0) {
             i = guess;
         } else if (key.kind == MSGPACK_STRING) {
-            i = json_record_find(record, key.bytes, key.length);
+            i = json_record_meant(record, key.bytes, key.length);
         }
         int rc = WEIR_OK;
         if (i < 0) {

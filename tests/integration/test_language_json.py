@@ -184,3 +184,33 @@ def test_files_are_read_in_order_of_their_names(project):
     world.feed([{"id": 1, "v": 1, "at": "2026-01-05T10:00:00Z"}], "a.jsonl")
     world.feed([{"id": 1, "v": 2, "at": "2026-01-05T10:00:00Z"}], "b.jsonl")
     assert world.run().rows("silver.x", "v") == [1]
+
+
+ALIASED = json.dumps({"type": "record", "name": "row", "fields": [
+    {"name": "sku_name", "aliases": ["SKU Name", "artikel"], "type": ["null", "string"], "default": None},
+    {"name": "qty", "aliases": ["sku_name", "Menge"], "type": "int"},
+    {"name": "place", "type": ["null", {"type": "record", "name": "place", "fields": [{"name": "town", "aliases": ["city"], "type": "string"}]}], "default": None}]})
+
+
+def test_a_field_comes_by_its_name_or_an_alias(project):
+    """A name goes before another field's alias; both in one object are the same key twice."""
+    world = World(project, ALIASED, PASS, [
+        {"sku_name": "a", "qty": 1, "place": {"town": "x"}}, {"SKU Name": "b", "Menge": 2, "place": {"city": "y"}}, {"Menge": 3, "artikel": "c"},
+        {"SKU Name": "d", "qty": 4, "Menge": 4}, {"sku_name": "e", "artikel": "e", "qty": 5}, {"qty": 6, "sku name": "f"}]).run()
+    assert sorted(world.rows("silver.x", "qty", "sku_name", "place")) == [(1, "a", {"town": "x"}), (2, "b", {"town": "y"}), (3, "c", None), (6, None, None)]
+    assert [row["error"].split(",")[0] for row in world.reasons("bronze.row")] == ['the key "qty" comes twice', 'the key "sku_name" comes twice']
+
+
+def test_a_csv_header_may_say_aliases(project):
+    project.write("landing/a.csv", "Menge,SKU Name,else\n2,tea,x\n")
+    world = World(project, ALIASED.replace(', {"name": "place"', ', {"name": "other"').replace('{"type": "record", "name": "place", "fields": [{"name": "town", "aliases": ["city"], "type": "string"}]}', '"string"'),
+                  PASS)
+    text = (project.root / "pipelines/p.lua").read_text()
+    project.write("pipelines/p.lua", text.replace("*.jsonl", "*.csv").replace("json {", "csv {"))
+    assert world.run().rows("silver.x", "sku_name", "qty") == [("tea", 2)]
+
+
+def test_aliases_that_are_no_names_are_refused(project):
+    world = World(project, ALIASED.replace('["city"]', '"city"'), PASS)
+    outcome = world.check()
+    assert outcome.code == 1 and '"aliases" is a list of names' in outcome.out + outcome.err

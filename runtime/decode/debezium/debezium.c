@@ -385,7 +385,7 @@ static int read_member(struct debezium *d, bool only_key, uint32_t object,
     if (rc != WEIR_OK) {
         return rc;
     }
-    int32_t i = json_record_find(record, key, length);
+    int32_t i = json_record_meant(record, key, length);
     if (i < 0) {
         return json_rescue(r, at, object, NULL);
     }

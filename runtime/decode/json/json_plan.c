@@ -150,14 +150,32 @@ static void fini_field(struct json_field *f) {
     }
 }
 
-static int init_slots(struct json_record *record, struct weir_error *err) {
+static void add_name(struct json_record *record, int32_t at, const char *text, int32_t field) {
+    uint32_t slot = (uint32_t)XXH3_64bits(text, strlen(text)) & record->slot_mask;
+    while (record->slots[slot] != 0) {
+        slot = (slot + 1) & record->slot_mask;
+    }
+    record->names[at] = (struct json_name){.text = text, .field = (uint16_t)field};
+    record->slots[slot] = (uint16_t)(at + 1);
+}
+
+static int init_names(struct json_record *record, struct weir_error *err) {
+    int64_t names = record->count;
+    for (int32_t i = 0; i < record->count; i++) {
+        names += record->fields[i].hint->alias_count;
+    }
+    if (names > FIELDS_MAX) {
+        return weir_error_set(err, WEIR_E_LIMIT, "%lld names and aliases in a record; at most %d",
+                              (long long)names, FIELDS_MAX);
+    }
     uint32_t size = 8;
-    while (size < (uint32_t)record->count * 2) {
+    while (size < (uint32_t)names * 2) {
         size *= 2;
     }
     record->slot_mask = size - 1;
     record->slots = calloc(size, sizeof(*record->slots));
-    if (record->slots == NULL) {
+    record->names = calloc((size_t)names + 1, sizeof(*record->names));
+    if (record->slots == NULL || record->names == NULL) {
         return out_of_memory(err);
     }
     for (int32_t i = 0; i < record->count; i++) {
@@ -165,11 +183,17 @@ static int init_slots(struct json_record *record, struct weir_error *err) {
         if (json_record_find(record, (const uint8_t *)name, strlen(name)) >= 0) {
             return weir_error_set(err, WEIR_E_SCHEMA, "field \"%s\" is declared twice", name);
         }
-        uint32_t slot = (uint32_t)XXH3_64bits(name, strlen(name)) & record->slot_mask;
-        while (record->slots[slot] != 0) {
-            slot = (slot + 1) & record->slot_mask;
+        add_name(record, i, name, i);
+    }
+    int32_t at = record->count;
+    for (int32_t i = 0; i < record->count; i++) {
+        const struct weir_avsc_hint *hint = record->fields[i].hint;
+        for (int32_t k = 0; k < hint->alias_count; k++) {
+            const char *alias = hint->aliases[k];
+            if (json_record_meant(record, (const uint8_t *)alias, strlen(alias)) < 0) {
+                add_name(record, at++, alias, i);
+            }
         }
-        record->slots[slot] = (uint16_t)(i + 1);
     }
     return WEIR_OK;
 }
@@ -201,7 +225,7 @@ static int init_record(struct json_record *record, const struct weir_field *fiel
             return rc;
         }
     }
-    return init_slots(record, err);
+    return init_names(record, err);
 }
 
 int json_record_init(struct json_record *record, const struct weir_field *fields,
@@ -217,16 +241,28 @@ void json_record_fini(struct json_record *record) {
     free(record->after);
     free(record->seen);
     free(record->slots);
+    free(record->names);
     memset(record, 0, sizeof(*record));
 }
 
-int32_t json_record_find(const struct json_record *record, const uint8_t *name, size_t length) {
+/* Index in `names`. */
+static int32_t find_name(const struct json_record *record, const uint8_t *name, size_t length) {
     uint32_t slot = (uint32_t)XXH3_64bits(name, length) & record->slot_mask;
     for (; record->slots[slot] != 0; slot = (slot + 1) & record->slot_mask) {
-        const char *candidate = record->fields[record->slots[slot] - 1].field->name;
+        const char *candidate = record->names[record->slots[slot] - 1].text;
         if (strlen(candidate) == length && memcmp(candidate, name, length) == 0) {
             return record->slots[slot] - 1;
         }
     }
     return -1;
+}
+
+int32_t json_record_find(const struct json_record *record, const uint8_t *name, size_t length) {
+    int32_t at = find_name(record, name, length);
+    return at < record->count ? at : -1;
+}
+
+int32_t json_record_meant(const struct json_record *record, const uint8_t *name, size_t length) {
+    int32_t at = find_name(record, name, length);
+    return at >= 0 ? record->names[at].field : -1;
 }

@@ -29,11 +29,18 @@ struct json_field {
     bool is_element;             /* of a list or map: no name of its own */
 };
 
+/* What a field goes by in data. */
+struct json_name {
+    const char *text; /* borrowed */
+    uint16_t field;
+};
+
 struct json_record {
     struct json_field *fields;
     int32_t count;
+    struct json_name *names; /* of each field its own, then aliases */
     uint16_t *after; /* after[i + 1]: field that last followed field i; after[0]: came first */
-    uint16_t *slots; /* hash of names: index + 1, 0 empty */
+    uint16_t *slots; /* hash of names: their index + 1, 0 empty */
     uint32_t slot_mask;
     uint64_t *seen; /* bits, of the object being read */
     int32_t words;
@@ -48,3 +55,5 @@ int json_field_default(struct json_field *f, const char *json,
                        struct weir_error *err) WEIR_MUST_CHECK;
 /* Index of the field with that name (unescaped), or -1. */
 int32_t json_record_find(const struct json_record *record, const uint8_t *name, size_t length);
+/* The same, of a key met in data: by an alias too. A name of a field is no other's alias. */
+int32_t json_record_meant(const struct json_record *record, const uint8_t *name, size_t length);

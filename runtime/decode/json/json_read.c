@@ -490,7 +490,7 @@ static inline int find_field(struct json_reader *r, struct json_record *record, 
     if (rc != WEIR_OK) {
         return rc;
     }
-    *found = json_record_find(record, key, length);
+    *found = json_record_meant(record, key, length);
     if (*found >= 0) {
         record->after[previous + 1] = (uint16_t)*found;
     }
