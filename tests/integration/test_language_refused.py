@@ -268,6 +268,24 @@ def test_a_constructor_inside_a_row_function_is_an_error(project):
     in_stream(project, 'where = function(e) return not_null "n" end,', 'not_null "n"', "not_null")
 
 
+@pytest.mark.parametrize("body, marked, texts", [
+    ('columns = { ["net price"] = "int32" }, map = function(e, out) out["net price"] = 1 end,', '"net price"] =', ("`net price`", "no space")),
+    ('columns = { S = "int32" }, map = function(e, out) out.S = 1 end,', "S = ", ("`s` and `S`", "without case")),
+])
+def test_a_name_no_table_can_have_is_shown_where_it_stands(project, body, marked, texts):
+    in_stream(project, body, marked, *texts)
+    in_stream(project, body + " into = delta { },", marked, *texts)
+    assert World(project, COLUMNS, STREAM.replace("@", body + " into = none,")).check().code == 0
+
+
+def test_a_quarantine_has_the_names_of_the_rows_as_they_enter(project):
+    rule = STREAM.replace("@", 'columns = { sku = "string" }, map = function(e, out) out.sku = e["SKU Name"] end, drop = { "SKU Name" },')
+    world = World(project, {"SKU Name": "string"}, rule)
+    assert_refused(world, place(rule, "stream"), "the quarantine of `silver.x`", "`SKU Name`", '"aliases": ["SKU Name"]')
+    project.write("rules/r0.lua", rule.replace("drop =", "quarantine = none, drop ="))
+    assert world.check().code == 0
+
+
 @pytest.mark.parametrize("rule, marked", [
     (STREAM.replace("@", 'expectations = { expect { not_null "n" } },'), "expect {"),
     ('return stream { from = "bronze.row" }', "stream"),

@@ -454,14 +454,14 @@ local function stream_columns(reader, named, input, declared, of)
                 reader:error("type", to.at, ("`%s` is %s in %s and cannot pass as %s"):format(column.name, column.type.text, of, to.type.text),
                     "give the new column another name and assign it in map")
             end
-            out[#out + 1] = { name = column.name, type = to.type, nullable = true, input = i - 1, map = k - 1, from = column.type }
+            out[#out + 1] = { name = column.name, type = to.type, nullable = true, input = i - 1, map = k - 1, from = column.type, at = to.at }
         elseif passes then
             out[#out + 1] = { name = column.name, type = column.type, nullable = column.nullable ~= false, input = i - 1 }
         end
     end
     for k, column in ipairs(declared) do
         if not naming.column(input, column.name) then
-            out[#out + 1] = { name = column.name, type = column.type, nullable = true, map = k - 1 }
+            out[#out + 1] = { name = column.name, type = column.type, nullable = true, map = k - 1, at = column.at }
         end
     end
     if #out == 0 then
@@ -632,7 +632,7 @@ function datasets.stream(project, reader, node, at, made)
         key = key, time = kept and not changes and event_time or nil, merges = changes, -- changes are in order
         hint = 'add key = "…" to the stream',
     })
-    plan.quarantine = sinks.quarantine(reader, named.quarantine)
+    plan.quarantine = sinks.quarantine(reader, named.quarantine, input, of, at)
     return {
         kind = "stream", name = of, plan = plan, columns = out, seen = seen, functions = functions, late_sets = chain.late_sets,
         changelog = changes and "whole" or not named.dedup and from.changelog or nil,

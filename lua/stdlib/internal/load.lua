@@ -150,6 +150,7 @@ local function pipeline_plan(project, reader, node, at)
         project.without_tables = true
     end
     plan.quarantine = sinks.quarantine(reader, named.quarantine)
+    project.rejects_elsewhere = plan.quarantine ~= nil
     if not named.storage and not named.quarantine then
         reader:error("type", at, "rejected rows have nowhere to go: the pipeline has no storage",
             'storage = delta { root = "data/lake" }, or quarantine = kafka { … } or none')

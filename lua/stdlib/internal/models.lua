@@ -490,7 +490,7 @@ function models.model(project, reader, node, at)
         key, hint = tops.key(plan.top, bound, own), 'add rank = "rank" to the top, and per'
     end
     plan.into = sinks.of(reader, named.into, columns, of, at, { key = key and #key > 0 and key or nil, hint = hint, merges = changing })
-    plan.quarantine = sinks.quarantine(reader, named.quarantine)
+    plan.quarantine = sinks.quarantine(reader, named.quarantine, input, of, at)
     local shape = { of }
     for _, name in ipairs(by) do
         local column = naming.column(columns, name)

@@ -476,7 +476,7 @@ function rules.rule(project, reader, node, at, made)
         where = where and functions("predicate", where, "where", input) or json.null, explode = json.null,
         expectations = predicate.list(reader, named.expectations, "expectations", input, from.name, functions, {}, json.array {}),
         dedup = json.null, changes_whole = false, map = json.null, columns = json.array {}, ensures = json.array {}, quality = json.array {},
-        into = json.null, quarantine = sinks.quarantine(reader, named.quarantine), state_version = datasets.read_version(reader, named.version),
+        into = json.null, quarantine = sinks.quarantine(reader, named.quarantine, input, of, at), state_version = datasets.read_version(reader, named.version),
     }
     if not process then
         return nil

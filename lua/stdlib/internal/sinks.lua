@@ -169,6 +169,24 @@ local function read_layout(reader, named, sink, columns, of)
     sink.layout, sink.z_order_by = layout, #order > 0 and order or nil
 end
 
+-- What Delta takes for the name of a column: told here, before a first row does.
+local function check_names(reader, columns, what, at)
+    local taken = {}
+    local function refuse(column, text)
+        reader:error("name", column.at or at, what .. " cannot have " .. text,
+            column.at and "name it otherwise" or ('name the field otherwise in the schema, and say "aliases": [%q] there'):format(column.name))
+    end
+    for _, column in ipairs(columns) do
+        local name, lower = column.name, column.name:lower()
+        if name == "" or name:find "[ ,;{}()=\t\n]" then
+            refuse(column, ("a column `%s`: in names of a Delta table there is no space and none of ,;{}()="):format(name))
+        elseif taken[lower] and taken[lower] ~= name then
+            refuse(column, ("the columns `%s` and `%s`: Delta compares names without case"):format(taken[lower], name))
+        end
+        taken[lower] = name
+    end
+end
+
 local APPEND_ONLY = { hint = 'give a stream a key = "…"; a source appends' }
 
 -- SINK of an `into`; json.null for none. Where nothing is said: a table, if there is a place for tables. `merge` says by which columns rows may
@@ -183,6 +201,7 @@ function sinks.of(reader, field, columns, of, at, merge)
             reader:error("type", at, ("the rows of `%s` change, and a table of them needs to know which are the same"):format(of), merge.hint)
         end
         local merges = merge and merge.merges and merge.key
+        check_names(reader, columns, ("the table of `%s`"):format(of), at)
         return { kind = "delta", mode = merges and "merge" or "append", key = merges or nil, partition_by = json.array {} }
     end
     local node = reader:node(field, "into", "delta", "none", unpack(connectors.names "sinks"))
@@ -222,12 +241,17 @@ function sinks.of(reader, field, columns, of, at, merge)
     read_upkeep(reader, named, sink, columns, merge.time)
     read_tier(reader, named, sink)
     read_layout(reader, named, sink, columns, of)
+    check_names(reader, columns, ("the table of `%s`"):format(of), field.value_at)
     return sink
 end
 
--- SINK of rejected rows where a declaration says it; nil where the pipeline's (a table each) holds. `none`: they are counted only.
-function sinks.quarantine(reader, field)
+-- SINK of rejected rows where a declaration says it; nil where the pipeline's (a table each) holds. `none`: they are counted only. `input`: the
+-- columns of what `of` reads, which a table of its rejects has.
+function sinks.quarantine(reader, field, input, of, at)
     if not field then
+        if input and not reader.project.rejects_elsewhere then
+            check_names(reader, input, ("the quarantine of `%s`, which holds rows as they enter,"):format(of), at)
+        end
         return nil
     end
     local node = reader:node(field, "quarantine", "none", unpack(connectors.names "sinks"))
