@@ -372,6 +372,12 @@ def test_keep_is_the_other_way_to_drop(project):
     assert sorted(columns_of(world)) == ["id", "n"]
 
 
+def test_what_columns_adds_leaves_whether_keep_names_it_or_not(project):
+    body = 'columns = { a = "int64", b = "int64" }, map = function(e, out) out.a, out.b = e.n, e.n end, keep = { "id", "a" }'
+    world = World(project, ID, stream(body), rows(1)).run()
+    assert sorted(columns_of(world)) == ["a", "b", "id"]
+
+
 def test_underscore_columns_do_not_pass_through_unless_kept_or_named(project):
     rules = [stream(""), stream('keep = { "id", "_offset", "_topic" }', "silver.kept"), stream('columns = { _offset = "int64" }', "silver.named")]
     world = World(project, ID, rules, rows(1)).run()

@@ -420,7 +420,9 @@ local function stream_columns(reader, named, input, declared, of)
         reader:error("type", named.keep.at, "`keep` and `drop` are two ways to say one thing; use one")
     end
     for _, item in ipairs(reader:names(named.keep, "keep") or {}) do
-        if predicate.column(reader, input, item.name, item.at, of) then
+        if not naming.column(input, item.name) and naming.column(declared, item.name) then
+            listed[item.name] = nil -- it leaves in any case
+        elseif predicate.column(reader, input, item.name, item.at, of) then
             listed[item.name] = true
         end
     end
