@@ -1,6 +1,5 @@
 /* Rows that leave: groups whose windows have closed, one after the other, and what is deleted with
  * them. */
-#include <inttypes.h>
 
 #include "core/time.h"
 #include "operator/aggregate/counted.h"
@@ -59,7 +58,12 @@ int weir_aggregate_append_row(struct weir_aggregate *aggregate,
     if (rc == WEIR_E_DATA && aggregate->unwindowed) {
         weir_error_wrap(err, "%s", aggregate->declaration);
     } else if (rc == WEIR_E_DATA) {
-        weir_error_wrap(err, "%s: window of %" PRId64 " us", aggregate->declaration, row->start_us);
+        static const char form[] = "%FT%TZ";
+        char start[64];
+        int length =
+            weir_time_format(row->start_us, form, sizeof(form) - 1, NULL, start, sizeof(start));
+        weir_error_wrap(err, "%s: the window that begins at %.*s", aggregate->declaration,
+                        length > 0 ? length : 0, start);
     }
     return rc;
 }
