@@ -65,7 +65,7 @@ function source(name) end
 ---@field field string the column that carries event time
 ---@field out_of_order? weir.duration_text how far rows may come out of order; "0s"
 ---@field idle? weir.duration_text after how long a silent partition no longer holds the watermark
----@field max_ahead? weir.duration_text how far ahead of the clock a row may be
+---@field max_ahead? weir.duration_text how far ahead of the clock a row may be, or it goes to quarantine; "1h"
 
 ---@class weir.dedup
 ---@field by weir.names

@@ -89,7 +89,7 @@ function second(ts) end
 ---@param zone? string
 ---@return string
 function format(ts, pattern, zone) end
----The beginning of the step a time lies in.
+---The beginning of the step a time lies in: steps are counted from 1970-01-01 on the zone's clock, the pipeline's where none is said.
 ---@param ts weir.timestamp
 ---@param step string "10s"
 ---@param zone? string
