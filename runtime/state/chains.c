@@ -32,6 +32,11 @@ struct weir_chains {
     uint64_t next_ordinal;
     uint8_t *key; /* of a slot, under construction */
     size_t key_room;
+    bool linked; /* else chains are yet to be made of slots */
+    bool on_disk;
+    uint32_t *come; /* slots that came from disk, their chains to be sorted */
+    size_t come_count;
+    size_t come_room;
 };
 
 /* --- rows as values --------------------------------------------------------------------------- */
@@ -98,47 +103,8 @@ static int link_decode(void *context, void *value, const uint8_t *bytes, size_t 
 
 static const struct weir_table_codec codec = {link_encode, link_decode, link_fini};
 
-/* --- life ------------------------------------------------------------------------------------- */
-
-struct weir_chains *weir_chains_create(const struct weir_chains_config *config,
-                                       struct weir_error *err) {
-    struct weir_chains *chains = calloc(1, sizeof *chains);
-    if (chains == NULL) {
-        weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", config->declaration);
-        return NULL;
-    }
-    struct weir_table_config table = {
-        .declaration = config->declaration,
-        .cell = config->cell,
-        .shape = config->shape,
-        .value_bytes = sizeof(struct weir_link),
-        .key_inline_bytes = 24,
-        .max_bytes = config->max_bytes,
-        .option = config->option,
-        .codec = &codec,
-        .codec_context = chains,
-    };
-    chains->next_ordinal = 1;
-    chains->table = weir_table_create(&table, err);
-    if (chains->table == NULL) {
-        free(chains);
-        return NULL;
-    }
-    chains->seed = config->seed != 0 ? config->seed : weir_table_view(chains->table)->seed;
-    return chains;
-}
-
-void weir_chains_destroy(struct weir_chains *chains) {
-    if (chains == NULL) {
-        return;
-    }
-    for (int i = 0; i < PARTS; i++) {
-        weir_block_give(chains->parts[i].entries);
-    }
-    weir_table_destroy(chains->table);
-    free(chains->key);
-    free(chains);
-}
+/* --- what is there -----------------------------------------------------------------------------
+ */
 
 uint64_t weir_chains_seed(const struct weir_chains *chains) {
     return chains->seed;
@@ -345,6 +311,7 @@ struct weir_link *weir_chains_add(struct weir_chains *chains, uint64_t hash, con
     link->number = slot->number;
     link->time_us = time_us;
     chains->next_ordinal++;
+    chains->linked = true;
     int rc = set_bytes(chains, link, row, row_bytes);
     rc = rc == WEIR_OK ? join_chain(chains, hash, key, key_bytes, link) : rc;
     if (rc != WEIR_OK) {
@@ -381,8 +348,9 @@ int weir_chains_set(struct weir_chains *chains, struct weir_link *link, const vo
     return rc;
 }
 
-int weir_chains_remove(struct weir_chains *chains, struct weir_link *link, struct weir_error *err) {
-    struct weir_slot *slot = weir_table_slot(chains->table, link->number);
+/* The row is no more in its chain. */
+static void leave_chain(struct weir_chains *chains, const struct weir_link *link) {
+    const struct weir_slot *slot = weir_table_slot(chains->table, link->number);
     const uint8_t *key = weir_slot_key(chains->table, slot) + ORDINAL_BYTES;
     size_t key_bytes = slot->key_bytes - ORDINAL_BYTES;
     struct weir_link *older = at_number(chains, link->older);
@@ -405,16 +373,34 @@ int weir_chains_remove(struct weir_chains *chains, struct weir_link *link, struc
     if (newer != NULL) {
         newer->older = link->older;
     }
-    int rc = weir_table_delete(chains->table, slot, false);
+}
+
+static int remove_row(struct weir_chains *chains, const struct weir_link *link, bool silent,
+                      struct weir_error *err) {
+    leave_chain(chains, link);
+    int rc = weir_table_delete(chains->table, weir_table_slot(chains->table, link->number), silent);
     return rc == WEIR_OK ? rc
                          : weir_error_set(err, rc, "%s: no memory for changed state",
                                           weir_table_name(chains->table));
 }
 
-/* --- restored --------------------------------------------------------------------------------- */
+int weir_chains_remove(struct weir_chains *chains, struct weir_link *link, struct weir_error *err) {
+    return remove_row(chains, link, false, err);
+}
 
-/* Chains are first made as slots come; those whose rows are not in order of time are then sorted.
- */
+int weir_chains_expire(struct weir_chains *chains, struct weir_link *link, struct weir_error *err) {
+    return remove_row(chains, link, true, err);
+}
+
+/* --- chains of slots that are there ----------------------------------------------------------- */
+
+/* They are first made as slots come; those whose rows are not in order of time are then sorted. */
+static void note_ordinal(struct weir_chains *chains, const struct weir_slot *slot) {
+    uint64_t ordinal;
+    memcpy(&ordinal, weir_slot_key(chains->table, slot), sizeof ordinal);
+    chains->next_ordinal = ordinal >= chains->next_ordinal ? ordinal + 1 : chains->next_ordinal;
+}
+
 struct order {
     int64_t time_us;
     uint64_t sequence;
@@ -468,12 +454,10 @@ static int sort_chain(struct weir_chains *chains, struct entry *entry) {
 static int append(struct weir_chains *chains, struct weir_slot *slot) {
     struct weir_link *link = weir_slot_value(chains->table, slot);
     const uint8_t *key = weir_slot_key(chains->table, slot);
-    uint64_t ordinal;
     if (slot->key_bytes < ORDINAL_BYTES) {
         return WEIR_E_CORRUPT;
     }
-    memcpy(&ordinal, key, sizeof ordinal);
-    chains->next_ordinal = ordinal >= chains->next_ordinal ? ordinal + 1 : chains->next_ordinal;
+    note_ordinal(chains, slot);
     size_t key_bytes = slot->key_bytes - ORDINAL_BYTES;
     uint64_t hash = XXH3_64bits_withSeed(key + ORDINAL_BYTES, key_bytes, chains->seed);
     struct entry *entry = entry_of(chains, hash, key + ORDINAL_BYTES, key_bytes);
@@ -494,8 +478,174 @@ static int append(struct weir_chains *chains, struct weir_slot *slot) {
     return rc;
 }
 
+/* --- rows on disk ------------------------------------------------------------------------------
+ */
+
+static size_t beside(const void *context) {
+    const struct weir_chains *chains = context;
+    return chains->index_bytes;
+}
+
+static int row_leaves(void *context, struct weir_slot *slot, uint64_t run, struct weir_error *err) {
+    struct weir_chains *chains = context;
+    (void)run;
+    (void)err;
+    if (chains->linked) {
+        leave_chain(chains, weir_slot_value(chains->table, slot));
+    } else if (slot->key_bytes >= ORDINAL_BYTES) { /* restored, and on disk before its chain is */
+        note_ordinal(chains, slot);
+    }
+    return WEIR_OK;
+}
+
+static int row_comes(void *context, struct weir_slot *slot, struct weir_error *err) {
+    struct weir_chains *chains = context;
+    if (!chains->linked) {
+        return WEIR_OK;
+    }
+    if (chains->come_count == chains->come_room) {
+        size_t room = chains->come_room * 2 + 1024;
+        uint32_t *come = realloc(chains->come, room * sizeof *come);
+        if (come == NULL) {
+            return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory",
+                                  weir_table_name(chains->table));
+        }
+        chains->come = come;
+        chains->come_room = room;
+    }
+    chains->come[chains->come_count++] = slot->number;
+    return append(chains, slot) == WEIR_OK ? WEIR_OK
+                                           : weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory",
+                                                            weir_table_name(chains->table));
+}
+
+static int64_t time_of_row(void *context, const uint8_t *image, size_t size) {
+    struct weir_link row;
+    (void)context;
+    return weir_chains_read(image, size, &row) > 0 ? row.time_us : INT64_MAX;
+}
+
+static int allow_disk(struct weir_chains *chains, const struct weir_chains_config *config,
+                      struct weir_error *err) {
+    const struct weir_table_disk disk = {
+        .path = config->disk,
+        .signal = config->disk_signal,
+        .owner = {.context = chains,
+                  .leaves = row_leaves,
+                  .comes = row_comes,
+                  .time_of = time_of_row,
+                  .beside = beside},
+        .group_from = ORDINAL_BYTES,
+        .group_seed = chains->seed,
+    };
+    chains->on_disk = true;
+    return weir_table_allow_disk(chains->table, &disk, err);
+}
+
+bool weir_chains_use_disk(const struct weir_chains *chains) {
+    return chains->on_disk && weir_table_uses_disk(chains->table);
+}
+
+int weir_chains_want(struct weir_chains *chains, uint64_t hash, const void *key, size_t key_bytes,
+                     struct weir_error *err) {
+    return weir_table_want(chains->table, hash, key, key_bytes, err);
+}
+
+int weir_chains_load(struct weir_chains *chains, bool *waits, struct weir_error *err) {
+    return weir_table_load(chains->table, waits, err);
+}
+
+int weir_chains_bring(struct weir_chains *chains, bool *done, size_t *rows,
+                      struct weir_error *err) {
+    const struct entry *sorted = NULL;
+    int rc = weir_table_bring(chains->table, done, err);
+    *rows = chains->come_count;
+    for (size_t i = 0; rc == WEIR_OK && i < chains->come_count; i++) {
+        const struct weir_slot *slot = weir_table_slot(chains->table, chains->come[i]);
+        const uint8_t *key = weir_slot_key(chains->table, slot) + ORDINAL_BYTES;
+        size_t key_bytes = slot->key_bytes - ORDINAL_BYTES;
+        uint64_t hash = XXH3_64bits_withSeed(key, key_bytes, chains->seed);
+        struct entry *entry = entry_of(chains, hash, key, key_bytes);
+        if (entry != NULL && entry != sorted) { /* rows of a record come one behind the other */
+            rc = sort_chain(chains, entry);
+            sorted = entry;
+        }
+    }
+    chains->come_count = 0;
+    return rc == WEIR_OK || (err != NULL && err->code != WEIR_OK)
+               ? rc
+               : weir_error_set(err, rc, "%s: out of memory", weir_table_name(chains->table));
+}
+
+int weir_chains_make_room(struct weir_chains *chains, bool *crowded, struct weir_error *err) {
+    return weir_table_make_room(chains->table, crowded, err);
+}
+
+void weir_chains_forget(struct weir_chains *chains, int64_t before_us) {
+    weir_table_forget(chains->table, before_us);
+}
+
+struct weir_table_disk_figures weir_chains_disk_figures(const struct weir_chains *chains) {
+    return weir_table_disk_figures(chains->table);
+}
+
+void weir_chains_warm(const struct weir_chains *chains, const struct weir_link *link) {
+    struct weir_slot *slot = weir_table_slot(chains->table, link->number);
+    if (slot->heat < WEIR_SLOT_HEAT_MAX) {
+        slot->heat++;
+    }
+}
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+struct weir_chains *weir_chains_create(const struct weir_chains_config *config,
+                                       struct weir_error *err) {
+    struct weir_chains *chains = calloc(1, sizeof *chains);
+    if (chains == NULL) {
+        weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory", config->declaration);
+        return NULL;
+    }
+    struct weir_table_config table = {
+        .declaration = config->declaration,
+        .cell = config->cell,
+        .shape = config->shape,
+        .value_bytes = sizeof(struct weir_link),
+        .key_inline_bytes = 24,
+        .max_bytes = config->max_bytes,
+        .option = config->option,
+        .codec = &codec,
+        .codec_context = chains,
+    };
+    chains->next_ordinal = 1;
+    chains->table = weir_table_create(&table, err);
+    if (chains->table == NULL) {
+        free(chains);
+        return NULL;
+    }
+    chains->seed = config->seed != 0 ? config->seed : weir_table_view(chains->table)->seed;
+    if (config->disk != NULL && allow_disk(chains, config, err) != WEIR_OK) {
+        weir_chains_destroy(chains);
+        return NULL;
+    }
+    return chains;
+}
+
+void weir_chains_destroy(struct weir_chains *chains) {
+    if (chains == NULL) {
+        return;
+    }
+    for (int i = 0; i < PARTS; i++) {
+        weir_block_give(chains->parts[i].entries);
+    }
+    weir_table_destroy(chains->table);
+    free(chains->come);
+    free(chains->key);
+    free(chains);
+}
+
 int weir_chains_restore(struct weir_chains *chains, struct weir_error *err) {
     int rc = WEIR_OK;
+    chains->linked = true;
     for (uint32_t n = 1; rc == WEIR_OK && n <= weir_table_slots(chains->table); n++) {
         struct weir_slot *slot = weir_table_slot(chains->table, n);
         rc = slot->sequence != 0 ? append(chains, slot) : WEIR_OK;

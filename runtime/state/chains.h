@@ -5,7 +5,8 @@
  *
  * Each row is a slot of a table (table.h), so its images are those of rows that changed, whatever
  * the length of the chain; the chains themselves are rebuilt from the slots. A row stays where it
- * is until it is removed. One thread (the loop). */
+ * is until it is removed, or goes to disk: then a chain is what of it is in memory, and who has to
+ * have all of it wants it first. One thread (the loop). */
 #include "state/table.h"
 
 #ifdef __cplusplus
@@ -42,6 +43,9 @@ struct weir_chains_config {
     uint64_t seed;    /* of the caller's hashes; 0: a random one */
     size_t max_bytes; /* 0: none */
     const char *option;
+    const char *disk; /* folder for rows that have not been needed lately: max_bytes is a budget
+                         then; or NULL */
+    struct weir_signal *disk_signal;
 };
 
 struct weir_chains *weir_chains_create(const struct weir_chains_config *config,
@@ -74,6 +78,28 @@ int weir_chains_touch(struct weir_chains *chains, struct weir_link *link,
                       struct weir_error *err) WEIR_MUST_CHECK;
 int weir_chains_remove(struct weir_chains *chains, struct weir_link *link,
                        struct weir_error *err) WEIR_MUST_CHECK;
+/* The same without an image: whoever is given the row again knows by its time what it is worth, as
+ * of rows that are forgotten on disk. */
+int weir_chains_expire(struct weir_chains *chains, struct weir_link *link,
+                       struct weir_error *err) WEIR_MUST_CHECK;
+
+/* Rows on disk (table.h has the contract of each). Wants what of a key's chain is there. */
+bool weir_chains_use_disk(const struct weir_chains *chains);
+int weir_chains_want(struct weir_chains *chains, uint64_t hash, const void *key, size_t key_bytes,
+                     struct weir_error *err) WEIR_MUST_CHECK;
+int weir_chains_load(struct weir_chains *chains, bool *waits,
+                     struct weir_error *err) WEIR_MUST_CHECK;
+/* *rows: how many came in. */
+int weir_chains_bring(struct weir_chains *chains, bool *done, size_t *rows,
+                      struct weir_error *err) WEIR_MUST_CHECK;
+/* Between batches: no row is good after. */
+int weir_chains_make_room(struct weir_chains *chains, bool *crowded,
+                          struct weir_error *err) WEIR_MUST_CHECK;
+/* Rows on disk older than that are forgotten. */
+void weir_chains_forget(struct weir_chains *chains, int64_t before_us);
+struct weir_table_disk_figures weir_chains_disk_figures(const struct weir_chains *chains);
+/* The row was needed. */
+void weir_chains_warm(const struct weir_chains *chains, const struct weir_link *link);
 
 /* Numbers run 1..weir_chains_numbers: for sweeps over all rows. */
 uint32_t weir_chains_numbers(const struct weir_chains *chains);

@@ -296,6 +296,21 @@ static int by_place(const void *a, const void *b) {
     return memcmp(((const struct ask *)a)->place, ((const struct ask *)b)->place, PLACE_BYTES);
 }
 
+static int by_place_and_tag(const void *a, const void *b) {
+    uint32_t x = ((const struct ask *)a)->record.tag;
+    uint32_t y = ((const struct ask *)b)->record.tag;
+    int place = by_place(a, b);
+    return place != 0 ? place : (x > y) - (x < y);
+}
+
+/* The key asked for before, again: rows of one batch have keys in common. */
+static bool is_asked_again(const struct ask *ask, const struct ask *before) {
+    const struct weir_cold_record *a = &ask->record;
+    const struct weir_cold_record *b = &before->record;
+    return a->tag == b->tag && a->key_size == b->key_size &&
+           memcmp(a->key, b->key, a->key_size) == 0;
+}
+
 /* In the order of their places, which RocksDB finds far faster. A weir_block. */
 static struct ask *in_order(const struct weir_buffer *asks, size_t *count) {
     const uint8_t *at = asks->data;
@@ -312,7 +327,7 @@ static struct ask *in_order(const struct weir_buffer *asks, size_t *count) {
         memcpy(list[i].place, record.value, PLACE_BYTES);
     }
     if (list != NULL) {
-        qsort(list, *count, sizeof(*list), by_place);
+        qsort(list, *count, sizeof(*list), by_place_and_tag);
     }
     return list;
 }
@@ -367,7 +382,8 @@ static size_t load_some(struct weir_cold *cold, const struct ask *asks, size_t c
         const char *value =
             values[i] != NULL ? rocksdb_pinnableslice_value(values[i], &size) : NULL;
         for (size_t a = firsts[i]; *rc == WEIR_OK && value != NULL && a < firsts[i + 1]; a++) {
-            *rc = pick(&asks[a], (const uint8_t *)value, size, found, hits);
+            bool again = a > firsts[i] && is_asked_again(&asks[a], &asks[a - 1]);
+            *rc = again ? WEIR_OK : pick(&asks[a], (const uint8_t *)value, size, found, hits);
             *rc = *rc == WEIR_OK ? WEIR_OK : no_memory(err);
         }
         if (values[i] != NULL) {

@@ -208,12 +208,18 @@ struct weir_table_owner {
     bool (*stays)(void *context, const struct weir_slot *slot);
     /* When the value, as its image has it, last changed: see weir_table_forget. */
     int64_t (*time_of)(void *context, const uint8_t *image, size_t size);
+    size_t (*beside)(const void *context); /* bytes it has of the budget itself */
 };
 
 struct weir_table_disk {
     const char *path;           /* a folder of its own in there is made when it is needed */
     struct weir_signal *signal; /* raised when keys asked for are in; or NULL */
     struct weir_table_owner owner;
+    /* Slots whose keys are alike from this byte on (<= 16) are a *group*: those of it that leave
+     * memory at a time are one record, and what is wanted (weir_table_want) is not a key but a
+     * group: all of it that is on disk. 0: there are no groups. */
+    uint32_t group_from;
+    uint64_t group_seed; /* of the XXH3 of those bytes, by which a group is wanted */
 };
 /* max_bytes is a budget from now on, not a cap. Before the first key. The slot of the empty key, of
  * which there is one at most, always stays in memory. */
@@ -243,7 +249,7 @@ int weir_table_load(struct weir_table *table, bool *waits, struct weir_error *er
  * is given their old images again would know what they are worth. */
 void weir_table_forget(struct weir_table *table, int64_t before);
 /* For owners that go through what is on disk themselves. NULL: it has no disk. What is loaded comes
- * in by weir_table_bring. A record's value begins with the slot's sequence. */
+ * in by weir_table_bring. Without groups a record's value begins with the slot's sequence. */
 struct weir_cold_keys *weir_table_cold_keys(struct weir_table *table);
 struct weir_table_disk_figures {
     uint64_t keys; /* on disk */

@@ -1,6 +1,7 @@
 /* The keys of a table that wait on disk. A key is in memory or on disk, never in both: bringing it
  * in takes it out of the store. Only a slot that no image waits for may go, so records and
- * snapshots see every change where they look for it. */
+ * snapshots see every change where they look for it. What is one record there, a slot or some of a
+ * group, table_record.c knows. */
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -9,15 +10,13 @@
 
 #include "core/block.h"
 #include "state/cold_keys.h"
-#include "state/table_private.h"
+#include "state/table_cold.h"
 
 enum {
     SPARE_SLOTS = 8192, /* free at least, of a large table: a batch or two of new keys */
     LOOK_SLOTS = 32768, /* a call */
-    SEQUENCE_BYTES = 8,
     PREFETCH_AHEAD = 16,
-    SPILL_BYTES_MAX = 256 << 20,
-    VALUE_BYTES_MAX = 256 << 20
+    SPILL_BYTES_MAX = 256 << 20
 };
 #define STORE_BYTES_MAX ((size_t)64 << 20)
 #define STORE_BYTES_MIN ((size_t)2 << 20)
@@ -25,24 +24,16 @@ enum {
 /* A process may hold two tables of one name for a while. */
 static _Atomic uint64_t folders;
 
-struct table_cold {
-    struct weir_cold_keys *keys;
-    struct weir_table_owner owner;
-    uint32_t hand;            /* slot looked at next */
-    struct weir_buffer value; /* of one slot, as its image has it */
-    /* a dump under way */
-    enum { DUMP_NONE, DUMP_GOES_ON, DUMP_LOST } dump; /* lost: nobody went on with it */
-    uint64_t dumped;                                  /* slots below it are in the dump */
-    struct weir_buffer spilled; /* images of slots that went to disk before their turn */
-};
-
-/* A value with its slot's sequence before it. */
 static int64_t time_of_record(void *context, const struct weir_cold_record *record) {
     const struct table_cold *cold = context;
-    return record->value_size < SEQUENCE_BYTES
-               ? INT64_MAX
-               : cold->owner.time_of(cold->owner.context, record->value + SEQUENCE_BYTES,
-                                     record->value_size - SEQUENCE_BYTES);
+    struct table_member member;
+    int64_t latest = INT64_MIN;
+    size_t at = 0;
+    while (table_next_member(&cold->records, record, &at, &member)) {
+        int64_t time = cold->owner.time_of(cold->owner.context, member.value, member.size);
+        latest = time > latest ? time : latest;
+    }
+    return at == record->value_size ? latest : INT64_MAX;
 }
 
 int weir_table_allow_disk(struct weir_table *table, const struct weir_table_disk *disk,
@@ -50,6 +41,9 @@ int weir_table_allow_disk(struct weir_table *table, const struct weir_table_disk
     char path[4096];
     snprintf(path, sizeof(path), "%s/%s-%" PRIu64, disk->path, table->declaration,
              atomic_fetch_add(&folders, 1) + 1);
+    for (char *at = path + strlen(disk->path) + 1; *at != '\0'; at++) {
+        *at = *at == '/' ? '-' : *at; /* a part of a declaration */
+    }
     if (table->max_bytes == SIZE_MAX) {
         return weir_error_set(err, WEIR_E_BUG, "%s: such state does not go to disk", table->name);
     }
@@ -71,7 +65,7 @@ int weir_table_allow_disk(struct weir_table *table, const struct weir_table_disk
         weir_cold_keys_timed(cold->keys, time_of_record, cold);
     }
     cold->hand = 1;
-    weir_buffer_init(&cold->value, VALUE_BYTES_MAX);
+    table_records_init(&cold->records, disk->group_from, disk->group_seed);
     weir_buffer_init(&cold->spilled, SPILL_BYTES_MAX);
     table->cold = cold;
     return WEIR_OK;
@@ -80,7 +74,7 @@ int weir_table_allow_disk(struct weir_table *table, const struct weir_table_disk
 void table_cold_destroy(struct weir_table *table) {
     if (table->cold != NULL) {
         weir_cold_keys_destroy(table->cold->keys);
-        weir_buffer_fini(&table->cold->value);
+        table_records_fini(&table->cold->records);
         weir_buffer_fini(&table->cold->spilled);
         free(table->cold);
     }
@@ -96,37 +90,38 @@ size_t table_cold_keys(const struct weir_table *table) {
 
 /* --- out ------------------------------------------------------------------------------------ */
 
-static int evict(struct weir_table *table, struct weir_slot *slot, struct weir_error *err) {
+/* A slot is about to leave memory before a dump that goes on has come to it. */
+static void spill(struct weir_table *table, struct weir_slot *slot) {
     struct table_cold *cold = table->cold;
-    if (cold->dump == DUMP_GOES_ON && slot->number >= cold->dumped) {
-        int kept = cold->spilled.size == 0
-                       ? weir_image_put_header(&cold->spilled, table->shape, table->name)
-                       : WEIR_OK;
-        kept = kept == WEIR_OK ? table_put_image(table, slot, &cold->spilled) : kept;
-        if (kept != WEIR_OK) {
-            cold->dump = DUMP_LOST;
-            weir_buffer_fini(&cold->spilled);
-            weir_buffer_init(&cold->spilled, SPILL_BYTES_MAX);
-        }
+    if (cold->dump != DUMP_GOES_ON || slot->number < cold->dumped) {
+        return;
     }
-    const struct weir_cold_key key = {slot->hash, weir_slot_key(table, slot), slot->key_bytes};
-    const void *value = weir_slot_value(table, slot);
-    size_t size = table->value_bytes;
+    int kept = cold->spilled.size == 0
+                   ? weir_image_put_header(&cold->spilled, table->shape, table->name)
+                   : WEIR_OK;
+    kept = kept == WEIR_OK ? table_put_image(table, slot, &cold->spilled) : kept;
+    if (kept != WEIR_OK) {
+        cold->dump = DUMP_LOST;
+        weir_buffer_fini(&cold->spilled);
+        weir_buffer_init(&cold->spilled, SPILL_BYTES_MAX);
+    }
+}
+
+/* Slots that are one record. */
+static int evict(struct weir_table *table, const struct table_noted *noted, size_t count,
+                 struct weir_error *err) {
+    struct table_cold *cold = table->cold;
+    struct table_record record;
     bool taken;
-    int rc = WEIR_OK;
-    if (table->codec != NULL) {
-        weir_buffer_clear(&cold->value);
-        rc = table->codec->encode(table->codec_context, value, &cold->value);
-        if (rc != WEIR_OK) {
-            return weir_error_set(err, rc, "%s: no memory for a value that goes to disk",
-                                  table->name);
-        }
-        value = cold->value.data;
-        size = cold->value.size;
+    int rc = table_make_record(table, &cold->records, noted, count, &record);
+    if (rc != WEIR_OK) {
+        return weir_error_set(err, rc, "%s: no memory for a value that goes to disk", table->name);
     }
-    rc = weir_cold_keys_put(cold->keys, &key, &slot->sequence, SEQUENCE_BYTES, value,
-                            (uint32_t)size, &taken, err);
-    if (rc == WEIR_OK && taken) {
+    rc = weir_cold_keys_put(cold->keys, &record.key, record.head, record.head_size, record.value,
+                            record.value_size, &taken, err);
+    for (size_t i = 0; rc == WEIR_OK && taken && i < count; i++) {
+        struct weir_slot *slot = weir_table_slot(table, noted[i].number);
+        spill(table, slot);
         rc = cold->owner.leaves != NULL ? cold->owner.leaves(cold->owner.context, slot,
                                                              weir_cold_keys_run(cold->keys), err)
                                         : WEIR_OK;
@@ -144,7 +139,9 @@ static size_t bytes_a_key(const struct weir_table *table) {
 /* Keys that may come without passing the budget. */
 static uint64_t free_slots(const struct weir_table *table) {
     size_t budget = table->max_bytes - table->max_bytes / 16;
+    const struct weir_table_owner *owner = &table->cold->owner;
     size_t store = weir_cold_keys_bytes(table->cold->keys);
+    store += owner->beside != NULL ? owner->beside(owner->context) : 0;
     budget = budget > store * 2 ? budget - store : budget / 2;
     size_t used = weir_table_bytes(table);
     uint64_t free = table->slots - table->keys;
@@ -160,6 +157,31 @@ static uint64_t spare_slots(const struct weir_table *table) {
     return most < SPARE_SLOTS ? most : SPARE_SLOTS;
 }
 
+/* Not looked for lately, and no image waits for it. */
+static bool may_go(struct table_cold *cold, struct weir_slot *slot) {
+    if (slot->sequence == 0 || slot->changed != 0 || slot->key_bytes == 0) {
+        return false;
+    }
+    if (slot->heat > 0) {
+        slot->heat--;
+        return false;
+    }
+    return cold->owner.stays == NULL || !cold->owner.stays(cold->owner.context, slot);
+}
+
+/* Of those noted what is of one group goes together. */
+static int evict_noted(struct weir_table *table, struct weir_error *err) {
+    struct table_records *records = &table->cold->records;
+    int rc = WEIR_OK;
+    table_sort_noted(records);
+    for (size_t from = 0, to; rc == WEIR_OK && from < records->count; from = to) {
+        to = table_group_end(table, records, from);
+        rc = evict(table, records->noted + from, to - from, err);
+    }
+    records->count = 0;
+    return rc;
+}
+
 static int move_out(struct weir_table *table, uint64_t look, struct weir_error *err) {
     struct table_cold *cold = table->cold;
     uint64_t wanted = spare_slots(table) * 2;
@@ -167,26 +189,27 @@ static int move_out(struct weir_table *table, uint64_t look, struct weir_error *
     int rc = WEIR_OK;
     look = table->slots > 0 ? look : 0; /* the budget may be less than an empty table */
     for (; rc == WEIR_OK && look > 0 && free < wanted; look--) {
-        if (cold->hand > table->slots) {
-            cold->hand = 1;
+        if (cold->hand > table->slots || cold->records.count == TABLE_NOTED_MAX) {
+            cold->hand = cold->hand > table->slots ? 1 : cold->hand; /* none is noted twice */
+            rc = evict_noted(table, err);
         }
         struct weir_slot *slot = weir_table_slot(table, cold->hand++);
         if (cold->hand + PREFETCH_AHEAD <= table->slots) {
             __builtin_prefetch(weir_table_slot(table, cold->hand + PREFETCH_AHEAD - 1));
         }
-        if (slot->sequence == 0 || slot->changed != 0 || slot->key_bytes == 0) {
+        if (rc != WEIR_OK || !may_go(cold, slot)) {
             continue;
         }
-        if (slot->heat > 0) {
-            slot->heat--;
-            continue;
+        if (cold->records.group_from > 0) {
+            rc = table_note_slot(table, &cold->records, slot);
+            free++;
+        } else {
+            const struct table_noted noted = {slot->hash, slot->number};
+            rc = evict(table, &noted, 1, err);
+            free += slot->sequence == 0;
         }
-        if (cold->owner.stays != NULL && cold->owner.stays(cold->owner.context, slot)) {
-            continue;
-        }
-        rc = evict(table, slot, err);
-        free += slot->sequence == 0;
     }
+    rc = rc == WEIR_OK ? evict_noted(table, err) : rc;
     return rc == WEIR_OK ? weir_cold_keys_flush(cold->keys, err) : rc;
 }
 
@@ -279,31 +302,46 @@ void weir_table_forget(struct weir_table *table, int64_t before) {
     }
 }
 
-static int install(void *context, const struct weir_cold_record *record, struct weir_error *err) {
-    struct weir_table *table = context;
-    uint64_t hash = weir_table_hash(table, record->key, record->key_size);
-    if (record->value_size < SEQUENCE_BYTES ||
-        (table->codec == NULL && record->value_size != SEQUENCE_BYTES + table->value_bytes)) {
-        return weir_error_set(err, WEIR_E_CORRUPT, "%s: a key on disk is damaged", table->name);
-    }
-    struct weir_slot *slot = weir_table_create_slot(table, hash, record->key, record->key_size);
+static int install_member(struct weir_table *table, const struct weir_cold_record *record,
+                          const struct table_member *member, struct weir_error *err) {
+    const uint8_t *key;
+    size_t length = table_member_key(&table->cold->records, record, member, &key);
+    struct weir_slot *slot =
+        key == NULL
+            ? NULL
+            : weir_table_create_slot(table, weir_table_hash(table, key, length), key, length);
     if (slot == NULL) {
         return weir_error_set(err, WEIR_E_NOMEM, "%s: out of memory for keys from disk",
                               table->name);
     }
-    memcpy(&slot->sequence, record->value, SEQUENCE_BYTES);
-    const uint8_t *value = record->value + SEQUENCE_BYTES;
+    slot->sequence = member->sequence;
     if (table->codec == NULL) {
-        memcpy(weir_slot_value(table, slot), value, table->value_bytes);
+        memcpy(weir_slot_value(table, slot), member->value, table->value_bytes);
     } else {
-        int rc = table->codec->decode(table->codec_context, weir_slot_value(table, slot), value,
-                                      record->value_size - SEQUENCE_BYTES, err);
+        int rc = table->codec->decode(table->codec_context, weir_slot_value(table, slot),
+                                      member->value, member->size, err);
         if (rc != WEIR_OK) {
             return weir_error_wrap(err, "%s", table->name);
         }
     }
     const struct weir_table_owner *owner = &table->cold->owner;
     return owner->comes != NULL ? owner->comes(owner->context, slot, err) : WEIR_OK;
+}
+
+static int install(void *context, const struct weir_cold_record *record, struct weir_error *err) {
+    struct weir_table *table = context;
+    struct table_member member;
+    size_t at = 0;
+    int rc = WEIR_OK;
+    while (rc == WEIR_OK && table_next_member(&table->cold->records, record, &at, &member)) {
+        rc = table->codec == NULL && member.size != table->value_bytes
+                 ? WEIR_E_CORRUPT
+                 : install_member(table, record, &member, err);
+    }
+    if ((rc == WEIR_OK && at != record->value_size) || rc == WEIR_E_CORRUPT) {
+        rc = weir_error_set(err, WEIR_E_CORRUPT, "%s: a key on disk is damaged", table->name);
+    }
+    return rc;
 }
 
 int weir_table_bring(struct weir_table *table, bool *done, struct weir_error *err) {
@@ -344,11 +382,13 @@ static int want_image(void *context, uint8_t op, struct weir_image_reader *reade
     if (op == WEIR_IMAGE_NEXT) {
         return WEIR_OK;
     }
-    const struct weir_cold_key wanted = {weir_table_hash(table, key, length), key,
-                                         (uint32_t)length};
-    return weir_table_find(table, wanted.hash, key, length) != NULL
-               ? WEIR_OK
-               : weir_cold_keys_want(table->cold->keys, &wanted, err);
+    uint64_t hash = weir_table_hash(table, key, length);
+    if (weir_table_find(table, hash, key, length) != NULL) {
+        return WEIR_OK;
+    }
+    const struct weir_cold_key wanted =
+        table_record_key(&table->cold->records, hash, key, (uint32_t)length);
+    return weir_cold_keys_want(table->cold->keys, &wanted, err);
 }
 
 int table_cold_fetch(struct weir_table *table, const uint8_t *bytes, size_t length,
@@ -370,32 +410,46 @@ int table_cold_fetch(struct weir_table *table, const uint8_t *bytes, size_t leng
 /* --- dumps ---------------------------------------------------------------------------------- */
 
 struct dumped {
-    const struct weir_cold_keys *keys;
+    const struct weir_table *table;
     struct weir_buffer *out;
 };
 
-static int put_record_image(void *context, const struct weir_cold_record *record,
-                            struct weir_error *err) {
-    const struct dumped *dumped = context;
+static int put_member_image(const struct dumped *dumped, const struct weir_cold_record *record,
+                            const struct table_member *member, struct weir_error *err) {
     struct weir_buffer *out = dumped->out;
-    if (weir_cold_keys_is_over(dumped->keys, record)) {
-        return WEIR_OK;
-    }
-    size_t value = record->value_size - SEQUENCE_BYTES;
-    int rc = weir_buffer_reserve(out, 1 + SEQUENCE_BYTES + 2 * (size_t)WEIR_VARINT_MAX +
-                                          record->key_size + value);
+    const uint8_t *key;
+    size_t length = table_member_key(&dumped->table->cold->records, record, member, &key);
+    int rc = key == NULL ? WEIR_E_NOMEM
+                         : weir_buffer_reserve(out, 1 + sizeof member->sequence +
+                                                        2 * (size_t)WEIR_VARINT_MAX + length +
+                                                        member->size);
     if (rc != WEIR_OK) {
         return weir_error_set(err, rc, "the snapshot's buffer is full");
     }
     uint8_t *to = out->data + out->size;
     *to++ = WEIR_IMAGE_PUT;
-    memcpy(to, record->value, SEQUENCE_BYTES);
-    to = weir_varint_put(to + SEQUENCE_BYTES, record->key_size);
-    memcpy(to, record->key, record->key_size);
-    to = weir_varint_put(to + record->key_size, value);
-    memcpy(to, record->value + SEQUENCE_BYTES, value);
-    out->size = (size_t)(to + value - out->data);
+    to = weir_varint_put(weir_u64_put(to, member->sequence), length);
+    memcpy(to, key, length);
+    to = weir_varint_put(to + length, member->size);
+    memcpy(to, member->value, member->size);
+    out->size = (size_t)(to + member->size - out->data);
     return WEIR_OK;
+}
+
+static int put_record_images(void *context, const struct weir_cold_record *record,
+                             struct weir_error *err) {
+    const struct dumped *dumped = context;
+    const struct table_cold *cold = dumped->table->cold;
+    struct table_member member;
+    size_t at = 0;
+    int rc = WEIR_OK;
+    if (weir_cold_keys_is_over(cold->keys, record)) {
+        return WEIR_OK;
+    }
+    while (rc == WEIR_OK && table_next_member(&cold->records, record, &at, &member)) {
+        rc = put_member_image(dumped, record, &member, err);
+    }
+    return rc;
 }
 
 /* A slice of its own, and as long as it is: a slice's cap is less than what may go to disk while
@@ -456,8 +510,8 @@ int table_cold_dump(struct weir_table *table, struct weir_cell_cursor *cursor,
     size_t start = out->size;
     int rc = weir_image_put_header(out, table->shape, table->name);
     size_t empty = out->size;
-    struct dumped dumped = {cold->keys, out};
-    rc = rc == WEIR_OK ? weir_cold_keys_scanned(cold->keys, put_record_image, &dumped, &end, err)
+    struct dumped dumped = {table, out};
+    rc = rc == WEIR_OK ? weir_cold_keys_scanned(cold->keys, put_record_images, &dumped, &end, err)
                        : weir_error_set(err, rc, "the snapshot's buffer is full");
     if (out->size == empty) {
         out->size = start;
