@@ -117,15 +117,17 @@ static void take_failure(struct weir_pipeline *p, int32_t s) {
 
 /* What waits for keys on disk goes on, and windows leave: rows of another partition follow. */
 static int push_through(struct weir_pipeline *p, struct weir_error *err) {
-    bool done;
+    bool done = false;
     int rc = WEIR_OK;
-    while (rc == WEIR_OK && weir_graph_holds(p->graph)) {
+    while (rc == WEIR_OK && !done) {
         rc = weir_graph_go_on(p->graph, err);
         if (rc == WEIR_OK && weir_graph_holds(p->graph)) {
             weir_signal_wait(&p->signal, 1);
+            continue;
         }
+        rc = rc == WEIR_OK ? weir_graph_fire(p->graph, -1, &done, err) : rc;
     }
-    return rc == WEIR_OK ? weir_graph_fire(p->graph, -1, &done, err) : rc;
+    return rc;
 }
 
 /* Rows of a table a source wrote, as of the partitions they came from. */

@@ -389,7 +389,8 @@ int weir_chains_remove(struct weir_chains *chains, struct weir_link *link, struc
 }
 
 int weir_chains_expire(struct weir_chains *chains, struct weir_link *link, struct weir_error *err) {
-    return remove_row(chains, link, true, err);
+    bool waits = weir_table_slot(chains->table, link->number)->changed != 0;
+    return waits ? WEIR_OK : remove_row(chains, link, true, err);
 }
 
 /* --- chains of slots that are there ----------------------------------------------------------- */

@@ -79,7 +79,8 @@ int weir_chains_touch(struct weir_chains *chains, struct weir_link *link,
 int weir_chains_remove(struct weir_chains *chains, struct weir_link *link,
                        struct weir_error *err) WEIR_MUST_CHECK;
 /* The same without an image: whoever is given the row again knows by its time what it is worth, as
- * of rows that are forgotten on disk. */
+ * of rows that are forgotten on disk. One that an image waits for stays for now: so records do not
+ * hang on when rows are expired. */
 int weir_chains_expire(struct weir_chains *chains, struct weir_link *link,
                        struct weir_error *err) WEIR_MUST_CHECK;
 

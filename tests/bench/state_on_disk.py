@@ -1,6 +1,7 @@
 """Keyed state four times as large as its memory: CPU of all threads a row, by how keys are drawn, beside the same rows with all keys in memory.
 The loop and the thread of the disk mostly take turns, so the rows of a CPU second are near what a quiet machine does in one; what it took here is told beside it.
-usage: state_on_disk.py [KEYS [model|rule]]   (WEIR_BUILD names the build directory, default build/release)"""
+A join has a row of each key on its right; then rows of keys drawn come on its left, meet one each, and are kept.
+usage: state_on_disk.py [KEYS [model|rule|join]]   (WEIR_BUILD names the build directory, default build/release)"""
 
 import json
 import os
@@ -21,6 +22,12 @@ RULE = """return rule "gold.sum" { on = "bronze.row", key = "k", order = "arriva
   state = { n = counter(), last = value "int64" }, process = function(e, s) s.n:add() s.last:set(e.v) end }
 """
 MODEL = """return model "gold.sum" { from = "bronze.row", by = { "k" }, measures = { n = count(), total = sum "v" }, into = none }
+"""
+JOIN = """return {
+  stream "silver.l" { from = "bronze.row", where = function(e) return e.v == 0 end, into = none },
+  stream "silver.r" { from = "bronze.row", where = function(e) return e.v == 1 end, into = none },
+  stream "gold.both" { from = "silver.l", join = { r = regular_join "silver.r" { on = "k", ttl = none } }, columns = { other = "int64" }, map = function(e, out, j) out.other = j.r.v end, into = none },
+}
 """
 
 
@@ -57,11 +64,12 @@ def main():
         folder = pathlib.Path(name)
         (folder / "pipelines").mkdir()
         (folder / "rules").mkdir()
-        (folder / "rules/sum.lua").write_text(RULE if kind == "rule" else MODEL)
+        (folder / "rules/sum.lua").write_text({"rule": RULE, "join": JOIN}.get(kind, MODEL))
         (folder / "row.avsc").write_text(json.dumps({"type": "record", "name": "r", "fields": [{"name": "k", "type": "long"}, {"name": "v", "type": "long"}]}))
         draws = {"a": range(keys), "uniform": (random.randrange(keys) for _ in range(rows)), "zipf": zipf(keys, rows)}
         for file, drawn in draws.items():
-            (folder / f"{file}.jsonl").write_text("".join('{"k":%d,"v":1}\n' % k for k in drawn))
+            v = 0 if kind == "join" and file != "a" else 1
+            (folder / f"{file}.jsonl").write_text("".join('{"k":%d,"v":%d}\n' % (k, v) for k in drawn))
         loaded, loaded_wall, summary = run(folder, ["a.jsonl"], 4 << 20)
         memory = summary["figures"]["state_bytes"] // 4 // 1024
         spilled, spilled_wall, _ = run(folder, ["a.jsonl"], memory)

@@ -5,7 +5,10 @@
  * With a condition, rows are looked at twice: by `ask`, which runs ahead and lists the others each
  * may meet, and once those are judged by the changes. That works because a batch changes only its
  * own side. An update first takes back and updates, then adds: of a left row with one other at a
- * time, a table by the left key never sees the new pair before the old one went. */
+ * time, a table by the left key never sees the new pair before the old one went.
+ *
+ * Of rows on disk those are needed that a row may meet, and of its own side what it takes back: a
+ * row that only comes need not know the others of its side. */
 #include "operator/join/regular.h"
 
 #include <stdlib.h>
@@ -18,7 +21,13 @@
 #include "operator/show.h"
 #include "operator/window.h"
 
-enum { AHEAD_INDEX = 16, AHEAD_ROW = 8 }; /* rows: prefetch */
+enum {
+    AHEAD_INDEX = 16, /* rows: prefetch */
+    AHEAD_ROW = 8,
+    BROUGHT_MOST = 2048, /* rows of a side that come from disk at a time, about */
+    FED_LEAST = 16,
+    FED_MOST = 1 << 15
+};
 
 struct side {
     struct weir_key *on;
@@ -88,6 +97,11 @@ struct weir_regular {
     bool ask_begun;
     struct row ask_row;
     uint32_t ask_met;
+    /* Rows on disk. */
+    bool on_disk;
+    bool prepared;   /* the batch at hand was needed, and is yet to be fed */
+    int32_t at_once; /* rows needed at a time, going by what they brought */
+    size_t brought;  /* for those needed last */
 };
 
 static bool is_counted(enum weir_join_kind kind, int side) {
@@ -119,6 +133,8 @@ static int make(struct weir_regular *r, const struct weir_regular_config *config
     if (rc != WEIR_OK) {
         return rc;
     }
+    r->on_disk = config->disk != NULL;
+    r->at_once = FED_MOST;
     r->pairs = config->kind != WEIR_JOIN_SEMI && config->kind != WEIR_JOIN_ANTI;
     const char *condition = config->condition;
     uint64_t parts[7] = {
@@ -143,6 +159,8 @@ static int make(struct weir_regular *r, const struct weir_regular_config *config
             .seed = s == WEIR_RIGHT ? weir_chains_seed(r->sides[WEIR_LEFT].rows) : 0,
             .max_bytes = config->max_bytes,
             .option = config->option,
+            .disk = config->disk,
+            .disk_signal = config->disk_signal,
         };
         r->sides[s].rows = weir_chains_create(&rows, err);
         if (r->sides[s].rows == NULL) {
@@ -205,9 +223,9 @@ static int grow(struct weir_regular *r, int32_t count) {
     return WEIR_OK;
 }
 
-int weir_regular_feed(struct weir_regular *r, int side, const struct weir_batch *batch,
-                      const int32_t *sel, int32_t count, const int64_t *times_us,
-                      struct weir_error *err) {
+/* The batch is at hand, as far as its rows are bytes. */
+static int prepare(struct weir_regular *r, int side, const struct weir_batch *batch,
+                   const int32_t *sel, int32_t count, struct weir_error *err) {
     int rc = grow(r, count);
     rc = rc == WEIR_OK ? weir_key_encode(r->sides[side].on, batch, sel, count, 0, &r->keys) : rc;
     rc = rc == WEIR_OK ? weir_key_encode(r->sides[side].kept, batch, sel, count, 0, &r->payloads)
@@ -216,14 +234,25 @@ int weir_regular_feed(struct weir_regular *r, int side, const struct weir_batch 
         return weir_error_set(err, rc, "%s: no memory for the rows of a batch", r->declaration);
     }
     weir_keys_hash(&r->keys, weir_chains_seed(r->sides[WEIR_LEFT].rows));
+    memcpy(r->sel, sel, (size_t)count * sizeof *sel);
     r->fed = side;
     r->batch = batch;
-    r->count = count;
+    r->at = r->count = count; /* nothing of it is fed */
+    return WEIR_OK;
+}
+
+int weir_regular_feed(struct weir_regular *r, int side, const struct weir_batch *batch,
+                      const int32_t *sel, int32_t count, const int64_t *times_us,
+                      struct weir_error *err) {
+    int rc = r->prepared ? WEIR_OK : prepare(r, side, batch, sel, count, err);
+    r->prepared = false;
+    if (rc != WEIR_OK) {
+        return rc;
+    }
     r->at = r->ask_at = 0;
     r->begun = r->ask_begun = false;
     r->asked_count = r->asked_at = 0;
     for (int32_t i = 0; i < count; i++) {
-        r->sel[i] = sel[i];
         r->times[i] = times_us[sel[i]];
     }
     return WEIR_OK;
@@ -261,6 +290,13 @@ static struct weir_link *link_at(const struct side *side, uint32_t number) {
     return number != 0 ? weir_chains_link(side->rows, number) : NULL;
 }
 
+static void warm(const struct weir_regular *r, const struct side *side,
+                 const struct weir_link *link) {
+    if (r->on_disk) {
+        weir_chains_warm(side->rows, link);
+    }
+}
+
 /* The row among its own that a row takes back. */
 static struct weir_link *find_own(const struct weir_regular *r, int32_t i) {
     const struct side *side = &r->sides[r->fed];
@@ -268,6 +304,7 @@ static struct weir_link *find_own(const struct weir_regular *r, int32_t i) {
     const uint8_t *bytes = r->payloads.bytes + r->payloads.offsets[i];
     size_t size = span_of(&r->payloads, i);
     for (struct weir_link *link = chain.newest; link != NULL; link = link_at(side, link->older)) {
+        warm(r, side, link);
         if (link->size == size && memcmp(link->bytes, bytes, size) == 0) {
             return is_forgotten(side, link, r->times[i]) ? NULL : link;
         }
@@ -332,6 +369,98 @@ static bool asks_others(const struct weir_regular *r, const struct row *row) {
         return r->pairs || r->fed == WEIR_RIGHT; /* what a left one had is known */
     }
     return row->act == ACT_ADD || r->pairs || r->asked != NULL;
+}
+
+/* --- rows on disk ----------------------------------------------------------------------------- */
+
+bool weir_regular_uses_disk(const struct weir_regular *r) {
+    return weir_chains_use_disk(r->sides[WEIR_LEFT].rows) ||
+           weir_chains_use_disk(r->sides[WEIR_RIGHT].rows);
+}
+
+/* Whether these two rows of a batch may be an update: they are not parted. */
+static bool is_update(const struct weir_regular *r, int side, const struct weir_batch *batch,
+                      const int32_t *sel) {
+    int32_t column = r->sides[side].change;
+    return column >= 0 && sel[1] == sel[0] + 1 &&
+           weir_change_read(&batch->columns[column], sel[0]) == WEIR_CHANGE_BEFORE &&
+           weir_change_read(&batch->columns[column], sel[1]) == WEIR_CHANGE_AFTER;
+}
+
+static int want(struct weir_regular *r, int side, int32_t i, struct weir_error *err) {
+    const uint8_t *key = r->keys.bytes + r->keys.offsets[i];
+    return weir_chains_want(r->sides[side].rows, r->keys.hashes[i], key, span_of(&r->keys, i), err);
+}
+
+int weir_regular_need(struct weir_regular *r, int side, const struct weir_batch *batch,
+                      const int32_t *sel, int32_t *count, bool *waits, struct weir_error *err) {
+    bool loads[2] = {false, false};
+    if (*count > r->at_once) {
+        *count = r->at_once + is_update(r, side, batch, sel + r->at_once - 1);
+    }
+    int rc = prepare(r, side, batch, sel, *count, err);
+    r->prepared = rc == WEIR_OK;
+    r->brought = 0;
+    for (int32_t i = 0; rc == WEIR_OK && i < *count; i++) {
+        const struct row row = classify(r, i);
+        prefetch(r, i);
+        if (asks_others(r, &row)) {
+            rc = want(r, !side, i, err);
+        }
+        if (rc == WEIR_OK && !row.keyless && (row.act == ACT_REMOVE || row.act == ACT_UPDATE)) {
+            rc = want(r, side, i, err);
+        }
+        i = row.new_at;
+    }
+    for (int s = 0; rc == WEIR_OK && s < 2; s++) {
+        rc = weir_chains_load(r->sides[s].rows, &loads[s], err);
+    }
+    *waits = loads[0] || loads[1];
+    if (!*waits && r->at_once < FED_MOST) {
+        r->at_once *= 2;
+    }
+    return rc;
+}
+
+int weir_regular_bring(struct weir_regular *r, bool *done, struct weir_error *err) {
+    int rc = WEIR_OK;
+    *done = true;
+    for (int s = 0; rc == WEIR_OK && s < 2; s++) {
+        bool side_done;
+        size_t rows;
+        rc = weir_chains_bring(r->sides[s].rows, &side_done, &rows, err);
+        *done = *done && side_done;
+        r->brought += rows;
+    }
+    if (rc == WEIR_OK && *done) { /* as many the next time as would have brought enough now */
+        int64_t fit = (int64_t)r->count * BROUGHT_MOST / (int64_t)(r->brought + 1) + 1;
+        fit = fit > (int64_t)r->at_once * 2 ? (int64_t)r->at_once * 2 : fit;
+        r->at_once = fit > FED_MOST ? FED_MOST : fit < FED_LEAST ? FED_LEAST : (int32_t)fit;
+    }
+    return rc;
+}
+
+int weir_regular_make_room(struct weir_regular *r, bool *crowded, struct weir_error *err) {
+    int rc = WEIR_OK;
+    *crowded = false;
+    for (int s = 0; rc == WEIR_OK && s < 2; s++) {
+        bool this_one;
+        rc = weir_chains_make_room(r->sides[s].rows, &this_one, err);
+        *crowded |= this_one;
+    }
+    return rc;
+}
+
+struct weir_table_disk_figures weir_regular_disk_figures(const struct weir_regular *r) {
+    struct weir_table_disk_figures all = weir_chains_disk_figures(r->sides[WEIR_LEFT].rows);
+    struct weir_table_disk_figures right = weir_chains_disk_figures(r->sides[WEIR_RIGHT].rows);
+    all.keys += right.keys;
+    all.written += right.written;
+    all.asked += right.asked;
+    all.read += right.read;
+    all.found += right.found;
+    all.forgotten += right.forgotten;
+    return all;
 }
 
 /* --- the condition ---------------------------------------------------------------------------- */
@@ -523,6 +652,7 @@ static int meet_others(struct weir_regular *r, struct out *out, struct weir_erro
             return WEIR_OK;
         }
         if (r->row.act != ACT_NOTHING) {
+            warm(r, theirs, link_at(theirs, asked->other));
             rc = meet(r, link_at(theirs, asked->other), asked->before, asked->after, out, err);
         }
         r->asked_at++;
@@ -533,6 +663,7 @@ static int meet_others(struct weir_regular *r, struct out *out, struct weir_erro
             return WEIR_OK;
         }
         r->met = other->newer;
+        warm(r, theirs, other);
         if (!is_forgotten(theirs, other, r->times[r->row.new_at])) {
             rc = meet(r, other, true, true, out, err);
         }
@@ -636,11 +767,14 @@ int weir_regular_expire(struct weir_regular *r, int64_t time_us, size_t max_rows
     for (int s = 0; s < 2; s++) {
         struct side *side = &r->sides[s];
         uint32_t numbers = weir_chains_numbers(side->rows);
+        if (side->ttl_us >= 0 && time_us < INT64_MAX && time_us > INT64_MIN + side->ttl_us) {
+            weir_chains_forget(side->rows, time_us - side->ttl_us);
+        }
         for (size_t i = 0; rc == WEIR_OK && side->ttl_us >= 0 && i < max_rows && i < numbers; i++) {
             side->hand = side->hand >= numbers ? 1 : side->hand + 1;
             struct weir_link *link = weir_chains_link(side->rows, side->hand);
             if (link != NULL && is_forgotten(side, link, time_us)) {
-                rc = weir_chains_remove(side->rows, link, err);
+                rc = weir_chains_expire(side->rows, link, err);
             }
         }
     }

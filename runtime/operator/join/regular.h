@@ -14,6 +14,8 @@
  * more, and nothing is taken back for that. What is left of it goes once all rows to come are as
  * young. A row that takes back a forgotten one does nothing, and is counted.
  *
+ * Rows may wait on disk: what those fed next may meet or take back is needed first.
+ *
  * Use: feed a side's rows, then ask for changes until there are none (with a condition: ask,
  * answer, take the changes, until weir_regular_any says no). One thread. */
 #include "operator/join/join.h"
@@ -36,6 +38,9 @@ struct weir_regular_config {
     int64_t ttl_us[2];     /* < 0: for ever */
     size_t max_bytes;      /* of each side; 0: none */
     const char *option;
+    const char *disk; /* folder for rows that have not been needed lately: max_bytes is a budget
+                         then; or NULL */
+    struct weir_signal *disk_signal;
 };
 
 struct weir_regular_change {
@@ -59,6 +64,20 @@ struct weir_regular *weir_regular_create(const struct weir_regular_config *confi
                                          struct weir_error *err);
 void weir_regular_destroy(struct weir_regular *regular);
 
+/* Some rows are on disk: then rows are needed before they are fed. Those of a batch that are fed
+ * next are sel[0..*count), *count lessened where they would bring in too much at once. *waits: not
+ * before weir_regular_bring is *done. Nothing may be left of rows fed before. */
+bool weir_regular_uses_disk(const struct weir_regular *regular);
+int weir_regular_need(struct weir_regular *regular, int side, const struct weir_batch *batch,
+                      const int32_t *sel, int32_t *count, bool *waits,
+                      struct weir_error *err) WEIR_MUST_CHECK;
+int weir_regular_bring(struct weir_regular *regular, bool *done,
+                       struct weir_error *err) WEIR_MUST_CHECK;
+/* Moves rows out, a little at a time, while nothing is left of rows fed or needed. *crowded: too
+ * many have changed since the last seal. */
+int weir_regular_make_room(struct weir_regular *regular, bool *crowded,
+                           struct weir_error *err) WEIR_MUST_CHECK;
+struct weir_table_disk_figures weir_regular_disk_figures(const struct weir_regular *regular);
 /* Takes rows sel[0..count) of a side, in order; times_us by row. The batch before must have no
  * changes left, and this one lives until it has none. */
 int weir_regular_feed(struct weir_regular *regular, int side, const struct weir_batch *batch,

@@ -370,9 +370,10 @@ int weir_graph_estimates(struct weir_graph *graph, struct weir_buffer *out) {
             rc = weir_buffer_printf(
                 out,
                 "%s%s%s: about %zu bytes per left row kept and %zu per right row; "
-                "memory.state (%.0f MB) is the cap of each side\n",
+                "memory.state (%.0f MB) is %s of each side\n",
                 node->name, node->join_count > 1 ? ": join " : "",
-                node->join_count > 1 ? join_name(node, k) : "", bytes[0], bytes[1], cap);
+                node->join_count > 1 ? join_name(node, k) : "", bytes[0], bytes[1], cap,
+                join_may_wait(node, k) ? "for what is in memory" : "the cap");
         }
         if (rc == WEIR_OK && node->rule != NULL) {
             size_t bytes = weir_rule_state_estimate(rule_state(node));

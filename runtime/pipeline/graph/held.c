@@ -116,6 +116,7 @@ int weir_graph_go_on(struct weir_graph *graph, struct weir_error *err) {
         struct weir_node *node = graph->nodes[i];
         bool keys = node->rule != NULL && node->waits;
         rc = node->held != NULL || keys ? go_on(node, err) : rc;
+        rc = rc == WEIR_OK && join_waits(node) ? join_bring(node, err) : rc;
         rc = rc == WEIR_OK ? waiting_go_on(node, err) : rc;
     }
     return rc;

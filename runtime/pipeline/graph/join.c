@@ -174,6 +174,7 @@ static void fini(struct join *join) {
         free(join->kept[s]);
     }
     weir_schema_unref(join->flat);
+    join_queue_fini(join);
     join_fed_done(join);
     if (join->op != NULL) {
         join->kind->destroy(join->op);
@@ -384,10 +385,14 @@ static void set_firing(struct join *join, bool firing) {
     node->firing = any;
 }
 
-/* A piece of what it has begun. */
+/* A piece of what it has begun; of what came meanwhile the next, when it is done with that. */
 static int fire(struct join *join, struct weir_error *err) {
-    bool done;
-    int rc = step(join, &done, err);
+    bool done = false;
+    int rc = join->waits ? WEIR_OK : step(join, &done, err);
+    if (rc == WEIR_OK && done && join->queue != NULL) {
+        done = false;
+        rc = join_next(join, err);
+    }
     if (rc == WEIR_OK && done == join->firing) {
         set_firing(join, !done);
     }
@@ -418,7 +423,7 @@ int join_fire(struct weir_node *node, struct weir_error *err) {
 /* More comes before what was begun is done. */
 static int finish(struct join *join, struct weir_error *err) {
     int rc = WEIR_OK;
-    while (rc == WEIR_OK && join->firing) {
+    while (rc == WEIR_OK && join->firing && !join->waits) {
         rc = fire(join, err);
     }
     return rc;
@@ -426,6 +431,29 @@ static int finish(struct join *join, struct weir_error *err) {
 
 static void raise(struct join *join, int side, int64_t watermark_us) {
     join->ahead[side] = watermark_us > join->ahead[side] ? watermark_us : join->ahead[side];
+}
+
+int join_begin(struct join *join, int side, const struct weir_flow *flow, bool first,
+               struct weir_error *err) {
+    join->fed = weir_batch_ref(flow->batch);
+    join->fed_side = side;
+    join->fed_rows = flow->count;
+    if (first && (side == WEIR_RIGHT || join == join->node->join)) { /* else it is counted on */
+        join->node->row_base = ROWS_MAX;
+    }
+    return join->kind->feed(join, side, flow, err);
+}
+
+/* Behind what waits, or is to wait itself: a piece of it goes on at once if it need not. */
+static int feed_queued(struct join *join, int side, const struct weir_flow *flow,
+                       struct weir_error *err) {
+    int rc = join_queue(join, side, flow, err);
+    if (rc == WEIR_OK && !join->firing) {
+        set_firing(join, true);
+        rc = fire(join, err);
+        rc = rc == WEIR_OK && join->fed != NULL ? fire(join, err) : rc;
+    }
+    return rc;
 }
 
 int join_feed(struct join *join, int side, const struct weir_flow *flow, struct weir_error *err) {
@@ -440,13 +468,10 @@ int join_feed(struct join *join, int side, const struct weir_flow *flow, struct 
     if (rc != WEIR_OK) {
         return rc;
     }
-    join->fed = weir_batch_ref(flow->batch);
-    join->fed_side = side;
-    join->fed_rows = flow->count;
-    if (side == WEIR_RIGHT || join == node->join) { /* else it is counted on */
-        node->row_base = ROWS_MAX;
+    if (join->waits || (join->kind->disk != NULL && join->kind->disk->uses(join->op))) {
+        return feed_queued(join, side, flow, err);
     }
-    rc = join->kind->feed(join, side, flow, err);
+    rc = join_begin(join, side, flow, true, err);
     if (rc != WEIR_OK) {
         return rc;
     }
@@ -477,10 +502,18 @@ int join_enter(struct join *join, const struct weir_flow *flow, struct weir_erro
     return rc;
 }
 
-int join_advance(struct join *join, int side, int64_t watermark_us, struct weir_error *err) {
-    settle(join);
+void join_reach(struct join *join, int side, int64_t watermark_us) {
     raise(join, side, watermark_us);
     join->fed_rows = join->firing ? join->fed_rows : 0;
+}
+
+int join_advance(struct join *join, int side, int64_t watermark_us, struct weir_error *err) {
+    settle(join);
+    if (join->queue != NULL) {
+        const struct weir_flow flow = {.watermark_us = watermark_us};
+        return join_queue(join, side, &flow, err);
+    }
+    join_reach(join, side, watermark_us);
     return join->firing ? WEIR_OK : fire(join, err);
 }
 

@@ -9,6 +9,7 @@
 enum { JOIN_PIECE_ROWS = 2048, JOIN_ALONE_ROWS = 512, JOIN_EXPIRE_LEAST = 1024 };
 
 struct join;
+struct join_queued;
 
 /* A kind of join. `op` is its operator. Steps go on where they stopped until *done, about a piece
  * each; a kind sends what leaves on by join_go_on. */
@@ -27,6 +28,17 @@ struct join_kind {
     void (*follow)(void *op, void *as); /* operator/join/join.h */
     size_t (*estimate)(const void *op, int side);
     void (*show)(void *op, int side, struct weir_show *show);
+    const struct join_disk *disk; /* NULL: all of it stays in memory */
+};
+
+/* Of a kind whose rows may wait on disk; op as above. */
+struct join_disk {
+    bool (*uses)(const void *op);
+    /* What the rows of a flow need that are fed next, flow->count lessened to them. */
+    int (*need)(void *op, int side, struct weir_flow *flow, bool *waits, struct weir_error *err);
+    int (*bring)(void *op, bool *done, struct weir_error *err);
+    int (*make_room)(void *op, bool *crowded, struct weir_error *err);
+    struct weir_table_disk_figures (*figures)(const void *op);
 };
 
 extern const struct join_kind join_interval; /* and window */
@@ -57,8 +69,10 @@ struct join {
     struct weir_batch *fed;
     int fed_side;
     int32_t fed_rows;
-    int64_t ahead[2]; /* watermarks, once the rows fed are done with */
-    void *work;       /* the kind's own */
+    int64_t ahead[2];          /* watermarks, once the rows fed are done with */
+    void *work;                /* the kind's own */
+    struct join_queued *queue; /* join_disk.c: what came and is not fed yet */
+    bool waits;                /* for rows on disk that it needs */
     struct weir_row *rows[JOIN_PIECE_ROWS];
     int32_t sel[ROWS_MAX];
     int64_t times[ROWS_MAX];
@@ -95,6 +109,17 @@ int join_end_kept(struct join *join, struct weir_batch *out, int side, int rc) W
 int beside_spread(struct weir_node *node, int32_t column, int32_t beside,
                   struct weir_batch *batch) WEIR_MUST_CHECK;
 void beside_gather(const struct join *join, struct weir_batch *batch);
+/* join_disk.c. Something comes: rows, or (batch NULL) a watermark. Then, when nothing fed is left,
+ * the next of it is fed: what it takes at once. */
+int join_queue(struct join *join, int side, const struct weir_flow *flow,
+               struct weir_error *err) WEIR_MUST_CHECK;
+int join_next(struct join *join, struct weir_error *err) WEIR_MUST_CHECK;
+void join_queue_fini(struct join *join);
+/* join.c. What join_feed and join_advance do when nothing is in the way. first: else the rows go on
+ * with a batch. */
+int join_begin(struct join *join, int side, const struct weir_flow *flow, bool first,
+               struct weir_error *err) WEIR_MUST_CHECK;
+void join_reach(struct join *join, int side, int64_t watermark_us);
 /* The batch fed is done with. */
 void join_fed_done(struct join *join);
 /* join->sel[0..count) of `out`, rows of the times and the watermarks before in join, go on to the

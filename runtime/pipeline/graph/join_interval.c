@@ -244,5 +244,6 @@ static void show(void *op, int side, struct weir_show *out) {
     weir_join_show(op, side, out);
 }
 
-const struct join_kind join_interval = {make, destroy, feed,  step,   watermark, set_watermarks,
-                                        cell, restore, shape, follow, estimate,  show};
+const struct join_kind join_interval = {make,           destroy, feed,    step,  watermark,
+                                        set_watermarks, cell,    restore, shape, follow,
+                                        estimate,       show,    NULL};

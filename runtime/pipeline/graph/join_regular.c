@@ -34,6 +34,8 @@ static int make(struct join *join, const int32_t *left_on, const int32_t *right_
         .ttl_us = {plan->ttl_us[0], plan->ttl_us[1]},
         .max_bytes = (size_t)join->node->graph->plan->state_bytes,
         .option = "memory.state",
+        .disk = join->node->graph->disk,
+        .disk_signal = join->node->graph->answers_signal,
     };
     join->op = weir_regular_create(&config, err);
     join->work = join->op != NULL ? calloc(1, sizeof(struct work)) : NULL;
@@ -285,5 +287,28 @@ static void show(void *op, int side, struct weir_show *out) {
     weir_regular_show(op, side, out);
 }
 
-const struct join_kind join_regular = {make, destroy, feed,  step,   watermark, set_watermarks,
-                                       cell, restore, shape, follow, estimate,  show};
+static bool uses_disk(const void *op) {
+    return weir_regular_uses_disk(op);
+}
+
+static int need(void *op, int side, struct weir_flow *flow, bool *waits, struct weir_error *err) {
+    return weir_regular_need(op, side, flow->batch, flow->sel, &flow->count, waits, err);
+}
+
+static int bring(void *op, bool *done, struct weir_error *err) {
+    return weir_regular_bring(op, done, err);
+}
+
+static int make_room(void *op, bool *crowded, struct weir_error *err) {
+    return weir_regular_make_room(op, crowded, err);
+}
+
+static struct weir_table_disk_figures disk_figures(const void *op) {
+    return weir_regular_disk_figures(op);
+}
+
+static const struct join_disk disk = {uses_disk, need, bring, make_room, disk_figures};
+
+const struct join_kind join_regular = {make,           destroy, feed,    step,  watermark,
+                                       set_watermarks, cell,    restore, shape, follow,
+                                       estimate,       show,    &disk};

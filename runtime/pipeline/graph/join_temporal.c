@@ -262,5 +262,6 @@ static void show(void *op, int side, struct weir_show *out) {
     weir_temporal_show(op, side, out);
 }
 
-const struct join_kind join_temporal = {make, destroy, feed,  step,   watermark, set_watermarks,
-                                        cell, restore, shape, follow, estimate,  show};
+const struct join_kind join_temporal = {make,           destroy, feed,    step,  watermark,
+                                        set_watermarks, cell,    restore, shape, follow,
+                                        estimate,       show,    NULL};

@@ -41,6 +41,8 @@ int weir_graph_make_room(struct weir_graph *graph, bool *crowded, struct weir_er
             rc = weir_aggregate_make_room(node->aggregate, &this_one, err);
         } else if (rule_may_wait(node)) {
             rc = rule_make_room(node, &this_one, err);
+        } else if (node->join_count > 0) {
+            rc = join_make_room(node, &this_one, err);
         }
         *crowded |= this_one;
     }
@@ -56,6 +58,9 @@ bool weir_graph_on_disk(struct weir_graph *graph, int32_t index, const char **na
             *name = node->name;
             *out = model ? weir_aggregate_disk_figures(node->aggregate)
                          : weir_rule_state_disk_figures(rule_state(node));
+            return true;
+        }
+        if (join_on_disk(node, &index, name, out)) {
             return true;
         }
     }

@@ -558,6 +558,17 @@ const char *join_changed(const struct weir_node *old, const struct weir_node *no
 void join_take_state(struct weir_node *node, struct weir_node *from);
 void join_estimate(const struct weir_node *node, int32_t i, size_t bytes[2]); /* a row, by side */
 
+/* join_disk.c: rows on disk. Those of the i-th may be there; some join waits for them; they are
+ * looked for. */
+bool join_may_wait(const struct weir_node *node, int32_t i);
+bool join_waits(const struct weir_node *node);
+int join_bring(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+int join_make_room(struct weir_node *node, bool *crowded, struct weir_error *err) WEIR_MUST_CHECK;
+/* Of the *index-th whose rows may go there, lessened by those there are. */
+struct weir_table_disk_figures;
+bool join_on_disk(const struct weir_node *node, int32_t *index, const char **name,
+                  struct weir_table_disk_figures *out);
+
 /* model.c: columns computed by a function, as many as the schema has. Rows that throw are marked in
  * node->worst (by position) when `reject`. */
 int model_compute(struct weir_node *node, int32_t function, struct weir_batch *owner,
