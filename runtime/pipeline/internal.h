@@ -226,6 +226,8 @@ int status_writer_create(struct weir_pipeline *p, struct status_writer **out,
 void status_writer_destroy(struct status_writer *w);
 /* <ledger>/status.json for `weir status`, and the request file `weir rollback` leaves. */
 void pipeline_write_status(struct weir_pipeline *p);
+/* What a run came to, to be read when it is over; nothing is written after it. */
+void pipeline_end_status(struct weir_pipeline *p);
 bool pipeline_take_request(struct weir_pipeline *p, const char *name);
 
 /* recovery.c */

@@ -296,6 +296,7 @@ int weir_pipeline_run(struct weir_pipeline *p, struct weir_error *err) {
         }
     }
     p->loop_cpu_ns = weir_clock_thread_cpu_ns();
+    pipeline_end_status(p);
     return rc;
 }
 

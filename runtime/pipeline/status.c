@@ -77,8 +77,8 @@ int status_writer_create(struct weir_pipeline *p, struct status_writer **out,
     return WEIR_OK;
 }
 
-void status_writer_destroy(struct status_writer *w) {
-    if (w == NULL) {
+static void stop(struct status_writer *w) {
+    if (w->stop) {
         return;
     }
     pthread_mutex_lock(&w->lock);
@@ -86,6 +86,13 @@ void status_writer_destroy(struct status_writer *w) {
     pthread_cond_signal(&w->changed);
     pthread_mutex_unlock(&w->lock);
     pthread_join(w->thread, NULL);
+}
+
+void status_writer_destroy(struct status_writer *w) {
+    if (w == NULL) {
+        return;
+    }
+    stop(w);
     weir_buffer_fini(&w->text);
     pthread_cond_destroy(&w->changed);
     pthread_mutex_destroy(&w->lock);
@@ -116,6 +123,15 @@ void pipeline_write_status(struct weir_pipeline *p) {
     w->full = true;
     pthread_cond_signal(&w->changed);
     pthread_mutex_unlock(&w->lock);
+}
+
+void pipeline_end_status(struct weir_pipeline *p) {
+    struct status_writer *w = p->status_writer;
+    stop(w);
+    weir_buffer_clear(&w->text);
+    if (pipeline_status_text(p, &w->text) == WEIR_OK) {
+        write_file(w);
+    }
 }
 
 bool pipeline_take_request(struct weir_pipeline *p, const char *name) {

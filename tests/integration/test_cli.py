@@ -12,6 +12,7 @@ import time
 import pytest
 
 import lake
+from language import World
 
 SCHEMA = json.dumps({"type": "record", "name": "sale", "fields": [
     {"name": "id", "type": "string"}, {"name": "qty", "type": "int"},
@@ -362,3 +363,10 @@ def test_commands_about_an_instance_tell_what_is_wrong_with_the_rules(project):
     for command in ("status", "rollback"):
         outcome = project.weir(command, "pipelines/shop.lua")
         assert outcome.code == 1 and "rules/sale.lua:1" in outcome.err, outcome
+
+
+def test_status_of_a_run_that_is_over_says_what_it_came_to(project):
+    World(project, {"id": "long!"}, 'return stream "silver.x" { from = "bronze.row" }', [{"id": i} for i in range(500)]).run()
+    status = project.weir("status", "--json").json()
+    assert status["datasets"]["silver.x"]["out"] == 500 and status["epochs"] >= 1
+    assert "500 events" in project.weir("status").out
