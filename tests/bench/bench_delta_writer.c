@@ -1,7 +1,7 @@
 /* The whole append path on one core: batches of 4096 rows with a selection through
- * weir_delta_writer to synced Parquet files and their adds, beside zstd 1 alone and memcpy over the
- * same bytes. The rows are those of sale_batches.h. CPU time.
- *   bench_delta_writer [ROWS] [REPETITIONS] [FOLDER] */
+ * weir_delta_writer to synced Parquet files and their adds, beside the Parquet writer alone, whose
+ * bytes go nowhere, turn by turn; zstd 1 alone and memcpy over the same bytes. The rows are those
+ * of sale_batches.h. CPU time. bench_delta_writer [ROWS] [REPETITIONS] [FOLDER] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -9,6 +9,7 @@
 
 #include "core/clock.h"
 #include "lake/delta/writer.h"
+#include "lake/parquet/writer.h"
 #include "sale_batches.h"
 
 enum { COLUMNS = SALE_COLUMNS, DISTINCT_BATCHES = SALE_DISTINCT_BATCHES, PAGE_BATCHES = 8 };
@@ -71,17 +72,42 @@ static int write_table(struct weir_delta_writer *writer, struct weir_batch **bat
     return rc;
 }
 
+static int nowhere(void *context, const void *bytes, size_t size, struct weir_error *err) {
+    (void)context;
+    (void)bytes;
+    (void)size;
+    (void)err;
+    return WEIR_OK;
+}
+
+/* What a table costs beyond its files' bytes is what the two differ by. */
+static int write_parquet(struct weir_parquet_writer *writer, struct weir_batch **batches, int count,
+                         const int32_t *sel, int32_t selected, double *cpu_s,
+                         struct weir_error *err) {
+    double start = sale_cpu();
+    int rc = weir_parquet_writer_open(writer, nowhere, NULL, err);
+    for (int i = 0; i < count && rc == WEIR_OK; i++) {
+        struct weir_batch *batch = batches[i % DISTINCT_BATCHES];
+        rc = weir_parquet_writer_append(writer, batch, sel, sel != NULL ? selected : batch->rows,
+                                        err);
+    }
+    rc = rc == WEIR_OK ? weir_parquet_writer_finish(writer, NULL, err) : rc;
+    *cpu_s = sale_least(*cpu_s, sale_cpu() - start);
+    return rc;
+}
+
 static int compare(struct weir_store *store, struct weir_schema *schema,
                    struct weir_batch **batches, int count, int repetitions,
                    struct weir_error *err) {
     static const struct {
         const char *name;
         enum weir_delta_codec codec;
+        enum weir_parquet_codec bare;
         int32_t every; /* of so many rows one is left out; 0: no selection */
-    } runs[] = {{"zstd-1", WEIR_DELTA_CODEC_ZSTD, 0},
-                {"zstd-1, 90 % selected", WEIR_DELTA_CODEC_ZSTD, 10},
-                {"snappy", WEIR_DELTA_CODEC_SNAPPY, 0},
-                {"uncompressed", WEIR_DELTA_CODEC_NONE, 0}};
+    } runs[] = {{"zstd-1", WEIR_DELTA_CODEC_ZSTD, WEIR_PARQUET_ZSTD, 0},
+                {"zstd-1, 90 % selected", WEIR_DELTA_CODEC_ZSTD, WEIR_PARQUET_ZSTD, 10},
+                {"snappy", WEIR_DELTA_CODEC_SNAPPY, WEIR_PARQUET_SNAPPY, 0},
+                {"uncompressed", WEIR_DELTA_CODEC_NONE, WEIR_PARQUET_NONE, 0}};
     const struct weir_delta_create_options options = {.schema = schema};
     struct weir_delta_table *table = NULL;
     int32_t sel[WEIR_BATCH_ROWS_MAX];
@@ -89,25 +115,38 @@ static int compare(struct weir_store *store, struct weir_schema *schema,
     for (size_t r = 0; r < sizeof(runs) / sizeof(runs[0]) && rc == WEIR_OK; r++) {
         const struct weir_delta_writer_options how = {.codec = runs[r].codec};
         struct weir_delta_writer *writer = NULL;
+        struct weir_parquet_writer *bare = NULL;
+        struct weir_parquet_writer_options bare_how;
         struct outcome best = {1e9, 1e9, 0, 0};
+        double bare_s = 1e9;
         int32_t selected = 0;
         for (int32_t i = 0; i < WEIR_BATCH_ROWS_MAX; i++) {
             if (runs[r].every == 0 || i % runs[r].every != 3) {
                 sel[selected++] = i;
             }
         }
+        weir_parquet_writer_options_init(&bare_how);
+        bare_how.codec = runs[r].bare;
         rc = weir_delta_writer_create(table, schema, NULL, 0, &how, &writer, err);
+        rc = rc == WEIR_OK ? weir_parquet_writer_create(&bare, schema, &bare_how, err) : rc;
         for (int i = 0; i < repetitions && rc == WEIR_OK; i++) {
+            rc = write_parquet(bare, batches, count, runs[r].every > 0 ? sel : NULL, selected,
+                               &bare_s, err);
+            if (rc != WEIR_OK) {
+                break;
+            }
             rc = write_table(writer, batches, count, runs[r].every > 0 ? sel : NULL, selected,
                              &best, err);
         }
         if (rc == WEIR_OK) {
             double millions = (double)count * selected / 1e6;
-            printf("delta writer %-22s %6.2f M rows/s of CPU, %6.2f of wall, %d files of %.1f MB, "
-                   "%.0f MB held\n",
-                   runs[r].name, millions / best.cpu_s, millions / best.wall_s, best.files,
-                   (double)best.bytes / 1e6, (double)weir_delta_writer_memory(writer) / 1e6);
+            printf("delta writer %-22s %6.2f M rows/s of CPU, %6.2f of wall, Parquet alone %6.2f; "
+                   "%d files of %.1f MB, %.0f MB held\n",
+                   runs[r].name, millions / best.cpu_s, millions / best.wall_s, millions / bare_s,
+                   best.files, (double)best.bytes / 1e6,
+                   (double)weir_delta_writer_memory(writer) / 1e6);
         }
+        weir_parquet_writer_destroy(bare);
         weir_delta_writer_destroy(writer);
     }
     weir_delta_table_close(table);

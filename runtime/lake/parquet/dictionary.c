@@ -272,16 +272,29 @@ static inline int32_t rows_of(const struct lookup *lookup, int32_t block) {
     return left < 0 ? 0 : left < BLOCK ? left : (int32_t)BLOCK;
 }
 
-static void hash_block(struct lookup *lookup, int32_t block) {
-    const struct parquet_dictionary *dictionary = lookup->dictionary;
+/* `index` as a constant NULL lets the compiler drop it. */
+static inline void hash_rows(struct lookup *lookup, int32_t block, int32_t count,
+                             const int32_t *index) {
+    const uint8_t *bytes = lookup->bytes;
+    const int32_t *offsets = lookup->offsets + (index == NULL ? block * BLOCK : 0);
     struct parquet_dictionary_key *keys = lookup->keys[block % BLOCKS];
     uint32_t *hashes = lookup->hashes[block % BLOCKS];
-    int32_t count = rows_of(lookup, block);
     for (int32_t i = 0; i < count; i++) {
-        int32_t begin = lookup->offsets[row_at(lookup, block * BLOCK + i)];
-        int32_t end = lookup->offsets[row_at(lookup, block * BLOCK + i) + 1];
-        keys[i] = key_of(lookup->bytes + begin, (uint32_t)(end - begin));
-        hashes[i] = key_hash(keys[i]);
+        const int32_t *at = offsets + (index == NULL ? i : index[block * BLOCK + i]);
+        struct parquet_dictionary_key key = key_of(bytes + at[0], (uint32_t)(at[1] - at[0]));
+        keys[i] = key;
+        hashes[i] = key_hash(key);
+    }
+}
+
+static void hash_block(struct lookup *lookup, int32_t block) {
+    const struct parquet_dictionary *dictionary = lookup->dictionary;
+    const uint32_t *hashes = lookup->hashes[block % BLOCKS];
+    int32_t count = rows_of(lookup, block);
+    if (lookup->index == NULL) {
+        hash_rows(lookup, block, count, NULL);
+    } else {
+        hash_rows(lookup, block, count, lookup->index);
     }
     if (dictionary->slot_count >= FAR_SLOTS) {
         for (int32_t i = 0; i < count; i++) {
@@ -301,6 +314,25 @@ static void fetch_values(const struct lookup *lookup, int32_t block) {
         uint32_t index = dictionary->slots[hashes[i] & (dictionary->slot_count - 1)].index;
         __builtin_prefetch(&dictionary->keys[index > 0 ? index - 1 : 0]);
     }
+}
+
+/* Codes of the rows from `i` on that are short, known and where they should be; the first that is
+ * not, or count. */
+static inline int32_t find_near(const struct parquet_dictionary *dictionary,
+                                const struct parquet_dictionary_key *keys, const uint32_t *hashes,
+                                int32_t i, int32_t count, uint32_t *codes) {
+    const struct parquet_dictionary_slot *slots = dictionary->slots;
+    const struct parquet_dictionary_key *known = dictionary->keys;
+    uint32_t mask = dictionary->slot_count - 1;
+    for (; i < count; i++) {
+        uint32_t code = slots[hashes[i] & mask].index - 1;
+        if (code == UINT32_MAX || is_long(keys[i]) ||
+            ((known[code].low ^ keys[i].low) | (known[code].high ^ keys[i].high)) != 0) {
+            break;
+        }
+        codes[i] = code;
+    }
+    return i;
 }
 
 int64_t parquet_dictionary_add_bytes(struct parquet_dictionary *dictionary, const uint8_t *bytes,
@@ -325,7 +357,8 @@ int64_t parquet_dictionary_add_bytes(struct parquet_dictionary *dictionary, cons
         const uint32_t *hashes = lookup.hashes[block % BLOCKS];
         int32_t count = rows_of(&lookup, block);
         int32_t at = block * BLOCK;
-        for (int32_t i = 0; i < count; i++) {
+        for (int32_t i = find_near(dictionary, keys, hashes, 0, count, codes + at); i < count;
+             i = find_near(dictionary, keys, hashes, i + 1, count, codes + at)) {
             int32_t row = row_at(&lookup, at + i);
             uint32_t size = (uint32_t)(offsets[row + 1] - offsets[row]);
             int64_t code =
