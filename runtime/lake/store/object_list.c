@@ -229,7 +229,9 @@ int object_list(struct weir_store *base, const char *dir, const char *prefix,
         rc = fetch_pages(store, whole, after, &listing, err);
     }
     if (rc == WEIR_OK) {
-        qsort(listing.entries, listing.count, sizeof(*listing.entries), by_key);
+        if (listing.count > 0) {
+            qsort(listing.entries, listing.count, sizeof(*listing.entries), by_key);
+        }
         rc = visit_entries(store, &listing, after, dirs, visit, context);
     }
     object_listing_fini(&listing);

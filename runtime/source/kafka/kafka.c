@@ -199,6 +199,17 @@ static int init_event_hubs(struct weir_source *source, const char *options_json,
     return init(source, options_json, true, err);
 }
 
+/* Closed sources whose member of a group could not be: its threads write into their memory. */
+static struct kafka *left;
+
+static void leave_behind(struct kafka *kafka) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&lock);
+    kafka->left = left;
+    left = kafka;
+    pthread_mutex_unlock(&lock);
+}
+
 static void fini(struct weir_source *source) {
     struct kafka *kafka = source->state;
     if (kafka == NULL) {
@@ -208,7 +219,7 @@ static void fini(struct weir_source *source) {
         kafka_lane_fini(&kafka->lanes[i]);
     }
     free(kafka->lanes);
-    kafka_group_leave(kafka);
+    bool has_left = kafka_group_leave(kafka);
     kafka_topics_free(kafka);
     weir_kafka_client_close(&kafka->client);
     if (kafka->has_wake) {
@@ -225,7 +236,11 @@ static void fini(struct weir_source *source) {
         regfree(&kafka->pattern);
     }
     pthread_mutex_destroy(&kafka->lock);
-    free(kafka);
+    if (has_left) {
+        free(kafka);
+    } else {
+        leave_behind(kafka);
+    }
     source->state = NULL;
 }
 

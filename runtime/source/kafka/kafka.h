@@ -93,6 +93,7 @@ struct kafka_lane {
 };
 
 struct kafka {
+    struct kafka *left; /* see kafka.c's `left` */
     struct weir_kafka_client client;
     struct kafka_topic *topics;
     struct kafka_part *parts[WEIR_SOURCE_PARTITIONS_MAX]; /* by Weir's number; NULL: free */
@@ -156,7 +157,8 @@ int kafka_group_join(struct weir_source *source, struct weir_error *err) WEIR_MU
 void kafka_group_step(struct kafka *kafka);
 /* Any thread: what lies before `next` in this partition is safe. */
 void kafka_group_note(struct kafka *kafka, int32_t partition, int64_t next);
-void kafka_group_leave(struct kafka *kafka);
+/* False: its client could not be closed and lives on, with `kafka->group` as its memory. */
+bool kafka_group_leave(struct kafka *kafka) WEIR_MUST_CHECK;
 
 /* --- kafka_extra.c: keys and headers ---------------------------------------------------------- */
 

@@ -366,7 +366,7 @@ void kafka_group_step(struct kafka *kafka) {
     }
 }
 
-void kafka_group_leave(struct kafka *kafka) {
+bool kafka_group_leave(struct kafka *kafka) {
     rd_kafka_t *rk = kafka->group.client.rk;
     if (rk != NULL) {
         /* 2.0.2 dies of an assertion when it is closed while it joins. */
@@ -376,10 +376,11 @@ void kafka_group_leave(struct kafka *kafka) {
             (void)weir_signal_wait(&kafka->wake, 20);
         }
         if (!kafka->group.is_member && kafka->group.joined) {
-            return; /* the process is about to end: its memory goes with it */
+            return false;
         }
         commit(kafka, true);
         (void)rd_kafka_consumer_close(rk);
     }
     weir_kafka_client_close(&kafka->group.client);
+    return true;
 }
