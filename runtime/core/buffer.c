@@ -18,6 +18,13 @@ void weir_buffer_fini(struct weir_buffer *buffer) {
     buffer->capacity = 0;
 }
 
+void weir_buffer_wipe(struct weir_buffer *buffer) {
+    if (buffer->data != NULL) {
+        explicit_bzero(buffer->data, buffer->capacity);
+    }
+    weir_buffer_fini(buffer);
+}
+
 int weir_buffer_reserve(struct weir_buffer *buffer, size_t extra) {
     if (extra > buffer->limit || buffer->size > buffer->limit - extra) {
         return WEIR_E_LIMIT;

@@ -20,6 +20,8 @@ struct weir_buffer {
 
 void weir_buffer_init(struct weir_buffer *buffer, size_t limit_bytes);
 void weir_buffer_fini(struct weir_buffer *buffer);
+/* Of what held a secret: nothing of it stays in memory. */
+void weir_buffer_wipe(struct weir_buffer *buffer);
 /* Room for `extra` more bytes. WEIR_E_LIMIT past the cap, WEIR_E_NOMEM. */
 int weir_buffer_reserve(struct weir_buffer *buffer, size_t extra) WEIR_MUST_CHECK;
 int weir_buffer_printf(struct weir_buffer *buffer, const char *format, ...) WEIR_PRINTF(2, 3);

@@ -117,14 +117,8 @@ static int fetch(struct weir_kafka_token *token, rd_kafka_t *rk, struct weir_err
     if (rc == WEIR_OK) {
         rc = hand_over(token, rk, &answer, err);
     }
-    if (body.data != NULL) {
-        explicit_bzero(body.data, body.size);
-    }
-    if (answer.data != NULL) {
-        explicit_bzero(answer.data, answer.size);
-    }
-    weir_buffer_fini(&body);
-    weir_buffer_fini(&answer);
+    weir_buffer_wipe(&body);
+    weir_buffer_wipe(&answer);
     return rc;
 }
 

@@ -346,8 +346,7 @@ static int set_token(struct azure_account *account, const struct weir_azure_conf
     request.body = body.size > 0 ? weir_buffer_text(&body) : NULL;
     rc = request.url == NULL ? weir_error_set(err, WEIR_E_NOMEM, "azure: out of memory")
                              : token_source_create(&request, http, &account->token, err);
-    explicit_bzero(body.data, body.capacity);
-    weir_buffer_fini(&body);
+    weir_buffer_wipe(&body);
     weir_buffer_fini(&url);
     return rc;
 }

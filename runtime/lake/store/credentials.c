@@ -113,10 +113,7 @@ static int fetch(struct token_source *source, struct weir_error *err) {
     if (rc == WEIR_OK) {
         rc = take_token(source, &answer, err);
     }
-    if (answer.data != NULL) {
-        explicit_bzero(answer.data, answer.capacity);
-    }
-    weir_buffer_fini(&answer);
+    weir_buffer_wipe(&answer);
     return rc;
 }
 
