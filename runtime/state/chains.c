@@ -647,6 +647,7 @@ void weir_chains_destroy(struct weir_chains *chains) {
 int weir_chains_restore(struct weir_chains *chains, struct weir_error *err) {
     int rc = WEIR_OK;
     chains->linked = true;
+    weir_table_restored(chains->table);
     for (uint32_t n = 1; rc == WEIR_OK && n <= weir_table_slots(chains->table); n++) {
         struct weir_slot *slot = weir_table_slot(chains->table, n);
         rc = slot->sequence != 0 ? append(chains, slot) : WEIR_OK;

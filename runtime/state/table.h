@@ -276,6 +276,9 @@ int weir_table_dump_memory(struct weir_table *table, uint64_t *next, struct weir
 /* Applied slots are clean: they belong to no epoch until touched. */
 int weir_table_apply(struct weir_table *table, const uint8_t *bytes, size_t length,
                      struct weir_error *err) WEIR_MUST_CHECK;
+/* After the last image, of a table whose slots are groups on disk: what was kept to apply them is
+ * given back. */
+void weir_table_restored(struct weir_table *table);
 struct weir_cell *weir_table_cell(struct weir_table *table); /* lives as long as the table */
 
 #ifdef __cplusplus

@@ -122,6 +122,7 @@ static int evict(struct weir_table *table, const struct table_noted *noted, size
     for (size_t i = 0; rc == WEIR_OK && taken && i < count; i++) {
         struct weir_slot *slot = weir_table_slot(table, noted[i].number);
         spill(table, slot);
+        table_records_see(&cold->records, slot->sequence);
         rc = cold->owner.leaves != NULL ? cold->owner.leaves(cold->owner.context, slot,
                                                              weir_cold_keys_run(cold->keys), err)
                                         : WEIR_OK;
@@ -169,7 +170,8 @@ static bool may_go(struct table_cold *cold, struct weir_slot *slot) {
     return cold->owner.stays == NULL || !cold->owner.stays(cold->owner.context, slot);
 }
 
-/* Of those noted what is of one group goes together. */
+/* Of those noted what is of one group goes together, as a run: groups noted next may be the same,
+ * and have a record each a run. */
 static int evict_noted(struct weir_table *table, struct weir_error *err) {
     struct table_records *records = &table->cold->records;
     int rc = WEIR_OK;
@@ -179,7 +181,7 @@ static int evict_noted(struct weir_table *table, struct weir_error *err) {
         rc = evict(table, records->noted + from, to - from, err);
     }
     records->count = 0;
-    return rc;
+    return rc == WEIR_OK ? weir_cold_keys_flush(table->cold->keys, err) : rc;
 }
 
 static int move_out(struct weir_table *table, uint64_t look, struct weir_error *err) {
@@ -209,8 +211,7 @@ static int move_out(struct weir_table *table, uint64_t look, struct weir_error *
             free += slot->sequence == 0;
         }
     }
-    rc = rc == WEIR_OK ? evict_noted(table, err) : rc;
-    return rc == WEIR_OK ? weir_cold_keys_flush(cold->keys, err) : rc;
+    return rc == WEIR_OK ? evict_noted(table, err) : rc;
 }
 
 static int tend(struct weir_table *table, struct weir_error *err) {
@@ -235,6 +236,10 @@ int weir_table_make_room(struct weir_table *table, bool *crowded, struct weir_er
 int table_cold_settle(struct weir_table *table, struct weir_error *err) {
     if (table->cold == NULL || free_slots(table) >= spare_slots(table)) {
         return WEIR_OK;
+    }
+    if (table->cold->records.group_from > 0 && !table_cold_used(table)) {
+        table_records_forget(&table->cold->records);
+        table_records_watch(&table->cold->records, table->max_bytes);
     }
     /* A slot's heat is soon gone: all of them may be looked at some times. */
     int rc = move_out(table, (uint64_t)table->slots * (WEIR_SLOT_HEAT_MAX + 1), err);
@@ -279,6 +284,12 @@ int weir_table_want_all(struct weir_table *table, const uint8_t *keys, const uin
         }
     }
     return rc;
+}
+
+void weir_table_restored(struct weir_table *table) {
+    if (table->cold != NULL) {
+        table_records_forget(&table->cold->records);
+    }
 }
 
 bool weir_table_uses_disk(const struct weir_table *table) {
@@ -383,7 +394,8 @@ static int want_image(void *context, uint8_t op, struct weir_image_reader *reade
         return WEIR_OK;
     }
     uint64_t hash = weir_table_hash(table, key, length);
-    if (weir_table_find(table, hash, key, length) != NULL) {
+    if (!table_records_may_have(&table->cold->records, number) ||
+        weir_table_find(table, hash, key, length) != NULL) {
         return WEIR_OK;
     }
     const struct weir_cold_key wanted =

@@ -23,6 +23,8 @@ struct table_records {
     size_t key_room;
     struct table_noted *noted;
     size_t count;
+    uint64_t *seen; /* while images are applied: a filter of the sequences on disk; or NULL */
+    uint32_t seen_bits;
 };
 
 struct table_cold {
@@ -38,6 +40,14 @@ struct table_cold {
 
 void table_records_init(struct table_records *records, uint32_t group_from, uint64_t group_seed);
 void table_records_fini(struct table_records *records);
+
+/* Whoever applies the image of a slot of a group has to know whether that slot is on disk: not
+ * needing all of the group to find out, a start takes no more memory than the budget. From before
+ * the first leaves, until table_records_forget; without memory every slot may be there. */
+void table_records_watch(struct table_records *records, size_t budget);
+void table_records_see(struct table_records *records, uint64_t sequence);
+bool table_records_may_have(const struct table_records *records, uint64_t sequence);
+void table_records_forget(struct table_records *records);
 
 /* TABLE_NOTED_MAX at most. WEIR_E_NOMEM. */
 int table_note_slot(const struct weir_table *table, struct table_records *records,

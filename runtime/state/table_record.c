@@ -5,6 +5,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "core/block.h"
 #include "state/table_cold.h"
 
 enum { SEQUENCE_BYTES = 8, SIZE_BYTES = 4, VALUE_BYTES_MAX = 256 << 20 };
@@ -17,8 +18,55 @@ void table_records_init(struct table_records *records, uint32_t group_from, uint
 
 void table_records_fini(struct table_records *records) {
     weir_buffer_fini(&records->value);
+    table_records_forget(records);
     free(records->noted);
     free(records->key);
+}
+
+/* --- what is there, while images are applied ------------------------------------------------- */
+
+/* Two bits of a sixteenth of the budget: of ten times as many slots as that holds one in forty is
+ * taken to be there. */
+void table_records_watch(struct table_records *records, size_t budget) {
+    uint32_t bits = 10;
+    while (bits < 40 && ((size_t)1 << (bits + 1)) <= budget / 2) {
+        bits++;
+    }
+    records->seen = weir_block_take(((size_t)1 << bits) / 8);
+    records->seen_bits = bits;
+    if (records->seen != NULL) {
+        memset(records->seen, 0, ((size_t)1 << bits) / 8);
+    }
+}
+
+static void places_of(const struct table_records *records, uint64_t sequence, uint64_t places[2]) {
+    uint64_t hash = XXH3_64bits(&sequence, sizeof sequence);
+    places[0] = hash >> (64 - records->seen_bits);
+    places[1] = hash & ((UINT64_C(1) << records->seen_bits) - 1);
+}
+
+void table_records_see(struct table_records *records, uint64_t sequence) {
+    uint64_t places[2];
+    if (records->seen != NULL) {
+        places_of(records, sequence, places);
+        records->seen[places[0] / 64] |= UINT64_C(1) << places[0] % 64;
+        records->seen[places[1] / 64] |= UINT64_C(1) << places[1] % 64;
+    }
+}
+
+bool table_records_may_have(const struct table_records *records, uint64_t sequence) {
+    uint64_t places[2];
+    if (records->seen == NULL) {
+        return true;
+    }
+    places_of(records, sequence, places);
+    return (records->seen[places[0] / 64] >> places[0] % 64 &
+            records->seen[places[1] / 64] >> places[1] % 64 & 1) != 0;
+}
+
+void table_records_forget(struct table_records *records) {
+    weir_block_give(records->seen);
+    records->seen = NULL;
 }
 
 /* --- out ------------------------------------------------------------------------------------ */

@@ -169,6 +169,15 @@ def test_a_start_takes_over_what_does_not_fit(project):
     assert rows_of(project, "full", columns_of("full")) == judge(project, "full")
 
 
+def test_a_start_takes_no_more_memory_than_the_budget(project):
+    """Each slice of a snapshot has rows of every key, whose others are on disk by then and stay there."""
+    write(project, drawn(32000, 400, seed=10, changes=False), [joined("semi")], memory="2MB", changes=False, files=4)
+    project.run("pipelines/p.lua")
+    assert spilled(project)
+    summary = project.run("pipelines/p.lua")
+    assert summary["events"] == 0 and summary["figures"]["state_bytes"] < 5 << 20, summary["figures"]
+
+
 def test_weir_state_shows_rows_that_are_on_disk(project):
     write(project, drawn(16000, 4000, seed=6), [joined("left")], snapshot="300ms")
     project.run("pipelines/p.lua")
