@@ -81,13 +81,14 @@ void weir_batch_unref(struct weir_batch *batch) {
     weir_pool_give(pool, batch);
 }
 
-void *weir_batch_alloc(struct weir_batch *batch, size_t bytes) {
+/* Room in the list for one buffer more. */
+static bool list_buffer(struct weir_batch *batch) {
     if (batch->buffer_count == batch->buffer_capacity) {
         /* Rare: a wider list, itself a pool buffer; the first one lies inside the batch. */
         int32_t capacity = batch->buffer_capacity * 2;
         void **buffers = weir_pool_take(batch->pool, (size_t)capacity * sizeof(void *));
         if (buffers == NULL) {
-            return NULL;
+            return false;
         }
         memcpy(buffers, batch->buffers, (size_t)batch->buffer_count * sizeof(void *));
         if (batch->buffers_taken) {
@@ -97,7 +98,19 @@ void *weir_batch_alloc(struct weir_batch *batch, size_t bytes) {
         batch->buffers_taken = true;
         batch->buffer_capacity = capacity;
     }
-    void *buffer = weir_pool_take(batch->pool, bytes);
+    return true;
+}
+
+bool weir_batch_adopt(struct weir_batch *batch, void *buffer) {
+    bool listed = list_buffer(batch);
+    if (listed) {
+        batch->buffers[batch->buffer_count++] = buffer;
+    }
+    return listed;
+}
+
+void *weir_batch_alloc(struct weir_batch *batch, size_t bytes) {
+    void *buffer = list_buffer(batch) ? weir_pool_take(batch->pool, bytes) : NULL;
     if (buffer != NULL) {
         batch->buffers[batch->buffer_count++] = buffer;
     }
@@ -258,6 +271,7 @@ struct weir_batch *weir_batch_slice(struct weir_batch *batch, int32_t start, int
         return NULL;
     }
     int rc = add_parent(out, batch);
+    out->frames = batch->frames;
     for (int32_t c = 0; rc == WEIR_OK && c < batch->column_count; c++) {
         rc = slice_column(out, &out->columns[c], &batch->columns[c], start, rows);
     }

@@ -14,6 +14,8 @@ extern "C" {
 
 #define WEIR_BATCH_ROWS_MAX 4096
 
+struct weir_source_frames;
+
 struct weir_batch {
     int32_t references; /* atomic */
     int32_t rows;
@@ -27,6 +29,8 @@ struct weir_batch {
     bool buffers_taken;          /* the list outgrew its place and is a pool buffer of its own */
     struct weir_batch **parents; /* batches whose buffers are borrowed */
     int32_t parent_count;
+    const struct weir_source_frames *frames; /* what the rows of one that lacks columns were decoded
+                                                from (source/complete.c); NULL: it lacks none */
 };
 
 /* An empty batch (rows 0, all columns zeroed but typed from the schema). Takes a reference on the
@@ -37,6 +41,9 @@ void weir_batch_unref(struct weir_batch *batch); /* thread-safe */
 
 /* A pool buffer owned by the batch and released with it. NULL at the cap. */
 void *weir_batch_alloc(struct weir_batch *batch, size_t bytes);
+/* The same of a buffer taken from the batch's pool before; false: no memory, and it is still the
+ * caller's. */
+bool weir_batch_adopt(struct weir_batch *batch, void *buffer);
 /* A larger buffer in place of `buffer` (from weir_batch_alloc), which goes back to the pool; its
  * first `keep` bytes are copied. NULL at the cap, and then `buffer` is untouched. */
 void *weir_batch_regrow(struct weir_batch *batch, void *buffer, size_t keep, size_t bytes);

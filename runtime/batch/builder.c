@@ -81,12 +81,34 @@ void weir_batch_builder_fini(struct weir_batch_builder *builder) {
     builder->schema = NULL;
 }
 
+static const bool *project(struct weir_column_builder *b, const bool *read) {
+    b->unread = read != NULL && !*read;
+    read += read != NULL;
+    for (int32_t i = 0; i < b->child_count; i++) {
+        read = project(&b->children[i], read);
+    }
+    return read;
+}
+
+void weir_batch_builder_project(struct weir_batch_builder *builder,
+                                const struct weir_projection *projection) {
+    const bool *read = projection != NULL ? projection->read : NULL;
+    for (int32_t i = 0; i < builder->column_count; i++) {
+        if (projection != NULL && read == projection->read + projection->count) {
+            read = NULL;
+        }
+        read = project(&builder->columns[i], read);
+    }
+}
+
 static size_t values_bytes(uint8_t type, int64_t rows) {
     if (type == WEIR_TYPE_BOOL) {
         return (size_t)rows / 8 + VALUES_SLACK;
     }
     return (size_t)rows * (size_t)weir_type_width(type) + VALUES_SLACK;
 }
+
+static int take_room(struct weir_column_builder *b, int64_t rows);
 
 static int begin_column(struct weir_column_builder *b, struct weir_batch *batch, int64_t rows) {
     b->batch = batch;
@@ -98,6 +120,20 @@ static int begin_column(struct weir_column_builder *b, struct weir_batch *batch,
     b->offsets = NULL;
     b->values = NULL;
     b->bytes_capacity = 0;
+    b->validity = NULL;
+    if (!b->unread) {
+        return take_room(b, rows);
+    }
+    b->capacity_rows = b->room_rows = 0;
+    int rc = WEIR_OK;
+    for (int32_t i = 0; rc == WEIR_OK && i < b->child_count; i++) {
+        rc = begin_column(&b->children[i], batch, rows); /* is unread as well */
+    }
+    return rc;
+}
+
+static int take_room(struct weir_column_builder *b, int64_t rows) {
+    struct weir_batch *batch = b->batch;
     size_t bitmap = (size_t)rows / 8 + VALUES_SLACK;
     b->validity = weir_batch_alloc(batch, bitmap);
     if (b->validity == NULL) {
@@ -173,6 +209,9 @@ static bool is_owed(const struct weir_column_builder *b) {
 
 /* What is owed something seems full, structs in structs too. */
 static void show_room(struct weir_column_builder *b, bool owed) {
+    if (b->unread) {
+        return;
+    }
     b->capacity_rows = owed ? b->length : b->room_rows;
     for (int32_t i = 0; is_struct(b) && i < b->child_count; i++) {
         show_room(&b->children[i], owed || b->owed > 0);
@@ -180,6 +219,9 @@ static void show_room(struct weir_column_builder *b, bool owed) {
 }
 
 static void cut_back(struct weir_column_builder *b, int64_t length) {
+    if (b->unread) {
+        return;
+    }
     for (int64_t i = length; i < b->length; i++) {
         b->null_count -= !weir_bit_get(b->validity, i);
         weir_bit_set(b->validity, i);
@@ -221,8 +263,10 @@ static void pay(struct weir_column_builder *b) {
     if (owed > 0) {
         b->owed = 0;
         for (int32_t i = 0; i < b->child_count; i++) {
-            put_nulls(&b->children[i], owed);
-            show_room(&b->children[i], false);
+            if (!b->children[i].unread) {
+                put_nulls(&b->children[i], owed);
+                show_room(&b->children[i], false);
+            }
         }
     }
 }
@@ -235,7 +279,26 @@ static void pay_above(struct weir_column_builder *b) {
     }
 }
 
-static void freeze(struct weir_column_builder *b, struct weir_column *column) {
+/* What nobody reads is null, and looks the same everywhere. */
+static void freeze_unread(const struct weir_column_builder *b, struct weir_column *column,
+                          int64_t rows) {
+    static uint64_t zeros[(WEIR_BATCH_ROWS_MAX + 1) * 2 + VALUES_SLACK];
+    bool nested = weir_type_is_nested(b->type);
+    bool plain = b->type == WEIR_TYPE_STRUCT;
+    column->length = column->null_count = rows;
+    column->validity = rows > 0 ? (uint8_t *)zeros : NULL;
+    column->values = nested ? NULL : zeros;
+    column->offsets = !plain && (nested || weir_type_is_bytes(b->type)) ? (int32_t *)zeros : NULL;
+    for (int32_t i = 0; i < b->child_count; i++) {
+        freeze_unread(&b->children[i], &column->children[i], plain ? rows : 0);
+    }
+}
+
+static void freeze(struct weir_column_builder *b, struct weir_column *column, int64_t rows) {
+    if (b->unread) {
+        freeze_unread(b, column, rows);
+        return;
+    }
     pay(b);
     column->length = b->length;
     column->null_count = b->null_count;
@@ -244,7 +307,7 @@ static void freeze(struct weir_column_builder *b, struct weir_column *column) {
     column->offsets = b->offsets;
     column->flags = b->flags;
     for (int32_t i = 0; i < b->child_count; i++) {
-        freeze(&b->children[i], &column->children[i]);
+        freeze(&b->children[i], &column->children[i], b->length);
     }
 }
 
@@ -255,7 +318,7 @@ struct weir_batch *weir_batch_builder_take(struct weir_batch_builder *builder) {
     }
     weir_batch_builder_undo_row(builder);
     for (int32_t i = 0; i < builder->column_count; i++) {
-        freeze(&builder->columns[i], &batch->columns[i]);
+        freeze(&builder->columns[i], &batch->columns[i], builder->rows);
     }
     batch->rows = builder->rows;
     builder->batch = NULL;
@@ -287,7 +350,7 @@ static int widen(struct weir_column_builder *b) {
         return WEIR_E_LIMIT;
     }
     for (int32_t i = 0; is_struct(b) && i < b->child_count; i++) {
-        while (b->children[i].room_rows < capacity) {
+        while (!b->children[i].unread && b->children[i].room_rows < capacity) {
             int rc = widen(&b->children[i]);
             if (rc != WEIR_OK) {
                 return rc;
@@ -471,6 +534,17 @@ int weir_builder_decimal(struct weir_column_builder *b, uint64_t lo, int64_t hi)
         uint64_t *pair = (uint64_t *)b->values + 2 * b->length++;
         pair[0] = lo;
         pair[1] = (uint64_t)hi;
+    }
+    return rc;
+}
+
+int weir_builder_scratch(struct weir_column_builder *b) {
+    int rc = b->validity != NULL ? WEIR_OK : take_room(b, 1);
+    if (rc == WEIR_OK) {
+        b->length = b->null_count = 0;
+        b->bytes_size = 0;
+        b->capacity_rows = b->room_rows = 1;
+        weir_bit_set(b->validity, 0);
     }
     return rc;
 }

@@ -5,6 +5,7 @@
  * another". A row too large for bytes_max gets a batch of its own, so that every row fits somewhere
  * as long as the pool has room: in a batch without rows, WEIR_E_LIMIT is the pool's. */
 #include "batch/batch.h"
+#include "batch/projection.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -31,7 +32,8 @@ struct weir_column_builder {
     int32_t child_count;
     uint8_t type;
     uint8_t flags;
-    bool grows; /* elements of a list or map: as many as bytes_max allows */
+    bool grows;  /* elements of a list or map: as many as bytes_max allows */
+    bool unread; /* nobody reads it: has room for one value at a time, which nobody keeps */
     struct weir_batch_builder *owner;
 };
 
@@ -54,6 +56,10 @@ int weir_batch_builder_init(struct weir_batch_builder *builder, struct weir_pool
                             struct weir_schema *schema, int32_t rows_max, size_t bytes_max,
                             struct weir_error *err) WEIR_MUST_CHECK;
 void weir_batch_builder_fini(struct weir_batch_builder *builder);
+/* Batches to come have nulls in the columns, of the first ones, that nobody reads; these take no
+ * values. NULL: all are read. */
+void weir_batch_builder_project(struct weir_batch_builder *builder,
+                                const struct weir_projection *projection);
 
 /* Starts a batch. WEIR_E_LIMIT at the pool's cap (backpressure). */
 int weir_batch_builder_begin(struct weir_batch_builder *builder) WEIR_MUST_CHECK;
@@ -87,6 +93,9 @@ int weir_builder_bytes(struct weir_column_builder *column, const void *bytes,
                        size_t length) WEIR_MUST_CHECK;
 int weir_builder_list(struct weir_column_builder *column) WEIR_MUST_CHECK; /* list and map */
 int weir_builder_struct(struct weir_column_builder *column) WEIR_MUST_CHECK;
+/* For looking at a value nobody reads with the same code as at others: an unread column, empty,
+ * that takes it. */
+int weir_builder_scratch(struct weir_column_builder *column) WEIR_MUST_CHECK;
 /* Appends a value, null or nested too, of a column of the same type. */
 int weir_builder_copy(struct weir_column_builder *to, const struct weir_column *from,
                       int64_t row) WEIR_MUST_CHECK;

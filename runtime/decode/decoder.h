@@ -103,6 +103,7 @@ struct weir_decoder_vtable {
     size_t (*cut)(struct weir_decoder *decoder, const uint8_t *bytes, size_t size);
     bool is_container; /* its files are Avro containers, cut as avro_container.h has their text */
     bool is_binary;    /* frames are no text: no lines to fall back to, no byte order mark */
+    bool projects;     /* its builder may have columns nobody reads: looked at, not kept */
 };
 
 /* What a decoder noticed of those who write, counted for any thread to look at (__atomic). */

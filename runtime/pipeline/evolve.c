@@ -260,6 +260,9 @@ int evolve_apply(struct weir_pipeline *p, struct weir_graph *after, const struct
                           plan->sources[s].name, (int)plan->sources[s].schema->count,
                           (unsigned long long)p->epoch);
         }
+        if (rc == WEIR_OK) {
+            weir_source_project(p->sources[s].source, plan->sources[s].decoded);
+        }
     }
     return rc;
 }

@@ -189,6 +189,7 @@ static int begin_batch(struct weir_pipeline *p, struct weir_error *err) {
     if (rc == WEIR_OK && batch->opens) {
         rc = weir_graph_open_partition(p->graph, s, partition, batch->item != 0, err);
     }
+    rc = rc == WEIR_OK ? weir_source_keep_up(source->source, p->pool, &batch->batch, err) : rc;
     rc = rc == WEIR_OK ? evolve_batch(p->pool, &p->plan->sources[s], &batch->batch, err) : rc;
     if (rc == WEIR_OK && p->options.rebuilding != NULL) {
         return push_again(p, s, batch->batch, err);

@@ -467,6 +467,7 @@ static int open_sources(struct weir_pipeline *p, struct weir_recovery *recovery,
         if (rc != WEIR_OK) {
             return weir_error_wrap(err, "source %s", plan->name);
         }
+        weir_source_project(source->source, plan->decoded);
         struct weir_position *positions = calloc(WEIR_SOURCE_PARTITIONS_MAX, sizeof(*positions));
         if (positions == NULL) {
             return weir_error_set(err, WEIR_E_NOMEM, "out of memory");

@@ -17,9 +17,12 @@ struct weir_source {
     char *decoder_options;
     struct weir_schema *user_schema; /* NULL until the decoder has said it */
     struct weir_schema *full_schema;
-    pthread_mutex_t columns_lock;  /* guards both schemas once lanes run */
-    uint32_t columns_changed;      /* atomic: how often they were set anew */
-    struct weir_decoder_news news; /* of all lanes' decoders */
+    struct weir_projection *projection;   /* what is read of the user's; NULL: all */
+    uint32_t projection_number;           /* how often it was set */
+    struct source_completion *completion; /* consumer's; NULL until it is needed */
+    pthread_mutex_t columns_lock;         /* guards schemas and projection once lanes run */
+    uint32_t columns_changed;             /* atomic: how often they were set anew */
+    struct weir_decoder_news news;        /* of all lanes' decoders */
     struct weir_pool *pool;
     struct weir_signal *signal;
     bool until_end;
@@ -71,6 +74,24 @@ void source_renew(struct weir_source *source, uint32_t *seen, struct weir_decode
 static inline bool source_columns_changed(const struct weir_source *source, uint32_t seen) {
     return __atomic_load_n(&source->columns_changed, __ATOMIC_ACQUIRE) != seen;
 }
+/* --- complete.c: columns left out ------------------------------------------------------------- */
+
+/* What a lane's builder leaves out. */
+struct source_leaving {
+    struct weir_projection *projection; /* NULL: nothing */
+    uint32_t number;
+};
+/* What is left out from now on, in batches of `builder` begun after this. */
+void source_leave_out(struct weir_source *source, struct source_leaving *leaving,
+                      struct weir_batch_builder *builder);
+void source_leaving_fini(struct source_leaving *leaving);
+/* The frames a batch was decoded from stay with it, where it lacks columns: *block, of the source's
+ * pool, becomes the batch's and NULL where `give` says so, else they are copied. WEIR_E_LIMIT. */
+int source_keep_frames(struct weir_source *source, const struct source_leaving *leaving,
+                       struct weir_batch *batch, uint8_t **block, bool give,
+                       const struct weir_frame *frames, int32_t count) WEIR_MUST_CHECK;
+void source_completion_destroy(struct source_completion *completion); /* NULL is fine */
+
 /* One reference each for the caller. */
 void source_columns(struct weir_source *source, struct weir_schema **user,
                     struct weir_schema **full);

@@ -215,6 +215,8 @@ void weir_source_destroy(struct weir_source *source) {
     source->vtable->fini(source);
     weir_schema_unref(source->user_schema);
     weir_schema_unref(source->full_schema);
+    weir_projection_unref(source->projection);
+    source_completion_destroy(source->completion);
     pthread_mutex_destroy(&source->columns_lock);
     free(source->name);
     free(source->pipeline);
@@ -278,6 +280,9 @@ int weir_source_set_columns(struct weir_source *source, struct weir_schema *user
     weir_schema_unref(source->full_schema);
     source->user_schema = weir_schema_ref(user);
     source->full_schema = full;
+    weir_projection_unref(source->projection); /* it was of the columns before */
+    source->projection = NULL;
+    source->projection_number++;
     pthread_mutex_unlock(&source->columns_lock);
     __atomic_add_fetch(&source->columns_changed, 1, __ATOMIC_RELEASE);
     return WEIR_OK;

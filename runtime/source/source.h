@@ -108,10 +108,23 @@ const struct weir_source_batch *weir_source_peek(struct weir_source *source, int
 bool weir_source_caught_up(struct weir_source *source);
 /* Rows to come have these columns, of the user's; what lanes have decoded already comes in the old
  * ones. Consumer thread, while it runs or before. WEIR_E_UNSUPPORTED where the kind or its decoder
- * cannot change them in the middle. */
+ * cannot change them in the middle. All are decoded, until weir_source_project says otherwise. */
 int weir_source_set_columns(struct weir_source *source, struct weir_schema *user,
                             struct weir_error *err) WEIR_MUST_CHECK;
 bool weir_source_columns_change(const struct weir_source *source); /* whether it can */
+/* Rows to come need only these of the user's columns; the others may be null in them, where the
+ * kind and its decoder can leave them out. NULL: all. Takes no reference. Consumer thread, while it
+ * runs or before. */
+void weir_source_project(struct weir_source *source, struct weir_projection *projection);
+/* A batch that lacks other columns than those left out now gets all, from `pool`. Consumer thread.
+ * WEIR_E_LIMIT. */
+int weir_source_keep_up(struct weir_source *source, struct weir_pool *pool,
+                        struct weir_batch **batch, struct weir_error *err) WEIR_MUST_CHECK;
+/* Rows rows[0..count) of a batch that lacks columns (`frames`), with all of them, in that order,
+ * from `pool`. Consumer thread. WEIR_E_LIMIT. */
+int weir_source_complete(struct weir_batch *batch, struct weir_pool *pool, const int32_t *rows,
+                         int32_t count, struct weir_batch **out,
+                         struct weir_error *err) WEIR_MUST_CHECK;
 /* What its decoders noticed so far. Any thread. */
 struct weir_decoder_news weir_source_news(const struct weir_source *source);
 /* Joins the threads and releases what was not taken. Idempotent. */
@@ -157,6 +170,7 @@ struct weir_source_vtable {
     bool needs_decoder;
     int32_t quiet_ms;    /* without rows for so long its present end is taken to be reached */
     bool columns_change; /* lanes look for new columns (source_renew) */
+    bool projects;       /* lanes leave columns out (source_keep_frames) */
     bool has_beginnings; /* its frames lie in files, at whose beginning a decoder may read a head */
     /* As weir_source_own_schema; NULL: columns are the decoder's. */
     int (*own_schema)(const char *options_json, struct weir_schema **out, struct weir_error *err);

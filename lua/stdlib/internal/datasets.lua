@@ -64,6 +64,7 @@ local function adder(project, reader, of, from)
             reads = reads,
             nulls = more.parameters and {} or null_check.sites(f.node, columns, more.out),
             fn = f.fn,
+            node = f.node,
             text = f.text,
             columns = columns,
             out = more.out,

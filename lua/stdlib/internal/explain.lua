@@ -150,6 +150,13 @@ function explain.dataset(result, name, options)
         if said(dataset.decoder) then
             line("decodes", dataset.decoder.kind .. " " .. json.encode(dataset.decoder.options))
         end
+        if said(dataset.decoded) then
+            local paths = {}
+            for i, path in ipairs(dataset.decoded) do
+                paths[i] = table.concat(path, ".")
+            end
+            line("read of it", #paths > 0 and table.concat(paths, ", ") or "no column")
+        end
     else
         line("from", table.concat(dataset.from, ", "))
     end

@@ -17,6 +17,7 @@ local project_module = require "weir.internal.project"
 local quality = require "weir.internal.quality"
 local rule_kind = require "weir.internal.rules"
 local rule_loop = require "weir.internal.rule_loop"
+local readings = require "weir.internal.readings"
 local reader_module = require "weir.internal.reader"
 local serve = require "weir.internal.serve"
 local sinks = require "weir.internal.sinks"
@@ -544,6 +545,7 @@ local function load(request)
         report.environment = project.environment_at_fault or nil
         return nil, report, project
     end
+    readings.settle(plan, project.by_name, project.functions)
     local functions, code, listed = {}, {}, json.array {}
     for i, f in ipairs(project.functions) do
         functions[i], code[i] = generate(f)

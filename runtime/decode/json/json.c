@@ -228,4 +228,5 @@ const struct weir_decoder_vtable weir_decoder_json = {
     .schema = schema_of,
     .decode = decode,
     .destroy = destroy,
+    .projects = true,
 };

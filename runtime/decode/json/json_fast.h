@@ -147,6 +147,37 @@ static inline bool json_fast_text(const uint8_t *p, const uint8_t *end, uint8_t 
     return true;
 }
 
+/* Is the string whose text begins at `p` without escapes? */
+static inline bool json_fast_plain(const uint8_t *p, const uint8_t *end) {
+    size_t size = (size_t)(end - p) - 1;
+    __m256i slash = _mm256_set1_epi8('\\');
+    if (end[-1] != '"') {
+        return false;
+    }
+    for (size_t i = 0; i < size; i += JSON_FAST_BYTES) {
+        __m256i text = _mm256_loadu_si256((const __m256i *)(const void *)(p + i));
+        uint32_t slashes = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(text, slash));
+        if (slashes != 0 && i + (uint32_t)__builtin_ctz(slashes) < size) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Is the value at `p` a whole number in digits, as JSON writes them? */
+static inline bool json_fast_is_digits(const uint8_t *p, const uint8_t *end) {
+    p += *p == '-';
+    uint64_t length = (uint64_t)(end - p);
+    if (length - 1 >= JSON_FAST_DIGITS || (*end & 0x2c) != 0x2c) { /* a comma or } */
+        return false;
+    }
+    __m128i digits =
+        _mm_sub_epi8(_mm_loadu_si128((const __m128i *)(const void *)p), _mm_set1_epi8('0'));
+    __m128i nine = _mm_set1_epi8(9);
+    uint32_t good = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_max_epu8(digits, nine), nine));
+    return (~good & ((1u << length) - 1)) == 0 && !((*p == '0') & (length > 1));
+}
+
 /* Do the first `length` bytes (1 to 31) at `p` equal `match`, which has JSON_FAST_BYTES? */
 static inline bool json_fast_equal(const uint8_t *p, const uint8_t *match, uint32_t length) {
     __m256i text = _mm256_loadu_si256((const __m256i *)(const void *)p);

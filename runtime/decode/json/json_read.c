@@ -401,7 +401,7 @@ static int read_list(struct json_reader *r, struct json_field *f, uint32_t at,
         }
     }
     r->depth--;
-    return rc == WEIR_OK ? weir_builder_list(b) : rc;
+    return rc == WEIR_OK && !b->unread ? weir_builder_list(b) : rc;
 }
 
 static int read_map_entry(struct json_reader *r, struct json_field *f,
@@ -413,7 +413,8 @@ static int read_map_entry(struct json_reader *r, struct json_field *f,
     }
     size_t length = 0;
     struct weir_column_builder *keys = &b->children[0];
-    int rc = put_string(r, at, keys, &length);
+    int rc = keys->unread ? weir_builder_scratch(keys) : WEIR_OK;
+    rc = rc == WEIR_OK ? put_string(r, at, keys, &length) : rc;
     if (rc != WEIR_OK) {
         return rc;
     }
@@ -463,7 +464,7 @@ static int read_map(struct json_reader *r, struct json_field *f, uint32_t at,
         }
     }
     r->depth--;
-    return rc == WEIR_OK ? weir_builder_list(b) : rc;
+    return rc == WEIR_OK && !b->unread ? weir_builder_list(b) : rc;
 }
 
 static inline bool key_matches(const uint8_t *p, const struct json_field *f) {
@@ -510,6 +511,9 @@ int json_read_default(struct json_reader *r, struct json_field *f, struct weir_c
 
 static int read_absent(struct json_reader *r, struct json_field *f, struct weir_column_builder *b,
                        uint32_t at) {
+    if (b->unread && (f->default_.text != NULL || f->field->nullable)) {
+        return WEIR_OK; /* the default was looked at when the plan was made */
+    }
     if (f->default_.text != NULL) {
         return json_read_default(r, f, b);
     }
@@ -620,7 +624,7 @@ int json_read_struct(struct json_reader *r, struct json_field *f, uint32_t at,
         rc = read_object(r, f->record, b->children, scope_of(f, parent, &named));
     }
     r->depth--;
-    return rc == WEIR_OK ? weir_builder_struct(b) : rc;
+    return rc == WEIR_OK && !b->unread ? weir_builder_struct(b) : rc;
 }
 
 static int read_nested(struct json_reader *r, struct json_field *f, uint32_t at,
@@ -643,7 +647,13 @@ int json_read_value(struct json_reader *r, struct json_field *f, struct weir_col
     const uint8_t *p = r->block + at;
     if (*p == 'n' && f->field->nullable && memcmp(p, "null", 4) == 0 && json_number_ends[p[4]] &&
         p[4] != '"') {
-        return weir_builder_null(b);
+        return b->unread ? WEIR_OK : weir_builder_null(b);
+    }
+    if (UNLIKELY(b->unread) && !weir_type_is_nested(b->type)) {
+        int rc = weir_builder_scratch(b);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
     }
     switch (b->type) {
     case WEIR_TYPE_STRING:

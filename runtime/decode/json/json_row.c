@@ -41,8 +41,8 @@ static inline bool take_int64(const uint8_t *p, const uint8_t *end, int64_t fact
     return true;
 }
 
-static inline bool take_decimal(const struct json_field *f, const uint8_t *p, const uint8_t *end,
-                                struct weir_column_builder *b) {
+static inline bool read_decimal(const struct json_field *f, const uint8_t *p, const uint8_t *end,
+                                unsigned __int128 *value) {
     struct json_fast_number n;
     bool good = json_fast_number(p, end, &n);
     uint32_t shift = (uint32_t)(f->field->scale - (int32_t)n.fraction);
@@ -53,7 +53,17 @@ static inline bool take_decimal(const struct json_field *f, const uint8_t *p, co
     if (magnitude >= json_power10[f->field->precision]) {
         return false;
     }
-    ((unsigned __int128 *)b->values)[b->length++] = n.negative ? 0 - magnitude : magnitude;
+    *value = n.negative ? 0 - magnitude : magnitude;
+    return true;
+}
+
+static inline bool take_decimal(const struct json_field *f, const uint8_t *p, const uint8_t *end,
+                                struct weir_column_builder *b) {
+    unsigned __int128 value;
+    if (!read_decimal(f, p, end, &value)) {
+        return false;
+    }
+    ((unsigned __int128 *)b->values)[b->length++] = value;
     return true;
 }
 
@@ -73,11 +83,16 @@ static inline bool take_string(const struct json_field *f, const uint8_t *p, con
     return true;
 }
 
+static inline bool read_instant(struct json_field *f, const uint8_t *p, const uint8_t *end,
+                                int64_t *value) {
+    return json_fast_instant(p + 1, end, &f->minute, value) &&
+           !__builtin_mul_overflow(*value, f->per_second / 1000000, value);
+}
+
 static inline bool take_instant(struct json_field *f, const uint8_t *p, const uint8_t *end,
                                 struct weir_column_builder *b) {
     int64_t value;
-    if (!json_fast_instant(p + 1, end, &f->minute, &value) ||
-        __builtin_mul_overflow(value, f->per_second / 1000000, &value)) {
+    if (!read_instant(f, p, end, &value)) {
         return false;
     }
     ((int64_t *)b->values)[b->length++] = value;
@@ -108,6 +123,32 @@ static inline bool take_value(struct json_field *f, const uint8_t *p, const uint
     }
 }
 
+/* The same of a value nobody reads: is it certain that it could be taken? */
+static inline bool check_value(struct json_field *f, const uint8_t *p, const uint8_t *end) {
+    int64_t value;
+    unsigned __int128 wide;
+    if (*p == 'n') {
+        return end - p == 4 && memcmp(p, "null", 4) == 0 && f->field->nullable;
+    }
+    switch (f->field->type) {
+    case WEIR_TYPE_STRING:
+        return *p == '"' && f->hint->symbol_count == 0 && json_fast_plain(p + 1, end);
+    case WEIR_TYPE_INT64:
+        return json_fast_is_digits(p, end);
+    case WEIR_TYPE_INT32:
+        return take_int(p, end, &value) && value == (int32_t)value;
+    case WEIR_TYPE_DECIMAL:
+        return read_decimal(f, p, end, &wide);
+    case WEIR_TYPE_TIMESTAMP:
+    case WEIR_TYPE_TIMESTAMP_NS:
+        return *p == '"' ? read_instant(f, p, end, &value)
+                         : take_int(p, end, &value) &&
+                               !__builtin_mul_overflow(value, f->epoch_factor, &value);
+    default:
+        return false;
+    }
+}
+
 int json_read_expected(struct json_reader *r, struct json_record *record,
                        struct weir_column_builder *columns, const struct json_scope *parent,
                        struct json_progress *done) {
@@ -130,8 +171,11 @@ int json_read_expected(struct json_reader *r, struct json_record *record,
             !json_fast_equal(block + next[0], f->expected, f->expected_length)) {
             break;
         }
-        if (LIKELY(b->length < b->capacity_rows) &&
-            LIKELY(take_value(f, block + next[2], block + next[3], b))) {
+        const uint8_t *value = block + next[2];
+        const uint8_t *end = block + next[3];
+        if (b->unread
+                ? check_value(f, value, end)
+                : LIKELY(b->length < b->capacity_rows) && LIKELY(take_value(f, value, end, b))) {
             next += 4;
         } else {
             int rc;

@@ -336,6 +336,36 @@ static const char *read_from(struct reader *r, const json_t *object, const char 
     return r->rc == WEIR_OK ? (*all_from)[0] : "";
 }
 
+enum { PATH_MAX_STEPS = 64 };
+
+/* Paths of names. */
+static void read_decoded(struct reader *r, const json_t *list, struct weir_plan_source *source) {
+    size_t i;
+    size_t k;
+    json_t *path;
+    json_t *step;
+    if (list == NULL || r->rc != WEIR_OK) {
+        return;
+    }
+    source->decoded = weir_projection_create(source->schema);
+    if (source->decoded == NULL) {
+        r->rc = weir_error_set(r->err, WEIR_E_NOMEM, "plan: out of memory");
+        return;
+    }
+    json_array_foreach(list, i, path) {
+        const char *steps[PATH_MAX_STEPS];
+        int32_t count = 0;
+        json_array_foreach(path, k, step) {
+            if (count < PATH_MAX_STEPS && json_is_string(step)) {
+                steps[count++] = json_string_value(step);
+            }
+        }
+        if (r->rc == WEIR_OK) {
+            r->rc = weir_projection_add(source->decoded, source->schema, steps, count, r->err);
+        }
+    }
+}
+
 static void read_source(struct reader *r, const json_t *value, struct weir_plan_source *source) {
     source->name = text(r, value, "name", true);
     r->where = source->name;
@@ -353,6 +383,7 @@ static void read_source(struct reader *r, const json_t *value, struct weir_plan_
     if (r->rc == WEIR_OK && source->full_schema == NULL) {
         r->rc = weir_error_set(r->err, WEIR_E_NOMEM, "plan: out of memory");
     }
+    read_decoded(r, member(value, "decoded"), source);
     read_sink(r, value, "into", &source->into);
     read_sink(r, value, "quarantine", &source->quarantine);
     source->alignment_us = integer(r, value, "alignment_us", WEIR_ALIGNMENT_UNSAID);

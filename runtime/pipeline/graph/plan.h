@@ -3,7 +3,7 @@
  * when a rule set is loaded. Immutable afterwards; the graph points into it. */
 #include <jansson.h>
 
-#include "batch/schema.h"
+#include "batch/projection.h"
 #include "core/error.h"
 #include "decode/decoder.h"
 
@@ -98,6 +98,7 @@ struct weir_plan_source {
     json_t *decoder_options;
     struct weir_schema *schema;      /* user columns */
     struct weir_schema *full_schema; /* user columns, then meta columns */
+    struct weir_projection *decoded; /* what is read of `schema`; NULL: all */
     struct weir_plan_sink into;
     struct weir_plan_sink quarantine; /* where not given: the pipeline's */
     int64_t alignment_us;             /* -1: none; WEIR_ALIGNMENT_UNSAID */

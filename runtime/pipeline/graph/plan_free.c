@@ -48,6 +48,7 @@ void weir_plan_destroy(struct weir_plan *plan) {
     for (int32_t i = 0; i < plan->source_count; i++) {
         weir_schema_unref(plan->sources[i].schema);
         weir_schema_unref(plan->sources[i].full_schema);
+        weir_projection_unref(plan->sources[i].decoded);
         fini_sink(&plan->sources[i].into);
         fini_sink(&plan->sources[i].quarantine);
     }

@@ -6,6 +6,7 @@
 
 #include "pipeline/graph/command.h"
 #include "pipeline/graph/node.h"
+#include "source/source.h"
 
 enum {
     EXTRA_BYTES_MAX = 64 << 20,
@@ -191,8 +192,12 @@ static int write_out(struct weir_graph *graph, struct quarantine *quarantine,
     struct weir_batch *gathered = NULL;
     int rc = out == NULL ? WEIR_E_LIMIT : WEIR_OK;
     if (rc == WEIR_OK && input != NULL) {
-        gathered = weir_batch_gather(input, rows, count);
-        rc = gathered == NULL ? WEIR_E_LIMIT : WEIR_OK;
+        if (input->frames != NULL) {
+            rc = weir_source_complete(input, graph->pool, rows, count, &gathered, err);
+        } else {
+            gathered = weir_batch_gather(input, rows, count);
+            rc = gathered == NULL ? WEIR_E_LIMIT : WEIR_OK;
+        }
     }
     for (int32_t i = 0; rc == WEIR_OK && i < quarantine->kept_columns; i++) {
         /* Before explode a row has no columns of an element. */

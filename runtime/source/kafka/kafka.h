@@ -61,6 +61,7 @@ struct kafka_lane {
     struct weir_decoder *decoder;
     struct weir_batch_builder builder;
     bool has_builder;
+    struct source_leaving leaving;
     uint32_t columns_seen;        /* of source->columns_changed */
     struct kafka_extra *extra;    /* NULL: neither keys nor headers */
     struct source_outlet *outlet; /* NULL in pull mode */
@@ -76,6 +77,8 @@ struct kafka_lane {
     uint8_t *block;
     size_t block_size;
     size_t block_capacity;
+    size_t block_expected; /* of one that stays with its batch */
+    bool block_pooled;     /* it may */
     struct weir_frame *frames;
     int64_t *timestamps_us;
     int32_t frame_count;

@@ -19,25 +19,63 @@ enum {
     FRAMES_MAX = WEIR_BATCH_ROWS_MAX,
     BATCH_BYTES_MAX = 64 << 20,
     QUEUE_LONG = 20000,
+    BLOCK_SPARE = 8, /* a part of it */
 };
 
 #define NO_TIME INT64_MIN
 
 /* --- life ------------------------------------------------------------------------------------ */
 
+static void free_block(struct kafka_lane *lane) {
+    if (lane->block_pooled) {
+        weir_pool_give(lane->source->pool, lane->block);
+    } else {
+        free(lane->block);
+    }
+    lane->block = NULL;
+    lane->block_capacity = 0;
+    lane->block_pooled = false;
+}
+
+/* A block that stays with its batch (source_keep_frames): as large as those before were. NULL: no
+ * memory now. */
+static uint8_t *take_block(const struct kafka_lane *lane, size_t bytes) {
+    size_t wanted = lane->block_expected > bytes ? lane->block_expected : bytes;
+    return lane->leaving.projection != NULL ? weir_pool_take(lane->source->pool, wanted) : NULL;
+}
+
 static bool make_room(struct kafka_lane *lane, size_t bytes) {
-    if (bytes + WEIR_DECODE_PADDING <= lane->block_capacity) {
+    size_t capacity = bytes + WEIR_DECODE_PADDING;
+    if (capacity <= lane->block_capacity) {
         return true;
     }
-    size_t capacity = bytes + WEIR_DECODE_PADDING;
-    uint8_t *grown = realloc(lane->block, capacity);
-    if (grown == NULL) {
+    uint8_t *made = take_block(lane, capacity);
+    bool pooled = made != NULL;
+    if (pooled) {
+        capacity = weir_pool_usable(made);
+    } else {
+        capacity = capacity < BLOCK_BYTES ? BLOCK_BYTES : capacity;
+        made = malloc(capacity);
+    }
+    if (made == NULL) {
         return false;
     }
-    memset(grown + bytes, 0, WEIR_DECODE_PADDING);
-    lane->block = grown;
+    if (lane->block_size > 0) {
+        memcpy(made, lane->block, lane->block_size);
+    }
+    memset(made + capacity - WEIR_DECODE_PADDING, 0, WEIR_DECODE_PADDING);
+    free_block(lane);
+    lane->block = made;
     lane->block_capacity = capacity;
+    lane->block_pooled = pooled;
     return true;
+}
+
+/* Keys and headers are joined to rows as they are. */
+static void leave_out(struct kafka_lane *lane) {
+    if (lane->extra == NULL) {
+        source_leave_out(lane->source, &lane->leaving, &lane->builder);
+    }
 }
 
 int kafka_lane_init(struct kafka_lane *lane, struct weir_source *source, struct weir_error *err) {
@@ -71,6 +109,9 @@ int kafka_lane_init(struct kafka_lane *lane, struct weir_source *source, struct 
                                      BATCH_BYTES_MAX, err);
         lane->has_builder = rc == WEIR_OK;
     }
+    if (rc == WEIR_OK) {
+        leave_out(lane);
+    }
     return rc;
 }
 
@@ -92,9 +133,11 @@ static void take_columns(struct kafka_lane *lane) {
     }
     source_renew(lane->source, &lane->columns_seen, &lane->decoder, &lane->builder, decoded, full,
                  BATCH_BYTES_MAX);
+    leave_out(lane);
 }
 
 void kafka_lane_fini(struct kafka_lane *lane) {
+    source_leaving_fini(&lane->leaving);
     if (lane->has_builder) {
         weir_batch_builder_fini(&lane->builder);
     }
@@ -104,7 +147,7 @@ void kafka_lane_fini(struct kafka_lane *lane) {
         rd_kafka_queue_destroy(lane->queue);
     }
     free(lane->buckets);
-    free(lane->block);
+    free_block(lane);
     free(lane->frames);
     free(lane->timestamps_us);
 }
@@ -212,6 +255,21 @@ static struct weir_batch *widen(struct kafka_lane *lane, int32_t from, struct we
     return wide;
 }
 
+/* The messages stay with a batch that lacks columns. */
+static int keep_block(struct kafka_lane *lane, struct weir_batch *batch, int32_t from,
+                      int32_t count) {
+    bool give = lane->block_pooled && from == 0 && count == lane->frame_count;
+    int rc = source_keep_frames(lane->source, &lane->leaving, batch, &lane->block, give,
+                                lane->frames + from, count);
+    if (rc == WEIR_OK && lane->block == NULL) {
+        lane->block_expected = lane->block_size / (size_t)count * (size_t)lane->frames_max;
+        lane->block_expected += lane->block_expected / BLOCK_SPARE;
+        lane->block_capacity = 0;
+        lane->block_pooled = false;
+    }
+    return rc;
+}
+
 /* One batch from the frames gathered; none is lost when there is no memory (WEIR_E_LIMIT). */
 static int decode(struct kafka_lane *lane, struct weir_source_batch **out) {
     int32_t from = lane->frames_done;
@@ -249,12 +307,21 @@ static int decode(struct kafka_lane *lane, struct weir_source_batch **out) {
     const struct weir_frame *frames = lane->frames;
     (*out)->hash = XXH3_64bits(lane->block + frames[from].start,
                                frames[last].start + frames[last].length - frames[from].start);
+    rc = keep_block(lane, batch, from, consumed); /* last: then the block may be gone */
+    if (rc != WEIR_OK) {
+        weir_source_batch_release(*out);
+        *out = NULL;
+        return rc;
+    }
     lane->frames_done = last + 1;
     lane->part->next = frames[last].offset + 1;
     if (lane->frames_done == lane->frame_count) {
         lane->frame_count = 0;
         lane->frames_done = 0;
         lane->block_size = 0;
+        if (lane->leaving.projection != NULL && !lane->block_pooled) {
+            free_block(lane); /* the next is one to give away */
+        }
     }
     return WEIR_OK;
 }
