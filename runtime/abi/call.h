@@ -20,7 +20,7 @@ struct weir_call {
     int32_t reserved;
     struct weir_rule_run *rule;  /* rule: what its loop asks for items (rule.h) */
     uint8_t **into;              /* merge: states, by position: a byte a field, 1 when it is not null, padded to 8; then the fields, */
-    uint8_t **from;              /* 8 bytes an integer (bool, date, times too) or double, 16 a decimal. `from` is only read */
+    uint8_t **from;              /* 8 bytes an integer (bool, date, times too) or double, 16 a decimal. `from` is only read; migrate: i64 version, the layout's text, an image as a rule's */
 };
 
 /* Append to a variable-width output column for row `row`. Rows come in ascending order; a second

@@ -200,6 +200,10 @@ static int take_image(void *context, uint8_t op, struct weir_image_reader *reade
     case WEIR_IMAGE_NEXT:
         good = weir_image_u64(reader, &number);
         break;
+    case WEIR_IMAGE_LAYOUT:
+        good = weir_image_u64(reader, &number) &&
+               weir_image_bytes(reader, &entry.value, &entry.value_bytes);
+        break;
     case WEIR_IMAGE_PUT:
         good = weir_image_u64(reader, &entry.sequence) &&
                weir_image_bytes(reader, &entry.key, &entry.key_bytes) &&

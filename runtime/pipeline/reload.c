@@ -526,6 +526,7 @@ int reload_at_seal(struct weir_pipeline *p, struct weir_error *err) {
     }
     struct version v = r->staged;
     memset(&r->staged, 0, sizeof(r->staged));
+    int64_t start_ns = weir_clock_mono_ns();
     struct weir_buffer saved;
     weir_buffer_init(&saved, 64 << 20);
     int rc = weir_graph_save(p->graph, &saved);
@@ -585,6 +586,8 @@ int reload_at_seal(struct weir_pipeline *p, struct weir_error *err) {
     char text[128];
     snprintf(text, sizeof(text), "reload: rule set %.8s is live from epoch %llu", hash,
              (unsigned long long)p->epoch);
+    weir_log_info("reload", "swapped in %.3f ms rule_set=%.8s",
+                  (double)(weir_clock_mono_ns() - start_ns) / 1e6, hash);
     tell(p, text);
     return WEIR_OK;
 }

@@ -124,10 +124,9 @@ int weir_image_put_header(struct weir_buffer *out, uint64_t shape, const char *n
     return WEIR_OK;
 }
 
-int weir_image_check_header(struct weir_image_reader *reader, uint64_t shape, const char *name,
-                            struct weir_error *err) {
+int weir_image_read_header(struct weir_image_reader *reader, const char *name, uint64_t *shape,
+                           struct weir_error *err) {
     uint8_t version;
-    uint64_t found_shape;
     const uint8_t *found_name;
     size_t length;
     if (!weir_image_u8(reader, &version)) {
@@ -139,7 +138,7 @@ int weir_image_check_header(struct weir_image_reader *reader, uint64_t shape, co
                               "version of weir that wrote them, or a later one",
                               name, version, WEIR_IMAGE_VERSION);
     }
-    if (!weir_image_u64(reader, &found_shape) || !weir_image_bytes(reader, &found_name, &length)) {
+    if (!weir_image_u64(reader, shape) || !weir_image_bytes(reader, &found_name, &length)) {
         return weir_error_set(err, WEIR_E_CORRUPT, "%s: state image header is cut off", name);
     }
     if (length != strlen(name) || memcmp(found_name, name, length) != 0) {
@@ -147,17 +146,26 @@ int weir_image_check_header(struct weir_image_reader *reader, uint64_t shape, co
         return weir_error_set(err, WEIR_E_CORRUPT, "%s: state image belongs to '%.*s'", name, shown,
                               (const char *)found_name);
     }
-    if (found_shape != shape) {
-        return weir_error_set(
-            err, WEIR_E_VERSION,
-            "%s: recorded state has another shape (%016" PRIx64 ", now %016" PRIx64
-            "): its keys, window, measures, condition or types were changed. Make it anew from "
-            "bronze "
-            "(weir rebuild %.*s), change them back, give the changed declaration a new name, or "
-            "start a new lineage with empty state",
-            name, found_shape, shape, (int)strcspn(name, "/"), name);
-    }
     return WEIR_OK;
+}
+
+int weir_image_other_shape(const char *name, uint64_t found, uint64_t shape,
+                           struct weir_error *err) {
+    return weir_error_set(
+        err, WEIR_E_VERSION,
+        "%s: recorded state has another shape (%016" PRIx64 ", now %016" PRIx64
+        "): its keys, window, measures, condition or types were changed. Make it anew from "
+        "bronze "
+        "(weir rebuild %.*s), change them back, give the changed declaration a new name, or "
+        "start a new lineage with empty state",
+        name, found, shape, (int)strcspn(name, "/"), name);
+}
+
+int weir_image_check_header(struct weir_image_reader *reader, uint64_t shape, const char *name,
+                            struct weir_error *err) {
+    uint64_t found = shape;
+    int rc = weir_image_read_header(reader, name, &found, err);
+    return rc == WEIR_OK && found != shape ? weir_image_other_shape(name, found, shape, err) : rc;
 }
 
 int weir_images_apply(const char *name, const uint8_t *bytes, size_t length, weir_image_take *take,
@@ -211,6 +219,7 @@ size_t weir_images_bytes(const uint8_t *bytes, size_t length) {
     } forms[] = {
         [WEIR_IMAGE_HEADER] = {1, 1}, [WEIR_IMAGE_PUT] = {1, 2},    [WEIR_IMAGE_DELETE] = {1, 1},
         [WEIR_IMAGE_NEXT] = {1, 0},   [WEIR_IMAGE_INSERT] = {3, 0}, [WEIR_IMAGE_FORGET] = {3, 0},
+        [WEIR_IMAGE_LAYOUT] = {1, 1},
     };
     struct weir_image_reader reader = {bytes, bytes + length};
     size_t sum = 0;
@@ -223,6 +232,7 @@ size_t weir_images_bytes(const uint8_t *bytes, size_t length) {
             !skip(&reader, forms[op].u64s, forms[op].lengths)) {
             return SIZE_MAX;
         }
+        header |= op == WEIR_IMAGE_LAYOUT;
         sum += header ? 0 : (size_t)(reader.at - start);
         start = reader.at;
     }

@@ -19,7 +19,9 @@ enum weir_image_op {
     WEIR_IMAGE_DELETE = 2, /* u64 sequence, varint length, key */
     WEIR_IMAGE_NEXT = 3,   /* u64 next creation sequence */
     WEIR_IMAGE_INSERT = 4, /* u64 lo, u64 hi, i64 time: a fingerprint remembered */
-    WEIR_IMAGE_FORGET = 5  /* u64 lo, u64 hi, i64 time */
+    WEIR_IMAGE_FORGET = 5, /* u64 lo, u64 hi, i64 time */
+    WEIR_IMAGE_LAYOUT =
+        6 /* u64 shape, varint length, text: what values of that shape are made of */
 };
 
 enum {
@@ -131,6 +133,13 @@ int weir_image_put_header(struct weir_buffer *out, uint64_t shape,
 /* Reads what follows a WEIR_IMAGE_HEADER byte and compares it with the cell that is to take it. */
 int weir_image_check_header(struct weir_image_reader *reader, uint64_t shape, const char *name,
                             struct weir_error *err) WEIR_MUST_CHECK;
+
+/* The same where other shapes may be known: *shape is the one found. */
+int weir_image_read_header(struct weir_image_reader *reader, const char *name, uint64_t *shape,
+                           struct weir_error *err) WEIR_MUST_CHECK;
+/* WEIR_E_VERSION, with the way out. */
+int weir_image_other_shape(const char *name, uint64_t found, uint64_t shape,
+                           struct weir_error *err);
 
 /* Takes one image, whose operation has been read; the reader stands at what follows it. */
 typedef int weir_image_take(void *cell, uint8_t op, struct weir_image_reader *reader,

@@ -261,6 +261,27 @@ struct weir_table_disk_figures {
 };
 struct weir_table_disk_figures weir_table_disk_figures(const struct weir_table *table);
 
+/* Of an owner that knows values of other shapes: what it declares may change, and what was written
+ * before is read all the same (operator/aggregate/layout.h). */
+struct weir_table_layouts {
+    void *context;
+    /* Appends the texts that tell how to read what the table holds, as images
+     * (weir_table_put_layout).
+     */
+    int (*put)(void *context, struct weir_buffer *out);
+    /* Such a text, of whatever shape. The bytes are outside input. */
+    int (*learn)(void *context, uint64_t shape, const uint8_t *text, size_t length,
+                 struct weir_error *err);
+    /* Fills a zeroed value, as a codec does, from one of another shape. WEIR_E_VERSION: it cannot
+     * be read. */
+    int (*decode)(void *context, uint64_t shape, void *value, const uint8_t *bytes, size_t length,
+                  struct weir_error *err);
+};
+/* Before the first image. */
+void weir_table_set_layouts(struct weir_table *table, const struct weir_table_layouts *layouts);
+int weir_table_put_layout(struct weir_buffer *out, uint64_t shape, const char *text,
+                          size_t length) WEIR_MUST_CHECK;
+
 /* See cell.h for the contract of these four. */
 int weir_table_seal(struct weir_table *table, struct weir_error *err) WEIR_MUST_CHECK;
 int weir_table_collect(struct weir_table *table, struct weir_buffer *out, size_t max_slots,

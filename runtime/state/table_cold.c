@@ -96,9 +96,7 @@ static void spill(struct weir_table *table, struct weir_slot *slot) {
     if (cold->dump != DUMP_GOES_ON || slot->number < cold->dumped) {
         return;
     }
-    int kept = cold->spilled.size == 0
-                   ? weir_image_put_header(&cold->spilled, table->shape, table->name)
-                   : WEIR_OK;
+    int kept = cold->spilled.size == 0 ? table_put_header(table, &cold->spilled) : WEIR_OK;
     kept = kept == WEIR_OK ? table_put_image(table, slot, &cold->spilled) : kept;
     if (kept != WEIR_OK) {
         cold->dump = DUMP_LOST;
@@ -379,6 +377,11 @@ static int want_image(void *context, uint8_t op, struct weir_image_reader *reade
                    ? WEIR_OK
                    : weir_error_set(err, WEIR_E_CORRUPT, "%s: a damaged header", table->name);
     }
+    if (op == WEIR_IMAGE_LAYOUT) {
+        return weir_image_u64(reader, &number) && weir_image_bytes(reader, &value, &size)
+                   ? WEIR_OK
+                   : weir_error_set(err, WEIR_E_CORRUPT, "%s: a damaged layout", table->name);
+    }
     bool put = op == WEIR_IMAGE_PUT;
     bool read = weir_image_u64(reader, &number) &&
                 (op == WEIR_IMAGE_NEXT || put || op == WEIR_IMAGE_DELETE);
@@ -520,7 +523,7 @@ int table_cold_dump(struct weir_table *table, struct weir_cell_cursor *cursor,
     bool end;
     *done = false;
     size_t start = out->size;
-    int rc = weir_image_put_header(out, table->shape, table->name);
+    int rc = table_put_header(table, out);
     size_t empty = out->size;
     struct dumped dumped = {table, out};
     rc = rc == WEIR_OK ? weir_cold_keys_scanned(cold->keys, put_record_images, &dumped, &end, err)

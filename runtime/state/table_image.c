@@ -4,6 +4,36 @@
 
 enum { PREFETCH_AHEAD = 8, HASHES_AHEAD = 32 };
 
+void weir_table_set_layouts(struct weir_table *table, const struct weir_table_layouts *layouts) {
+    table->layouts = *layouts;
+    table->layouts_due = true;
+}
+
+int weir_table_put_layout(struct weir_buffer *out, uint64_t shape, const char *text,
+                          size_t length) {
+    int rc = weir_buffer_reserve(out, 1 + sizeof shape + WEIR_VARINT_MAX + length);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
+    uint8_t *at = out->data + out->size;
+    *at++ = WEIR_IMAGE_LAYOUT;
+    at = weir_u64_put(at, shape);
+    at = weir_varint_put(at, length);
+    memcpy(at, text, length);
+    out->size = (size_t)(at + length - out->data);
+    return WEIR_OK;
+}
+
+int table_put_header(struct weir_table *table, struct weir_buffer *out) {
+    size_t start = out->size;
+    int rc = weir_image_put_header(out, table->shape, table->name);
+    rc = rc == WEIR_OK && table->layouts.context != NULL
+             ? table->layouts.put(table->layouts.context, out)
+             : rc;
+    out->size = rc == WEIR_OK ? out->size : start;
+    return rc;
+}
+
 /* Appends the slot's put image to `out`. */
 int table_put_image(struct weir_table *table, struct weir_slot *slot, struct weir_buffer *out) {
     size_t start = out->size;
@@ -201,7 +231,8 @@ int weir_table_collect(struct weir_table *table, struct weir_buffer *out, size_t
     size_t empty = start;
     if (table->sealed_deleted.head != NULL || table->sealed_changed.head != NULL ||
         table->sealed_images.head != NULL) {
-        rc = weir_image_put_header(out, table->shape, table->name);
+        rc = table->layouts_due ? table_put_header(table, out)
+                                : weir_image_put_header(out, table->shape, table->name);
         empty = out->size;
     }
     if (rc == WEIR_OK && table->next_pending) {
@@ -217,6 +248,7 @@ int weir_table_collect(struct weir_table *table, struct weir_buffer *out, size_t
     if (rc == WEIR_OK) {
         rc = collect_blocks(&table->sealed_images, out, &left);
     }
+    table->layouts_due = table->layouts_due && out->size == empty;
     if (rc != WEIR_OK) {
         if (out->size > empty) {
             return WEIR_OK; /* what fitted is collected; the next call goes on */
@@ -255,7 +287,7 @@ int weir_table_dump(struct weir_table *table, struct weir_cell_cursor *cursor,
 int weir_table_dump_memory(struct weir_table *table, uint64_t *next, struct weir_buffer *out,
                            size_t max_slots, bool *done, struct weir_error *err) {
     size_t start = out->size;
-    int rc = weir_image_put_header(out, table->shape, table->name);
+    int rc = table_put_header(table, out);
     if (rc == WEIR_OK) {
         rc = put_next(out, table->next_sequence);
     }
@@ -291,6 +323,7 @@ struct ahead {
     uint64_t hashes[HASHES_AHEAD];   /* of keyed images, in turn */
     uint64_t read;                   /* keyed images looked at */
     uint64_t applied;
+    uint64_t shape; /* of the values that follow */
 };
 
 /* Goes on to the next image with a key; false: none, or none that can be read (apply says why). */
@@ -308,6 +341,10 @@ static bool next_key(struct weir_image_reader *reader, const uint8_t **key, size
             }
         } else if (!weir_image_u64(reader, &number)) {
             return false;
+        } else if (op == WEIR_IMAGE_LAYOUT) {
+            if (!weir_image_bytes(reader, &value, &size)) {
+                return false;
+            }
         } else if (op == WEIR_IMAGE_DELETE) {
             return weir_image_bytes(reader, key, length);
         } else if (op == WEIR_IMAGE_PUT) {
@@ -365,6 +402,12 @@ static int apply_put(struct ahead *ahead, uint64_t sequence, const uint8_t *key,
         table->next_sequence = sequence + 1;
     }
     void *room = weir_slot_value(table, slot);
+    if (ahead->shape != table->shape) {
+        memset(room, 0, table->value_bytes);
+        int rc = table->layouts.decode(table->layouts.context, ahead->shape, room, value,
+                                       value_length, err);
+        return rc == WEIR_OK || rc == WEIR_E_STATE ? rc : weir_error_wrap(err, "%s", table->name);
+    }
     if (table->codec == NULL) {
         if (value_length != table->value_bytes) {
             return weir_error_set(err, WEIR_E_CORRUPT, "%s: a value of %zu bytes, not %u",
@@ -378,6 +421,19 @@ static int apply_put(struct ahead *ahead, uint64_t sequence, const uint8_t *key,
     return rc == WEIR_OK ? rc : weir_error_wrap(err, "%s", table->name);
 }
 
+static int take_header(struct ahead *ahead, struct weir_image_reader *reader,
+                       struct weir_error *err) {
+    struct weir_table *table = ahead->table;
+    const struct weir_table_layouts *layouts = &table->layouts;
+    int rc = weir_image_read_header(reader, table->name, &ahead->shape, err);
+    if (rc != WEIR_OK || ahead->shape == table->shape) {
+        return rc;
+    }
+    return layouts->context != NULL /* what tells how to read it follows */
+               ? WEIR_OK
+               : weir_image_other_shape(table->name, ahead->shape, table->shape, err);
+}
+
 static int apply_image(void *self, uint8_t op, struct weir_image_reader *reader,
                        struct weir_error *err) {
     struct ahead *ahead = self;
@@ -389,7 +445,16 @@ static int apply_image(void *self, uint8_t op, struct weir_image_reader *reader,
     size_t value_length;
     switch (op) {
     case WEIR_IMAGE_HEADER:
-        return weir_image_check_header(reader, table->shape, table->name, err);
+        return take_header(ahead, reader, err);
+    case WEIR_IMAGE_LAYOUT:
+        if (!weir_image_u64(reader, &sequence) ||
+            !weir_image_bytes(reader, &value, &value_length)) {
+            break;
+        }
+        return table->layouts.context == NULL
+                   ? WEIR_OK
+                   : table->layouts.learn(table->layouts.context, sequence, value, value_length,
+                                          err);
     case WEIR_IMAGE_NEXT:
         if (!weir_image_u64(reader, &sequence)) {
             break;
@@ -431,7 +496,7 @@ static int apply_image(void *self, uint8_t op, struct weir_image_reader *reader,
 
 int weir_table_apply(struct weir_table *table, const uint8_t *bytes, size_t length,
                      struct weir_error *err) {
-    struct ahead ahead = {.table = table, .reader = {bytes, bytes + length}};
+    struct ahead ahead = {.table = table, .reader = {bytes, bytes + length}, .shape = table->shape};
     table->filling = true;
     int rc = table_cold_fetch(table, bytes, length, err);
     rc = rc == WEIR_OK ? weir_images_apply(table->name, bytes, length, apply_image, &ahead, err)

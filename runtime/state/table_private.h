@@ -29,6 +29,8 @@ struct weir_table {
     const struct weir_table_codec *codec;
     void *codec_context;
     struct weir_heap heap;
+    struct weir_table_layouts layouts; /* context NULL: values are of one shape */
+    bool layouts_due;                  /* its texts have not been collected yet */
     /* epochs */
     bool sealed;
     bool next_pending; /* the sealed epoch's next-sequence image is still to be collected */
@@ -63,6 +65,8 @@ int table_cold_dump(struct weir_table *table, struct weir_cell_cursor *cursor,
                     struct weir_buffer *out, bool *done, struct weir_error *err);
 /* Memory was dumped up to slot number `next`; done: all of it. */
 void table_cold_dumped(struct weir_table *table, uint64_t next, bool done);
+/* The header of a slice of a dump, with the texts of layouts. */
+int table_put_header(struct weir_table *table, struct weir_buffer *out);
 int table_put_image(struct weir_table *table, struct weir_slot *slot, struct weir_buffer *out);
 
 extern const struct weir_cell_ops weir_table_cell_ops;

@@ -358,6 +358,21 @@ static void state_of_other_measures_is_refused(void **state) {
     struct weir_error err = {0};
     struct weir_schema *schema = input_schema();
     struct weir_aggregate *aggregate = make_aggregate(schema);
+    struct row row = {.k = "a", .s = ""};
+    struct weir_batch *batch = make_batch(schema, &row, 1);
+    const struct weir_column *inputs[MEASURES];
+    struct weir_column states = states_of(batch);
+    for (int m = 0; m < MEASURES; m++) {
+        inputs[m] = input_of(batch, m, &states);
+    }
+    int64_t time = 0;
+    int64_t watermark = INT64_MIN;
+    int32_t late[1];
+    int32_t late_count;
+    assert_int_equal(weir_aggregate_feed(aggregate, batch, NULL, 1, &time, &watermark, inputs, NULL,
+                                         late, &late_count, &err),
+                     WEIR_OK);
+    weir_batch_unref(batch);
     struct weir_measure measure = {.name = "m0", .kind = WEIR_MEASURE_COUNT};
     int32_t by[] = {K, F};
     struct weir_aggregate_config config = {.declaration = "gold.test",

@@ -609,6 +609,24 @@ function codegen.map(fn, columns, out_columns, retyped, name, joined, copies)
     end, source
 end
 
+local groups_loop = [[
+local fn, out = ...
+return function(call)
+    out._weir_c, out._weir_call = call.out, call
+    local sel, from = call.sel, call.from
+    for position = call.begin, call["end"] - 1 do
+        call.cursor = position
+        out._weir_i = sel[position]
+        fn(from[position], out)
+    end
+end
+]]
+
+-- fn(group, out) for what C has prepared of each group (runtime/abi/call.h, from).
+function codegen.groups(fn, out_columns, name)
+    return finish(groups_loop, name, fn, codegen.out_view(out_columns)())
+end
+
 -- out.<the only column> = fn(row): measures over functions and derives
 function codegen.value(fn, columns, out_column, name)
     local source = out_loop(format("            out[%q] = fn(row)\n", out_column.name), false)

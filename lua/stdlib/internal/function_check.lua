@@ -389,6 +389,16 @@ local fitting = {
 function Walk:undeclared(node, name, kind)
     local type_text = kind and (kind.type and kind.type.text or fitting[kind.k]) or "…"
     local known = naming.names(self.out_columns)
+    if self.begins then
+        local measured = false
+        for _, measure in ipairs(self.begins) do
+            measured = measured or measure == name
+        end
+        self:error("unknown-name", node,
+            (measured and "where `%s` begins cannot be told: it begins with nothing" or "the model has no measure `%s`"):format(name),
+            diagnostic.did_you_mean(name, known) or "count, sum, avg, min, max, first, last, arg_max and arg_min can be told")
+        return
+    end
     for _, column in ipairs(self.columns) do
         known[#known + 1] = column.name
     end
@@ -663,6 +673,7 @@ function check.row_function(reader, f, about)
         out_by_name = {},
         result = about.result,
         predicate = about.predicate,
+        begins = about.begins,
         row = row and row.name,
         out = about.out and out and out.name,
         joined = about.joined and node.params[about.out and 3 or 2] and node.params[about.out and 3 or 2].name,

@@ -2,6 +2,7 @@
 -- generated loops and the text the rule-set hash is taken over. Pure: reading files is its only effect.
 local native = require "weir.native"
 local aggregate_loop = require "weir.internal.aggregate_loop"
+local model_migrate = require "weir.internal.model_migrate"
 local codegen = require "weir.internal.codegen"
 local connectors = require "weir.internal.connectors"
 local datasets = require "weir.internal.datasets"
@@ -307,6 +308,8 @@ local function generate(f)
     local loop, source
     if f.kind == "rule" then
         loop, source = rule_loop.make(f.rule, name)
+    elseif f.kind == "migrate" then
+        loop, source = model_migrate.loop(f.migrate, f.version, f.out, name)
     elseif f.kind == "merge" then
         loop, source = aggregate_loop.merge(f.fn, f.columns, name)
     elseif f.kind == "predicate" then

@@ -9,6 +9,7 @@ local types = require "weir.internal.types"
 local words = require "weir.internal.words"
 
 local measuring = require "weir.internal.measures"
+local model_migrate = require "weir.internal.model_migrate"
 local tops = require "weir.internal.tops"
 local windows = require "weir.internal.windows"
 
@@ -17,7 +18,7 @@ local models = {}
 local model_options = {
     description = true, owner = true, from = true, where = true, time = true, expectations = true, dedup = true,
     by = true, window = true, measures = true, derive = true, tests = true, emit = true, into = true, quarantine = true, version = true,
-    having = true, top = true, join = "later", explode = "later", ensures = "later", key = "later", params = "later",
+    migrate = true, having = true, top = true, join = "later", explode = "later", ensures = "later", key = "later", params = "later",
 }
 
 -- The list of derives: { { name = function(m) … end, type = "…" } … }.
@@ -451,6 +452,10 @@ function models.model(project, reader, node, at)
     end
     for _, measure in ipairs(measures) do
         measure.at = nil
+    end
+    local migrate = named.migrate and model_migrate.read(project, reader, named.migrate, plan, input, named.top ~= nil)
+    if migrate then
+        plan.migrates, plan.renamed, plan.migrate = migrate.steps, migrate.renamed, migrate["function"]
     end
     if changing then
         columns[#columns + 1] = { name = "_change", type = types.of "int8", nullable = false }

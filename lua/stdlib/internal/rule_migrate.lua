@@ -114,9 +114,10 @@ local function layout_of(text)
     return layout
 end
 
-local function old_of(h)
-    local layout, old = layout_of(ffi.string(h.old_layout)), {}
-    local reader = { bytes = h.old, at = 16 } -- behind the layout's number and the time of the last change
+-- What an image of this layout holds.
+function rule_migrate.read(text, image)
+    local layout, old = layout_of(text), {}
+    local reader = { bytes = image, at = 16 } -- behind the layout's number and the time of the last change
     for _, cell in ipairs(layout.cells) do
         old[cell.name] = cell_of(reader, cell)
     end
@@ -137,22 +138,27 @@ local function call(functions, step, old, s)
     return type(made) == "table" and made or old
 end
 
+-- One function after the other, from the version that wrote `old` to the one at hand.
+function rule_migrate.lead(functions, from, version, old, s)
+    if from < version then
+        for step = from, version - 1 do
+            old = call(functions, step, old, s)
+        end
+    else
+        for step = from, version + 1, -1 do
+            old = call(functions, -step, old, s)
+        end
+    end
+end
+
 -- functions: by version; version: the rule's. false: it has none.
 function rule_migrate.make(functions, version)
     if not functions or next(functions) == nil then
         return false
     end
     return function(h, s)
-        local from, old = tonumber(h.old_version), old_of(h)
-        if from < version then
-            for step = from, version - 1 do
-                old = call(functions, step, old, s)
-            end
-        else
-            for step = from, version + 1, -1 do
-                old = call(functions, -step, old, s)
-            end
-        end
+        local old = rule_migrate.read(ffi.string(h.old_layout), h.old)
+        rule_migrate.lead(functions, tonumber(h.old_version), version, old, s)
     end
 end
 

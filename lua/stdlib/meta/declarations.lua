@@ -126,6 +126,7 @@ function stream(name) end
 ---@field into? weir.node
 ---@field quarantine? weir.node
 ---@field version? integer
+---@field migrate? table<integer, any> from version n to n + 1 a function(old, m), names of measures, or both; [-n] back
 ---@field description? string
 ---@field owner? string
 

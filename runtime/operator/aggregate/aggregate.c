@@ -10,6 +10,7 @@
 #include "operator/aggregate/changes.h"
 #include "operator/aggregate/counted.h"
 #include "operator/aggregate/delayed.h"
+#include "operator/aggregate/layout.h"
 #include "operator/aggregate/members.h"
 #include "operator/aggregate/session.h"
 
@@ -48,8 +49,9 @@ static int make_output(struct weir_aggregate *aggregate, const struct weir_aggre
     return rc == WEIR_OK ? rc : weir_error_set(err, rc, "cannot make the output's schema");
 }
 
-static uint64_t shape_of(const struct weir_aggregate *aggregate,
-                         const struct weir_aggregate_config *config) {
+/* Of all but the measures. */
+static uint64_t base_of(const struct weir_aggregate *aggregate,
+                        const struct weir_aggregate_config *config) {
     uint64_t fixed[3] = {weir_key_shape(aggregate->key), (uint64_t)aggregate->size,
                          config->state_version};
     uint64_t shape = XXH3_64bits(fixed, sizeof fixed);
@@ -72,6 +74,15 @@ static uint64_t shape_of(const struct weir_aggregate *aggregate,
                                          config->delays << 2 | config->refires << 3),
                                config->retracts};
         shape = XXH3_64bits_withSeed(changing, sizeof changing, shape);
+    }
+    return shape;
+}
+
+static uint64_t shape_of(const struct weir_aggregate *aggregate,
+                         const struct weir_aggregate_config *config, bool versions) {
+    uint64_t shape = base_of(aggregate, config);
+    if (versions) {
+        shape = XXH3_64bits_withSeed(&config->version, sizeof config->version, shape);
     }
     for (int32_t m = 0; m < aggregate->measures.count; m++) {
         const struct weir_measure *measure = &aggregate->measures.cells[m].measure;
@@ -205,14 +216,20 @@ struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config 
     aggregate->key = weir_key_create(config->input, config->by, config->by_count, err);
     if (aggregate->key == NULL ||
         weir_measures_init(&aggregate->measures, config->measures, config->measure_count,
-                           config->retracts, tail_bytes, err) != WEIR_OK ||
+                           config->retracts, weir_layouts_keep_old(config), tail_bytes,
+                           err) != WEIR_OK ||
         (config->merge != NULL && weir_measures_set_merge(&aggregate->measures, config->merge,
                                                           config->merge_context, err) != WEIR_OK) ||
         make_output(aggregate, config, err) != WEIR_OK) {
         goto fail;
     }
-    aggregate->shape = shape_of(aggregate, config);
+    aggregate->shape = shape_of(aggregate, config, weir_layouts_keep_old(config));
     if (make_tables(aggregate, config, err) != WEIR_OK) {
+        goto fail;
+    }
+    /* State of declarations from before versions were told apart had the shape without one. */
+    if (weir_layouts_create(aggregate, config, base_of(aggregate, config),
+                            shape_of(aggregate, config, false), err) != WEIR_OK) {
         goto fail;
     }
     if (config->every_us != 0 && !overlaps) {
@@ -256,6 +273,9 @@ fail:
 
 void weir_aggregate_merge_with(struct weir_aggregate *aggregate, void *context) {
     weir_measures_merge_with(&aggregate->measures, context);
+    if (aggregate->layouts != NULL) {
+        aggregate->layouts->migrate_context = context;
+    }
 }
 
 void weir_aggregate_destroy(struct weir_aggregate *aggregate) {
@@ -267,6 +287,8 @@ void weir_aggregate_destroy(struct weir_aggregate *aggregate) {
     weir_counted_destroy(aggregate->counted);
     weir_changes_destroy(aggregate->changes);
     weir_delayed_destroy(aggregate->delayed);
+    weir_layouts_destroy(aggregate->layouts);
+    weir_aggregate_destroy(aggregate->retired);
     weir_table_destroy(aggregate->table);
     aggregate_disk_destroy(aggregate->disk);
     weir_table_destroy(aggregate->members);
@@ -316,6 +338,7 @@ void weir_aggregate_follow(struct weir_aggregate *aggregate, struct weir_aggrega
     struct weir_key *key = aggregate->key;
     aggregate->key = as->key;
     as->key = key;
+    weir_layouts_follow(aggregate, as);
 }
 
 uint64_t weir_aggregate_shape(const struct weir_aggregate *aggregate) {
@@ -325,6 +348,10 @@ uint64_t weir_aggregate_shape(const struct weir_aggregate *aggregate) {
 int32_t weir_aggregate_cells(struct weir_aggregate *aggregate, struct weir_cell **cells,
                              int32_t capacity) {
     int32_t count = 0;
+    if (aggregate->retired != NULL && weir_table_collected(aggregate->retired->table)) {
+        weir_aggregate_destroy(aggregate->retired);
+        aggregate->retired = NULL;
+    }
     if (count < capacity) {
         cells[count++] = weir_table_cell(aggregate->table);
     }
@@ -380,6 +407,9 @@ bool weir_aggregate_due(const struct weir_aggregate *aggregate, int64_t every_us
 int weir_aggregate_restore(struct weir_aggregate *aggregate, struct weir_error *err) {
     if (aggregate->delayed != NULL) {
         weir_delayed_restore(aggregate->delayed);
+    }
+    if (weir_layouts_check_waiting(aggregate, err) != WEIR_OK) {
+        return WEIR_E_STATE;
     }
     if (aggregate->unwindowed && aggregate->members == NULL) {
         return aggregate_disk_restore(aggregate, err); /* keys are found, never gone through */

@@ -65,6 +65,19 @@ struct weir_measure {
 typedef int weir_merge_states(void *context, int32_t m, uint8_t **into, uint8_t **from,
                               int32_t count, struct weir_error *err);
 
+/* What a migrating group's measures are told by (aggregate_migrate.c). */
+struct weir_migration;
+/* Some groups hold what another version wrote, and its functions say what becomes of it: fills in
+ * what they say (weir_migration_start). WEIR_E_DATA where one throws, which group is in *failed. */
+typedef int weir_migrate_groups(void *context, struct weir_migration *migration, int32_t *failed,
+                                struct weir_error *err);
+/* A measure goes on under another name. */
+struct weir_renamed {
+    int64_t version; /* from it to the next; < 0: back from it */
+    const char *from;
+    const char *to;
+};
+
 #define WEIR_MEASURES_MAX 256
 
 struct weir_aggregate_config {
@@ -91,11 +104,18 @@ struct weir_aggregate_config {
     int32_t measure_count;
     weir_merge_states *merge; /* of measures that are aggregates */
     void *merge_context;
-    uint32_t state_version; /* as declared; part of the shape */
-    size_t max_keys;        /* 0: none */
-    size_t max_bytes;       /* 0: none */
-    const char *option;     /* that raises the cap, for the message */
-    const char *disk;       /* folder for keys that do not fit max_bytes; NULL: they must */
+    uint32_t state_version; /* part of the shape */
+    int64_t version;        /* as declared; 0: 1 */
+    const int64_t *steps;   /* versions with a function that leads on; < 0: back */
+    int32_t step_count;
+    const struct weir_renamed *renamed;
+    int32_t renamed_count;
+    weir_migrate_groups *migrate; /* of `steps` */
+    void *migrate_context;
+    size_t max_keys;    /* 0: none */
+    size_t max_bytes;   /* 0: none */
+    const char *option; /* that raises the cap, for the message */
+    const char *disk;   /* folder for keys that do not fit max_bytes; NULL: they must */
     struct weir_signal *disk_signal; /* raised when keys needed are in */
     int32_t work; /* slots, groups and members a fire goes over; 0: some hundred microseconds */
 };
@@ -103,6 +123,7 @@ struct weir_aggregate_config {
 struct weir_aggregate;
 
 bool weir_measure_kind_parse(const char *text, enum weir_measure_kind *kind);
+const char *weir_measure_kind_name(enum weir_measure_kind kind);
 /* The type a measure comes out with, into *field, which has no children yet (weir_field_fini); name
  * untouched. WEIR_E_CONFIG when the kind does not take the input's type. */
 int weir_measure_output(const struct weir_measure *measure, struct weir_field *field,
@@ -111,7 +132,8 @@ int weir_measure_output(const struct weir_measure *measure, struct weir_field *f
 struct weir_aggregate *weir_aggregate_create(const struct weir_aggregate_config *config,
                                              struct weir_error *err);
 void weir_aggregate_destroy(struct weir_aggregate *aggregate);
-/* Its merges of states are called with another context from here on: whoever made it goes. */
+/* Its merges of states and its migrations are called with another context from here on: whoever
+ * made it goes. */
 void weir_aggregate_merge_with(struct weir_aggregate *aggregate, void *context);
 
 /* Can rows be taken back from the measure? Sums of floats cannot be un-added, nor can a sketch of
@@ -206,6 +228,45 @@ int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
                         struct weir_error *err) WEIR_MUST_CHECK;
 /* True when fire would emit something. */
 bool weir_aggregate_ready(const struct weir_aggregate *aggregate, int64_t watermark_us);
+
+/* --- other measures, at a hot reload (layout.h) --- */
+
+/* May `to` go on with what `from` has counted? WEIR_E_STATE: no, and what to write. `to` learns how
+ * to read it. */
+int weir_aggregate_check(struct weir_aggregate *to, struct weir_aggregate *from,
+                         struct weir_error *err) WEIR_MUST_CHECK;
+/* After a check: no column of rows that left has another value in rows to come of the same state.
+ */
+bool weir_aggregate_keeps_columns(const struct weir_aggregate *to,
+                                  const struct weir_aggregate *from);
+/* There are functions to be tried on the groups of `from`, which is of another shape. */
+bool weir_aggregate_migrates(const struct weir_aggregate *to, const struct weir_aggregate *from);
+/* `to` is made for this alone: tries the functions on some groups in the memory of `from`, from
+ * slot *next on, which begins with 1. On WEIR_E_DATA `key` gets the bytes of the group's, window
+ * first. */
+int weir_aggregate_try(struct weir_aggregate *to, struct weir_aggregate *from, uint64_t *next,
+                       bool *done, struct weir_buffer *key, struct weir_error *err) WEIR_MUST_CHECK;
+/* Takes the groups of `from`, of another shape, and `from`, whose sealed changes may still have to
+ * be collected. */
+int weir_aggregate_take(struct weir_aggregate *to, struct weir_aggregate *from,
+                        struct weir_error *err) WEIR_MUST_CHECK;
+
+/* What was written, row by row of `from` groups of one version. */
+int64_t weir_migration_version(const struct weir_migration *migration);
+const char *weir_migration_text(const struct weir_migration *migration); /* JSON */
+int32_t weir_migration_count(const struct weir_migration *migration);
+struct weir_schema *weir_migration_schema(const struct weir_migration *migration); /* borrowed */
+int weir_migration_put(struct weir_migration *migration, int32_t i, struct weir_batch_builder *out,
+                       struct weir_error *err) WEIR_MUST_CHECK;
+/* Measure m of group i begins as the row says, or with nothing where it is null. */
+int weir_migration_start(struct weir_migration *migration, int32_t i, int32_t m,
+                         const struct weir_column *column, int32_t row,
+                         struct weir_error *err) WEIR_MUST_CHECK;
+
+struct weir_shown;
+/* A group's window and key, from its bytes. */
+int weir_aggregate_show_key(struct weir_aggregate *aggregate, const uint8_t *key, size_t length,
+                            struct weir_shown *out, struct weir_error *err) WEIR_MUST_CHECK;
 
 struct weir_show;
 /* How its groups are shown (operator/show.h); returns how many it filled in. */

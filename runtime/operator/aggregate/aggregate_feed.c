@@ -7,6 +7,7 @@
 #include "core/time.h"
 #include "operator/aggregate/changes.h"
 #include "operator/aggregate/counted.h"
+#include "operator/aggregate/layout.h"
 #include "operator/aggregate/members.h"
 #include "operator/aggregate/session.h"
 
@@ -175,7 +176,7 @@ static int find_slots(struct weir_aggregate *aggregate, int32_t count, struct we
         aggregate->slots[i] = slot;
         aggregate->values[i] = weir_slot_value(table, slot);
     }
-    return WEIR_OK;
+    return weir_aggregate_meet(aggregate, aggregate->values, count, err);
 }
 
 static int add_measures(struct weir_aggregate *aggregate, const struct weir_feed *feed,

@@ -3,10 +3,15 @@
 
 #include "core/time.h"
 #include "operator/aggregate/counted.h"
+#include "operator/aggregate/layout.h"
 #include "operator/aggregate/members.h"
 #include "operator/aggregate/session.h"
 
-enum { FIRE_WORK = 2048 /* slots a call */ };
+enum {
+    FIRE_WORK = 2048, /* slots a call */
+    MET_TOGETHER = 64,
+    MET_WORK = 8 /* what one costs, in slots */
+};
 
 static int64_t end_of(const struct weir_aggregate *aggregate, int64_t id) {
     int64_t start;
@@ -107,6 +112,11 @@ int weir_aggregate_emit(struct weir_aggregate *aggregate, const struct weir_aggr
 int weir_aggregate_emit_slot(struct weir_aggregate *aggregate, struct weir_slot *slot,
                              struct weir_batch_builder *out, bool *full, struct weir_error *err) {
     struct weir_aggregate_row row = {.value = weir_slot_value(aggregate->table, slot)};
+    *full = false;
+    int rc = weir_aggregate_meet_slot(aggregate, slot, err);
+    if (rc != WEIR_OK) {
+        return rc;
+    }
     weir_aggregate_read_key(aggregate, slot, &row);
     return weir_aggregate_emit(aggregate, &row, out, full, err);
 }
@@ -133,6 +143,29 @@ bool weir_aggregate_has_no_rows(const struct weir_aggregate *aggregate, struct w
            (uint8_t *)weir_slot_value(aggregate->table, slot) + aggregate->measures.tail_offset,
            sizeof rows);
     return rows <= 0;
+}
+
+/* Of groups that wait for functions to run, some are met together. */
+static int meet_ahead(struct weir_aggregate *aggregate, struct weir_slot *slot, int32_t *work,
+                      struct weir_error *err) {
+    uint8_t *values[MET_TOGETHER];
+    int32_t count = 0;
+    uint32_t length;
+    if (aggregate->measures.old_count == 0 || aggregate->changes != NULL ||
+        weir_measures_old(&aggregate->measures, weir_slot_value(aggregate->table, slot), &length) ==
+            NULL) {
+        return WEIR_OK;
+    }
+    for (; slot != NULL && count < MET_TOGETHER;
+         slot = slot->link != 0 ? weir_table_slot(aggregate->table, slot->link) : NULL) {
+        values[count++] = weir_slot_value(aggregate->table, slot);
+        if (weir_table_touch(aggregate->table, slot) != WEIR_OK) {
+            return weir_error_set(err, WEIR_E_NOMEM, "%s: no memory to note a change",
+                                  aggregate->declaration);
+        }
+    }
+    *work -= count * MET_WORK;
+    return weir_aggregate_meet(aggregate, values, count, err);
 }
 
 int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
@@ -175,6 +208,10 @@ int weir_aggregate_fire(struct weir_aggregate *aggregate, int64_t watermark_us,
         }
         struct weir_window *window = weir_windows_first(&aggregate->windows);
         struct weir_slot *slot = weir_table_slot(aggregate->table, window->head);
+        rc = meet_ahead(aggregate, slot, &work, err);
+        if (rc != WEIR_OK) {
+            return rc;
+        }
         bool empty = aggregate->changes != NULL || /* they have left already */
                      (aggregate->measures.retracts && weir_aggregate_has_no_rows(aggregate, slot));
         bool full = false;

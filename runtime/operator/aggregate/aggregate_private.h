@@ -72,8 +72,11 @@ struct weir_aggregate {
     uint32_t firing;              /* of the first of them, the slot that leaves next; 0: none has */
     struct weir_changes *changes; /* NULL: rows leave once, when their window is over */
     struct weir_delayed *delayed; /* NULL: changes leave when the batch is fed */
-    int64_t clock_us;             /* recorded; of what is delayed */
-    uint32_t prefix_bytes;        /* before the by columns in a key */
+    struct weir_layouts *layouts; /* NULL: its measures do not change, because: */
+    const char *fixed;
+    struct weir_aggregate *retired; /* handed its groups on; what it sealed is being collected */
+    int64_t clock_us;               /* recorded; of what is delayed */
+    uint32_t prefix_bytes;          /* before the by columns in a key */
     /* Member lists of emitted slots, by first member. */
     uint32_t *graves;
     size_t grave_count;

@@ -24,6 +24,10 @@ bool weir_measure_kind_parse(const char *text, enum weir_measure_kind *kind) {
     return false;
 }
 
+const char *weir_measure_kind_name(enum weir_measure_kind kind) {
+    return names[kind];
+}
+
 /* list<T>, or of top_k list<struct<value: T, count: int64>>. */
 static int list_output(const struct weir_measure *measure, struct weir_field *field,
                        struct weir_error *err) {
@@ -247,7 +251,8 @@ static int cell_init(struct weir_measures *measures, struct weir_measure_cell *c
 }
 
 int weir_measures_init(struct weir_measures *measures, const struct weir_measure *list,
-                       int32_t count, bool retracts, uint32_t tail_bytes, struct weir_error *err) {
+                       int32_t count, bool retracts, bool keeps_old, uint32_t tail_bytes,
+                       struct weir_error *err) {
     memset(measures, 0, sizeof *measures);
     measures->retracts = retracts;
     weir_keys_init(&measures->keys);
@@ -268,9 +273,21 @@ int weir_measures_init(struct weir_measures *measures, const struct weir_measure
             return rc;
         }
     }
+    if (keeps_old) {
+        measures->old_offset = measures->value_bytes;
+        measures->value_bytes += sizeof(struct weir_part);
+        measures->has_parts = true;
+    }
     measures->tail_offset = measures->value_bytes;
     measures->value_bytes += tail_bytes;
     return WEIR_OK;
+}
+
+uint32_t weir_measure_cell_bytes(const struct weir_measures *measures, int32_t m) {
+    uint32_t end = m + 1 < measures->count    ? measures->cells[m + 1].offset
+                   : measures->old_offset > 0 ? measures->old_offset
+                                              : measures->tail_offset;
+    return end - measures->cells[m].offset;
 }
 
 void weir_measures_fini(struct weir_measures *measures) {

@@ -19,9 +19,11 @@
  *     quantile, median, top_k, collect; first, last, arg_max, arg_min that retract    likewise;
  *                                         bag.h's
  *     variance, stddev  u64 count; ints and decimals of <= 18 digits: i128 sum, i192 sum of
- * squares; others: f64 mean, f64 sum of squared differences from it In the image the bytes outside
- * the slot follow (strings of min and max, values chosen as keys), varint length and bytes, for
- * each that is present, in order of measures. */
+ * squares; others: f64 mean, f64 sum of squared differences from it
+ *   old               16 bytes, zero in the image: where versions are told apart (layout.h)
+ * In the image the bytes outside the slot follow (strings of min and max, values chosen as keys),
+ * varint length and bytes, for each that is present, in order of measures; then of old, which may
+ * have none. */
 #include "batch/builder.h"
 #include "operator/aggregate/aggregate.h"
 #include "operator/aggregate/bag.h"
@@ -47,6 +49,8 @@ struct weir_measures {
     int32_t count;
     uint32_t value_bytes;
     uint32_t tail_offset;          /* of what the owner keeps behind the cells */
+    uint32_t old_offset;           /* of a part, the image another version wrote; 0: none is kept */
+    size_t old_count;              /* values that have one */
     bool has_parts;                /* some cell needs the codec */
     bool has_growing;              /* some cell is a sketch or a bag */
     bool has_members;              /* some cell is of members (members.h) */
@@ -70,10 +74,25 @@ struct weir_measure_rows {
 };
 
 /* tail_bytes: of the owner's, in every value and image. retracts: rows may be taken back, which
- * some measures cannot (weir_measure_retracts). */
+ * some measures cannot (weir_measure_retracts). keeps_old: a value may hold an image that another
+ * version wrote. */
 int weir_measures_init(struct weir_measures *measures, const struct weir_measure *list,
-                       int32_t count, bool retracts, uint32_t tail_bytes,
+                       int32_t count, bool retracts, bool keeps_old, uint32_t tail_bytes,
                        struct weir_error *err) WEIR_MUST_CHECK;
+/* Bytes of the cell. */
+uint32_t weir_measure_cell_bytes(const struct weir_measures *measures, int32_t m);
+/* The image that another version wrote, to be read; NULL: there is none. */
+const uint8_t *weir_measures_old(const struct weir_measures *measures, const uint8_t *value,
+                                 uint32_t *length);
+/* The value holds these bytes as its old image; length 0: none. WEIR_E_NOMEM. */
+int weir_measures_set_old(struct weir_measures *measures, uint8_t *value, const uint8_t *bytes,
+                          size_t length) WEIR_MUST_CHECK;
+/* The measure begins anew: with nothing, or as row `row` of `column` says, which is of the type
+ * that its kind begins with (weir_measure_start). */
+void weir_measures_clear(struct weir_measures *measures, int32_t m, uint8_t *value);
+int weir_measures_start(struct weir_measures *measures, int32_t m, uint8_t *value,
+                        const struct weir_column *column, int32_t row,
+                        struct weir_error *err) WEIR_MUST_CHECK;
 void weir_measures_fini(struct weir_measures *measures);
 /* After init, where some measure is an aggregate. WEIR_E_NOMEM. */
 int weir_measures_set_merge(struct weir_measures *measures, weir_merge_states *merge, void *context,

@@ -29,6 +29,57 @@ bool weir_measure_take_varint(const uint8_t **at, const uint8_t *end, uint32_t *
     return false;
 }
 
+static int put_part(const struct weir_part *held, struct weir_buffer *out) {
+    uint8_t varint[5];
+    size_t varint_bytes = 0;
+    uint32_t length = held->length;
+    for (; length >= 0x80; length >>= 7) {
+        varint[varint_bytes++] = (uint8_t)(length | 0x80);
+    }
+    varint[varint_bytes++] = (uint8_t)length;
+    int rc = weir_buffer_append(out, varint, varint_bytes);
+    return rc == WEIR_OK ? weir_buffer_append(out, held->bytes, held->length) : rc;
+}
+
+/* --- images of other versions ----------------------------------------------------------------- */
+
+const uint8_t *weir_measures_old(const struct weir_measures *measures, const uint8_t *value,
+                                 uint32_t *length) {
+    struct weir_part held = {0};
+    if (measures->old_offset > 0) {
+        memcpy(&held, value + measures->old_offset, sizeof held);
+    }
+    *length = held.length;
+    return held.bytes;
+}
+
+static void drop_old(struct weir_measures *measures, uint8_t *value) {
+    struct weir_part held;
+    memcpy(&held, value + measures->old_offset, sizeof held);
+    measures->old_count -= held.bytes != NULL;
+    weir_heap_give(weir_table_heap(measures->table), held.bytes, held.capacity);
+    memset(value + measures->old_offset, 0, sizeof held);
+}
+
+int weir_measures_set_old(struct weir_measures *measures, uint8_t *value, const uint8_t *bytes,
+                          size_t length) {
+    drop_old(measures, value);
+    if (length == 0) {
+        return WEIR_OK;
+    }
+    struct weir_part held = {.capacity = (uint32_t)length, .length = (uint32_t)length};
+    held.bytes = weir_heap_take(weir_table_heap(measures->table), length);
+    if (held.bytes == NULL) {
+        return WEIR_E_NOMEM;
+    }
+    memcpy(held.bytes, bytes, length);
+    memcpy(value + measures->old_offset, &held, sizeof held);
+    measures->old_count++;
+    return WEIR_OK;
+}
+
+/* --- the codec -------------------------------------------------------------------------------- */
+
 static int codec_encode(void *context, const void *value, struct weir_buffer *out) {
     const struct weir_measures *measures = context;
     size_t start = out->size;
@@ -45,18 +96,14 @@ static int codec_encode(void *context, const void *value, struct weir_buffer *ou
             }
             struct weir_part held;
             memcpy(&held, (const uint8_t *)value + weir_measure_part_offset(cell), sizeof held);
-            uint8_t varint[5];
-            size_t varint_bytes = 0;
-            uint32_t length = held.length;
-            for (; length >= 0x80; length >>= 7) {
-                varint[varint_bytes++] = (uint8_t)(length | 0x80);
-            }
-            varint[varint_bytes++] = (uint8_t)length;
-            rc = weir_buffer_append(out, varint, varint_bytes);
-            if (rc == WEIR_OK) {
-                rc = weir_buffer_append(out, held.bytes, held.length);
-            }
+            rc = put_part(&held, out);
         }
+    }
+    if (rc == WEIR_OK && measures->old_offset > 0) {
+        struct weir_part held;
+        memset(out->data + start + measures->old_offset, 0, sizeof held);
+        memcpy(&held, (const uint8_t *)value + measures->old_offset, sizeof held);
+        rc = put_part(&held, out);
     }
     return rc;
 }
@@ -80,6 +127,9 @@ static int codec_decode(void *context, void *value, const uint8_t *bytes, size_t
         if (weir_measure_has_part(cell)) {
             memset((uint8_t *)value + weir_measure_part_offset(cell), 0, sizeof(struct weir_part));
         }
+    }
+    if (measures->old_offset > 0) {
+        memset((uint8_t *)value + measures->old_offset, 0, sizeof(struct weir_part));
     }
     for (int32_t m = 0; m < measures->count; m++) {
         const struct weir_measure_cell *cell = &measures->cells[m];
@@ -105,6 +155,16 @@ static int codec_decode(void *context, void *value, const uint8_t *bytes, size_t
         memcpy((uint8_t *)value + weir_measure_part_offset(cell), &held, sizeof held);
         at += size;
     }
+    if (measures->old_offset > 0) {
+        uint32_t size;
+        if (!weir_measure_take_varint(&at, end, &size) || size > (size_t)(end - at)) {
+            return weir_error_set(err, WEIR_E_CORRUPT, "what another version wrote is cut off");
+        }
+        if (weir_measures_set_old(measures, value, at, size) != WEIR_OK) {
+            return weir_error_set(err, WEIR_E_NOMEM, "no memory for %u bytes", size);
+        }
+        at += size;
+    }
     if (at != end) {
         return weir_error_set(err, WEIR_E_CORRUPT, "%zu bytes too many in a value",
                               (size_t)(end - at));
@@ -128,6 +188,9 @@ int weir_measures_copy(const struct weir_measures *measures, uint8_t *into, cons
                        struct weir_heap *heap) {
     int rc = WEIR_OK;
     memcpy(into, from, measures->value_bytes);
+    if (measures->old_offset > 0) { /* a copy is of what was read already */
+        memset(into + measures->old_offset, 0, sizeof(struct weir_part));
+    }
     for (int32_t m = 0; m < measures->count && measures->has_parts; m++) {
         const struct weir_measure_cell *cell = &measures->cells[m];
         if (!weir_measure_has_part(cell)) {
@@ -155,6 +218,9 @@ int weir_measures_copy(const struct weir_measures *measures, uint8_t *into, cons
 static void codec_fini(void *context, void *value) {
     struct weir_measures *measures = context;
     weir_measures_release(measures, value, weir_table_heap(measures->table));
+    if (measures->old_offset > 0) {
+        drop_old(measures, value);
+    }
 }
 
 const struct weir_table_codec weir_measures_codec = {

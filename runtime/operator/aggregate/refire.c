@@ -2,7 +2,7 @@
  * over: those that have not ended yet wait by their end. */
 #include <string.h>
 
-#include "operator/aggregate/aggregate_private.h"
+#include "operator/aggregate/layout.h"
 
 static int64_t end_of(const struct weir_aggregate *aggregate, int64_t id) {
     int64_t start;
@@ -54,9 +54,13 @@ int weir_refire_first(struct weir_aggregate *aggregate, int64_t watermark_us,
             if (!has_rows(aggregate, row.value)) {
                 continue;
             }
+            int rc = weir_aggregate_meet_slot(aggregate, slot, err);
+            if (rc != WEIR_OK) {
+                return rc;
+            }
             weir_aggregate_read_key(aggregate, slot, &row);
             bool full;
-            int rc = weir_aggregate_emit(aggregate, &row, out, &full, err);
+            rc = weir_aggregate_emit(aggregate, &row, out, &full, err);
             if (rc != WEIR_OK || full) {
                 return rc;
             }

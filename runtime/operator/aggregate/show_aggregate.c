@@ -5,6 +5,7 @@
 #include "operator/aggregate/counted.h"
 #include "operator/aggregate/delayed.h"
 #include "operator/aggregate/hopping.h"
+#include "operator/aggregate/layout.h"
 #include "operator/aggregate/members.h"
 #include "operator/aggregate/session.h"
 #include "operator/show.h"
@@ -52,6 +53,20 @@ static int put_row(struct weir_aggregate *aggregate, const struct weir_aggregate
     return rc;
 }
 
+/* Of a group that nobody has met since another version wrote it. */
+static int put_version(const struct weir_aggregate *aggregate, const uint8_t *value,
+                       struct weir_shown *out) {
+    uint32_t length;
+    uint64_t shape;
+    const uint8_t *old = weir_measures_old(&aggregate->measures, value, &length);
+    if (old == NULL) {
+        return WEIR_OK;
+    }
+    memcpy(&shape, old, sizeof shape);
+    const struct weir_layout *layout = weir_layouts_find(aggregate->layouts, shape);
+    return layout != NULL ? weir_shown_int(&out->value, "_version", layout->version) : WEIR_OK;
+}
+
 static int show_group(void *owner, const struct weir_show_entry *entry, struct weir_shown *out,
                       struct weir_error *err) {
     struct weir_aggregate *aggregate = owner;
@@ -79,11 +94,30 @@ static int show_group(void *owner, const struct weir_show_entry *entry, struct w
             weir_aggregate_bounds(aggregate, row.start_us, &row.start_us, &row.end_us);
         }
     }
-    rc = rc == WEIR_OK && !is_gone(aggregate, value) ? put_row(aggregate, &row, out, err) : rc;
+    bool shown = rc == WEIR_OK && !is_gone(aggregate, value);
+    rc = shown ? put_row(aggregate, &row, out, err) : rc;
+    rc = shown && rc == WEIR_OK ? put_version(aggregate, value, out) : rc;
     if (aggregate->measures.has_parts) {
         weir_measures_codec.fini(&aggregate->measures, value);
     }
     free(value);
+    return rc;
+}
+
+int weir_aggregate_show_key(struct weir_aggregate *aggregate, const uint8_t *key, size_t length,
+                            struct weir_shown *out, struct weir_error *err) {
+    int64_t start;
+    int64_t end;
+    uint32_t prefix = aggregate->prefix_bytes;
+    int rc = length < prefix ? weir_error_set(err, WEIR_E_CORRUPT, "a key does not parse")
+             : aggregate->by_count == 0 ? WEIR_OK
+                                        : weir_shown_key(out, aggregate->key, key + prefix,
+                                                         length - prefix, &out->key, err);
+    if (rc == WEIR_OK && !aggregate->unwindowed) {
+        memcpy(&start, key, sizeof start);
+        weir_aggregate_bounds(aggregate, start, &start, &end);
+        rc = weir_shown_time(&out->key, "window_start", start);
+    }
     return rc;
 }
 

@@ -119,10 +119,9 @@ int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struc
             return weir_error_set(err, WEIR_E_STATE, "%s: its key changed; restart the pipeline",
                                   node->name);
         }
-        uint64_t old_shape = old->aggregate != NULL ? weir_aggregate_shape(old->aggregate) : 0;
-        uint64_t new_shape = node->aggregate != NULL ? weir_aggregate_shape(node->aggregate) : 0;
-        old_shape += old->top != NULL ? weir_top_shape(old->top) : 0;
-        new_shape += node->top != NULL ? weir_top_shape(node->top) : 0;
+        uint64_t old_shape = old->top != NULL ? weir_top_shape(old->top) : 0;
+        uint64_t new_shape = node->top != NULL ? weir_top_shape(node->top) : 0;
+        old_shape += (old->aggregate != NULL) != (node->aggregate != NULL);
         if (old_dedup != new_dedup || old_shape != new_shape) {
             return weir_error_set(err, WEIR_E_STATE,
                                   "%s: the shape of its %s changed, and what it has counted so "
@@ -130,6 +129,31 @@ int weir_graph_check_state(struct weir_graph *to, struct weir_graph *from, struc
                                   "or give the new form another name beside it",
                                   node->name, old_dedup != new_dedup ? "dedup" : "windows",
                                   node->name);
+        }
+        if (old->aggregate != NULL) {
+            int rc = weir_aggregate_check(node->aggregate, old->aggregate, err);
+            bool other = rc == WEIR_OK && weir_aggregate_shape(node->aggregate) !=
+                                              weir_aggregate_shape(old->aggregate);
+            if (other && node->top != NULL) {
+                rc = weir_error_set(err, WEIR_E_STATE,
+                                    "%s: its measures changed, and its top keeps rows of them; "
+                                    "make it anew from bronze (weir rebuild %s), or give the new "
+                                    "form another name beside it",
+                                    node->name, node->name);
+            }
+            bool changes = old->model->unwindowed || old->model->updates;
+            if (other && rc == WEIR_OK && changes && old->dataset->consumer_count > 0 &&
+                !weir_aggregate_keeps_columns(node->aggregate, old->aggregate)) {
+                rc = weir_error_set(err, WEIR_E_STATE,
+                                    "%s: a measure got the name of another, or is declared "
+                                    "otherwise, and those that read its rows could not take back "
+                                    "what they were given; give it a new name, or make the model "
+                                    "anew from bronze (weir rebuild %s)",
+                                    node->name, node->name);
+            }
+            if (rc != WEIR_OK) {
+                return rc;
+            }
         }
     }
     return WEIR_OK;
@@ -249,7 +273,15 @@ int weir_graph_take_state(struct weir_graph *to, struct weir_graph *from, struct
             old->withheld = withheld;
         }
         join_take_state(node, old);
-        if (old->aggregate != NULL && node->aggregate != NULL) {
+        if (old->aggregate != NULL && node->aggregate != NULL &&
+            weir_aggregate_shape(old->aggregate) != weir_aggregate_shape(node->aggregate)) {
+            struct weir_aggregate *taken = old->aggregate;
+            old->aggregate = NULL;
+            int rc = weir_aggregate_take(node->aggregate, taken, err);
+            if (rc != WEIR_OK) {
+                return rc;
+            }
+        } else if (old->aggregate != NULL && node->aggregate != NULL) {
             struct weir_aggregate *aggregate = node->aggregate;
             node->aggregate = old->aggregate;
             old->aggregate = aggregate;
@@ -296,9 +328,18 @@ int weir_graph_take_state(struct weir_graph *to, struct weir_graph *from, struct
     return WEIR_OK;
 }
 
-static bool wants_trial(struct weir_node *node, struct weir_node *old) {
+static bool rule_wants_trial(const struct weir_node *node, const struct weir_node *old) {
     return node->rule != NULL && old != NULL && old->rule != NULL &&
            weir_rule_state_migrates(rule_state(node), rule_state(old));
+}
+
+static bool model_wants_trial(const struct weir_node *node, const struct weir_node *old) {
+    return node->aggregate != NULL && old != NULL && old->aggregate != NULL &&
+           weir_aggregate_migrates(node->aggregate, old->aggregate);
+}
+
+static bool wants_trial(struct weir_node *node, struct weir_node *old) {
+    return rule_wants_trial(node, old) || model_wants_trial(node, old);
 }
 
 bool weir_graph_wants_trial(struct weir_graph *to, struct weir_graph *from) {
@@ -319,7 +360,9 @@ int weir_graph_try_state(struct weir_graph *to, struct weir_graph *from,
     struct weir_node *node = to->nodes[trial->node];
     struct weir_node *old = graph_node(from, node->name);
     bool whole = true;
-    int rc = wants_trial(node, old) ? rule_try(node, old, &trial->cursor, &whole, err) : WEIR_OK;
+    int rc = rule_wants_trial(node, old)    ? rule_try(node, old, &trial->cursor, &whole, err)
+             : model_wants_trial(node, old) ? model_try(node, old, &trial->cursor, &whole, err)
+                                            : WEIR_OK;
     if (whole) {
         trial->node++;
         trial->cursor = (struct weir_cell_cursor){0};

@@ -166,6 +166,13 @@ static int init_aggregate(struct weir_node *node, struct weir_error *err) {
             .merge = merges ? model_merge_states : NULL,
             .merge_context = node,
             .state_version = 1,
+            .version = model->version,
+            .steps = model->migrates,
+            .step_count = model->migrate_count,
+            .renamed = model->renamed,
+            .renamed_count = model->renamed_count,
+            .migrate = model->migrate >= 0 ? model_migrate_groups : NULL,
+            .migrate_context = node,
             .max_bytes = (size_t)node->graph->plan->state_bytes,
             .option = "memory.state",
             .disk = node->graph->disk,
@@ -182,6 +189,9 @@ static int init_aggregate(struct weir_node *node, struct weir_error *err) {
     }
     if (rc == WEIR_OK) {
         rc = over_init(node, by, err);
+    }
+    if (rc == WEIR_OK && model->migrate >= 0) {
+        rc = model_migrate_init(node, err);
     }
     free(measures);
     free(over_us);
@@ -263,6 +273,7 @@ void model_fini(struct weir_node *node) {
         }
     }
     model_aggregate_fini(node);
+    model_migrate_fini(node);
     free(node->measure_columns);
     free(node->measure_schemas);
     free(node->measure_outs);

@@ -114,6 +114,7 @@ struct weir_node {
     struct weir_schema **measure_schemas; /* one column each, for measures that are functions */
     struct weir_out ***measure_outs;
     struct weir_schema **result_schemas; /* likewise, of aggregates: what leaves of a state */
+    struct model_migrate *migrate; /* model_migrate.c; NULL: it has no functions that migrate */
     struct weir_out ***result_outs;
     struct weir_schema **derive_schemas;
     struct weir_out ***derive_outs;
@@ -585,6 +586,16 @@ void model_aggregate_fini(struct weir_node *node);
 int model_add_states(struct weir_node *node, int32_t m, struct weir_batch *owner,
                      const int32_t *sel, int32_t count, int32_t rows, struct weir_column *column,
                      struct weir_error *err) WEIR_MUST_CHECK;
+/* model_migrate.c: what functions of the model say of groups that another version wrote */
+int model_migrate_init(struct weir_node *node, struct weir_error *err) WEIR_MUST_CHECK;
+void model_migrate_fini(struct weir_node *node);
+/* A weir_migrate_groups; context: the node. */
+int model_migrate_groups(void *context, struct weir_migration *migration, int32_t *failed,
+                         struct weir_error *err);
+/* Hot reload: `node`, of a graph that is for nothing else, tries them on some groups of `old`. */
+int model_try(struct weir_node *node, struct weir_node *old, struct weir_cell_cursor *cursor,
+              bool *done, struct weir_error *err) WEIR_MUST_CHECK;
+
 /* A weir_merge_states; context: the node. */
 int model_merge_states(void *context, int32_t m, uint8_t **into, uint8_t **from, int32_t count,
                        struct weir_error *err) WEIR_MUST_CHECK;

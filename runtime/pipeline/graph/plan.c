@@ -610,6 +610,23 @@ static void read_top(struct reader *r, const json_t *value, struct weir_plan_top
     }
 }
 
+static void read_model_versions(struct reader *r, const json_t *value,
+                                struct weir_plan_model *model) {
+    model->version = integer(r, value, "state_version", 1);
+    model->migrate = (int32_t)integer(r, value, "migrate", -1);
+    model->migrates = list(r, value, "migrates", sizeof(*model->migrates), &model->migrate_count);
+    for (int32_t i = 0; i < model->migrate_count; i++) {
+        model->migrates[i] =
+            json_integer_value(json_array_get(member(value, "migrates"), (size_t)i));
+    }
+    model->renamed = list(r, value, "renamed", sizeof(*model->renamed), &model->renamed_count);
+    for (int32_t i = 0; i < model->renamed_count; i++) {
+        json_t *item = json_array_get(member(value, "renamed"), (size_t)i);
+        model->renamed[i] = (struct weir_renamed){
+            integer(r, item, "version", 0), text(r, item, "from", true), text(r, item, "to", true)};
+    }
+}
+
 static void read_model(struct reader *r, const json_t *value, struct weir_plan_model *model) {
     model->name = text(r, value, "name", true);
     r->where = model->name;
@@ -642,6 +659,7 @@ static void read_model(struct reader *r, const json_t *value, struct weir_plan_m
         measure->over_us = integer(r, item, "over_us", 0);
         model->forgets = model->forgets || measure->over_us > 0;
         measure->function = (int32_t)integer(r, item, "function", -1);
+        measure->start = text(r, item, "start", false);
         measure->merge = (int32_t)integer(r, item, "merge", -1);
         measure->finish = (int32_t)integer(r, item, "finish", -1);
         measure->where = (int32_t)integer(r, item, "where", -1);
@@ -669,6 +687,7 @@ static void read_model(struct reader *r, const json_t *value, struct weir_plan_m
         }
     }
     model->state_shape = text(r, value, "state_shape", false);
+    read_model_versions(r, value, model);
     read_sink(r, value, "into", &model->into);
     read_sink(r, value, "quarantine", &model->quarantine);
 }

@@ -6,6 +6,7 @@
 #include "batch/projection.h"
 #include "core/error.h"
 #include "decode/decoder.h"
+#include "operator/aggregate/aggregate.h"
 
 struct weir_plan_sink {
     bool present;       /* false: into = none */
@@ -245,6 +246,7 @@ struct weir_plan_measure {
     int64_t most;       /* top_k, collect: values; 0: all */
     int64_t over_us;    /* of the last while only; 0: of all rows */
     int32_t function;   /* value function or -1; of an aggregate what adds a row */
+    const char *start;  /* type of what says where it begins (migrate); NULL: that is not said */
     int32_t merge;      /* functions of an aggregate; else -1 */
     int32_t finish;
     struct weir_field input; /* type of the aggregated value; type NONE for count of rows; of an
@@ -318,6 +320,12 @@ struct weir_plan_model {
     struct weir_plan_sink into;
     struct weir_plan_sink quarantine;
     const char *state_shape;
+    int64_t version;
+    int32_t migrate;   /* function that calls those by version, or -1 */
+    int64_t *migrates; /* versions it has one for; < 0: ways back */
+    int32_t migrate_count;
+    struct weir_renamed *renamed; /* measures, by version */
+    int32_t renamed_count;
 };
 
 enum { WEIR_PLAN_PATH_MAX = 8 };

@@ -95,6 +95,8 @@ void weir_plan_destroy(struct weir_plan *plan) {
             weir_field_fini(&model->measures[m].result);
         }
         free(model->measures);
+        free(model->migrates);
+        free(model->renamed);
         free(model->derives);
         free(model->top.columns);
         free(model->top.per);
