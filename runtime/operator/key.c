@@ -109,7 +109,9 @@ uint64_t weir_key_shape(const struct weir_key *key) {
         const struct key_column *column = &key->columns[c];
         /* A decimal's precision may grow without changing any key. */
         uint8_t part[2] = {column->type, (uint8_t)column->scale};
+        const char *name = key->schema->fields[c].name;
         shape = XXH3_64bits_withSeed(part, sizeof part, shape);
+        shape = XXH3_64bits_withSeed(name, strlen(name), shape);
         if (weir_type_is_nested(column->type)) {
             shape = nested_shape(&key->schema->fields[c], shape);
         }

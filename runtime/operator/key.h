@@ -28,7 +28,7 @@ struct weir_key *weir_key_create_whole(const struct weir_schema *schema, const i
 void weir_key_destroy(struct weir_key *key);
 /* Its columns, in order; borrowed. */
 struct weir_schema *weir_key_schema(const struct weir_key *key);
-/* Hash of the column types, for state shapes. */
+/* Hash of the columns' names and types, for state shapes: keys of another column are other keys. */
 uint64_t weir_key_shape(const struct weir_key *key);
 /* Typical bytes of one key (strings counted as 12), for estimates. */
 size_t weir_key_estimate_bytes(const struct weir_key *key);
