@@ -59,7 +59,7 @@ def test_a_failure_ends_the_run_and_the_next_start_goes_on(standing, point, hit)
 @pytest.mark.parametrize("part", range(1, STOPS + 1))
 def test_a_stop_request_ends_the_run_well_whenever_it_comes(standing, part):
     """By the files in the lake, not by time: a sanitizer's build takes its own."""
-    process = standing.start("run", PIPELINE, *OPTIONS)
+    process = standing.start("run", PIPELINE, "--until-end", *OPTIONS)
     log = standing.root / "lake/silver/sale/_delta_log"
     try:
         # A quick machine may be through before it has made so many commits.
