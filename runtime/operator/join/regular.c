@@ -5,104 +5,18 @@
  * With a condition, rows are looked at twice: by `ask`, which runs ahead and lists the others each
  * may meet, and once those are judged by the changes. That works because a batch changes only its
  * own side. An update first takes back and updates, then adds: of a left row with one other at a
- * time, a table by the left key never sees the new pair before the old one went.
- *
- * Of rows on disk those are needed that a row may meet, and of its own side what it takes back: a
- * row that only comes need not know the others of its side. */
-#include "operator/join/regular.h"
-
+ * time, a table by the left key never sees the new pair before the old one went. */
 #include <stdlib.h>
 #include <string.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
 #include "batch/change.h"
-#include "operator/key.h"
+#include "operator/join/regular_private.h"
 #include "operator/show.h"
 #include "operator/window.h"
 
-enum {
-    AHEAD_INDEX = 16, /* rows: prefetch */
-    AHEAD_ROW = 8,
-    BROUGHT_MOST = 2048, /* rows of a side that come from disk at a time, about */
-    FED_LEAST = 16,
-    FED_MOST = 1 << 15
-};
-
-struct side {
-    struct weir_key *on;
-    struct weir_key *kept;
-    struct weir_chains *rows;
-    int64_t ttl_us;
-    int32_t change;
-    bool counted;    /* its rows leave by themselves, as they have others or not */
-    bool with_other; /* while they have some; else while they have none */
-    uint32_t hand;
-};
-
-/* A verdict: the other row is one for the row at `at` of the batch. */
-struct asked {
-    int32_t at;
-    uint32_t other;
-    bool before; /* with the row as it was */
-    bool after;
-};
-
-/* What the row at hand does. */
-enum act { ACT_NOTHING, ACT_ADD, ACT_REMOVE, ACT_UPDATE };
-
-/* What is told of it next: of its others, what it was by itself, others that come with an update,
- * what it is. */
-enum stage { STAGE_MEET, STAGE_GO, STAGE_COME, STAGE_DONE };
-
-struct row {
-    enum act act;
-    int32_t new_at; /* position of the row that comes; of an update the one behind */
-    bool keyless;
-};
-
-struct weir_regular {
-    struct side sides[2];
-    uint64_t shape;
-    int64_t forgotten;
-    char *declaration;
-    /* The batch fed last. */
-    int fed;
-    const struct weir_batch *batch;
-    int32_t *sel;
-    int64_t *times; /* by position */
-    int32_t count;
-    int32_t capacity;
-    struct weir_keys keys;
-    struct weir_keys payloads;
-    int32_t at;
-    /* The row at hand, once begun. */
-    bool begun;
-    struct row row;
-    enum stage stage;
-    uint32_t own;    /* the link that came; 0: none */
-    uint32_t met;    /* the other to be told next; 0: there are no more */
-    uint32_t had;    /* how many it had */
-    uint32_t others; /* and has */
-    uint32_t *come;  /* others an update brings */
-    size_t come_count;
-    size_t come_capacity;
-    size_t come_at;
-    bool pairs; /* they leave */
-    /* Verdicts; NULL: there is no condition. */
-    struct asked *asked;
-    int32_t asked_count;
-    int32_t asked_at;
-    int32_t ask_at; /* the row asked for next */
-    bool ask_begun;
-    struct row ask_row;
-    uint32_t ask_met;
-    /* Rows on disk. */
-    bool on_disk;
-    bool prepared;   /* the batch at hand was needed, and is yet to be fed */
-    int32_t at_once; /* rows needed at a time, going by what they brought */
-    size_t brought;  /* for those needed last */
-};
+enum { AHEAD_INDEX = 16, AHEAD_ROW = 8 }; /* rows: prefetch */
 
 static bool is_counted(enum weir_join_kind kind, int side) {
     return kind == WEIR_JOIN_FULL ||
@@ -134,7 +48,7 @@ static int make(struct weir_regular *r, const struct weir_regular_config *config
         return rc;
     }
     r->on_disk = config->disk != NULL;
-    r->at_once = FED_MOST;
+    r->at_once = REGULAR_FED_MOST;
     r->pairs = config->kind != WEIR_JOIN_SEMI && config->kind != WEIR_JOIN_ANTI;
     const char *condition = config->condition;
     uint64_t parts[7] = {
@@ -223,9 +137,8 @@ static int grow(struct weir_regular *r, int32_t count) {
     return WEIR_OK;
 }
 
-/* The batch is at hand, as far as its rows are bytes. */
-static int prepare(struct weir_regular *r, int side, const struct weir_batch *batch,
-                   const int32_t *sel, int32_t count, struct weir_error *err) {
+int regular_prepare(struct weir_regular *r, int side, const struct weir_batch *batch,
+                    const int32_t *sel, int32_t count, struct weir_error *err) {
     int rc = grow(r, count);
     rc = rc == WEIR_OK ? weir_key_encode(r->sides[side].on, batch, sel, count, 0, &r->keys) : rc;
     rc = rc == WEIR_OK ? weir_key_encode(r->sides[side].kept, batch, sel, count, 0, &r->payloads)
@@ -244,7 +157,7 @@ static int prepare(struct weir_regular *r, int side, const struct weir_batch *ba
 int weir_regular_feed(struct weir_regular *r, int side, const struct weir_batch *batch,
                       const int32_t *sel, int32_t count, const int64_t *times_us,
                       struct weir_error *err) {
-    int rc = r->prepared ? WEIR_OK : prepare(r, side, batch, sel, count, err);
+    int rc = r->prepared ? WEIR_OK : regular_prepare(r, side, batch, sel, count, err);
     r->prepared = false;
     if (rc != WEIR_OK) {
         return rc;
@@ -262,10 +175,6 @@ static int64_t change_of(const struct weir_regular *r, int32_t i) {
     int32_t column = r->sides[r->fed].change;
     return column >= 0 ? weir_change_read(&r->batch->columns[column], r->sel[i])
                        : (int64_t)WEIR_CHANGE_INSERT;
-}
-
-static size_t span_of(const struct weir_keys *keys, int32_t i) {
-    return keys->offsets[i + 1] - keys->offsets[i];
 }
 
 static bool same(const struct weir_keys *keys, int32_t a, int32_t b) {
@@ -332,7 +241,7 @@ static int add_own(struct weir_regular *r, int32_t i, uint32_t count, struct wei
     return WEIR_OK;
 }
 
-static void prefetch(const struct weir_regular *r, int32_t i) {
+void regular_prefetch(const struct weir_regular *r, int32_t i) {
     for (int s = 0; s < 2; s++) {
         const struct weir_chains *rows = r->sides[s].rows;
         if (i + AHEAD_INDEX < r->count) {
@@ -344,8 +253,7 @@ static void prefetch(const struct weir_regular *r, int32_t i) {
     }
 }
 
-/* As far as the batch says. */
-static struct row classify(const struct weir_regular *r, int32_t i) {
+struct row regular_classify(const struct weir_regular *r, int32_t i) {
     int64_t kind = change_of(r, i);
     struct row row = {.act = weir_change_takes_back(kind) ? ACT_REMOVE : ACT_ADD,
                       .new_at = i,
@@ -360,8 +268,7 @@ static struct row classify(const struct weir_regular *r, int32_t i) {
     return row;
 }
 
-/* Whether its others say what it does, or hear of it. */
-static bool asks_others(const struct weir_regular *r, const struct row *row) {
+bool regular_asks_others(const struct weir_regular *r, const struct row *row) {
     if (row->act == ACT_NOTHING || row->keyless) {
         return false;
     }
@@ -369,98 +276,6 @@ static bool asks_others(const struct weir_regular *r, const struct row *row) {
         return r->pairs || r->fed == WEIR_RIGHT; /* what a left one had is known */
     }
     return row->act == ACT_ADD || r->pairs || r->asked != NULL;
-}
-
-/* --- rows on disk ----------------------------------------------------------------------------- */
-
-bool weir_regular_uses_disk(const struct weir_regular *r) {
-    return weir_chains_use_disk(r->sides[WEIR_LEFT].rows) ||
-           weir_chains_use_disk(r->sides[WEIR_RIGHT].rows);
-}
-
-/* Whether these two rows of a batch may be an update: they are not parted. */
-static bool is_update(const struct weir_regular *r, int side, const struct weir_batch *batch,
-                      const int32_t *sel) {
-    int32_t column = r->sides[side].change;
-    return column >= 0 && sel[1] == sel[0] + 1 &&
-           weir_change_read(&batch->columns[column], sel[0]) == WEIR_CHANGE_BEFORE &&
-           weir_change_read(&batch->columns[column], sel[1]) == WEIR_CHANGE_AFTER;
-}
-
-static int want(struct weir_regular *r, int side, int32_t i, struct weir_error *err) {
-    const uint8_t *key = r->keys.bytes + r->keys.offsets[i];
-    return weir_chains_want(r->sides[side].rows, r->keys.hashes[i], key, span_of(&r->keys, i), err);
-}
-
-int weir_regular_need(struct weir_regular *r, int side, const struct weir_batch *batch,
-                      const int32_t *sel, int32_t *count, bool *waits, struct weir_error *err) {
-    bool loads[2] = {false, false};
-    if (*count > r->at_once) {
-        *count = r->at_once + is_update(r, side, batch, sel + r->at_once - 1);
-    }
-    int rc = prepare(r, side, batch, sel, *count, err);
-    r->prepared = rc == WEIR_OK;
-    r->brought = 0;
-    for (int32_t i = 0; rc == WEIR_OK && i < *count; i++) {
-        const struct row row = classify(r, i);
-        prefetch(r, i);
-        if (asks_others(r, &row)) {
-            rc = want(r, !side, i, err);
-        }
-        if (rc == WEIR_OK && !row.keyless && (row.act == ACT_REMOVE || row.act == ACT_UPDATE)) {
-            rc = want(r, side, i, err);
-        }
-        i = row.new_at;
-    }
-    for (int s = 0; rc == WEIR_OK && s < 2; s++) {
-        rc = weir_chains_load(r->sides[s].rows, &loads[s], err);
-    }
-    *waits = loads[0] || loads[1];
-    if (!*waits && r->at_once < FED_MOST) {
-        r->at_once *= 2;
-    }
-    return rc;
-}
-
-int weir_regular_bring(struct weir_regular *r, bool *done, struct weir_error *err) {
-    int rc = WEIR_OK;
-    *done = true;
-    for (int s = 0; rc == WEIR_OK && s < 2; s++) {
-        bool side_done;
-        size_t rows;
-        rc = weir_chains_bring(r->sides[s].rows, &side_done, &rows, err);
-        *done = *done && side_done;
-        r->brought += rows;
-    }
-    if (rc == WEIR_OK && *done) { /* as many the next time as would have brought enough now */
-        int64_t fit = (int64_t)r->count * BROUGHT_MOST / (int64_t)(r->brought + 1) + 1;
-        fit = fit > (int64_t)r->at_once * 2 ? (int64_t)r->at_once * 2 : fit;
-        r->at_once = fit > FED_MOST ? FED_MOST : fit < FED_LEAST ? FED_LEAST : (int32_t)fit;
-    }
-    return rc;
-}
-
-int weir_regular_make_room(struct weir_regular *r, bool *crowded, struct weir_error *err) {
-    int rc = WEIR_OK;
-    *crowded = false;
-    for (int s = 0; rc == WEIR_OK && s < 2; s++) {
-        bool this_one;
-        rc = weir_chains_make_room(r->sides[s].rows, &this_one, err);
-        *crowded |= this_one;
-    }
-    return rc;
-}
-
-struct weir_table_disk_figures weir_regular_disk_figures(const struct weir_regular *r) {
-    struct weir_table_disk_figures all = weir_chains_disk_figures(r->sides[WEIR_LEFT].rows);
-    struct weir_table_disk_figures right = weir_chains_disk_figures(r->sides[WEIR_RIGHT].rows);
-    all.keys += right.keys;
-    all.written += right.written;
-    all.asked += right.asked;
-    all.read += right.read;
-    all.found += right.found;
-    all.forgotten += right.forgotten;
-    return all;
 }
 
 /* --- the condition ---------------------------------------------------------------------------- */
@@ -493,9 +308,9 @@ int32_t weir_regular_ask(struct weir_regular *r, struct weir_regular_pair *pairs
     r->asked_count = r->asked_at = 0;
     while (r->ask_at < r->count) {
         if (!r->ask_begun) {
-            prefetch(r, r->ask_at);
-            r->ask_row = classify(r, r->ask_at);
-            r->ask_met = asks_others(r, &r->ask_row) ? first_other(r, r->ask_at) : 0;
+            regular_prefetch(r, r->ask_at);
+            r->ask_row = regular_classify(r, r->ask_at);
+            r->ask_met = regular_asks_others(r, &r->ask_row) ? first_other(r, r->ask_at) : 0;
             r->ask_begun = true;
         }
         count = ask_of(r, count, pairs);
@@ -512,7 +327,7 @@ void weir_regular_answer(struct weir_regular *r, const bool *holds) {
     int32_t next = 0;
     for (int32_t i = 0; i < r->asked_count; i++) {
         struct asked *asked = &r->asked[i];
-        enum act act = classify(r, asked->at).act;
+        enum act act = regular_classify(r, asked->at).act;
         asked->before = act != ACT_ADD && holds[next++];
         asked->after = act != ACT_REMOVE && holds[next++];
     }
@@ -525,9 +340,9 @@ static int begin(struct weir_regular *r, struct weir_error *err) {
     struct side *side = &r->sides[r->fed];
     int32_t i = r->at;
     int rc = WEIR_OK;
-    prefetch(r, i);
+    regular_prefetch(r, i);
     r->begun = true;
-    r->row = classify(r, i);
+    r->row = regular_classify(r, i);
     r->stage = STAGE_MEET;
     r->own = r->met = r->had = r->others = 0;
     r->come_count = r->come_at = 0;
@@ -550,7 +365,7 @@ static int begin(struct weir_regular *r, struct weir_error *err) {
     if (rc == WEIR_OK && (r->row.act == ACT_ADD || r->row.act == ACT_UPDATE)) {
         rc = add_own(r, r->row.new_at, r->others, err);
     }
-    r->met = r->asked == NULL && asks_others(r, &r->row) ? first_other(r, i) : 0;
+    r->met = r->asked == NULL && regular_asks_others(r, &r->row) ? first_other(r, i) : 0;
     return rc;
 }
 
