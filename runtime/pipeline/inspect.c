@@ -190,19 +190,12 @@ static int take_image(void *context, uint8_t op, struct weir_image_reader *reade
     struct walk *w = context;
     struct weir_show_entry entry = {0};
     uint64_t number = 0;
-    uint8_t version;
     bool good = true;
     switch (op) {
     case WEIR_IMAGE_HEADER:
-        good = weir_image_u8(reader, &version) && weir_image_u64(reader, &number) &&
-               weir_image_bytes(reader, &entry.key, &entry.key_bytes);
-        break;
     case WEIR_IMAGE_NEXT:
-        good = weir_image_u64(reader, &number);
-        break;
     case WEIR_IMAGE_LAYOUT:
-        good = weir_image_u64(reader, &number) &&
-               weir_image_bytes(reader, &entry.value, &entry.value_bytes);
+        good = weir_image_skip(reader, op);
         break;
     case WEIR_IMAGE_PUT:
         good = weir_image_u64(reader, &entry.sequence) &&

@@ -103,8 +103,7 @@ static int link_decode(void *context, void *value, const uint8_t *bytes, size_t 
 
 static const struct weir_table_codec codec = {link_encode, link_decode, link_fini};
 
-/* --- what is there -----------------------------------------------------------------------------
- */
+/* --- what is there ---------------------------------------------------------------------------- */
 
 uint64_t weir_chains_seed(const struct weir_chains *chains) {
     return chains->seed;
@@ -479,8 +478,7 @@ static int append(struct weir_chains *chains, struct weir_slot *slot) {
     return rc;
 }
 
-/* --- rows on disk ------------------------------------------------------------------------------
- */
+/* --- rows on disk ----------------------------------------------------------------------------- */
 
 static size_t beside(const void *context) {
     const struct weir_chains *chains = context;

@@ -108,20 +108,29 @@ bool weir_image_bytes(struct weir_image_reader *reader, const uint8_t **bytes, s
     return true;
 }
 
-int weir_image_put_header(struct weir_buffer *out, uint64_t shape, const char *name) {
-    size_t length = strlen(name);
-    int rc = weir_buffer_reserve(out, 2 + sizeof shape + WEIR_VARINT_MAX + length);
+static int put_shaped(struct weir_buffer *out, const uint8_t *head, size_t head_bytes,
+                      uint64_t shape, const char *text, size_t length) {
+    int rc = weir_buffer_reserve(out, head_bytes + sizeof shape + WEIR_VARINT_MAX + length);
     if (rc != WEIR_OK) {
         return rc;
     }
     uint8_t *at = out->data + out->size;
-    *at++ = WEIR_IMAGE_HEADER;
-    *at++ = WEIR_IMAGE_VERSION;
-    at = weir_u64_put(at, shape);
-    at = weir_varint_put(at, length);
-    memcpy(at, name, length);
+    memcpy(at, head, head_bytes);
+    at = weir_varint_put(weir_u64_put(at + head_bytes, shape), length);
+    memcpy(at, text, length);
     out->size = (size_t)(at + length - out->data);
     return WEIR_OK;
+}
+
+int weir_image_put_header(struct weir_buffer *out, uint64_t shape, const char *name) {
+    static const uint8_t head[] = {WEIR_IMAGE_HEADER, WEIR_IMAGE_VERSION};
+    return put_shaped(out, head, sizeof head, shape, name, strlen(name));
+}
+
+int weir_image_put_layout(struct weir_buffer *out, uint64_t shape, const char *text,
+                          size_t length) {
+    static const uint8_t head[] = {WEIR_IMAGE_LAYOUT};
+    return put_shaped(out, head, sizeof head, shape, text, length);
 }
 
 int weir_image_read_header(struct weir_image_reader *reader, const char *name, uint64_t *shape,
@@ -195,45 +204,45 @@ char *weir_cell_name(const char *declaration, const char *cell) {
     return name;
 }
 
-static bool skip(struct weir_image_reader *reader, int u64s, int lengths) {
-    uint64_t number;
-    const uint8_t *bytes;
-    size_t length;
-    for (int i = 0; i < u64s; i++) {
-        if (!weir_image_u64(reader, &number)) {
-            return false;
-        }
-    }
-    for (int i = 0; i < lengths; i++) {
-        if (!weir_image_bytes(reader, &bytes, &length)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-size_t weir_images_bytes(const uint8_t *bytes, size_t length) {
+bool weir_image_skip(struct weir_image_reader *reader, uint8_t op) {
     static const struct {
+        uint8_t u8s;
         uint8_t u64s;
         uint8_t lengths;
     } forms[] = {
-        [WEIR_IMAGE_HEADER] = {1, 1}, [WEIR_IMAGE_PUT] = {1, 2},    [WEIR_IMAGE_DELETE] = {1, 1},
-        [WEIR_IMAGE_NEXT] = {1, 0},   [WEIR_IMAGE_INSERT] = {3, 0}, [WEIR_IMAGE_FORGET] = {3, 0},
-        [WEIR_IMAGE_LAYOUT] = {1, 1},
+        [WEIR_IMAGE_HEADER] = {1, 1, 1}, [WEIR_IMAGE_PUT] = {0, 1, 2},
+        [WEIR_IMAGE_DELETE] = {0, 1, 1}, [WEIR_IMAGE_NEXT] = {0, 1, 0},
+        [WEIR_IMAGE_INSERT] = {0, 3, 0}, [WEIR_IMAGE_FORGET] = {0, 3, 0},
+        [WEIR_IMAGE_LAYOUT] = {0, 1, 1},
     };
+    uint8_t small;
+    uint64_t number;
+    const uint8_t *bytes;
+    size_t length;
+    bool good = op < sizeof forms / sizeof forms[0];
+    for (int i = 0; good && i < forms[op].u8s; i++) {
+        good = weir_image_u8(reader, &small);
+    }
+    for (int i = 0; good && i < forms[op].u64s; i++) {
+        good = weir_image_u64(reader, &number);
+    }
+    for (int i = 0; good && i < forms[op].lengths; i++) {
+        good = weir_image_bytes(reader, &bytes, &length);
+    }
+    return good;
+}
+
+size_t weir_images_bytes(const uint8_t *bytes, size_t length) {
     struct weir_image_reader reader = {bytes, bytes + length};
     size_t sum = 0;
     uint8_t op;
-    uint8_t version;
     const uint8_t *start = reader.at;
     while (weir_image_u8(&reader, &op)) {
-        bool header = op == WEIR_IMAGE_HEADER;
-        if (op >= sizeof forms / sizeof forms[0] || (header && !weir_image_u8(&reader, &version)) ||
-            !skip(&reader, forms[op].u64s, forms[op].lengths)) {
+        if (!weir_image_skip(&reader, op)) {
             return SIZE_MAX;
         }
-        header |= op == WEIR_IMAGE_LAYOUT;
-        sum += header ? 0 : (size_t)(reader.at - start);
+        bool told = op == WEIR_IMAGE_HEADER || op == WEIR_IMAGE_LAYOUT;
+        sum += told ? 0 : (size_t)(reader.at - start);
         start = reader.at;
     }
     return sum;

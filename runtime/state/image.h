@@ -134,12 +134,19 @@ int weir_image_put_header(struct weir_buffer *out, uint64_t shape,
 int weir_image_check_header(struct weir_image_reader *reader, uint64_t shape, const char *name,
                             struct weir_error *err) WEIR_MUST_CHECK;
 
-/* The same where other shapes may be known: *shape is the one found. */
+/* What values of that shape are made of. */
+int weir_image_put_layout(struct weir_buffer *out, uint64_t shape, const char *text,
+                          size_t length) WEIR_MUST_CHECK;
+
+/* The same as weir_image_check_header where other shapes may be known: *shape is the one found. */
 int weir_image_read_header(struct weir_image_reader *reader, const char *name, uint64_t *shape,
                            struct weir_error *err) WEIR_MUST_CHECK;
 /* WEIR_E_VERSION, with the way out. */
 int weir_image_other_shape(const char *name, uint64_t found, uint64_t shape,
                            struct weir_error *err);
+
+/* Goes past an image whose operation has been read; false: it is damaged, or not known. */
+bool weir_image_skip(struct weir_image_reader *reader, uint8_t op);
 
 /* Takes one image, whose operation has been read; the reader stands at what follows it. */
 typedef int weir_image_take(void *cell, uint8_t op, struct weir_image_reader *reader,

@@ -215,7 +215,7 @@ struct weir_table_disk {
     const char *path;           /* a folder of its own in there is made when it is needed */
     struct weir_signal *signal; /* raised when keys asked for are in; or NULL */
     struct weir_table_owner owner;
-    /* Slots whose keys are alike from this byte on (<= 16) are a *group*: those of it that leave
+    /* Slots whose keys are alike from this byte on are a *group*: those of it that leave
      * memory at a time are one record, and what is wanted (weir_table_want) is not a key but a
      * group: all of it that is on disk. 0: there are no groups. */
     uint32_t group_from;
@@ -265,9 +265,7 @@ struct weir_table_disk_figures weir_table_disk_figures(const struct weir_table *
  * before is read all the same (operator/aggregate/layout.h). */
 struct weir_table_layouts {
     void *context;
-    /* Appends the texts that tell how to read what the table holds, as images
-     * (weir_table_put_layout).
-     */
+    /* Appends the texts that tell how to read what the table holds (weir_image_put_layout). */
     int (*put)(void *context, struct weir_buffer *out);
     /* Such a text, of whatever shape. The bytes are outside input. */
     int (*learn)(void *context, uint64_t shape, const uint8_t *text, size_t length,
@@ -279,8 +277,6 @@ struct weir_table_layouts {
 };
 /* Before the first image. */
 void weir_table_set_layouts(struct weir_table *table, const struct weir_table_layouts *layouts);
-int weir_table_put_layout(struct weir_buffer *out, uint64_t shape, const char *text,
-                          size_t length) WEIR_MUST_CHECK;
 
 /* See cell.h for the contract of these four. */
 int weir_table_seal(struct weir_table *table, struct weir_error *err) WEIR_MUST_CHECK;

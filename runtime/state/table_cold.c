@@ -370,30 +370,19 @@ static int want_image(void *context, uint8_t op, struct weir_image_reader *reade
     const uint8_t *value;
     size_t length;
     size_t size;
-    uint8_t version;
-    if (op == WEIR_IMAGE_HEADER) {
-        return weir_image_u8(reader, &version) && weir_image_u64(reader, &number) &&
-                       weir_image_bytes(reader, &value, &size)
-                   ? WEIR_OK
-                   : weir_error_set(err, WEIR_E_CORRUPT, "%s: a damaged header", table->name);
-    }
-    if (op == WEIR_IMAGE_LAYOUT) {
-        return weir_image_u64(reader, &number) && weir_image_bytes(reader, &value, &size)
-                   ? WEIR_OK
-                   : weir_error_set(err, WEIR_E_CORRUPT, "%s: a damaged layout", table->name);
-    }
     bool put = op == WEIR_IMAGE_PUT;
-    bool read = weir_image_u64(reader, &number) &&
-                (op == WEIR_IMAGE_NEXT || put || op == WEIR_IMAGE_DELETE);
-    if (read && op != WEIR_IMAGE_NEXT) {
-        read = weir_image_bytes(reader, &key, &length) &&
-               (!put || weir_image_bytes(reader, &value, &size)) && length <= WEIR_TABLE_KEY_MAX;
-    }
+    bool keyed = put || op == WEIR_IMAGE_DELETE;
+    bool other = op == WEIR_IMAGE_HEADER || op == WEIR_IMAGE_LAYOUT || op == WEIR_IMAGE_NEXT;
+    bool read = keyed
+                    ? weir_image_u64(reader, &number) && weir_image_bytes(reader, &key, &length) &&
+                          (!put || weir_image_bytes(reader, &value, &size)) &&
+                          length <= WEIR_TABLE_KEY_MAX
+                    : other && weir_image_skip(reader, op);
     if (!read) {
         return weir_error_set(err, WEIR_E_CORRUPT, "%s: damaged state image (operation %u)",
                               table->name, op);
     }
-    if (op == WEIR_IMAGE_NEXT) {
+    if (!keyed) {
         return WEIR_OK;
     }
     uint64_t hash = weir_table_hash(table, key, length);

@@ -8,7 +8,7 @@
 #include "state/cold_keys.h"
 #include "state/table_private.h"
 
-enum { TABLE_NOTED_MAX = 16384, TABLE_GROUP_FROM_MAX = 16 };
+enum { TABLE_NOTED_MAX = 16384 };
 
 struct table_noted { /* a slot that is to leave */
     uint64_t hash;   /* of the record it will be in */

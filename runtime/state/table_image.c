@@ -9,21 +9,6 @@ void weir_table_set_layouts(struct weir_table *table, const struct weir_table_la
     table->layouts_due = true;
 }
 
-int weir_table_put_layout(struct weir_buffer *out, uint64_t shape, const char *text,
-                          size_t length) {
-    int rc = weir_buffer_reserve(out, 1 + sizeof shape + WEIR_VARINT_MAX + length);
-    if (rc != WEIR_OK) {
-        return rc;
-    }
-    uint8_t *at = out->data + out->size;
-    *at++ = WEIR_IMAGE_LAYOUT;
-    at = weir_u64_put(at, shape);
-    at = weir_varint_put(at, length);
-    memcpy(at, text, length);
-    out->size = (size_t)(at + length - out->data);
-    return WEIR_OK;
-}
-
 int table_put_header(struct weir_table *table, struct weir_buffer *out) {
     size_t start = out->size;
     int rc = weir_image_put_header(out, table->shape, table->name);
@@ -333,23 +318,11 @@ static bool next_key(struct weir_image_reader *reader, const uint8_t **key, size
     const uint8_t *value;
     size_t size;
     while (weir_image_u8(reader, &op)) {
-        if (op == WEIR_IMAGE_HEADER) {
-            uint8_t version;
-            if (!weir_image_u8(reader, &version) || !weir_image_u64(reader, &number) ||
-                !weir_image_bytes(reader, &value, &size)) {
-                return false;
-            }
-        } else if (!weir_image_u64(reader, &number)) {
-            return false;
-        } else if (op == WEIR_IMAGE_LAYOUT) {
-            if (!weir_image_bytes(reader, &value, &size)) {
-                return false;
-            }
-        } else if (op == WEIR_IMAGE_DELETE) {
-            return weir_image_bytes(reader, key, length);
-        } else if (op == WEIR_IMAGE_PUT) {
-            return weir_image_bytes(reader, key, length) && weir_image_bytes(reader, &value, &size);
-        } else if (op != WEIR_IMAGE_NEXT) {
+        if (op == WEIR_IMAGE_PUT || op == WEIR_IMAGE_DELETE) {
+            return weir_image_u64(reader, &number) && weir_image_bytes(reader, key, length) &&
+                   (op == WEIR_IMAGE_DELETE || weir_image_bytes(reader, &value, &size));
+        }
+        if (!weir_image_skip(reader, op)) {
             return false;
         }
     }

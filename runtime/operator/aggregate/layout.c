@@ -343,12 +343,12 @@ static int learn(void *context, uint64_t shape, const uint8_t *text, size_t leng
 static int put(void *context, struct weir_buffer *out) {
     const struct weir_layouts *layouts = context;
     int rc =
-        weir_table_put_layout(out, layouts->aggregate->shape, layouts->text, strlen(layouts->text));
+        weir_image_put_layout(out, layouts->aggregate->shape, layouts->text, strlen(layouts->text));
     for (const struct weir_layout *layout = layouts->list; rc == WEIR_OK && layout != NULL;
          layout = layout->next) {
         rc = layout->assumed
                  ? rc
-                 : weir_table_put_layout(out, layout->shape, layout->text, strlen(layout->text));
+                 : weir_image_put_layout(out, layout->shape, layout->text, strlen(layout->text));
     }
     return rc;
 }
