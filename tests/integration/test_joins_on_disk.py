@@ -4,10 +4,8 @@ end, and by a run with memory enough."""
 import collections
 import json
 import random
-import signal
-import time
-import urllib.request
 
+import disk
 import duckdb
 import lake
 import pytest
@@ -18,33 +16,28 @@ KINDS = {"inner": "JOIN", "left": "LEFT JOIN", "right": "RIGHT JOIN", "full": "F
 WHERE, HOLDS = "function(e, j) return (e.n + j.x.n) % 3 == 0 end", "(l.n + r.n) % 3 = 0"
 BASE = 1767600000_000000
 COLUMNS = {"id": "long!", "side": "string", "key": "long", "n": "int", "text": "string", "at": "timestamp"}
-PIPELINE = """return pipeline "p" {
-  storage = delta { root = "lake" }, commit = { every = "@EVERY@" }, memory = { state = "@MEMORY@" }, ledger = { snapshot_every = "@SNAPSHOT@" },@SERVE@
-  sources = { source "bronze.row" { files { path = "in/*.jsonl" }, json { schema = "schemas/row.avsc" }, into = none } },
-}
-"""
 TIMED = 'stream "silver.row" { from = "bronze.row", time = { field = "at", out_of_order = "1m" }, into = none }'
 SIDE = """model "silver.@" { from = "silver.row", where = function(e) return e.side == "@" end, by = { "id" }, measures = { key = last "key", n = last "n", text = last "text" }, into = delta { mode = "merge" } }"""
 ONLY_COMES = 'stream "silver.@" { from = "silver.row", where = function(e) return e.side == "@" end, key = "id", into = delta { mode = "merge" } }'
 
 
-def joined(kind, name=None, ttl="none", where=None, more="", into=""):
+def joined(kind, name=None, ttl="none", where=None):
     condition = f"where = {where}," if where else ""
-    head = f"""return stream "silver.{name or kind}" {{ from = "silver.l", join = {{ x = regular_join "silver.r" {{ on = "key", kind = "{kind}", {condition} ttl = {ttl} }} }}, keep = {{ "id", "n", "text" }}, {into}"""
+    head = f"""return stream "silver.{name or kind}" {{ from = "silver.l", join = {{ x = regular_join "silver.r" {{ on = "key", kind = "{kind}", {condition} ttl = {ttl} }} }}, keep = {{ "id", "n", "text" }},"""
     if kind in ("semi", "anti"):
         return head + ' key = "id" }'
-    return head + f""" columns = {{ rid = "int64", rn = "int32", rtext = "string" }}, key = {{ "id", "rid" }}, {more}
+    return head + f""" columns = {{ rid = "int64", rn = "int32", rtext = "string" }}, key = {{ "id", "rid" }},
       map = function(e, out, j) if j.x then out.rid, out.rn, out.rtext = j.x.id, j.x.n, j.x.text end end }}"""
 
 
-def drawn(rows, keys, seed=1, changes=True, step_us=20_000):
+def drawn(rows, keys, seed=1, changes=True):
     """Rows of both sides, and changed ones (which models tell as updates); a few have no key. A tenth of the keys has half of the rows."""
     draw = random.Random(seed)
     there, lines = {"l": [], "r": []}, []
     for i in range(rows):
         side = draw.choice("lr")
         key = None if draw.random() < 0.02 else draw.randrange(keys // 10 if draw.random() < 0.5 else keys)
-        row = {"id": i, "side": side, "key": key, "n": draw.randrange(6), "text": f"a text of {i} " + "x" * draw.randrange(60), "at": BASE + i * step_us}
+        row = {"id": i, "side": side, "key": key, "n": draw.randrange(6), "text": f"a text of {i} " + "x" * draw.randrange(60), "at": BASE + i * 20_000}
         if changes and there[side] and draw.random() < 0.3:
             row["id"] = draw.choice(there[side])
             row["key"] = key if draw.random() < 0.5 else draw.randrange(keys)
@@ -54,17 +47,14 @@ def drawn(rows, keys, seed=1, changes=True, step_us=20_000):
     return lines
 
 
-def write(project, lines, rules, files=8, memory="1MB", every="100ms", snapshot="1s", changes=True, serve="", first=0):
+def write(project, lines, rules, files=8, memory="1MB", every="100ms", snapshot="1s", changes=True, more=""):
     project.write("schemas/row.avsc", schema(COLUMNS))
-    text = PIPELINE
-    for name, value in {"MEMORY": memory, "EVERY": every, "SNAPSHOT": snapshot, "SERVE": serve}.items():
-        text = text.replace(f"@{name}@", value)
-    project.write("pipelines/p.lua", text)
+    disk.write_pipeline(project, memory, every, snapshot, more)
     side = SIDE if changes else ONLY_COMES
     project.write("rules/sides.lua", f"return {{ {TIMED}, {side.replace('@', 'l')}, {side.replace('@', 'r')} }}")
     for index, rule in enumerate(rules):
         project.write(f"rules/r{index}.lua", rule)
-    feed(project, lines, files, first)
+    feed(project, lines, files)
 
 
 def feed(project, lines, files, first=0):
@@ -84,17 +74,21 @@ def columns_of(kind):
     return ("id", "n", "text") if kind in ("semi", "anti") else ("id", "n", "text", "rid", "rn", "rtext")
 
 
-def judge(project, kind, holds="true"):
+def both_sides(project):
+    """A database whose tables are l and r."""
     database = duckdb.connect()
     for side in "lr":
         database.register(side, lake.by_deltalake(project.root / "lake/silver" / side))
+    return database
+
+
+def judge(project, kind, holds="true"):
     both = "" if kind in ("semi", "anti") else ", r.id, r.n, r.text"
-    return sorted(database.sql(f"SELECT l.id, l.n, l.text{both} FROM l {KINDS[kind]} r ON l.key = r.key AND {holds}").fetchall(), key=repr)
+    return sorted(both_sides(project).sql(f"SELECT l.id, l.n, l.text{both} FROM l {KINDS[kind]} r ON l.key = r.key AND {holds}").fetchall(), key=repr)
 
 
 def spilled(project):
-    folder = project.root / "lake/_weir/p/ledger/cold"
-    return folder.exists() and not list(folder.iterdir())
+    return disk.used(project) and disk.is_empty(project)
 
 
 @pytest.mark.parametrize("condition", [False, True], ids=["by key", "with a condition"])
@@ -132,13 +126,7 @@ def test_killed_again_and_again_it_goes_on_from_records_and_snapshots(new_projec
     rules = [joined("full" if not ttl else "inner", "j", ttl='"60s"' if ttl else "none")]
     project = new_project("killed")
     write(project, lines, rules, every="50ms", snapshot="300ms", changes=not ttl, files=20)
-    for n in range(5):
-        process = project.start("run", "pipelines/p.lua", "--until-end", "--quiet", "--json")
-        until = time.monotonic() + 0.3 + 0.3 * n
-        while process.poll() is None and time.monotonic() < until:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
+    disk.kill_again_and_again(project, 5, 0.3)
     project.run("pipelines/p.lua")
     found = rows_of(project, "j", columns_of("full"))
     if not ttl:
@@ -182,9 +170,7 @@ def test_weir_state_shows_rows_that_are_on_disk(project):
     write(project, drawn(16000, 4000, seed=6), [joined("left")], snapshot="300ms")
     project.run("pipelines/p.lua")
     lines = [json.loads(line) for line in project.weir("state", "export", "silver.left").out.splitlines()]
-    database = duckdb.connect()
-    for side in "lr":
-        database.register(side, lake.by_deltalake(project.root / f"lake/silver/{side}"))
+    database = both_sides(project)
     met = dict(database.sql("SELECT l.id, count(r.id) FROM l LEFT JOIN r ON l.key = r.key WHERE l.key IS NOT NULL GROUP BY ALL").fetchall())
     assert {line["value"]["id"]: line["value"]["_met"] for line in lines if line["state"] == "silver.left/left"} == met
     right = collections.Counter(line["value"]["id"] for line in lines if line["state"] == "silver.left/right")
@@ -198,10 +184,7 @@ def test_a_join_of_a_join_waits_in_its_turn(project):
       map = function(e, out, j) out.rid = j.x.id if j.y then out.sid = j.y.id end end }"""
     write(project, drawn(12000, 6000, seed=7), [again])
     project.run("pipelines/p.lua")
-    database = duckdb.connect()
-    for side in "lr":
-        database.register(side, lake.by_deltalake(project.root / "lake/silver" / side))
-    want = database.sql("SELECT l.id, l.n, r.id, s.id FROM l JOIN r ON l.key = r.key LEFT JOIN r s ON l.key = s.key AND l.n = s.n").fetchall()
+    want = both_sides(project).sql("SELECT l.id, l.n, r.id, s.id FROM l JOIN r ON l.key = r.key LEFT JOIN r s ON l.key = s.key AND l.n = s.n").fetchall()
     assert rows_of(project, "both", ("id", "n", "rid", "sid")) == sorted(want, key=repr) and len(want) > 3000
 
 
@@ -209,25 +192,6 @@ def test_rows_that_expire_on_disk_are_forgotten_there(project):
     """Keys of the first half are never met again."""
     lines = drawn(16000, 4000, seed=8, changes=False) + [{**line, "key": None if line["key"] is None else line["key"] + 10000, "id": line["id"] + 100000, "at": line["at"] + 900_000_000}
                                                          for line in drawn(32000, 8000, seed=9, changes=False)]
-    write(project, lines, [joined("inner", ttl='"60s"')], changes=False, snapshot="300ms", serve=" serve = { http = { port = 0 } },")
-    process = project.start("run", "pipelines/p.lua", "--json")
-    figures = {}
-    until = time.monotonic() + 120
-    while figures.get("forgotten_total", 0) < 2000:
-        assert time.monotonic() < until and process.poll() is None, figures
-        time.sleep(0.1)
-        figures = metrics(project)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode == 0 and figures["written_total"] > 4000 and figures["found_total"] > 0
-
-
-def metrics(project):
-    status = project.root / "lake/_weir/p/ledger/status.json"
-    address = json.loads(status.read_text()).get("serve") if status.exists() else None
-    if not address:
-        return {}
-    with urllib.request.urlopen(address + "/metrics", timeout=30) as response:
-        text = response.read().decode()
-    return {line.split("{")[0].removeprefix("weir_state_disk_"): float(line.split()[-1]) for line in text.splitlines()
-            if line.startswith("weir_state_disk_") and '"silver.inner"' in line}
+    write(project, lines, [joined("inner", ttl='"60s"')], changes=False, snapshot="300ms", more=" serve = { http = { port = 0 } },")
+    figures = disk.run_until_forgotten(project, "silver.inner", 2000)
+    assert figures["written_total"] > 4000 and figures["found_total"] > 0

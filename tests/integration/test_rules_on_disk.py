@@ -4,10 +4,8 @@ import collections
 import heapq
 import json
 import random
-import signal
-import time
-import urllib.request
 
+import disk
 import lake
 import language
 import pyarrow.parquet
@@ -16,11 +14,6 @@ import pytest
 COLUMNS = {"k": "long!", "v": "long!", "at": "timestamp!"}
 KEYS = 8000
 BASE = 1767600000_000000
-PIPELINE = """return pipeline "p" {
-  storage = delta { root = "lake" }, commit = { every = "@EVERY@" }, memory = { state = "@MEMORY@" }, ledger = { snapshot_every = "@SNAPSHOT@" },
-  sources = { source "bronze.row" { files { path = "in/*.jsonl" }, json { schema = "schemas/row.avsc" }, into = none } },
-}
-"""
 STREAM = """return stream "silver.row" { from = "bronze.row", time = { field = "at", out_of_order = "30s" }, into = none }"""
 # Every kind of cell, a timer that is put off, and rows that throw after they wrote.
 RULE = """return rule "shop.seen" {
@@ -59,9 +52,9 @@ def drawn(rows, seed=1, keys=KEYS):
     return [{"k": draw.randrange(keys), "v": draw.randrange(1000), "at": BASE + i * 20_000 + draw.randrange(10_000_000)} for i in range(rows)]
 
 
-def write(project, rows, files=6, memory="1MB", every="100ms", snapshot="1s", order="time", ttl="", rule=RULE):
+def write(project, rows, files=6, memory="1MB", every="100ms", snapshot="1s", order="time", ttl="", rule=RULE, more=""):
     project.write("schemas/row.avsc", language.schema(COLUMNS))
-    project.write("pipelines/p.lua", PIPELINE.replace("@MEMORY@", memory).replace("@EVERY@", every).replace("@SNAPSHOT@", snapshot))
+    disk.write_pipeline(project, memory, every, snapshot, more)
     project.write("rules/row.lua", STREAM)
     project.write("rules/seen.lua", rule.replace("@ORDER@", order).replace("@TTL@", ttl))
     part = (len(rows) + files - 1) // files
@@ -140,8 +133,8 @@ def test_what_a_rule_remembers_comes_back_whole(project, order, ttl):
     write(project, rows, order=order, ttl=f' ttl = "{ttl // 1_000_000}s",' if ttl else "")
     project.run("pipelines/p.lua")
     assert counted(told(project)) == counted(model(rows, ttl, order))
-    assert (project.root / "lake/_weir/p/ledger/cold").exists(), "so many keys do not fit"
-    assert not list((project.root / "lake/_weir/p/ledger/cold").iterdir()), "nothing of it is left behind"
+    assert disk.used(project), "so many keys do not fit"
+    assert disk.is_empty(project), "nothing of it is left behind"
 
 
 def test_what_leaves_is_as_with_memory_enough_and_in_the_same_order(new_project):
@@ -151,7 +144,7 @@ def test_what_leaves_is_as_with_memory_enough_and_in_the_same_order(new_project)
         write(project, drawn(24000, seed=2), memory=memory)
         project.run("pipelines/p.lua")
         made.append(left(project))
-        assert (project.root / "lake/_weir/p/ledger/cold").exists() == (memory == "1MB")
+        assert disk.used(project) == (memory == "1MB")
     assert len(made[0]) > 24000
     assert made[0] == made[1]
 
@@ -160,13 +153,7 @@ def test_what_leaves_is_as_with_memory_enough_and_in_the_same_order(new_project)
 def test_killed_again_and_again_it_goes_on_from_records_and_snapshots(project, ttl):
     rows = drawn(24000, seed=3)
     write(project, rows, every="50ms", snapshot="300ms", ttl=f' ttl = "{ttl // 1_000_000}s",' if ttl else "")
-    for n in range(4):
-        process = project.start("run", "pipelines/p.lua", "--until-end", "--quiet", "--json")
-        until = time.monotonic() + 0.3 + 0.3 * n
-        while process.poll() is None and time.monotonic() < until:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
+    disk.kill_again_and_again(project, 4, 0.3)
     project.run("pipelines/p.lua")
     assert counted(told(project)) == counted(model(rows, ttl))
 
@@ -190,7 +177,7 @@ def test_weir_state_shows_keys_that_are_on_disk(project):
     rows = drawn(24000, seed=4)
     write(project, rows, rule=COUNTS, snapshot="300ms")
     project.run("pipelines/p.lua")
-    assert (project.root / "lake/_weir/p/ledger/cold").exists()
+    assert disk.used(project)
     assert state_of(project) == dict(collections.Counter(row["k"] for row in rows))
 
 
@@ -212,28 +199,7 @@ def test_keys_that_expire_on_disk_are_forgotten_there(project):
     """Keys of the first half are never met again."""
     early = drawn(16000, seed=6)
     late = [{**row, "k": row["k"] + KEYS, "at": row["at"] + 600_000_000} for row in drawn(24000, seed=7)]
-    write(project, early + late, rule=COUNTS, ttl=' ttl = "60s",', snapshot="300ms")
-    project.write("pipelines/p.lua", (project.root / "pipelines/p.lua").read_text().replace("storage =", 'serve = { http = { port = 0 } }, storage ='))
-    process = project.start("run", "pipelines/p.lua", "--json")
-    figures = {}
-    until = time.monotonic() + 120
-    while figures.get("forgotten_total", 0) < 2000:
-        assert time.monotonic() < until and process.poll() is None, figures
-        time.sleep(0.1)
-        figures = metrics(project)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode == 0
+    write(project, early + late, rule=COUNTS, ttl=' ttl = "60s",', snapshot="300ms", more=" serve = { http = { port = 0 } },")
+    disk.run_until_forgotten(project, "shop.seen", 2000)
     last = max(row["at"] for row in late)
     assert set(state_of(project)) >= {row["k"] for row in late if row["at"] > last - 30_000_000}
-
-
-def metrics(project):
-    status = project.root / "lake/_weir/p/ledger/status.json"
-    address = json.loads(status.read_text()).get("serve") if status.exists() else None
-    if not address:
-        return {}
-    with urllib.request.urlopen(address + "/metrics", timeout=30) as response:
-        text = response.read().decode()
-    return {line.split("{")[0].removeprefix("weir_state_disk_"): float(line.split()[-1]) for line in text.splitlines()
-            if line.startswith("weir_state_disk_") and '"shop.seen"' in line}

@@ -2,23 +2,13 @@
 
 import collections
 import random
-import signal
-import time
 
+import disk
 import lake
 import language
 import pytest
 
 COLUMNS = {"k": "long!", "v": "long!"}
-PIPELINE = """return pipeline "p" {
-  rules   = "rules",
-  storage = delta { root = "lake" },
-  commit  = { every = "@EVERY@" },
-  memory  = { state = "@MEMORY@" },
-  ledger  = { snapshot_every = "@SNAPSHOT@" },
-  sources = { source "bronze.row" { files { path = "in/*.jsonl" }, json { schema = "schemas/row.avsc" }, into = none } },
-}
-"""
 MODEL = """return model "gold.sum" {
   from = "bronze.row", by = { "k" }, measures = { n = count(), total = sum "v", low = min "v" }, into = delta { mode = "merge" },
 }
@@ -26,10 +16,10 @@ MODEL = """return model "gold.sum" {
 KEYS = 30000
 
 
-def write(project, rows, files=8, memory="1MB", every="100ms", snapshot="1s", seed=1):
-    random.seed(seed)
+def write(project, rows, files=8, memory="1MB"):
+    random.seed(1)
     project.write("schemas/row.avsc", language.schema(COLUMNS))
-    project.write("pipelines/p.lua", PIPELINE.replace("@MEMORY@", memory).replace("@EVERY@", every).replace("@SNAPSHOT@", snapshot))
+    disk.write_pipeline(project, memory)
     project.write("rules/sum.lua", MODEL)
     expected = collections.defaultdict(lambda: [0, 0, 1 << 60])
     for f in range(files):
@@ -53,8 +43,8 @@ def test_every_key_counts_all_its_rows(project):
     expected = write(project, 90000)
     project.run("pipelines/p.lua")
     assert result(project) == expected
-    assert (project.root / "lake/_weir/p/ledger/cold").exists(), "so many keys do not fit"
-    assert not list((project.root / "lake/_weir/p/ledger/cold").iterdir()), "nothing of it is left behind"
+    assert disk.used(project), "so many keys do not fit"
+    assert disk.is_empty(project), "nothing of it is left behind"
 
 
 def test_a_budget_less_than_an_empty_table_keeps_all_on_disk(project):
@@ -67,16 +57,10 @@ def test_a_budget_less_than_an_empty_table_keeps_all_on_disk(project):
 def test_killed_again_and_again_it_goes_on_from_records_and_snapshots(project, emit):
     expected = write(project, 90000, memory="5MB" if emit else "1MB")
     project.write("rules/sum.lua", MODEL.replace("into =", emit + "into ="))
-    for n in range(4):
-        process = project.start("run", "pipelines/p.lua", "--until-end", "--quiet", "--json")
-        until = time.monotonic() + 0.5 + 0.5 * n
-        while process.poll() is None and time.monotonic() < until:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
+    disk.kill_again_and_again(project, 4, 0.5)
     project.run("pipelines/p.lua")
     assert result(project) == expected
-    assert (project.root / "lake/_weir/p/ledger/cold").exists()
+    assert disk.used(project)
 
 
 @pytest.mark.parametrize("window", ['window = tumbling { size = "36500d" }, time = { field = "_ingested_at", out_of_order = "1h" },', ""], ids=["windowed", "for ever"])
@@ -91,7 +75,7 @@ def test_measures_with_parts_of_their_own_come_back_whole(new_project, window):
         project.run("pipelines/p.lua")
         rows = {row["k"]: row for row in lake.by_deltalake(project.root / "lake/gold/sum").to_pylist()}
         made.append({k: (row["n"], row["half"], row["all"], row["some"]) for k, row in rows.items()})
-        assert (project.root / "lake/_weir/p/ledger/cold").exists() == (memory == "1MB")
+        assert disk.used(project) == (memory == "1MB")
     assert sum(n for n, *_ in made[0].values()) == 60000
     assert made[0] == made[1]
 
@@ -112,9 +96,9 @@ def test_rows_are_taken_back_from_keys_on_disk(project):
 
 def test_a_disk_that_fails_stops_the_run_and_names_the_way_out(project):
     write(project, 90000)
-    (project.root / "lake/_weir/p/ledger").mkdir(parents=True)
-    (project.root / "lake/_weir/p/ledger/cold").write_text("in the way")
+    disk.folder(project).parent.mkdir(parents=True)
+    disk.folder(project).write_text("in the way")
     outcome = project.weir("run", "pipelines/p.lua", "--until-end", "--quiet")
     assert outcome.code == 3 and "memory.state" in outcome.err, outcome
-    (project.root / "lake/_weir/p/ledger/cold").unlink()
+    disk.folder(project).unlink()
     project.run("pipelines/p.lua")

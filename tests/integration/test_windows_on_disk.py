@@ -6,11 +6,11 @@ import random
 import signal
 import time
 
+import disk
 import lake
 import language
 import pyarrow.parquet
 import pytest
-import test_state_on_disk as on_disk
 
 COLUMNS = {"k": "long!", "v": "long!", "at": "timestamp!"}
 MODEL = """return model "gold.sum" {
@@ -28,11 +28,11 @@ KINDS = {
 }
 
 
-def write(project, kind, memory="1MB", every="100ms"):
+def write(project, kind, memory="1MB"):
     window, late, size, span = KINDS[kind]
     rng = random.Random(1)
     project.write("schemas/row.avsc", language.schema(COLUMNS))
-    project.write("pipelines/p.lua", on_disk.PIPELINE.replace("@MEMORY@", memory).replace("@EVERY@", every).replace("@SNAPSHOT@", "1s"))
+    disk.write_pipeline(project, memory)
     project.write("rules/sum.lua", MODEL.replace("@WINDOW@", window).replace("@LATE@", late))
     expected = {}
     for f in range(FILES):
@@ -65,10 +65,6 @@ def groups(rows, kind):
     return made
 
 
-def went_to_disk(project):
-    return (project.root / "lake/_weir/p/ledger/cold").exists()
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_windows_that_do_not_fit_leave_as_those_that_do(project, new_project, kind):
     other_project = new_project("other")
@@ -76,7 +72,7 @@ def test_windows_that_do_not_fit_leave_as_those_that_do(project, new_project, ki
     write(other_project, kind, memory="1GB")
     project.run("pipelines/p.lua")
     other_project.run("pipelines/p.lua")
-    assert went_to_disk(project) and not went_to_disk(other_project)
+    assert disk.used(project) and not disk.used(other_project)
     rows = left(project)
     assert groups(rows, kind) == expected
     assert rows == left(other_project), "and in the same order"
@@ -84,13 +80,7 @@ def test_windows_that_do_not_fit_leave_as_those_that_do(project, new_project, ki
 
 def test_killed_while_windows_go_to_disk_it_goes_on_from_records_and_snapshots(project):
     expected = write(project, "days")
-    for n in range(4):
-        process = project.start("run", "pipelines/p.lua", "--until-end", "--quiet", "--json")
-        until = time.monotonic() + 0.4 + 0.4 * n
-        while process.poll() is None and time.monotonic() < until:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
+    disk.kill_again_and_again(project, 4, 0.4)
     project.run("pipelines/p.lua")
     assert groups(left(project), "days") == expected
 
@@ -108,7 +98,7 @@ def write_updating(project, kind, memory="1MB"):
     window, _, starts = UPDATING[kind]
     rng, rows, span = random.Random(2), 24000, 7200
     project.write("schemas/row.avsc", language.schema(COLUMNS))
-    project.write("pipelines/p.lua", on_disk.PIPELINE.replace("@MEMORY@", memory).replace("@EVERY@", "100ms").replace("@SNAPSHOT@", "500ms"))
+    disk.write_pipeline(project, memory, snapshot="500ms")
     project.write("rules/sum.lua", MODEL.replace("@WINDOW@", window + ', emit = "on_update"').replace("@LATE@", "1m").replace("delta {}", 'delta { mode = "merge" }'))
     expected = {}
     for f in range(FILES):
@@ -137,22 +127,16 @@ def test_windows_that_update_wait_on_disk(project, kind):
     expected = write_updating(project, kind)
     project.run("pipelines/p.lua")
     assert updated(project, kind) == expected
-    assert went_to_disk(project)
+    assert disk.used(project)
 
 
 def test_windows_that_update_are_killed_and_go_on(project):
     kind = "hopping"
     expected = write_updating(project, kind)
-    for n in range(3):
-        process = project.start("run", "pipelines/p.lua", "--until-end", "--quiet", "--json")
-        until = time.monotonic() + 0.4 + 0.4 * n
-        while process.poll() is None and time.monotonic() < until:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
+    disk.kill_again_and_again(project, 3, 0.4)
     project.run("pipelines/p.lua")
     assert updated(project, kind) == expected
-    assert went_to_disk(project)
+    assert disk.used(project)
 
 
 def wait_until(condition):
@@ -172,7 +156,7 @@ def test_what_waits_on_disk_is_shown_and_replayed(project):
         return {(0, line["key"]["k"]): (line["value"]["n"], line["value"]["total"], line["value"]["low"]) for line in lines}
     try:
         wait_until(lambda: sum(n for n, _, _ in entries().values()) == ROWS)
-        assert went_to_disk(project) and list((project.root / "lake/_weir/p/ledger/cold").iterdir())
+        assert disk.used(project) and not disk.is_empty(project)
         assert entries() == expected, "all of it is shown, wherever it lies"
     finally:
         process.send_signal(signal.SIGTERM)
@@ -184,10 +168,10 @@ def test_what_waits_on_disk_is_shown_and_replayed(project):
 
 def test_a_disk_that_fails_stops_windows_and_names_the_way_out(project):
     expected = write(project, "one")
-    (project.root / "lake/_weir/p/ledger").mkdir(parents=True)
-    (project.root / "lake/_weir/p/ledger/cold").write_text("in the way")
+    disk.folder(project).parent.mkdir(parents=True)
+    disk.folder(project).write_text("in the way")
     outcome = project.weir("run", "pipelines/p.lua", "--until-end", "--quiet")
     assert outcome.code == 3 and "memory.state" in outcome.err, outcome
-    (project.root / "lake/_weir/p/ledger/cold").unlink()
+    disk.folder(project).unlink()
     project.run("pipelines/p.lua")
     assert groups(left(project), "one") == expected
