@@ -1,18 +1,8 @@
 /* The regular join against joining both sides anew: what its changes add up to is that, after every
  * batch, with batches, seals and crashes at random. And which rows a ttl lets meet. */
-#include "batch/change.h"
-#include "join_rows.h"
-#include "operator/join/regular.h"
-#include "random.h"
+#include "regular_rows.h"
 
 enum { STEPS = 60, KEYS = 6, BATCH = 30, ROWS_MAX = 5000, PAIRS_MAX = 200000, RECORDS_MAX = 100 };
-
-struct row {
-    int id;
-    int key; /* -1: null */
-    int64_t time;
-    int change;
-};
 
 /* What there is: of a side, or of pairs (left id << 32 | right id, 0 for none). */
 struct sides {
@@ -91,28 +81,12 @@ static void assert_same(struct sides *got, struct sides *want) {
 
 /* --- the join --------------------------------------------------------------------------------- */
 
-static struct weir_regular *make_join(enum weir_join_kind kind, const char *condition,
-                                      int64_t left_ttl, int64_t right_ttl) {
-    struct weir_regular_config config = {
-        .declaration = "test.join",
-        .sides = {{schema, join_on, join_kept, 2}, {schema, join_on, join_kept, 2}},
-        .on_count = 1,
-        .kind = kind,
-        .condition = condition,
-        .change = {2, 2},
-        .ttl_us = {left_ttl, right_ttl},
-        .option = "memory.state",
-    };
-    struct weir_regular *join = weir_regular_create(&config, &err);
-    assert_non_null(join);
-    return join;
-}
+static const int64_t ever[] = {-1, -1};
 
-static int id_of(struct weir_regular *join, int side, const struct weir_link *row) {
-    struct weir_batch_builder builder;
-    struct weir_column_builder *columns = join_begin_kept(&builder);
-    assert_int_equal(weir_regular_decode(join, side, row, columns), 0);
-    return join_end_kept(&builder);
+static struct weir_regular *make_join(enum weir_join_kind kind, const char *condition,
+                                      const int64_t *ttl) {
+    struct weir_regular_config config = regular_config(kind, condition, ttl);
+    return regular_make(&config);
 }
 
 /* Pairs are judged as they are wanted. */
@@ -122,7 +96,7 @@ static void judge(struct weir_regular *join, int side, const struct row *rows) {
     int32_t count = weir_regular_ask(join, pairs);
     for (int32_t i = 0; i < count; i++) {
         int own = rows[pairs[i].row].id;
-        int other = id_of(join, !side, pairs[i].other);
+        int other = regular_id(join, !side, pairs[i].other);
         int change = rows[pairs[i].row].change;
         assert_int_equal(pairs[i].comes,
                          change == WEIR_CHANGE_INSERT || change == WEIR_CHANGE_AFTER);
@@ -136,18 +110,9 @@ static void judge(struct weir_regular *join, int side, const struct row *rows) {
 
 static void feed(struct weir_regular *join, int side, bool judged, const struct row *rows,
                  int count, struct sides *out) {
-    struct weir_batch_builder builder;
     int64_t times[BATCH * 2];
     int32_t sel[BATCH * 2];
-    join_begin(&builder, schema, BATCH * 2);
-    for (int i = 0; i < count; i++) {
-        join_put(&builder, rows[i].id, rows[i].key);
-        assert_int_equal(weir_builder_int(&builder.columns[2], rows[i].change), 0);
-        weir_batch_builder_finish_row(&builder);
-        times[i] = rows[i].time;
-        sel[i] = i;
-    }
-    struct weir_batch *batch = join_end(&builder);
+    struct weir_batch *batch = regular_batch(rows, count, times, sel);
     assert_int_equal(weir_regular_feed(join, side, batch, sel, count, times, &err), WEIR_OK);
     struct weir_regular_change changes[7];
     int32_t got;
@@ -158,7 +123,7 @@ static void feed(struct weir_regular *join, int side, bool judged, const struct 
         assert_int_equal(weir_regular_changes(join, changes, 7, &got, &err), WEIR_OK);
         for (int32_t i = 0; i < got; i++) {
             int own = changes[i].row >= 0 ? rows[changes[i].row].id : 0;
-            int other = changes[i].other != NULL ? id_of(join, !side, changes[i].other) : 0;
+            int other = changes[i].other != NULL ? regular_id(join, !side, changes[i].other) : 0;
             int left = side == WEIR_LEFT ? own : other;
             int right = side == WEIR_LEFT ? other : own;
             if (changes[i].kind == WEIR_CHANGE_INSERT || changes[i].kind == WEIR_CHANGE_AFTER) {
@@ -204,29 +169,11 @@ static void draw_change(struct sides *now, int side, struct row *rows, int *coun
 static struct weir_buffer records[RECORDS_MAX][2];
 static int record_count;
 
-static void seal(struct weir_regular *join) {
-    for (int s = 0; s < 2; s++) {
-        struct weir_cell *cell = weir_regular_cell(join, s);
-        bool done = false;
-        weir_buffer_init(&records[record_count][s], 1 << 22);
-        assert_int_equal(cell->ops->seal(cell->self, &err), WEIR_OK);
-        while (!done) {
-            assert_int_equal(cell->ops->collect(cell->self, &records[record_count][s],
-                                                1 + below(40), &done, &err),
-                             WEIR_OK);
-        }
-    }
-    record_count++;
-}
-
 static struct weir_regular *recover(enum weir_join_kind kind, const char *condition) {
-    struct weir_regular *join = make_join(kind, condition, -1, -1);
+    struct weir_regular *join = make_join(kind, condition, ever);
     for (int s = 0; s < 2; s++) {
-        struct weir_cell *cell = weir_regular_cell(join, s);
         for (int i = 0; i < record_count; i++) {
-            assert_int_equal(
-                cell->ops->apply(cell->self, records[i][s].data, records[i][s].size, &err),
-                WEIR_OK);
+            regular_apply(join, s, &records[i][s]);
         }
     }
     assert_int_equal(weir_regular_restore(join, &err), WEIR_OK);
@@ -242,7 +189,7 @@ static void check(enum weir_join_kind kind, const char *condition, uint64_t seed
     memset(&now, 0, sizeof now);
     durable = now;
     record_count = 0;
-    struct weir_regular *join = make_join(kind, condition, -1, -1);
+    struct weir_regular *join = make_join(kind, condition, ever);
     for (int step = 0; step < STEPS; step++) {
         struct row rows[BATCH * 2];
         int count = 0;
@@ -255,7 +202,7 @@ static void check(enum weir_join_kind kind, const char *condition, uint64_t seed
         assert_same(&now, &want);
         assert_int_equal(weir_regular_take_forgotten(join), 0);
         if (below(3) == 0) {
-            seal(join);
+            regular_seal(join, records[record_count++]);
             durable = now;
         } else if (below(8) == 0) {
             weir_regular_destroy(join);
@@ -272,8 +219,7 @@ static void check(enum weir_join_kind kind, const char *condition, uint64_t seed
     assert_int_equal(weir_regular_rows(join, 0) + weir_regular_rows(join, 1), keyed);
     weir_regular_destroy(join);
     for (int i = 0; i < record_count; i++) {
-        weir_buffer_fini(&records[i][0]);
-        weir_buffer_fini(&records[i][1]);
+        regular_drop(records[i]);
     }
 }
 
@@ -302,7 +248,7 @@ static void another_condition_is_another_join(void **state) {
     static const char *const conditions[] = {NULL, "a", "b"};
     uint64_t shapes[3];
     for (int i = 0; i < 3; i++) {
-        struct weir_regular *join = make_join(WEIR_JOIN_INNER, conditions[i], -1, -1);
+        struct weir_regular *join = make_join(WEIR_JOIN_INNER, conditions[i], ever);
         shapes[i] = weir_regular_shape(join);
         weir_regular_destroy(join);
     }
@@ -318,7 +264,7 @@ static void a_row_may_meet_more_than_is_judged_at_a_time(void **state) {
     static struct sides want;
     enum { MANY = 2 * WEIR_REGULAR_ASKED + 100 };
     for (enum weir_join_kind kind = WEIR_JOIN_INNER; kind <= WEIR_JOIN_ANTI; kind++) {
-        struct weir_regular *join = make_join(kind, "it holds", -1, -1);
+        struct weir_regular *join = make_join(kind, "it holds", ever);
         memset(&now, 0, sizeof now);
         for (int i = 0; i < MANY && now.count[WEIR_RIGHT] < ROWS_MAX; i++) {
             struct row row = {i + 1, 1, 0, WEIR_CHANGE_INSERT};
@@ -339,14 +285,6 @@ static void a_row_may_meet_more_than_is_judged_at_a_time(void **state) {
     }
 }
 
-/* Rows expire once they are recorded. */
-static void record(struct weir_regular *join) {
-    seal(join);
-    record_count--;
-    weir_buffer_fini(&records[record_count][0]);
-    weir_buffer_fini(&records[record_count][1]);
-}
-
 static void rows_meet_those_their_ttl_has_not_forgotten(void **state) {
     (void)state;
     static struct sides got;
@@ -356,7 +294,7 @@ static void rows_meet_those_their_ttl_has_not_forgotten(void **state) {
         random_state = seed * 31;
         got.pair_count = want.pair_count = 0;
         got.count[0] = got.count[1] = 0;
-        struct weir_regular *join = make_join(WEIR_JOIN_INNER, NULL, ttl[0], ttl[1]);
+        struct weir_regular *join = make_join(WEIR_JOIN_INNER, NULL, ttl);
         int64_t clock = 1000;
         int id = 0;
         size_t most = 0;
@@ -377,7 +315,7 @@ static void rows_meet_those_their_ttl_has_not_forgotten(void **state) {
                 got.rows[side][got.count[side]++] = rows[i];
             }
             feed(join, side, false, rows, count, &got);
-            record(join);
+            regular_record(join); /* rows expire once they are recorded */
             assert_int_equal(weir_regular_expire(join, clock, 1 + below(200), &err), WEIR_OK);
             size_t kept = weir_regular_rows(join, 0) + weir_regular_rows(join, 1);
             most = kept > most ? kept : most;
@@ -411,7 +349,5 @@ int main(void) {
         cmocka_unit_test(a_row_may_meet_more_than_is_judged_at_a_time),
         cmocka_unit_test(rows_meet_those_their_ttl_has_not_forgotten),
     };
-    int rc = join_begin_schema();
-    rc |= weir_schema_add_text(schema, "_change", "int8", true, &err);
-    return rc != WEIR_OK ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
+    return regular_begin_schema() != WEIR_OK ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,11 +2,8 @@
  * say the same, with batches, seals, snapshots and starts from them at random. */
 #include <unistd.h>
 
-#include "batch/change.h"
 #include "core/signal.h"
-#include "join_rows.h"
-#include "operator/join/regular.h"
-#include "random.h"
+#include "regular_rows.h"
 #include "state/table.h"
 
 enum {
@@ -18,13 +15,6 @@ enum {
     SLICES_MAX = 20000
 };
 enum { BUDGET = 64 << 10 };
-
-struct row {
-    int id;
-    int key; /* -1: null */
-    int64_t time;
-    int change;
-};
 
 struct told {
     int own;
@@ -41,29 +31,11 @@ static int next_id;
 
 static struct weir_regular *make_join(enum weir_join_kind kind, const char *condition,
                                       const int64_t *ttl, bool on_disk) {
-    struct weir_regular_config config = {
-        .declaration = "test.join",
-        .sides = {{schema, join_on, join_kept, 2}, {schema, join_on, join_kept, 2}},
-        .on_count = 1,
-        .kind = kind,
-        .condition = condition,
-        .change = {2, 2},
-        .ttl_us = {ttl[0], ttl[1]},
-        .max_bytes = on_disk ? BUDGET : 0,
-        .option = "memory.state",
-        .disk = on_disk ? folder : NULL,
-        .disk_signal = &brought,
-    };
-    struct weir_regular *join = weir_regular_create(&config, &err);
-    assert_non_null(join);
-    return join;
-}
-
-static int id_of(struct weir_regular *join, int side, const struct weir_link *row) {
-    struct weir_batch_builder builder;
-    struct weir_column_builder *columns = join_begin_kept(&builder);
-    assert_int_equal(weir_regular_decode(join, side, row, columns), 0);
-    return join_end_kept(&builder);
+    struct weir_regular_config config = regular_config(kind, condition, ttl);
+    config.max_bytes = on_disk ? BUDGET : 0;
+    config.disk = on_disk ? folder : NULL;
+    config.disk_signal = &brought;
+    return regular_make(&config);
 }
 
 static void judge(struct weir_regular *join, int side, const struct row *rows) {
@@ -71,22 +43,11 @@ static void judge(struct weir_regular *join, int side, const struct row *rows) {
     static bool verdicts[WEIR_REGULAR_ASKED];
     int32_t count = weir_regular_ask(join, pairs);
     for (int32_t i = 0; i < count; i++) {
-        verdicts[i] = (rows[pairs[i].row].id + id_of(join, !side, pairs[i].other)) % 3 > 0;
+        verdicts[i] = (rows[pairs[i].row].id + regular_id(join, !side, pairs[i].other)) % 3 > 0;
     }
     if (count > 0) {
         weir_regular_answer(join, verdicts);
     }
-}
-
-static struct weir_batch *batch_of(const struct row *rows, int count) {
-    struct weir_batch_builder builder;
-    join_begin(&builder, schema, BATCH * 2);
-    for (int i = 0; i < count; i++) {
-        join_put(&builder, rows[i].id, rows[i].key);
-        assert_int_equal(weir_builder_int(&builder.columns[2], rows[i].change), 0);
-        weir_batch_builder_finish_row(&builder);
-    }
-    return join_end(&builder);
 }
 
 static void need(struct weir_regular *join, int side, const struct weir_batch *batch,
@@ -101,14 +62,10 @@ static void need(struct weir_regular *join, int side, const struct weir_batch *b
 
 static size_t feed(struct weir_regular *join, int side, const char *condition,
                    const struct row *rows, int all, struct told *told) {
-    struct weir_batch *batch = batch_of(rows, all);
     int64_t times[BATCH * 2];
     int32_t sel[BATCH * 2];
+    struct weir_batch *batch = regular_batch(rows, all, times, sel);
     size_t told_count = 0;
-    for (int i = 0; i < all; i++) {
-        times[i] = rows[i].time;
-        sel[i] = i;
-    }
     for (int32_t at = 0, count; at < all; at += count) {
         count = all - at;
         if (weir_regular_uses_disk(join)) {
@@ -126,7 +83,7 @@ static size_t feed(struct weir_regular *join, int side, const char *condition,
             for (int32_t i = 0; i < got; i++) {
                 told[told_count++] = (struct told){
                     changes[i].row,
-                    changes[i].other != NULL ? id_of(join, !side, changes[i].other) : 0,
+                    changes[i].other != NULL ? regular_id(join, !side, changes[i].other) : 0,
                     changes[i].kind, changes[i].cause};
             }
         } while (weir_regular_any(join));
@@ -181,24 +138,9 @@ static void drop_slices(void) {
     past.slice_count = past.good_count = 0;
 }
 
-static void seal(struct weir_regular *join, bool kept) {
-    for (int s = 0; s < 2; s++) {
-        struct weir_cell *cell = weir_regular_cell(join, s);
-        struct weir_buffer images;
-        bool done = false;
-        weir_buffer_init(&images, 1 << 22);
-        assert_int_equal(cell->ops->seal(cell->self, &err), WEIR_OK);
-        while (!done) {
-            assert_int_equal(cell->ops->collect(cell->self, &images, 1 + below(40), &done, &err),
-                             WEIR_OK);
-        }
-        if (kept) {
-            past.records[past.record_count][s] = images;
-        } else {
-            weir_buffer_fini(&images);
-        }
-    }
-    past.record_count += kept;
+static void seal(struct weir_regular *whole, struct weir_regular *part) {
+    regular_record(whole);
+    regular_seal(part, past.records[past.record_count++]);
 }
 
 /* A slice of a snapshot; one that is whole takes the place of that before. */
@@ -235,16 +177,11 @@ static struct weir_regular *recover(enum weir_join_kind kind, const char *condit
                                     const int64_t *ttl) {
     struct weir_regular *join = make_join(kind, condition, ttl, true);
     for (int i = 0; i < past.good_count; i++) {
-        struct weir_cell *cell = weir_regular_cell(join, past.of[i]);
-        assert_int_equal(
-            cell->ops->apply(cell->self, past.slices[i].data, past.slices[i].size, &err), WEIR_OK);
+        regular_apply(join, past.of[i], &past.slices[i]);
     }
     for (int i = past.good_count > 0 ? past.good_began : 0; i < past.record_count; i++) {
         for (int s = 0; s < 2; s++) {
-            struct weir_cell *cell = weir_regular_cell(join, s);
-            struct weir_buffer *images = &past.records[i][s];
-            assert_int_equal(cell->ops->apply(cell->self, images->data, images->size, &err),
-                             WEIR_OK);
+            regular_apply(join, s, &past.records[i][s]);
         }
     }
     assert_int_equal(weir_regular_restore(join, &err), WEIR_OK);
@@ -258,8 +195,7 @@ static struct weir_regular *recover(enum weir_join_kind kind, const char *condit
 static void forget_past(void) {
     drop_slices();
     for (int i = 0; i < past.record_count; i++) {
-        weir_buffer_fini(&past.records[i][0]);
-        weir_buffer_fini(&past.records[i][1]);
+        regular_drop(past.records[i]);
     }
     past.record_count = 0;
     past.side = 2;
@@ -297,12 +233,10 @@ static void check(enum weir_join_kind kind, const char *condition, const int64_t
         assert_int_equal(weir_regular_make_room(part, &crowded, &err), WEIR_OK);
         dump(part);
         if (crowded || below(4) == 0) {
-            seal(whole, false);
-            seal(part, true);
+            seal(whole, part);
         }
         if (below(40) == 0) {
-            seal(whole, false);
-            seal(part, true);
+            seal(whole, part);
             found += weir_regular_disk_figures(part).found;
             forgotten += weir_regular_disk_figures(part).forgotten;
             weir_regular_destroy(part);
@@ -351,12 +285,11 @@ int main(void) {
         cmocka_unit_test(pairs_of_rows_on_disk_are_judged_as_in_memory),
         cmocka_unit_test(rows_expire_on_disk_as_in_memory),
     };
-    int rc = join_begin_schema();
-    rc |= weir_schema_add_text(schema, "_change", "int8", true, &err);
-    if (rc != WEIR_OK || mkdtemp(folder) == NULL || weir_signal_init(&brought, &err) != WEIR_OK) {
+    if (regular_begin_schema() != WEIR_OK || mkdtemp(folder) == NULL ||
+        weir_signal_init(&brought, &err) != WEIR_OK) {
         return 1;
     }
-    rc = cmocka_run_group_tests(tests, NULL, NULL);
+    int rc = cmocka_run_group_tests(tests, NULL, NULL);
     weir_signal_fini(&brought);
     return rmdir(folder) != 0 || rc != 0;
 }
