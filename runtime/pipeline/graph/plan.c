@@ -87,6 +87,15 @@ static const char **text_list(struct reader *r, const json_t *object, const char
     return items;
 }
 
+static int64_t *integer_list(struct reader *r, const json_t *object, const char *key,
+                             int32_t *count) {
+    int64_t *items = list(r, object, key, sizeof(*items), count);
+    for (int32_t i = 0; i < *count; i++) {
+        items[i] = json_integer_value(json_array_get(member(object, key), (size_t)i));
+    }
+    return items;
+}
+
 static struct weir_schema *schema(struct reader *r, const json_t *object, const char *key) {
     struct weir_schema *out = weir_schema_create();
     json_t *fields = member(object, key);
@@ -495,11 +504,7 @@ static void read_rule(struct reader *r, const json_t *value, struct weir_plan_st
     rule->version = integer(r, object, "version", 1);
     rule->ttl_us = integer(r, object, "ttl_us", 0);
     rule->ttl_by_clock = json_is_true(member(object, "ttl_by_clock"));
-    rule->migrates = list(r, object, "migrates", sizeof(*rule->migrates), &rule->migrate_count);
-    for (int32_t i = 0; i < rule->migrate_count; i++) {
-        rule->migrates[i] =
-            json_integer_value(json_array_get(member(object, "migrates"), (size_t)i));
-    }
+    rule->migrates = integer_list(r, object, "migrates", &rule->migrate_count);
     rule->cells = list(r, object, "state", sizeof(*rule->cells), &rule->cell_count);
     for (int32_t i = 0; i < rule->cell_count; i++) {
         json_t *cell = json_array_get(member(object, "state"), (size_t)i);
@@ -614,11 +619,7 @@ static void read_model_versions(struct reader *r, const json_t *value,
                                 struct weir_plan_model *model) {
     model->version = integer(r, value, "state_version", 1);
     model->migrate = (int32_t)integer(r, value, "migrate", -1);
-    model->migrates = list(r, value, "migrates", sizeof(*model->migrates), &model->migrate_count);
-    for (int32_t i = 0; i < model->migrate_count; i++) {
-        model->migrates[i] =
-            json_integer_value(json_array_get(member(value, "migrates"), (size_t)i));
-    }
+    model->migrates = integer_list(r, value, "migrates", &model->migrate_count);
     model->renamed = list(r, value, "renamed", sizeof(*model->renamed), &model->renamed_count);
     for (int32_t i = 0; i < model->renamed_count; i++) {
         json_t *item = json_array_get(member(value, "renamed"), (size_t)i);
