@@ -1,5 +1,4 @@
 -- Models: keyed aggregates over windows. Types of measures, the columns that come out, tests on them.
-local native = require "weir.native"
 local datasets = require "weir.internal.datasets"
 local naming = require "weir.internal.naming"
 local json = require "weir.internal.json"
@@ -496,32 +495,6 @@ function models.model(project, reader, node, at)
     end
     plan.into = sinks.of(reader, named.into, columns, of, at, { key = key and #key > 0 and key or nil, hint = hint, merges = changing })
     plan.quarantine = sinks.quarantine(reader, named.quarantine, input, of, at)
-    local shape = { of }
-    for _, name in ipairs(by) do
-        local column = naming.column(columns, name)
-        shape[#shape + 1] = column and name .. ":" .. column.type.text or name -- refused above
-    end
-    shape[#shape + 1] = windowed and plan.window ~= json.null and windows.shape(plan.window) or "changes"
-    if windowed and changing then
-        shape[#shape + 1] = plan.refires and "refires" or "updates"
-    end
-    for _, measure in ipairs(measures) do
-        if measure.over_us ~= json.null then
-            shape[#shape + 1] = ("%s over %d"):format(measure.name, measure.over_us)
-        end
-    end
-    if plan.retracts then
-        shape[#shape + 1] = "retracts"
-    end
-    if plan.top ~= json.null then
-        shape[#shape + 1] = "top " .. tops.text(plan.top)
-    end
-    for _, measure in ipairs(measures) do
-        shape[#shape + 1] = ("%s=%s(%s%s):%s"):format(measure.name, measure.kind, tostring(measure.input_type),
-            measure.order ~= json.null and " by " .. measure.order or measure.share ~= json.null and " " .. measure.share
-                or measure.most ~= json.null and " " .. measure.most or "", measure.type)
-    end
-    plan.state_shape = native.hash(table.concat(shape, "\n"))
     return {
         kind = "model", name = of, plan = plan, columns = columns, seen = seen, functions = functions, late = late,
         -- A window's row has event time window_end - 1 µs, another's that of the row that changed it; the next model reads it from there.

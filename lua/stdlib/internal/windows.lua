@@ -157,18 +157,6 @@ function windows.bound(window)
     return window.kind ~= "count" and (window.kind == "cumulate" and "window_end" or "window_start") or nil
 end
 
--- What of a window the state depends on.
-function windows.shape(window)
-    if window.kind == "calendar" then
-        return ("calendar %s %s %d"):format(window.unit, window.time_zone, window.week_start)
-    elseif window.kind == "session" then
-        return "session " .. window.gap_us
-    elseif window.kind == "count" then
-        return ("count %d"):format(window.rows)
-    end
-    return window.kind .. " " .. window.size_us .. (window.every_us > 0 and " " .. window.every_us or "")
-end
-
 -- As `weir explain` says it.
 function windows.text(window, duration)
     if window.kind == "calendar" then

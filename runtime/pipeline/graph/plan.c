@@ -687,7 +687,6 @@ static void read_model(struct reader *r, const json_t *value, struct weir_plan_m
             read_expectation(r, item, &tests[model->tests.count++]);
         }
     }
-    model->state_shape = text(r, value, "state_shape", false);
     read_model_versions(r, value, model);
     read_sink(r, value, "into", &model->into);
     read_sink(r, value, "quarantine", &model->quarantine);

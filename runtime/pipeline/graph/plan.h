@@ -319,7 +319,6 @@ struct weir_plan_model {
     int32_t unique_count;
     struct weir_plan_sink into;
     struct weir_plan_sink quarantine;
-    const char *state_shape;
     int64_t version;
     int32_t migrate;   /* function that calls those by version, or -1 */
     int64_t *migrates; /* versions it has one for; < 0: ways back */
