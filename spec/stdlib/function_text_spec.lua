@@ -1,6 +1,7 @@
 require "spec.stdlib.helper"
 local native = require "weir.native"
 local load = require "weir.internal.load"
+local project = require "spec.stdlib.project"
 
 local SCHEMA = [[{"type":"record","name":"sale","fields":[{"name":"id","type":"int"},{"name":"shop","type":"int"},{"name":"qty","type":"int"}]}]]
 local PIPELINE = [[return pipeline "t" {
@@ -12,37 +13,23 @@ return stream "silver.pair" { from = "bronze.sale", key = { "id", "other" }, kee
   join = { o = regular_join "bronze.sale" { on = "shop", ttl = none, where = %s } },
   map = function(e, out, j) out.other = j.o.id%s end, into = none }]]
 
-local folders = {}
-
-local function write(path, text)
-    os.execute("mkdir -p " .. path:match "^(.*)/")
-    local file = assert(io.open(path, "wb"))
-    file:write(text)
-    file:close()
-end
-
 -- What the condition of a regular join is known by. `around`: what stands before it; `map`: more of map.
 local function condition(where, around, map, more)
-    local root = os.tmpname()
-    os.remove(root)
-    folders[#folders + 1] = root
-    write(root .. "/schemas/sale.avsc", SCHEMA)
-    write(root .. "/pipelines/t.lua", PIPELINE)
-    write(root .. "/rules/silver/pair.lua", RULE:format(around or "", where, map or ""))
+    local files = {
+        ["schemas/sale.avsc"] = SCHEMA,
+        ["pipelines/t.lua"] = PIPELINE,
+        ["rules/silver/pair.lua"] = RULE:format(around or "", where, map or ""),
+    }
     for path, text in pairs(more or {}) do
-        write(root .. "/" .. path, text)
+        files[path] = text
     end
-    local result, _, state = load { path = root .. "/pipelines/t.lua" }
+    local result, _, state = load { path = project.make(files) .. "/pipelines/t.lua" }
     assert.truthy(result, state and state.diagnostics:text())
     return native.json_decode(result.plan).streams[1].joins[1].condition
 end
 
 describe("what a function says", function()
-    teardown(function()
-        for _, folder in ipairs(folders) do
-            os.execute("rm -rf " .. folder)
-        end
-    end)
+    teardown(project.clear)
 
     local PLAIN = "function(e, j) return e.qty > j.o.qty end"
 

@@ -1,6 +1,7 @@
 require "spec.stdlib.helper"
 local native = require "weir.native"
 local load = require "weir.internal.load"
+local project = require "spec.stdlib.project"
 
 local SCHEMA = [[{"type":"record","name":"sale","fields":[
 {"name":"event_id","type":["null","string"]},{"name":"store_id","type":["null","int"]},{"name":"sku","type":["null","string"]},
@@ -15,33 +16,18 @@ local PIPELINE = [[return pipeline "t" {
 
 local HEAD = 'return stream "silver.sale" { from = "bronze.sale", time = { field = "sold_at" }, '
 
-local folders = {}
+teardown(project.clear)
 
-teardown(function()
-    for _, folder in ipairs(folders) do
-        os.execute("rm -rf " .. folder)
-    end
-end)
-
-local function project(files)
-    local root = os.tmpname()
-    os.remove(root)
-    folders[#folders + 1] = root
+-- The pipeline file of a project with these files, or with this text as its rule.
+local function pipeline_of(files)
+    files = type(files) == "string" and { ["rules/silver/sale.lua"] = files } or files
     files["schemas/sale.avsc"] = files["schemas/sale.avsc"] or SCHEMA
     files["pipelines/t.lua"] = files["pipelines/t.lua"] or PIPELINE
-    for path, text in pairs(files) do
-        local full = root .. "/" .. path
-        os.execute("mkdir -p " .. full:match "^(.*)/")
-        local file = assert(io.open(full, "wb"))
-        file:write(text)
-        file:close()
-    end
-    return root .. "/pipelines/t.lua", root
+    return project.make(files) .. "/pipelines/t.lua"
 end
 
 local function try(files, settings)
-    local path = project(type(files) == "string" and { ["rules/silver/sale.lua"] = files } or files)
-    local result, report, state = load { path = path, settings = settings }
+    local result, report, state = load { path = pipeline_of(files), settings = settings }
     return result, result and result.report or report, state
 end
 
@@ -150,7 +136,7 @@ describe("the loader", function()
 
     it("gives the same plan twice", function()
         local text = HEAD .. 'columns = { a = "int64", b = "string" }, map = function(e, out) out.a = 1 end }'
-        local path = project { ["rules/silver/sale.lua"] = text }
+        local path = pipeline_of(text)
         assert.equal(load({ path = path }).plan, load({ path = path }).plan)
     end)
 

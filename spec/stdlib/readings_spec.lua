@@ -1,6 +1,7 @@
 -- What rules read of a source, by their text: no more than they do where it can be followed, everything where it cannot.
 require "spec.stdlib.helper"
 local load = require "weir.internal.load"
+local project = require "spec.stdlib.project"
 
 local SCHEMA = [[{"type":"record","name":"event","fields":[{"name":"kind","type":"int"},{"name":"extra","type":["null","string"]},
 {"name":"tags","type":{"type":"array","items":"string"}},{"name":"at","type":{"type":"long","logicalType":"timestamp-micros"}},
@@ -12,32 +13,15 @@ local PIPELINE = [[return pipeline "t" { storage = delta { root = "lake" },
 
 local DROP = 'drop = { "kind", "extra", "tags", "at", "bid" }, '
 
-local folders = {}
-
-teardown(function()
-    for _, folder in ipairs(folders) do
-        os.execute("rm -rf " .. folder)
-    end
-end)
-
-local function write(root, path, text)
-    os.execute("mkdir -p " .. (root .. "/" .. path):match "^(.*)/")
-    local file = assert(io.open(root .. "/" .. path, "wb"))
-    file:write(text)
-    file:close()
-end
+teardown(project.clear)
 
 -- "kind, bid.price" of rule files, or "all".
 local function read(rules, into)
-    local root = os.tmpname()
-    os.remove(root)
-    folders[#folders + 1] = root
-    write(root, "schemas/event.avsc", SCHEMA)
-    write(root, "pipelines/t.lua", PIPELINE:format(into or "none"))
+    local files = { ["schemas/event.avsc"] = SCHEMA, ["pipelines/t.lua"] = PIPELINE:format(into or "none") }
     for i, text in ipairs(rules) do
-        write(root, ("rules/r%d.lua"):format(i), text)
+        files[("rules/r%d.lua"):format(i)] = text
     end
-    local result, report = load { path = root .. "/pipelines/t.lua" }
+    local result, report = load { path = project.make(files) .. "/pipelines/t.lua" }
     assert(result, report and report[1] and report[1].message)
     local decoded = result.tree.sources[1].decoded
     local paths = {}

@@ -6,6 +6,7 @@ end) then
     return
 end
 local native = require "weir.native"
+local project = require "spec.stdlib.project"
 
 -- The harness itself is C's; this holds what its Lua face hands over and makes of the answers.
 describe("weir.testing", function()
@@ -87,17 +88,12 @@ end)
 
 describe("weir init", function()
     it("gives a project that loads", function()
-        local root = os.tmpname()
-        os.remove(root)
+        local files = {}
         for _, file in ipairs(require "weir.template" "my shop") do
-            local full = root .. "/" .. file.path
-            os.execute("mkdir -p " .. full:match "^(.*)/")
-            local out = assert(io.open(full, "wb"))
-            out:write(file.text)
-            out:close()
+            files[file.path] = file.text
         end
-        local result, _, state = require "weir.internal.load" { path = root .. "/pipelines/my_shop.lua" }
-        os.execute("rm -rf " .. root)
+        local result, _, state = require "weir.internal.load" { path = project.make(files) .. "/pipelines/my_shop.lua" }
+        project.clear()
         assert.truthy(result, state and state.diagnostics:text())
         assert.same({}, result.report)
         assert.equal("silver.order", result.tree.streams[1].name)
