@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 
 import language
-from test_cli import wait_until
+from live import wait_until
 
 COLUMNS = {"id": "long!", "k": "string!", "at": "timestamp!"}
 PIPELINE = """return pipeline "p" {

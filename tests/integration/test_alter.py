@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from test_cli import wait_until
+from live import wait_until
 from test_maintain import actions, by_weir, operations, weir
 
 PIPELINE = """\

@@ -7,12 +7,12 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 
 import pytest
 
 import lake
 from language import World
+from live import wait_until
 
 SCHEMA = json.dumps({"type": "record", "name": "sale", "fields": [
     {"name": "id", "type": "string"}, {"name": "qty", "type": "int"},
@@ -263,20 +263,6 @@ def test_a_second_run_on_the_same_ledger_is_refused_and_names_the_first(shop):
         first.send_signal(signal.SIGTERM)
         _, errors = first.communicate(timeout=30)
     assert first.returncode == 0, errors
-
-
-def wait_until(condition, seconds=90):
-    """Polls, since the condition lies in another process; fails with the condition unmet."""
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            if condition():
-                return
-        except Exception:  # a table half way into being is not an answer yet
-            if time.monotonic() > end:
-                raise
-        assert time.monotonic() < end, "the condition was not met in time"
-        time.sleep(0.02)
 
 
 def test_files_that_grow_and_files_that_appear_are_followed_and_resumed_at_the_byte(shop):

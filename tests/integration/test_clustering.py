@@ -7,7 +7,7 @@ import deltalake
 import pyarrow as pa
 import pytest
 
-from test_cli import wait_until
+from live import wait_until
 from test_maintain import actions, by_weir, operations, result, weir
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import conftest
-from test_cli import wait_until
+from live import wait_until
 from test_maintain import by_weir, weir
 
 PIPELINE = """return pipeline "%s" {

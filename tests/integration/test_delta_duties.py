@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 import conftest
-from test_cli import wait_until
+from live import wait_until
 
 SCHEMA = """{"type": "record", "name": "row", "fields": [
   {"name": "id", "type": "long"},

@@ -15,7 +15,7 @@ import fastavro
 import lake
 import pytest
 import registry_stub
-from test_cli import wait_until
+from live import wait_until
 from test_kafka_sink import read_all
 
 V1 = {"type": "record", "name": "sale", "fields": [{"name": "id", "type": "long"}, {"name": "store", "type": ["null", "string"], "default": None}]}

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 from language import World, assert_refused, moment, place
-from test_cli import wait_until
+from live import wait_until
 
 COLUMNS = {"id": "long!", "n": "int", "at": "timestamp"}
 PIPELINE = """return pipeline "p" {

@@ -8,7 +8,7 @@ import pyarrow
 import pytest
 
 from language import D, World, at, moment
-from test_cli import wait_until
+from live import wait_until
 
 COLUMNS = {"id": "long!", "k": "string", "n": "int", "p": "decimal(12,2)", "x": "double", "at": "timestamp"}
 # A mean weighted by n, the span of times, whether all were odd, and a running product modulo a prime, whose steps do not commute with anything else.

@@ -10,7 +10,7 @@ import crash
 import lake
 from joins import assert_join_refused, clock, crash_tests, crash_world, row
 from language import World, assert_refused, at, moment, place
-from test_cli import wait_until
+from live import wait_until
 
 COLUMNS = {"id": "long!", "side": "string", "key": "string", "n": "int", "at": "timestamp", "until": "timestamp"}
 SIDES = """return {

@@ -9,7 +9,7 @@ import pyarrow
 import pytest
 
 from language import UTC, D, World, at, moment
-from test_cli import wait_until
+from live import wait_until
 
 COLUMNS = {"id": "long!", "k": "string", "n": "int", "p": "decimal(12,2)", "at": "timestamp"}
 

@@ -21,7 +21,7 @@ import pytest
 
 import conftest
 import lake
-from test_cli import wait_until
+from live import wait_until
 from test_merge import SCHEMA, build, change_file, merge, random_changes  # noqa: F401 (build is a fixture)
 
 COLUMNS = ["id", "day", "country", "amount", "note"]

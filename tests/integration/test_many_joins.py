@@ -9,7 +9,7 @@ import pytest
 
 from joins import clock, crash_tests, crash_world
 from language import World, assert_refused, at, place
-from test_cli import wait_until
+from live import wait_until
 
 COLUMNS = {"id": "long!", "side": "string", "key": "string", "k2": "string", "n": "int", "at": "timestamp"}
 

@@ -1,13 +1,11 @@
 """A rule's state goes on when its cells change: live, at a restart, back again, and not at all when a function that migrates throws."""
 
 import json
-import os
-import signal
 
 import lake
 import pytest
 from language import World
-from test_cli import wait_until
+from live import Live, wait_until
 
 ROW = {"k": "string!", "v": "long!", "at": "timestamp!"}
 OPTIONS = ' commit = { every = "20ms" }, ledger = { keep = "1h", snapshot_every = "100ms" },'
@@ -71,36 +69,17 @@ def found(world):
     return {key: (row["seen"], row["total"], row["last"], row["keys"]) for key, row in last.items()}
 
 
-class Live:
-    def __init__(self, world):
-        self.world, self.project = world, world.project
-        self.process = self.project.start("run", "pipelines/p.lua")
-
-    def status(self):
-        return self.project.weir("status", "--json").json()
-
-    def wait_for(self, text):
-        wait_until(lambda: text in (self.status()["note"] or ""))
-
-    def save(self, rule):
-        os.replace(self.project.write("rules/.r0.tmp", rule), self.project.root / "rules/r0.lua")
-
+class Seen(Live):
     def rows_in(self, count):
         wait_until(lambda: lake.by_deltalake(self.project.root / "lake/gold/seen").num_rows >= count)
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        out, err = self.process.communicate(timeout=30)
-        assert self.process.returncode == 0, out + err
-        return out + err
 
 
 @pytest.fixture
 def live(project):
-    running = Live(World(project, ROW, ONE, rows(0, 200), options=OPTIONS))
+    running = Seen(World(project, ROW, ONE, rows(0, 200), options=OPTIONS))
     running.rows_in(200)
     yield running
-    if running.process.poll() is None:
+    if not running.dead():
         running.stop()
 
 
@@ -136,14 +115,12 @@ def test_a_reload_migrates_keys_as_they_are_met_and_the_rest_waits(live):
 
 
 def test_a_restart_migrates_and_a_kill_in_between_changes_nothing(live):
-    live.process.kill()
-    live.process.wait()
+    live.kill()
     live.project.write("rules/r0.lua", FORWARD)
     live.world.feed(rows(200, 20), "b.jsonl")
-    second = Live(live.world)
+    second = Seen(live.world)
     second.rows_in(220)
-    second.process.kill()
-    second.process.wait()
+    second.kill()
     live.world.feed(rows(220, 60), "c.jsonl")
     live.world.run()
     assert found(live.world) == expected(280, 200)
@@ -152,7 +129,7 @@ def test_a_restart_migrates_and_a_kill_in_between_changes_nothing(live):
 def test_a_function_that_throws_on_one_key_leaves_the_old_rules_running(live):
     live.save(TWO.replace("@MIGRATE@", 'migrate = { [1] = function(old, s) if old.gone.b == "x173" then error("no way") end end },'))
     live.wait_for("does not migrate")
-    note = live.status()["note"]
+    note = live.note()
     assert 'reload refused, the old rules go on: fraud.seen: state of {"k":"k13"} does not migrate' in note and "migrate[1]" in note and "no way" in note
     live.world.feed(rows(200, 40), "b.jsonl")
     live.rows_in(240)
@@ -167,7 +144,7 @@ def test_a_function_that_throws_on_one_key_leaves_the_old_rules_running(live):
 def test_what_would_be_lost_is_refused_with_what_to_write(live):
     live.save(TWO.replace("@MIGRATE@", ""))
     live.wait_for("would be lost")
-    note = live.status()["note"]
+    note = live.note()
     assert "state `gone` of version 1 is gone in version 2" in note and "migrate = { [1] = function(old, s)" in note
     live.save(TWO.replace("version = 2, @MIGRATE@", "version = 1,"))
     live.wait_for("raise version to 2")
@@ -203,7 +180,7 @@ def test_a_rollback_takes_the_way_back_or_is_refused(live):
     live.wait_for("is live from epoch")
     live.project.weir("rollback")
     live.wait_for("would be lost")
-    assert "migrate = { [-2] = function(old, s)" in live.status()["note"]
+    assert "migrate = { [-2] = function(old, s)" in live.note()
     live.stop()
 
 

@@ -1,17 +1,14 @@
 """A model's groups go on when its measures change: live, at a restart, in windows, on disk, back again, and not at all when a function throws."""
 
 import json
-import os
-import signal
 
-import conftest
+import crash
 import lake
 import pytest
 from language import World
-from test_cli import wait_until
+from live import Live, wait_until
+from test_migrate import KEYS, OPTIONS, ROW, replay_all, rows
 
-ROW = {"k": "string!", "v": "long!", "at": "timestamp!"}
-OPTIONS = ' commit = { every = "20ms" }, ledger = { keep = "1h", snapshot_every = "100ms" },'
 MODEL = """return model "gold.sums" {
   %s from = "bronze.row", %s by = { "k" }, @WINDOW@ into = delta { @MODE@ },
 }
@@ -24,15 +21,10 @@ MIGRATE = """migrate = { [1] = { list = "names", function(old, m)
     m.mean = { sum = old.total, count = old.rows }
     m.dear = { value = old.low, by = -1 }
   end } },"""
-KEYS = 40
 
 
 def model(text, migrate=MIGRATE, window="", mode='mode = "merge"'):
     return text.replace("@MIGRATE@", migrate).replace("@WINDOW@", window).replace("@MODE@", mode)
-
-
-def rows(first, count):
-    return [{"k": f"k{n % KEYS}", "v": n, "at": f"2026-01-05T10:{n // 60 % 60:02d}:{n % 60:02d}Z"} for n in range(first, first + count)]
 
 
 def two(values, switched):
@@ -63,45 +55,21 @@ def groups(project):
     return {line["key"]["k"]: line["value"] for line in map(json.loads, project.weir("state", "export", "gold.sums/window").out.splitlines())}
 
 
-class Live:
+class Sums(Live):
     def __init__(self, world, count=None, **options):
-        self.world, self.project = world, world.project
-        self.process = self.project.start("run", "pipelines/p.lua", **options)
+        super().__init__(world, **options)
         if count is not None:
             self.rows_in(count)
-
-    def note(self):
-        done = self.project.weir("status", "--json")
-        return done.code == 0 and done.json()["note"] or ""
-
-    def wait_for(self, text):
-        wait_until(lambda: text in self.note())
-
-    def dead(self):
-        return self.process.poll() is not None
-
-    def save(self, rule):
-        os.replace(self.project.write("rules/.r0.tmp", rule), self.project.root / "rules/r0.lua")
 
     def rows_in(self, count):
         wait_until(lambda: sum(row["rows"] or 0 for row in table(self.world)) == count)
 
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        out, err = self.process.communicate(timeout=30)
-        assert self.process.returncode == 0, out + err
-        return out + err
-
 
 @pytest.fixture
 def live(project):
-    running = Live(World(project, ROW, model(ONE), rows(0, 200), options=OPTIONS), 200)
+    running = Sums(World(project, ROW, model(ONE), rows(0, 200), options=OPTIONS), 200)
     yield running
-    if running.process.poll() is None:
+    if not running.dead():
         running.stop()
 
 
@@ -120,50 +88,37 @@ def test_a_reload_migrates_groups_as_they_are_met_and_the_rest_waits(live):
     live.world.run()
     assert found(live.world) == expected(270, 200)
     assert not any("_version" in value for value in groups(live.project).values())
-    last = json.loads(live.project.weir("state", "ls", "--json").out.splitlines()[0])["epoch"]
-    replayed = 0
-    for epoch in range(2, last + 1):
-        done = live.project.weir("replay", "pipelines/p.lua", "--epoch", str(epoch), "--json")
-        same = json.loads(done.out.splitlines()[-1])["same_rules"]
-        assert done.code == 0 or not same, done
-        replayed += json.loads(done.out.splitlines()[-1])["rows"] if same else 0
-    assert replayed == 70
+    assert replay_all(live.project) == 70
 
 
 def test_a_restart_migrates_and_a_kill_in_between_changes_nothing(live):
     live.kill()
     live.project.write("rules/r0.lua", model(TWO))
     live.world.feed(rows(200, 20), "b.jsonl")
-    second = Live(live.world, 220)
+    second = Sums(live.world, 220)
     second.kill()
     live.world.feed(rows(220, 60), "c.jsonl")
     live.world.run()
     assert found(live.world) == expected(280, 200)
 
 
-def fault_points():
-    text = (conftest.ROOT / "runtime/core/fault.def").read_text(encoding="utf-8")
-    return [line.split("(", 1)[1].split(",")[0].rstrip(")") for line in text.splitlines() if line.startswith("X(")]
-
-
-POINTS = [point for point in fault_points() if point.startswith(("reload_", "epoch_", "ledger_", "snapshot_", "delta_", "sink_", "checkpoint_"))]
+POINTS = [point for point in crash.fault_points() if point.startswith(("reload_", "epoch_", "ledger_", "snapshot_", "delta_", "sink_", "checkpoint_"))]
 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_around_the_switch_the_tables_are_those_of_an_undisturbed_run(project, point):
     """Rows come before the switch and after it, none while it goes on; the process dies at its next step of that name."""
     world = World(project, ROW, model(ONE), rows(0, 200), options=OPTIONS)
-    Live(world, 200).stop()
+    Sums(world, 200).stop()
     status = project.root / "lake/_weir/p/ledger/status.json"
     status.unlink()
-    first = Live(world, env={"WEIR_FAULT": f"{point}:1:kill"})
+    first = Sums(world, env={"WEIR_FAULT": f"{point}:1:kill"})
     wait_until(lambda: first.dead() or status.exists())
     first.save(model(TWO))
     wait_until(lambda: first.dead() or "is live from epoch" in first.note())
     world.feed(rows(200, 30), "b.jsonl")
     wait_until(lambda: first.dead() or sum(row["rows"] or 0 for row in table(world)) == 230)
-    first.process.kill()
-    first.process.wait()
+    first.kill()
     world.run()
     assert found(world) == expected(230, 200)
     world.feed(rows(230, 40), "c.jsonl")
@@ -175,11 +130,11 @@ def test_killed_around_the_switch_the_tables_are_those_of_an_undisturbed_run(pro
 def test_windows_that_are_open_migrate_as_they_leave(project, again):
     window = 'time = { field = "at" }, window = tumbling { size = "10m", allowed_lateness = "1m" },'
     world = World(project, ROW, model(ONE, window=window, mode=""), rows(0, 900), options=OPTIONS)  # to 10:14:59
-    first = Live(world, 600)
+    first = Sums(world, 600)
     if again == "restart":
         first.stop()
         project.write("rules/r0.lua", model(TWO, window=window, mode=""))
-        first = Live(world)
+        first = Sums(world)
     else:
         first.save(model(TWO, window=window, mode=""))
         first.wait_for("is live from epoch")
@@ -273,7 +228,7 @@ def test_groups_on_disk_migrate_as_they_come_back(project):
     keys = 30000
     lines = [{"k": f"k{n}", "v": n, "at": "2026-01-05T10:00:00Z"} for n in range(keys)]
     world = World(project, ROW, model(MODEL % ("", 'measures = { rows = count(), total = sum "v" },')), lines, options=options)
-    first = Live(world, keys)
+    first = Sums(world, keys)
     first.save(model(MODEL % ("version = 2, migrate = { [1] = function(old, m) m.most = old.total * 2 end },", 'measures = { total = sum "v", most = max "v", rows = count() },')))
     first.wait_for("is live from epoch")
     world.feed(lines, "b.jsonl")
@@ -299,7 +254,7 @@ def test_other_windows_say_that_they_cannot(project, window, text):
     told = world.check()
     assert told.code == 1 and "is not built yet" in told.err and "weir rebuild gold.sums" in told.err, told
     world = World(project, ROW, model(MODEL % ("", 'measures = { rows = count() },'), window=window, mode=""), rows(0, 200), options=OPTIONS)
-    first = Live(world)
+    first = Sums(world)
     wait_until(lambda: project.weir("state", "ls").code == 0)
     first.save(model(MODEL % ("", 'measures = { rows = count(), total = sum "v" },'), window=window, mode=""))
     first.wait_for(text)

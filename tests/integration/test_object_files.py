@@ -12,7 +12,7 @@ import pytest
 import s3 as s3_service
 from deltalake._internal import DeltaFileSystemHandler
 from faulty_proxy import Proxy
-from test_cli import wait_until
+from live import wait_until
 from test_stores import through
 
 SCHEMA = {"type": "record", "name": "sale", "fields": [{"name": "id", "type": "long"}, {"name": "text", "type": "string"}]}

@@ -2,8 +2,8 @@
 
 import pytest
 from language import World
-from test_cli import wait_until
-from test_migrate_models import OPTIONS, Live
+from live import Live, wait_until
+from test_migrate import OPTIONS
 
 ROW = {"k": "string", "j": "string", "v": "long!", "at": "timestamp!"}
 FORMS = {

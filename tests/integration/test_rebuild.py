@@ -12,7 +12,7 @@ import deltalake
 import lake
 import pytest
 from language import World
-from test_cli import wait_until
+from live import wait_until
 
 ROW = {"sku": "string!", "qty": "long!", "at": "timestamp!"}
 OPTIONS = ' commit = { every = "30ms" }, ledger = { keep = "1h", snapshot_every = "100ms" },'

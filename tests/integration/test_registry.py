@@ -9,7 +9,7 @@ import pytest
 from registry_stub import decoded
 from test_avro import READER, check as check_rows, message, rows, run, sale
 from test_avro_sink import ROWS, SCHEMA, Out, wanted
-from test_cli import wait_until
+from live import wait_until
 from test_evolution import NESTED, V1, V2, Shop, check, check_nested, nested_new, nested_old, new, old, stop
 from test_schema_command import BAD, schema
 from test_schema_command import V1 as SALE1

@@ -12,7 +12,7 @@ import deltalake
 import fastavro
 import pytest
 import registry_stub
-from test_cli import wait_until
+from live import wait_until
 
 SCHEMA = {"type": "record", "name": "big", "fields": [{"name": "id", "type": "long"}, {"name": "text", "type": "string"}]}
 ROWS, BYTES = 12_000, 20_000  # 240 MB, which no compression makes less

@@ -10,7 +10,7 @@ import pytest
 import lake
 from joins import OPTIONS, POINTS, assert_join_refused, kill
 from language import World, at, schema
-from test_cli import wait_until
+from live import wait_until
 
 KINDS = {"inner": "JOIN", "left": "LEFT JOIN", "right": "RIGHT JOIN", "full": "FULL JOIN", "semi": "SEMI JOIN", "anti": "ANTI JOIN"}
 # A condition of the pair, and what it is in SQL.

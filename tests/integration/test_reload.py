@@ -11,7 +11,8 @@ import subprocess
 import time
 
 import lake
-from test_cli import SCHEMA, line, wait_until
+from live import wait_until
+from test_cli import SCHEMA, line
 
 SAVES = 10
 SAMPLED = 2000003  # every so manyth row leaves; what a table knows of its files is no part of what a reload leaves behind

@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from test_cli import wait_until
+from live import wait_until
 from test_maintain import by_weir, result, weir
 
 SCHEMA = pa.schema([("id", pa.int64()), ("day", pa.date32()), ("country", pa.string()), ("note", pa.string())])

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from test_cli import wait_until
+from live import wait_until
 from test_maintain import by_weir, operations, result, weir
 from test_merge import MODES, apply_model, build, change_file, merge, random_changes  # noqa: F401 (build is a fixture)
 

@@ -5,13 +5,12 @@ import datetime
 import decimal
 import json
 import random
-import signal
 
 import duckdb
 import pytest
 
 from language import World
-from test_cli import wait_until
+from live import Live, wait_until
 
 ROW = {"id": "long!", "k": "string!", "v": "long", "d": "decimal(12,2)", "at": "timestamp!"}
 START = datetime.datetime(2026, 1, 5, 10, tzinfo=datetime.timezone.utc)
@@ -63,19 +62,10 @@ def rows_of(count, seed, first=0):
              "at": (START + datetime.timedelta(seconds=first + n)).isoformat().replace("+00:00", "Z")} for n in range(count)]
 
 
-class Live:
-    """A pipeline that runs; its state asked for by the command."""
+class Asked(Live):
+    """Its state asked for by the command."""
 
-    def __init__(self, world):
-        self.world, self.project = world, world.project
-        self.process = self.project.start("run", "pipelines/p.lua")
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        out, err = self.process.communicate(timeout=30)
-        assert self.process.returncode == 0, out + err
-
-    def wait_for(self, rows):
+    def wait_for_rows(self, rows):
         wait_until(lambda: self.entries("gold.total") and sum(value["n"] for _, value in self.entries("gold.total")) == rows)
 
     def lines(self, *arguments):
@@ -90,9 +80,9 @@ class Live:
 @pytest.fixture
 def live(project):
     world = World(project, ROW, [STREAM, *MODELS, RULE, WAITS, JOIN, SAME], rows_of(500, 1), options=OPTIONS)
-    running = Live(world)
+    running = Asked(world)
     try:
-        running.wait_for(500)
+        running.wait_for_rows(500)
         yield running
     finally:
         if running.process.poll() is None:
@@ -185,7 +175,7 @@ def test_epochs_are_told_apart_and_a_stopped_pipeline_is_read_alike(live):
     epoch = first[0]["epoch"]
     before = dict((key["k"], value) for key, value in live.entries("gold.total"))
     live.world.feed([{**rows_of(1, 9, 500)[0], "k": "a"}, {**rows_of(1, 9, 501)[0], "k": "new"}], "b.jsonl")
-    live.wait_for(502)
+    live.wait_for_rows(502)
     now = live.lines("ls", "--json")[0]["epoch"]
     assert now > epoch
     changes = {change["key"]["k"]: change for change in live.lines("diff", str(epoch), str(now), "gold.total", "--json")}
@@ -244,7 +234,7 @@ def test_every_cell_is_readable_by_people(project):
     columns = {"id": "int!", "card": "string!", "n": "int!", "at": "timestamp!"}
     rows = [{"id": n, "card": f"c{n % 2}", "n": n, "at": f"2026-01-05T10:{n:02}:00Z"} for n in range(8)]
     world = World(project, columns, EVERY_CELL, rows)
-    running = Live(world)
+    running = Asked(world)
     try:
         wait_until(lambda: sum(value["n"] for _, value in running.entries("gold.every/window")) == len(rows))
         cells = running.lines("ls", "--json")

@@ -15,7 +15,7 @@ import crash
 import end_to_end
 import events
 import standard
-from test_cli import wait_until
+from live import wait_until
 from test_reload import RULE, rows, save, start, feed
 
 PIPELINE = "pipelines/standard.lua"
