@@ -127,9 +127,9 @@ static inline bool json_fast_string(const uint8_t *p, const uint8_t *end, uint8_
     return true;
 }
 
-/* The same of any length: writes up to JSON_FAST_BYTES more than it has. */
-static inline bool json_fast_text(const uint8_t *p, const uint8_t *end, uint8_t *to,
-                                  size_t *length) {
+/* Is the string whose text begins at `p` without escapes? Where `copies` says so, a constant, it
+ * is written to `to`. */
+static inline bool json_fast_scan(const uint8_t *p, const uint8_t *end, uint8_t *to, bool copies) {
     size_t size = (size_t)(end - p) - 1;
     __m256i slash = _mm256_set1_epi8('\\');
     if (end[-1] != '"') {
@@ -138,30 +138,25 @@ static inline bool json_fast_text(const uint8_t *p, const uint8_t *end, uint8_t 
     for (size_t i = 0; i < size; i += JSON_FAST_BYTES) {
         __m256i text = _mm256_loadu_si256((const __m256i *)(const void *)(p + i));
         uint32_t slashes = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(text, slash));
-        _mm256_storeu_si256((__m256i *)(void *)(to + i), text);
+        if (copies) {
+            _mm256_storeu_si256((__m256i *)(void *)(to + i), text);
+        }
         if (slashes != 0 && i + (uint32_t)__builtin_ctz(slashes) < size) {
             return false;
         }
     }
-    *length = size;
     return true;
 }
 
-/* Is the string whose text begins at `p` without escapes? */
+/* json_fast_string of any length: writes up to JSON_FAST_BYTES more than it has. */
+static inline bool json_fast_text(const uint8_t *p, const uint8_t *end, uint8_t *to,
+                                  size_t *length) {
+    *length = (size_t)(end - p) - 1;
+    return json_fast_scan(p, end, to, true);
+}
+
 static inline bool json_fast_plain(const uint8_t *p, const uint8_t *end) {
-    size_t size = (size_t)(end - p) - 1;
-    __m256i slash = _mm256_set1_epi8('\\');
-    if (end[-1] != '"') {
-        return false;
-    }
-    for (size_t i = 0; i < size; i += JSON_FAST_BYTES) {
-        __m256i text = _mm256_loadu_si256((const __m256i *)(const void *)(p + i));
-        uint32_t slashes = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(text, slash));
-        if (slashes != 0 && i + (uint32_t)__builtin_ctz(slashes) < size) {
-            return false;
-        }
-    }
-    return true;
+    return json_fast_scan(p, end, NULL, false);
 }
 
 /* Is the value at `p` a whole number in digits, as JSON writes them? */
