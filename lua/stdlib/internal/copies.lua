@@ -6,6 +6,8 @@
 -- that are such paths, in a function that never leaves early, never reads what it assigned and makes no
 -- function of its own. A path through a struct throws where that struct is null: C looks first (`through`),
 -- and where one is, the whole function runs.
+local naming = require "weir.internal.naming"
+local paths = require "weir.internal.paths"
 local syntax = require "weir.internal.syntax"
 
 local copies = {}
@@ -14,30 +16,18 @@ local MAX_PATH = 8
 
 local leaving = { Return = true, Goto = true, Break = true, Label = true, FunctionExpr = true, Function = true, LocalFunction = true, Vararg = true }
 
-local function named(names, name, change)
-    names[name] = (names[name] or 0) + change
-end
-
--- How often each name is declared and assigned to, and `out.NAME` assigned; nothing when there is more to the body than can be followed.
+-- How often each name is declared, whether it is assigned to, and how often `out.NAME` is; nothing when there is more to the body than can be followed.
 local function survey(body, out)
-    local declared, assigned, columns = {}, {}, {}
+    local columns = {}
     local uses, known, whole = 0, 0, true
     syntax.walk(body, function(n)
         if leaving[n.tag] then
             whole = false
-        elseif n.tag == "Local" or n.tag == "Forin" then
-            for _, name in ipairs(n.names) do
-                named(declared, name.name, 1)
-            end
-        elseif n.tag == "Fornum" then
-            named(declared, n.var.name, 1)
         elseif n.tag == "Assign" then
             for _, target in ipairs(n.targets) do
-                if target.tag == "Name" then
-                    named(assigned, target.name, 1)
-                elseif target.object.tag == "Name" and target.object.name == out and target.key.tag == "String" then
+                if target.tag == "Index" and target.object.tag == "Name" and target.object.name == out and target.key.tag == "String" then
                     known = known + 1
-                    named(columns, target.key.value, 1)
+                    columns[target.key.value] = (columns[target.key.value] or 0) + 1
                 end
             end
         elseif n.tag == "Name" and n.name == out then
@@ -45,36 +35,9 @@ local function survey(body, out)
         end
     end)
     if whole and uses == known then
+        local declared, assigned = paths.survey(body)
         return declared, assigned, columns
     end
-end
-
-local function member(list, name)
-    for i, item in ipairs(list) do
-        if item.name == name then
-            return item, i - 1
-        end
-    end
-end
-
--- { path = { column, field … }, type = } of an expression that is a path, or nil.
-local function path_of(node, known, columns)
-    if node.tag == "Paren" then
-        return path_of(node.expr, known, columns)
-    elseif node.tag == "Name" then
-        return known[node.name]
-    elseif node.tag ~= "Index" or node.key.tag ~= "String" then
-        return nil
-    end
-    local object = path_of(node.object, known, columns)
-    local fields = object and (object.row and columns or object.type.kind == "struct" and object.type.fields)
-    local field, index = member(fields or {}, node.key.value)
-    if not field or #object.path == MAX_PATH then
-        return nil
-    end
-    local path = { unpack(object.path) }
-    path[#path + 1] = index
-    return { path = path, type = field.type }
 end
 
 -- What path leads through: the structs that must not be null.
@@ -90,26 +53,13 @@ end
 
 -- Fields read for nothing but copies: a tree { [column from 1] = true or { [field] = … } }, which rows need not show to what is left of
 -- the function. Nothing of a value that goes elsewhere whole.
-local function only_copied(node, columns, found, known, aliases)
+local function only_copied(node, found, known, aliases)
     local uses, whole = {}, {}
-    local function visit(n)
-        if aliases[n] then
-            return false
-        elseif n.tag == "Local" then
-            for _, value in ipairs(n.values) do
-                syntax.walk(value, visit)
-            end
-            return false
-        end
-        local path = (n.tag == "Index" or n.tag == "Name") and path_of(n, known, columns)
-        if path then
-            local text = table.concat(path.path, ".")
-            uses[text] = (uses[text] or 0) + 1
-            whole[text] = path.row or path.type.kind == "struct" or nil
-            return false
-        end
-    end
-    syntax.walk(node.body, visit)
+    paths.each(node.body, known, aliases, function(path)
+        local text = table.concat(path.path, ".")
+        uses[text] = (uses[text] or 0) + 1
+        whole[text] = path.fields and true
+    end, MAX_PATH)
     for _, path in pairs(found.columns) do
         local text = table.concat(path, ".")
         uses[text] = uses[text] - 1
@@ -148,21 +98,21 @@ function copies.find(node, columns, out, retyped)
     for _, k in ipairs(retyped or {}) do
         taken[k] = true
     end
-    local known = { [row.name] = { row = true, path = {} } }
+    local known = { [row.name] = paths.row(columns) }
     local found = { columns = {}, through = {}, seen = {}, all = true }
     local any, aliases = false, {}
     for _, statement in ipairs(node.body) do
         local values = statement.values or {}
         local names = statement.tag == "Local" and statement.names or statement.tag == "Assign" and statement.targets or {}
-        local paths = {}
+        local said = {}
         for i = 1, #names == #values and #names or 0 do
-            paths[i] = path_of(values[i], known, columns)
+            said[i] = paths.of(values[i], known, MAX_PATH)
         end
         if #names ~= #values or #names == 0 then
             found.all = false
         end
         for i, name in ipairs(names) do
-            local path = paths[i]
+            local path = said[i]
             if statement.tag == "Local" then
                 known[name.name] = path and path.type and declared[name.name] == 1 and not assigned[name.name] and path or nil
                 if known[name.name] then
@@ -172,13 +122,13 @@ function copies.find(node, columns, out, retyped)
                     found.all = false
                 end
             else
-                local column, k = nil, nil
+                local column, place = nil, nil
                 local ours = name.tag == "Index" and name.object.tag == "Name" and name.object.name == result.name
                 if path and path.type and ours and name.key.tag == "String" then
-                    column, k = member(out, name.key.value)
+                    column, place = naming.column(out, name.key.value)
                 end
-                if column and not taken[k] and written[column.name] == 1 and column.type.text == path.type.text then
-                    found.columns[k], any = path.path, true
+                if column and not taken[place - 1] and written[column.name] == 1 and column.type.text == path.type.text then
+                    found.columns[place - 1], any = path.path, true
                     lead(found, path.path)
                 else
                     found.all = false
@@ -187,7 +137,7 @@ function copies.find(node, columns, out, retyped)
         end
     end
     found.seen = nil
-    found.unread = any and only_copied(node, columns, found, known, aliases) or nil
+    found.unread = any and only_copied(node, found, known, aliases) or nil
     return any and found or nil
 end
 

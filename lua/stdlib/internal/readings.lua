@@ -4,7 +4,7 @@
 -- Rows that leave a stream take what passes through it with them: that is read. Row functions are followed by their text:
 -- `e.bid.price`, and locals that stand for such paths; a row that goes elsewhere whole is read whole.
 local json = require "weir.internal.json"
-local naming = require "weir.internal.naming"
+local paths = require "weir.internal.paths"
 local syntax = require "weir.internal.syntax"
 
 local readings = {}
@@ -17,52 +17,9 @@ local function filled(list)
     return said(list) and #list > 0
 end
 
--- How often each name is declared in the body, and whether it is assigned to.
-local function survey(body)
-    local declared, assigned = {}, {}
-    local function declare(name)
-        declared[name] = (declared[name] or 0) + 1
-    end
-    syntax.walk(body, function(n)
-        for _, name in ipairs((n.tag == "Local" or n.tag == "Forin") and n.names or n.tag == "FunctionExpr" and n.params or {}) do
-            declare(name.name)
-        end
-        if n.tag == "Fornum" then
-            declare(n.var.name)
-        elseif n.tag == "LocalFunction" then
-            declare(n.name.name)
-        end
-        for _, target in ipairs(n.tag == "Assign" and n.targets or {}) do
-            if target.tag == "Name" then
-                assigned[target.name] = true
-            end
-        end
-    end)
-    return declared, assigned
-end
-
--- { path = { name … }, fields = those of the struct it is } of an expression that is a path from the row, or nil.
-local function path_of(node, known)
-    if node.tag == "Paren" then
-        return path_of(node.expr, known)
-    elseif node.tag == "Name" then
-        return known[node.name]
-    elseif node.tag ~= "Index" or node.key.tag ~= "String" then
-        return nil
-    end
-    local object = path_of(node.object, known)
-    local field = object and object.fields and naming.column(object.fields, node.key.value)
-    if not field then
-        return nil
-    end
-    local path = { unpack(object.path) }
-    path[#path + 1] = field.name
-    return { path = path, fields = field.type.kind == "struct" and field.type.fields or nil }
-end
-
 -- Locals that are nothing but paths: { [name] = path }, and the expressions that say so.
 local function aliases_of(body, known)
-    local declared, assigned = survey(body)
+    local declared, assigned = paths.survey(body)
     local saying = {}
     for name in pairs(known) do
         if declared[name] or assigned[name] then
@@ -74,7 +31,7 @@ local function aliases_of(body, known)
         more = false
         syntax.walk(body, function(n)
             for i, name in ipairs(n.tag == "Local" and #n.names == #n.values and n.names or {}) do
-                local path = declared[name.name] == 1 and not assigned[name.name] and not known[name.name] and path_of(n.values[i], known)
+                local path = declared[name.name] == 1 and not assigned[name.name] and not known[name.name] and paths.of(n.values[i], known)
                 if path then
                     known[name.name], saying[n.values[i]], more = path, true, true
                 end
@@ -90,27 +47,14 @@ local function follow(node, columns, add)
     if not row then
         return true
     end
-    local known = { [row.name] = { path = {}, fields = columns } }
+    local known = { [row.name] = paths.row(columns) }
     local saying = aliases_of(node.body, known)
     local certain = saying ~= nil
-    local function visit(n)
-        if saying[n] then
-            return false
-        elseif n.tag == "Local" then
-            for _, value in ipairs(n.values) do
-                syntax.walk(value, visit)
-            end
-            return false
-        end
-        local path = path_of(n, known)
-        if path then
-            certain = certain and #path.path > 0
-            add(path.path)
-            return false
-        end
-    end
     if certain then
-        syntax.walk(node.body, visit)
+        paths.each(node.body, known, saying, function(path)
+            certain = certain and #path.names > 0
+            add(path.names)
+        end)
     end
     return certain
 end
