@@ -14,7 +14,7 @@ local function schema(text)
 end
 
 local INPUT = schema "id=int64;bid=struct<price: int64, url: string, at: struct<day: date>>;url=string"
-local OUT = schema "price=int64;url=string;day=date;n=int32"
+local OUT = schema "price=int64;url=string;day=date;n=int32;at=struct<day: date>"
 
 -- { out column = path as text } of a body, whether that is all, and what is not read.
 local function found(body, retyped)
@@ -59,6 +59,19 @@ describe("copies", function()
         _, _, made = found "out.url = e.bid.url\n out.n = helper(e)"
         assert.same({}, made.unread)
         _, _, made = found "out.url = e.bid.url\n if e.id > 2 then local b = e.bid out.n = helper(b) end"
+        assert.same({}, made.unread)
+    end)
+
+    it("of a struct leave what is in it to what reads that", function()
+        local list, _, made = found "out.at = e.bid.at\n out.n = e.bid.at.day:year()"
+        assert.same({ at = "1.2" }, list)
+        assert.same({}, made.unread)
+        _, _, made = found "out.at, out.price = e.bid.at, e.bid.price\n out.n = helper(e.bid.at.day)"
+        assert.same({ [2] = { true } }, made.unread)
+        list, _, made = found "out.at, out.day = e.bid.at, e.bid.at.day\n out.n = helper(e.id)"
+        assert.same({ at = "1.2", day = "1.2.0" }, list)
+        assert.same({ [2] = { [3] = { true } } }, made.unread)
+        _, _, made = found "local at = e.bid.at\n local day = at.day\n out.at = at\n out.n = helper(e.id)"
         assert.same({}, made.unread)
     end)
 

@@ -52,6 +52,20 @@ def test_null_empty_and_nested_nulls_stay_apart(project):
     ]
 
 
+def test_a_struct_is_assigned_whole_and_what_is_in_it_too(project):
+    columns = {"id": "long!", "item": ["null", ITEM]}
+    rows = [{"id": 1, "item": {"sku": "a", "qty": 2, "price": None}}, {"id": 2, "item": {"sku": None, "qty": 3, "price": 1.5}}]
+    made = World(project, columns, """return {
+  stream "silver.x" { from = "bronze.row", columns = { whole = "struct<sku: string, qty: int32, price: decimal(10,2)>", n = "int64" },
+    map = function(e, out) out.whole = e.item; out.n = e.item.qty + 1 end },
+  stream "silver.y" { from = "bronze.row", columns = { whole = "struct<sku: string, qty: int32, price: decimal(10,2)>", q = "int32", n = "int64" },
+    map = function(e, out) out.whole = e.item; out.q = e.item.qty; out.n = e.id + 1 end },
+}""", rows).run()
+    whole = [{"sku": "a", "qty": 2, "price": None}, {"sku": None, "qty": 3, "price": D("1.50")}]
+    assert made.rows("silver.x", "whole", "n") == [(whole[0], 3), (whole[1], 4)]
+    assert made.rows("silver.y", "whole", "q", "n") == [(whole[0], 2, 2), (whole[1], 3, 3)]
+
+
 def test_values_of_the_input_are_assigned_whole(project):
     items = [{"sku": "a", "qty": 1, "price": 1.5}, None, {"sku": None, "qty": None, "price": None}]
     made = world(project, f'copy = "{LINES}", first = "struct<sku: string, qty: int32, price: decimal(10,2)>", m = "map<string, int64>"',

@@ -52,13 +52,17 @@ local function lead(found, path)
 end
 
 -- Fields read for nothing but copies: a tree { [column from 1] = true or { [field] = … } }, which rows need not show to what is left of
--- the function. Nothing of a value that goes elsewhere whole.
+-- the function. Nothing of a value that goes elsewhere whole, and no struct that a path leads through, be it a copy's or a
+-- local's: those statements still run.
 local function only_copied(node, found, known, aliases)
-    local uses, whole = {}, {}
+    local uses, whole, led = {}, {}, found.seen
     paths.each(node.body, known, aliases, function(path)
         local text = table.concat(path.path, ".")
         uses[text] = (uses[text] or 0) + 1
         whole[text] = path.fields and true
+        for n = 1, #path.path - 1 do
+            led[table.concat(path.path, ".", 1, n)] = true
+        end
     end, MAX_PATH)
     for _, path in pairs(found.columns) do
         local text = table.concat(path, ".")
@@ -66,7 +70,8 @@ local function only_copied(node, found, known, aliases)
     end
     local tree
     for _, path in pairs(found.columns) do
-        local free = uses[table.concat(path, ".")] == 0
+        local all = table.concat(path, ".")
+        local free = uses[all] == 0 and not led[all]
         for n = 0, #path - 1 do
             local text = table.concat(path, ".", 1, n)
             free = free and not (whole[text] and uses[text] > 0)
@@ -136,8 +141,8 @@ function copies.find(node, columns, out, retyped)
             end
         end
     end
-    found.seen = nil
     found.unread = any and only_copied(node, found, known, aliases) or nil
+    found.seen = nil
     return any and found or nil
 end
 
